@@ -94,7 +94,7 @@ def test_convert_goes_between_formats(tmp_path):
     again, first = (models.load_model(tmp_path / name) for name in ("c.h5", "a.h5"))
     assert (again.get_weights()[0] == first.get_weights()[0]).all()
     wrong = run(["-m", "nbkeras", "convert", "a.h5", "b.pb"], tmp_path)
-    assert wrong.returncode == 2 and "cannot tell a format from 'b.pb'" in wrong.stderr
+    assert wrong.returncode == 2 and "no format belongs to the name 'b.pb'" in wrong.stderr
     assert "train samples" not in run(["-m", "nbkeras", "digits", "--help"], tmp_path).stderr
 
 

@@ -1,4 +1,4 @@
-"""`install_as_keras`: from then on `import keras` and its submodules mean nbkeras."""
+"""`install_as_keras` makes `import keras` and its submodules mean nbkeras."""
 
 import importlib
 import importlib.abc
@@ -17,7 +17,7 @@ FOLDER = str(pathlib.Path(__file__).parent / "drop_in")
 
 
 class Alias(ModuleType):
-    """A module with a name of Keras's, whose attributes are looked up in modules of nbkeras."""
+    """A module with a name from Keras. Its attributes are looked up in modules of nbkeras."""
 
     def _shown(self) -> list[ModuleType]:
         return [importlib.import_module(name) for name in SHOWN[_own(self.__name__)]]
@@ -49,7 +49,7 @@ class Alias(ModuleType):
 
 
 def _is_imported(module: ModuleType, name: str) -> bool:
-    """Whether a name is another module of nbkeras that this module imports for its own use, not a name of Keras's."""
+    """Whether a name is another nbkeras module, imported for internal use, and not a name from Keras."""
     found = vars(module).get(name)
     path = found.__name__ if isinstance(found, ModuleType) else ""
     return path.startswith("nbkeras.") and path != f"{module.__name__}.{name}"
@@ -85,12 +85,12 @@ def _own(name: str) -> str:
 def install_as_keras(tensorflow: bool = False) -> None:
     """Make `import keras` and the modules of Keras 2 and 3 mean nbkeras, in this process and in those it spawns.
 
-    Call it before the first `import keras`. Where Keras 2.3.1 and Keras 3 differ, nbkeras then behaves as 2.3.1
-    (docs/compat.md). `nbkeras.compat.alias.uninstall` undoes it.
+    Call it before the first `import keras`. If Keras 2.3.1 and Keras 3 differ, nbkeras then behaves as 2.3.1 (docs/compat.md).
+    `nbkeras.compat.alias.uninstall` undoes it.
 
     Args:
-        tensorflow: Whether `tensorflow.keras` means nbkeras too; all other names of `tensorflow` are then
-            refused, even if TensorFlow is installed.
+        tensorflow: Whether `tensorflow.keras` means nbkeras too. All other names of `tensorflow` are then refused, even if
+            TensorFlow is installed.
 
     Raises:
         ImportError: if another Keras is already imported.
@@ -126,7 +126,7 @@ def uninstall() -> None:
 
 
 def _stand_in(name: str, title: str, finder: importlib.abc.MetaPathFinder, folder: str) -> None:
-    """Let `import name` use the finder in this process, and the folder in processes that it spawns."""
+    """Let `import name` use the finder in this process, and the folder in spawned processes."""
     found = sys.modules.get(name)
     # nothing is imported yet, or only the folder's own stub
     ours = found is None or (getattr(found, "__file__", "") or "").startswith(folder)

@@ -11,7 +11,7 @@ from nbkeras.engine.annotations import briefly, one_of
 
 
 class LearningPhase:
-    """The result of `K.learning_phase()`: an input for `K.function`; as a condition, whether layers are in training."""
+    """The result of `K.learning_phase()`: an input for `K.function`. As a condition, True if layers are in training."""
 
     def __bool__(self) -> bool:
         return layer.learning_phase()
@@ -85,7 +85,7 @@ def is_sparse(tensor: Any) -> bool:
 
 
 def to_dense(tensor: Any) -> Any:
-    """The tensor, which is dense."""
+    """The tensor, which is always dense."""
     return tensor
 
 

@@ -10,7 +10,7 @@ _BORDERS = ("same", "valid", "full", "causal")
 
 
 def normalize_tuple(value: Any, n: int, name: str) -> tuple[int, ...]:
-    """An integer n times, or n integers as a tuple; ValueError for anything else."""
+    """A tuple of n integers, from one integer or from n. Raises ValueError for anything else."""
     values = (value,) * n if isinstance(value, int) else value
     try:
         if len(values) != n:
@@ -21,7 +21,7 @@ def normalize_tuple(value: Any, n: int, name: str) -> tuple[int, ...]:
 
 
 def normalize_padding(value: str) -> str:
-    """A padding in lower case; ValueError for an unknown one."""
+    """A padding in lower case. Raises ValueError for an unknown one."""
     return one_of("normalize_padding", "padding", value, ("valid", "same", "causal"), any_case=True)
 
 

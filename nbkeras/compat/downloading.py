@@ -22,11 +22,11 @@ def get_file(
     """Keras 2's `get_file`: it unpacks an archive into the folder that holds it.
 
     Args:
-        fname: A name, or an absolute path; without it the call is that of Keras 3's `get_file`.
+        fname: A name, or an absolute path. Without it the call has the effect of Keras 3's `get_file`.
         origin: The URL to download from: http, https or file.
         untar: Whether the file is the archive `fname`.tar.gz, which holds a folder `fname`.
         md5_hash: As file_hash, an md5.
-        file_hash: Its sha256 or md5; a file in the cache with another hash is downloaded again.
+        file_hash: The file's sha256 or md5; a cached file with another hash is downloaded again.
         cache_subdir: The folder within the cache.
         hash_algorithm: 'sha256', 'md5', or 'auto', by the length of the hash.
         extract: Whether to unpack it; existing files in the folder are kept.
@@ -35,7 +35,7 @@ def get_file(
         force_download: Whether to download it again.
 
     Returns:
-        The path of the file; with untar that of the folder.
+        The path of the file; with untar, the path of the folder.
 
     Raises:
         ConnectionError: if the download fails. Other errors are those of `utils.get_file` in Keras 3.

@@ -8,7 +8,7 @@ _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_O
 
 
 def has_arg(fn: Callable, name: str, accept_all: bool = False) -> bool:
-    """Whether a function has a parameter of that name; accept_all: or takes `**kwargs`."""
+    """Whether a function has a parameter of that name. accept_all: True also for functions with `**kwargs`."""
     parameters = inspect.signature(fn).parameters
     if name in parameters:
         return parameters[name].kind in _BY_NAME
@@ -16,12 +16,12 @@ def has_arg(fn: Callable, name: str, accept_all: bool = False) -> bool:
 
 
 def to_list(x: Any, allow_tuple: bool = False) -> list:
-    """A list as it is, anything else as the only item of a list; allow_tuple: a tuple as a list."""
+    """A list unchanged, any other value as the only item of a list. allow_tuple: a tuple becomes a list."""
     return x if isinstance(x, list) else list(x) if allow_tuple and isinstance(x, tuple) else [x]
 
 
 def unpack_singleton(x: Any) -> Any:
-    """The item of a list with one item; any other list as it is."""
+    """The item of a list with one item; any other list unchanged."""
     return x[0] if len(x) == 1 else x
 
 
@@ -31,7 +31,7 @@ def object_list_uid(object_list: Any) -> str:
 
 
 def slice_arrays(arrays: Any, start: Any = None, stop: int | None = None) -> Any:
-    """The rows start to stop, or those of a list of row numbers, of an array or of every array of a list; None for None."""
+    """The rows start to stop, or the rows in a list of numbers, of an array or of each array in a list; None for None."""
     if isinstance(arrays, list):
         return [None if each is None else slice_arrays(each, start, stop) for each in arrays]
     if not hasattr(arrays, "__getitem__"):

@@ -1,4 +1,4 @@
-"""Keras 2's HDF5Matrix: a data set of an HDF5 file that is used as an array and read in parts (needs h5py)."""
+"""Keras 2's HDF5Matrix: a dataset in an HDF5 file, used as an array and read in parts (needs h5py)."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +9,7 @@ from nbkeras.engine.user_errors import optional_import
 
 
 class HDF5Matrix:
-    """The rows start to end of a data set of a file, read when indexed; normalizer: a function applied to the rows read."""
+    """The rows start to end of a dataset in a file, read on access. normalizer: a function applied to the rows."""
 
     _files: dict[str, Any] = {}  # each file is opened once
 
@@ -40,7 +40,7 @@ class HDF5Matrix:
         return values if self.normalizer is None else self.normalizer(values)
 
     def __getitem__(self, key: Any) -> np.ndarray:
-        """Rows by number, slice (without a step) or list of numbers; IndexError beyond the end."""
+        """Rows by number, slice (without a step) or list of numbers. Raises IndexError beyond the end."""
         if isinstance(key, slice):
             first, last = key.start or 0, len(self) if key.stop is None else key.stop
             rows: Any = slice(first + self.start, last + self.start)

@@ -1,4 +1,4 @@
-"""nbkeras as Keras 2.3.1, set and unset in one place: its CompatibilityPolicy, and what only Keras 2 has."""
+"""nbkeras as Keras 2.3.1, set and unset in one place: its CompatibilityPolicy, and names that only Keras 2 has."""
 
 import contextlib
 import functools
@@ -20,7 +20,7 @@ from nbkeras.metrics import metric
 from nbkeras.optimizers import optimizer
 from nbkeras.training import model, sequential
 
-# Class -> argument -> its only accepted value, which is built into today's class.
+# Class -> argument -> its only accepted value, which the current class uses.
 FIXED: dict[str, dict[str, Any]] = {"Nadam": {"schedule_decay": 0.004}}
 
 # Class -> arguments that Keras 2 inherited from the base class and did not use.
@@ -30,11 +30,11 @@ UNUSED: dict[str, tuple[str, ...]] = {
     for rank in (1, 2)
 }
 
-# Method of a model -> arguments for Keras 2's batch queues, which are accepted and have no effect.
+# Method of a model -> arguments for Keras 2's batch queues, accepted without effect.
 _FETCHING = ("max_queue_size", "workers", "use_multiprocessing")
 IGNORED = {"fit": _FETCHING, "evaluate": _FETCHING, "predict": _FETCHING, "compile": ("sample_weight_mode",)}
 
-# Class or module -> function or method -> older argument -> today's.
+# Class or module -> function or method -> older argument -> current one.
 RENAMED: dict[Any, dict[str, dict[str, str]]] = {
     model.Model: {"__init__": {"input": "inputs", "output": "outputs"}},
     callbacks.ReduceLROnPlateau: {"__init__": {"epsilon": "min_delta"}},
@@ -48,7 +48,7 @@ NAMES: dict[Any, dict[str, Any]] = {
     initializers: {"_compute_fans": lambda shape, data_format="channels_last": initializers.compute_fans(shape)},
 }
 
-# Class -> the class with the methods and attributes that Keras 2 had in addition.
+# Class -> the class with Keras 2's additional methods and attributes.
 ADDED: dict[type, type] = {
     model.Model: methods.Model,
     sequential.Sequential: methods.Sequential,
@@ -66,7 +66,7 @@ _undo: contextlib.ExitStack | None = None  # undoes `install`; None while nbkera
 
 
 def install() -> None:
-    """Let nbkeras behave as Keras 2.3.1 in the whole process; does nothing if it already does."""
+    """Make nbkeras behave as Keras 2.3.1 in the whole process. Does nothing if it already does."""
     global _undo
     if _undo is not None:
         return
@@ -85,7 +85,7 @@ def install() -> None:
 
 
 def uninstall() -> None:
-    """Let nbkeras behave exactly as before `install`; objects that were made meanwhile stay as they are."""
+    """Make nbkeras behave exactly as before `install`. Objects made meanwhile do not change."""
     global _undo
     if _undo is not None:
         _undo.close()
@@ -133,7 +133,7 @@ def _add_names(stack: contextlib.ExitStack) -> None:
 
 
 def _read_settings(stack: contextlib.ExitStack) -> None:
-    """Set floatx, epsilon and the data format as keras.json says, if there is such a file."""
+    """Set floatx, epsilon and the data format from keras.json, if it exists."""
     path = os.path.join(downloads.cache_folder(), "keras.json")
     if not os.path.exists(path):
         return
@@ -141,7 +141,7 @@ def _read_settings(stack: contextlib.ExitStack) -> None:
         try:
             settings = json.load(file)
         except ValueError as error:
-            raise ValueError(f"{path} is no JSON ({error}): mend it or take it away") from None
+            raise ValueError(f"{path} is not valid JSON ({error}): correct or remove it") from None
     for name in ("floatx", "epsilon", "image_data_format"):
         if name in settings:
             change = getattr(config, f"set_{name}")
@@ -150,7 +150,7 @@ def _read_settings(stack: contextlib.ExitStack) -> None:
 
 
 def _set_defaults(stack: contextlib.ExitStack, item: Any) -> None:
-    """Change the defaults of the arguments of a class, and so its signature, as the behaviour says."""
+    """Change the defaults of a class's arguments, and so its signature, according to the policy."""
     defaults = behaviour.current.argument_defaults.get(getattr(item, "__name__", ""))
     if defaults is None or not _is_own(item):
         return
@@ -172,8 +172,9 @@ def _is_own(item: Any) -> bool:
 
 
 def _take_more(stack: contextlib.ExitStack, item: Any) -> None:
-    """Let a class in the tables accept arguments that today's has not: ValueError for a fixed one with another value, a warning
-    for those that have no effect.
+    """Let a class in the tables accept arguments that the current class lacks.
+
+    Raises ValueError for a fixed argument with another value; warns about arguments without effect.
     """
     name = getattr(item, "__name__", "")
     fixed, unused = FIXED.get(name, {}), UNUSED.get(name, ())
@@ -205,7 +206,7 @@ _TENSORBOARD = (
 
 
 def _of_tensorboard(init: Callable) -> Callable:
-    """TensorBoard's constructor with the arguments in Keras 2's order; those about batches of histograms are ignored."""
+    """TensorBoard's constructor with the arguments in Keras 2's order; those for histograms of batches are ignored."""
 
     @functools.wraps(init)
     def call(self: Any, *args: Any, **kwargs: Any) -> None:
@@ -220,7 +221,7 @@ def _of_tensorboard(init: Callable) -> Callable:
 
 
 def _without(function: Callable, ignored: Sequence[str]) -> Callable:
-    """The function, which accepts and ignores some further arguments."""
+    """The function, made to accept and ignore further arguments."""
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:

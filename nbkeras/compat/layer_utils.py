@@ -28,9 +28,9 @@ def convert_all_kernels_in_model(model: Any) -> None:
 def convert_dense_weights_data_format(
     dense: Any, previous_feature_map_shape: Any, target_data_format: str = "channels_first"
 ) -> None:
-    """Reorder the rows of a Dense layer's kernel behind Flatten for feature maps of another data format.
+    """Reorder the rows of the kernel of a Dense layer after Flatten, for feature maps of another data format.
 
-    previous_feature_map_shape: shape of the input of Flatten, without the batch, in the target format.
+    previous_feature_map_shape: the input shape of Flatten, without the batch, in the target format.
     """
     formats = ("channels_first", "channels_last")
     one_of("convert_dense_weights_data_format", "data_format", target_data_format, formats)

@@ -1,7 +1,7 @@
-"""Methods and attributes of Keras 2's classes that today's classes lack.
+"""Methods and attributes of Keras 2's classes that the current classes lack.
 
-`keras2.install` sets the members of each class here on the class of that name in nbkeras; `keras2.uninstall` removes them. A
-method that replaces another one calls it by the name under which this module imported it.
+`keras2.install` sets the members of each class here on the nbkeras class of the same name; `keras2.uninstall` removes them. A
+method that replaces another one calls it by the name that this module imports.
 """
 
 from typing import Any
@@ -59,7 +59,7 @@ _add_weight, _add_loss = module.Module.add_weight, module.Module.add_loss
 
 
 def _assignable(found: Any, trainable: bool) -> property:
-    """A property with a list of weights; assigning a list to it adds weights."""
+    """A property with a list of weights. Assigning a list to it adds weights."""
 
     def assign(self, variables) -> None:
         for each in variables:
@@ -78,7 +78,7 @@ class Module:
     updates = property(lambda self: [])
 
     def add_update(self, updates, inputs=None) -> None:
-        """Only Keras 2 needs this method; it does nothing: use `variable.assign`, which writes at once."""
+        """Only Keras 2 needs this method; it does nothing: use `variable.assign`, which writes immediately."""
 
     def add_loss(self, losses, inputs=None) -> None:
         """`add_loss` with Keras 2's argument inputs, which has no effect: leave it out."""
@@ -87,7 +87,7 @@ class Module:
     def get_losses_for(self, inputs) -> list:
         """Only Keras 2 has this method: use `losses`.
 
-        The result has the losses of the last call; for inputs=None those of the weights' regularizers.
+        The result has the losses of the last call; with inputs=None, the losses of the weights' regularizers.
         """
         if inputs is None:
             own = self.trainable_weights  # type: ignore[attr-defined]
@@ -95,7 +95,7 @@ class Module:
         return [loss for each in self._all_layers() for loss in each._losses]  # type: ignore[attr-defined]
 
     def add_weight(self, *args, **kwargs) -> Any:
-        """`add_weight`, also in Keras 2's order: name, shape, dtype, initializer, ...: use names of arguments."""
+        """`add_weight`, also positional in Keras 2's order (name, shape, dtype, initializer, ...): use keyword arguments."""
         if args and (args[0] is None or isinstance(args[0], str)):
             order = ("name", "shape", "dtype", "initializer", "regularizer", "trainable", "constraint")
             kwargs, args = {**dict(zip(order, args, strict=False)), **kwargs}, ()

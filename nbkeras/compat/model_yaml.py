@@ -1,4 +1,4 @@
-"""Keras 2's `to_yaml` and `model_from_yaml`, with the optional package pyyaml; reads plain values only and executes nothing."""
+"""Keras 2's `to_yaml` and `model_from_yaml`, with the optional package pyyaml; reads only plain values, executes nothing."""
 
 import json
 from typing import Any
@@ -32,11 +32,11 @@ def model_from_yaml(yaml_string: str, custom_objects=None) -> Any:
 
     Args:
         yaml_string: The result of `to_yaml`; nothing in it is executed.
-        custom_objects: Classes and functions of your own that it names, by name.
+        custom_objects: Your own classes and functions that it uses, by name.
 
     Raises:
         ImportError: if pyyaml is not installed.
-        ValueError: for any other text.
+        ValueError: for any other string.
 
     Example:
         >>> from nbkeras.compat.model_yaml import model_from_yaml, to_yaml
@@ -48,7 +48,7 @@ def model_from_yaml(yaml_string: str, custom_objects=None) -> Any:
     try:
         value = yaml.safe_load(yaml_string)
     except (yaml.YAMLError, RecursionError) as error:
-        raise ValueError(f"the text is no YAML: {error}") from None
+        raise ValueError(f"the string is not valid YAML: {error}") from None
     check_count(_parts(value, {}), "the text")
     with readable("the text"):
         text = json.dumps(value)
@@ -56,7 +56,7 @@ def model_from_yaml(yaml_string: str, custom_objects=None) -> Any:
 
 
 def _parts(value: Any, known: dict[int, int]) -> int:
-    """The number of parts of a value with all YAML aliases expanded; ValueError for a value that contains itself."""
+    """The number of parts of a value with all YAML aliases expanded. Raises ValueError for a value that contains itself."""
     if not isinstance(value, dict | list):
         return 1
     if id(value) not in known:
@@ -65,5 +65,5 @@ def _parts(value: Any, known: dict[int, int]) -> int:
             _parts(each, known) for each in (value.values() if isinstance(value, dict) else value)
         )
     if known[id(value)] < 0:
-        raise ValueError("the text has an alias to what it is in itself")
+        raise ValueError("the string has an alias to a value that contains the alias")
     return known[id(value)]

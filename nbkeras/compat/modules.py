@@ -1,6 +1,6 @@
-"""The modules of Keras 2 and 3, and the modules of nbkeras that each of them shows; the first that has a name is used.
+"""The modules of Keras 2 and 3, with the nbkeras modules that provide each one's names; the first module with a name wins.
 
-Modules of Keras 2 that are one module here all show the same names: `keras.layers.core` has every layer.
+Keras 2 modules that are one module here all have the same names: `keras.layers.core` has every layer.
 """
 
 _LAYERS = (
@@ -48,7 +48,7 @@ SHOWN: dict[str, tuple[str, ...]] = {
     "wrappers.scikit_learn": ("nbkeras.compat.scikit_learn",),
     **{f"layers.{name}": _OLD_LAYERS for name in _LAYERS.split()},
     **{f"engine.{name}": (*_OLD_ENGINE, "nbkeras.building.graph") for name in _ENGINE.split()},
-    # those of tf.keras, 2019 to 2023
+    # modules of tf.keras, 2019 to 2023
     **{name: _OLD_LAYERS for name in ("layers.experimental", "layers.experimental.preprocessing")},
     **{name: ("nbkeras.optimizers",) for name in ("optimizers.experimental", "optimizers.legacy")},
     "engine.training_utils": ("nbkeras.compat.training_utils", "nbkeras.compat.generic_utils"),
@@ -56,7 +56,7 @@ SHOWN: dict[str, tuple[str, ...]] = {
     **{f"datasets.{name}": (f"nbkeras.datasets.{name}",) for name in _DATASETS.split()},
 }
 
-# Module -> older name -> its name in the modules shown.
+# Module -> older name -> its name in the nbkeras modules.
 RENAMED: dict[str, dict[str, str]] = {
     "constraints": {"maxnorm": "max_norm", "nonneg": "non_neg", "unitnorm": "unit_norm"},
     "engine.network": {"Network": "Model"},

@@ -1,4 +1,4 @@
-"""Keras 2's layers for cuDNN; the plain layers compute the same."""
+"""Keras 2's cuDNN layers; the plain layers compute the same."""
 
 from nbkeras.layers import GRU, LSTM
 
@@ -21,5 +21,5 @@ _FIXED = {"activation": "tanh", "recurrent_activation": "sigmoid"}
 
 
 def _without(kwargs: dict, names) -> dict:
-    """The arguments without the fixed ones, which a configuration holds too."""
+    """The arguments without the fixed ones, which a configuration also has."""
     return {name: value for name, value in kwargs.items() if name not in names}

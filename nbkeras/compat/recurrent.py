@@ -1,4 +1,4 @@
-"""Keras 2's `constants` for the cells of recurrent layers; `keras2.install` sets these members as those of methods.py."""
+"""Keras 2's `constants` for the cells of recurrent layers; `keras2.install` sets these members, as in methods.py."""
 
 import copy
 import inspect
@@ -20,7 +20,7 @@ def _takes_constants(cell: Any) -> bool:
 
 
 class _Fed:
-    """A cell with its constants, as a cell that takes none."""
+    """A cell together with its constants, in the form of a cell without constants."""
 
     def __init__(self, cell: Any, constants: list):
         self.cell, self.constants, self.state_size = cell, constants, cell.state_size
@@ -45,10 +45,10 @@ class _WithConstants:
     """Members of RNN and Bidirectional: constants are the last inputs of a call, as in Keras 2's files."""
 
     _num_constants = None  # the number of constants of the layer's calls
-    _handed = None  # the constants of the call of a Bidirectional, while it calls this layer
+    _handed = None  # the constants of a Bidirectional, while it calls this layer
 
     def __call__(self, *args, constants=None, **kwargs):
-        """`Layer.__call__`; constants: a tensor or a list of tensors for the `constants` of the cell's `call`."""
+        """`Layer.__call__`. constants: a tensor or a list of tensors for the `constants` of the cell's `call`."""
         constants = self._handed if constants is None else constants
         if constants is not None:
             constants = to_list(constants, allow_tuple=True)
@@ -65,7 +65,7 @@ class _WithConstants:
         return Layer._symbolic_call(self, *(args, kwargs) if self._num_constants else with_named_states(args, kwargs))  # type: ignore[arg-type]
 
     def _parted(self, inputs: Any) -> tuple[Any, list]:
-        """The other inputs and the constants."""
+        """(other inputs, constants)."""
         count = self._num_constants or 0
         if not count:
             return inputs, []
@@ -94,13 +94,13 @@ class RNN(_WithConstants):
     _cell_fed = None  # the cell with its constants during a call
 
     def build(self, input_shape):
-        """`build`; a cell with constants is built for a list of shapes: that of its input, then theirs."""
+        """`build`. A cell with constants is built for a list of shapes: its input's, then the constants'."""
         _, constants = self._parted(input_shape)
         if constants:
             first = tuple(input_shape[0])
             shape, cells = (first[0], *first[2:]), getattr(self.cell, "cells", [self.cell])  # type: ignore[attr-defined]
             if not any(map(_takes_constants, cells)):
-                raise ValueError(f"layer {self.name!r} was given constants, which its cell's call does not take")  # type: ignore
+                raise ValueError(f"layer {self.name!r} received constants, but its cell's call does not take them")  # type: ignore
             for cell in cells:
                 if _takes_constants(cell) and isinstance(cell, Layer):
                     cell._ensure_built([SymbolicTensor(tuple(each), cell.dtype) for each in (shape, *constants)])
@@ -108,7 +108,7 @@ class RNN(_WithConstants):
         _rnn["build"](self, input_shape)
 
     def get_initial_state(self, inputs=None, batch_size=None):
-        """The initial states of sequences; inputs: the sequences, or their number."""
+        """The initial states of sequences. inputs: the sequences, or their number."""
         if not isinstance(inputs, Tensor | SymbolicTensor):
             return _rnn["get_initial_state"](self, batch_size if inputs is None else inputs)
         zeros = ops.sum(ops.zeros_like(inputs), axis=tuple(range(1, inputs.ndim)))

@@ -8,7 +8,7 @@ from nbkeras.saving import hdf5, keras_2
 
 
 def _held(layers: Iterable) -> Any:
-    """An object that `nbkeras.saving` accepts as a model of these layers."""
+    """An object with these layers that `nbkeras.saving` accepts as a model."""
     return SimpleNamespace(layers=list(layers), _own_weights=list)
 
 
@@ -18,12 +18,12 @@ def save_weights_to_hdf5_group(group: Any, layers: Iterable) -> None:
 
 
 def load_weights_from_hdf5_group(f: Any, layers: Iterable) -> None:
-    """Read the layers' weights in their order; ValueError if they do not fit."""
+    """Read the layers' weights in order. Raises ValueError if they do not fit."""
     with hdf5.opened(f) as group:
         keras_2.read_weights(group, _held(layers))
 
 
 def load_weights_from_hdf5_group_by_name(f: Any, layers: Iterable, skip_mismatch: bool = False) -> None:
-    """Read the weights of the layers whose names the group has; skip_mismatch: warn about weights that do not fit."""
+    """Read the weights of layers that the group has by name. skip_mismatch: warn about weights that do not fit."""
     with hdf5.opened(f) as group:
         keras_2.read_weights(group, _held(layers), True, skip_mismatch)

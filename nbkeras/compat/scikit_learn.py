@@ -1,4 +1,4 @@
-"""Keras 2's `keras.wrappers.scikit_learn`: estimators of scikit-learn around a function that builds a Sequential."""
+"""Keras 2's `keras.wrappers.scikit_learn`: scikit-learn estimators around a function that builds a Sequential."""
 
 import copy
 import inspect
@@ -14,7 +14,7 @@ _PREDICT_CLASSES = ("x", "batch_size", "verbose")  # the arguments of Keras 2's 
 
 
 class BaseWrapper:
-    """The base class of Keras 2's estimators of scikit-learn. Only Keras 2 has them: use `nbkeras.wrappers`.
+    """The base class of Keras 2's scikit-learn estimators. Only Keras 2 has them: use `nbkeras.wrappers`.
 
     Args:
         build_fn: A function, or another callable object, that returns a compiled model; None: a subclass
@@ -102,7 +102,7 @@ class BaseWrapper:
         return self.model.fit(x, y, **(copy.deepcopy(self.filter_sk_params(Sequential.fit)) | kwargs))
 
     def __sklearn_tags__(self) -> Any:
-        """The tags of the estimator; scikit-learn calls this from version 1.6 on."""
+        """The tags of the estimator; scikit-learn 1.6 and later call this."""
         from sklearn.utils import ClassifierTags, RegressorTags, Tags, TargetTags
 
         classifies = self._estimator_type == "classifier"
@@ -118,7 +118,7 @@ class BaseWrapper:
 
 
 class KerasClassifier(BaseWrapper):
-    """Keras 2's classifier of scikit-learn. Only Keras 2 has it: use `nbkeras.wrappers.SKLearnClassifier`.
+    """Keras 2's scikit-learn classifier. Only Keras 2 has it: use `nbkeras.wrappers.SKLearnClassifier`.
 
     Args:
         build_fn: A function that returns a compiled model; None: a subclass defines `__call__`.
@@ -210,7 +210,7 @@ class KerasClassifier(BaseWrapper):
 
 
 class KerasRegressor(BaseWrapper):
-    """Keras 2's regressor of scikit-learn. Only Keras 2 has it: use `nbkeras.wrappers.SKLearnRegressor`.
+    """Keras 2's scikit-learn regressor. Only Keras 2 has it: use `nbkeras.wrappers.SKLearnRegressor`.
 
     Args:
         build_fn: A function that returns a compiled model; None: a subclass defines `__call__`.

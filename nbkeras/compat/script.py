@@ -21,7 +21,7 @@ def is_script(argument: str, commands: Iterable[str]) -> bool:
 
 
 def run(path: str, arguments: Sequence[str], tensorflow: bool = False) -> None:
-    """Run the file as `__main__` with nbkeras as `keras`; also as `tensorflow.keras` if asked, or without TensorFlow."""
+    """Run the file as `__main__` with nbkeras as `keras`, and as `tensorflow.keras` if requested or without TensorFlow."""
     if not os.path.isfile(path):
         sys.exit(f"nbkeras: there is no file {path!r}")
     if not sys.flags.safe_path:

@@ -1,7 +1,7 @@
 """The older spellings that nbkeras always accepts: tables that are applied to the core's classes from outside.
 
-A class gets them when it is registered, so that classes imported later have them too. A user's subclass may have its own
-argument of such a name: only the constructors of nbkeras's classes translate.
+A class gets its spellings when it is registered, so that classes imported later have them too. Only the constructors of
+nbkeras's classes translate, since a user's subclass may have an argument with an older name.
 """
 
 import functools
@@ -29,7 +29,7 @@ _done: set[type] = set()
 
 
 def renaming(function: Callable, names: Mapping[str, str]) -> Callable:
-    """The function, which also accepts older argument names; TypeError if both are given."""
+    """The function, made to accept older argument names too. It raises TypeError if both names are given."""
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:

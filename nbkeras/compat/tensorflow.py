@@ -1,4 +1,4 @@
-"""`import tensorflow` for scripts that only use `tensorflow.keras`, for which nbkeras stands in."""
+"""`import tensorflow` for scripts that only use `tensorflow.keras`, which nbkeras replaces."""
 
 import importlib
 import importlib.abc
@@ -9,7 +9,7 @@ from typing import Any
 
 from nbkeras import ops
 
-VERSION = "2.3.1"  # scripts check it; that of the Keras for which nbkeras stands in
+VERSION = "2.3.1"  # scripts check it; the version of Keras that nbkeras replaces
 
 _OPS = "keras.ops has functions like these"
 _NO_SESSION = "there are no sessions and no graphs to set up: leave it out"
@@ -47,7 +47,7 @@ def _refusal(name: str) -> str:
     if instead is None:
         same = next((each for each in (own, own.removeprefix("reduce_")) if hasattr(ops, each)), None)
         instead = same and f"use keras.ops.{same}"
-    return f"{name} is TensorFlow's: nbkeras stands in for tensorflow.keras alone{f' ({instead})' if instead else ''}"
+    return f"{name} is TensorFlow's: nbkeras replaces only tensorflow.keras{f' ({instead})' if instead else ''}"
 
 
 class _TensorFlow(ModuleType):

@@ -18,7 +18,7 @@ def make_batches(size: int, batch_size: int) -> list[tuple[int, int]]:
 
 
 def check_array_length_consistency(inputs: Any, targets: Any, weights: Any = None) -> None:
-    """ValueError if arrays in these lists have different numbers of rows; None counts as 0 rows."""
+    """Raise ValueError if arrays in these lists have different numbers of rows; None counts as 0 rows."""
     found = {}
     for name, arrays in (("inputs", inputs), ("targets", targets), ("sample weights", weights)):
         counts = {0} if arrays is None else {0 if each is None else len(each) for each in arrays}
@@ -31,7 +31,7 @@ def check_array_length_consistency(inputs: Any, targets: Any, weights: Any = Non
 
 
 def check_loss_and_target_compatibility(targets: Sequence, loss_fns: Sequence, output_shapes: Sequence) -> None:
-    """ValueError for targets that do not fit their loss: class numbers, or a shape other than the output's."""
+    """Raise ValueError for targets that do not fit their loss: class numbers, or a shape other than the output's."""
     for y, loss, shape in zip(targets, loss_fns, output_shapes, strict=True):
         name = getattr(loss, "name", getattr(loss, "__name__", None))
         if y is None or name not in _SAME_SHAPE:

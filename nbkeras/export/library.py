@@ -42,27 +42,26 @@ def export_library(
 ) -> None:
     """Write a model's inference as a shared library for Linux, with a C header and a Python module beside it.
 
-    For `libmodel.so` these are `model.h` and `model.py`. The library needs nothing but C's own libraries, the module needs
-    numpy. On the same processor its outputs have the same bits as those of `predict`. See docs/deploy.md.
+    For `libmodel.so` these are `model.h` and `model.py`. The library needs only the C libraries, the module only numpy. On the
+    same processor its outputs are bitwise equal to those of `predict`. See docs/deploy.md.
 
     Args:
-        model: A model that is built.
+        model: A built model.
         filepath: The name of the library, which ends in .so.
         input_signature: The shape of each input (a tuple, an InputSpec or an Input), for models without a graph
             and to fix sizes; its first axis is ignored.
         verbose: False prints nothing; None and True print the file's name.
-        batch: How many samples a call computes, or a list of such numbers, for each of which there is a function.
-        target: The processors for which code is made: 'host' is this one; 'x86-64-v2', 'x86-64-v3', 'x86-64-v4', 'aarch64'.
-        weights: 'inside' the library, or 'beside' it in a file .weights that programs map into their memory.
-        state: 'explicit' adds the function of one step of a model that goes step by step (see `Model.stream`): its
-            state is an argument, and the second axis of its inputs has size 1. A model with stateful=True has a
-            function with states instead of the other one.
+        batch: The number of samples of a call, or a list of numbers. The library has a function for each.
+        target: The processors for the code: 'host' for this one, or 'x86-64-v2', 'x86-64-v3', 'x86-64-v4', 'aarch64'.
+        weights: 'inside' the library, or 'beside' it in a .weights file that programs map into memory.
+        state: 'explicit' adds a function for one step of a model that works step by step (see `Model.stream`). Its state is an
+            argument, and the second axis of its inputs has size 1. A model with stateful=True has only a function with states.
 
     Raises:
-        FileExistsError: if there is a header or a module of that name that is not from an export.
+        FileExistsError: if a header or module of that name exists that no export made.
         FileNotFoundError: if there is no linker.
         RuntimeError: if the linker fails.
-        ValueError: for a model that needs Python: the message names the layer and the kernel.
+        ValueError: for a model that needs Python; the message names the layer and the kernel.
 
     Example:
         >>> from nbkeras.export import export_library
@@ -78,7 +77,7 @@ def export_library(
         _check_replaceable(os.path.join(folder, other))
     code = Code(name, model.name, "" if target == "host" else target)
     machine = native_code.machine_of(code.target)
-    linking.linker(machine)  # before the work, if there is none
+    linking.linker(machine)  # raises before the work if there is none
 
     functions: list[library_files.FunctionSpec] = []
     for rows in batches:
@@ -102,10 +101,10 @@ def export_library(
 
 
 def _checked(path: str, batch: Any, target: str, weights: str, state: str | None) -> list[int]:
-    """The batch sizes, once all arguments are of the expected form."""
+    """Check all arguments. Returns the batch sizes."""
     file_name = os.path.basename(path)
     if sys.platform != "linux":
-        raise ValueError("libraries are made on Linux (or WSL): elsewhere export format='onnx'")
+        raise ValueError("libraries can be exported only on Linux (or WSL): elsewhere export format='onnx'")
     if file_name.endswith((".dll", ".dylib")):
         raise ValueError(
             f"libraries are for Linux: give a name that ends in .so, received {briefly(path)}. On Windows use WSL; for macOS "
@@ -118,7 +117,7 @@ def _checked(path: str, batch: Any, target: str, weights: str, state: str | None
         )
     if file_name.removesuffix(".so") in library_files.SYSTEM_LIBRARIES:
         raise ValueError(
-            f"{file_name} is the name of a library of the system, and programs would load the model in its place: choose another "
+            f"{file_name} is the name of a system library, and programs would load the model in its place: choose another "
             "name, such as libmodel.so"
         )
     for what, value, known in (
@@ -135,20 +134,20 @@ def _checked(path: str, batch: Any, target: str, weights: str, state: str | None
 
 
 def _check_replaceable(path: str) -> None:
-    """FileExistsError for a file that an export did not make."""
+    """Raise FileExistsError for a file that an export did not make."""
     with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
         if library_files.MARK.encode() not in file.read(400):
             raise FileExistsError(f"{path!r} is not from an export, and would be overwritten: choose another name")
 
 
 def _write(folder: str, files: dict[str, bytes]) -> None:
-    """Write files, completely or not at all. The library is the last one."""
+    """Write files, each completely or not at all. The library is the last one."""
     prepared = PreparedFiles()
     for name, content in files.items():
         prepared.add(os.path.join(folder, name), operator.methodcaller("write", content))
     prepared.write()
     for name in files:
-        if name.endswith(".py"):  # Python takes compiled code for new if size and second are those of the old file
+        if name.endswith(".py"):  # Python reuses compiled code if the file's size and modification second are unchanged
             with contextlib.suppress(OSError):
                 os.unlink(importlib.util.cache_from_source(os.path.join(folder, name)))
 
@@ -157,7 +156,7 @@ def _write(folder: str, files: dict[str, bytes]) -> None:
 
 
 def _function(model: Any, code: Code, ending: str, rows: int, given: Any) -> library_files.FunctionSpec:
-    """The function of a prediction of so many rows; if the model keeps states they are arguments, and it is a step."""
+    """The function for a prediction of `rows` rows; for a model with states a step, with the states as arguments."""
     names, specs, pack = signature.inputs_of(model, given)
     specs = [signature.closed(model, each, spec, rows, _PURPOSE) for each, spec in zip(names, specs, strict=True)]
     with lora.merged(model):
@@ -169,7 +168,7 @@ def _function(model: Any, code: Code, ending: str, rows: int, given: Any) -> lib
 
 
 def _step(model: Any, code: Code, rows: int, given: Any) -> library_files.FunctionSpec:
-    """The function of one step of a model that goes step by step: that of a stream, which keeps its state."""
+    """The function for one step of a model as a stream, with the state as an argument."""
     stream = Stream(model)
     if not stream.state_size:
         raise ValueError(f"model {model.name!r} keeps nothing from step to step: leave out state='explicit'")

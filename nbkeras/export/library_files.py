@@ -1,4 +1,4 @@
-"""The text files beside a library: a C header, and a Python module that needs numpy alone."""
+"""The text files beside a library: a C header, and a Python module that needs only numpy."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nbkeras.export.native_code import FAILED, NO_MEMORY, OTHER_WEIGHTS, Inferen
 MARK = "Made by nbkeras"
 _C_TYPES = {"float32": "float", "float64": "double", "bool": "uint8_t"}
 _C_TYPES |= {f"{sign}int{bits}": f"{sign}int{bits}_t" for sign in ("", "u") for bits in (8, 16, 32, 64)}
-# Words of C and C++ that no argument may be called, and macros of their headers in small letters
+# Names that arguments may not have: keywords of C and C++, and lower-case macros of their headers
 _RESERVED = set(
     "alignas alignof and asm auto bitand bitor bool break case catch char class compl concept const constexpr continue "
     "default delete do double else enum errno explicit export extern false float for friend goto if inline int linux long "
@@ -29,7 +29,7 @@ _HEADERS = set(
     "stdarg stdatomic stdbool stddef stdint stdio stdlib stdnoreturn string strings tgmath threads time uchar unistd wchar "
     "wctype".split()
 )
-# Libraries of C, C++ and their compilers on Linux: the loader would take a model of that name for one of them, in all programs
+# Libraries of C, C++ and their compilers on Linux: all programs would load a model of that name in their place
 SYSTEM_LIBRARIES = set(
     "ld-linux ld-linux-aarch64 ld-linux-x86-64 libBrokenLocale libanl libatomic libc libc++ libc++abi libcrypt libdl libgcc "
     "libgcc_s libgfortran libgomp libiomp5 libm libmvec libnsl libnss_dns libnss_files libomp libpthread libquadmath libresolv "
@@ -47,7 +47,7 @@ class Tensor(NamedTuple):
 
 
 class FunctionSpec(NamedTuple):
-    """A function of a library, for so many rows."""
+    """A function of a library, for a number of rows."""
 
     rows: int
     inputs: list[Tensor]
@@ -56,7 +56,7 @@ class FunctionSpec(NamedTuple):
 
 
 class Description(NamedTuple):
-    """A library: its prefix, the model's name, the file's name, and the file of its weights if they are beside it."""
+    """A library: its prefix, the model's name, the file's name, and the weights file if there is one."""
 
     name: str
     model: str
@@ -68,7 +68,7 @@ class Description(NamedTuple):
 
 
 def prefix_of(file_name: str) -> str:
-    """The name of a library by that of its file: what its functions and the files beside it begin with."""
+    """A library's name, derived from its file's: the prefix of its functions and of the files beside it."""
     name = _plain(file_name.removesuffix(".so").removeprefix("lib"))
     if name[0].isdigit():
         return f"model_{name}"
@@ -76,13 +76,13 @@ def prefix_of(file_name: str) -> str:
 
 
 def module_name(name: str, file_name: str) -> str:
-    """The name of the Python module: another one if it would hide a module, or if Python took the library for it."""
+    """The name of the Python module, changed if it would hide a module, or if Python would import the library instead."""
     known = {*sys.stdlib_module_names, "numpy", "nbkeras", "keras"}
     return f"{name}_library" if file_name.split(".")[0] == name or name in known else name
 
 
 def c_name(text: str, taken: Sequence[str]) -> str:
-    """A name as one of an argument in C, which is not among `taken`."""
+    """A valid name for a C argument that is not in `taken`."""
     name = _plain(text)
     if name in _RESERVED or name.isupper() or name[0].isdigit():
         name = f"v_{name}"
@@ -105,7 +105,7 @@ def _names(function: FunctionSpec) -> tuple[list[str], list[str]]:
 
 
 def _comment(text: str) -> str:
-    """A text that cannot end a comment of C."""
+    """A string changed so that it cannot end a C comment."""
     return ascii(text).replace("*/", "* /").replace("/*", "/ *").replace("\\", "/")
 
 
@@ -119,19 +119,19 @@ def header(library: Description) -> str:
     lines = [
         f"/* {MARK}: inference of the model {_comment(library.model)}, for {library.target}.",
         "",
-        f"   A function returns 0, or one of the numbers {upper}_... below.",
-        "   Arrays are in C order and aligned as their type needs. Inputs and outputs must not overlap.",
-        f"   The workspace is memory of {name}_workspace_size() bytes for one call at a time: each thread has its own.",
+        f"   A function returns 0, or one of the error codes {upper}_... below.",
+        "   Arrays are in C order and aligned for their type. Inputs and outputs must not overlap.",
+        f"   The workspace has {name}_workspace_size() bytes and serves one call at a time: each thread needs its own.",
     ]
     if weights:
         lines += [
             f"   weights: the content of the file {library.weights}, mapped into memory, or read to a multiple of 64 bytes.",
-            f"   It has {name}_weights_size() bytes, and is only read, so all threads and processes may share it.",
+            f"   It has {name}_weights_size() bytes and is read-only, so all threads and processes may share it.",
         ]
     if any(each.inference.state for each in library.functions):
         lines += [
-            f"   A state has {name}_state_size() bytes and is aligned for double; {name}_reset_state fills it for the start.",
-            "   state_in and state_out may be the same.",
+            f"   A state has {name}_state_size() bytes and is aligned for double; {name}_reset_state initializes it.",
+            "   state_in and state_out may be the same pointer.",
         ]
     lines += [
         "*/",
@@ -150,9 +150,9 @@ def header(library: Description) -> str:
     ]
     last = []
     if weights:
-        lines.append(f"#define {upper}_OTHER_WEIGHTS {OTHER_WEIGHTS} /* the weights are not those of this library */")
+        lines.append(f"#define {upper}_OTHER_WEIGHTS {OTHER_WEIGHTS} /* the weights belong to another library */")
         last = ["const void *weights"]
-    lines += ["", f"int64_t {name}_identity(void); /* {library.identity}: another number for each export */"]
+    lines += ["", f"int64_t {name}_identity(void); /* {library.identity}: different for each export */"]
     lines.append(f"size_t {name}_workspace_size(void);")
     if weights:
         lines.append(f"size_t {name}_weights_size(void);")
@@ -212,7 +212,7 @@ def _specs(tensors: Sequence[Tensor]) -> str:
     return f"[\n{''.join(lines)}]"
 
 
-_HEAD = '''# $MARK from the model $MODEL. It needs numpy, and the library beside this file.
+_HEAD = '''# $MARK from the model $MODEL. It needs numpy and the library beside this file.
 """Predictions of a trained model."""
 
 import ctypes
@@ -226,12 +226,12 @@ _PREFIX, _WEIGHTS = $PREFIX, $WEIGHTS
 _thread = threading.local()
 _ERRORS = {
     $FAILED: "a kernel failed",
-    $OTHER_WEIGHTS: f"the file {_WEIGHTS} is not that of this library",
+    $OTHER_WEIGHTS: f"the file {_WEIGHTS} belongs to another library",
 }
 
 
 def _load():
-    """The library. A process keeps those that it has loaded, by their paths: after another export it needs another path."""
+    """Load the library. A process caches loaded libraries by path, so after another export it needs another path."""
     for times in range(100):
         library = ctypes.CDLL(os.path.join(_FOLDER, *["."] * times, $FILE))
         identity = getattr(library, f"{_PREFIX}_identity", None)
@@ -239,7 +239,7 @@ def _load():
             identity.restype = ctypes.c_int64
             if identity() == $IDENTITY:
                 return library
-    raise ImportError(f"{$FILE} is not the library with which this module was made: export both again")
+    raise ImportError(f"{$FILE} is not the library that was exported with this module: export both again")
 
 
 _library = _load()
@@ -258,7 +258,7 @@ def _size(what):
 
 
 def _workspace():
-    """The address of memory for the calls of this thread."""
+    """The address of this thread's workspace."""
     try:
         return _thread.address
     except AttributeError:
@@ -268,13 +268,13 @@ def _workspace():
 
 
 def _address(array):
-    try:  # the fastest way, for memory that may be written
+    try:  # the fastest way, for writable memory
         return ctypes.addressof(ctypes.c_char.from_buffer(array))
     except (TypeError, ValueError):
         return array.__array_interface__["data"][0]
 
 
-_last = []  # the weights, if they are a file: all processes that map it share the memory
+_last = []  # the weights, if they are in a file: all processes that map it share the memory
 if _WEIGHTS is not None:
     _mapped = np.memmap(os.path.join(_FOLDER, _WEIGHTS), np.uint8, "r")
     if _mapped.size != _size("weights"):
@@ -287,7 +287,7 @@ def _specs(tensors):
 
 
 def _checked(given, specs):
-    """The inputs as arrays in the form that the library takes."""
+    """The inputs as arrays in the form that the library needs."""
     wanted = [name for name, _, _ in specs]
     if len(given) == 1 and isinstance(given[0], dict):
         (given,) = given
@@ -297,7 +297,7 @@ def _checked(given, specs):
     elif len(given) == 1 < len(specs) and isinstance(given[0], (list, tuple)):
         (given,) = given
     if len(given) != len(specs):
-        raise ValueError(f"the inputs are {wanted}, received a number of arrays that differs: {len(given)}")
+        raise ValueError(f"the inputs are {wanted}, received {len(given)} arrays")
     arrays = []
     for array, (name, shape, dtype) in zip(given, specs):
         known = type(array) is np.ndarray and array.dtype == dtype and array.shape[1:] == shape and array.ndim
@@ -337,7 +337,7 @@ _functions = {
 def predict(*inputs):
     """The outputs for arrays of samples: an array, or a list of arrays if there are several outputs.
 
-    Inputs are arguments, or a list or a dict of them by name. Several threads may call this at the same time.
+    Inputs are arguments, or one list or one dict by name. Several threads may call this at the same time.
     """
     arrays = _checked(inputs, _inputs)
     samples = len(arrays[0])
@@ -370,16 +370,16 @@ _reset = _function(f"{_PREFIX}_reset_state", 1 + len(_last))
 
 
 def new_state():
-    """The state with which sequences begin."""
+    """The state at the start of sequences."""
     state = np.empty(_STATE_BYTES // 8, np.float64)
     _run(_reset, [_address(state), *_last])
     return state
 
 
 def step(state, *inputs):
-    """The outputs of the next step. `state`, of `new_state`, is changed; use it for one sequence and one thread at a time."""
+    """The outputs of the next step. Changes `state`, which `new_state` made; use it for one sequence and one thread at a time."""
     if not (isinstance(state, np.ndarray) and state.dtype == np.float64 and state.nbytes == _STATE_BYTES):
-        raise TypeError("state must be an array of new_state()")
+        raise TypeError("state must be an array from new_state()")
     arrays = _checked(inputs, _step_inputs)
     if len(arrays[0]) != STEP_ROWS:
         raise ValueError(f"a step computes {STEP_ROWS} samples, received {len(arrays[0])}")

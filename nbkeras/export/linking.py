@@ -1,4 +1,4 @@
-"""Object files linked into a shared library, by a C compiler or a linker of this system, or by ziglang's."""
+"""Linking object files into a shared library, by a C compiler or linker of this system, or by ziglang's."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FLAGS = ["--gc-sections", "-s", "-z", "noexecstack"]
 
 
 def _compilers(machine: str, is_native: bool) -> Iterator[list[str]]:
-    """Commands of C compilers, which know where the C library is."""
+    """Commands of C compilers; these know where the C library is."""
     if is_native:
         if os.environ.get("CC"):
             yield shlex.split(os.environ["CC"])
@@ -33,7 +33,7 @@ def _linkers(machine: str, is_native: bool) -> Iterator[list[str]]:
 
 
 def linker(machine: str) -> tuple[list[str], bool]:
-    """The command that links for a machine, and whether it is a C compiler; FileNotFoundError says what to install."""
+    """The command that links for a machine, and whether it is a C compiler. FileNotFoundError says what to install."""
     is_native = sys.platform == "linux" and platform.machine() == machine
     for command in _compilers(machine, is_native):
         if shutil.which(command[0]):
@@ -45,13 +45,13 @@ def linker(machine: str) -> tuple[list[str], bool]:
         return [sys.executable, "-m", "ziglang", "cc", "-target", f"{machine}-linux-gnu"], True
     own = "gcc or clang, or " if is_native else f"{machine}-linux-gnu-gcc, or "
     raise FileNotFoundError(
-        f"to link a library for {machine} needs a linker, and there is none: install {own}lld (the package lld of your system), "
+        f"linking a library for {machine} needs a linker, and there is none: install {own}lld (the package lld of your system), "
         "or ziglang (pip install ziglang)"
     )
 
 
 def linked(contents: dict[str, bytes], machine: str, name: str) -> bytes:
-    """A shared library of object files; `name` is the one that programs which are linked with it look for.
+    """A shared library of object files. name: the file name that programs linked with it will load.
 
     Raises:
         FileNotFoundError: if there is no linker.

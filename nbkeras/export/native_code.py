@@ -1,6 +1,6 @@
-"""A model's inference as object files: recorded programs with their memory replaced by what a caller gives.
+"""A model's inference as object files: recorded programs whose memory the caller provides.
 
-A Program is asked for little: its steps, (function, arguments) each, and which part of its arena belongs to which step.
+This uses two things of a Program: its steps, each (function, arguments), and the part of its arena for each step.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ def _up(size: int) -> int:
 
 
 class Constants:
-    """The weights and constants of a library, each once, at multiples of 64 bytes."""
+    """The weights and constants of a library, each stored once, at multiples of 64 bytes."""
 
     def __init__(self) -> None:
-        self._parts: list[bytes] = [bytes(ALIGNMENT)]  # the key, once all are known
+        self._parts: list[bytes] = [bytes(ALIGNMENT)]  # later the key
         self._places: dict[tuple[int, bytes], int] = {}
         self._size = ALIGNMENT
 
     def add(self, content: bytes) -> BufferRef:
-        """The place of some bytes."""
+        """Add bytes. Returns their position."""
         key = len(content), hashlib.sha256(content).digest()
         if key not in self._places:
             self._places[key] = self._size
@@ -46,7 +46,7 @@ class Constants:
 
     @property
     def key(self) -> bytes:
-        """8 bytes that tell these constants from others."""
+        """8 bytes that identify these constants."""
         sha = hashlib.sha256(b"nbkeras")
         for part in self._parts[1:]:
             sha.update(part)
@@ -58,10 +58,7 @@ class Constants:
 
 
 def _with_outputs(recording: Recording) -> tuple[Recording, dict[int, int]]:
-    """The recording with steps that write the outputs where the caller wants them, or copy them there.
-
-    And the numbers of buffers that are outputs, with the outputs' numbers.
-    """
+    """The recording with steps that write or copy the outputs into the caller's buffers, and {buffer: output}, by numbers."""
     program, count = recording.program, len(recording.program.steps)
     steps, layers, outputs = list(recording.steps), list(recording.layers), []
     redirected: dict[int, int] = {}
@@ -86,7 +83,7 @@ def _with_outputs(recording: Recording) -> tuple[Recording, dict[int, int]]:
 
 
 class _Map:
-    """Where a library has what the steps of a recording use; see kernels/runtime/library.py."""
+    """Maps the arrays of a recording's steps to a library's memory; see kernels/runtime/library.py."""
 
     def __init__(self, recording: Recording, redirected: dict[int, int], constants: Constants):
         self._recording, self._redirected, self._constants = recording, redirected, constants
@@ -102,7 +99,7 @@ class _Map:
         self._step = self._used = self.most_scratch = 0
 
     def begin(self, step: int) -> None:
-        """Describe another step."""
+        """Begin with the step of this number."""
         self._step, self._used = step, 0
 
     def place(self, array: Array, low: int) -> BufferRef:
@@ -131,26 +128,26 @@ class _Map:
 
     @property
     def workspace(self) -> int:
-        """Bytes that the caller must give, wherever they begin."""
+        """The bytes that the caller must provide, at any alignment."""
         return _up(self._recording.program.nbytes) + self.most_scratch + ALIGNMENT
 
 
 @dataclass
 class Inference:
-    """Rows for one signature, and the bytes of memory that they need."""
+    """A function of a library for one signature, and the bytes of memory that it needs."""
 
     name: str
     rows: list[library.Row]
     workspace: int
     state: int
-    start: BufferRef  # the values with which the state begins
+    start: BufferRef  # the initial values of the state
     inputs: int
     outputs: int
 
 
 @dataclass
 class Code:
-    """Shared by the functions of a library. prefix: their names begin with it; model: its name; target: '' for this machine."""
+    """The code shared by a library's functions. prefix: of their names. model: its name. target: '' for this machine."""
 
     prefix: str
     model: str
@@ -159,7 +156,7 @@ class Code:
     kernels: Kernels = field(default_factory=Kernels)
 
     def inference(self, name: str, recording: Recording) -> Inference:
-        """Describe a recording; ValueError names the layer and the op that cannot be part of a library."""
+        """Convert a recording. ValueError names the layer and the op that cannot be part of a library."""
         recording, redirected = _with_outputs(recording)
         memory, rows = _Map(recording, redirected, self.constants), []
         for step, ((function, args), layer) in enumerate(zip(recording.steps, recording.layers, strict=True)):
@@ -174,10 +171,10 @@ class Code:
         return Inference(name, rows, *sizes, len(recording.inputs), len(recording.outputs))
 
     def objects(self, inferences: Sequence[Inference], inside: bool) -> tuple[dict[str, bytes], int]:
-        """The object files by name: the functions of inferences, kernels and, if they are inside, weights; and the identity.
+        """The object files by name (functions of inferences, kernels and, if `inside`, weights), and the identity.
 
-        PREFIX_workspace_size is the largest that one of them needs. With states there are PREFIX_state_size and
-        PREFIX_reset_state, with weights beside it PREFIX_weights_size. PREFIX_identity returns the identity.
+        PREFIX_workspace_size is the largest size that an inference needs. Libraries with states have PREFIX_state_size and
+        PREFIX_reset_state; those with weights beside them have PREFIX_weights_size. PREFIX_identity returns the identity.
         """
         prefix, target, constants = self.prefix, self.target, self.constants
         functions, sizes = [], {f"{prefix}_workspace_size": max(each.workspace for each in inferences)}
@@ -212,7 +209,7 @@ class Code:
 
 
 def _identity(contents: dict[str, bytes], constants: bytes) -> int:
-    """A number that tells object files from others."""
+    """A number that identifies object files."""
     sha = hashlib.sha256(constants)
     for name, content in contents.items():
         sha.update(f"{name} {len(content)} ".encode() + content)

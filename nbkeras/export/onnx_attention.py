@@ -27,7 +27,7 @@ def _weighted(g: OnnxGraph, op: Op) -> str:
 
 
 def _product(g: OnnxGraph, left: str, right: str, heads: int, key_heads: int) -> str:
-    """(b, heads, ., .) @ (b, key_heads, ., .); neighbouring heads of the first share one head of the second."""
+    """(b, heads, ., .) @ (b, key_heads, ., .); adjacent heads of the first share one head of the second."""
     if key_heads in (1, heads):
         return g.add("MatMul", left, right)
     batch, rest = g.add("Shape", left, start=0, end=1), g.add("Shape", left, start=2, end=4)

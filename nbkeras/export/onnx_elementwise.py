@@ -24,7 +24,7 @@ def _ufunc(g: OnnxGraph, op: Op, ufunc: Any, dtype: Any = None) -> str:
     if name == "floor_divide":
         return _floor_divide(g, op)
     if name not in _UFUNCS:
-        raise Unsupported(f"ONNX has no counterpart of {name}")
+        raise Unsupported(f"ONNX has no counterpart to {name}")
     to_bool = name.startswith("logical") and op.dtype.kind != "b"
     return g.add(_UFUNCS[name], *(g.cast(x, bool) if to_bool else x for x in op.inputs))
 
@@ -43,12 +43,12 @@ def _mod(g: OnnxGraph, op: Op) -> str:
 
 
 def _of_booleans(number: str, boolean: str) -> Handler:
-    """Sums and products; for booleans 'or' and 'and'."""
+    """A handler for sums and products, which are 'or' and 'and' for booleans."""
     return lambda g, op: g.add(boolean if op.dtype.kind == "b" else number, *op.inputs)
 
 
 def _scaled(kind: str, factor: float) -> Handler:
-    """A handler for a node's result times a number."""
+    """A handler for a node's result multiplied by a number."""
     return lambda g, op: g.add("Mul", g.add(kind, *op.inputs), scalar(g, op, factor))
 
 
@@ -98,7 +98,7 @@ def _gelu_tanh(g: OnnxGraph, op: Op) -> str:
 
 
 def _pairs(text: str) -> dict[str, str]:
-    """A table from text: 'exp:Exp log:Log'."""
+    """A dict from a string such as 'exp:Exp log:Log'."""
     return dict(pair.split(":") for pair in text.split())
 
 

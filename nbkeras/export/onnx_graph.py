@@ -27,11 +27,13 @@ class OnnxGraph:
             id(tensor.data): name for tensor, name in zip(trace.runs[0].inputs, input_names, strict=True)
         }
         self._constant_names: dict[Any, str] = {}
-        self._reshaped: dict[str, tuple[str, tuple]] = {}  # a reshaped value: the value before, and its shape
+        self._reshaped: dict[
+            str, tuple[str, tuple]
+        ] = {}  # reshaped value -> the value before the reshape, and its shape
         self._sizes: dict[Axis, str] = {}
         self._count = 0
         self._bytes = 0
-        self.op: Any = None  # the op that is being written: a nbkeras.export.op.Op
+        self.op: Any = None  # the op being written, a nbkeras.export.op.Op
 
     # -------------------- nodes and constants --------------------
 
@@ -65,13 +67,13 @@ class OnnxGraph:
         return self._constant_names[key]
 
     def instead(self, array: np.ndarray, name: str) -> str:
-        """The name of a new constant that replaces the constant `name` in one place."""
+        """The name of a new constant that replaces one use of the constant `name`."""
         new = self.fresh(name.rpartition("_")[0])
         self.constants[new] = array
         return new
 
     def initializers(self) -> list[Any]:
-        """The constants that the nodes use, in ONNX's form."""
+        """The constants that the nodes use, as ONNX initializers."""
         used = {name for node in self.nodes for name in names_read(node)}
         return [
             self.onnx.numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
@@ -80,13 +82,13 @@ class OnnxGraph:
         ]
 
     def transpose(self, name: str, axes: Sequence[int]) -> str:
-        """A value with its axes in another order; weights are written in that order."""
+        """A value with its axes in another order. Weights are stored in that order."""
         if name in self.constants:
             return self.instead(self.constants[name].transpose(axes), name)
         return self.add("Transpose", name, perm=list(axes))
 
     def reshape(self, name: str, shape: tuple, target: tuple) -> str:
-        """A value, whose shape is given, in another shape. Two reshapes in a row become one or none."""
+        """A value of a given shape, reshaped. Two successive reshapes become one or none."""
         name, shape = self.before_reshape(name, shape)
         if shape == target:
             return name
@@ -97,7 +99,7 @@ class OnnxGraph:
         return result
 
     def before_reshape(self, name: str, shape: tuple) -> tuple[str, tuple]:
-        """The value that was reshaped into this one, and its shape; a value that is no reshaped one as it is."""
+        """The value before a reshape, and its shape; a value that was not reshaped is returned unchanged."""
         return self._reshaped.get(name, (name, shape))
 
     def type_of(self, dtype: Any) -> int:
@@ -115,7 +117,7 @@ class OnnxGraph:
         self._names[id(tensor.data)] = name
 
     def value(self, versions: Sequence[Tensor | None]) -> str:
-        """The name of a traced tensor's value, for the tensor's version of each run; '' for an omitted tensor."""
+        """The name of a traced tensor's value, given its version in each run; '' for an omitted tensor."""
         tensor = versions[0]
         if tensor is None:
             return ""
@@ -127,7 +129,7 @@ class OnnxGraph:
         return known
 
     def _constant_tensor(self, versions: list[Tensor]) -> str:
-        """The value of a tensor that no op made: a variable, or numbers, perhaps repeated along open axes or forming a range."""
+        """The value of a tensor that no op made: a variable, or numbers, which may repeat along open axes or form a range."""
         arrays = [np.asarray(version) for version in versions]
         first, hint = arrays[0], getattr(versions[0], "path", "constant")
         if all(a.shape == first.shape for a in arrays):
@@ -173,7 +175,7 @@ class OnnxGraph:
         return total  # type: ignore[return-value]
 
     def _by_input(self, size: Size) -> str:
-        """A size that is a multiple of an axis of the op's own inputs."""
+        """A size that is a multiple of an axis of the op's inputs."""
         for position, name in enumerate(self.op.inputs if self.op else ()):
             for axis, own in enumerate(self.op.sizes(position) if name else ()):
                 if not isinstance(own, Size):
@@ -197,7 +199,7 @@ class OnnxGraph:
         return self._sizes[axis]
 
     def target(self, sizes: Sequence[Any]) -> str:
-        """The target shape of a reshape: one open size may be -1."""
+        """The target shape of a reshape; one open size may be -1."""
         open_ones = [i for i, size in enumerate(sizes) if isinstance(size, Size)]
         if len(open_ones) == 1 and 0 not in [size for size in sizes if not isinstance(size, Size)]:
             sizes = [-1 if i == open_ones[0] else size for i, size in enumerate(sizes)]
@@ -205,6 +207,6 @@ class OnnxGraph:
 
 
 def names_read(node: Any) -> list[str]:
-    """The names of all values that a node reads, also in the graph of a loop."""
+    """The names of all values that a node reads, including those in a loop's graph."""
     inner = [each for attribute in node.attribute for each in attribute.g.node]
     return [*node.input, *(name for each in inner for name in names_read(each))]

@@ -24,11 +24,11 @@ def export_onnx(
 ) -> None:
     """Write a model's inference with its weights to an ONNX file (opset 18); needs the package onnx.
 
-    Open axes stay open: the batch, and other axes if the model computes the same for all sizes.
+    Open axes stay open: the batch, and other axes if the model computes the same ops for all sizes.
 
     Args:
-        model: A model that is built.
-        filepath: The name of the file, with any ending.
+        model: A built model.
+        filepath: The name of the file, with any extension.
         input_signature: The shape of each input (a tuple with None for an open size, an InputSpec or an Input),
             for models without a graph and to fix sizes.
         verbose: False prints nothing; None and True print the file's name.
@@ -86,7 +86,7 @@ def export_onnx(
 
 
 def _write(graph: OnnxGraph, number: int, call: TracedOp, model: str) -> None:
-    """Write one op's nodes; a ValueError names the op and the layer if ONNX has no counterpart."""
+    """Write one op's nodes. ValueError names the op and the layer if ONNX has no counterpart."""
     constants: dict[str, Any] = {}
     try:
         handler = HANDLERS.get(call.name)
@@ -105,7 +105,7 @@ def _write(graph: OnnxGraph, number: int, call: TracedOp, model: str) -> None:
 
 
 def _has_sizes(constants: dict[str, Any]) -> bool:
-    """Whether there are Sizes among constants, where a handler expects numbers."""
+    """Whether constants include Sizes, where a handler expects numbers."""
     return any(isinstance(leaf, Size) for leaf in structures.flatten(list(constants.values())))
 
 
@@ -117,7 +117,7 @@ def _open_names(name: str, shape: tuple) -> tuple:
 
 
 def _named(trace: Trace, versions: Sequence[Any], output: str) -> list:
-    """An output's shape with names for open sizes: the open axis's name if the size is equal to it, else a new name."""
+    """An output's shape with names for open sizes: the name of an equal open axis, else a new name."""
     of_axis = {axis: name for name, axis in trace.names.items()}
     shape: list[Any] = []
     for position, size in enumerate(trace.shape(versions)):

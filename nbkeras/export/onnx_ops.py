@@ -32,7 +32,7 @@ def _dense(g: OnnxGraph, op: Op, rectify: bool) -> str:
 
 
 def _batch_normalization(g: OnnxGraph, op: Op, epsilon: float) -> str:
-    """Along the last axis, before the op's input was reshaped to rows if that left the channels as they were."""
+    """Normalize along the last axis; before the input's reshape to rows, if that kept the channels."""
     rows, mean, variance, gamma, beta = op.inputs
     x, shape = g.before_reshape(rows, op.sizes(0))
     if shape[-1] != op.sizes(0)[-1]:
@@ -48,7 +48,7 @@ def _batch_normalization(g: OnnxGraph, op: Op, epsilon: float) -> str:
 
 
 def _standardized(g: OnnxGraph, op: Op, x: str, axes: list[int], epsilon: float, centered: bool = True) -> str:
-    """x less its mean over axes (if centered), divided by its standard deviation."""
+    """x minus its mean over axes (if centered), divided by its standard deviation."""
     over = g.constant(axes, np.int64)
     if centered:
         x = g.add("Sub", x, g.add("ReduceMean", x, over, keepdims=1))

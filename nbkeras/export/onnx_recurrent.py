@@ -15,7 +15,7 @@ from nbkeras.export.onnx_shapes import flipped
 from nbkeras.export.op import Op
 from nbkeras.ops.recurrent import RECURRENT_ACTIVATIONS
 
-# An activation's name in ONNX, and its alpha and beta.
+# code -> an activation's ONNX name, alpha and beta
 _ACTIVATIONS: dict[str, tuple[str, tuple[float, ...]]] = {
     "linear": ("Affine", (1.0, 0.0)),
     "tanh": ("Tanh", ()),
@@ -29,7 +29,7 @@ _LSTM_ORDER = (0, 3, 1, 2)  # ONNX orders the gates i, o, f, c; Keras i, f, c, o
 
 
 def _activations(*codes: int) -> dict[str, Any]:
-    """Attributes of ONNX's recurrent nodes for activations by code."""
+    """Attributes of ONNX's recurrent nodes for activations, given by code."""
     chosen = [_ACTIVATIONS[RECURRENT_ACTIVATIONS[code]] for code in codes]
     numbers = [pair for _, pair in chosen if pair]
     more = {"activation_alpha": [p[0] for p in numbers], "activation_beta": [p[1] for p in numbers]} if numbers else {}
@@ -54,7 +54,7 @@ def _by_steps(g: OnnxGraph, name: str, ndim: int, backwards: bool) -> str:
 
 
 def _gates(g: OnnxGraph, name: str, count: int, axis: int, order: Any = None) -> list[str]:
-    """A weight's parts, one for each gate."""
+    """The parts of a weight, one for each gate."""
     if count == 1:
         return [name]
     parts = g.add("Split", name, outputs=count, axis=axis, num_outputs=count)
@@ -115,9 +115,9 @@ def _scan(g: OnnxGraph, op: Op, states: list[str], sequences: list[str], step: C
 def _masked(
     g: OnnxGraph, op: Op, states: list[str], mask: str, bias: str, cell: Callable, backwards: bool, zero_masked: bool
 ) -> list[str]:
-    """Add a Scan of `cell(z, states) -> new states`, in which masked steps keep their states. z: the input's products.
+    """Add a Scan of `cell(z, states) -> new states`; masked steps keep the states. z: the input's products.
 
-    A state that is not given starts as zeros; without a mask every step counts.
+    An omitted state starts as zeros; without a mask all steps are computed.
     """
     units = op.tensors[2].shape[0]
     zeros = g.constant(np.zeros((1, units)), op.dtype)
@@ -152,7 +152,7 @@ def _layer(
 ) -> list[str]:
     """Outputs and last states of a layer, by ONNX's node or a loop of `cell`. biases: of the input's and the state's products."""
     mask, drop = op.inputs[-2:]
-    if mask or drop or op.dtype == np.float64:  # of which ONNX Runtime has no recurrent node
+    if mask or drop or op.dtype == np.float64:  # ONNX Runtime has no recurrent node for these
         outputs, *last = _masked(g, op, states, mask, biases[0], cell, backwards, zero_masked)
     else:
         options |= {"backwards": backwards, **_activations(*activations)}

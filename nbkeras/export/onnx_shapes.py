@@ -14,7 +14,7 @@ from nbkeras.export.trace import Size, Unsupported
 
 
 def _reduce(kind: str) -> Handler:
-    """A reduction over axes, which are an input in opset 18."""
+    """A handler for a reduction over axes, which are an input in opset 18."""
 
     def handler(g: OnnxGraph, op: Op, axes: tuple[int, ...], keepdims: bool = False) -> str:
         x = op.inputs[0]
@@ -34,7 +34,7 @@ def _variance(g: OnnxGraph, op: Op, axes: tuple[int, ...], keepdims: bool = Fals
 
 
 def _truth(kind: str) -> Handler:
-    """any and all: the maximum and the minimum of booleans as numbers."""
+    """A handler for any and all: the maximum and the minimum of booleans as numbers."""
 
     def handler(g: OnnxGraph, op: Op, axes: tuple[int, ...], keepdims: bool = False) -> str:
         x = g.cast(g.cast(op.inputs[0], bool), np.int32)
@@ -96,7 +96,7 @@ def _pad(g: OnnxGraph, op: Op, widths: tuple, value: Any) -> str:
 
 
 def _getitem(g: OnnxGraph, op: Op, key: tuple) -> str:
-    """Slices first (an integer is a slice of one), then a Squeeze of the integers' axes, then new axes."""
+    """Slice (an integer is a slice of one), then squeeze the integers' axes, then insert new axes."""
     ndim = op.tensors[0].ndim
     basic = [part for part in key if part is not None and part is not ...]
     if ... not in key:

@@ -1,6 +1,6 @@
-"""Fewer nodes in an ONNX graph: a batch normalization becomes part of the weights before it, and transposes cancel.
+"""Simplifies an ONNX graph: batch normalizations are folded into the weights before them, and transposes cancel.
 
-Runtimes do this only for some patterns of nodes: without it they need up to three times as long.
+Runtimes do this only for some patterns of nodes, and without it take up to three times as long.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def _drop_unused(graph: OnnxGraph, outputs: Sequence[str]) -> None:
 
 
 def _rename(node: Any, names: dict[str, str]) -> None:
-    """Let a node, and the graph of a loop in it, read other values."""
+    """Rename the values that a node reads, including those in a loop's graph."""
     node.input[:] = [names.get(name, name) for name in node.input]
     for attribute in node.attribute:
         for inner in attribute.g.node:
@@ -49,8 +49,8 @@ def _rename(node: Any, names: dict[str, str]) -> None:
 
 
 def _cancel_transposes(graph: OnnxGraph, outputs: Sequence[str]) -> None:
-    """Move Transposes behind elementwise nodes, so that they meet others: two become one or none."""
-    turned: dict[str, tuple[str, list[int]]] = {}  # a transposed value: the value before, and its axes in the new order
+    """Move Transposes behind elementwise nodes until two meet, which become one or none."""
+    turned: dict[str, tuple[str, list[int]]] = {}  # transposed value -> the value before, and its axes in the new order
     renamed: dict[str, str] = {}
     kept = []
     for node in graph.nodes:
@@ -77,7 +77,7 @@ def _cancel_transposes(graph: OnnxGraph, outputs: Sequence[str]) -> None:
 
 
 def _before_transposes(graph: OnnxGraph, node: Any, turned: dict[str, tuple[str, list[int]]]) -> list[str]:
-    """The inputs with which an elementwise node or a Concat computes the same before the Transpose of its inputs, or []."""
+    """The inputs before the Transposes, if an elementwise node or a Concat can be computed before them; else []."""
     orders = [turned[name][1] for name in node.input if name in turned]
     if node.op_type not in (*_ELEMENTWISE, "Concat") or not orders or any(order != orders[0] for order in orders):
         return []
@@ -100,7 +100,7 @@ def _before_transposes(graph: OnnxGraph, node: Any, turned: dict[str, tuple[str,
 
 
 class _Folding:
-    """Sub, Mul and Add of one number for each channel, folded into the weights of the Conv or MatMul before them."""
+    """Folds Sub, Mul and Add of one number per channel into the weights of the Conv or MatMul before them."""
 
     def __init__(self, graph: OnnxGraph):
         self.graph = graph
@@ -120,7 +120,7 @@ class _Folding:
         self.graph.nodes[:] = kept
 
     def _folded(self, node: Any) -> bool:
-        """Whether the node could be folded; its first input is then its result."""
+        """Fold the node if possible; its first input is then its result. Returns whether it was folded."""
         vector = self.graph.constants.get(node.input[1])
         if vector is None or vector.ndim != 1 or vector.dtype.kind != "f":
             return False
@@ -138,7 +138,7 @@ class _Folding:
         return self.makers.get(name) if self.uses[name] == 1 else None
 
     def _into_convolution(self, transpose: Any, node: Any, vector: np.ndarray) -> bool:
-        """Fold into a Conv, if the Transpose makes its channels the last axis."""
+        """Fold into a Conv, if the Transpose moves its channels to the last axis."""
         axes, conv = list(transpose.attribute[0].ints), self._only(transpose.input[0])
         if conv is None or conv.op_type != "Conv" or axes != [0, *range(2, len(axes)), 1]:
             return False
@@ -156,7 +156,7 @@ class _Folding:
         return True
 
     def _into_product(self, before: Any, node: Any, vector: np.ndarray) -> bool:
-        """Fold into a MatMul and the Add of its bias; the first Add or Sub after a MatMul becomes its bias."""
+        """Fold into a MatMul and its bias; the first Add or Sub after a MatMul becomes its bias."""
         bias, product = None, before
         if before.op_type == "Add":
             bias, product = self.graph.constants.get(before.input[1]), self._only(before.input[0])

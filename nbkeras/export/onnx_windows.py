@@ -1,4 +1,4 @@
-"""Convolution and pooling as ONNX nodes, which have the channels first and padding as numbers."""
+"""Convolution and pooling as ONNX nodes, which need channels first and padding as numbers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nbkeras.export.trace import Size, Unsupported
 
 
 def _with_channels_first(g: OnnxGraph, op: Op, kind: str, *others: str, relu: bool = False, **settings: Any) -> str:
-    """A node on the op's first input, with the channels of input and output first."""
+    """Add a node for the op's first input, with channels first in its input and output."""
     ndim = op.tensors[0].ndim
     x = g.add("Transpose", op.inputs[0], perm=[0, ndim - 1, *range(1, ndim - 1)])
     y = g.add(kind, x, *others, **settings)
@@ -29,7 +29,7 @@ def _window(g: OnnxGraph, op: Op, strides, dilation) -> tuple[str, dict[str, Any
 
 
 def _padding(padding: str, kernel: Any, dilation: Any) -> dict[str, Any]:
-    """The attributes for padding. The runtime computes 'same', since sizes may be open; 'causal' pads the last axis in front."""
+    """Attributes for padding. The runtime computes 'same', since sizes may be open; 'causal' pads the last axis at the start."""
     if padding == "same":
         return {"auto_pad": "SAME_UPPER"}
     if padding == "causal":
@@ -46,7 +46,7 @@ def _conv(g: OnnxGraph, op: Op, strides, dilation, padding: str, groups: int, re
 
 
 def _cut(length: int, result: int, size: int, stride: int, dilation: int, before: int) -> tuple[int, int]:
-    """The number of elements that a transposed convolution removes at an axis's end, and the number that it adds there."""
+    """(elements removed, elements added) at an axis's end by a transposed convolution."""
     rest = (length - 1) * stride + (size - 1) * dilation + 1 - before - result
     return max(rest, 0), max(-rest, 0)
 
@@ -61,7 +61,7 @@ def _conv_transpose(g: OnnxGraph, op: Op, strides, dilation, before, lengths) ->
 
 
 def _unfold(g: OnnxGraph, op: Op, line: Any) -> str:
-    """Pad the axis, then take a slice for each tap."""
+    """Pad the axis, then slice it for each tap."""
     size, stride, dilation, before, windows = line
     if isinstance(windows, Size) and windows.factors is None:
         raise Unsupported("an axis of open size is cut into windows that are not adjacent")

@@ -1,4 +1,4 @@
-"""One op of a traced model, as the argument of a handler that writes it in another format."""
+"""Op: an op of a traced model, passed to a handler that writes it in another format."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Handler = Callable[..., Any]  # handler(graph, op, **constants) -> value, or lis
 
 
 class Op:
-    """An op's inputs as names of values in the graph ('' for an omitted one), and its tensors."""
+    """An op's inputs as names of graph values ('' for an omitted one), and its tensors."""
 
     def __init__(self, graph: OnnxGraph, number: int, call: TracedOp):
         self._graph, self._number = graph, number

@@ -1,7 +1,7 @@
 """Tracing a model: the ops that it applies, recorded in runs with several sizes of its open axes.
 
-Sizes in an op's constants and in tensors' shapes may depend on the open axes (batch, steps). The dependence is found by
-comparing runs.
+Sizes in an op's constants and in tensors' shapes may depend on the open axes (batch, steps). Comparing runs reveals the
+dependence.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _BATCH = 3
 
 
 class Unsupported(ValueError):
-    """The error for something without a counterpart in ONNX."""
+    """The error for a value or op without a counterpart in ONNX."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """A size that depends on open axes: `constant` plus each axis's size times a factor; factors None: another dependence.
+    """A size that depends on open axes: `constant` plus each axis's size times a factor. factors: None for another dependence.
 
     values: the size in each run.
     """
@@ -61,7 +61,7 @@ class Run:
 
 
 class Trace:
-    """Runs of a function of tensors: the first with small sizes, then with each open axis larger by one, then with all larger.
+    """Runs of a function of tensors: one with small sizes, one with each open axis larger by one, and one with all larger.
 
     function(inputs) -> structure of tensors. shapes: the inputs' shapes, with a name or None for an open axis; axes with one
     name have one size, and the first axis is the batch. Raises ValueError if the ops differ between runs.
@@ -78,7 +78,7 @@ class Trace:
             self.trials = self._sizes(*attempt)
             try:
                 self.runs = [self._run(function, shapes, dtypes, *trial) for trial in enumerate(self.trials)]
-            except ValueError as reason:  # the size is smaller than a window, or not a multiple of one
+            except ValueError as reason:  # the size is smaller than a window, or not a multiple of it
                 error = error or reason
                 continue
             break
@@ -95,9 +95,9 @@ class Trace:
         return [first, *one_larger, {name: size + 2 * steps[name] for name, size in first.items()}]
 
     def _run_with_large_sizes(self, function: Callable, shapes: Sequence[tuple], dtypes: Sequence[Any]) -> None:
-        """One more run, of shapes only, with large sizes: a layer may compute something else for large sizes.
+        """One more run, of shapes only, with large sizes, since a layer may compute different ops for large sizes.
 
-        A model that does not accept such sizes, for example with a table of positions, is described by the other runs.
+        If a model does not accept large sizes, for example with a table of positions, the other runs suffice.
         """
         axes = sum(axis > 0 for _, axis in self.names.values())
         if not 0 < axes < len(_FAR):
@@ -126,7 +126,7 @@ class Trace:
             outputs = list(result) if isinstance(result, tuple) else [result]
             run.calls.append(TracedOp(name, "/".join(layer_stack.names), list(inputs), constants, outputs))
 
-        # keeps: gradients that the model computes are computed by ops
+        # keeps: ops compute the model's own gradients
         with training_phase(False), listening(applied), tape.thread.now(keeps=True):
             run.outputs = structures.flatten(function(tensors))
         return run
@@ -138,7 +138,7 @@ class Trace:
         for run, sizes in zip(self.runs[1:], self.trials[1:], strict=True):
             if made(run) != made(self.runs[0]):
                 raise ValueError(
-                    f"the model computes something else for inputs of other sizes ({self.trials[0]} and {sizes}): give the "
+                    f"the model computes different ops for inputs of other sizes ({self.trials[0]} and {sizes}): give the "
                     "sizes of its inputs in input_signature"
                 )
 

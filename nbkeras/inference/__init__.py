@@ -1,4 +1,4 @@
-"""Models made ready to answer: inference without the model behind it; imported at first use."""
+"""Inference with recorded programs, without the model; imported at first use."""
 
 from typing import TYPE_CHECKING
 

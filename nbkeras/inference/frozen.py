@@ -1,4 +1,4 @@
-"""Frozen: a model's inference with fixed weights, which needs no model: what `model.frozen()` returns."""
+"""Frozen: a model's inference with fixed weights and without the model, returned by `model.frozen()`."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ from nbkeras.inference.recording import Recording, record
 
 Array = np.ndarray
 _PURPOSE = "be frozen"
-_PART_SECONDS = 2e-5  # that each part of a batch costs beside its program: to cut, to pad, to put together
+_PART_SECONDS = 2e-5  # overhead of each part of a batch besides its program: slicing, padding, joining
 
 
 class _Form(NamedTuple):
-    """All of a frozen model but its programs, in a form to pickle.
+    """The description of a frozen model without its programs, for pickling.
 
-    structures: of the inputs and of the outputs. tables: see `GraphInputs.tables`. is_by_rows: whether no row of a batch has an
-    effect on other rows.
+    structures: of the inputs and outputs. tables: see `GraphInputs.tables`. is_by_rows: whether the rows of a batch are
+    independent.
     """
 
     name: str
-    inputs: tuple[tuple, ...]  # the fields of a TensorSpec, dtypes as texts
+    inputs: tuple[tuple, ...]  # the fields of a TensorSpec, dtypes as strings
     outputs: tuple[tuple, ...]
     structures: tuple[Any, Any]
     tables: dict[int, tuple[int, str]]
@@ -53,7 +53,7 @@ class _Form(NamedTuple):
 
 
 class _State:
-    """All that a call uses; `replace` gives a Frozen another one."""
+    """The data that a call uses; `replace` exchanges it as one."""
 
     def __init__(self, form: _Form, programs: Programs):
         self.form, self.programs, self.run = form, programs, programs.run
@@ -67,9 +67,9 @@ class _State:
         self._use(usual_costs(self.batch_sizes))
 
     def _use(self, costs: tuple[float, ...]) -> None:
-        """Take the costs of the programs for the choice of parts."""
+        """Use these costs of the programs for the choice of parts."""
         self.costs = costs
-        # By the shape of the array for a model's only input: the recorded size. Then only the dtype and the numbers are checked
+        # Shape of an array for a model's only input -> the recorded size. For these only the dtype and the values are checked
         own = [size for size in self.batch_sizes if cover(size, self.batch_sizes, costs) == (size,)]
         self.shapes = {(size, *self.inputs[0].shape[1:]): size for size in own} if len(self.inputs) == 1 else {}
 
@@ -93,7 +93,7 @@ class _State:
         return results
 
     def measure(self, seconds: float) -> None:
-        """Run all programs in turns, at least once, for about so many seconds; from then on use those that are fastest."""
+        """Run all programs in turn, at least once each, for about `seconds`; then choose programs by the measured times."""
         if not self.form.is_by_rows:
             return
         forms: Any = [(spec.shape[1:], spec.dtype) for spec in self.inputs]
@@ -108,7 +108,7 @@ class _State:
         self._use(tuple(least[size] + _PART_SECONDS for size in self.batch_sizes))
 
     def checked(self, arrays: Sequence[Array]) -> None:
-        """ValueError, which names the input, for arrays that are not exactly what the inputs say."""
+        """Raise ValueError, naming the input, for arrays that do not match the inputs exactly."""
         check_arrays(self.form.name, self.inputs, arrays)
         for array, spec in zip(arrays, self.inputs, strict=True):
             if array.ndim != len(spec.shape) or array.shape[1:] != spec.shape[1:]:
@@ -131,7 +131,7 @@ class _State:
         return None
 
     def check_rows(self, arrays: Sequence[Array]) -> None:
-        """ValueError if arrays have no rows, or not the same number."""
+        """Raise ValueError if arrays have no rows or different numbers of rows."""
         counts = {spec.name: len(array) for spec, array in zip(self.inputs, arrays, strict=True)}
         if len(set(counts.values())) != 1:
             raise ValueError(f"all inputs must have the same number of rows, received {counts}")
@@ -140,11 +140,11 @@ class _State:
 
 
 class Frozen(SessionBase):
-    """A model's inference with fixed weights: programs that are ready, without Python's layers behind them.
+    """A model's inference with fixed weights: recorded programs that run without the Python layers.
 
-    `model.frozen()` makes one. Any number of threads may call it. It goes on in forked processes, and pickle takes it to
-    others; protocol 5 leaves the weights out of the pickle as one buffer. A file that `save` wrote is mapped by `load`: all
-    processes that load it share the memory of its weights.
+    `model.frozen()` makes one. Any number of threads may call it. It works in forked processes and can be pickled; protocol 5
+    keeps the weights out of the pickle as one buffer. `load(..., mapped=True)` maps a file of `save`: all processes that load
+    it share the memory of its weights.
 
     Args:
         form: The description of the model, which `model.frozen` makes.
@@ -194,16 +194,16 @@ class Frozen(SessionBase):
         return outputs[0] if state.is_one else structures.pack(state.output, outputs)
 
     def run(self, arrays: Sequence[Array]) -> list[Array]:
-        """The outputs of arrays in the order of `inputs`, in the order of `outputs`. Nothing is converted.
+        """The outputs for arrays in the order of `inputs`. Nothing is converted.
 
         Args:
             arrays: A NumPy array for each input, of its dtype and shape, with any number of rows.
 
         Returns:
-            A list of new arrays.
+            A list of new arrays, in the order of `outputs`.
 
         Raises:
-            ValueError: for another number of arrays, another dtype or shape: the message names the input.
+            ValueError: for a wrong number of arrays, dtype or shape; the message names the input.
 
         Example:
             >>> frozen = keras.Sequential([layers.Dense(1, kernel_initializer="ones", input_shape=(2,))]).frozen()
@@ -218,17 +218,17 @@ class Frozen(SessionBase):
         return outputs
 
     def measure(self, seconds: float = 0.1) -> None:
-        """Measure the program of each size on this machine, so that batches are computed in the parts that take the least time.
+        """Measure the program of each size on this machine, so that batches are split into the fastest parts.
 
-        Without it, a program is taken to need a time that grows with its rows. Processor caches make that wrong for some models:
-        8 rows of a convolutional network may take longer than 4 rows twice. The times are not stored in files, and `replace`
-        forgets them. A model whose rows have an effect on others is left as it is.
+        Unmeasured programs are assumed to take a time that grows with their rows. Processor caches make that wrong for some
+        models: 8 rows of a convolutional network may take longer than 4 rows twice. Files do not store the times, and
+        `replace` drops them. For a model whose rows depend on each other, this does nothing.
 
         Args:
-            seconds: About how long it may take. Each program is run once in any case.
+            seconds: About how long it may take. Each program runs at least once.
 
         Raises:
-            ValueError: if `seconds` is no number from 0 on.
+            ValueError: if `seconds` is not a number of at least 0.
 
         Example:
             >>> frozen = keras.Sequential([layers.Dense(2, input_shape=(3,))]).frozen(batch_sizes=(1, 8))
@@ -237,20 +237,20 @@ class Frozen(SessionBase):
             16
         """
         if not isinstance(seconds, int | float) or not 0 <= seconds < math.inf:
-            raise ValueError(f"seconds must be a number from 0 on, received {briefly(seconds)}")
+            raise ValueError(f"seconds must be a number of at least 0, received {briefly(seconds)}")
         self._state.measure(seconds)
 
     def replace(self, other: Frozen | Any) -> None:
-        """Take the weights of another model; each call uses the old ones alone, or the new ones alone.
+        """Replace the weights by another model's. Each call uses either the old or the new weights.
 
-        Names stay as they are. Calls that run go on with the old weights, whose memory is freed after the last of them.
+        Names stay the same. Running calls keep the old weights, whose memory is freed after the last of these calls.
 
         Args:
-            other: A Frozen, of which the batch sizes are taken too, or a model, which is frozen with the same ones.
+            other: A Frozen, whose batch sizes are used too, or a model, which is frozen with the present ones.
 
         Raises:
             TypeError: for another object.
-            ValueError: if its inputs or outputs are others.
+            ValueError: if its inputs or outputs differ.
 
         Example:
             >>> model = keras.Sequential([layers.Dense(1, kernel_initializer="ones", input_shape=(2,))])
@@ -278,8 +278,8 @@ def freeze(model: Any, batch_sizes: Any, input_signature: Any) -> Frozen:
     stateful = [layer.name for layer in model._all_layers()[1:] if getattr(layer, "stateful", False)]
     if stateful:
         raise ValueError(
-            f"model {model.name!r} cannot be frozen: layer {stateful[-1]!r} is stateful: use model.stream(), whose state is an "
-            "argument"
+            f"model {model.name!r} cannot be frozen: layer {stateful[-1]!r} is stateful: use model.stream(), which takes its "
+            "state as an argument"
         )
     with on_gpu(None):
         names, specs, pack = signature.inputs_of(model, input_signature)
@@ -288,7 +288,7 @@ def freeze(model: Any, batch_sizes: Any, input_signature: Any) -> Frozen:
             return _recorded(model, pack, [spec for _, spec in _closed(model, names, specs, size)])
 
         _build(model, pack, [spec for _, spec in _closed(model, names, specs, sizes[0])])
-        with step_lock.alone():  # all programs have the same weights, those of the end of a step
+        with step_lock.alone():  # all programs get the weights of the end of the same step
             recordings = {size: recorded(size) for size in sizes}
             programs = Programs.of(recordings)
             last = recordings[sizes[-1]]
@@ -304,14 +304,14 @@ def freeze(model: Any, batch_sizes: Any, input_signature: Any) -> Frozen:
 
 
 def _closed(model: Any, names: Sequence[str], specs: Sequence[tuple], size: int) -> list[tuple[str, tuple]]:
-    """(name, (shape, dtype)) of each input for so many rows."""
+    """(name, (shape, dtype)) of each input for `size` rows."""
     return [
         (name, signature.closed(model, name, spec, size, _PURPOSE)) for name, spec in zip(names, specs, strict=True)
     ]
 
 
 def _build(model: Any, pack: Callable[[list], Any], specs: Sequence[tuple]) -> None:
-    """Let a model make its weights, if it has not made them yet."""
+    """Let a model create its weights, if it has not done so."""
     if not model.built:
         model.predict_on_batch(pack([np.zeros(shape, dtype) for shape, dtype in specs]))
 
@@ -324,7 +324,7 @@ def _recorded(model: Any, pack: Callable[[list], Any], specs: Sequence[tuple]) -
     recording = record(model.name, step, specs, _PURPOSE)
     if recording.states:
         raise ValueError(
-            f"model {model.name!r} cannot be frozen: a prediction changes what the model keeps, as counters of random numbers "
+            f"model {model.name!r} cannot be frozen: a prediction changes the model's state, such as counters of random numbers "
             "and weights that a layer writes"
         )
     return recording

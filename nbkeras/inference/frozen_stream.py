@@ -1,4 +1,4 @@
-"""Floor 3: FrozenStream: a stream with fixed weights, which needs no model: what `stream.frozen()` returns."""
+"""Floor 3: FrozenStream: a stream with fixed weights and without the model, returned by `stream.frozen()`."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ _PURPOSE = "be frozen"
 
 
 class _Form(NamedTuple):
-    """All of a frozen stream but its programs, in a form to pickle.
+    """The description of a frozen stream without its programs, for pickling.
 
-    structures: of the inputs and of the outputs. tables: see `GraphInputs.tables`. has_steps: of each output. start: the state of
-    a new sequence, of this dtype; in bytes, since a pickle of protocol 5 has one buffer, the constants. is_by_rows: whether no
-    row of a batch has an effect on other rows.
+    structures: of the inputs and outputs. tables: see `GraphInputs.tables`. has_steps: for each output. start: the state of a
+    new sequence, of dtype `dtype`, in bytes, since a pickle of protocol 5 has one buffer, the constants. is_by_rows: whether
+    the rows of a batch are independent.
     """
 
     name: str
-    inputs: tuple[tuple, ...]  # the fields of a TensorSpec, dtypes as texts
+    inputs: tuple[tuple, ...]  # the fields of a TensorSpec, dtypes as strings
     outputs: tuple[tuple, ...]
     structures: tuple[Any, Any]
     tables: dict[int, tuple[int, str]]
@@ -59,7 +59,7 @@ class _Form(NamedTuple):
 
 
 class _State:
-    """All that a call uses; `replace` gives a FrozenStream another one."""
+    """The data that a call uses; `replace` exchanges it as one."""
 
     def __init__(self, form: _Form, programs: Programs):
         self.form, self.programs = form, programs
@@ -73,14 +73,14 @@ class _State:
             form.name, matching, self.inputs, form.is_sequence, len(self.start), form.dtype, form.limit
         )
 
-        # what a call with one array of a recorded form asks for
+        # shape of an array in a recorded form -> its rows and steps
         simple = len(self.inputs) == 1 and not form.tables
         rest = self.inputs[0].shape[2:]
         self.shapes = {(*key, *rest): key for key in programs.steps} if simple else {}
         self.dtype, self.state_dtype = self.inputs[0].dtype, self.interface.dtype
 
     def at_once(self, x: Any, state: Any) -> tuple[list[Array], Array] | None:
-        """The outputs and the new state, if x is the one input in a recorded form; else None."""
+        """The outputs and the new state, if x is the only input and has a recorded form; else None."""
         if type(x) is type(state) is np.ndarray and x.dtype is self.dtype and state.dtype is self.state_dtype:
             key = self.shapes.get(x.shape)
             if key is not None and state.shape == (key[0], len(self.start)):
@@ -114,7 +114,7 @@ class _State:
         return [np.concatenate(parts, axis=1) if each else parts[-1] for parts, each in joined], state
 
     def _in_batches(self, arrays: Sequence[Array], state: Array, rows: int, steps: int) -> tuple[list[Array], Array]:
-        """Batches of recorded sizes, the last one padded."""
+        """Compute in batches of recorded sizes; the last one is padded."""
         if not self.form.is_by_rows:
             raise rows_together(self.form.name, self.batch_sizes, rows)
         found, begin = [], 0
@@ -128,7 +128,7 @@ class _State:
 
 
 def _parted(steps: int, sizes: tuple[int, ...]) -> tuple[int, ...] | None:
-    """A number of steps as a sum of sizes, which are given the largest first; None if it is none."""
+    """A number of steps as a sum of sizes, given the largest first; None if there is no such sum."""
     if not steps:
         return ()
     if steps % math.gcd(*sizes):
@@ -143,11 +143,11 @@ def _parted(steps: int, sizes: tuple[int, ...]) -> tuple[int, ...] | None:
 
 
 class FrozenStream(SessionBase):
-    """A stream with fixed weights: programs that are ready, without Python's layers behind them.
+    """A stream with fixed weights: recorded programs that run without the Python layers.
 
-    `stream.frozen()` makes one. Any number of threads may call it: it keeps nothing from call to call, the state is the caller's.
-    It goes on in forked processes, and pickle takes it to others. A file that `save` wrote is mapped by `load`: all processes
-    that load it share the memory of its weights.
+    `stream.frozen()` makes one. Any number of threads may call it, since the caller keeps the state. It works in forked
+    processes and can be pickled. `load(..., mapped=True)` maps a file of `save`: all processes that load it share the memory
+    of its weights.
 
     Args:
         form: The description of the stream, which `stream.frozen` makes.
@@ -205,7 +205,7 @@ class FrozenStream(SessionBase):
 
         Args:
             x: An array (batch, steps, ...), or (batch, ...) for one step; for several inputs a list, or a dict by name.
-            state: `initial(batch)`, or what a call returned; it is not changed.
+            state: `initial(batch)`, or the state that a call returned; it is not changed.
 
         Returns:
             (outputs, state).
@@ -224,7 +224,7 @@ class FrozenStream(SessionBase):
         return one_or_all(structures.pack(own.form.structures[1], outputs)), after
 
     def run(self, arrays: Sequence[Array], state: Array) -> tuple[list[Array], Array]:
-        """The outputs of arrays in the order of `inputs`, and the state after them. Inputs are not converted.
+        """The outputs for arrays in the order of `inputs`, and the new state. Inputs are not converted.
 
         Args:
             arrays: A NumPy array for each input, of its dtype and shape, with any number of rows and steps.
@@ -234,7 +234,7 @@ class FrozenStream(SessionBase):
             (a list of new arrays in the order of `outputs`, the new state).
 
         Raises:
-            ValueError: for another number of arrays, another dtype or shape: the message names the input.
+            ValueError: for a wrong number of arrays, dtype or shape; the message names the input.
 
         Example:
             >>> frozen = keras.Sequential([keras.Input((None, 3)), layers.GRU(2)]).stream().frozen()
@@ -253,17 +253,17 @@ class FrozenStream(SessionBase):
         return own.compute(arrays, own.interface.state(state, rows, steps), rows, steps)
 
     def replace(self, other: Any) -> None:
-        """Take the weights of another stream; each call uses the old ones alone, or the new ones alone. States stay valid.
+        """Replace the weights by another stream's. Each call uses either the old or the new weights. States stay valid.
 
-        Names stay as they are. Calls that run go on with the old weights, whose memory is freed after the last of them.
+        Names stay the same. Running calls keep the old weights, whose memory is freed after the last of these calls.
 
         Args:
-            other: A FrozenStream, of which the numbers of rows and steps are taken too, or a stream or a model, which is frozen
-                for the same ones.
+            other: A FrozenStream, whose numbers of rows and steps are used too, or a stream or model, which is frozen for the
+                present ones.
 
         Raises:
             TypeError: for another object.
-            ValueError: if its inputs, its outputs or its state have another form.
+            ValueError: if the form of its inputs, outputs or state differs.
 
         Example:
             >>> model = keras.Sequential([keras.Input((None, 3)), layers.GRU(2)])
@@ -304,7 +304,7 @@ def freeze(
     batch_sizes: Any,
     steps: Any,
 ) -> FrozenStream:
-    """A frozen stream; see `Stream.frozen`, which knows how its model computes steps from an initial state on."""
+    """A frozen stream; see `Stream.frozen`, which passes the function that computes steps from a state."""
     rows_list, steps_list = counts_of("batch_sizes", batch_sizes), counts_of("steps", steps)
     check_device(model)
     specs = [
@@ -323,10 +323,10 @@ def freeze(
         closed.append(((rows, interface.state_size), interface.dtype))
         recording = record(model.name, lambda tensors: list(compute(tensors, count)), closed, _PURPOSE)
         if recording.states:
-            raise ValueError(f"model {model.name!r} cannot be frozen: a call changes what the model keeps")
+            raise ValueError(f"model {model.name!r} cannot be frozen: a call changes the model's state")
         return recording
 
-    with on_gpu(None), step_lock.alone():  # all programs have the same weights, those of the end of a step
+    with on_gpu(None), step_lock.alone():  # all programs get the weights of the end of the same step
         recordings = {(rows, count): recorded(rows, count) for rows in rows_list for count in steps_list}
         programs = Programs.of(recordings)
         start = initial(1)[0]

@@ -1,4 +1,4 @@
-"""Floor 3: Interface, the arrays that a stream takes: the inputs of some steps, and a state; checked as a stream needs them."""
+"""Floor 3: Interface, which checks the arrays that a stream takes: the inputs of some steps, and a state."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ Array = np.ndarray
 class Interface:
     """The inputs and the state of a stream.
 
-    matching: of the inputs, for their order. inputs: name, shape with the batch axis, and dtype of each. is_sequence: of each,
-    whether its axis 1 is the steps. limit: the number of steps that a sequence may have, or None.
+    matching: orders the inputs. inputs: name, shape with the batch axis, and dtype of each. is_sequence: for each, whether
+    axis 1 is the steps. limit: the maximum number of steps of a sequence, or None.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class Interface:
         self.state_size, self.dtype, self.limit = state_size, np.dtype(dtype), limit
 
     def arrays(self, x: Any) -> tuple[list[Array], int, int, bool]:
-        """(arrays with a step axis, number of rows, number of steps, whether x had no step axis) of what a user passed."""
+        """(arrays with a step axis, number of rows, number of steps, whether x had no step axis) of a user's x."""
         leaves = self._matching.in_order(x)
         found = [
             to_array(leaf, f"input {name!r}", dtype) for leaf, (name, _, dtype) in zip(leaves, self.inputs, strict=True)
@@ -50,7 +50,7 @@ class Interface:
         return found, batch, steps, is_step
 
     def sizes(self, arrays: Sequence[Array]) -> tuple[int, int]:
-        """(number of rows, number of steps) of arrays with a step axis; ValueError for shapes that do not fit."""
+        """(number of rows, number of steps) of arrays with a step axis. Raises ValueError for shapes that do not fit."""
         rows, steps = {}, {}
         for array, (name, shape, _), is_sequence in zip(arrays, self.inputs, self.is_sequence, strict=True):
             rest = 2 if is_sequence else 1
@@ -73,11 +73,11 @@ class Interface:
         return next(iter(rows.values())), count
 
     def state(self, state: Any, batch: int, steps: int) -> Array:
-        """A state as an array of its dtype; ValueError if it does not fit, or a sequence would become too long."""
+        """A state as an array of its dtype. Raises ValueError if it does not fit, or a sequence would become too long."""
         array = state if isinstance(state, np.ndarray) else np.asarray(state)
         if array.shape != (batch, self.state_size) or array.dtype.kind not in "fiu":
             raise ValueError(
-                f"the state of {batch} sequences is an array ({batch}, {self.state_size}) that `initial` or the call before "
+                f"the state of {batch} sequences is an array ({batch}, {self.state_size}) that `initial` or the previous call "
                 f"returned, received shape {array.shape}, dtype {array.dtype}"
             )
         if self.limit is not None:
@@ -85,7 +85,7 @@ class Interface:
         return np.ascontiguousarray(array, self.dtype)
 
     def check_length(self, state: Array, steps: int) -> None:
-        """ValueError if a sequence would become longer than the state is for."""
+        """Raise ValueError if a sequence would become longer than the state allows."""
         before = int(state[:, 0].max(initial=0))
         if self.limit is not None and before + steps > self.limit:
             raise ValueError(

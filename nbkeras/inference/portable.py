@@ -1,9 +1,9 @@
-"""Programs: recorded inferences that need no model, over one buffer of constants that all of them share.
+"""Programs: recorded inferences that need no model and share one buffer of constants.
 
-In a recording each launch has arrays of this process. Here each array is a *place*: a memory (the arena of a player, or the
-constants) and an offset. A player is an arena with views for all places, and replays the launches; each thread that computes
-takes one. So weights exist once, whatever the number of batch sizes and threads, and programs can be written to a file or sent
-to another process.
+In a recording, launches refer to arrays of this process. Here each array is a *place*: a memory (a player's arena, or the
+constants) and an offset. A player has an arena and views for all places, and replays the launches; each computing thread uses
+one player. So weights exist once for all batch sizes and threads, and programs can be written to a file or sent to another
+process.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from nbkeras.saving.archive import atomic_file
 Array = np.ndarray
 ALIGNMENT = device.ALIGNMENT
 _ARENA, _CONSTANTS = range(2)
-_KEPT = 64 << 20  # bytes of the arenas that are kept for each key; one for each processor in any case
+_KEPT = 64 << 20  # bytes of idle arenas kept for each key, but at least one arena for each processor
 _empty = np.empty
 
 
@@ -47,15 +47,15 @@ class Place(NamedTuple):
     offset: int
     shape: tuple
     strides: tuple
-    dtype: Any  # a text: a dtype that was unpickled is another object, which kernels do not take for the same
+    dtype: Any  # a string: kernels would treat an unpickled dtype, another object, as a different dtype
 
     def view(self, memories: Sequence[Array]) -> Array:
-        """The array in these memories."""
+        """The array of this place in these memories."""
         return np.ndarray(self.shape, np.dtype(self.dtype), memories[self.memory], self.offset, self.strides)
 
 
 class Steps(NamedTuple):
-    """A recorded inference: its launches with places for arrays, and the bytes of an arena, in which inputs are too."""
+    """A recorded inference: its launches with places for arrays, and the bytes of an arena, which includes the inputs."""
 
     launches: list[tuple[Callable, tuple]]
     nbytes: int
@@ -64,7 +64,7 @@ class Steps(NamedTuple):
 
 
 class Player:
-    """The launches over an arena of their own; one thread at a time may use it."""
+    """The launches over a private arena; one thread at a time may use it."""
 
     __slots__ = ("_inputs", "_outputs", "_forms", "_replay")
 
@@ -86,7 +86,7 @@ class Player:
             self._replay = device.Replayer(launches, self._inputs, self._outputs)
 
     def run(self, arrays: Sequence[Array]) -> list[Array]:
-        """Compute new arrays of the outputs from arrays of the inputs' shapes."""
+        """Compute the outputs, as new arrays, from arrays of the inputs' shapes."""
         outputs = [_empty(shape, dtype) for shape, dtype in self._forms]
         if not self._replay.copying(*arrays, *outputs):
             with device.on(None):
@@ -99,12 +99,12 @@ class Player:
 
 
 class Programs:
-    """Recorded inferences by a key, such as the number of rows, over the constants of all."""
+    """Recorded inferences by key, such as the number of rows, over shared constants."""
 
     def __init__(self, steps: Mapping[Any, Steps], constants: Array):
         self.steps, self.constants = dict(steps), constants
-        # By key: the players that no thread uses now, and how many are kept after a burst of calls. No lock: to append and to
-        # pop are one operation each.
+        # By key: the idle players, and how many of them are kept after a burst of calls. No lock: append
+        # and pop are atomic.
         self._free: dict[Any, tuple[list[Player], int]] = {
             key: ([Player(each, constants)], max(Pool.most, _KEPT // max(each.nbytes, 1)))
             for key, each in self.steps.items()
@@ -112,12 +112,12 @@ class Programs:
 
     @classmethod
     def of(cls, recordings: Mapping[Any, Recording]) -> Programs:
-        """The programs of recordings, whose weights and other constants are copied."""
+        """The programs of recordings. Copies their weights and other constants."""
         constants = _Constants(recordings.values())
         return cls({key: _portable(each, constants) for key, each in recordings.items()}, constants.array)
 
     def run(self, key: Any, arrays: Sequence[Array]) -> list[Array]:
-        """Compute new arrays of the outputs from arrays of the inputs' shapes; several threads may do so at once."""
+        """Compute the outputs, as new arrays, from arrays of the inputs' shapes. Several threads may call this at once."""
         free, most = self._free[key]
         try:
             player = free.pop()
@@ -129,7 +129,7 @@ class Programs:
         return outputs
 
     def __reduce_ex__(self, protocol: Any) -> tuple:
-        """Functions by their names. The constants are a buffer, which protocol 5 can leave out of the pickle."""
+        """Pickle functions by name. The constants are a buffer that protocol 5 can keep out of the pickle."""
         described = {
             key: steps._replace(launches=[(_described(function), args) for function, args in steps.launches])
             for key, steps in self.steps.items()
@@ -140,7 +140,7 @@ class Programs:
 
 
 def _programs(described: dict[Any, Steps], constants: Any) -> Programs:
-    """The programs that were pickled."""
+    """The unpickled programs."""
     steps = {
         key: each._replace(launches=[(_found(function), args) for function, args in each.launches])
         for key, each in described.items()
@@ -149,7 +149,7 @@ def _programs(described: dict[Any, Steps], constants: Any) -> Programs:
 
 
 def _aligned(array: Array) -> Array:
-    """The array, or a copy that is aligned and writable, as kernels were compiled for the weights."""
+    """The array, or an aligned and writable copy, since kernels were compiled for such weights."""
     if array.flags.writeable and device.address(array) % ALIGNMENT == 0:
         return array
     with device.on(None):
@@ -164,11 +164,11 @@ def _up(size: int) -> int:
 
 
 class _Constants:
-    """All memory that recordings use outside of their arenas and inputs, in one array; the same content once."""
+    """All memory that recordings use outside of their arenas and inputs, in one array; equal content is stored once."""
 
     def __init__(self, recordings: Any):
         pieces = sorted({library.bounds_of(array) for each in recordings for array in _constants_of(each)})
-        whole: list[list[int]] = []  # from, to; of arrays that overlap
+        whole: list[list[int]] = []  # start, end; of overlapping arrays
         for low, high in pieces:
             if whole and low < whole[-1][1]:
                 whole[-1][1] = max(high, whole[-1][1])
@@ -180,7 +180,7 @@ class _Constants:
         known: dict[tuple, int] = {}
         size, parts = 0, []
         for low, high in whole:
-            shift = low % ALIGNMENT  # kept, so that each array in it is aligned as before
+            shift = low % ALIGNMENT  # kept, so that each array in it has the same alignment
             content: Any = _memory_at(low, high)
             key = shift, high - low, hashlib.sha256(content).digest() if alike[shift, high - low] > 1 else b""
             if key not in known:
@@ -194,12 +194,12 @@ class _Constants:
             self.array[start : start + len(content)] = content
 
     def offset(self, address: int) -> int:
-        """Where the memory at an address is."""
+        """The offset of the memory at an address."""
         return address + self._moves[int(np.searchsorted(self._starts, address, "right")) - 1]
 
 
 def _memory_at(low: int, high: int) -> Array:
-    """A piece of this process's memory."""
+    """The memory of this process from `low` to `high`."""
     content: Any = (ctypes.c_uint8 * (high - low)).from_address(low)
     return np.frombuffer(content, np.uint8)
 
@@ -212,9 +212,7 @@ def _constants_of(recording: Recording) -> list[Array]:
 
 def _portable(recording: Recording, constants: _Constants) -> Steps:
     program = recording.program
-    starts = {
-        id(device.root(program.arena)): program.start
-    }  # by owner: the address at which an arena's own would begin
+    starts = {id(device.root(program.arena)): program.start}  # owner -> the address at which its arena would begin
     nbytes = _up(program.nbytes)
     for array in recording.inputs:
         starts[id(device.root(array))] = device.address(array) - nbytes
@@ -239,7 +237,7 @@ def _portable(recording: Recording, constants: _Constants) -> Steps:
 
 
 class _Kernel(NamedTuple):
-    """A kernel, which is not pickled but found again. stamp: a hash of its source."""
+    """A reference to a kernel, which is imported again instead of pickled. stamp: a hash of its source."""
 
     module: str
     name: str
@@ -253,7 +251,7 @@ class _Conditional(NamedTuple):
 
 
 def _described(function: Any) -> Any:
-    """A launched function in a form to pickle."""
+    """A launched function in a form for pickle."""
     if isinstance(function, device.Conditional):
         return _Conditional(_described(function.function), function.flags)
     kernel = getattr(function, "kernel", function)
@@ -262,8 +260,8 @@ def _described(function: Any) -> Any:
     module, name = kernel.__module__, kernel.__qualname__
     if _named(module, name) is not kernel:
         raise pickle.PicklingError(
-            f"the kernel {named(kernel)} cannot be pickled, another process would not find it: define it at the top level of a "
-            "module, under its own name"
+            f"the kernel {named(kernel)} cannot be pickled, as another process would not find it: define it at the top level of "
+            "a module, under its own name"
         )
     if not isinstance(kernel, cache.Kernel):
         return function
@@ -276,7 +274,7 @@ def _stamp(kernel: Any) -> str:
 
 
 def _found(described: Any) -> Any:
-    """The launched function of a description."""
+    """The launched function for a description."""
     if isinstance(described, _Conditional):
         return device.Conditional(_found(described.function), described.flags)
     if not isinstance(described, _Kernel):
@@ -300,12 +298,12 @@ def _named(module: str, name: str) -> Any:
 # -------------------- files --------------------
 
 _MAGIC = b"nbkeras frozen\n\0"
-_HEADER = struct.Struct("<16sII")  # magic, the number of bytes of a text in JSON, their checksum
+_HEADER = struct.Struct("<16sII")  # magic, the number of bytes of a JSON string, their checksum
 _PAGE = 4096
 
 
 def save(thing: Any, filepath: Any) -> None:
-    """Write an object with programs: a header, its pickle, and its constants from a multiple of 4096 bytes on."""
+    """Write an object with programs: a header, its pickle, and its constants, which start at a multiple of 4096 bytes."""
     buffers: list[pickle.PickleBuffer] = []
     content = pickle.dumps(thing, 5, buffer_callback=buffers.append)
     (constants,) = (buffer.raw() for buffer in buffers)
@@ -325,11 +323,11 @@ def save(thing: Any, filepath: Any) -> None:
 
 
 def load(kind: type, filepath: Any, safe_mode: bool, mapped: bool = False) -> Any:
-    """Read an object that `save` wrote. ValueError in safe mode, since its pickle can run any code.
+    """Read an object that `save` wrote. Raises ValueError in safe mode, since its pickle can run any code.
 
-    A pickle of a closed list of names would not be safe either: kernels are compiled without checks of bounds, and the places,
-    sizes and kernels of a program are those that the file names. mapped: its constants stay in the file, which nobody may change
-    from then on.
+    An allowlist for the pickle's names would not make it safe: kernels are compiled without bounds checks, and the file
+    chooses the places, sizes and kernels of a program. mapped: the constants stay in the file, which nobody may change from
+    then on.
     """
     name = os.fspath(filepath)
     with open(name, "rb") as file:
@@ -337,7 +335,7 @@ def load(kind: type, filepath: Any, safe_mode: bool, mapped: bool = False) -> An
 
 
 def read(kind: type, file: Any, name: str, safe_mode: bool, mapped: bool = False) -> Any:
-    """The same from an open file, which errors call by a name."""
+    """As `load`, from an open file. name: for error messages."""
     file.seek(0)
     header = file.read(_HEADER.size)
     if not header:
@@ -377,18 +375,18 @@ def read(kind: type, file: Any, name: str, safe_mode: bool, mapped: bool = False
 
 
 def _content(file: Any, mapped: bool) -> memoryview:
-    """The bytes of a file, in memory of this process alone or mapped."""
+    """The bytes of a file, in private memory or mapped."""
     size = os.fstat(file.fileno()).st_size
     file.seek(0)
     if mapped:
-        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))  # private: nothing reaches the file
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))  # private: writes do not reach the file
     with device.on(None):
         memory = memoryview(device.persistent_empty((size,), np.uint8))
     return memory[: file.readinto(memory)]
 
 
 def _check_owner(file: int, name: str) -> None:
-    """PermissionError for a file that another user could have written: its pickle can run any code."""
+    """Raise PermissionError for a file that another user could have written, since its pickle can run any code."""
     if not hasattr(os, "geteuid"):  # on Windows
         return
     found = os.fstat(file)

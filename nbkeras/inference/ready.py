@@ -1,4 +1,4 @@
-"""The parts that frozen models and frozen streams share: specs, numbers of rows, checks, and files."""
+"""Shared parts of frozen models and frozen streams: specs, numbers of rows, checks, and files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nbkeras.inference import portable
 from nbkeras.inference.recording import Recording
 
 Array = np.ndarray
-_CALL = 7  # rows of computation that a call is worth, as long as nothing was measured; see `cover`
+_CALL = 7  # overhead of a call in rows of computation, assumed until `measure`; see `cover`
 
 
 class TensorSpec(NamedTuple):
@@ -36,7 +36,7 @@ class TensorSpec(NamedTuple):
 
 
 class _Port(NamedTuple):
-    """An input, as the checks of a graph's inputs ask for it; `node` is for symbols alone."""
+    """An input in the form that the checks of a graph's inputs need; `node` is only for symbols."""
 
     name: str
     shape: tuple[int | None, ...]
@@ -57,11 +57,10 @@ class Ports:
 
 
 class SessionBase:
-    """The base of what is frozen: a state of programs and their description, which `replace` exchanges as one.
+    """The base of Frozen and FrozenStream. Its state, the programs with their description, is exchanged as one by `replace`.
 
     Args:
-        state: It has `form`, `programs`, `inputs`, `outputs`, `batch_sizes` and `costs`; its class makes one of a form and
-            programs.
+        state: It has `form`, `programs`, `inputs`, `outputs`, `batch_sizes` and `costs`; its class takes a form and programs.
     """
 
     _state: Any
@@ -76,12 +75,12 @@ class SessionBase:
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
-        """The inputs, in the order of the arrays of `run`; sequences of a stream have shapes (None, None, ...)."""
+        """The inputs, in the order in which `run` takes them; sequences of a stream have shapes (None, None, ...)."""
         return self._state.inputs
 
     @property
     def outputs(self) -> tuple[TensorSpec, ...]:
-        """The outputs, in the order of the arrays that `run` returns."""
+        """The outputs, in the order in which `run` returns them."""
         return self._state.outputs
 
     @property
@@ -90,10 +89,10 @@ class SessionBase:
         return self._state.batch_sizes
 
     def parts(self, rows: int) -> tuple[int, ...]:
-        """The sizes of the programs that compute so many rows, in order; the last one may have more rows than are left.
+        """The sizes of the programs that compute a batch, in order; the last one may have more rows than are left.
 
         Args:
-            rows: The number of rows of a batch.
+            rows: The number of rows of the batch.
 
         Example:
             >>> frozen = keras.Sequential([layers.Dense(2, input_shape=(3,))]).frozen(batch_sizes=(1, 8))
@@ -104,16 +103,16 @@ class SessionBase:
 
     @property
     def nbytes(self) -> int:
-        """The bytes of the weights, with what was computed from them in advance."""
+        """The bytes of the weights, including values computed from them in advance."""
         return self._state.programs.constants.nbytes
 
     @property
     def is_by_rows(self) -> bool:
-        """Whether no row of a batch has an effect on the answers for other rows; else batches have a recorded size."""
+        """Whether the rows of a batch are independent; else batches must have a recorded size."""
         return self._state.form.is_by_rows
 
     def _take(self, new: Any) -> None:
-        """Use another state, under the own names; ValueError if it has another form."""
+        """Use another state, under the present names. Raises ValueError if its form differs."""
         self._check_form(new)
         own = self._state.form
         form = new.form._replace(name=own.name, inputs=own.inputs, outputs=own.outputs)
@@ -128,7 +127,7 @@ class SessionBase:
             raise ValueError(f"the inputs or outputs of model {new.form.name!r} are in another structure")
 
     def save(self, filepath: Any) -> None:
-        """Write a file that `load` reads. It is written completely or not at all, and others cannot write into it.
+        """Write a file that `load` reads. It is written atomically, and other users cannot write into it.
 
         Args:
             filepath: The name of the file.
@@ -145,17 +144,17 @@ class SessionBase:
     def load(cls, filepath: Any, safe_mode: bool = True, *, mapped: bool = False) -> Self:
         """Read a file of `save`.
 
-        A file can run any code, since it holds a pickle. So it is refused, unless the caller says with safe_mode=False that one
-        of this user's own processes wrote it. One that another user owns (other than root) or can write is refused in any case.
-        It is for the version of nbkeras that wrote it.
+        A file can run any code, since it holds a pickle. So it is refused, unless the caller confirms with safe_mode=False
+        that this user's own process wrote it. A file that another user (except root) owns or can write is always refused. Only
+        the version of nbkeras that wrote the file can read it.
 
         Args:
             filepath: The name of the file.
-            safe_mode: Whether to refuse files that can run code, which all files of `save` can.
-            mapped: Whether the weights stay in the file, which is mapped into memory: processes that map the same file share
-                the memory of its weights. Then nobody may write into the file as long as it is used: answers would change, and
-                a process whose file becomes shorter is killed by the system (SIGBUS). `save` writes another file under the
-                same name, which does no harm. By default the weights are copied from the file.
+            safe_mode: Whether to refuse files that can run code, as all files of `save` can.
+            mapped: Whether to map the weights from the file into memory, so that processes that map the same file share them.
+                Then nobody may write into the file while it is used: outputs would change, and the system kills a process
+                whose file becomes shorter (SIGBUS). `save` is harmless, since it replaces the file. By default the weights are
+                copied.
 
         Raises:
             FileNotFoundError: if there is no such file.
@@ -174,7 +173,7 @@ class SessionBase:
 
 
 def check_arrays(name: str, specs: Sequence[TensorSpec], arrays: Sequence[Array]) -> None:
-    """ValueError, which names the input, for another number of arrays, for what is no array, and for another dtype."""
+    """Raise ValueError, naming the input, for a wrong number of arrays, for other objects, and for a wrong dtype."""
     if len(arrays) != len(specs):
         raise ValueError(
             f"model {name!r} has {len(specs)} inputs, {[spec.name for spec in specs]}, received {len(arrays)} arrays"
@@ -187,33 +186,33 @@ def check_arrays(name: str, specs: Sequence[TensorSpec], arrays: Sequence[Array]
 
 
 def compared(specs: Sequence[TensorSpec]) -> list[tuple]:
-    """The parts of specs that must be equal: names only where there are several."""
+    """The parts of specs that must be equal: names only if there are several specs."""
     return [tuple(spec) if len(specs) > 1 else tuple(spec[1:]) for spec in specs]
 
 
 def padded(array: Array, rows: int) -> Array:
-    """The array with its last row repeated: a row that the model can take."""
+    """The array padded with its last row, since that is a valid row for the model."""
     if len(array) == rows:
         return array
     return np.concatenate([array, np.broadcast_to(array[-1:], (rows - len(array), *array.shape[1:]))])
 
 
 def usual_costs(sizes: Sequence[int]) -> tuple[float, ...]:
-    """The costs of programs of some sizes as long as nothing was measured."""
+    """The assumed costs of programs of some sizes, until they are measured."""
     return tuple(float(size + _CALL) for size in sizes)
 
 
 @functools.lru_cache(1024)
 def cover(rows: int, sizes: tuple[int, ...], costs: tuple[float, ...]) -> tuple[int, ...]:
-    """The sizes of the programs that compute so many rows, in order; only the last one has more rows than are left.
+    """The sizes of the programs that compute `rows` rows, in order; only the last one may have more rows than are left.
 
-    sizes: the smallest first. costs: of a run of each. While many rows are left, the program with the least cost for a row is
-    taken. The last one takes all that is left, where that costs less than to go on.
+    sizes: the smallest first. costs: the cost of a run of each. While many rows are left, the program with the least cost per
+    row is chosen. The last program computes all remaining rows if that costs less than several programs.
     """
     programs = list(zip(costs, sizes, strict=True))
     taken: list[int] = []
     spent, left = 0.0, rows
-    ways = []  # the cost of all, how many are taken before the last one, and the last one
+    ways = []  # (total cost, number of runs before the last one, size of the last one)
     while left:
         lasts = [(spent + cost, len(taken), size) for cost, size in programs if size >= left]
         ways += [min(lasts)] if lasts else []
@@ -221,7 +220,7 @@ def cover(rows: int, sizes: tuple[int, ...], costs: tuple[float, ...]) -> tuple[
         if not fitting:
             break
         _, negative, cost = min(fitting)
-        count = max(1, (left - sizes[-1]) // -negative)  # while more are left than one program takes
+        count = max(1, (left - sizes[-1]) // -negative)  # while more rows are left than one program takes
         taken += [-negative] * count
         spent += cost * count
         left += negative * count
@@ -232,9 +231,9 @@ def cover(rows: int, sizes: tuple[int, ...], costs: tuple[float, ...]) -> tuple[
 
 
 def rows_together(name: str, sizes: Sequence[int], rows: int) -> ValueError:
-    """The error of another number of rows than a program has, for a model whose rows have an effect on other rows."""
+    """The error for a number of rows without a program, for a model whose rows depend on each other."""
     return ValueError(
-        f"rows of a batch of model {name!r} have an effect on other rows, so batches cannot be split or padded: it takes "
+        f"the rows of a batch of model {name!r} depend on each other, so batches cannot be split or padded: it takes "
         f"{listed(sizes)} rows, received {rows}"
     )
 
@@ -262,7 +261,7 @@ def check_device(model: Any) -> None:
 
 
 def counts_of(name: str, counts: Any) -> tuple[int, ...]:
-    """The positive integers of an argument, one or a list of them, the smallest first."""
+    """The positive integers in an argument, one or a list of them, the smallest first."""
     given = [counts] if isinstance(counts, int | np.integer) else list(counts)
     if not given or any(isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1 for n in given):
         raise ValueError(f"{name} must be a positive integer or a list of them, received {briefly(counts)}")
@@ -270,22 +269,22 @@ def counts_of(name: str, counts: Any) -> tuple[int, ...]:
 
 
 def specs_of(fields: Sequence[tuple]) -> tuple[TensorSpec, ...]:
-    """The specs of a form, whose dtypes are texts."""
+    """The specs of a form, which has dtypes as strings."""
     return tuple(TensorSpec(name, shape, np.dtype(dtype)) for name, shape, dtype in fields)
 
 
 def are_rows_apart(recording: Recording, recorded: Callable[[int], Recording]) -> bool:
-    """Whether rows of a model have no effect on others, as a recording shows; one of two rows, if it has one row."""
+    """Whether a model's rows are independent, tested on a recording, or on one of two rows if it has one row."""
     if len(recording.inputs[0]) > 1:
         return _keeps_rows_apart(recording)
     try:
         return _keeps_rows_apart(recorded(2))
-    except Exception:  # it is made for one row alone
+    except Exception:  # the model takes only one row
         return False
 
 
 def _keeps_rows_apart(recording: Recording) -> bool:
-    """Whether other rows have no effect on the outputs for the first row, as far as an example shows."""
+    """Whether changing the other rows leaves the first row's outputs unchanged in an example."""
     if any(array.shape[:1] != recording.inputs[0].shape[:1] for array in recording.outputs):
         return False
     recording.program.run()

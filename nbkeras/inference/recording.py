@@ -1,4 +1,4 @@
-"""A model's inference as launches: recorded once for shapes that are fixed, for libraries and for frozen models."""
+"""A model's inference as launches, recorded once for fixed shapes, for libraries and frozen models."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ Array = np.ndarray
 
 @dataclass
 class Recording:
-    """A recorded inference: its launches, and the arrays that stand for inputs and outputs.
+    """A recorded inference: its launches, and the arrays for inputs and outputs.
 
-    states: where the memory lies that steps keep from call to call, from and to. structure: of the outputs.
+    states: (start, end) of the memory that steps keep from call to call. structure: of the outputs.
     """
 
     steps: list[tuple[Callable, tuple]]
-    layers: list[str]  # of the steps
+    layers: list[str]  # the layer of each step
     program: Program
     inputs: list[Array]
     outputs: list[Array]
@@ -35,7 +35,7 @@ class Recording:
 
 
 class _Recorder(Program):
-    """A program that knows which layer has Python compute values before each replay."""
+    """A program that records which layer needs Python to compute values before each replay."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ def _reader() -> str:
 
 
 class _OnlyConstants:
-    """Runs no launch that is recorded, so that a recording changes nothing."""
+    """Runs only launches on constants and none that is recorded, so that a recording changes nothing."""
 
     def run(self, function: Callable, args: tuple) -> None:
         if device.recorder() is None:
@@ -66,10 +66,10 @@ def record(
     purpose: str,
     states: Callable[[], Sequence[Array]] = tuple,
 ) -> Recording:
-    """Record a function of tensors of these shapes and dtypes, in inference mode; ValueError if it cannot be recorded.
+    """Record a function of tensors of these shapes and dtypes, in inference mode. Raises ValueError if that is impossible.
 
-    name: the model's. purpose: what the recording is for, in messages: 'become a library'. states(): arrays that the model keeps
-    from call to call. Others that it changes are found.
+    name: the model's. purpose: for messages, such as 'become a library'. states(): arrays that the model keeps from call to
+    call. Other arrays that it changes are detected.
     """
     if device.gpu() is not None:
         raise ValueError(
@@ -86,7 +86,7 @@ def record(
             raise ValueError(f"model {name!r} cannot {purpose}: {program.reason}, which needs Python")
         if recorder.computes is not None:
             raise ValueError(
-                f"model {name!r} cannot {purpose}: {recorder.computes} has Python compute values before each prediction"
+                f"model {name!r} cannot {purpose}: {recorder.computes} needs Python to compute values before each prediction"
             )
         results = [output.data for output in outputs]
         if (better := improved(program, inputs, results)) is not None:
@@ -109,12 +109,12 @@ def _example(shape: tuple, dtype: np.dtype) -> Array:
 
 
 def _changed(recording: Recording, states: Sequence[Array]) -> list[tuple[int, int]]:
-    """The memory of persistent arrays that a run changes, and that of the given arrays; all but the inputs keep their values."""
+    """The memory of the given arrays and of persistent arrays that a run changes. All but the inputs keep their values."""
     program = recording.program
     known = {id(device.root(array)) for array in (*recording.inputs, program.arena)}
     kept = {id(device.root(state)) for state in states}
     owners: dict[int, Array] = {}
-    reach: dict[int, tuple[int, int]] = {}  # of what the steps use
+    reach: dict[int, tuple[int, int]] = {}  # the memory that the steps use
     for _, args in recording.steps:
         for array in args:
             key = id(device.root(array)) if isinstance(array, np.ndarray) and array.size else 0
@@ -128,7 +128,7 @@ def _changed(recording: Recording, states: Sequence[Array]) -> list[tuple[int, i
         try:
             for _ in range(2):
                 program.run()
-                for array in recording.inputs:  # what a layer adds up may be 0 for the first example
+                for array in recording.inputs:  # a sum in a layer may be 0 for the first example
                     np.subtract(1, array, out=array, casting="unsafe")
             changed = {key for key, old in before_runs.items() if not _same_bytes(owners[key], old)}
         finally:

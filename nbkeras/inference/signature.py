@@ -1,4 +1,4 @@
-"""The inputs and outputs of a model that is exported: names, shapes and dtypes."""
+"""The inputs and outputs of an exported model: names, shapes and dtypes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Spec = tuple[tuple, np.dtype]  # a shape, with None for an open size, and a dtyp
 
 
 def inputs_of(model: Any, given: Any) -> tuple[list[str], list[Spec], Callable[[list], Any]]:
-    """The inputs' names and specs, and a function that packs a list of tensors as the model takes them.
+    """The inputs' names and specs, and a function that packs a list of tensors in the model's structure.
 
     given: the shape of each input, for models without a graph and to fix sizes.
     """
@@ -29,7 +29,7 @@ def inputs_of(model: Any, given: Any) -> tuple[list[str], list[Spec], Callable[[
         raise ValueError(f"model {model.name!r} has no input shapes: call it once, or give input_signature")
     else:
         own = model.build_shapes
-        if own is None:  # a list of one shape is one input too, as in Keras
+        if own is None:  # as in Keras, a list of one shape is also one input
             own = given[0] if isinstance(given, list | tuple) and len(given) == 1 else given
         by_name = isinstance(own, dict)
         leaves = [own] if _is_one(own) else [own[key] for key in sorted(own)] if by_name else list(own)
@@ -58,7 +58,7 @@ def _spec(value: Any) -> tuple[tuple, Any]:
 
 
 def closed(model: Any, name: str, spec: Spec, rows: int, purpose: str) -> Spec:
-    """A spec with the number of rows; ValueError if another size is open. purpose: see `recording.record`."""
+    """A spec with the number of rows. Raises ValueError if another size is open. purpose: see `recording.record`."""
     shape, dtype = spec
     if None in shape[1:]:
         raise ValueError(
@@ -69,7 +69,7 @@ def closed(model: Any, name: str, spec: Spec, rows: int, purpose: str) -> Spec:
 
 
 def output_names(model: Any, count: int, taken: list[str]) -> list[str]:
-    """Names of the outputs, which differ from each other and from the inputs' names."""
+    """Names of the outputs, different from each other and from the inputs' names."""
     names = [str(name) for name in model.output_names]
     names = names if len(set(names)) == count else [f"output_{i}" for i in range(count)]
     for position, name in enumerate(names):

@@ -1,4 +1,4 @@
-"""Floor 3: Stream, a model as a predictor that goes on from step to step, with its state as one array in the caller's hands."""
+"""Floor 3: Stream, a model that predicts step by step, with its state as one array that the caller keeps."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ Array = np.ndarray
 
 
 class Stream:
-    """A model that predicts step by step: each call goes on from the state that the call before returned; see `Model.stream`.
+    """A model that predicts step by step: each call continues from the state that the previous call returned; see `Model.stream`.
 
-    A state is one array (batch, state_size), with a row for each sequence. No row depends on another one, so rows may be taken,
-    stacked, stored and sent. Whatever the number of rows and of steps in a call, the outputs are those of `predict` on the whole
-    sequences, up to rounding. The weights are those that the model has at the call.
+    A state is one array (batch, state_size), with a row for each sequence. Rows are independent, so they may be selected,
+    stacked, stored and sent. For any number of rows and steps in a call, the outputs equal those of `predict` on whole
+    sequences, up to rounding. Each call uses the model's current weights.
 
-    An input is given as (batch, steps, ...), or without the step axis as (batch, ...) for one step; outputs then have no step
-    axis either. A layer with return_sequences=False gives its output after the last step of the call. Inputs that are no
-    sequences, such as a context, are given in each call.
+    An input has the shape (batch, steps, ...), or (batch, ...) for one step; outputs then have no step axis either. A layer
+    with return_sequences=False returns its output after the last step of the call. Inputs that are not sequences, such as a
+    context, are passed in each call.
 
     Args:
-        model: A functional model or a Sequential, which is built.
-        window: The number of steps that a sequence may have, for models with causal attention: keys and values of so many steps
-            are kept in the state. None for models without it.
-        sequences: The names of the inputs that are sequences; None for those whose step axis is open, else for those with
-            3 axes or more and those that only Embedding layers read.
+        model: A functional model or a built Sequential.
+        window: For models with causal attention, the maximum number of steps of a sequence: the state has keys and values for
+            `window` steps. None for other models.
+        sequences: The names of the inputs that are sequences. None selects inputs with an open step axis; if there are none,
+            inputs with 3 axes or more and inputs that only Embedding layers read.
 
     Raises:
-        ValueError: for a model that cannot go step by step: the message names the layer and says why.
+        ValueError: for a model that cannot go step by step; the message names the layer and says why.
 
     Example:
         >>> model = keras.Sequential([keras.Input((None, 3)), layers.LSTM(4, return_sequences=True), layers.Dense(1)])
@@ -114,10 +114,10 @@ class Stream:
 
         Args:
             x: An array (batch, steps, ...), or (batch, ...) for one step; for several inputs a list, or a dict by name.
-            state: The state after the steps before: `initial(batch)`, or what a call returned; it is not changed.
+            state: The state after the previous steps: `initial(batch)`, or the state that a call returned; it is not changed.
 
         Returns:
-            (outputs, state): outputs as those of `predict`, without the step axis if x had none; and the state after these steps.
+            (outputs, state): the outputs as from `predict`, without the step axis if x had none, and the state after these steps.
 
         Raises:
             ValueError: for inputs or a state that do not fit, and for a sequence that has become longer than `window`.
@@ -125,7 +125,7 @@ class Stream:
         known = self._known.get((x.shape, x.dtype, state.shape)) if type(x) is type(state) is np.ndarray else None
         if (
             known is not None and state.dtype is self.dtype and tape.thread.checker is None
-        ):  # saves most of a step's time
+        ):  # this shortcut saves most of a step's time
             done = known(x, state)
             if done is not None:
                 return done
@@ -148,7 +148,7 @@ class Stream:
         return one_or_all(structures.pack(self._graph.outputs, outputs))
 
     def _remember(self, x: Array, batch: Batch, steps: int, is_step: bool) -> None:
-        """Calls with such an array are not checked again."""
+        """Skip the checks for later calls with an array of this form."""
         replays, interface, graph = self._programs.replays(None, batch.signature), self._interface, self._graph
         tables = bool(self.model._graph_inputs.tables)
 
@@ -168,11 +168,11 @@ class Stream:
         self._known[x.shape, x.dtype, batch.leaves[-1].shape] = run  # type: ignore[union-attr]
 
     def check(self, x: Any, tolerance: float | None = None) -> None:
-        """Compare with `predict`; for models with layers of your own that declare how they go on from step to step.
+        """Compare with `predict`; for models with custom layers that declare how they work step by step.
 
         Args:
-            x: Sequences (batch, steps, ...), some steps long, in the form of the model's inputs. They are cut at several places.
-            tolerance: The largest difference, as a part of the largest output; None for 1e-5, in float64 for 1e-10.
+            x: Sequences (batch, steps, ...) of several steps, in the form of the model's inputs. They are split at several steps.
+            tolerance: The largest difference relative to the largest output; None for 1e-5, in float64 for 1e-10.
 
         Raises:
             ValueError: if results differ; the message says where.
@@ -194,17 +194,17 @@ class Stream:
                     largest = np.abs(own - whole).max(initial=0)
                     if not largest <= tolerance * max(1.0, np.abs(whole).max(initial=0)):
                         raise ValueError(
-                            f"step by step model {self.model.name!r} gives another result than predict: output {position} "
+                            f"step by step, model {self.model.name!r} does not give the result of predict:  output {position} "
                             f"differs by {largest:.3g} in steps {first} to {last - 1}, in calls that begin at steps {(0, *cuts)}"
                         )
 
     def _packed(self, arrays: list[Array], first: int, last: int) -> Any:
-        """Some steps of inputs, as a user passes them."""
+        """Steps first to last of the inputs, in the form that a user passes."""
         pairs = zip(arrays, self._interface.is_sequence, strict=True)
         return structures.pack(self._graph.inputs, [a[:, first:last] if is_sequence else a for a, is_sequence in pairs])
 
     def frozen(self, batch_sizes: int | Sequence[int] = (1, 32), steps: int | Sequence[int] = (1,)) -> FrozenStream:
-        """The stream with the weights that the model has now, ready to answer: without Python's layers, for many threads.
+        """The stream with the model's current weights, as recorded programs without Python layers, for many threads.
 
         Args:
             batch_sizes: The numbers of rows for which a program is recorded. A batch of another size is split, and its last
@@ -215,7 +215,7 @@ class Stream:
             A `nbkeras.inference.FrozenStream`, which is called like the stream; pickle and `save` take it to other processes.
 
         Raises:
-            ValueError: for a model that is on a GPU or needs Python to predict, and for sizes that are open.
+            ValueError: for a model that is on a GPU or needs Python to predict, and for open sizes.
 
         Example:
             >>> frozen = keras.Sequential([keras.Input((None, 3)), layers.GRU(2)]).stream().frozen()
@@ -260,7 +260,7 @@ class Stream:
             states.append(ops.cast(part, form.dtype))
             place += size
         names = tensor.layer_stack.names
-        names.append(self.model.name)  # layers are called within the model
+        names.append(self.model.name)  # layer names are on the stack while the model is called
         try:
             outputs, after = self._walk.run(StepContext(batch, steps, before), states, inputs)
         finally:
@@ -281,15 +281,15 @@ def _checked_window(window: Any) -> int | None:
 
 
 def _graph_of(model: Any) -> Any:
-    """The graph of a model; ValueError if it has none, or computes something else than its graph."""
+    """The graph of a model. Raises ValueError if it has none, or if the model does not compute its graph."""
     if getattr(model, "_graph", None) is None:
         raise ValueError(
             f"model {getattr(model, 'name', model)!r} has no graph, so its layers cannot go step by step: make it a Sequential "
-            "that is built, or Model(inputs, outputs); a model with a `call` of its own can have layers with stateful=True"
+            "that is built, or Model(inputs, outputs); a model with its own `call` can have layers with stateful=True"
         )
     for name in ("call", "predict_step"):
         if is_own(model, name):
-            raise ValueError(f"model {model.name!r} has a {name} of its own, which a stream does not call: remove it")
+            raise ValueError(f"model {model.name!r} overrides {name}, but a stream does not call it: remove it")
     return model._graph
 
 
@@ -320,6 +320,6 @@ def _is_looked_up(symbol: SymbolicTensor, graph: Any) -> bool:
 
 
 def _reader() -> str:
-    """A text that names the reader of a value, because of which a step cannot be recorded."""
+    """The name of the layer that reads a value, which prevents the recording of a step, for a message."""
     names = tensor.layer_stack.names
     return f"layer {names[-1]!r} read a tensor's value" if names else "a tensor's value was read"

@@ -1,6 +1,6 @@
-"""Floor 3: how each layer goes on from step to step: a table of rules by class; see walk.py.
+"""Floor 3: how each layer works step by step: a table of rules by class; see walk.py.
 
-A rule gets a Site, a call of a layer on sequences, and returns its Part, or refuses the layer: `site.refuse` says why.
+A rule gets a Site, a call of a layer on sequences. It returns its Part, or refuses the layer by `site.refuse`, with the reason.
 """
 
 from __future__ import annotations
@@ -82,13 +82,13 @@ def dense(site: Site) -> Part:
 def einsum(site: Site) -> Part:
     layer, first = site.layer, site.only_first()
     terms = einsum_dense._parsed(layer.equation)
-    extra = first.ndim - len(terms.inputs) if terms.first else 0  # the first axes, for which '...' stands
+    extra = first.ndim - len(terms.inputs) if terms.first else 0  # the first axes, denoted by '...'
     if terms.last and len(terms.inputs) != len(terms.outputs):
-        site.refuse(f"moves the axes that '...' stands for in {layer.equation!r}", "Keep them at their place")
+        site.refuse(f"moves the axes that '...' stands for in {layer.equation!r}", "Keep their positions")
     letter = terms.inputs[1 - extra] if extra < 2 and len(terms.inputs) > 1 - extra else None
     place = None if letter is None else terms.outputs.find(letter) + extra
     if letter is not None and (letter in terms.kernel or place != 1):
-        site.refuse(f"multiplies or moves the step axis ({letter!r} in {layer.equation!r})", "Keep it at its place")
+        site.refuse(f"multiplies or moves the step axis ({letter!r} in {layer.equation!r})", "Keep its position")
     if letter is not None and layer.bias_axes and letter in layer.bias_axes:
         site.refuse(
             "has a bias for each step, so it knows a fixed number of steps", "Leave that letter out of bias_axes"
@@ -106,7 +106,7 @@ def embedded(site: Site) -> Part:
 
 
 def _along(does: str, *classes: type) -> None:
-    """The rule of layers that do something along their `axis`, by default the last one, and work on each step alone else."""
+    """The rule for layers that work along their `axis`, by default the last one, and on each step alone otherwise."""
 
     @rule(*classes)
     def along(site: Site) -> Part:
@@ -140,15 +140,13 @@ def rescaled(site: Site) -> Part:
 @rule(rnn_wrappers.TimeDistributed)
 def each_step(site: Site) -> Part:
     site.only_first()
-    for (
-        each
-    ) in site.layer.layer._all_layers():  # all steps are one batch for it: no sample may have an effect on others
+    for each in site.layer.layer._all_layers():  # all steps are one batch for the layer, so samples must be independent
         if getattr(each, "stateful", False):
             site.refuse("wraps a stateful layer", "Make it stateless")
         axis = getattr(each, "axis", 1)
         own = not type(each).__module__.startswith("nbkeras.") or isinstance(each, core.Lambda | Operation)
         if (own and not getattr(each, "each_step_alone", False)) or 0 in np.ravel(1 if axis is None else axis):
-            site.refuse(f"wraps {each.name!r}, of which it is not known whether it works on each sample alone", DECLARE)
+            site.refuse(f"wraps {each.name!r}, which is not known to work on each sample alone", DECLARE)
     return plain(site, STEPS)
 
 
@@ -158,7 +156,7 @@ def wrapped(site: Site) -> Part:
 
 
 def _going_on(layer: Any, step: Callable) -> Callable:
-    """The `run` of a Part that calls a layer with a step in place of its `call`.
+    """The `run` of a Part that calls a layer with `step` in place of its `call`.
 
     step: (now, states, *the arguments of `call`) -> (outputs, new states).
     """
@@ -193,7 +191,7 @@ def reshaped(site: Site) -> Part:
 def permuted(site: Site) -> Part:
     site.only_first()
     if site.layer.dims[0] != 1:
-        site.refuse("moves the step axis (axis 1) to another place", "Keep 1 the first of dims")
+        site.refuse("moves the step axis (axis 1) to another position", "Keep 1 the first of dims")
     return plain(site, STEPS)
 
 
@@ -211,7 +209,7 @@ def repeated(site: Site) -> Part:
 def function(site: Site) -> Part:
     if getattr(site.layer.function, "each_step_alone", False):
         return plain(site, STEPS)
-    site.refuse("is a function of which it is not known whether it works on each step alone", DECLARE)
+    site.refuse("is a function that is not known to work on each step alone", DECLARE)
 
 
 # -------------------- several inputs --------------------
@@ -221,7 +219,7 @@ def function(site: Site) -> Part:
 def merged(site: Site) -> Part:
     inputs = list(site.node.call_inputs)
     rank = max(each.ndim for each in inputs)
-    # one with fewer axes gets axes of size 1 after its batch axis: its own axis 1 is not the step axis any more
+    # an input with fewer axes gets axes of size 1 after its batch axis, so its axis 1 is no longer the step axis
     site.check_broadcast([each for each in inputs if site.kind(each) == STEPS or each.ndim == rank])
     return plain(site, STEPS)
 
@@ -235,7 +233,9 @@ def dotted(site: Site) -> Part:
 def concatenated(site: Site) -> Part:
     site.check_axes(site.layer.axis, site.first.ndim, "joins its inputs along")
     if any(site.kind(each) != STEPS for each in site.node.call_inputs):
-        site.refuse("joins a sequence with something that has steps of its own", "Make that an input of the stream too")
+        site.refuse(
+            "joins a sequence with another tensor that has steps", "Make that tensor an input of the stream too"
+        )
     return plain(site, STEPS)
 
 
@@ -259,7 +259,7 @@ def recurred(site: Site) -> Part:
     repeats = masked and not layer.zero_output_for_mask and not _shows_state(layer.cell)
     forms = [Form(tuple(shape[1:]), layer.dtype) for shape in layer._state_shapes(None)]
     output = site.outputs()[0].shape[2 if layer.return_sequences else 1 :]
-    if repeats:  # a masked step repeats the output before it, which is no state
+    if repeats:  # a masked step repeats the previous output, which is not a state
         forms.append(Form(tuple(output), layer.dtype))
 
     def start(rows: int) -> list:
@@ -304,7 +304,7 @@ def _as_rank(flags: Tensor, like: Tensor) -> Tensor:
 
 
 def _repeated(layer: Any, output: Tensor, before: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """(outputs, the last one), with `before` at masked steps before the first step that counts."""
+    """(outputs, the last one), with `before` at masked steps before the first unmasked step."""
     if layer.return_sequences:
         begun = ops.greater(ops.cumsum(ops.cast(mask, "int32"), axis=1), 0)
         output = ops.where(_as_rank(begun, output), output, ops.expand_dims(before, 1))
@@ -329,7 +329,7 @@ def convolved(site: Site) -> Part:
     layer, first = site.layer, site.only_first()
     site.check_activation(layer.activation, first.ndim)
     if type(layer).convolved is convolving.Convolving.convolved:
-        site.refuse("has weights of its own for each place, or makes several steps of each")
+        site.refuse("has separate weights for each position, or makes several steps of each")
     if layer.data_format != "channels_last":
         site.refuse("has data_format='channels_first', so its axis 1 is not the steps", "Use 'channels_last'")
     size, stride, dilation = layer.kernel_size[0], layer.strides[0], layer.dilation_rate[0]
@@ -394,7 +394,7 @@ def mean(site: Site) -> Part:
 
 
 def _pooled(site: Site) -> tuple:
-    """The shape of a row of the output of pooling over the steps."""
+    """The output shape of pooling over the steps, for one row."""
     site.only_first()
     if site.layer.data_format != "channels_last":
         site.refuse("has data_format='channels_first', so its axis 1 is not the steps", "Use 'channels_last'")
@@ -410,7 +410,7 @@ def normalized_by_groups(site: Site) -> Part:
 
 
 def _kept_steps(site: Site, sliding: int | None) -> tuple[int, int | None]:
-    """(number of steps to keep, limit of a sequence's steps) of a causal attention."""
+    """(number of steps to keep, limit of a sequence's steps) for a causal attention."""
     if sliding is not None:
         return max(1, sliding - 1), None
     if site.window is None:
@@ -422,7 +422,7 @@ def _kept_steps(site: Site, sliding: int | None) -> tuple[int, int | None]:
 
 
 def _attended(site: Site, query: Any, others: Sequence[Any]) -> bool:
-    """Whether keys and values are a sequence; False if they are given. Refuses what is not causal."""
+    """Whether keys and values are a sequence; False if they are given. Refuses noncausal attention."""
     name = type(site.layer).__name__
     causal, kinds = bool(site.named.get("use_causal_mask")), {site.kind(each) for each in others}
     if site.named.get("attention_mask") is not None or site.named.get("return_attention_scores"):
@@ -444,7 +444,7 @@ def _attended(site: Site, query: Any, others: Sequence[Any]) -> bool:
 
 
 def _allowed(now: StepContext, kept: int, sliding: int | None, masks: Any) -> Tensor:
-    """Bool (batch, 1, steps, kept + steps): the keys to which each step may attend; kept ones first."""
+    """Booleans (batch, 1, steps, kept + steps): the keys to which each step may attend, kept ones first."""
     columns, rows = np.arange(kept + now.steps), np.arange(now.steps)[:, None] + kept
     seen = columns <= rows if sliding is None else (columns <= rows) & (rows - columns < sliding)
     begun = ops.greater_equal(ops.add(columns.astype(now.before.dtype), ops.expand_dims(now.before, 1)), float(kept))
@@ -454,7 +454,7 @@ def _allowed(now: StepContext, kept: int, sliding: int | None, masks: Any) -> Te
 
 
 def _joined(now: StepContext, states: list, new: Sequence[Tensor]) -> tuple[list, list]:
-    """(all known of each, what is kept of it)."""
+    """([kept steps with new steps] of each array, [the steps to keep] of each)."""
     known = [ops.concatenate([s, ops.cast(n, s.dtype)], axis=1) for s, n in zip(states, new, strict=True)]
     return known, [each[:, now.steps :] for each in known]
 

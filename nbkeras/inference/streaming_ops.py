@@ -1,4 +1,4 @@
-"""Floor 3: which ops on symbolic tensors work on each step alone, and how a model goes through them; see walk.py."""
+"""Floor 3: the ops on symbolic tensors that work on each step alone, and how a stream runs them; see walk.py."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from nbkeras.engine import structures
 from nbkeras.engine.tensor import Tensor
 from nbkeras.inference.walk import DECLARE, ELEMENTWISE, GIVEN, LAST, STEPS, Part, Site, plain, rule
 
-# modules all of whose ops compute each element of broadcast operands by itself, but for a few
+# modules whose ops are elementwise with broadcasting, with a few exceptions
 _ELEMENTWISE_IN = {"nbkeras.ops.elementwise", "nbkeras.ops.functions", "nbkeras.ops.integers", "nbkeras.ops.creation"}
 _NOT_ELEMENTWISE = {"allclose", "full"}
-# ops along the axes of an argument, which leave the others alone
+# ops that work along the axes of an argument
 _ALONG = {
     getattr(ops, name): "axis"
     for name in (
@@ -56,11 +56,11 @@ def operated(site: Site) -> Part:
         return _along(site, values, values[_ALONG[function]])
     if function in _RULES:
         return _RULES[function](site, values)
-    _refuse(site, "of which it is not known whether it works on each step alone", DECLARE)
+    _refuse(site, "which is not known to work on each step alone", DECLARE)
 
 
 def _operand(value: Any) -> Any:
-    """A symbolic tensor as it is, all else as something with a shape."""
+    """A symbolic tensor unchanged, any other value as an object with a shape."""
     return value if isinstance(value, SymbolicTensor | Tensor) or hasattr(value, "__array__") else np.asarray(value)
 
 
@@ -69,7 +69,7 @@ def _refuse(site: Site, why: str, instead: str = "") -> NoReturn:
 
 
 def _first(site: Site, values: dict[str, Any]) -> Any:
-    """The first argument, which is the only one with steps."""
+    """The first argument, which must be the only one with steps."""
     first = next(iter(values.values()))
     if site.stepwise() != [first]:
         _refuse(site, "which joins several sequences, or is applied to something given")
@@ -77,10 +77,10 @@ def _first(site: Site, values: dict[str, Any]) -> Any:
 
 
 def _along(site: Site, values: dict[str, Any], axes: Any, rank: int | None = None) -> Part:
-    """An op along axes of its first argument, or of a result of this rank."""
+    """An op along axes of its first argument, or of a result with this rank."""
     first = _first(site, values)
     if axes is None:
-        _refuse(site, "over all axes, also that of the steps", "Name later axes by axis=")
+        _refuse(site, "over all axes, including the steps", "Name later axes by axis=")
     site.check_axes(
         axes, first.ndim if rank is None else rank, f"is ops.{site.layer.function.__name__}, which goes along"
     )
@@ -118,7 +118,7 @@ def _transposed(site: Site, values: dict[str, Any]) -> Part:
     first = _first(site, values)
     axes = [axis % first.ndim for axis in values["axes"] or range(first.ndim)[::-1]]
     if axes[:2] != [0, 1]:
-        _refuse(site, "which moves the step axis (axis 1) to another place", "Keep 0 and 1 the first of axes")
+        _refuse(site, "which moves the step axis (axis 1) to another position", "Keep 0 and 1 the first of axes")
     return plain(site, STEPS)
 
 
@@ -126,7 +126,7 @@ def _transposed(site: Site, values: dict[str, Any]) -> Part:
 def _joined(site: Site, values: dict[str, Any]) -> Part:
     parts = next(iter(values.values()))
     if any(site.kind(each) != STEPS for each in parts) or len({each.ndim for each in parts}) > 1:
-        _refuse(site, "which joins a sequence with something that has steps of its own")
+        _refuse(site, "which joins a sequence with another tensor that has steps")
     rank = parts[0].ndim + (site.layer.function is ops.stack)
     site.check_axes(values["axis"], rank, f"is ops.{site.layer.function.__name__}, which joins its inputs along")
     return plain(site, STEPS)

@@ -1,8 +1,9 @@
 """Floor 3: StreamingGraph, a graph that predicts step by step; its Parts are the calls of the layers.
 
-A tensor of the graph is of one of three kinds. STEPS: its axis 1 is the steps of a call. LAST: it has no such axis, and is what
-`predict` gives for the sequence up to the last step of the call. GIVEN: it depends on no sequence. A rule makes a Part of a call
-of its layer on STEPS, or refuses it: it accepts only what is exact, whatever the numbers are. The rules are in streaming.py.
+A tensor of the graph has one of three kinds. STEPS: its axis 1 is the steps of a call. LAST: it has no step axis, and equals
+the result of `predict` for the sequence up to the last step of the call. GIVEN: it depends on no sequence. A rule turns a call
+of its layer on STEPS into a Part, or refuses it. It accepts only calls that are exact for all values. The rules are in
+streaming.py.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ ANY_AXIS = (activation.ReLU, activation.LeakyReLU, activation.ELU, activation.Th
 
 
 class Form(NamedTuple):
-    """The form of a state that a layer keeps for each sequence.
+    """The shape and dtype of a state that a layer keeps for each sequence.
 
     Args:
         shape: Its shape, without the batch axis.
@@ -52,7 +53,7 @@ class Form(NamedTuple):
 
 
 class StepContext(NamedTuple):
-    """Where a call is in its sequences: the number of rows and of steps, and the steps before it by row, (batch,); see `Part`."""
+    """A call's numbers of rows and steps, and the number of previous steps of each row, (batch,); see `Part`."""
 
     batch: int
     steps: int
@@ -61,17 +62,17 @@ class StepContext(NamedTuple):
 
 @dataclass
 class Part:
-    """A call of a layer as a part of a stream: what the method `streamed` of a layer of your own returns.
+    """A call of a layer as a part of a stream. The method `streamed` of a custom layer returns one.
 
     Args:
         run: A function (now, states, args, kwargs) -> (outputs, new states). `now.batch` and `now.steps` are the numbers of
-            rows and steps; states is a list of tensors (batch, *shape); args and kwargs are those of the layer's call, with these
-            steps.
+            rows and steps; states is a list of tensors (batch, *shape); args and kwargs are the arguments of the layer's call
+            for these steps.
         forms: The Form of each state.
-        kinds: 'steps' for each output with a step axis, 'last' for one after the last step.
-        start: A function of the number of rows: the list of the states of new sequences; None for zeros.
-        counts: Whether `now.before` is needed: the number of steps before these, a tensor (batch,).
-        limit: The number of steps that a sequence may have; None for any.
+        kinds: For each output 'steps' if it has a step axis, 'last' if it is the output after the last step.
+        start: A function of the number of rows that returns the list of states of new sequences; None for zeros.
+        counts: Whether `run` needs `now.before`, the number of previous steps, a tensor (batch,).
+        limit: The maximum number of steps of a sequence; None for any.
 
     Example:
         >>> class RunningSum(layers.Layer):
@@ -98,9 +99,9 @@ class Part:
 
 
 class Site:
-    """A call of a layer in a graph, for which a rule makes a Part.
+    """A call of a layer in a graph; a rule makes a Part of it.
 
-    kinds: by id of a symbolic tensor. window: how many steps attention may look back, or None. model: its name, for messages.
+    kinds: by the id of a symbolic tensor. window: how many steps attention may look back, or None. model: its name, for messages.
     """
 
     def __init__(self, node: Node, kinds: dict[int, str], window: int | None, model: str, layer: Any = None):
@@ -114,7 +115,7 @@ class Site:
 
     @property
     def first(self) -> Any:
-        """The first argument; of Keras 2's list [sequences, states...] the sequences."""
+        """The first argument; the sequences if it is Keras 2's list [sequences, states...]."""
         value = self.node.call_inputs
         return value[0] if isinstance(value, list | tuple) else value
 
@@ -127,17 +128,17 @@ class Site:
         return structures.flatten(self.node.outputs)
 
     def refuse(self, why: str, instead: str = "") -> NoReturn:
-        """ValueError that names the layer, and says why it cannot go step by step and what to do."""
+        """Raise ValueError that names the layer, why it cannot go step by step, and what to do."""
         layer = self.layer
         raise ValueError(
             f"model {self.model!r} cannot go step by step: layer {layer.name!r} ({type(layer).__name__}) {why}"
             + (f". {instead}" if instead else "")
         )
 
-    # -------------------- what rules check --------------------
+    # -------------------- checks of rules --------------------
 
     def only_first(self) -> SymbolicTensor:
-        """The first argument, which is the only one with steps."""
+        """The first argument, which must be the only one with steps."""
         first = self.first
         others = [each for each in self.stepwise() if each is not first]
         if self.kind(first) != STEPS or any(each is not getattr(first, "mask", None) for each in others):
@@ -145,7 +146,7 @@ class Site:
         return first
 
     def check_axes(self, axes: Any, rank: int, does: str) -> None:
-        """Refuse axes among which is the step axis (or the batch axis)."""
+        """Refuse axes that include the step axis or the batch axis."""
         listed = axes if isinstance(axes, list | tuple) else [axes]
         if any(axis % rank < 2 for axis in listed):
             self.refuse(f"{does} the step axis (axis 1): it needs all steps at once", "Let it work on later axes")
@@ -158,21 +159,21 @@ class Site:
             return self.check_axes(-1, rank, f"applies {function.__name__} along")
         name = getattr(function, "__name__", None) or repr(function)
         self.refuse(
-            f"has the activation {name}, of which it is not known whether it works on each step alone",
+            f"has the activation {name}, which is not known to work on each step alone",
             "If it does, set `each_step_alone = True` on that function",
         )
 
     def check_broadcast(self, operands: Sequence[Any]) -> None:
-        """Refuse operands that meet the step axis with another axis than their own steps, or with one of another size than 1."""
+        """Refuse operands whose axis at the step axis is neither their own step axis nor of size 1."""
         shapes = [each.shape if isinstance(each, SymbolicTensor) else np.shape(each) for each in operands]
         rank = max(map(len, shapes))
         for each, shape in zip(operands, shapes, strict=True):
-            place = 1 - (rank - len(shape))  # the axis that meets axis 1 of the longest
+            place = 1 - (rank - len(shape))  # the axis that broadcasts with axis 1 of the operand of highest rank
             if self.kind(each) == STEPS and len(shape) != rank:
                 self.refuse("joins sequences of different ranks: the steps of one meet another axis of the other")
             if self.kind(each) != STEPS and place >= 0 and shape[place] != 1:
                 self.refuse(
-                    "joins a sequence with something that has steps of its own",
+                    "joins a sequence with another tensor that has steps",
                     "That must have size 1 in the step axis, or be an input of the stream",
                 )
 
@@ -181,7 +182,7 @@ class Site:
 
 
 class StreamingGraph:
-    """The parts of a model's graph. inputs: the kinds of its inputs. window: see Site. name: of the outermost model."""
+    """The parts of a model's graph. inputs: the kinds of its inputs. window: see Site. name: the outermost model's."""
 
     def __init__(self, model: Any, inputs: Sequence[str], window: int | None, name: str):
         self.model, graph = model, model._graph
@@ -211,7 +212,7 @@ class StreamingGraph:
         pairs = zip(inputs, self.graph.input_list, strict=True)
         inputs = [
             in_dtype(self.model._convert(each), symbol.dtype) for each, symbol in pairs
-        ]  # as a call of the model does
+        ]  # as in a call of the model
         kept = iter(states)
         own = {id(node): (part, [next(kept) for _ in part.forms]) for node, part in self._parts}
         new: list = []
@@ -226,7 +227,7 @@ class StreamingGraph:
 
 
 def part_of(site: Site) -> Part:
-    """The part of a call, by the first that there is: the layer's own method, its declaration, or the rule of its class."""
+    """The part of a call, by the layer's own method, else its declaration, else the rule of its class."""
     layer, kinds = site.layer, {site.kind(each) for each in site.node.inputs}
     if site.named.get("training") or layer._phase:
         site.refuse(
@@ -234,7 +235,7 @@ def part_of(site: Site) -> Part:
         )
     if STEPS not in kinds:
         if getattr(layer, "stateful", False):
-            site.refuse("is stateful, and its input is no sequence that the stream goes through", "Make it stateless")
+            site.refuse("is stateful, and its input is not a sequence of the stream", "Make it stateless")
         return plain(site, LAST if LAST in kinds else GIVEN)
     if LAST in kinds:
         late = next(each for each in site.node.inputs if site.kind(each) == LAST)
@@ -276,36 +277,34 @@ _HARMLESS = {
 
 
 def check_own_methods(site: Site, known: type) -> None:
-    """Refuse a subclass that overrides what the known class computes with."""
+    """Refuse a subclass that overrides methods with which the known class computes."""
     if "call" in vars(site.layer):
-        site.refuse("has got another `call`, so it is not known what it computes", DECLARE)
+        site.refuse("has another `call`, so its computation is unknown", DECLARE)
     methods = {name for cls in known.__mro__ if cls not in Layer.__mro__ for name in vars(cls)} | {"call", "__call__"}
     for cls in type(site.layer).__mro__:
         if cls is known:
             return
         own = {name for name in vars(cls) if name in methods and callable(getattr(cls, name))} - _HARMLESS
         if own and not cls.__module__.startswith("nbkeras."):
-            site.refuse(
-                f"overrides {sorted(own)[0]!r} of {known.__name__}, so it is not known what it computes", DECLARE
-            )
+            site.refuse(f"overrides {sorted(own)[0]!r} of {known.__name__}, so its computation is unknown", DECLARE)
 
 
 def is_own(model: Any, method: str) -> bool:
-    """Whether a model has a method that a user's class defines, in place of nbkeras's."""
+    """Whether a user's class overrides a model's method."""
     return not getattr(type(model), method).__module__.startswith("nbkeras.")
 
 
 def plain(site: Site, kind: str) -> Part:
-    """The call as it is."""
+    """The unchanged call."""
     layer = site.layer
     return Part(lambda now, states, args, kwargs: (layer(*args, **kwargs), ()), (), [kind] * len(site.outputs()))
 
 
 def nested(site: Site) -> Part:
-    """A model in the model: the parts of its graph."""
+    """A nested model: the parts of its graph."""
     model = site.layer
     if is_own(model, "call") or site.named.get("mask") is not None:
-        site.refuse("has a `call` of its own, or is called with a mask", "Use a functional model and masks of layers")
+        site.refuse("overrides `call`, or is called with a mask", "Use a functional model and masks of layers")
     matching = model._graph_inputs
     symbols = matching.in_order(site.node.call_inputs)
     walk = StreamingGraph(model, [site.kind(each) for each in symbols], site.window, site.model)
@@ -320,7 +319,7 @@ RULES: dict[type, Callable[[Site], Part]] = {}
 
 
 def rule(*classes: type) -> Callable:
-    """Decorator of the rule for layers of these classes, and of their subclasses that change nothing of it."""
+    """Decorator of the rule for layers of these classes, and of subclasses that do not change the computation."""
 
     def add(function: Callable[[Site], Part]) -> Callable[[Site], Part]:
         RULES.update(dict.fromkeys(classes, function))

@@ -1,6 +1,6 @@
 """Floor 3: files on disk, written completely or not at all; zip archives and JSON, checked before they are read.
 
-Members are read into memory, and only those that the format defines; `assets` unpacks those of a user's own layers.
+Only members that the format defines are read, into memory; `assets` unpacks the files of a user's own layers.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from nbkeras.engine.annotations import briefly
 
 try:
     import fcntl
-except ImportError:  # on Windows, where a file that is open cannot be removed
+except ImportError:  # on Windows, where open files cannot be removed
     fcntl = None  # type: ignore[assignment]
 
 JSON_LIMIT = 64 << 20  # bytes; more than the configuration of any model needs
@@ -46,19 +46,19 @@ _RATIO, _FREE = 100, 1 << 20  # a member larger than _FREE may unpack to _RATIO 
 
 
 def is_path(file: Any) -> bool:
-    """Whether a file is given by its path."""
+    """Whether a file is given as a path."""
     return isinstance(file, str | os.PathLike)
 
 
 def name_of(file: Any) -> str:
-    """A file's path for messages, or words in its place."""
+    """A file's path for messages, or "the file"."""
     name = os.fspath(file) if is_path(file) else getattr(file, "name", None)
     return f"{name!r}" if isinstance(name, str | bytes) else "the file"
 
 
 @contextlib.contextmanager
 def atomic_file(path: str | os.PathLike) -> Iterator[Any]:
-    """A file to write in a `with` block, which gets its name when it is complete and on disk.
+    """A file to write in a `with` block. It gets its name when it is complete and on disk.
 
     After an error in the block the old file remains. Links are followed and the old file's permissions kept, as
     if the file were written in place.
@@ -71,7 +71,7 @@ def atomic_file(path: str | os.PathLike) -> Iterator[Any]:
 
     Raises:
         FileNotFoundError: if its folder does not exist.
-        OSError: if there is a folder or a device of that name, and for a full disk and the like: the text says what to do.
+        OSError: if there is a folder or a device of that name, and for a full disk and the like; the message says what to do.
 
     Example:
         >>> with keras.saving.atomic_file("numbers.bin") as file:
@@ -107,19 +107,19 @@ def atomic_file(path: str | os.PathLike) -> Iterator[Any]:
 def _check_target(given: Any, path: str) -> None:
     folder = os.path.dirname(path)
     with contextlib.suppress(FileNotFoundError):
-        os.lstat(path)  # or the error for a name that is too long, or below a file
+        os.lstat(path)  # raises for a name that is too long, or below a file
     if not os.path.isdir(folder):
         raise FileNotFoundError(f"cannot write {given!r}: there is no folder {folder!r}")
     if os.path.isdir(path):
         raise IsADirectoryError(f"cannot write {given!r}: it is a folder")
     if os.path.exists(path) and not os.path.isfile(path):
         raise OSError(
-            f"cannot write {given!r}: it is not an ordinary file, which could be replaced at the end of writing"
+            f"cannot write {given!r}: it is not an ordinary file and cannot be replaced at the end of writing"
         )
 
 
 def _sync_folder(folder: str) -> None:
-    """Let a file's new name outlive a power cut; not every system can open folders, and not every file system sync them."""
+    """Make a file's new name durable. Some systems cannot open folders, and some file systems cannot sync them."""
     try:
         opened = os.open(folder, os.O_RDONLY)
     except OSError:
@@ -129,14 +129,14 @@ def _sync_folder(folder: str) -> None:
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF):
             raise OSError(
-                error.errno, f"a file was written into {folder!r}, but may be lost at a power cut: {error.strerror}"
+                error.errno, f"a file was written into {folder!r}, but may be lost in a power cut: {error.strerror}"
             ) from None
     finally:
         os.close(opened)
 
 
 class PreparedFiles:
-    """Files that are not on disk yet, and will be written together."""
+    """Files in memory that will be written to disk together."""
 
     def __init__(self) -> None:
         self._files: list[tuple[str, Callable[[Any], None]]] = []
@@ -155,9 +155,9 @@ class PreparedFiles:
         self._files.append((os.path.abspath(given), fill))
 
     def write(self) -> None:
-        """Write all to the disk. They are complete there before they get their names, in the order in which they were added."""
+        """Write all files to disk. When all are complete, they get their names in the order in which they were added."""
         with contextlib.ExitStack() as stack:
-            for path, fill in reversed(self._files):  # a stack is left in the other direction
+            for path, fill in reversed(self._files):  # an ExitStack exits in reverse order
                 file = stack.enter_context(atomic_file(path))
                 fill(file)
                 file.flush()
@@ -172,7 +172,7 @@ _kept = _Kept()
 
 @contextlib.contextmanager
 def in_memory() -> Iterator[PreparedFiles]:
-    """The files that this thread writes by `atomic_file` in the block; call `write` of the result later, in any thread."""
+    """Collect the files that this thread writes by `atomic_file` in the block; call the result's `write` later, in any thread."""
     before, _kept.files = _kept.files, PreparedFiles()
     try:
         yield _kept.files
@@ -201,14 +201,14 @@ _REMEDY = {getattr(errno, name): text for name, text in _REMEDIES.items() if has
 
 @contextlib.contextmanager
 def disk_errors(given: Any, *paths: str) -> Iterator[None]:
-    """Turn the system's errors about these paths, or about no path, into errors that say what to do; the file is `given`."""
+    """Turn system errors about these paths, or without a path, into errors that name `given` and say what to do."""
     try:
         yield
     except OSError as error:
         number, other = error.errno, error.filename is not None and error.filename not in paths
         if number is None or number not in _REMEDY or other or hasattr(error, "is_explained"):
             raise
-        before = " The file that was there before is unchanged." if os.path.isfile(given) else ""
+        before = " The existing file is unchanged." if os.path.isfile(given) else ""
         text = f"cannot write {given!r}: {os.strerror(number)}; {_REMEDY[number]}.{before}"
         explained = OSError(number, text)
         explained.is_explained = True  # type: ignore[attr-defined]
@@ -216,7 +216,7 @@ def disk_errors(given: Any, *paths: str) -> Iterator[None]:
 
 
 def parents(folder: str) -> Iterator[str]:
-    """A path and those of the folders around it, as `os.makedirs` names them."""
+    """Yield a path and its parent folders, named as by `os.makedirs`."""
     while folder:
         yield folder
         folder, before = os.path.dirname(folder), folder
@@ -226,14 +226,14 @@ def parents(folder: str) -> Iterator[str]:
 
 @contextlib.contextmanager
 def last_named(last: Callable[[], str | None]) -> Iterator[None]:
-    """Let the error for a file that cannot be written name the last good one: last() -> its path, or None."""
+    """Add the last good file to the error for a file that cannot be written. last: returns its path, or None."""
     try:
         yield
     except OSError as error:
         path = last()
         if path is None:
             raise
-        text = f"{error if error.errno is None else error.strerror} The last one, {path!r}, is whole."
+        text = f"{error if error.errno is None else error.strerror} The last one, {path!r}, is complete."
         raise (type(error)(text) if error.errno is None else OSError(error.errno, text)) from None
 
 
@@ -241,14 +241,14 @@ _PART = re.compile(r"(.*)\.([0-9]{1,9})\.[0-9a-f]{8}\.part", re.DOTALL)
 
 
 def _lock(file: IO[bytes]) -> None:
-    """Mark a file as being written: the mark ends with the process, however it ends."""
+    """Mark a file as being written. The mark ends with the process, however it ends."""
     if fcntl is not None:
         with contextlib.suppress(OSError):  # a file system without locks
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def remove_leftovers(folder: str, is_own: Callable[[str], bool]) -> None:
-    """Remove the temporary files of `atomic_file` that killed processes left in a folder; is_own(name) chooses by file name.
+    """Remove temporary files of `atomic_file` that killed processes left in a folder; is_own(name) selects by file name.
 
     Names are cut after 50 characters. Files that are being written stay.
     """
@@ -281,12 +281,12 @@ def _is_being_written(path: str, process: int) -> bool:
 
 
 def written(target: Any) -> contextlib.AbstractContextManager[Any]:
-    """The binary file to write: an `atomic_file` for a path, else the target itself, which is open."""
+    """The binary file to write: an `atomic_file` for a path, else the target itself, an open file."""
     return atomic_file(target) if is_path(target) else contextlib.nullcontext(target)
 
 
 def write(target: Any, fill: Callable[[Any], None]) -> None:
-    """Let fill(file) write a file, or the target itself if it is open. Within `in_memory` it is called later, in any thread."""
+    """Write a file, or an open target, by fill(file). Within `in_memory`, `fill` is called later, in any thread."""
     if is_path(target) and _kept.files is not None:
         _kept.files.add(target, fill)
         return
@@ -296,9 +296,9 @@ def write(target: Any, fill: Callable[[Any], None]) -> None:
 
 @contextlib.contextmanager
 def readable(name: str) -> Iterator[None]:
-    """Turn an error about a file or text of an unexpected form into a ValueError that names the file or text.
+    """Turn an error about a file or string of an unexpected form into a ValueError that names it.
 
-    A message that the file makes too long is shortened to its start and its end.
+    A message that the file makes too long is shortened to its start and end.
     """
     try:
         yield
@@ -317,7 +317,7 @@ def readable(name: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def open_archive(file: Any) -> Iterator[zipfile.ZipFile]:
-    """Open a zip archive to read, from a path or a binary file, and check its names; ValueError if it is not one."""
+    """Open a zip archive, from a path or a binary file, and check its members. Raises ValueError if it is not an archive."""
     with _undamaged(
         f"{name_of(file)} is not a model file (not a zip archive): it may be truncated or from another program"
     ):
@@ -328,7 +328,7 @@ def open_archive(file: Any) -> Iterator[zipfile.ZipFile]:
 
 
 def check_members(archive: zipfile.ZipFile) -> None:
-    """Raise ValueError for an archive that unpacks without end, with members that overlap, lie outside of it or occur twice."""
+    """Raise ValueError for members that overlap, lie outside of the archive, occur twice, or could unpack without end."""
     check_methods(archive)
     seen: set[str] = set()
     starts: set[int] = set()
@@ -345,7 +345,7 @@ def check_members(archive: zipfile.ZipFile) -> None:
             raise ValueError(f"the archive has two members {briefly(name)}: it is not read")
         if info.flag_bits & 1:
             raise ValueError(f"the archive's member {briefly(name)} is encrypted: it is not read")
-        if info.header_offset in starts:  # of which some versions of zipfile only warn
+        if info.header_offset in starts:  # some versions of zipfile only warn
             raise ValueError(f"the archive's member {briefly(name)} overlaps another one: it is not read")
         seen.add(name)
         starts.add(info.header_offset)
@@ -359,7 +359,7 @@ def _member(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
 
 
 def read_member(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
-    """The bytes of a member; ValueError, before anything is unpacked, if it is larger than `limit` or a zip bomb."""
+    """The bytes of a member. Before unpacking, raises ValueError if it is larger than `limit` or a zip bomb."""
     info = _member(archive, name)
     if info.file_size > limit or (info.file_size > _FREE and info.file_size > _RATIO * info.compress_size):
         raise ValueError(
@@ -371,7 +371,7 @@ def read_member(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
 
 
 def read_file(archive: zipfile.ZipFile, name: str) -> bytes:
-    """The bytes of a layer's file: of any size if it is stored as it is, else as those of a configuration."""
+    """The bytes of a layer's file. A stored one may have any size; a compressed one is limited as a configuration is."""
     return read_member(archive, name, max(JSON_LIMIT, _member(archive, name).compress_size))
 
 
@@ -384,15 +384,13 @@ def _undamaged(message: str) -> Iterator[None]:
     try:
         yield
     except _DAMAGE as error:
-        if (
-            isinstance(error, OSError) and error.errno != errno.EINVAL
-        ):  # the error for a position before the file's start
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # a position before the file's start
             raise
         raise ValueError(f"{message} ({error})") from None
 
 
 class _Section(io.RawIOBase):
-    """The bytes start ... start + size of a file, as a separate file to read and seek."""
+    """The bytes start to start + size of a file, as a separate file to read and seek."""
 
     def __init__(self, file: IO[bytes], start: int, size: int):
         self._file, self._start, self._size, self._at = file, start, size, 0
@@ -420,7 +418,7 @@ class _Section(io.RawIOBase):
 
 
 def open_member(archive: zipfile.ZipFile, name: str, limit: int) -> IO[bytes]:
-    """A member as a file with seek: in place if it is stored uncompressed, else unpacked up to `limit` bytes."""
+    """A member as a seekable file: in place if it is stored uncompressed, else unpacked up to `limit` bytes."""
     info, file = _member(archive, name), archive.fp
     if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size or file is None:
         return io.BytesIO(read_member(archive, name, limit))
@@ -432,7 +430,7 @@ def open_member(archive: zipfile.ZipFile, name: str, limit: int) -> IO[bytes]:
 
 
 def parse_json(text: bytes | str, what: str) -> dict[str, Any]:
-    """Parse a dict from JSON; ValueError if the text is not one, is too long, or is nested too deeply."""
+    """Parse a dict from JSON. Raises ValueError if it is not a dict, is too long, or is nested too deeply."""
     if not isinstance(text, bytes | str):
         raise TypeError(f"{what} must be JSON in a string, received {briefly(text)}")
     if len(text) > JSON_LIMIT:
@@ -465,7 +463,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def check_depth(value: Any, what: str) -> None:
-    """Raise ValueError for dicts and lists nested more deeply than any model needs; iterative, so that no stack overflows."""
+    """Raise ValueError for dicts and lists nested more deeply than any model needs. No recursion, so no stack overflow."""
     level = [value]
     for _ in range(_DEPTH):
         level = [
@@ -489,7 +487,7 @@ class OtherShape(ValueError):
 
 
 def read_npy(archive: zipfile.ZipFile, member: str, what: str, like: Any) -> Any:
-    """A member's .npy array, with the shape of the array `like`; its header is checked before anything is allocated."""
+    """A member's .npy array, of the shape of `like`. Its header is checked before anything is allocated."""
     text = io.BytesIO(read_member(archive, member, like.nbytes * 2 + _HEADER))
     shape, _, dtype = _npy_header(text, member)
     if shape != like.shape or dtype.kind not in NUMBERS:
@@ -502,7 +500,7 @@ NUMBERS = "fiub"  # kinds of dtypes
 
 
 def _npy_header(text: IO[bytes], member: str) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """(shape, whether in Fortran's order, dtype) of a .npy array, at whose first element the file is left."""
+    """(shape, whether in Fortran order, dtype) of a .npy array. Leaves the file at the first element."""
     try:
         version = np.lib.format.read_magic(text)
         reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
@@ -512,7 +510,7 @@ def _npy_header(text: IO[bytes], member: str) -> tuple[tuple[int, ...], bool, np
 
 
 def read_stored_npy(archive: zipfile.ZipFile, member: str) -> np.ndarray:
-    """A member's .npy array of numbers of any shape, read-only: over the member's bytes, which must be stored as they are."""
+    """A member's .npy array of numbers of any shape: a read-only view of its bytes, which must be stored uncompressed."""
     info = _member(archive, member)
     if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
         raise ValueError(f"member {briefly(member)} is compressed: it is not read")
@@ -529,7 +527,7 @@ def read_stored_npy(archive: zipfile.ZipFile, member: str) -> np.ndarray:
 
 
 def write_npy(archive: zipfile.ZipFile, member: str, array: np.ndarray) -> None:
-    """Store an array as a .npy member, in pieces: other threads run meanwhile."""
+    """Store an array as a .npy member, in pieces, so that other threads can run."""
     array = np.asarray(array, order="C")
     with archive.open(zipfile.ZipInfo(member), "w", force_zip64=True) as file:
         np.lib.format.write_array_header_2_0(file, np.lib.format.header_data_from_array_1_0(array))

@@ -1,6 +1,6 @@
-"""Floor 3: the files of layers in a `.keras` archive: what `save_assets(folder)` wrote and `load_assets(folder)` reads.
+"""Floor 3: the files of layers in a `.keras` archive: `save_assets(folder)` writes them, `load_assets(folder)` reads them.
 
-The files of a layer of your own are unpacked into a temporary folder, since its code wants names of files; no other member is.
+Only the files of a user's own layers are unpacked into a temporary folder, since their code needs file names.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _FOLDER = "assets"
 
 
 def files_of(model: Any) -> dict[str, bytes]:
-    """The files that a model's layers write: name in the archive -> content."""
+    """The files of a model's layers: name in the archive -> content."""
     found = {}
     for path, layer in state.walk(model):
         if hasattr(layer, "save_assets"):
@@ -32,7 +32,7 @@ def files_of(model: Any) -> dict[str, bytes]:
 def read(names: Iterable[str], content: Callable[[str], bytes], file: Any, model: Any) -> None:
     """Give the layers of a model their files.
 
-    names: of the files in the archive; content: a function from a name to bytes; file: the HDF5 file of the weights.
+    names: the names of the files in the archive. content: returns the bytes of a name. file: the HDF5 file of the weights.
     """
     known = set(names)
     for path, layer in state.walk(model, file):
@@ -50,7 +50,7 @@ def read(names: Iterable[str], content: Callable[[str], bytes], file: Any, model
 
 
 def names_in(folder: str) -> Iterator[str]:
-    """The names of the files in a folder and in the folders in it, with slashes; links are left out."""
+    """The relative paths, with slashes, of all files in a folder and its subfolders; links are left out."""
     for where, _, names in os.walk(folder):
         for name in names:
             path = os.path.join(where, name)
@@ -59,7 +59,7 @@ def names_in(folder: str) -> Iterator[str]:
 
 
 def remove_others(folder: str, kept: Container[str]) -> None:
-    """Remove the layers' files of an earlier model from a model's folder: a file of that name could be read for another layer.
+    """Remove an earlier model's asset files from a model's folder, since another layer could read them by their names.
 
     kept: the names of the present model's files, with slashes.
     """
@@ -77,6 +77,6 @@ def _unpack(path: str, content: bytes, name: str) -> None:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(path, "xb") as file:
             file.write(content)
-    # a file and a folder of one name, or names that differ in upper case alone
+    # a file and a folder of the same name, or names that differ only in case
     except (FileExistsError, NotADirectoryError, IsADirectoryError):
         raise ValueError(f"{name} and another file of the archive have one name: it is not read") from None

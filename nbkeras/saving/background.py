@@ -1,4 +1,4 @@
-"""Floor 3: BackgroundWriter, work on files that a thread does while training goes on; its errors come back to the caller."""
+"""Floor 3: BackgroundWriter, a thread that works on files while training continues, and returns its errors to the caller."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _unheard: set[BaseException] = set()  # errors of threads that no caller has rec
 
 
 class BackgroundWriter:
-    """Runs one job at a time in a thread of its own. An error of a job is raised once, by the next call of a method.
+    """Runs one job at a time in a thread. A job's error is raised once, by the next call of a method.
 
-    The thread exists only while a job runs. An interpreter that ends lets it finish, and prints an error that nobody received.
-    A forked process has no job: it belongs to the process that started it.
+    The thread exists only while a job runs. At exit, the interpreter waits for it and prints an error that no caller received.
+    A forked process has no job: the job belongs to the parent.
     """
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class BackgroundWriter:
         return self
 
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
-        """Wait for the job. Its error becomes a warning if there is another one."""
+        """Wait for the job. If the block raised an error, the job's error becomes a warning."""
         try:
             self.wait()
         except Exception as own:
@@ -48,12 +48,12 @@ class BackgroundWriter:
         return self._thread is not None and self._thread.is_alive() and not self._is_done.is_set()
 
     def start(self, job: Callable[[], None]) -> None:
-        """Run a job in the background, after the one before it.
+        """Run a job in the background, after the previous one.
 
-        job: a `functools.partial` if it has arrays: the traceback of an error keeps what a function encloses.
+        job: a `functools.partial` if it has arrays, since an error's traceback keeps the variables of a closure alive.
         """
         self.wait()
-        self._errors, self._is_done = [], threading.Event()  # those of a fork are others
+        self._errors, self._is_done = [], threading.Event()  # a fork has its own
         rest = self._errors, self._is_done
         self._thread = threading.Thread(target=_run, args=(job, *rest), name="nbkeras writer")
         try:
@@ -63,13 +63,13 @@ class BackgroundWriter:
 
     def wait(self) -> None:
         """Wait until the job has ended, and raise its error."""
-        # without `Thread.join`: some versions of Python take a thread for ended if Ctrl-C interrupts the call
+        # no `Thread.join`: some Python versions consider a thread ended if Ctrl-C interrupts the call
         while self.is_busy:
             self._is_done.wait(1.0)
         self.check()
 
     def check(self) -> None:
-        """Raise the error of a job that has ended; do not wait."""
+        """Raise the error of a job that has ended. Does not wait."""
         if self._errors:
             error = self._errors.pop()
             _unheard.discard(error)
@@ -83,7 +83,7 @@ def _run(job: Callable[[], None], errors: list[BaseException], is_done: threadin
         del job
         link: BaseException | None = error
         while link is not None:
-            traceback.clear_frames(link.__traceback__)  # frames hold the arrays that were to be written, as did `job`
+            traceback.clear_frames(link.__traceback__)  # frames hold the arrays of the job, as `job` did
             link = link.__context__
         _unheard.add(error)
         errors.append(error)

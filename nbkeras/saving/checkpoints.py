@@ -1,7 +1,7 @@
-"""Floor 3: CheckpointFolder, numbered states of a training in a folder: written in the background, whole or not at all.
+"""Floor 3: CheckpointFolder, numbered checkpoints of a training in a folder: written in the background, atomically.
 
-A checkpoint is a zip archive of .npy arrays, stored as they are. Its last member, in JSON, says that the file is whole: the
-arrays' names, sizes and checksums, and notes.
+A checkpoint is a zip archive of uncompressed .npy arrays. Its last member is JSON and proves that the file is complete: it has
+the arrays' names, sizes and checksums, and notes.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _NAME = re.compile(r"(0|[1-9][0-9]{0,17})\.npz")
 
 
 class CheckpointFolder:
-    """Numbered checkpoints in a folder of their own.
+    """Numbered checkpoints in a separate folder.
 
-    `save` returns at once, and a thread writes. Its error is raised by the next call, in the caller's thread.
+    `save` returns immediately, and a thread writes. The next call raises the thread's error.
 
     Args:
         folder: The path; the first `save` makes the folder.
@@ -52,18 +52,18 @@ class CheckpointFolder:
         return self
 
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
-        """Wait for the file that is being written; its error becomes a warning if there is another one. Release the folder."""
+        """Wait for the file being written and release the folder. During another error, the file's error becomes a warning."""
         try:
             self._writer.__exit__(kind, error, traceback)
         finally:
             self._lock.release()
 
     def take(self) -> bool:
-        """Take the folder for this training, until `release` or the end of the process; False if another one has it."""
+        """Lock the folder for this training, until `release` or the end of the process. Returns False if another one has it."""
         return self._lock.take()
 
     def release(self) -> None:
-        """Let other trainings take the folder."""
+        """Unlock the folder for other trainings."""
         self._lock.release()
 
     @property
@@ -72,26 +72,26 @@ class CheckpointFolder:
         return self._writer.is_busy
 
     def wait(self) -> None:
-        """Wait until the file is on disk. Raises the error if it could not be written, once."""
+        """Wait until the file is on disk. Raises the error, once, if it could not be written."""
         self._writer.wait()
 
     def check(self) -> None:
-        """Raise the error of a file that could not be written, once; do not wait for one that is being written."""
+        """Raise the error, once, of a file that could not be written. Does not wait for a file that is being written."""
         self._writer.check()
 
     def save(self, number: int, arrays: Mapping[str, Array], notes: Mapping[str, Any]) -> None:
         """Write a checkpoint in the background, then delete all but the newest `keep`.
 
-        Waits for the checkpoint before this one: call `wait` before you copy arrays, so that two copies never exist.
+        Waits for the previous checkpoint. Call `wait` before you copy arrays, so that two copies never exist.
 
         Args:
-            number: Its number, 0 or more; greater ones are newer. Files with greater numbers are deleted.
+            number: The checkpoint's number, 0 or more; greater ones are newer. Files with greater numbers are deleted.
             arrays: The arrays by name. They must not change until they are written: pass copies.
-            notes: What JSON can hold.
+            notes: Values that JSON can hold.
 
         Raises:
-            OSError: if this file or the one before it could not be written.
-            TypeError: for something that cannot be written.
+            OSError: if this file or the previous one could not be written.
+            TypeError: for an object that cannot be written.
         """
         for name, array in arrays.items():
             if (
@@ -104,8 +104,8 @@ class CheckpointFolder:
                 )
         if not 0 <= number < 10**18:
             raise ValueError(f"a checkpoint's number must be 0 or more, received {briefly(number)}")
-        text = json.dumps(dict(notes), default=_plain)  # here, because lists and dicts may change later
-        archives.parse_json(text, "the notes of a checkpoint")  # what could not be read again is an error now
+        text = json.dumps(dict(notes), default=_plain)  # now, because lists and dicts may change later
+        archives.parse_json(text, "the notes of a checkpoint")  # raises now if `newest` could not read it
         self._writer.wait()
         if not self._is_made:
             with archives.disk_errors(self.folder, *archives.parents(self.folder)):
@@ -143,7 +143,7 @@ class CheckpointFolder:
         return [number for number in self._numbers() if number not in self._damaged]
 
     def _numbers(self) -> list[int]:
-        """The numbers of the files that are there."""
+        """The numbers of the existing files."""
         try:
             names = os.listdir(self.folder)
         except OSError:
@@ -151,20 +151,19 @@ class CheckpointFolder:
         return [int(match[1]) for match in map(_NAME.fullmatch, names) if match]
 
     def newest(self, accept: Callable[[dict[str, Array], dict[str, Any]], Any]) -> int | None:
-        """Find the newest checkpoint that is whole, and give it to a function.
+        """Find the newest undamaged checkpoint, and pass it to a function.
 
-        One that is damaged is passed over, with a warning. Temporary files of killed processes are removed.
+        Damaged checkpoints are skipped with a warning. Temporary files of killed processes are removed.
 
         Args:
-            accept: Called with (arrays, notes). The arrays are read-only. A ValueError that it raises says why the checkpoint
-                does not fit.
+            accept: Called with (arrays, notes). The arrays are read-only. It raises ValueError if the checkpoint does not fit.
 
         Returns:
-            The checkpoint's number; None if there is none.
+            The checkpoint's number, or None if there is none.
 
         Raises:
             ValueError: if accept raised one.
-            OSError: if there are checkpoints and none is whole.
+            OSError: if all checkpoints are damaged.
         """
         self._writer.wait()
         self._remove_leftovers()
@@ -179,7 +178,7 @@ class CheckpointFolder:
                 if isinstance(error.__cause__, MemoryError):
                     raise
                 self._damaged.add(number)
-                warn(f"the checkpoint {path!r} is damaged and is passed over: {error}")
+                warn(f"the checkpoint {path!r} is damaged and skipped: {error}")
                 why = error
                 continue
             try:
@@ -197,7 +196,7 @@ class CheckpointFolder:
         return None
 
     def delete(self) -> None:
-        """Delete all checkpoints, and the folder if nothing else is in it; release it."""
+        """Delete all checkpoints, and the folder if nothing else is in it, and release the folder."""
         self._writer.wait()
         self._remove(self._numbers())
         self._remove_leftovers()
@@ -212,7 +211,7 @@ class CheckpointFolder:
 
 
 def _plain(value: Any) -> Any:
-    """A NumPy scalar or array as JSON holds it."""
+    """A NumPy scalar or array as a value for JSON."""
     if not isinstance(value, np.ndarray | np.generic):
         raise TypeError(f"the notes of a checkpoint hold what JSON can hold, received {briefly(value)}")
     return value.tolist()
@@ -228,7 +227,7 @@ def _write(file: Any, arrays: dict[str, Array], notes: str) -> None:
 
 
 def read(path: str) -> tuple[dict[str, Array], dict[str, Any]]:
-    """The arrays and notes of a checkpoint; ValueError unless it is whole. Its size limits the memory that is used."""
+    """The arrays and notes of a checkpoint. Raises ValueError if it is damaged. The file's size limits the memory used."""
     if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for a writer
         raise ValueError(f"{path!r} is not a file")
     with archives.readable(repr(path)), archives.open_archive(path) as archive:
@@ -241,5 +240,5 @@ def read(path: str) -> tuple[dict[str, Array], dict[str, Any]]:
         names = [name for name, _, _ in held]
         named = all(type(name) is str for name in names) and len(set(names)) == len(names)
         if entry["format"] != _FORMAT or expected != members or not named or type(notes) is not dict:
-            raise ValueError(f"it is not whole: its arrays are not those that {_ENTRY} names")
+            raise ValueError(f"it is incomplete: its arrays are not those listed in {_ENTRY}")
         return {name: archives.read_stored_npy(archive, f"{place}.npy") for place, name in enumerate(names)}, notes

@@ -16,7 +16,7 @@ _READ = {"loss": losses.deserialize, "metrics": metrics.deserialize, "weighted_m
 
 
 def compile_config(model: Any) -> dict[str, Any] | None:
-    """The arguments of a model's `compile` in a form for JSON.
+    """The arguments of a model's `compile`, as values for JSON.
 
     Args:
         model: A compiled model.
@@ -68,7 +68,7 @@ _UNUSED = ("loss_scale_factor", "gradient_accumulation_steps", "jit_compile", "i
 
 
 def _optimizer(config: Any) -> Any:
-    """An optimizer's configuration without the entries of other versions of Keras that are unused in this file."""
+    """An optimizer's configuration without unused entries of other Keras versions."""
     if not isinstance(config, dict) or not isinstance(config.get("config"), dict):
         return config
     kept = {key: value for key, value in config["config"].items() if value or key not in _UNUSED}

@@ -38,10 +38,10 @@ def save_model(
             open h5py.File: Keras 2's HDF5.
         overwrite: Whether an existing file is replaced.
         include_optimizer: Whether the optimizer's state is written.
-        save_format: 'keras' or 'h5' to choose the format independent of the name; None for the name's.
+        save_format: 'keras' or 'h5' to choose the format; None to choose it by the name.
         zipped: False writes Keras 3's files into a folder instead of a zip file.
-        weights_dtype: 'bfloat16' rounds the weights in the file to half of their bytes: two to three digits are left. Keras
-            3 reads it too. None for the weights as they are.
+        weights_dtype: 'bfloat16' rounds the weights in the file to half of their bytes and two to three digits. Keras 3 reads
+            it too. None keeps the weights' dtype.
 
     Raises:
         FileExistsError: for an existing file with overwrite=False.
@@ -85,7 +85,7 @@ def _is_bfloat16(weights_dtype: str | None) -> bool:
 def read_model(
     filepath: Any, custom_objects: Mapping[str, Any] | None = None, compile: bool = True, safe_mode: bool = True
 ) -> Any:
-    """The model in a file; see `load_model` of training/loading.py, which knows the class of models."""
+    """The model in a file; see `load_model` in training/loading.py, which knows the model classes."""
     with custom_object_scope(custom_objects), archives.readable(archives.name_of(filepath)):
         if archives.is_path(filepath) and os.path.isdir(filepath):
             _check_folder(os.fspath(filepath))
@@ -124,13 +124,13 @@ def to_bytes(model: Any) -> bytes:
 
 
 def from_bytes(content: bytes) -> Any:
-    """The model in the content of a file.
+    """The model from a file's content.
 
     Args:
         content: The result of `to_bytes`, or the bytes of another model file.
 
     Returns:
-        The model, as by `load_model`.
+        The model, as from `load_model`.
 
     Example:
         >>> model = keras.Sequential([layers.Dense(2, input_shape=(3,))])
@@ -155,12 +155,12 @@ def save_weights(
         filepath: The ending decides the format: .weights.h5 is Keras 3's, with the state of the optimizer if it
             is built; .safetensors; any other is Keras 2's HDF5.
         overwrite: Whether an existing file is replaced.
-        save_format: 'h5' for Keras 2's HDF5 whatever the name is; None for the name's.
+        save_format: 'h5' for Keras 2's HDF5 with any name; None to choose the format by the name.
         weights_dtype: 'bfloat16' rounds the weights in a file .weights.h5 to half of their bytes; see `save_model`.
 
     Raises:
         FileExistsError: for an existing file with overwrite=False.
-        ValueError: if the model has no weights yet, and for another weights_dtype or one of another file.
+        ValueError: if the model has no weights yet, and for another weights_dtype or a file format without it.
 
     Example:
         >>> model = keras.Sequential([layers.Dense(2, input_shape=(3,))])
@@ -199,8 +199,8 @@ def load_weights(model: Any, filepath: Any, by_name: bool = False, skip_mismatch
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the model has no weights yet, if the file does not fit the model or is no weights file,
-            and for by_name=True with a file that is not Keras 2's.
+        ValueError: if the model has no weights yet, if the file does not fit the model or is not a weights file, and for
+            by_name=True with a file that is not Keras 2's.
 
     Example:
         >>> first, second = (keras.Sequential([layers.Dense(2, input_shape=(3,))]) for _ in range(2))
@@ -242,7 +242,7 @@ def _refuse_by_name(by_name: bool) -> None:
 
 
 def _checked_format(filepath: Any, save_format: str | None, overwrite: bool) -> str | None:
-    """'.keras' or '.h5' if the arguments determine it, else None; an error for a format that cannot be written."""
+    """'.keras' or '.h5' if the arguments determine it, else None. Raises an error for a format that cannot be written."""
     if save_format not in _FORMATS or save_format == "tf":
         raise ValueError(
             f"save_format must be 'keras' or 'h5' (TensorFlow's is not offered), received {briefly(save_format)}"
@@ -270,13 +270,13 @@ def _check_folder(path: str) -> None:
         )
     if "config.json" not in files:
         raise ValueError(
-            f"{path!r} is a folder without config.json, and so no model that save(..., zipped=False) wrote: pass the path of a "
+            f"{path!r} is a folder without config.json, so save(..., zipped=False) did not write it: pass the path of a "
             ".keras or .h5 file, or of such a folder"
         )
 
 
 def _kind(filepath: Any) -> str:
-    """'zip', 'safetensors' or 'hdf5', by a file's first bytes; ValueError for others."""
+    """'zip', 'safetensors' or 'hdf5', by a file's first bytes. Raises ValueError for others."""
     if hdf5.is_h5(filepath):
         return "hdf5"
     if archives.is_path(filepath):
@@ -322,7 +322,7 @@ def convert(source: Any, target: Any, model: Any = None) -> None:
         model: A model file to read the weights into; None if source is a model.
 
     Raises:
-        ValueError: for another ending of target, and if source is no such file.
+        ValueError: for another ending of target, and if source is not a model or weights file.
 
     Example:
         >>> keras.Sequential([layers.Dense(2, input_shape=(3,))]).save("model.h5")
@@ -334,7 +334,7 @@ def convert(source: Any, target: Any, model: Any = None) -> None:
     weights, export = name.endswith((".weights.h5", ".safetensors")), name.endswith(".onnx")
     if not weights and not export and not name.endswith((".keras", ".h5", ".hdf5")):
         raise ValueError(
-            f"cannot tell a format from {name!r}: expected a name that ends in .keras, .h5, .onnx, .weights.h5 or .safetensors"
+            f"no format belongs to the name {name!r}: expected the ending .keras, .h5, .onnx, .weights.h5 or .safetensors"
         )
     file = source if model is None else model
     try:

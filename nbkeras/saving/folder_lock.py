@@ -1,4 +1,4 @@
-"""Floor 3: FolderLock, by which one training at a time uses a folder."""
+"""Floor 3: FolderLock, which lets one training at a time use a folder."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ _held: weakref.WeakSet[FolderLock] = weakref.WeakSet()
 
 
 class FolderLock:
-    """A folder that nobody else can take until it is released, this process ends in any way, or the object is no more.
+    """A lock on a folder, held until it is released, this process ends in any way, or the object is deleted.
 
-    The system locks the file `<folder>.lock`, since the folder need not exist, or `.lock` in the folder if nothing can be written
-    beside it. A process that is killed leaves the file without the lock. Where no file can be locked, `take` always succeeds.
+    The locked file is `<folder>.lock`, since the folder need not exist, or `.lock` in the folder if nothing can be written
+    beside it. A killed process leaves the file unlocked. If the system cannot lock files, `take` always succeeds.
     """
 
     def __init__(self, folder: str):
         self.folder = folder
         self._remove: weakref.finalize | None = None
 
-    def __reduce__(self) -> tuple:  # a copy holds nothing
+    def __reduce__(self) -> tuple:  # a copy holds no lock
         return FolderLock, (self.folder,)
 
     def take(self) -> bool:
-        """Take the folder; False if someone else has it."""
+        """Lock the folder. Returns False if another process has it."""
         folder = os.path.realpath(self.folder)
         with contextlib.suppress(OSError):
             os.makedirs(os.path.dirname(folder), exist_ok=True)
@@ -41,19 +41,19 @@ class FolderLock:
                     _held.add(self)
                 except BlockingIOError:
                     return False
-                except OSError:  # whatever the reason is, the first file of the training meets it and says it
+                except OSError:  # the first file of the training will raise the same error
                     continue
         return True
 
     def release(self) -> None:
-        """Let others take the folder."""
+        """Unlock the folder."""
         if self._remove is not None:
             self._remove()
             self._remove = None
 
 
 def _locked(path: str) -> int:
-    """The descriptor of a locked file; BlockingIOError if someone else has locked it."""
+    """The descriptor of a locked file. Raises BlockingIOError if another process has locked it."""
     while True:
         file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
         try:
@@ -67,7 +67,7 @@ def _locked(path: str) -> int:
         except BaseException:
             _remove(path, file)
             raise
-        os.close(file)  # the one who had locked it has removed it: it is no lock any more
+        os.close(file)  # its previous owner has removed it, so the lock is void
 
 
 def _lock(file: int) -> None:
@@ -81,7 +81,7 @@ def _lock(file: int) -> None:
 
 
 def _remove(path: str, file: int) -> None:
-    if sys.platform != "win32":  # there no open file can be removed
+    if sys.platform != "win32":  # Windows cannot remove open files
         with contextlib.suppress(OSError):
             os.remove(path)
     os.close(file)
@@ -91,7 +91,7 @@ def _remove(path: str, file: int) -> None:
 
 
 def _after_fork() -> None:
-    """Close the child's descriptors, which would keep the locks of a parent that has ended."""
+    """Close the child's descriptors, which would keep the parent's locks after its end."""
     for lock in list(_held):
         if lock._remove is not None and (held := lock._remove.detach()) is not None:
             os.close(held[2][1])

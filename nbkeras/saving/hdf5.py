@@ -1,8 +1,8 @@
 """Floor 3: HDF5 files through h5py (an optional dependency): opening, and reading with every step checked.
 
-Only arrays of plain numbers inside the file can be read. Links to other places and files, external data, virtual datasets,
-references, objects, filters that would load a library, and attributes without end raise an error before any of their
-content is read. Only objects that the model needs are visited.
+Only arrays of plain numbers inside the file can be read. Soft and external links, external data, virtual datasets, references,
+objects, filters that would load a library, and huge attributes raise an error before any of their content is read. Only
+objects that the model needs are visited.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ Array = np.ndarray
 _ATTRIBUTE_LIMIT = archive.JSON_LIMIT
 _FILTERS = {1, 2, 3}  # deflate, shuffle, fletcher32: HDF5's own filters, which cannot load a plugin
 _BFLOAT16 = np.dtype("V2")
-_VISITS, _VISIT = 5_000, 32  # visits of groups and arrays: _VISITS, and one more for each _VISIT bytes of the file
+_VISITS, _VISIT = 5_000, 32  # limit of visited groups and arrays: _VISITS plus one for each _VISIT bytes of the file
 _RATIO, _FREE = 1000, 1 << 24  # arrays of unknown size: at most _RATIO times the stored bytes; _FREE bytes always
 
 
 def h5py() -> Any:
     """The module h5py; the ImportError names the package to install."""
-    with optional_import("files of Keras (.keras, .h5) hold their weights in HDF5, for which h5py is needed", "files"):
+    with optional_import("files of Keras (.keras, .h5) hold their weights in HDF5, which needs h5py", "files"):
         import h5py
     return h5py
 
@@ -45,7 +45,7 @@ def is_h5(file: Any) -> bool:
 
 @contextlib.contextmanager
 def opened(file: Any) -> Iterator[Any]:
-    """Open an HDF5 file to read, from a path or a binary file; an open one is used directly. ValueError if it is not one."""
+    """Open an HDF5 file, from a path or a binary file, or use an open one. Raises ValueError if it is not HDF5."""
     if is_h5(file):
         with _bytes_of(file.file) as source, _reading(file, source):
             yield file
@@ -63,12 +63,12 @@ def opened(file: Any) -> Iterator[Any]:
 
 
 def _bytes_of(file: Any) -> IO[bytes]:
-    """The bytes of an open h5py.File: read from the disk if possible, else a copy."""
+    """The bytes of an open h5py.File: from disk if possible, else a copy."""
     file.flush()
     if file.driver == "sec2" and os.path.exists(file.filename):
         if os.path.samestat(os.stat(file.filename), os.fstat(file.id.get_vfd_handle())):
             return open(file.filename, "rb")
-    source = io.BytesIO(bytes(file.userblock_size))  # the user block, which HDF5's copy lacks
+    source = io.BytesIO(bytes(file.userblock_size))  # HDF5's copy lacks the user block
     source.seek(0, io.SEEK_END)
     source.write(file.id.get_file_image())
     return source
@@ -85,7 +85,7 @@ _open = _Open()
 
 @contextlib.contextmanager
 def _reading(file: Any, source: IO[bytes]) -> Iterator[None]:
-    """Read an open file in the block, with limits by the file's size; `source` holds its bytes."""
+    """Read an open file in the block, with limits by its size; `source` holds its bytes."""
     before, number = (_open.texts, _open.visits), h5py().h5o.get_info(file.id).fileno
     texts = Texts(file.file, source)
     _open.texts, _open.visits = {**before[0], number: texts}, _VISITS + texts.size // _VISIT
@@ -96,11 +96,11 @@ def _reading(file: Any, source: IO[bytes]) -> Iterator[None]:
 
 
 def _visit(count: int) -> None:
-    """Count visited groups and arrays: a few bytes can make a group a member of itself, or of thousands of groups."""
+    """Count visited groups and arrays, since a few bytes can make a group a member of itself or of thousands of groups."""
     _open.visits -= count
     if _open.visits < 0:
         raise ValueError(
-            "the file leads to more groups and arrays than its bytes can hold: it is damaged, or made to take a long time"
+            "the file links to more groups and arrays than its bytes can hold: it is damaged, or was made to take a long time"
         )
 
 
@@ -117,7 +117,7 @@ def _undamaged(name: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def written(target: Any) -> Iterator[Any]:
-    """A new HDF5 file at a path (where it appears when it is complete) or in a binary file; an open file is used directly."""
+    """A new HDF5 file at a path, where it appears when complete, or in a binary file; an open h5py.File is used directly."""
     if is_h5(target):
         yield target
         return
@@ -138,7 +138,7 @@ def to_bytes(fill: Any) -> bytes:
 
 
 def child(group: Any, path: str) -> Any:
-    """The group or dataset at a path below `group`, or None; ValueError for links other than hard links."""
+    """The group or dataset at a path below `group`, or None. Raises ValueError for links other than hard links."""
     module, start = h5py(), group
     for name in path.split("/"):
         if not name:
@@ -150,7 +150,7 @@ def child(group: Any, path: str) -> Any:
             return None
         if not isinstance(link, module.HardLink):
             raise ValueError(
-                f"{briefly(path)} is a {type(link).__name__} to another place: files with such links are not read"
+                f"{briefly(path)} is a {type(link).__name__} to another location: files with such links are not read"
             )
         if group is start:
             _visit(1)
@@ -165,7 +165,7 @@ def subgroup(group: Any, path: str) -> Any:
 
 
 def names(group: Any) -> list[str]:
-    """The names in a group; [] for None."""
+    """The names in a group, or [] for None."""
     if group is None:
         return []
     _visit(len(group))
@@ -173,7 +173,7 @@ def names(group: Any) -> list[str]:
 
 
 def array_shape(group: Any, name: str) -> tuple[int, ...] | None:
-    """The shape of the dataset of that name, after a check that it can be read safely; None if there is none."""
+    """The shape of a dataset, after checking that it can be read safely; None if it does not exist."""
     dataset = child(group, name) if group is not None else None
     if dataset is None or not isinstance(dataset, h5py().Dataset):
         return None
@@ -189,7 +189,7 @@ def array_shape(group: Any, name: str) -> tuple[int, ...] | None:
             f"{briefly(dataset.name)} is compressed by filters {sorted(filters - _FILTERS)}: it is not read"
         )
     chunk = math.prod(dataset.chunks or ()) * dataset.dtype.itemsize
-    # HDF5 always unpacks a whole chunk, even if the array has only a part of it
+    # HDF5 always unpacks a whole chunk, even if the array uses only a part of it
     if chunk > max(_FREE, 4 * dataset.nbytes):
         raise ValueError(
             f"{briefly(dataset.name)} is stored in chunks of {chunk} bytes, more than it holds: it is not read"
@@ -198,7 +198,7 @@ def array_shape(group: Any, name: str) -> tuple[int, ...] | None:
 
 
 def read_array(group: Any, name: str, shape: tuple[int, ...] | None = None) -> Array:
-    """The array of that name with the expected shape; without a shape, its size is limited by the bytes really stored."""
+    """The array of that name, of the expected shape. Without a shape, the stored bytes limit its size."""
     found = array_shape(group, name)
     if found is None:
         raise ValueError(f"the file has no array {briefly(name)} in {briefly(getattr(group, 'name', 'it'))}")
@@ -206,7 +206,7 @@ def read_array(group: Any, name: str, shape: tuple[int, ...] | None = None) -> A
     stored = dataset.id.get_storage_size()
     if shape is None and dataset.nbytes > _FREE and dataset.nbytes > _RATIO * stored:
         raise ValueError(
-            f"{briefly(dataset.name)} claims {dataset.nbytes} bytes, of which {stored} are stored: it is not read"
+            f"{briefly(dataset.name)} claims {dataset.nbytes} bytes, but {stored} are stored: it is not read"
         )
     if shape is not None and found != shape:
         raise ValueError(f"{briefly(dataset.name)} has shape {found} in the file, expected {shape}")
@@ -214,7 +214,7 @@ def read_array(group: Any, name: str, shape: tuple[int, ...] | None = None) -> A
 
 
 def _is_bfloat16(dataset: Any) -> bool:
-    """Whether an array holds bfloat16 in Keras's form: two bytes without a meaning, and an attribute that says it."""
+    """Whether an array holds bfloat16 in Keras's form: opaque items of two bytes, and an attribute that names the dtype."""
     return dataset.dtype == _BFLOAT16 and read_text(dataset, "dtype") == "bfloat16"
 
 
@@ -223,7 +223,7 @@ def _from_bfloat16(values: Array) -> Array:
 
 
 def _attribute(item: Any, name: str) -> list[Any] | None:
-    """The values of an attribute, bytes for texts; None if it does not exist. ValueError for other kinds and sizes."""
+    """The values of an attribute, strings as bytes, or None if it does not exist. Raises ValueError for other kinds or sizes."""
     module = h5py()
     encoded = name.encode()
     if not module.h5a.exists(item.id, encoded):
@@ -239,22 +239,22 @@ def _attribute(item: Any, name: str) -> list[Any] | None:
         texts.take(count * dtype.itemsize)  # the same group may be a member of thousands of others
         return np.asarray(item.attrs[name]).reshape(-1).tolist()
     if module.check_string_dtype(dtype) is None:
-        raise ValueError(f"the attribute {name!r} of {briefly(item.name)} holds no text: it is not read")
+        raise ValueError(f"the attribute {name!r} of {briefly(item.name)} holds no string: it is not read")
     return texts.read(info.addr, name, count)
 
 
 def read_text(item: Any, name: str) -> str | None:
-    """A text attribute, or None."""
+    """A string attribute, or None."""
     values = _attribute(item, name)
     if values is None:
         return None
     if len(values) != 1 or not isinstance(values[0], bytes) or len(values[0]) > _ATTRIBUTE_LIMIT:
-        raise ValueError(f"the attribute {name!r} of {briefly(item.name)} holds no text: it is not read")
+        raise ValueError(f"the attribute {name!r} of {briefly(item.name)} holds no string: it is not read")
     return values[0].decode("utf-8", "replace")
 
 
 def read_texts(item: Any, name: str) -> list[str]:
-    """A list of texts in an attribute, or in several attributes name0, name1, ... if it was too long for one."""
+    """A list of strings in an attribute, or in attributes name0, name1, ... if it was too long for one."""
     values = _attribute(item, name)
     if values is None:
         numbered = (_attribute(item, f"{name}{number}") for number in itertools.count())
@@ -266,7 +266,7 @@ def read_texts(item: Any, name: str) -> list[str]:
 
 
 def write_array(group: Any, name: str, value: Array, bfloat16: bool = False) -> None:
-    """Write an array; bfloat16: floats in half of their bytes, rounded to the nearest, in the form in which Keras writes it."""
+    """Write an array. bfloat16: floats are rounded to the nearest bfloat16 and written in Keras's form."""
     if not bfloat16 or value.dtype.kind != "f":
         group[name] = value
         return
@@ -280,7 +280,7 @@ _HEADER_LIMIT = 64512  # bytes of an attribute that HDF5 can store in an object'
 
 
 def write_texts(item: Any, name: str, texts: list[str]) -> None:
-    """Write a list of texts as Keras does: in one attribute, or in name0, name1, ... if it is too long for one."""
+    """Write a list of strings as Keras does: in one attribute, or in name0, name1, ... if it is too long for one."""
     longest = max(texts, key=lambda text: len(text.encode()), default="")
     if len(longest.encode()) > _HEADER_LIMIT:
         raise ValueError(

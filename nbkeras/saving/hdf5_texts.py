@@ -1,8 +1,8 @@
-"""Floor 3: texts of variable length in attributes of an HDF5 file, read from the file's bytes.
+"""Floor 3: strings of variable length in attributes of an HDF5 file, read from the file's bytes.
 
-The file stores such a text in a heap, and the attribute holds its address. The HDF5 library does not check the numbers in the
-heap: a wrong number makes it loop without end or allocate 4 GB, and no signal stops it. So the library only finds the
-attribute's object; this module reads the rest and checks every number, by the HDF5 File Format Specification 3.0: object
+The file stores such a string in a heap, and the attribute holds its address. The HDF5 library does not check the numbers in
+the heap: a wrong number makes it loop forever or allocate 4 GB, and no signal stops it. So the library only finds the
+attribute's object. This module reads the rest and checks every number, by the HDF5 File Format Specification 3.0: object
 headers (IV.A), attributes (IV.A.2.m), global heaps (III.E).
 """
 
@@ -15,13 +15,13 @@ from typing import IO, Any
 from nbkeras.saving import archive
 
 _CONTINUATION, _ATTRIBUTE = 0x10, 0x0C  # types of messages
-_TOTAL = 2 * archive.JSON_LIMIT  # bytes read for all texts of one file at most
-_FREE, _TIMES = 1 << 24, 4  # an honest file's texts are read a few times: _FREE bytes, and _TIMES those of the file
-_DAMAGED = "the file is damaged: an attribute's text is not where it should be"
+_TOTAL = 2 * archive.JSON_LIMIT  # maximum bytes read for all strings of one file
+_FREE, _TIMES = 1 << 24, 4  # limit of the strings, which are read a few times: _FREE bytes plus _TIMES the file's size
+_DAMAGED = "the file is damaged: an attribute's string is not where it should be"
 
 
 class Texts:
-    """The texts of one open h5py.File; the binary file `source` holds its bytes."""
+    """The strings of one open h5py.File; the binary file `source` holds its bytes."""
 
     def __init__(self, file: Any, source: IO[bytes]):
         plist = file.id.get_create_plist()
@@ -33,30 +33,30 @@ class Texts:
         self._parts = 0
 
     def read(self, address: int, name: str, count: int) -> list[bytes]:
-        """The `count` texts in the attribute of that name of the object at an address."""
+        """The `count` strings in an attribute of the object at an address."""
         if address not in self._headers:
             self._headers[address] = self._header(address)
         places = self._headers[address].get(name.encode())
         if places is None or self._widths != (8, 8):
             raise ValueError(f"the attribute {name!r} is stored in a form that model files do not use: it is not read")
         positions = [self._position(*_unpacked("<IQI", places, 16 * number)) for number in range(count)]
-        self.check(sum(size for _, size in positions))  # before the first is read: all may be the same long text
+        self.check(sum(size for _, size in positions))  # before the first is read: all may be the same long string
         return [self._bytes(at, size).partition(b"\0")[0] for at, size in positions]
 
     def check(self, size: int) -> None:
-        """ValueError if so many bytes of texts are more than what is left of the limit for one file."""
+        """Raise ValueError if `size` bytes of strings exceed the rest of the file's limit."""
         if size > self._left:
             raise ValueError(
-                f"the file's texts take more than {self._limit} bytes, more than any model's of its size: they are not read"
+                f"the file's strings take more than {self._limit} bytes, too many for a model of its size: they are not read"
             )
 
     def take(self, size: int) -> None:
-        """Count bytes of texts that are kept, of fixed length too; ValueError if the file has too many."""
+        """Count bytes of kept strings, also of fixed length. Raises ValueError if the file has too many."""
         self.check(size)
         self._left -= size
 
     def _bytes(self, at: int, size: int) -> bytes:
-        """`size` bytes of the file; ValueError if it has fewer."""
+        """`size` bytes of the file. Raises ValueError if it has fewer."""
         self.take(size)
         if at + size > self.size:
             raise ValueError(_DAMAGED)
@@ -65,10 +65,10 @@ class Texts:
 
     def _count(self) -> None:
         self._parts += 1
-        archive.check_count(self._parts, "the structure around the file's texts")
+        archive.check_count(self._parts, "the structure around the file's strings")
 
     def _header(self, address: int) -> dict[bytes, bytes]:
-        """The content of an object's attributes by name, from the messages of its header, which may consist of several pieces."""
+        """The content of an object's attributes by name, from the messages of its header, which may have several pieces."""
         prefix = self._bytes(address, 16)
         new = prefix[:4] == b"OHDR"
         if new:
@@ -99,7 +99,7 @@ class Texts:
         return found
 
     def _position(self, length: int, address: int, number: int) -> tuple[int, int]:
-        """The position of an attribute's text in the file, and its length."""
+        """(position, length) of an attribute's string in the file."""
         if not length:
             return 0, 0
         if address not in self._heaps:
@@ -110,7 +110,7 @@ class Texts:
         return at, size
 
     def _heap(self, address: int) -> dict[int, tuple[int, int]]:
-        """The positions of a heap's objects and their lengths, by number."""
+        """The (position, length) of a heap's objects, by number."""
         mark, size = _unpacked("<8sQ", self._bytes(address, 16), 0)
         if mark[:5] != b"GCOL\x01" or address + size > self.size:
             raise ValueError(_DAMAGED)
@@ -119,7 +119,7 @@ class Texts:
         while at + 16 <= end:
             self._count()
             number, length = _unpacked("<H6xQ", self._bytes(at, 16), 0)
-            if not number:  # the free space after all objects
+            if not number:  # the free space after the last object
                 break
             at += 16
             found[number] = at, length
@@ -136,6 +136,6 @@ def _unpacked(form: str, data: bytes, at: int) -> Any:
 def _attribute(message: bytes) -> tuple[bytes, bytes]:
     """(name, content) of an attribute's message."""
     version, *sizes = _unpacked("<BxHHH", message, 0)
-    at = 9 if version == 3 else 8  # version 3 has a byte for the encoding of its name
+    at = 9 if version == 3 else 8  # version 3 has a byte for the name's encoding
     name = message[at : at + sizes[0]].partition(b"\0")[0]
     return name, message[at + sum(-(-size // 8) * 8 if version == 1 else size for size in sizes) :]

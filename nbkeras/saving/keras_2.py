@@ -33,7 +33,7 @@ def is_of_keras_2(file: Any) -> bool:
 
 
 def _parts(model: Any) -> list[Any]:
-    """The layers with a group of their own: a model's layers; for a single layer the layer itself."""
+    """The layers that have a group: a model's layers; for a single layer the layer itself."""
     return [layer for layer in getattr(model, "layers", [model]) if type(layer).__name__ != "Operation"]
 
 
@@ -54,7 +54,7 @@ def write_weights(group: Any, model: Any) -> None:
 
 
 def _write_arrays(group: Any, arrays: list[tuple[str, Array]]) -> None:
-    """Write arrays under names like 'dense/kernel:0'; equal names, as of nested layers, are numbered."""
+    """Write arrays under names like 'dense/kernel:0'. Equal names, which nested layers cause, are numbered."""
     named: dict[str, Array] = {}
     for path, array in arrays:
         named[numbered(path, named)] = array
@@ -82,7 +82,7 @@ def write_model(file: Any, model: Any, include_optimizer: bool = True) -> None:
 
 
 def _training_config(model: Any, compiled: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of `compile` in tf_keras's form: functions by their full names, metrics as created for the outputs."""
+    """The arguments of `compile` in tf_keras's form: functions by their full names, and the metrics created for the outputs."""
     optimizer = compiled["optimizer"]
     inner = {key: value for key, value in optimizer["config"].items() if value is not None or key not in _NEWER}
     return {
@@ -98,7 +98,7 @@ _NEWER = ("loss_scale_factor", "gradient_accumulation_steps")
 
 
 def _metrics(model: Any, compiled: dict[str, Any], weighted: bool) -> Any:
-    """Metrics by output with their names in the logs, which tf_keras does not compute again.
+    """Metrics by output with their names in the logs, since tf_keras does not derive the names again.
 
     Before the metrics are created, the metrics as given.
     """
@@ -121,13 +121,13 @@ def _labelled(metric: Any, label: str) -> dict[str, Any]:
 
 
 def _loss_function(spec: Any) -> Any:
-    """The loss function of that name; None for a class and for what is no name."""
+    """The loss function of that name; None for a class and for a value that is not a name."""
     found = losses.registry.items().get(spec) if isinstance(spec, str) else None
     return None if isinstance(found, type) else found
 
 
 def _function_name(spec: Any) -> Any:
-    """'mean_squared_error' for 'mse'."""
+    """The full name of a function: 'mean_squared_error' for 'mse'."""
     found = _loss_function(spec)
     return spec if found is None else found.__name__
 
@@ -167,14 +167,14 @@ def read_model(file: Any, size: int, compile: bool, safe_mode: bool) -> Any:
 
 
 def _config(file: Any, text: str, what: str) -> dict[str, Any]:
-    """A configuration in Keras 3's form; Keras 3 also writes HDF5 without modules, and then means its own functions."""
+    """A configuration in Keras 3's form. Keras 3 also writes HDF5 without modules; its names then mean Keras 3's functions."""
     config = archive.parse_json(text, what)
     version = hdf5.read_text(file, "keras_version") or ""
     return keras_3.translated(config if version.startswith("3") else keras_2_config.translated(config), False)
 
 
 def _compile_arguments(config: dict[str, Any], outputs: list[str]) -> dict[str, Any]:
-    """The arguments of compile from a `training_config`, in which names of metrics of several outputs begin with the output's."""
+    """The arguments of compile from a `training_config`, whose metric names begin with the output's name if there are several."""
     arguments = {key: config.get(key) for key in ("loss", "metrics", "weighted_metrics", "loss_weights")}
     for key in ("metrics", "weighted_metrics") if len(outputs) > 1 else ():
         _shorten(arguments[key], outputs)

@@ -21,16 +21,16 @@ _ALIASES = {
     **{"BatchNormalizationV1": "BatchNormalization", "BatchNormalizationV2": "BatchNormalization"},
     **{"CuDNNLSTM": "LSTM", "CuDNNGRU": "GRU"},
 }
-# these take lists, also of one tensor
+# layers that take lists, also of one tensor
 _MERGING = ("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Concatenate", "Dot")
 _MODELS = ("Functional", "Sequential")
 _OF_A_KERNEL = ("kernel_initializer", "kernel_regularizer", "kernel_constraint")
-_UNUSED = {  # arguments about TensorFlow's way of computing, or with values that can be computed
+_UNUSED = {  # arguments about TensorFlow's implementation, or with derived values
     "Lambda": tuple(f"{what}_{which}" for what in ("output_shape", "mask") for which in ("type", "module"))
     + ("module", "function_type"),
     **{f"SpatialDropout{rank}D": ("noise_shape",) for rank in (1, 2, 3)},
     **{"MultiHeadAttention": ("query_shape", "key_shape", "value_shape")},
-    # subclasses of tf_keras's Conv write arguments of Conv that they do not use
+    # subclasses of tf_keras's Conv write unused arguments of Conv
     **{f"{kind}Conv{rank}D": ("groups", *_OF_A_KERNEL) for kind in ("Separable", "Depthwise") for rank in (1, 2)},
     **{f"Conv{rank}DTranspose": ("groups",) for rank in (1, 2, 3)},
     **{"Nadam": ("schedule_decay",)},  # it uses Keras 3's schedule
@@ -67,7 +67,7 @@ def translated(config: Any) -> Any:
     unused = ("rng_type", *_UNUSED.get(kind, ()))
     inner = {key: _argument(key, item) for key, item in inner.items() if key not in unused}
     if isinstance(inner.get("fn"), str) and kind not in ("MeanMetricWrapper", "LossFunctionWrapper"):
-        del inner["fn"]  # of a loss or metric that its class identifies
+        del inner["fn"]  # the class identifies the loss or metric
     if kind == "InputLayer":
         inner.setdefault("batch_shape", inner.pop("batch_input_shape", None))
     return {**config, "class_name": kind, "config": inner}
@@ -150,7 +150,7 @@ def _functional(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _alone(value: Any) -> Any:
-    """One tensor instead of a list of one tensor, as Keras 2 takes and returns it."""
+    """One tensor instead of a list of one tensor, which Keras 2 takes and returns."""
     return value[0] if isinstance(value, list) and len(value) == 1 and isinstance(value[0], list) else value
 
 
@@ -158,7 +158,7 @@ def _alone(value: Any) -> Any:
 
 _OPTIMIZERS_BY_PACKAGE = ("Adafactor", "Lion")  # tf_keras finds them only by this name
 _RENAMED = {"LeakyReLU": {"negative_slope": "alpha"}}
-_NEWER: dict[str, dict[str, Any]] = {  # arguments that Keras 2 does not have, and the value for Keras 2's behaviour
+_NEWER: dict[str, dict[str, Any]] = {  # arguments that Keras 2 lacks, with the value for its behaviour
     **{kind: {"seed": None, "zero_output_for_mask": False} for kind in ("LSTM", "GRU", "SimpleRNN")},
     **{f"ConvLSTM{rank}D": {"seed": None, "zero_output_for_mask": False} for rank in (1, 2, 3)},
     "ZeroPadding1D": {"data_format": "channels_last"},
@@ -188,7 +188,7 @@ _NEWER: dict[str, dict[str, Any]] = {  # arguments that Keras 2 does not have, a
 
 
 def legacy(config: Any) -> Any:
-    """Convert nbkeras's configuration to Keras 2's form, which Keras 3 reads too; ValueError if the form cannot express it."""
+    """Convert nbkeras's configuration to Keras 2's form, which Keras 3 reads too. Raises ValueError if that is impossible."""
     if isinstance(config, list):
         return [legacy(item) for item in config]
     if not isinstance(config, dict) or not isinstance(config.get("class_name"), str):
@@ -219,7 +219,7 @@ def legacy(config: Any) -> Any:
         found |= {"query_shape": shapes.get("query_shape"), "value_shape": value}
         found["key_shape"] = shapes.get("key_shape", value)
     if kind in ("IntegerLookup", "StringLookup") and found.get("output_mode") == "int":
-        found["dtype"] = "int64"  # in Keras 2 a lookup's dtype is that of its output
+        found["dtype"] = "int64"  # in Keras 2 a lookup's dtype is its output's
     if kind == "Lambda":
         found = {"function_type": "function", "output_shape": None, "output_shape_type": "raw", **found}
         found |= {"mask_type": "function" if isinstance(found["mask"], str) else "raw"} if "mask" in found else {}
@@ -261,7 +261,7 @@ def _legacy_functional(config: Mapping[str, Any]) -> dict[str, Any]:
         if not all(isinstance(t, dict) and "config" in t for t in tensors):
             raise ValueError(f"{name!r} is called in a way that HDF5 of Keras 2 cannot hold; save the model as .keras")
         kwargs = {key: argument(item) for key, item in value["kwargs"].items()}
-        return [[*argument(t), kwargs] for t in tensors]  # with each tensor, because Keras 2 uses those of the last one
+        return [[*argument(t), kwargs] for t in tensors]  # with each tensor, because Keras 2 uses the last one's
 
     def references(value: Any) -> Any:
         if isinstance(value, dict):

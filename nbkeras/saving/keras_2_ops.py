@@ -1,7 +1,7 @@
 """Floor 3: converting TensorFlow's ops in models of tf.keras to ops of nbkeras.
 
-tf.keras writes `x + y` and `tf.concat([x, y], axis=-1)` on symbolic tensors as layers of the class TFOpLambda (an index as
-SlicingOpLambda) that name a function of TensorFlow.
+tf.keras writes `x + y` and `tf.concat([x, y], axis=-1)` on symbolic tensors as TFOpLambda layers that name a TensorFlow
+function, and an index as SlicingOpLambda.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from nbkeras.engine.annotations import briefly
 
 KINDS = ("TFOpLambda", "SlicingOpLambda")
 
-_TABLE = {  # module of TensorFlow -> its functions, each with its name here if that is another one
+_TABLE = {  # TensorFlow's module -> its functions, each with nbkeras's name if that differs
     "": "abs add argmax cast clip_by_value:clip concat:concatenate exp expand_dims maximum minimum multiply ones_like "
     "reduce_max:max reduce_mean:mean reduce_min:min reduce_prod:prod reduce_sum:sum reshape round sqrt square squeeze stack "
     "subtract tanh tile transpose where zeros_like",
@@ -41,7 +41,7 @@ _WHERE = {"x": "x1", "y": "x2"}
 
 
 def translated(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Convert a layer's entry, with nodes in Keras 3's form, to the entry of an op; ValueError for an unknown function."""
+    """Convert a layer's entry, with nodes in Keras 3's form, to an op's entry. Raises ValueError for an unknown function."""
     config = entry["config"]
     function = _FUNCTIONS.get(str(config.get("function")).removeprefix("compat.v1."))
     if function is None:

@@ -1,4 +1,4 @@
-"""Floor 3: weights with another layout in Keras 2: of CuDNN's layers, and of older optimizers."""
+"""Floor 3: weights with another layout in Keras 2: CuDNN layers and older optimizers."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _FLIPPED = ("Conv1D", "Conv2D", "Conv3D", "Conv2DTranspose", "ConvLSTM2DCell")  
 def arrays(
     group: Any, names: list[str], layer: Any, variables: list[Variable], theano: bool, skip_mismatch: bool
 ) -> list[tuple[Variable, Array]]:
-    """The arrays of these names for a layer's weights; ValueError if they do not fit.
+    """The arrays of these names for a layer's weights. Raises ValueError if they do not fit.
 
-    theano: the file's kernels are for convolutions, nbkeras's for correlations. skip_mismatch: warn about each array of another
-    shape, and return the others.
+    theano: the file's kernels are for convolutions, nbkeras's for correlations. skip_mismatch: warn about each array of
+    another shape, and return the others.
     """
     if len(names) != len(variables):
         raise ValueError(f"it has {len(variables)} weights {[v.shape for v in variables]}, the file {len(names)}")
@@ -44,7 +44,7 @@ def arrays(
 
 
 def _is_cudnn_bias(stored: Any, wanted: tuple) -> bool:
-    """Whether a stored bias is CuDNN's. LSTM: two biases of four gates instead of their sum; GRU: both biases in one row."""
+    """Whether a stored bias is CuDNN's. LSTM: two biases of four gates, not their sum; GRU: both biases in one row."""
     if stored is None or len(stored) != 1:
         return False
     lstm = len(wanted) == 1 and stored[0] == 2 * wanted[0]
@@ -52,7 +52,7 @@ def _is_cudnn_bias(stored: Any, wanted: tuple) -> bool:
 
 
 def _from_cudnn(kernel: tuple, recurrent: tuple, bias: tuple, shape: tuple) -> list[tuple[Variable, Array]]:
-    """Convert CuDNN's arrays: each gate's kernels are transposed (the input's in the shape of the other), with two biases."""
+    """Convert CuDNN's arrays. Each gate's kernels are transposed, the input kernel keeps its shape; there are two biases."""
     gates = 4 if len(shape) == 1 else 3
 
     def by_gate(array: Array, change: Any) -> Array:
@@ -67,7 +67,7 @@ def _from_cudnn(kernel: tuple, recurrent: tuple, bias: tuple, shape: tuple) -> l
 
 
 def optimizer_arrays(optimizer: Any) -> list[tuple[str, Any]]:
-    """(name, array) of an optimizer's state in tf_keras's layout: without learning rate, and for SGD always with momenta."""
+    """(name, array) of an optimizer's state in tf_keras's layout: without the learning rate; SGD always has momenta."""
     left_out = (id(optimizer._learning_rate), id(getattr(optimizer, "_product", None)))
     found = [(v.path, v.numpy()) for v in optimizer.variables if id(v) not in left_out]
     if type(optimizer).__name__ == "SGD" and not optimizer.slots:
@@ -76,7 +76,7 @@ def optimizer_arrays(optimizer: Any) -> list[tuple[str, Any]]:
 
 
 def read_optimizer(group: Any, names: list[str], optimizer: Any, variables: list[Variable], new: bool) -> None:
-    """Read an optimizer's state; for an unknown layout the optimizer stays new, with a warning. new: tf.keras 2.11 or later.
+    """Read an optimizer's state. With an unknown layout, warn and keep the optimizer new. new: tf.keras 2.11 or later.
 
     Keras 3 stores [iteration, learning rate, slots of the first variable, of the second, ...], tf_keras the same without the
     learning rate. Before tf.keras 2.11 the order was [iterations, first slots of all variables, second slots of all, ...]. Keras
@@ -87,7 +87,7 @@ def read_optimizer(group: Any, names: list[str], optimizer: Any, variables: list
     slots = [v for v in optimizer.variables if v is not optimizer.iterations and v is not optimizer._learning_rate]
     product = getattr(optimizer, "_product", None)
     slots = [v for v in slots if v is not product]
-    if not slots or shapes == [()]:  # plain SGD, or an optimizer that has not trained yet
+    if not slots or shapes == [()]:  # plain SGD, or an untrained optimizer
         layouts = [[optimizer.iterations]] if shapes[:1] == [()] else []
     elif new:
         layouts = [optimizer.variables, [optimizer.iterations, *slots]]

@@ -29,7 +29,7 @@ _ROOM, _SLACK = 8, 32 << 20  # a model may use _ROOM times the bytes of its file
 
 @contextlib.contextmanager
 def limits(size: int | None, safe_mode: bool = True) -> Iterator[None]:
-    """Limit the size of models built in the block by their file's size in bytes; None: limit only the number of calls."""
+    """Limit the size of models built in the block by their file's size in bytes. None limits only the number of calls."""
     if not safe_mode:
         yield
         return
@@ -132,7 +132,7 @@ def _restore(file: Any, old: bool, model: Any) -> None:
 
 
 def opened_weights(archive: zipfile.ZipFile, model: Any) -> Any:
-    """The archive's HDF5 member, opened; if it is compressed, its size is limited by the size of the model's arrays."""
+    """The archive's HDF5 member, opened. The size of the model's arrays limits a compressed one."""
     arrays = sum(v.data.nbytes for v in (*model.weights, *model._states_variables))
     count = len(model.weights) + len(model._all_layers())
     return hdf5.opened(archives.open_member(archive, WEIGHTS, 16 * arrays + 8192 * count + (1 << 20)))
@@ -151,9 +151,9 @@ def model_from_config(config: Mapping[str, Any]) -> Any:
 
 
 def _mark_shared(value: Any, known: dict[Any, list[dict]]) -> int:
-    """Give all occurrences of a layer shared by several models the same id; Keras leaves out the id at the first occurrence.
+    """Give all occurrences of a layer shared by models the same id, since Keras leaves it out at the first occurrence.
 
-    known: the layers so far, by class, name and configuration. Returns a hash of the value without its ids.
+    known: the layers found before, by class, name and configuration. Returns a hash of the value without its ids.
     """
     if isinstance(value, list | tuple):
         return hash(tuple(_mark_shared(item, known) for item in value))
@@ -172,7 +172,7 @@ def _mark_shared(value: Any, known: dict[Any, list[dict]]) -> int:
 
 
 _UNREADABLE = {
-    "__lambda__": "a lambda, whose code would run on this machine; nbkeras runs no code of files, not even with safe_mode=False",
+    "__lambda__": "a lambda with code to run on this machine; nbkeras runs no code of files, not even with safe_mode=False",
     "__bytes__": "bytes",
     "__typespec__": "a TensorFlow type",
 }
@@ -181,7 +181,7 @@ _UNREADABLE = {
 def translated(value: Any, made_here: bool) -> Any:
     """Convert a configuration of Keras 3 to nbkeras's form: dtypes by name, arrays as arrays, a Lambda's functions by name.
 
-    made_here: nbkeras wrote it. Keras writes a `training` into each call, which its models ignore.
+    made_here: nbkeras wrote the configuration. Keras writes a `training` into each call, and its models ignore it.
     """
     if isinstance(value, list):
         return [translated(item, made_here) for item in value]
@@ -209,7 +209,7 @@ def translated(value: Any, made_here: bool) -> Any:
 
 
 def _lambda_functions(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A Lambda layer's function and mask by registered names; without a function for the shape, which is inferred again."""
+    """A Lambda layer's function and mask by registered names. The shape function is dropped; the shape is inferred again."""
     name = config.get("name")
     found: dict[str, Any] = {"function": _known_function(config.get("function"), name, name)}
     if _is_function(config.get("mask")):
@@ -227,7 +227,7 @@ def _is_function(value: Any) -> bool:
 
 
 def _known_function(value: Any, otherwise: Any, layer: Any) -> str:
-    """The registered name of a layer's function: its own name, or the name `otherwise`."""
+    """The registered name of a layer's function: its name, else `otherwise`."""
     own = value.get("config") if isinstance(value, dict) and value.get("class_name") == "function" else value
     for name in (own, otherwise):
         if isinstance(name, str) and custom_object(name) is not None:

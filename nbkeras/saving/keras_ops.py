@@ -1,7 +1,7 @@
-"""Floor 3: the ops of Keras 3 as its model files name them: by a class, whose config has some of the arguments.
+"""Floor 3: the ops of Keras 3 in its model files: each is a class, and its config has some of the arguments.
 
-Keras writes `ops.mean(x, axis=1)` on a symbolic tensor as a class, keras.src.ops.numpy.Mean(axis=1), called with x.
-Its class takes those of the op's arguments that no tensor can be. tests/reference/make_files.py compares with Keras 3.15.
+Keras writes `ops.mean(x, axis=1)` on a symbolic tensor as a class, keras.src.ops.numpy.Mean(axis=1), called with x. The class
+takes the op's arguments that cannot be tensors. tests/reference/make_files.py compares with Keras 3.15.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def _class_name(function: str) -> str:
     return _CLASSES.get(function) or "".join(word[:1].upper() + word[1:] for word in function.split("_"))
 
 
-_OF_CLASS: dict[str, tuple[str, ...]] = {  # where Keras's op takes other arguments, or its class others of them
+_OF_CLASS: dict[str, tuple[str, ...]] = {  # ops whose arguments, or whose class's arguments, differ
     **{"bincount": ("weights", "minlength", "sparse"), "isclose": ("equal_nan",), "relu": ()},
     **{"squareplus": ("b",), "trapezoid": ("x", "dx", "axis")},
 }
@@ -80,7 +80,7 @@ def arguments_of(name: str) -> tuple[str, ...]:
 
 
 def function_of(module: str, class_name: str) -> str:
-    """The function's name for an op's class; ValueError for one that is not known."""
+    """The function's name for an op's class. Raises ValueError for an unknown class."""
     found = _FUNCTIONS.get((module, class_name))
     if found is None:
         raise ValueError(f"unknown op of Keras: {briefly(f'{module}.{class_name}')}")
@@ -88,7 +88,7 @@ def function_of(module: str, class_name: str) -> str:
 
 
 def written(function: Callable, args: tuple, kwargs: dict) -> tuple[dict[str, Any], tuple, dict] | None:
-    """A call of an op as Keras writes it: ({'module', 'class_name', 'config'}, args, kwargs); None if Keras cannot express it."""
+    """An op's call in Keras's form: ({'module', 'class_name', 'config'}, args, kwargs); None if Keras cannot express it."""
     name = function.__name__
     if name not in MODULES or getattr(ops, name, None) is not function:
         return None

@@ -19,7 +19,7 @@ FORMAT = "nbkeras-1"
 
 
 def read_model(archive: zipfile.ZipFile, metadata: dict[str, Any], size: int, compile: bool, safe_mode: bool) -> Any:
-    """Read a model from such a file of `size` bytes, with its compilation and optimizer state if the file has them."""
+    """Read a model from a file of `size` bytes, with its compilation and optimizer state if the file has them."""
     config = archives.read_json(archive, "config.json")
     with keras_3.limits(size, safe_mode):
         with load_budget.unfilled():
@@ -40,12 +40,12 @@ def read_model(archive: zipfile.ZipFile, metadata: dict[str, Any], size: int, co
 
 
 def read_weights(archive: zipfile.ZipFile, metadata: dict[str, Any], model: Any) -> None:
-    """Read the weights of such a file into a model."""
+    """Read a file's weights into a model."""
     _restore(archive, metadata.get("weights"), model.weights, "weights")
 
 
 def _renumbered(config: Any) -> Any:
-    """The configuration with references to a model's outputs as in Keras: calls of functional models count from 1."""
+    """The configuration with references to a model's outputs as in Keras, which counts calls of functional models from 1."""
     if isinstance(config, list):
         return [_renumbered(item) for item in config]
     if not isinstance(config, dict):
@@ -60,10 +60,12 @@ def _renumbered(config: Any) -> Any:
 
 
 def _restore(archive: zipfile.ZipFile, index: Any, variables: list[Variable], what: str) -> None:
-    """Read arrays of the file into variables; all are checked before any is written."""
+    """Read arrays of the file into variables, after checking all of them."""
     if not isinstance(index, list) or len(index) != len(variables):
         count = len(index) if isinstance(index, list) else 0
-        raise ValueError(f"the file has {count} {what}, the model has {len(variables)}: they are not of the same model")
+        raise ValueError(
+            f"the file has {count} {what}, the model has {len(variables)}: they belong to different models"
+        )
     arrays = [
         archives.read_npy(archive, str(entry.get("file")), str(entry.get("path")), variable.data)
         for entry, variable in zip(index, variables, strict=True)

@@ -1,4 +1,4 @@
-"""Floor 3: converting objects of Keras (layers, initializers, functions, structures of them) to configurations and back."""
+"""Floor 3: converting Keras objects (layers, initializers, functions, structures of them) to configurations and back."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ def deserialize_keras_object(
     Args:
         config: A result of `serialize_keras_object` of nbkeras or Keras 3.
         custom_objects: Classes and functions of your own, by name.
-        safe_mode: Accepted and ignored: only registered classes and functions, and those in custom_objects, are
-            found, and no code in a configuration is run.
+        safe_mode: Accepted and ignored. Only registered classes and functions and the custom_objects are used; no code in a
+            configuration is run.
 
     Raises:
-        ValueError: for a name that is not known.
+        ValueError: for an unknown name.
 
     Example:
         >>> config = keras.saving.serialize_keras_object({"rate": 0.1, "penalty": keras.regularizers.L2(0.5)})

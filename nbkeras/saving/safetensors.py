@@ -22,7 +22,7 @@ def _library() -> Any:
 
 
 def _named(model: Any, values: Callable[[Any], list]) -> dict[str, Any]:
-    """The values of a model's layers by name; values: those of one layer."""
+    """The values of a model's layers by name. values: returns the values of one layer."""
     return {
         f"{path}/vars/{number}".strip("/").replace("/", "."): value
         for path, layer in state.walk(model)
@@ -31,14 +31,14 @@ def _named(model: Any, values: Callable[[Any], list]) -> dict[str, Any]:
 
 
 def write(model: Any, path: str) -> None:
-    """Write a model's weights into a file, which appears when it is complete."""
+    """Write a model's weights into a file. It appears when it is complete."""
     data = _library().numpy.save(_named(model, methodcaller("_stored_arrays")))
     with archive.atomic_file(path) as file:
         file.write(data)
 
 
 def read(model: Any, path: str, skip_mismatch: bool = False) -> None:
-    """Read a file's arrays into a model's weights; all are checked before any is written."""
+    """Read a file's arrays into a model's weights, after checking all of them."""
     library, values = _library(), []
     try:
         with library.safe_open(path, framework="numpy") as file:

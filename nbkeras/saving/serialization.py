@@ -1,4 +1,4 @@
-"""Floor 3: models as configurations of Keras 3's form, and back. A configuration can name registered classes only."""
+"""Floor 3: models as configurations in Keras 3's form, and back. A configuration can name only registered classes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from nbkeras.saving import keras_ops
 
 def graph_config(graph: Graph) -> dict[str, Any]:
     """The layers, the calls between them, and the inputs and outputs, as Keras 3 writes them."""
-    node_keys: dict[int, int] = {}  # number of each call of a layer within this model; it may have calls in others
+    node_keys: dict[int, int] = {}  # number of each call of a layer within this model; other models may call it too
     calls: dict[int, list] = {id(layer): [] for layer in graph.layers}
     for node in [*graph.starts, *graph.nodes]:
         node_keys[id(node)] = len(calls[id(node.layer)])
@@ -62,7 +62,7 @@ def first_call(class_name: str) -> int:
 
 
 def _entry(layer: Layer, nodes: list[Node]) -> tuple[dict[str, Any], list[tuple]]:
-    """(configuration, arguments of the calls) of a layer; the constants of an op that Keras has are in its configuration."""
+    """(configuration, arguments of the calls) of a layer. For an op of Keras, the configuration has the constants."""
     calls = [(node.args, node.kwargs) for node in nodes]
     if isinstance(layer, Operation) and len(calls) == 1:
         op = keras_ops.written(layer.function, *calls[0])
@@ -88,7 +88,7 @@ def plain(value: Any) -> Any:
         value: A number, dtype, array, slice, function, or object with get_config.
 
     Returns:
-        Numbers and texts as they are; dtypes as names; arrays, functions and objects as configurations.
+        Numbers and strings unchanged; dtypes as names; arrays, functions and objects as configurations.
 
     Raises:
         TypeError: for other objects, and for a lambda.
@@ -122,7 +122,7 @@ def plain(value: Any) -> Any:
 
 
 def numbers(config: Mapping[str, Any]) -> np.ndarray:
-    """The array of a configuration {"value", "dtype"}; ValueError unless the dtype is of numbers or booleans."""
+    """The array of a configuration {"value", "dtype"}. Raises ValueError unless it holds numbers or booleans."""
     dtype = np.dtype(config["dtype"])
     if dtype.kind not in "fiub":
         raise ValueError(f"the configuration has an array of dtype {dtype}, expected numbers or booleans")
@@ -156,7 +156,7 @@ def _read_leaf(value: Any, tensors: Callable[[list], SymbolicTensor]) -> Any:
 
 
 def build_graph(config: Mapping[str, Any], make: Callable[[Mapping], Layer] = layers.deserialize) -> tuple[Any, Any]:
-    """(inputs, outputs) of the graph that `graph_config` described, made of new layers."""
+    """(inputs, outputs) of the graph of a `graph_config`, made of new layers."""
     made: dict[str, Layer] = {}
     calls: list[tuple[str, int, dict]] = []
     for entry in config["layers"]:
@@ -202,12 +202,12 @@ def build_graph(config: Mapping[str, Any], make: Callable[[Mapping], Layer] = la
 
 
 def _in_order(calls: list[tuple[str, int, dict]], known: set, source: Callable) -> Iterator[tuple[str, int, dict]]:
-    """Calls (layer, number, node), each after the calls whose results it takes, else in the order of the configuration."""
+    """Calls (layer, number, node), each after the calls that it depends on, else in the order of the configuration."""
     waiting: dict[tuple[str, int], list[int]] = {}
     missing: list[int] = []
     for position, (name, number, node) in enumerate(calls):
         taken = {source(history) for history in _histories([node["args"], node["kwargs"]])}
-        if not taken:  # a call on constants alone would compute, and reading a file must not
+        if not taken:  # a call on constants would compute, but reading a file must not
             raise ValueError(f"the configuration calls layer {briefly(name)} on no tensor of the model")
         needed = (taken | {(name, number - 1)} if number else taken) - known
         missing.append(len(needed))
@@ -241,12 +241,12 @@ def _histories(value: Any) -> Iterator[Any]:
 
 
 def _read_entry(entry: Mapping[str, Any], make: Callable[[Mapping], Layer]) -> tuple[Layer, list[dict]]:
-    """(layer, its calls) of an entry; an op of Keras becomes an Operation, and its constants become arguments of the call."""
+    """(layer, its calls) of an entry. An op of Keras becomes an Operation, and its constants become arguments of the call."""
     if not keras_ops.is_op(entry.get("module")):
         return make(entry), entry["inbound_nodes"]
     constants = {key: value for key, value in entry["config"].items() if key != "name"}
     function = keras_ops.function_of(entry["module"], entry["class_name"])
-    if function == "convert_to_tensor":  # which returns symbolic tensors as they are
+    if function == "convert_to_tensor":  # it returns symbolic tensors unchanged
         function = "cast" if constants.get("dtype") else "copy"
     layer: Any = make({"class_name": "Operation", "config": {"function": function, "name": entry["name"]}})
     parameters = inspect.signature(layer.function).parameters

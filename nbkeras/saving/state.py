@@ -1,9 +1,9 @@
 """Floor 3: the arrays of a model under Keras 3's paths: `layers/dense/vars/0`, `layers/lstm/cell/vars/2`, `optimizer/vars/1`.
 
-Children are found in Keras's order: the `layers` of a functional or sequential model first, then attributes in alphabetical
-order (among them the `layers` of other models), those with an underscore last; in lists and dicts by class, numbered. States
-of layers that are not weights (counters of random numbers, recurrent states) are beside their weights in `states`, which Keras
-ignores.
+Children are visited in Keras's order: the `layers` of a functional or sequential model first, then attributes in alphabetical
+order (including the `layers` of other models), then attributes with an underscore. Children in lists and dicts are named by
+class and number. Layer states that are not weights (counters of random numbers, recurrent states) are beside the weights in
+`states`, which Keras ignores.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def _children(layer: Module) -> Iterator[tuple[str, Any]]:
 
 
 def _public_name(layer: Module, name: str, value: Any) -> str:
-    """An attribute's name, or the name of the property that returns it: Keras visits both, and the property first."""
+    """An attribute's name, or the name of the property that returns it. Keras visits both, the property first."""
     public = name.lstrip("_")
     has_property = isinstance(getattr(type(layer), public, None), property) and getattr(layer, public) is value
     return public if has_property else name
@@ -68,7 +68,7 @@ def _numbered(items: list[Module]) -> list[str]:
 
 
 def walk(model: Module, file: Any = None) -> Iterator[tuple[str, Module]]:
-    """(path, layer) of a model and all layers in it, each once; if a file's layers have the same names, by these names."""
+    """(path, layer) of a model and all layers in it, each once. Paths use a file's names if its layers have the same names."""
     seen: set[int] = set()
 
     def visit(path: str, value: Any) -> Iterator[tuple[str, Module]]:
@@ -91,7 +91,7 @@ def walk(model: Module, file: Any = None) -> Iterator[tuple[str, Module]]:
 
 
 def _names_in(file: Any, path: str, items: list[Module]) -> list[str] | None:
-    """The file's groups for layers of these names, by the names stored in the groups; None if one is missing."""
+    """The file's groups whose stored names are the layers' names; None if one is missing."""
     parent = hdf5.subgroup(file, path) if file is not None else None
     by_name: dict[str | None, str] = {}
     for key in hdf5.names(parent):
@@ -107,7 +107,7 @@ def _names_in(file: Any, path: str, items: list[Module]) -> list[str] | None:
 
 
 def write(file: Any, model: Module, optimizer: Any = None, bfloat16: bool = False) -> None:
-    """Write a model's arrays, and its optimizer's, into an HDF5 file; bfloat16: weights in half of their bytes."""
+    """Write the arrays of a model and its optimizer into an HDF5 file. bfloat16: weights in half of their bytes."""
     for path, layer in walk(model):
         group = file.create_group(f"{path}/vars" if path else "vars")
         group.attrs["name"] = layer.name
@@ -130,7 +130,7 @@ def _write_list(file: Any, path: str, variables: list[Variable]) -> None:
 
 
 class _Store(MutableMapping):
-    """A layer's part of a file, the argument of `load_own_variables`: arrays by name, read at access."""
+    """A layer's arrays in a file by name, read on access: the argument of `load_own_variables`."""
 
     def __init__(self, group: Any):
         self._group = group
@@ -147,13 +147,13 @@ class _Store(MutableMapping):
         return len(hdf5.names(self._group))
 
     def __setitem__(self, name: str, value: Any) -> None:
-        raise TypeError("a file that is read cannot be written")
+        raise TypeError("a file that is open for reading cannot be written")
 
     __delitem__ = __setitem__  # type: ignore[assignment]
 
 
 def _vars(file: Any, path: str) -> Any:
-    """The group of a layer's arrays, or None; older versions of Keras had other names for some."""
+    """The group of a layer's arrays, or None. Older versions of Keras used other names for some layers."""
     head, _, tail = path.rpartition("/")
     for candidate in (path, f"{head}/_{tail}", path.replace("layers", "_layer_checkpoint_dependencies")):
         found = hdf5.subgroup(file, f"{candidate}/vars")
@@ -163,15 +163,17 @@ def _vars(file: Any, path: str) -> Any:
 
 
 def read(file: Any, model: Module, skip_mismatch: bool = False, optimizer: Any = None) -> None:
-    """Read a file's arrays into a model's weights (and states, if they fit); all are checked before any is written.
+    """Read a file's arrays into a model's weights (and states, if they fit), after checking all of them.
 
-    optimizer: a built optimizer, whose state is read too if the file has it.
+    optimizer: a built optimizer; its state is read too if the file has it.
     """
     values: list[tuple[Variable, Array]] = []
     hooks = []
     for path, layer in walk(model, file):
         group = _vars(file, path)
-        if layer.quantized_channels and _holds_integers(group, layer):  # Keras does not write so of some layers' parts
+        if layer.quantized_channels and _holds_integers(
+            group, layer
+        ):  # Keras does not write integers for parts of some layers
             building.prepare_quantized(layer)
         own = layer._stored_weights()
         try:
@@ -199,7 +201,7 @@ def read(file: Any, model: Module, skip_mismatch: bool = False, optimizer: Any =
 
 
 def _holds_integers(group: Any, layer: Module) -> bool:
-    """Whether a group has int8 of weights of which the layer has floats."""
+    """Whether a group has int8 arrays for weights that are floats in the layer."""
     if layer.quantization_mode is not None or not layer.built or len(hdf5.names(group)) <= len(layer._own_weights()):
         return False
     return hdf5.array_shape(group, "0") is not None and group["0"].dtype == np.int8
@@ -212,9 +214,9 @@ def read_optimizer(group: Any, optimizer: Any, variables: list[Variable]) -> Non
     own = optimizer.variables
     product = getattr(optimizer, "_product", None)
     if product is not None and len(group) == len(own) and not _fit(group, own):
-        *own, last = own  # Nadam's product of all u, which older versions of Keras 3 store before the slots
+        *own, last = own  # Nadam's product of all u; older versions of Keras 3 store it before the slots
         own.insert(len(own) - len(optimizer._slots), last)
-    if len(group) != len(own) and len(group):  # as Keras: of LoRA in the parts of a layer, the file has only the sums
+    if len(group) != len(own) and len(group):  # as in Keras, the file has only the sums for LoRA in parts of a layer
         return _warn_not_loaded(group, optimizer)
     assign_all(_arrays(group, own, f"optimizer {optimizer.name!r}") if len(group) else [])
 
@@ -236,7 +238,7 @@ def _arrays(group: Any, variables: list[Variable], what: str) -> list[tuple[Vari
     if count != len(variables):
         raise ValueError(
             f"{what} has {len(variables)} arrays {[v.shape for v in variables]} in the model, "
-            f"{count} in the file: they are not of the same model"
+            f"{count} in the file: they belong to different models"
         )
     try:
         return [(variable, hdf5.read_array(group, str(i), variable.shape)) for i, variable in enumerate(variables)]

@@ -45,11 +45,11 @@ def tree_of(model: Any, value_format: str) -> dict[str, dict]:
 
 
 def write_tree(model: Any, tree: dict[str, Any]) -> None:
-    """Write the values of a model's variables; all are checked before any is written: `Model.set_state_tree`.
+    """Write the values of a model's variables, after checking all of them: `Model.set_state_tree`.
 
     Args:
         model: The model.
-        tree: What `tree_of` returned, or a part of it.
+        tree: The result of `tree_of`, or a part of it.
 
     Raises:
         ValueError: for an unknown group of variables, and for a value of another shape.
@@ -78,7 +78,7 @@ def write_tree(model: Any, tree: dict[str, Any]) -> None:
     if unknown:
         more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
         warn(
-            f"the model has no variables {', '.join(unknown[:3])}{more}, whose values are ignored; an optimizer has its "
+            f"the model has no variables {', '.join(unknown[:3])}{more}, so their values are ignored; an optimizer has its "
             "variables after optimizer.build(model.trainable_variables)"
         )
     assign_all(pairs)
@@ -101,7 +101,7 @@ def _groups(model: Any) -> Iterator[tuple[str, dict[str, Variable]]]:
 
 
 def _paths(layer: Module, outer: str, seen: set[Module]) -> Iterator[tuple[Variable, str]]:
-    """Each variable's name after those of the layers around it, from the innermost functional model on, as Keras builds them."""
+    """(variable, path). A path has the names of the layers from the innermost functional model on, as in Keras."""
     if layer in seen:
         return
     seen.add(layer)
@@ -119,7 +119,7 @@ def _by_path(pairs: Iterable[tuple[str, Variable]]) -> dict[str, Variable]:
         if path in found:
             raise ValueError(
                 f"The following variable path is found twice in the model: {path!r}. A state tree needs unique paths: give "
-                "layers and metrics names of their own"
+                "layers and metrics different names"
             )
         found[path] = variable
     return found

@@ -1,13 +1,11 @@
-"""Batcher: requests that wait for a model are computed together, in one run of a recorded program.
+"""Batcher: computes requests that wait for a model together, in one run of a recorded program.
 
-The requests that arrive in one turn of the event loop, or while a batch is computed, go together: no request waits for others
-that may come (`max_wait` lets them). A batch has as many rows as one recorded program takes. Of the programs that compute all
-waiting rows in the least time, it is the first one. A program that takes less than about a millisecond runs on the event loop,
-because handing it to a thread and back costs as much; a longer one runs in a thread, so that health checks and other models go
-on.
+Requests that arrive in one turn of the event loop, or while a batch is computed, form the next batch. No request waits for
+later ones, unless `max_wait` is set. `cover` chooses the programs that compute all waiting rows in the least time; a batch has
+the rows of the first of these programs. A program that takes less than about a millisecond runs on the event loop, because a
+thread's overhead is as large. A longer one runs in a thread, so that health checks and other models go on.
 
-Answers are rows of the batch's outputs, by the place of each request in the batch, and copies: a client that reads slowly does
-not keep the batch's memory.
+Answers are copies of a request's rows in the batch's outputs, so a client that reads slowly does not keep the batch's memory.
 """
 
 import asyncio
@@ -35,9 +33,9 @@ class Runs(Protocol):
     """The part of a Frozen that a Batcher needs."""
 
     batch_sizes: Sequence[int]
-    is_by_rows: bool  # whether no row of a batch has an effect on other rows
+    is_by_rows: bool  # whether the rows of a batch are independent
 
-    def parts(self, rows: int) -> Sequence[int]: ...  # rows of the programs that compute so many
+    def parts(self, rows: int) -> Sequence[int]: ...  # the sizes of the programs that compute `rows` rows
 
     def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]: ...
 
@@ -61,8 +59,8 @@ class PendingRequest:
 class Batcher:
     """The queue of one version of a model.
 
-    max_batch: most rows of a batch. max_wait: seconds that a batch waits for more rows.
-    max_queue: requests that may wait; more are refused with 503. Their bytes are counted by whoever has made them.
+    max_batch: the maximum rows of a batch. max_wait: seconds that a batch waits for more rows.
+    max_queue: the maximum of waiting requests; others are refused with 503. Their creator counts their bytes.
     observe: called after each batch with (rows, seconds, seconds that each of its requests waited).
     """
 
@@ -80,13 +78,13 @@ class Batcher:
         self.max_wait, self.max_queue = max_wait, max_queue
         self._observe = observe
         self._queue: collections.deque[PendingRequest] = collections.deque()
-        self.rows = self.bytes = 0  # that wait
-        self.running = 0  # rows that are computed
+        self.rows = self.bytes = 0  # in the queue
+        self.running = 0  # rows being computed
         self._began = 0.0  # when the last batch was taken from the queue
         self._is_scheduled = False
         self._timer: asyncio.TimerHandle | None = None
         self._thread: ThreadPoolExecutor | None = None
-        self.seconds = 0.0  # of a row, as the last batches were
+        self.seconds = 0.0  # of a row, averaged over the last batches
         self._least = [math.inf] * 64  # seconds of the fastest recent batch, by the binary digits of its rows
         self._idle: asyncio.Event | None = None
 
@@ -98,11 +96,11 @@ class Batcher:
     ) -> list[np.ndarray]:
         """The outputs for some rows.
 
-        deadline: of the clock time.monotonic; 504 if it passes before the rows are computed. exchange: is told the times.
+        deadline: on the clock time.monotonic; 504 if it passes before the rows are computed. exchange: receives the times.
         """
         rows, sizes = len(arrays[0]), self.frozen.batch_sizes
         if not self.frozen.is_by_rows and rows not in sizes:
-            raise refused(f"this model takes {' or '.join(map(str, sizes))} rows of a request, received {rows}")
+            raise refused(f"this model takes requests of {' or '.join(map(str, sizes))} rows, received {rows}")
         if rows <= self.max_batch or not self.frozen.is_by_rows:
             self._admit(1)
             return await self._put(arrays, deadline, exchange)
@@ -119,25 +117,25 @@ class Batcher:
         return [np.concatenate(column) for column in zip(*found, strict=True)]
 
     def _admit(self, count: int) -> None:
-        """Refuse what the queue has no place for. A request that finds it empty is taken, however many parts it has."""
+        """Refuse a request that the queue has no room for. An empty queue accepts a request with any number of parts."""
         if len(self._queue) + count > self.max_queue:
             self._forget()
         if self._queue and len(self._queue) + count > self.max_queue:
             raise ServingError(
                 503,
-                f"the queue is full: {len(self._queue)} requests wait (most: {self.max_queue}); try again later",
+                f"the queue is full: {len(self._queue)} requests wait (limit: {self.max_queue}); try again later",
                 retry_after=self.retry_after(),
                 reason="queue_full",
             )
 
     def _forget(self) -> None:
-        """Take requests off the queue whose clients have gone or were told that their time is over."""
+        """Remove requests from the queue whose clients have disconnected or whose deadline has passed."""
         self._queue = collections.deque(waiting for waiting in self._queue if not waiting.future.done())
         self.rows = sum(waiting.rows for waiting in self._queue)
         self.bytes = sum(waiting.bytes for waiting in self._queue)
 
     def retry_after(self) -> int:
-        """Whole seconds after which what waits now will have been computed."""
+        """Whole seconds until the current queue will have been computed."""
         return max(1, min(60, math.ceil((self.rows + self.running) * self.seconds)))
 
     def _put(self, arrays: list[np.ndarray], deadline: float | None, exchange: RequestContext | None) -> asyncio.Future:
@@ -166,7 +164,7 @@ class Batcher:
             waiting.future.set_exception(_too_late(waiting))
 
     def _take(self) -> list[PendingRequest]:
-        """The next requests that fit into a batch, without those that are too late or given up."""
+        """The next requests that fit into a batch, without expired and cancelled ones."""
         taken: list[PendingRequest] = []
         others: list[PendingRequest] = []  # with another number of steps
         rows, now = 0, time.monotonic()
@@ -186,7 +184,7 @@ class Batcher:
             self.bytes -= waiting.bytes
             if waiting.timer is not None:
                 waiting.timer.cancel()
-            if waiting.future.done():  # the client has gone, or its time is over
+            if waiting.future.done():  # the client has disconnected, or its deadline has passed
                 continue
             if waiting.deadline is not None and waiting.deadline <= now:
                 waiting.future.set_exception(_too_late(waiting))
@@ -198,7 +196,7 @@ class Batcher:
         return taken
 
     def _start(self) -> None:
-        """Compute the next batch: here, or in the thread if batches take long."""
+        """Compute the next batch, on the event loop or, if batches take long, in the thread."""
         self._timer = None
         self._is_scheduled = False
         taken = self._take()
@@ -212,18 +210,18 @@ class Batcher:
             self._thread = ThreadPoolExecutor(1, "nbkeras-batches")
         try:
             future = asyncio.get_running_loop().run_in_executor(self._thread, self._compute, taken)
-        except RuntimeError:  # the system gives no thread
+        except RuntimeError:  # the system allows no more threads
             self._deliver(taken, *self._compute(taken))
         else:
             future.add_done_callback(lambda done: self._deliver(taken, *done.result()))
 
     def _compute(self, taken: list[PendingRequest]) -> tuple[list[list[np.ndarray] | Exception], float]:
-        """The outputs of each request, or its exception, and the seconds that all took."""
+        """The outputs or the exception of each request, and the seconds of the batch."""
         start = time.perf_counter()
         found: list[list[np.ndarray] | Exception]
         try:
             found = [*self._together(taken)]
-        except ValueError as error:  # the data of one do not fit the model: the others are answered
+        except ValueError as error:  # the data of one request do not fit the model: answer the others
             found = [error] if len(taken) == 1 else [self._compute([each])[0][0] for each in taken]
         except Exception as error:
             found = [error] * len(taken)
@@ -261,9 +259,9 @@ class Batcher:
         self._finish()
 
     def _explained(self, error: Exception, told: dict[int, str]) -> ServingError:
-        """The error for a client. The log has the traceback of a failure, once for a batch, under a number that clients see.
+        """The error for a client. A failure's traceback is logged once per batch, under a number that clients receive.
 
-        A ValueError is about the data of a request, such as a number that is no word of a vocabulary.
+        A ValueError is about the data of a request, such as an index outside of the vocabulary.
         """
         if isinstance(error, ValueError):
             return ServingError(400, str(error))
@@ -274,7 +272,7 @@ class Batcher:
         return ServingError(500, f"the model failed; the server's log has the reason as {told[id(error)]}")
 
     def _finish(self) -> None:
-        """After a batch: start the next one in the next turn of the loop, so that answers go out and requests come in first."""
+        """Schedule the next batch for the next turn of the loop, so that answers go out and requests come in first."""
         self.running = 0
         if self._queue:
             if not self._is_scheduled:
@@ -285,7 +283,7 @@ class Batcher:
             self._idle = None
 
     async def drain(self) -> None:
-        """Wait until all that was taken is computed; then give the thread back."""
+        """Wait until all accepted requests are computed, then stop the thread."""
         while self._queue or self.running:
             if self._idle is None:
                 self._idle = asyncio.Event()
@@ -297,4 +295,4 @@ class Batcher:
 
 def _too_late(waiting: PendingRequest) -> ServingError:
     waited = time.monotonic() - waiting.since
-    return ServingError(504, f"the request's time was over after {waited:.3f} s in the queue; it was not computed")
+    return ServingError(504, f"the request's deadline passed after {waited:.3f} s in the queue; it was not computed")

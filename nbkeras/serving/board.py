@@ -1,8 +1,8 @@
-"""SharedMetrics: the counters of all processes of a server, in memory that they share.
+"""SharedMetrics: the counters of all processes of a server, in shared memory.
 
-Each process has a part, in which it alone counts; every process reads all parts. Counting is an addition in memory, without
-a lock, a file or a call of the system: it takes a tenth of the time that files of prometheus-client's multiprocess mode take.
-Nothing is lost when a worker is killed, because the one that takes its place goes on with its part.
+Each process has a segment that only it writes; every process reads all segments. Counting is an addition in memory, without a
+lock, a file or a system call, and takes a tenth of the time of prometheus-client's multiprocess mode. Nothing is lost when a
+worker is killed, because its successor continues with its segment.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1
 ROWS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
 CODES = (200, *STATUSES)  # others count as 500
 PROTOCOLS = ("http", "grpc")
-MODELS = 128  # versions of models of a part that are counted apart
+MODELS = 128  # versions of models that a segment counts separately
 
-_NAMES = struct.Struct("HH128s128s4x")  # of a model: lengths of name and version, name, version
-_CELL = 8  # bytes: a number of double precision
+_NAMES = struct.Struct("HH128s128s4x")  # a model's entry: lengths of name and version, name, version
+_CELL = 8  # bytes of a float64
 
 
 class Places(NamedTuple):
-    """Where each figure begins in a row of cells, and how many cells it has."""
+    """The first cell of each figure in a row of cells, and its number of cells."""
 
     starts: dict[str, int]
     sizes: dict[str, int]
@@ -52,7 +52,7 @@ class Places(NamedTuple):
 
 
 def _histogram(bounds: tuple[float, ...]) -> int:
-    """The cells of a histogram: counts up to each bound, above the last one, and the sum of all values."""
+    """The number of a histogram's cells: a count for each bound, one above the last bound, and the sum of all values."""
     return len(bounds) + 2
 
 
@@ -61,13 +61,13 @@ _FULL = (
     "memory_full",
     "sequences_full",
     "connections_full",
-)  # reasons of 503 that the status does not tell
+)  # reasons that the status 503 does not distinguish
 REASONS = (*_FULL, *dict.fromkeys(reason for _, reason in STATUSES.values()))
 
-# Of a process. The first ones are states, which end with the process; the others are counts, which stay.
+# Figures of a process. The first ones are states, which end with the process; the others are counts, which stay.
 _STATES = {
     "process": 1,
-    "started": 1,  # when, in seconds of time.time
+    "started": 1,  # the start time, in seconds of time.time
     "in_flight": 1,
     "connections": 1,
     "threads": 1,
@@ -76,17 +76,17 @@ _STATES = {
     "sequences_bytes": 1,
 }
 WORKER = Places.of(0, **_STATES, starts=1, dropped_lines=1, rejected=len(REASONS), models=1)
-# Of a version of a model.
+# Figures of a version of a model.
 MODEL = Places.of(
     _NAMES.size // _CELL,
-    waiting=1,  # states: requests and bytes in the queue
+    waiting=1,  # states: the requests and bytes in the queue
     waiting_bytes=1,
     requests=len(PROTOCOLS) * len(CODES),
     duration=_histogram(SECONDS),
     queue=_histogram(SECONDS),
     compute=_histogram(SECONDS),
     rows=_histogram(ROWS),
-    load_seconds=1,  # states, of the supervisor: of the last load
+    load_seconds=1,  # states of the supervisor, about the last load
     file_bytes=1,
     loads=1,
     failed_loads=1,
@@ -106,14 +106,14 @@ Key = tuple[str, str]  # name and version of a model
 
 
 class MetricsSegment:
-    """The part of one process, for counting: one thread of it may write."""
+    """The counters of one process. Only one of its threads may write."""
 
     def __init__(self, memory: memoryview):
         self._bytes, self._cells = memory, memory.cast("d")
         self._places: dict[Key, int] = {}
         for number in range(int(self.get("models"))):
             self._places[_names_at(self._bytes, WORKER.end + number * MODEL.end)] = WORKER.end + number * MODEL.end
-        self.served: Collection[Key] = ()  # models whose figures must not make place for those of others
+        self.served: Collection[Key] = ()  # models whose figures must not be replaced
 
     # -------------------- figures of the process --------------------
 
@@ -127,11 +127,11 @@ class MetricsSegment:
         self._cells[WORKER.starts[name]] += value
 
     def rejected(self, reason: str) -> None:
-        """Count a request, or a connection, that was not answered as it was meant."""
+        """Count a request or connection that was rejected."""
         self._cells[_REJECTED.get(reason, _REJECTED["other"])] += 1.0
 
     def end(self) -> None:
-        """The process has ended: what it was doing counts no more, and what it has done stays."""
+        """Clear the states of a process that has ended; its counts stay."""
         for name in _STATES:
             self.set(name, 0.0)
         for place in self._places.values():
@@ -140,7 +140,7 @@ class MetricsSegment:
     # -------------------- figures of a model --------------------
 
     def request(self, key: Key, protocol: str, status: int, seconds: float) -> None:
-        """Count a request to infer; the histogram is of those that were answered with 200."""
+        """Count an inference request; only answers with status 200 enter the histogram."""
         cells = self._cells
         place = self._places.get(key) or self._place(key)
         cells[place + (_CODE.get((protocol, status)) or _CODE[protocol, 500])] += 1.0
@@ -150,7 +150,7 @@ class MetricsSegment:
             cells[at + _SUM] += seconds
 
     def batch(self, key: Key, rows: int, seconds: float, waits: list[float]) -> None:
-        """Count a batch: its rows, the seconds it took, and those that its requests waited for it."""
+        """Count a batch: its rows, its seconds, and the seconds that each request waited."""
         cells, find = self._cells, bisect.bisect_left
         place = self._places.get(key) or self._place(key)
         at = place + _ROWS
@@ -168,7 +168,7 @@ class MetricsSegment:
         self._cells[(self._places.get(key) or self._place(key)) + MODEL.starts[name]] = value
 
     def loaded(self, key: Key, seconds: float, size: int) -> None:
-        """Count a load of a model's file, and note its time and the bytes of the frozen file."""
+        """Count a load of a model's file, and record its seconds and the bytes of the frozen file."""
         self.set_of(key, "load_seconds", seconds)
         self.set_of(key, "file_bytes", size)
         self._add_of(key, "loads")
@@ -181,7 +181,7 @@ class MetricsSegment:
         self._cells[(self._places.get(key) or self._place(key)) + MODEL.starts[name]] += 1.0
 
     def _place(self, key: Key) -> int:
-        """A place for a model: a new one, or that of a model that is served no more; else that of all others together."""
+        """The index of a model's entry: a new one, one of a model no longer served, or else the shared entry for all others."""
         number = len(self._places)
         if number < MODELS:
             place = WORKER.end + number * MODEL.end
@@ -207,7 +207,7 @@ def _names_at(memory: memoryview, place: int) -> Key:
 
 
 class SharedMetrics:
-    """The parts of some workers, by index, and one of their supervisor, which comes last. Made before workers are forked."""
+    """The segments of the workers, by index, and last the supervisor's. Made before workers are forked."""
 
     def __init__(self, workers: int):
         self.workers, self.started = workers, time.time()
@@ -215,7 +215,7 @@ class SharedMetrics:
         self._cells = np.frombuffer(self._memory, np.float64).reshape(workers + 1, _PART)
 
     def part(self, index: int) -> MetricsSegment:
-        """The part of the worker with an index, or of the supervisor (-1)."""
+        """The segment of the worker with an index, or of the supervisor (-1)."""
         index %= self.workers + 1
         return MetricsSegment(self._memory[index * _PART * _CELL : (index + 1) * _PART * _CELL])
 
@@ -224,18 +224,18 @@ class SharedMetrics:
         return [WORKER.cut(row[: WORKER.end].copy()) for row in self._cells[:-1]]
 
     def rejected(self) -> dict[str, float]:
-        """How many requests were rejected, by reason."""
+        """The number of rejected requests by reason."""
         start = WORKER.starts["rejected"]
         found = self._cells[:, start : start + len(REASONS)].sum(axis=0)
         return dict(zip(REASONS, found.tolist(), strict=True))
 
     def of_models(self) -> dict[Key, dict[str, np.ndarray]]:
-        """The figures of each model now, over all processes. `("", "")` are requests for models that are not there."""
+        """The current figures of each model, over all processes. `("", "")` counts requests for unknown models."""
         totals: dict[Key, np.ndarray] = {}
         for index, start in self._blocks():
             key = _names_at(self._memory[index * _PART * _CELL :], start)
             block = self._cells[index, start : start + MODEL.end].copy()
-            block[: MODEL.starts["waiting"]] = 0.0  # the names, which are no numbers
+            block[: MODEL.starts["waiting"]] = 0.0  # the names are not numbers
             totals[key] = totals[key] + block if key in totals else block
         return {key: MODEL.cut(total) for key, total in sorted(totals.items())}
 

@@ -1,8 +1,8 @@
-"""Budget: one count of all bytes that clients cause in a worker. What has no place in it is refused before it is made.
+"""Budget: counts all memory that clients cause in a worker. What exceeds the budget is refused before it is allocated.
 
-It counts bodies as they arrive, what they are unpacked to, what reading JSON makes of them, tensors, messages of gRPC, requests
-that wait or are computed with their outputs and answers, states of sequences, and answers that clients do not read. Each part of
-the server knows the size of what it is about to make, or a bound of it, and takes so much before.
+It counts bodies as they arrive, their decompressed form, the objects of parsed JSON, tensors, gRPC messages, waiting and
+running requests with their outputs and answers, states of sequences, and answers that clients do not read. Each part of the
+server knows the size of its next allocation, or an upper bound, and takes it from the budget first.
 
 Only the thread of the event loop may use it.
 """
@@ -15,25 +15,25 @@ USUAL = 1 << 30  # bytes
 
 
 class Budget:
-    """The bytes that clients may cause in a worker together.
+    """The bytes that all clients together may cause in a worker.
 
-    most: so many; used: that are taken now; peak: the most that were, since its reader has set it.
+    most: the limit. used: the bytes taken now. peak: the maximum of `used` since a reader reset it.
     """
 
     def __init__(self, most: int = USUAL):
         self.most, self.used, self.peak = most, 0, 0
 
     def has(self, size: int) -> bool:
-        """Whether there is a place for so many bytes more."""
+        """Whether `size` more bytes fit."""
         return self.used + size <= self.most
 
     def check(self, size: int) -> None:
-        """A ServingError if so many bytes more have no place: 413 if they never will, else 503."""
+        """Raise a ServingError if `size` more bytes do not fit: 413 if they never will, else 503."""
         if self.used + size > self.most:
             if size > self.most:
                 raise ServingError(
                     413,
-                    f"the request needs {size} bytes of memory, but all requests together have {self.most} (max_memory_mb); "
+                    f"the request needs {size} bytes of memory, but the limit for all requests is {self.most} (max_memory_mb); "
                     "send fewer rows, or large tensors as bytes instead of JSON",
                 )
             raise ServingError(
@@ -45,23 +45,23 @@ class Budget:
             )
 
     def take(self, size: int) -> None:
-        """Count bytes that will be made, if `check` finds that they have a place."""
+        """Count bytes before they are allocated; raises as `check` does."""
         self.check(size)
         self.used += size
         if self.used > self.peak:
             self.peak = self.used
 
     def give_back(self, size: int) -> None:
-        """The bytes that were counted exist no more."""
+        """Subtract bytes that were freed."""
         self.used -= size
 
     def share(self, size: int = 0) -> Share:
-        """A part of it, which its `close`, or the end of its `with`, gives back."""
+        """A part of the budget, given back by its `close` or at the end of its `with` block."""
         return Share(self, size)
 
 
 class Share:
-    """The part of a Budget that one request, or one step of it, has."""
+    """The part of a Budget that one request, or one step of it, uses."""
 
     __slots__ = ("budget", "bytes")
 
@@ -75,7 +75,7 @@ class Share:
         self.bytes += size
 
     def shrink(self, size: int) -> None:
-        """Give back all but so many bytes."""
+        """Give back all but `size` bytes."""
         if size < self.bytes:
             self.budget.give_back(self.bytes - size)
             self.bytes = size

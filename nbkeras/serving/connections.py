@@ -1,6 +1,6 @@
-"""Connections of HTTP: uvicorn's, with limits of time, size and number, so that a slow or silent client costs others nothing.
+"""HTTP connections: uvicorn's, with limits of time, size and number, so that a slow or silent client costs others nothing.
 
-One sweep a few times a second looks at all connections; a timer for each request would cost more than parsing its headers.
+A sweep checks all connections a few times a second; a timer for each request would cost more than parsing its headers.
 """
 
 import asyncio
@@ -21,32 +21,33 @@ from nbkeras.serving.exchange import Observer
 from nbkeras.serving.http import GONE, WHOLE
 from nbkeras.serving.options import Options
 
-HEAD_BYTES = 64 << 10  # most bytes of a request's line and headers
+HEAD_BYTES = 64 << 10  # maximum bytes of a request's line and headers
 IDLE, HEAD, BODY, ANSWER = range(4)  # what a connection waits for
-_ENDING_SECONDS = 0.5  # an idle connection stays open so long when the server ends: a request may be on its way
-_FREED = 32 << 20  # bytes
-_SWEEPS = 4  # in the shortest limit
+_ENDING_SECONDS = 0.5  # an idle connection stays open this long at shutdown: a request may be on its way
+_FREED = 32 << 20  # bytes; free memory returns to the system after this much was used
+_SWEEPS = 4  # sweeps within the shortest limit
 _HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(:[0-9]*)?")
-_PIECE = 8 << 10  # bytes that are parsed at a time: they may be hundreds of requests, which take some milliseconds
+_PIECE = 8 << 10  # bytes parsed at a time: these may be hundreds of requests and take some milliseconds
 
 
 class Connection(HttpToolsProtocol):
     """A connection.
 
-    state: what it waits for: a request, the rest of its headers, the rest of its body, or the answer. since: from when on.
-    head_bytes: that have arrived since the last part of a body: headers, trailers, and what is written between chunks.
-    refusal: the answer to a request that could not be read, which is sent after those that came before.
-    rest: bytes that are parsed when the requests before them are answered; so a client that sends very many requests at once
-    takes neither time from others nor memory.
+    state: what it waits for: a request, the rest of its headers, the rest of its body, or the answer. since: the time at which
+    this state began.
+    head_bytes: bytes received since the last part of a body: headers, trailers, and text between chunks.
+    refusal: the answer to an unreadable request, sent after the answers to earlier requests.
+    rest: received bytes that are parsed after earlier requests are answered, so that a client that pipelines many requests
+    takes neither time nor memory from others.
     """
 
-    limits: Options  # of the class that `of` makes
+    limits: Options  # set by `of`
     observer: Observer
     budget: Budget
 
     @classmethod
     def of(cls, limits: Options, observer: Observer | None, budget: Budget | None = None) -> type["Connection"]:
-        """A class of connections with these limits. budget: counts `rest`."""
+        """A subclass with these limits. budget: counts `rest`."""
         own = {"limits": limits, "observer": observer or Observer(), "budget": budget or Budget()}
         return type(cls.__name__, (cls,), own)
 
@@ -55,14 +56,16 @@ class Connection(HttpToolsProtocol):
         self.state, self.since, self.head_bytes = HEAD, self.loop.time(), 0
         self.is_ending = False
         self.refusal = self.rest = b""
-        self.share = self.budget.share()  # of `rest`
-        self.answering: Any = None  # the request whose answer is next, and its task
+        self.share = self.budget.share()  # for `rest`
+        self.answering: Any = None  # the request to answer next, and its task
         self.task: asyncio.Task
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         if len(self.connections) > self.limits.max_connections:
-            self.refuse(503, f"the server has its {self.limits.max_connections} connections; try again later")
+            self.refuse(
+                503, f"the server has reached its limit of {self.limits.max_connections} connections; try again later"
+            )
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -73,10 +76,10 @@ class Connection(HttpToolsProtocol):
             cycle.disconnected = True
             scope: Any = cycle.scope
             scope[GONE] = True
-            self.task.cancel()  # what it waits for is not computed
+            self.task.cancel()  # its pending computation is dropped
 
     def data_received(self, data: bytes) -> None:
-        """Parse what has arrived."""
+        """Parse received bytes."""
         if self.refusal:
             return
         if self.pipeline or self.rest:
@@ -92,7 +95,7 @@ class Connection(HttpToolsProtocol):
                 return
 
     def _keep(self, data: bytes) -> None:
-        """Keep bytes that are parsed later, if there is memory for them."""
+        """Store bytes to parse later, if the budget allows."""
         try:
             self.share.grow(len(data))
         except ServingError as error:
@@ -111,15 +114,15 @@ class Connection(HttpToolsProtocol):
             if isinstance(error.__context__, ServingError):
                 self.refuse(error.__context__.status, error.__context__.message)
             else:
-                self.refuse(400, "this is no valid request of HTTP: its target is no path")
+                self.refuse(400, "this is not a valid HTTP request: its target is not a path")
         except httptools.HttpParserError as error:
-            self.refuse(400, f"this is no valid request of HTTP: {error}")
+            self.refuse(400, f"this is not a valid HTTP request: {error}")
         else:
             if self.head_bytes > HEAD_BYTES:
-                self.refuse(431, f"the request's headers may have {HEAD_BYTES} bytes together")
+                self.refuse(431, f"the request's headers exceed {HEAD_BYTES} bytes")
 
     def _parse_rest(self) -> None:
-        """Go on with what was not parsed, when the requests before it are answered, or the last of them is."""
+        """Parse the stored bytes when the earlier requests, or all but the last of them, are answered."""
         if self.pipeline or self.transport.is_closing():
             return
         rest, self.rest = self.rest, b""
@@ -129,13 +132,13 @@ class Connection(HttpToolsProtocol):
             self.flow.resume_reading()
 
     def _fed(self, data: bytes) -> bytes:
-        """Parse data; returns the part that is still to be parsed, after an offer to speak another protocol, which is ignored."""
+        """Parse data. Returns what is left after an Upgrade header, which is ignored."""
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as offer:
             if not any(name in (b"content-length", b"transfer-encoding") for name, _ in self.headers):
                 return data[offer.args[0] :]
-            self.cycle.more_body = True  # which the parser takes for data of the other protocol
+            self.cycle.more_body = True  # the parser takes the body for data of the other protocol
             self.refuse(
                 400, "a request with a body may not have the header Upgrade: the server speaks no other protocol"
             )
@@ -150,7 +153,7 @@ class Connection(HttpToolsProtocol):
         check_head(self.parser.get_http_version(), self.headers)
         super().on_headers_complete()
         self.head_bytes = 0
-        self.scope["headers"] = self.headers.copy()  # trailers come after the body and are no headers
+        self.scope["headers"] = self.headers.copy()  # trailers come after the body and are not headers
         if self.is_ending:
             self.cycle.keep_alive = False
         self.state, self.since = BODY, self.loop.time()
@@ -162,7 +165,7 @@ class Connection(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         super().on_message_complete()
         self.head_bytes = 0
-        if self.cycle.response_complete:  # an error was answered before this body had arrived, which was not kept
+        if self.cycle.response_complete:  # an error was answered before this body arrived; the body was not kept
             self.cycle.more_body = False
             self.state, self.since = IDLE, self.loop.time()
         elif self.state == BODY:
@@ -175,23 +178,23 @@ class Connection(HttpToolsProtocol):
             return
         if not self.rest:
             self.flow.resume_reading()
-        if self.cycle.response_complete and self.cycle.more_body:  # an error was answered before the body had arrived
+        if self.cycle.response_complete and self.cycle.more_body:  # an error was answered before the body arrived
             if self.expect_100_continue:
                 self.transport.close()  # the client may send the body or not
-            return  # a client that sends its body to the end can read the answer then
+            return  # the client can read the answer after it has sent its body
         self.state, self.since = IDLE, self.loop.time()
         if self.pipeline:
             self.state = BODY if self.pipeline[-1][0].more_body else ANSWER
             self._start_asgi_task(*self.pipeline.pop())
         if self.rest:
-            self.loop.call_soon(self._parse_rest)  # after others had their turn
+            self.loop.call_soon(self._parse_rest)  # after other tasks had their turn
         elif self.refusal and self.answering.response_complete:
             self._end_with_refusal()
 
     def answer_whole(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> bool:
-        """Write the answer that is next in one piece, where uvicorn writes two; returns whether it was written.
+        """Write the next answer in one piece, where uvicorn writes two. Returns False if the client does not read or has gone.
 
-        headers: in lower case and checked, with content-length. If the client does not read, or has gone, nothing was done.
+        headers: in lower case and checked, with content-length.
         """
         cycle = self.answering
         if cycle.disconnected or self.flow.write_paused:
@@ -216,7 +219,7 @@ class Connection(HttpToolsProtocol):
         self.tasks.add(task)
 
     def refuse(self, status: int, message: str) -> None:
-        """Answer without the application, and close."""
+        """Answer without the application, then close the connection."""
         if self.transport.is_closing() or self.refusal:
             return
         self.observer.refused(status)
@@ -224,7 +227,9 @@ class Connection(HttpToolsProtocol):
         head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n" % len(body)
         again = b"retry-after: 1\r\n" if status == 503 else b""
         self.refusal = b"".join([STATUS_LINE[status], head, again, b"\r\n", body])
-        broken = self.cycle if self.cycle is not None and self.cycle.more_body else None  # a request that has begun
+        broken = (
+            self.cycle if self.cycle is not None and self.cycle.more_body else None
+        )  # a request that has begun to arrive
         if self.pipeline and self.pipeline[0][0] is broken:
             self.pipeline.popleft()
         answering = self.answering
@@ -240,7 +245,7 @@ class Connection(HttpToolsProtocol):
         self.transport.close()
 
     def shutdown(self) -> None:
-        """End with the answer that is owed, or soon if none is: a request may be on its way."""
+        """Close after the pending answer. Without one, close soon: a request may be on its way."""
         self.is_ending = True
         if self.state == IDLE or self.cycle is None:
             self.loop.call_later(_ENDING_SECONDS, self._end_if_idle)
@@ -256,7 +261,7 @@ class Connection(HttpToolsProtocol):
         waited = now - self.since
         limits = self.limits
         if self.transport.is_closing():
-            if waited > limits.body_seconds:  # the client does not read what is left to be sent
+            if waited > limits.body_seconds:  # the client does not read the rest of the answer
                 self.transport.abort()
         elif self.state == IDLE:
             if self.transport.get_write_buffer_size():
@@ -275,9 +280,9 @@ class Connection(HttpToolsProtocol):
 
 
 def check_head(version: str, headers: list[tuple[bytes, bytes]]) -> None:
-    """A ServingError for the headers Host and Transfer-Encoding that RFC 9112 (3.2, 6.1, 6.3) has a server refuse.
+    """Raise a ServingError for Host and Transfer-Encoding headers that a server must refuse by RFC 9112 (3.2, 6.1, 6.3).
 
-    They say for whom a request is and where it ends, of which a proxy in front may have another opinion.
+    They say whom a request is for and where it ends. A proxy in front may read them differently.
     """
     hosts, given = [], []
     for name, value in headers:
@@ -299,19 +304,17 @@ def check_head(version: str, headers: list[tuple[bytes, bytes]]) -> None:
         is_unknown = names[-1] == b"chunked" not in names[:-1]
         raise ServingError(
             501 if is_unknown else 400,
-            f"Transfer-Encoding must be chunked alone, received {briefly(codings.decode('latin-1'))}: pack a body in a "
+            f"Transfer-Encoding must be only chunked, received {briefly(codings.decode('latin-1'))}: compress a body with "
             "Content-Encoding",
         )
     if version == "1.0":
-        raise refused(
-            "a request of version 1.0 of HTTP has no Transfer-Encoding: send Content-Length, or use version 1.1"
-        )
+        raise refused("an HTTP/1.0 request must not have Transfer-Encoding: send Content-Length, or use HTTP/1.1")
 
 
 async def watch(server_state: ServerState, limits: Options, budget: Budget) -> None:
-    """Look at all connections, for ever. budget: counts answers that clients do not read.
+    """Check all connections, forever. budget: counts answers that clients do not read.
 
-    Free memory is given back to the system after much was used.
+    Returns free memory to the system after much was used.
     """
     pause = min(limits.header_seconds, limits.body_seconds, limits.keep_alive_seconds) / _SWEEPS
     loop, share = asyncio.get_running_loop(), budget.share()

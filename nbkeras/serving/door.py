@@ -1,9 +1,9 @@
-"""The door of a worker: it takes connections from the queue of the socket that all workers share.
+"""Acceptor: a worker's accept loop on the socket that all workers share.
 
-The queue is one, so that no connection waits for a worker that has died, starts or hangs. The worker that is awake first would
-take nearly all connections of a burst, and keep them. So a worker that has clearly more of them than another one waits a moment
-before it takes the next. The numbers are in memory that all workers share. A worker takes at once what it may: if it took one
-connection in each turn of a busy event loop, the last of hundreds would wait for a second.
+There is one queue, so no connection waits for a worker that has died, is starting or hangs. But the first worker awake would
+accept nearly all connections of a burst, and keep them. So a worker that has clearly more connections than another one waits a
+moment before it accepts the next. The numbers of connections are in shared memory. A worker accepts as many connections as it
+may in one turn: with one for each turn of a busy event loop, the last of hundreds would wait for a second.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import mmap
 import socket
 from collections.abc import Callable, Collection
 
-ABSENT = 1 << 62  # the number of a worker that takes no connections
-_MORE = 8  # a worker may have an eighth, and one, more connections than the one with the fewest, without waiting
-_TOGETHER = 64  # connections that are taken in a turn of the event loop
-_PAUSE = 0.001  # seconds to wait; one connection is taken after it in any case
-_FULL_PAUSE = 0.5  # seconds, when this process has all the files that it may open
+ABSENT = 1 << 62  # the number of connections of a worker that accepts none
+_MORE = 8  # a worker waits if it has over 1/8 + 1 more connections than the worker with the fewest
+_TOGETHER = 64  # connections accepted in a turn of the event loop
+_PAUSE = 0.001  # seconds to wait; one connection is accepted after it in any case
+_FULL_PAUSE = 0.5  # seconds to wait when this process has reached its limit of open files
 
 
 def shared_counts(workers: int) -> memoryview:
-    """The numbers of connections of all workers, which processes forked later share."""
+    """The numbers of connections of all workers, shared with processes forked later."""
     counts = memoryview(mmap.mmap(-1, 8 * workers)).cast("q")
     for index in range(workers):
         counts[index] = ABSENT
@@ -30,9 +30,9 @@ def shared_counts(workers: int) -> memoryview:
 
 
 class Acceptor:
-    """Takes connections of a socket that listens.
+    """Accepts connections of a listening socket.
 
-    make: a new protocol for a connection. connections: those that are open. counts, index: see `shared_counts`.
+    make: makes a new protocol for a connection. connections: the open ones. counts, index: see `shared_counts`.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Acceptor:
         self._listening, self._make, self._connections = listening, make, connections
         self._counts, self._index = counts, index
         self._loop = asyncio.get_running_loop()
-        self._coming: set[asyncio.Task] = set()  # connections that are not in `connections` yet
+        self._coming: set[asyncio.Task] = set()  # accepted connections that are not in `connections` yet
         self._timer: asyncio.TimerHandle | None = None
         self._has_waited = False
         listening.setblocking(False)
@@ -66,7 +66,7 @@ class Acceptor:
         return own
 
     def _take_some(self) -> None:
-        """Take connections until none waits, or others should take the next."""
+        """Accept connections until none waits, or other workers should accept the next."""
         for _ in range(_TOGETHER):
             fewest = min(self._counts)
             if not self._has_waited and self._count() > fewest + fewest // _MORE + 1:
@@ -78,7 +78,7 @@ class Acceptor:
                 return
 
     def _take(self) -> bool:
-        """Take a connection, if one waits."""
+        """Accept a connection, if one waits."""
         try:
             connection, _ = self._listening.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -99,7 +99,7 @@ class Acceptor:
             await self._loop.connect_accepted_socket(self._make, connection)
 
     def close(self) -> None:
-        """Take all connections that wait, and no more."""
+        """Accept all waiting connections, then stop."""
         self._loop.remove_reader(self._listening.fileno())
         while self._take():
             pass

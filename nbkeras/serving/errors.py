@@ -1,4 +1,4 @@
-"""The errors that a client is told about: a status of HTTP, a sentence, and when to try again; and that of a file."""
+"""Errors reported to clients (an HTTP status, a message, and when to try again), and the error for a model's file."""
 
 import itertools
 import logging
@@ -8,9 +8,9 @@ from nbkeras.serving.logs import event
 
 _log = logging.getLogger("nbkeras.serving")
 _numbers = itertools.count(1)
-# Status of HTTP -> the name of gRPC's code for it, and the reason of the rejection in the metrics, if none is given.
+# HTTP status -> gRPC's code, and the default reason of the rejection in the metrics.
 STATUSES = {
-    400: ("INVALID_ARGUMENT", "invalid"),  # what was asked for makes no sense
+    400: ("INVALID_ARGUMENT", "invalid"),  # the request makes no sense
     403: ("PERMISSION_DENIED", "other"),
     404: ("NOT_FOUND", "not_found"),  # no such model
     405: ("UNIMPLEMENTED", "unsupported"),
@@ -23,7 +23,7 @@ STATUSES = {
     499: ("CANCELLED", "client_gone"),
     500: ("INTERNAL", "failed"),
     501: ("UNIMPLEMENTED", "unsupported"),
-    503: ("UNAVAILABLE", "unavailable"),  # a model that is being loaded, a server that ends
+    503: ("UNAVAILABLE", "unavailable"),  # the model is being loaded, or the server is ending
     504: ("DEADLINE_EXCEEDED", "deadline"),
 }
 _UNKNOWN = ("UNKNOWN", "other")
@@ -32,9 +32,9 @@ _UNKNOWN = ("UNKNOWN", "other")
 class ServingError(Exception):
     """A request that cannot be answered.
 
-    status: of HTTP; `code` is the name of gRPC's code for it.
-    retry_after: the seconds after which a client may try again, for 503.
-    reason: in the metrics, if the status does not say enough; one of `board.REASONS`.
+    status: the HTTP status; `code` is the name of gRPC's code for it.
+    retry_after: for 503, the seconds after which a client may try again.
+    reason: the reason in the metrics, if the status is not specific enough; one of `board.REASONS`.
     """
 
     def __init__(self, status: int, message: str, retry_after: int | None = None, reason: str = ""):
@@ -50,23 +50,23 @@ class ServingError(Exception):
 
 
 def reason_of(status: int) -> str:
-    """The reason of a rejection of which only the status is known."""
+    """The default reason of a rejection with this status."""
     return STATUSES.get(status, _UNKNOWN)[1]
 
 
 class LoadingError(ValueError):
-    """A file that cannot be served, in one sentence."""
+    """The error for a file that cannot be served; its message is one sentence."""
 
 
 def refused(message: str) -> ServingError:
-    """The error of a request that is wrong in itself: 400."""
+    """The error for an invalid request: 400."""
     return ServingError(400, message)
 
 
 def as_told(error: Exception) -> ServingError:
-    """An error as a client is told: of one for which the server itself failed it gets a number, and the log the traceback."""
+    """The error for a client. For a failure of the server itself, the client gets a number and the log the traceback."""
     if isinstance(error, ServingError):
-        return error.with_traceback(None)  # else it and the frame that keeps it hold each other, and the request
+        return error.with_traceback(None)  # else the error and a frame that keeps it hold each other, and the request
     number = f"{time.time():.0f}-h{next(_numbers)}"
     _log.error("request %s failed", number, exc_info=error, extra=event("request_failed", error_id=number))
     return ServingError(500, f"the server failed; its log has the reason as {number}")

@@ -1,4 +1,4 @@
-"""RequestContext: a request to infer and what became of it, for metrics and logs; and who is told."""
+"""RequestContext: an inference request and its outcome, for metrics and logs; and the Observer that receives it."""
 
 import re
 import time
@@ -10,10 +10,10 @@ _SANE_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 
 @dataclass(slots=True, eq=False)
 class RequestContext:
-    """A request to infer, from its body's last byte to its answer.
+    """An inference request, from its body's last byte to its answer.
 
-    id: of the header X-Request-Id, if it is short and of plain characters; else "". name, version: of the model, "" if it is not
-    there. queued: seconds until its batch was begun, the first one if it has several; computed: seconds of its batches.
+    id: the header X-Request-Id if it is short and has plain characters only, else "". name, version: the model's, or "" for an
+    unknown model. queued: seconds until its first batch began. computed: seconds of its batches.
     """
 
     protocol: str
@@ -31,42 +31,42 @@ class RequestContext:
     since: float = field(default_factory=time.monotonic)
 
     def begin(self, received: int) -> None:
-        """The whole body has arrived."""
+        """Record that the whole body has arrived."""
         self.bytes_in = received
         self.since = time.monotonic()
 
     def meant(self, model: Any, request: Any) -> None:
-        """The model of a request is there."""
+        """Record the model of the request, once it is found."""
         self.name, self.version = model.name, model.version
         for array in request.inputs.values():
             self.rows = len(array) if array.ndim else 0
             break
 
     def was_computed(self, queued: float, seconds: float) -> None:
-        """A batch with rows of this request was computed."""
+        """Record that a batch with rows of this request was computed."""
         if self.queued is None:
             self.queued = queued
         self.computed += seconds
 
     def end(self, status: int, reason: str = "") -> None:
-        """The answer is there. reason: why it was rejected, if the status does not say enough."""
+        """Record the answer. reason: why it was rejected, if the status is not specific enough."""
         self.status, self.reason = status, reason
         self.seconds = time.monotonic() - self.since
 
 
 class Observer:
-    """Is told what happens; `metrics.py` counts it."""
+    """Receives events; `metrics.py` counts them."""
 
     def request(self, exchange: RequestContext) -> None:
-        """A request to infer was answered."""
+        """An inference request was answered."""
 
     def refused(self, status: int) -> None:
-        """A connection was refused or closed with a status, before there was a request."""
+        """A connection was refused or closed with a status before a request was complete."""
 
     def batch(self, name: str, version: str, rows: int, seconds: float, waits: list[float]) -> None:
-        """A batch of some rows was computed; each of its requests had waited."""
+        """A batch was computed. waits: the seconds that each of its requests waited."""
 
 
 def sane_id(value: bytes) -> str:
-    """The value of an X-Request-Id if it is short and of plain characters, so that it can do no harm in logs; else ""."""
+    """An X-Request-Id if it is short and has plain characters only, so that it does no harm in logs; else ""."""
     return value.decode() if _SANE_ID.fullmatch(value) else ""

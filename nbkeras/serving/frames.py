@@ -1,11 +1,11 @@
-"""The door of gRPC: it counts the messages that are under way, which gRPC itself does not.
+"""Gate: a proxy in front of gRPC that counts the memory of incoming messages, which gRPC itself does not.
 
-gRPC keeps a message until all of it has arrived, with neither a limit of time nor one for all messages together, and unpacks it
-before it looks at its length. So connections come to a Gate, which passes all bytes on to gRPC, over a socket that has a name
-but no place in the file system, and back. On the way it reads the frames of HTTP/2 (RFC 9113): the length of a message is in its
-first 5 bytes, so it is counted before it arrives. It is given back when it is answered, or when its call ends.
+gRPC buffers a message until all of it has arrived. It has no time limit and no limit for all messages together, and it
+decompresses a message before it checks its length. So clients connect to a Gate. It passes all bytes to gRPC and back, over a
+socket with an abstract name. On the way it reads the frames of HTTP/2 (RFC 9113). A message's length is in its first 5 bytes,
+so it is counted before it arrives. Its bytes are given back when it is answered or its call ends.
 
-A connection whose message has no place, or does not arrive in time, is closed with a sentence (GOAWAY); its client tries again.
+If a message exceeds the budget or is late, its connection is closed with an explanation (GOAWAY), and the client tries again.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from nbkeras.serving.options import Options
 
 _DATA, _HEADERS, _RESET, _GOAWAY = 0, 1, 3, 7
 _END_STREAM, _PADDED = 1, 8
-_HEAD = struct.Struct(">BHBBI")  # of a frame: its length, of 24 bits, its kind, flags and stream
+_HEAD = struct.Struct(">BHBBI")  # of a frame: its length (24 bits), kind, flags and stream
 _PREFACE = 24  # bytes that a client sends before its first frame
 _ENHANCE_YOUR_CALM = 11
-_COPIES = 2  # of a message while gRPC makes bytes of it
-_SMALL = 4096  # bytes of a call's first message, which is let in when the memory is full: the call is refused with a sentence
+_COPIES = 2  # of a message while gRPC converts it to bytes
+_SMALL = 4096  # bytes of a call's first message that pass even if the memory is full, so that the call is refused with a message
 _PIECE = 1 << 18
-_STEP = 4 << 10  # bytes of packed messages that are read in a turn of the event loop: they may become 4 MB
-_SWEEPS = 4  # in the time for a message
+_STEP = 4 << 10  # bytes of compressed messages read in a turn of the event loop: they may decompress to 4 MB
+_SWEEPS = 4  # sweeps within the time limit of a message
 
 
 class RpcCall:
-    """The state of a call. since: from when on a message is awaited; None if none has begun. taken: bytes of its messages."""
+    """The state of a call. since: when the arriving message began, or None. taken: bytes of its messages."""
 
     __slots__ = ("left", "prefix", "since", "taken", "unpacker")
 
@@ -47,7 +47,7 @@ class RpcCall:
 
 
 class Frames:
-    """Follows one direction of a connection, in pieces of any size; what it sees is told to its methods.
+    """Parses one direction of a connection, in pieces of any size, and calls its methods for each event.
 
     skipped: bytes before the first frame. calls: by the numbers of their streams.
     """
@@ -57,26 +57,26 @@ class Frames:
         self._skipped = skipped
         self._head = b""
         self._left = self._body = self._kind = self._flags = self._stream = 0
-        self._has_padding = False  # of which the length comes next
+        self._has_padding = False  # the length of the padding comes next
 
     @property
     def is_between(self) -> bool:
-        """Whether a frame has ended and the next has not begun."""
+        """Whether the position is between two frames."""
         return not (self._skipped or self._left or self._head)
 
     def is_late(self, limit: float) -> bool:
-        """Whether a message is awaited since a time before a limit."""
+        """Whether an unfinished message began before the time `limit`."""
         return any(call.since is not None and call.since < limit for call in self.calls.values())
 
     def feed(self, data: bytes) -> None:
-        """Read what has arrived."""
+        """Parse received bytes."""
         at, end = min(self._skipped, len(data)), len(data)
         self._skipped -= at
         while at < end:
             if not self._left:
                 head, start = data, at
                 at += _HEAD.size - len(self._head)
-                if self._head or at > end:  # it comes in parts
+                if self._head or at > end:  # the header comes in parts
                     head, start = self._head + data[start:at], 0
                     if len(head) < _HEAD.size:
                         self._head = head
@@ -127,22 +127,22 @@ class Frames:
                 self.whole(call)
 
     def began(self, stream: int) -> None:
-        """Headers of a call, or trailers."""
+        """Headers or trailers of a call have begun."""
 
     def started(self, call: RpcCall) -> None:
-        """The first bytes of a message, which do not tell its length yet."""
+        """The first bytes of a message have arrived, but not yet its length."""
 
     def message(self, call: RpcCall, size: int, is_packed: bool) -> None:
-        """A message has begun."""
+        """A message of a known size has begun."""
 
     def arrived(self, call: RpcCall, part: bytes) -> None:
-        """A part of a message."""
+        """A part of a message has arrived."""
 
     def whole(self, call: RpcCall) -> None:
         """A message has ended."""
 
     def ended(self, stream: int, is_reset: bool) -> None:
-        """A side has ended its part of a call, or all of it."""
+        """One side has ended its half of a call, or reset the call."""
 
 
 class Asked(Frames):
@@ -151,8 +151,8 @@ class Asked(Frames):
     def __init__(self, budget: Budget, clock: Any):
         super().__init__(_PREFACE)
         self._budget, self._clock = budget, clock
-        self.newest = self.packed = 0  # packed: messages that arrive and are unpacked
-        self.answers: dict[int, RpcCall] = {}  # `calls` of the other direction
+        self.newest = self.packed = 0  # packed: arriving compressed messages
+        self.answers: dict[int, RpcCall] = {}  # the `calls` of the other direction
 
     def began(self, stream: int) -> None:
         if stream not in self.calls:
@@ -179,7 +179,7 @@ class Asked(Frames):
         call.taken[-1] += size
 
     def arrived(self, call: RpcCall, part: bytes) -> None:
-        """Unpack a packed message here too, piece by piece, to know its size."""
+        """Decompress a compressed message, piece by piece, to know its size."""
         piece = part
         while call.unpacker is not None and piece:
             try:
@@ -189,7 +189,7 @@ class Asked(Frames):
                 return
             self._take(call, _COPIES * size)
             piece = call.unpacker.unconsumed_tail
-            if call.unpacker.eof:  # what follows is nothing
+            if call.unpacker.eof:  # the rest is ignored
                 self._is_unpacked(call)
 
     def _is_unpacked(self, call: RpcCall) -> None:
@@ -210,7 +210,7 @@ class Asked(Frames):
             self.forget(stream)
 
     def answered(self, call: RpcCall) -> None:
-        """A message has its answer."""
+        """A message was answered."""
         if call.taken:
             self._budget.give_back(call.taken.popleft())
 
@@ -224,7 +224,7 @@ class Asked(Frames):
 
 
 class Answered(Frames):
-    """The direction from gRPC to the client: an answer for each message, and the ends of calls."""
+    """The direction from gRPC to the client: answers to messages, and ends of calls."""
 
     def __init__(self, asked: Asked, clock: Any):
         super().__init__()
@@ -249,7 +249,7 @@ class Answered(Frames):
 
 
 class _Inner(asyncio.Protocol):
-    """The end of a connection to gRPC."""
+    """The side of a connection that faces gRPC."""
 
     def __init__(self, outer: _Outer):
         self._outer = outer
@@ -274,7 +274,7 @@ class _Inner(asyncio.Protocol):
 
 
 class _Outer(asyncio.Protocol):
-    """The end of a connection to a client."""
+    """The side of a connection that faces the client."""
 
     def __init__(self, gate: Gate):
         self._gate = gate
@@ -283,7 +283,9 @@ class _Outer(asyncio.Protocol):
         self.transport: Any = None
         self.inner: Any = None
         self._is_full = False
-        self._rest = b""  # bytes that have come before there is a connection to gRPC, or while others are unpacked
+        self._rest = (
+            b""  # bytes that arrived before the connection to gRPC was open, or while earlier ones were decompressed
+        )
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
@@ -312,7 +314,7 @@ class _Outer(asyncio.Protocol):
             self._pass(data)
 
     def _pass(self, data: bytes) -> None:
-        """Count what has arrived and pass it on; the rest in later turns, if it is unpacked."""
+        """Count received bytes and pass them on. Compressed ones take several turns of the event loop."""
         if self.transport.is_closing():
             return
         end = 0
@@ -332,14 +334,14 @@ class _Outer(asyncio.Protocol):
             self._gate.go_on_later(self)
 
     def go_on(self) -> None:
-        """Pass on what has waited."""
+        """Pass on the waiting bytes."""
         rest, self._rest = self._rest, b""
         self._pass(rest)
         if not self._rest and not self._is_full and not self.transport.is_closing():
             self.transport.resume_reading()
 
     def set_full(self, is_full: bool) -> None:
-        """Read no more from the client while gRPC does not take it."""
+        """Stop reading from the client while gRPC accepts no bytes."""
         self._is_full = is_full
         if self.transport.is_closing():
             return
@@ -357,7 +359,7 @@ class _Outer(asyncio.Protocol):
             self.inner.resume_reading()
 
     def refuse(self, message: str) -> None:
-        """Say why, and close."""
+        """Send the reason, then close."""
         if self.transport.is_closing():
             return
         if self.answered.is_between:
@@ -367,13 +369,13 @@ class _Outer(asyncio.Protocol):
         self.end()
 
     def close(self) -> None:
-        """Close when what was written is sent, or the client has had its time to read it."""
+        """Close after all written bytes are sent, or the client's time to read them is over."""
         self.transport.close()
         if self.transport.get_write_buffer_size():
             self._gate.loop.call_later(self._gate.options.body_seconds, self.transport.abort)
 
     def end(self) -> None:
-        """gRPC gives up the calls of a connection that is closed."""
+        """Abort the connection to gRPC, which then cancels its calls."""
         if self.inner is not None:
             self.inner.abort()
         for stream in list(self.asked.calls):
@@ -385,7 +387,7 @@ class _Outer(asyncio.Protocol):
 
 
 class Gate:
-    """Takes the connections of clients of gRPC, and passes them on to `target`, the address of gRPC itself."""
+    """Accepts connections of gRPC clients, and forwards them to `target`, the address of gRPC itself."""
 
     def __init__(self, options: Options, budget: Budget):
         self.options, self.budget = options, budget
@@ -398,7 +400,7 @@ class Gate:
         self._watching: asyncio.Task | None = None
 
     async def open(self, port: int) -> None:
-        """Listen at a port, which processes share."""
+        """Listen on a port that all workers share."""
         family = socket.AF_INET6 if ":" in self.options.host else socket.AF_INET
         self._server = await self.loop.create_server(
             lambda: _Outer(self), self.options.host, port, family=family, reuse_port=True, reuse_address=True
@@ -406,7 +408,7 @@ class Gate:
         self._watching = self.loop.create_task(self._watch())
 
     async def connect(self, outer: _Outer) -> None:
-        """A connection to gRPC for that of a client."""
+        """Open the connection to gRPC for a client's connection."""
         made = socket.socket(socket.AF_UNIX)
         try:
             made.setblocking(False)
@@ -417,7 +419,7 @@ class Gate:
             raise
 
     def go_on_later(self, outer: _Outer) -> None:
-        """Let a connection unpack more: one of all in a turn of the event loop, so that others have theirs."""
+        """Schedule more decompression for a connection: one connection per turn of the event loop, so that it stays free."""
         self._unpacking.append(outer)
         if len(self._unpacking) == 1:
             self.loop.call_soon(self._unpack)
@@ -441,12 +443,12 @@ class Gate:
                     connection.refuse(f"an answer was not read within {seconds:g} s")
 
     def close(self) -> None:
-        """Take no more connections."""
+        """Accept no more connections."""
         if self._server is not None:
             self._server.close()
 
     def end(self) -> None:
-        """Close the connections that are left."""
+        """Close the remaining connections."""
         if self._watching is not None:
             self._watching.cancel()
         for connection in list(self.connections):

@@ -1,6 +1,6 @@
 """The server over HTTP: an ASGI application for the Open Inference Protocol (version 2) and its extensions.
 
-Requests to infer, which are most of them, do not pass Starlette's routes.
+Inference requests, the most frequent ones, bypass Starlette's routes.
 """
 
 import asyncio
@@ -33,11 +33,11 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 _JSON = (b"content-type", b"application/json")
 _BINARY = (b"content-type", b"application/octet-stream")
 _CONTENT_TYPES = {b"", b"application/json", b"application/octet-stream"}
-GONE = "nbkeras.gone"  # in the scope of a request whose client has gone: its task is cancelled
-WHOLE = "nbkeras.whole"  # in the scope: `Connection.answer_whole`, where the server has it
+GONE = "nbkeras.gone"  # scope key, set when the client has gone and the task is cancelled
+WHOLE = "nbkeras.whole"  # scope key for `Connection.answer_whole`, if the server has it
 _PORT = re.compile(r":\d*$")  # of a Host
-_LEAST_PACKED = 1024  # bytes: shorter answers are sent as they are
-_LONG = 1 << 18  # bytes: more are packed and unpacked in a thread
+_LEAST_PACKED = 1024  # bytes: shorter answers are not compressed
+_LONG = 1 << 18  # bytes: more are compressed and decompressed in a thread
 _MOST_CONTENT = 1 << 16  # bytes of a body that holds no tensors
 
 
@@ -64,8 +64,9 @@ class Headers:
 class Application:
     """The ASGI application.
 
-    max_body: bytes of a request's body. routes: more of them, such as metrics and the status page. control_hosts: names of this
-    server, besides those of loopback and the address of the connection, for requests that load and unload models.
+    max_body: the limit of a request's body in bytes. routes: further routes, such as metrics and the status page.
+    control_hosts: names by which requests that load and unload models may call this server, besides loopback names and the
+    connection's address.
     """
 
     def __init__(
@@ -117,7 +118,7 @@ class Application:
         await self._rest(scope, receive, send)
 
     async def infer(self, name: str, version: str | None, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request to infer."""
+        """Answer an inference request."""
         start: dict[str, Any] = {"type": "http.response.start", "status": 200}
         exchange = self.service.exchange("http")
         share = self.service.budget.share()
@@ -176,7 +177,7 @@ class Application:
     def _read(
         self, body: bytes | bytearray, json_bytes: int | None, model: Version
     ) -> Awaitable[tuple[tensors.InferRequest, bool | dict[str, bool]]]:
-        """The request of a body, and whether its answer is binary."""
+        """The request in a body, and whether its answer is binary."""
         return self.service.read(
             len(body),
             functools.partial(tensors.cost_of_request, body, json_bytes, model.inputs),
@@ -184,9 +185,9 @@ class Application:
         )
 
     async def body_of(self, head: Headers, receive: Receive, share: Share, most: int = 0) -> bytes | bytearray:
-        """The whole body of a request, unpacked; refused before it is read if it says that it is too large.
+        """The whole body of a request, decompressed; refused before it is read if its headers claim too large a size.
 
-        share: counts its bytes. most: of them, if they are fewer than those of other requests.
+        share: counts its bytes. most: a lower limit than `max_body`, if not 0.
         """
         most = most or self.max_body
         if head.content_type not in _CONTENT_TYPES:
@@ -224,7 +225,7 @@ class Application:
         return body
 
     async def _unpacked(self, body: bytes | bytearray, encoding: bytes, share: Share, most: int) -> bytearray:
-        """A body that was packed. Each piece of it is counted before it is made."""
+        """Decompress a body. Each piece is counted before it is made."""
         unpacker = zlib.decompressobj(zlib.MAX_WBITS | 16 if encoding == b"gzip" else zlib.MAX_WBITS)
         found, view = bytearray(), memoryview(body)
         try:
@@ -242,12 +243,14 @@ class Application:
                 if unpacker.unused_data:
                     break
         except zlib.error as error:
-            raise refused(f"the body is not what its Content-Encoding {encoding.decode()} says: {error}") from None
+            raise refused(
+                f"the body is not valid {encoding.decode()} data, as its Content-Encoding says: {error}"
+            ) from None
         if len(found) > most:
-            raise _too_large(most, "more when it is unpacked")
+            raise _too_large(most, "more when decompressed")
         if not unpacker.eof or unpacker.unused_data:
             raise refused(
-                f"the body is not what its Content-Encoding {encoding.decode()} says: it does not end where it should"
+                f"the body is not valid {encoding.decode()} data, as its Content-Encoding says: it does not end where it should"
             )
         return found
 
@@ -256,7 +259,7 @@ class Application:
     async def _infer_route(self, request: Request) -> Response:
         raise ServingError(
             404, f"there is no {request.url.path}"
-        )  # POST goes to `infer`; here for the Allow of other methods
+        )  # POST goes to `infer`; this route provides the Allow header for other methods
 
     async def _server(self, request: Request) -> Response:
         return _json(self.service.server_metadata())
@@ -278,7 +281,7 @@ class Application:
         name, version = request.path_params["name"], request.path_params.get("version")
         is_ready = self.service.model_ready(name, version)
         if not is_ready and not self.service.is_draining:
-            self.service.repository.get(name, version)  # says why not
+            self.service.repository.get(name, version)  # raises the reason
         return _json({"name": name, "ready": is_ready}, 200 if is_ready else 503)
 
     async def _index(self, request: Request) -> Response:
@@ -299,7 +302,7 @@ class Application:
         return Response(status_code=200)
 
     async def _parameters(self, request: Request) -> dict[str, Any]:
-        if self.service.control is not None:  # else all are refused, with another sentence
+        if self.service.control is not None:  # else all are refused, with another message
             self._check_caller(request)
         parameters = (await self._content(request)).get("parameters", {})
         if not isinstance(parameters, dict):
@@ -307,21 +310,21 @@ class Application:
         return parameters
 
     def _check_caller(self, request: Request) -> None:
-        """Refuse pages of others: also one whose own name was made to lead here, which calls this server by that name."""
+        """Refuse requests from pages of other sites, also of a site whose own name resolves to this server (DNS rebinding)."""
         host, origin = request.headers.get("host", ""), request.headers.get("origin")
         name = _PORT.sub("", host).strip("[]").lower()
         address, _ = request.scope.get("server") or (None, None)
         if not (name in self.control_hosts or name == address or _is_loopback(name)):
             raise ServingError(
                 403,
-                "requests that load and unload models must call this server localhost, by its address, or by a name that it was "
-                f"given with --control-hosts; they called it {host!r:.200}",
+                "requests that load and unload models must address this server as localhost, by its address, or by a name "
+                f"from --control-hosts; they used {host!r:.200}",
             )
         if origin is not None and origin.partition("://")[2] != host:
             raise ServingError(403, f"pages of {origin:.200} may not load and unload models here")
 
     async def _content(self, request: Request) -> dict[str, Any]:
-        """The JSON object of a request that may also be empty."""
+        """The JSON object in a request's body, which may be empty."""
         head = Headers(request.scope["headers"])
         if not head.length and not head.is_chunked:
             return {}
@@ -342,12 +345,12 @@ def _is_loopback(name: str) -> bool:
 
 
 def _room_for(size: int) -> int:
-    """The bytes that a bytearray takes for a piece of so many: it has an eighth more than it needs."""
+    """The bytes that a bytearray allocates for `size` bytes: an eighth more."""
     return size + (size >> 3)
 
 
 def _too_large(most: int, received: str) -> ServingError:
-    return ServingError(413, f"the body may have {most} bytes, received {received}")
+    return ServingError(413, f"the body may have at most {most} bytes, received {received}")
 
 
 def _json(content: Any, status: int = 200) -> Response:
@@ -355,7 +358,7 @@ def _json(content: Any, status: int = 200) -> Response:
 
 
 async def _packed(accepted: bytes, answer: bytes, headers: list[tuple[bytes, bytes]]) -> bytes:
-    """An answer in an encoding that the client accepts."""
+    """An answer, compressed in an encoding that the client accepts."""
     found = {}
     for part in accepted.split(b","):
         name, _, quality = part.partition(b";")
@@ -371,7 +374,7 @@ async def _packed(accepted: bytes, answer: bytes, headers: list[tuple[bytes, byt
 
 
 def _whole(given: dict[bytes, bytes], name: bytes, what: str, digits: int) -> int | None:
-    """The number in a header; None if it is not given."""
+    """The number in a header; None if the header is missing."""
     value = given.get(name)
     if value is None:
         return None
@@ -381,7 +384,7 @@ def _whole(given: dict[bytes, bytes], name: bytes, what: str, digits: int) -> in
 
 
 def _answer_error(error: ServingError, start: dict[str, Any], exchange: RequestContext | None = None) -> bytes:
-    """The body of an error; its status and headers go into the start of the response."""
+    """The body of an error response. Writes its status and headers into `start`."""
     body = orjson.dumps({"error": error.message.encode("utf-8", "replace").decode()})
     headers = [_JSON, (b"content-length", b"%d" % len(body))]
     if error.retry_after is not None:
@@ -401,7 +404,7 @@ async def _told(request: Request, error: Exception) -> Response:
 
 
 async def _not_there(request: Request, error: Any) -> Response:
-    """The answer for a path or method that is not there; OPTIONS asks for the methods that are."""
+    """The answer for an unknown path or method, and to OPTIONS, which asks for the allowed methods."""
     path = request.url.path
     if error.status_code == 405:
         methods = {*error.headers["Allow"].split(", "), "OPTIONS"}

@@ -15,28 +15,28 @@ _LARGE = 4 << 20
 
 
 def processors(root: str = "/") -> int:
-    """The number of processors that this process can keep busy, by its affinity and the quota of its container."""
+    """The number of processors that this process may use, by its affinity and its container's quota."""
     return cgroups.usable_processors(root)
 
 
 def memory(root: str = "/") -> int:
-    """The bytes of memory that this process may use: those of the machine, or fewer in a container with a limit."""
+    """The bytes of memory that this process may use: the machine's, or the container's limit if it is lower."""
     installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limit = cgroups.memory(root)
     return installed if limit is None else min(installed, limit)
 
 
 def memory_of_loading(root: str = "/") -> int:
-    """The bytes of address space that the process has which loads a model's file: three quarters of the memory.
+    """The limit of address space, in bytes, for the process that loads a model's file: three quarters of the memory.
 
-    It is 1 GiB at least, since libraries take address space without using the memory. In a small container the system ends that
-    process before others if memory is short.
+    It is at least 1 GiB, since libraries reserve address space without using the memory. In a small container the system kills
+    that process first if memory is short.
     """
     return max(1 << 30, memory(root) // 4 * 3)
 
 
 def memory_of_requests(workers: int, root: str = "/") -> int:
-    """The bytes that requests may take in each of several workers, if no option says so: half of the memory for all of them."""
+    """The default limit, in bytes, for the requests of each worker: half of the memory, divided among the workers."""
     return min(budget.USUAL, memory(root) // 2 // workers)
 
 
@@ -46,21 +46,21 @@ def threads_of_each(workers: int, root: str = "/") -> int:
 
 
 def set_threads(threads: int, workers: int) -> None:
-    """In a worker: use some threads for kernels; 0: its part of the processors. NUMBA_NUM_THREADS is the most, if it is set."""
+    """In a worker: set the threads for kernels; 0: its share of the processors. NUMBA_NUM_THREADS, if set, is the maximum."""
     pool.set_threads(min(threads or threads_of_each(workers), pool.Pool.most))
 
 
 def keep_no_large_pieces() -> None:
-    """Have the allocator give large pieces back to the system when they are freed, so that memory is what the budget counts.
+    """Let the allocator return large blocks to the system when they are freed, so that memory use matches the budget.
 
-    Else it keeps pieces of up to 32 MB, between which requests that grow side by side leave gaps.
+    Else it keeps blocks of up to 32 MB, and requests that grow at the same time fragment them.
     """
     with contextlib.suppress(AttributeError):  # the C library has no such function
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE)
 
 
 def give_back_free_memory() -> None:
-    """Give free pages back to the system: many small pieces, such as parts of messages, were on them."""
+    """Return free pages to the system; they held many small blocks, such as parts of messages."""
     with contextlib.suppress(AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 
@@ -71,7 +71,7 @@ def threads() -> int:
 
 
 class Memory(NamedTuple):
-    """Bytes of memory of a process. A page that n processes share counts as 1/n of a page in `proportional`."""
+    """The memory of a process in bytes. `proportional` counts a page that n processes share as 1/n of a page."""
 
     resident: int
     proportional: int
@@ -80,7 +80,7 @@ class Memory(NamedTuple):
 
 
 def memory_of(process: int | None = None, root: str = "/") -> Memory | None:
-    """The memory of a process, by default of this one; None if it has ended or the system does not tell."""
+    """The memory of a process, by default this one; None if it has ended or the system does not report it."""
     folder = os.path.join(root, "proc", "self" if process is None else str(process))
     try:
         with open(os.path.join(folder, "smaps_rollup"), encoding="ascii") as file:
@@ -95,7 +95,7 @@ def memory_of(process: int | None = None, root: str = "/") -> Memory | None:
 
 
 def _roughly(folder: str) -> Memory | None:
-    """From a file that all Linux systems have, which counts pages of files as shared."""
+    """The memory by /proc/<pid>/statm, which all Linux systems have and which counts file pages as shared."""
     try:
         with open(os.path.join(folder, "statm"), encoding="ascii") as file:
             resident, shared = (int(word) * os.sysconf("SC_PAGE_SIZE") for word in file.read().split()[1:3])

@@ -1,7 +1,8 @@
-"""From a model's file to a frozen file, which all workers map: in a process of its own, so that a file can harm nobody.
+"""Loading: turns a model's file into a frozen file, which all workers map, in a separate process, so that no file harms the
+server.
 
-`Loading` starts that process, which runs `preparation.py` and has limits of time and of memory. Whatever goes wrong comes back as
-one sentence, a LoadingError. The process that supervises workers holds no model, so it imports nothing that models need.
+`Loading` starts that process, which runs `preparation.py` with limits of time and memory. Any failure becomes a LoadingError
+of one sentence. The supervisor holds no model, so this module imports nothing that models need.
 """
 
 from __future__ import annotations
@@ -38,9 +39,9 @@ DESCRIBES = (
 
 @dataclasses.dataclass(frozen=True)
 class Loaded:
-    """A frozen file that was run and compared.
+    """A frozen file that was run and compared with `predict`.
 
-    digest: of the model's file. is_same: the file is the one that the caller knows already, so that nothing was made.
+    digest: of the model's file. is_same: the caller already has the frozen file of this digest, so none was made.
     """
 
     file: str
@@ -55,10 +56,10 @@ class Loaded:
 
 
 class Folder:
-    """The private folder of a running server: frozen files and sockets. Nobody but this user can look into it.
+    """The private folder of a running server, for frozen files and sockets. Only this user can read it.
 
-    The processes of the server hold a lock on it, so that programs that delete old temporary files leave it alone. A folder
-    without a lock was left by a server that was killed; the next server of the same user deletes it.
+    The server's processes hold a lock on it, so that programs that delete old temporary files skip it. A folder without a lock
+    belonged to a server that was killed; the next server of the same user deletes it.
     """
 
     def __init__(self, parent: str | None = None):
@@ -69,22 +70,22 @@ class Folder:
             self.path = tempfile.mkdtemp(prefix=_PREFIX, dir=parent)
             with contextlib.suppress(
                 BlockingIOError, FileNotFoundError
-            ):  # another server takes it for one that was left
+            ):  # another server took it for an abandoned folder and deleted it
                 self._lock = _locked(self.path)
                 break
 
     def file(self, name: str) -> str:
-        """The path of a file in it."""
+        """The path of a file in the folder."""
         return os.path.join(self.path, name)
 
     def delete(self) -> None:
-        """Delete all of it; files that processes have mapped stay in their memory."""
+        """Delete the folder. Files that processes have mapped stay in their memory."""
         shutil.rmtree(self.path, ignore_errors=True)
         os.close(self._lock)
 
 
 def _locked(folder: str) -> int:
-    """A descriptor of a folder, locked as long as a process has it open; BlockingIOError if others have."""
+    """A descriptor of a folder, locked as long as a process has it open; BlockingIOError if another one has locked it."""
     found = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         fcntl.flock(found, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -95,23 +96,23 @@ def _locked(folder: str) -> int:
 
 
 def _writable() -> str:
-    """The folder for temporary files; the one in memory if nothing else can be written, as in a read-only container."""
+    """The folder for temporary files, or the one in memory if no other is writable, as in a read-only container."""
     for folder in (os.environ.get("TMPDIR"), "/tmp", "/dev/shm"):
         if folder and os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK):
             return folder
     raise LoadingError(
-        "no folder for frozen models can be written: mount one at /tmp, or name one with --folder or TMPDIR"
+        "no folder for frozen models is writable: mount one at /tmp, or name one with --folder or TMPDIR"
     )
 
 
 def _left(parent: str) -> Iterator[str]:
-    """Folders of this user's servers that were killed."""
+    """Folders left by killed servers of this user."""
     try:
         entries = [entry for entry in os.scandir(parent) if entry.name.startswith(_PREFIX)]
     except OSError as error:
         raise LoadingError(f"the folder for frozen models cannot be read: {parent} ({error.strerror})") from None
     for entry in entries:
-        with contextlib.suppress(OSError):  # it is no folder, another user's, or that of a server that runs
+        with contextlib.suppress(OSError):  # it is not a folder, is another user's, or belongs to a running server
             lock = _locked(entry.path)
             if os.fstat(lock).st_uid == os.geteuid():
                 yield entry.path
@@ -122,7 +123,7 @@ def _left(parent: str) -> Iterator[str]:
 
 
 class Loading:
-    """A process that loads a model's file. `fileno()` becomes readable when it has a result or has ended."""
+    """A process that loads a model's file. `fileno()` becomes readable when the process has a result or has ended."""
 
     def __init__(
         self, options: Any, target: str, *, seconds: float = 300.0, memory: int | None = None, known: str | None = None
@@ -159,18 +160,18 @@ class Loading:
             try:
                 pipe.write(json.dumps(job).encode())
                 pipe.flush()
-            except BrokenPipeError:  # it has ended already: `result` says how
+            except BrokenPipeError:  # it has ended already; `result` reports how
                 pass
 
     def fileno(self) -> int:
         return self._result.fileno()
 
     def forget(self) -> None:
-        """In a forked process: close what belongs to the other one."""
+        """In a forked process: close what belongs to the parent."""
         self._result.close()
 
     def result(self) -> Loaded:
-        """Wait for the end; LoadingError if there is no frozen file."""
+        """Wait for the process. Raises LoadingError if there is no frozen file."""
         try:
             with selectors.DefaultSelector() as selector:
                 selector.register(self, selectors.EVENT_READ)
@@ -192,7 +193,7 @@ class Loading:
         return Loaded(self.target, **answer | {"warnings": tuple(answer["warnings"])})
 
     def _fail(self, sentence: str) -> None:
-        for name in glob.glob(f"{glob.escape(self.target)}*"):  # an unfinished file has an ending more
+        for name in glob.glob(f"{glob.escape(self.target)}*"):  # an unfinished file has an additional suffix
             os.unlink(name)
         raise LoadingError(sentence)
 
@@ -202,9 +203,9 @@ class Loading:
         return f"its limit is {self.memory >> 20} MB (--load-memory-mb)"
 
     def stop(self) -> None:
-        """End the process, whatever it does, and leave nothing of it."""
+        """Kill the process and delete its files."""
         if self._process.poll() is None:
-            # A result was written as its last act: it ends by itself. Without one it is killed.
+            # Writing the result is its last act, after which it ends by itself. Without a result it is killed.
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
         self._result.close()

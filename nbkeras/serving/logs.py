@@ -1,11 +1,11 @@
-"""Logs of a server: a line for each event on the standard error stream, as JSON or as text.
+"""Logs of a server: one line for each event on standard error, as JSON or as text.
 
-A log that nobody reads must not stop a server. So lines are kept in a queue with a bound and written only as far as the stream
-takes them; those that find the queue full are counted. A line has at most 4096 bytes, which the system writes into a pipe in one
-piece, so that the lines of several processes do not mix.
+A log that nobody reads must not block the server. So lines wait in a bounded queue and are written only while the stream
+accepts them; lines dropped from a full queue are counted. A line has at most 4096 bytes, which the system writes into a pipe
+atomically, so that the lines of several processes do not mix.
 
-Text of clients may be in a message. Characters that a terminal or a reader of lines obeys are written as escapes. Bodies and
-headers of requests are never logged, but for a short X-Request-Id of plain characters.
+Messages may contain strings from clients, so control characters and line ends are escaped. Bodies and headers of requests are
+never logged, except a short X-Request-Id of plain characters.
 """
 
 from __future__ import annotations
@@ -29,33 +29,33 @@ import orjson
 from nbkeras.serving.exchange import RequestContext
 
 LONGEST = 4096  # bytes of a line: PIPE_BUF of Linux
-MOST_LINES = 2000  # that wait to be written
+MOST_LINES = 2000  # waiting to be written
 _PAUSE, _LONG_PAUSE = (
     0.02,
     0.2,
-)  # seconds after which lines are written together; until a stream that takes none is tried again
-_ENDING_SECONDS = 1.0  # in which the last lines must be taken
-_LIMITS = (2500, 800, 200)  # characters of a text, tried one after another until the line is short enough
-_START_OF_CAUSE = "    | "  # of the lines of a traceback in text form
+)  # seconds until waiting lines are written together; seconds until a blocked stream is tried again
+_ENDING_SECONDS = 1.0  # the time to write the last lines
+_LIMITS = (2500, 800, 200)  # maximum characters of a string, tried in turn until the line is short enough
+_START_OF_CAUSE = "    | "  # prefix of a traceback's lines in text form
 
 
 def event(name: str, **fields: Any) -> dict[str, Any]:
-    """The `extra` of a log call: the name of the event, and figures that programs read."""
+    """The `extra` of a log call: the event's name, and fields for programs."""
     return {"event": name, "fields": fields}
 
 
 def clean(text: str, keep: str = "") -> str:
-    """A text in which all characters that are not printed, such as the end of a line, are escapes."""
+    """A string with all nonprinting characters, such as line ends, escaped."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
 
 
 class Sink:
-    """A stream of the system to which one writes without waiting for its reader.
+    """A stream of the system for nonblocking writes.
 
-    The stream itself stays as it is, because other programs may hold it too: a pipe or a terminal is opened once more, and a
-    socket is told for each message. If it cannot be opened, as after a change of the user, it is asked before each line.
+    The stream itself stays blocking, because other programs may share it: a pipe or terminal is opened again, and a socket
+    gets a flag with each message. If it cannot be opened again, as after a change of the user, it is polled before each line.
     """
 
     def __init__(self, descriptor: int = 2):
@@ -73,7 +73,7 @@ class Sink:
                 self._poll = None
 
     def write(self, data: bytes) -> int | None:
-        """The number of bytes that were written; None if there is no reader any more."""
+        """Write data; returns the number of bytes written, or None if there is no reader any more."""
         try:
             if self._socket is not None:
                 return self._socket.send(data, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
@@ -86,7 +86,7 @@ class Sink:
             return None
 
     def close(self) -> None:
-        """Close what was opened here."""
+        """Close the descriptor, if this object opened it."""
         if self._socket is not None:
             self._socket.close()
         if self._own is not None:
@@ -96,7 +96,7 @@ class Sink:
 class Handler(logging.Handler):
     """Writes records to a Sink. form: "json" or "text".
 
-    A process writes a line at once. When it has an event loop (see `follow`), lines of a moment are written together.
+    Without an event loop, each line is written immediately. With one (see `follow`), lines are collected for a moment.
     """
 
     def __init__(self, form: str, sink: Sink):
@@ -112,12 +112,12 @@ class Handler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             line = self._line(record)
-        except Exception as error:  # arguments that do not fit the message, or cannot be written
-            line = self._encoded({"level": "error", "event": "log", "message": f"a line of the log is lost: {error!r}"})
+        except Exception as error:  # the arguments do not fit the message, or cannot be formatted
+            line = self._encoded({"level": "error", "event": "log", "message": f"a log line is lost: {error!r}"})
         self.put(line)
 
     def put(self, line: bytes) -> None:
-        """Queue a line, which ends with the end of line."""
+        """Queue a line, including its line end."""
         if len(self._lines) >= MOST_LINES:
             self.dropped += 1
         else:
@@ -144,7 +144,7 @@ class Handler(logging.Handler):
             self._schedule(_LONG_PAUSE)
 
     def write(self) -> bool:
-        """Write as many lines as the stream takes now; whether some are left."""
+        """Write as many lines as the stream accepts now. Returns whether some are left."""
         with self.lock:  # type: ignore[union-attr]
             while self._lines:
                 count, size = 0, 0
@@ -162,29 +162,29 @@ class Handler(logging.Handler):
                     break
                 for _ in range(count):
                     self._lines.popleft()
-                if written < size:  # a pipe takes all or nothing, but a terminal may take a part
+                if written < size:  # a pipe accepts all or nothing, but a terminal may accept a part
                     self._lines.appendleft(data[written:])
                     return True
                 if self.dropped > self._told and not self._lines:
                     lost, self._told = self.dropped - self._told, self.dropped
-                    text = f"{lost} lines of the log were dropped, because nobody read them in time"
+                    text = f"{lost} log lines were dropped, because nobody read them in time"
                     self._lines.append(
                         self._encoded({"level": "warning", "event": "log_dropped", "message": text, "lines": lost})
                     )
         return False
 
     def follow(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Write from now on in an event loop."""
+        """From now on, write in this event loop."""
         self._loop = loop
 
     def become(self, worker: int) -> None:
-        """In the forked process of a worker: the lines that wait are its parent's."""
+        """In a worker's forked process: drop the waiting lines, which belong to the parent."""
         self._place = {"worker": worker, "process": os.getpid()}
         self.dropped = self._told = 0
         self._lines.clear()
 
     def flush(self) -> None:
-        """Write all lines, unless the stream does not take them within a second."""
+        """Write all lines that the stream accepts within a second."""
         end = time.monotonic() + _ENDING_SECONDS
         while self.write() and time.monotonic() < end:
             time.sleep(0.01)
@@ -205,7 +205,7 @@ class Handler(logging.Handler):
         return self._encoded(content, record.created)
 
     def _encoded(self, content: dict[str, Any], created: float | None = None) -> bytes:
-        """The line of an event, short enough for one piece."""
+        """The line of an event, short enough for one atomic write."""
         encode = self._json if self.form == "json" else self._text
         for limit in _LIMITS:
             line = encode(_short(content, limit), created or time.time())
@@ -224,7 +224,7 @@ class Handler(logging.Handler):
         return f"{text}\n".encode("utf-8", "backslashreplace")
 
     def request(self, name: str, exchange: RequestContext, **more: Any) -> None:
-        """Log a request to infer. Its texts are the server's own words, or plain characters."""
+        """Log an inference request. Its strings are the server's own, or have plain characters only."""
         milliseconds = {
             "queue_ms": None if exchange.queued is None else round(exchange.queued * 1e3, 3),
             "compute_ms": round(exchange.computed * 1e3, 3),
@@ -253,9 +253,9 @@ class Handler(logging.Handler):
 
 
 class Requests:
-    """Logs the requests of a worker: each one if `access` is set, and those that took more than `slow` seconds.
+    """Logs the requests of a worker: each one if `access` is set, else those that took more than `slow` seconds.
 
-    When many are slow, one in a second is logged, with the number of those that were not.
+    It logs at most one slow request per second, with the number of those left out.
     """
 
     def __init__(self, access: bool, slow: float):
@@ -265,7 +265,7 @@ class Requests:
         self._prefix = f"{os.getpid()}-{time.time():.0f}"
 
     def new_id(self) -> str:
-        """The id of a request that came without one; "" if no one will look for it."""
+        """A new id for a request without one; "" if nothing will log it."""
         return f"{self._prefix}-{next(self._numbers)}" if self._access else ""
 
     def __call__(self, exchange: RequestContext) -> None:
@@ -287,10 +287,10 @@ class Requests:
 
 
 def configure(form: str, level: str, descriptor: int = 2) -> Handler:
-    """Let all loggers of this process write lines. form: "json", "text" or "auto", which is text for a terminal."""
+    """Configure all loggers of this process. form: "json", "text" or "auto", which is text for a terminal."""
     if form == "auto":
         form = "text" if os.isatty(descriptor) else "json"
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's core writes lines of its own; its errors reach clients
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's core writes its own lines; clients get its errors anyway
     made = Handler(form, Sink(descriptor))
     root = logging.getLogger()
     for old in root.handlers[:]:
@@ -302,18 +302,18 @@ def configure(form: str, level: str, descriptor: int = 2) -> Handler:
 
 
 def handler() -> Handler | None:
-    """The handler that `configure` made in this process, or in the one that it was forked from."""
+    """The handler that `configure` made in this process or its parent."""
     return next((each for each in logging.getLogger().handlers if isinstance(each, Handler)), None)
 
 
 def in_worker(index: int) -> None:
-    """Note that this process is a worker now."""
+    """Mark this process as a worker."""
     if (found := handler()) is not None:
         found.become(index)
 
 
 def in_loop() -> None:
-    """Write lines in the event loop that runs."""
+    """Write lines in the running event loop."""
     if (found := handler()) is not None:
         found.follow(asyncio.get_running_loop())
 
@@ -329,7 +329,7 @@ def _second(seconds: int) -> str:
 
 
 def _short(content: dict[str, Any], limit: int) -> dict[str, Any]:
-    """The content with short and clean texts; of an exception the end is kept, which says what it is."""
+    """The content with short and clean strings. Of an exception the end is kept, which has its type and message."""
     found = {}
     for name, value in content.items():
         if isinstance(value, str):

@@ -1,10 +1,10 @@
-"""The messages of gRPC, made from a table of their fields: `inference` of the Open Inference Protocol, and `grpc.health.v1`.
+"""The gRPC messages, made from a table of their fields: `inference` of the Open Inference Protocol, and `grpc.health.v1`.
 
-The numbers are those of KServe's grpc_predict_v2.proto and of Triton's grpc_service.proto, which agree but for requests to load
-and unload. KServe's have the model's name as field 1, Triton's as field 2, after the name of a repository; `model_of` reads both.
-Their answers have KServe's fields, which Triton's clients skip.
+The field numbers are those of KServe's grpc_predict_v2.proto and Triton's grpc_service.proto. The two agree, except in
+requests to load and unload: KServe has the model's name as field 1, Triton as field 2, after a repository name. `model_of`
+reads both. The answers have KServe's fields, which Triton's clients skip.
 
-The messages lie in a pool of their own, so a process may also import the generated messages of other packages.
+The messages have their own descriptor pool, so a process may also import generated messages of other packages.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def _type(file: descriptor_pb2.FileDescriptorProto, field: descriptor_pb2.FieldD
     if scalar in _Field.Type.keys():
         field.type = _Field.Type.Value(scalar)
     else:
-        field.type_name = f".{file.package}.{name}"  # the pool finds out which of both it is
+        field.type_name = f".{file.package}.{name}"  # the pool determines which of the two it is
 
 
 def _file(package: str, table: str) -> descriptor_pb2.FileDescriptorProto:
@@ -139,13 +139,18 @@ def _pool() -> descriptor_pool.DescriptorPool:
 POOL = _pool()
 
 
-# -------------------- what reading a message takes --------------------
+# -------------------- the memory for reading a message --------------------
 
-MOST_FIELDS = 1 << 20  # of a request; more are sent as raw_input_contents
-_FIELD_COST = 200  # bytes that a field takes, besides what is in it; in a message it has 2 bytes or more
-_TEXT, _VARINTS, _SHAPE, _FIXED = 5, 40, 64, 8  # that each byte takes: of texts, of numbers by their encoding
+MOST_FIELDS = 1 << 20  # of a request; larger ones must use raw_input_contents
+_FIELD_COST = 200  # bytes of memory for a field besides its content; encoded it has at least 2 bytes
+_TEXT, _VARINTS, _SHAPE, _FIXED = (
+    5,
+    40,
+    64,
+    8,
+)  # memory for each encoded byte: of strings, and of numbers by their encoding
 
-# The fields of a ModelInferRequest that are messages, with their fields, and of others the bytes that each byte takes, if not 5.
+# The fields of a ModelInferRequest: for a message its fields, for others the memory for each encoded byte, if not 5.
 _PARAMETER: dict[int, Any] = {2: {}}
 _CONTENTS = {1: _FIXED, 2: _VARINTS, 3: _VARINTS, 4: _VARINTS, 5: _VARINTS, 6: _FIXED, 7: _FIXED}
 _INPUT = {3: _SHAPE, 4: _PARAMETER, 5: _CONTENTS}
@@ -153,7 +158,7 @@ _REQUEST = {4: _PARAMETER, 5: _INPUT, 6: {2: _PARAMETER}, 7: 2}
 
 
 class Unreadable(Exception):
-    """The bytes are no message."""
+    """The error for bytes that are not a message."""
 
 
 def _varint(data: memoryview, at: int) -> tuple[int, int]:
@@ -169,7 +174,7 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
 
 
 def fields_of(data: memoryview) -> Iterator[tuple[int, memoryview | None]]:
-    """The numbers of the fields of a message, and the bytes of those that have a length."""
+    """(number, content) of each field in a message; the content is None for fields without a length."""
     at = 0
     while at < len(data):
         tag, at = _varint(data, at)
@@ -182,7 +187,7 @@ def fields_of(data: memoryview) -> Iterator[tuple[int, memoryview | None]]:
             at += size
         elif kind in (1, 5):
             at += 8 if kind == 1 else 4
-        else:  # groups, which the protocol does not have
+        else:  # groups, which the protocol does not use
             raise Unreadable
         if at > len(data):
             raise Unreadable
@@ -190,10 +195,10 @@ def fields_of(data: memoryview) -> Iterator[tuple[int, memoryview | None]]:
 
 
 def cost_of(data: bytes) -> int:
-    """A bound of the bytes that reading a ModelInferRequest takes, objects and arrays together.
+    """An upper bound of the memory for reading a ModelInferRequest, objects and arrays together, in bytes.
 
-    An input of 2 bytes takes 50 times as many, while raw contents are only copied. Unreadable if it is no message, or has too
-    many fields.
+    An input of 2 bytes takes 50 times its size; raw contents are only copied. Raises Unreadable if the data is not a message,
+    or has too many fields.
     """
     left = MOST_FIELDS
 
@@ -214,7 +219,7 @@ def cost_of(data: bytes) -> int:
 
 
 def id_of(data: bytes) -> str:
-    """The id of a ModelInferRequest that could not be answered; "" if it cannot be read."""
+    """The id of a ModelInferRequest that could not be answered; "" if it is unreadable."""
     try:
         for number, value in itertools.islice(fields_of(memoryview(data)), 64):
             if number == 3 and value is not None and len(value) <= 4096:
@@ -230,7 +235,7 @@ def message(name: str) -> Any:
 
 
 def parameters_of(entries: Any) -> dict[str, Any]:
-    """Parameters as Python's values; those without a value are left out."""
+    """Parameters as Python values; those without a value are left out."""
     found = {}
     for name, parameter in entries.items():
         kind = parameter.WhichOneof("parameter_choice")
@@ -240,7 +245,7 @@ def parameters_of(entries: Any) -> dict[str, Any]:
 
 
 def set_parameters(entries: Any, parameters: dict[str, Any]) -> None:
-    """Write values of Python as parameters."""
+    """Write Python values as parameters."""
     for name, value in parameters.items():
         kind = {bool: "bool", int: "int64", float: "double"}.get(type(value), "string")
         setattr(entries[name], f"{kind}_param", value if kind != "string" else str(value))

@@ -1,7 +1,7 @@
-"""Metrics of a server for Prometheus: what the processes have counted in their SharedMetrics, as text of the scrape.
+"""Metrics of a server for Prometheus: the figures in SharedMetrics, in the format of a scrape.
 
-prometheus-client writes the text. Its counters are not used: an observation of its multiprocess mode costs more than parsing a
-small request (see `board.py`). Labels are names of models that the server has, and words of fixed lists, so no client can make
+prometheus-client writes the format. Its counters are not used: an observation in its multiprocess mode costs more than parsing
+a small request (see `board.py`). Labels are names of the server's models and words of fixed lists, so clients cannot create
 new series.
 """
 
@@ -38,23 +38,23 @@ from nbkeras.serving.repository import READY
 from nbkeras.serving.service import Service
 
 _PREFIX = "nbkeras_serving_"
-_PAUSE = 0.5  # seconds between two looks at what is a state, such as the length of a queue
-_MEMORY_PAUSE = 1.0  # seconds for which the memory of processes is not read again: the system walks all their pages
-_SAMPLES = 64  # that are written in one turn of the event loop
-_END = b"# EOF\n"  # of the format OpenMetrics
-OTHERS = "", ""  # requests for models that are not there
+_PAUSE = 0.5  # seconds between two samples of states, such as the length of a queue
+_MEMORY_PAUSE = 1.0  # seconds until the memory of processes is read again: the system walks all their pages
+_SAMPLES = 64  # samples written in one turn of the event loop
+_END = b"# EOF\n"  # the last line of the OpenMetrics format
+OTHERS = "", ""  # requests for unknown models
 _MODEL, _WORKER = ("model", "version"), ("worker",)  # labels
 
 
 class Metrics(Observer):
-    """The figures that a worker counts, and what it tells of those of all workers."""
+    """Counts a worker's figures, and exports the figures of all workers."""
 
     def __init__(self, board: SharedMetrics, index: int = 0):
         self.board, self.part = board, board.part(index)
-        self.part.end()  # of the worker that had this place before
+        self.part.end()  # clear the states of the previous worker
         self.part.set("process", os.getpid())
         self.part.set("started", time.time())
-        self._dropped = 0  # lines of the log, as far as they are counted
+        self._dropped = 0  # dropped log lines counted so far
         self._memory: dict[int, limits.Memory] = {}
         self._memory_time = -_MEMORY_PAUSE
         self._reading: asyncio.Task | None = None
@@ -74,7 +74,7 @@ class Metrics(Observer):
         self.part.batch((name, version), rows, seconds, waits)
 
     def look(self, service: Service, connections: Collection[Any] = ()) -> None:
-        """Note the states of this worker."""
+        """Record the states of this worker."""
         part = self.part
         part.set("in_flight", service.in_flight)
         part.set("connections", len(connections))
@@ -93,15 +93,15 @@ class Metrics(Observer):
             part.set_of((each.name, each.version), "waiting_bytes", each.batcher.bytes)
 
     async def watch(self, service: Service, connections: Collection[Any]) -> None:
-        """Look at the states, for ever."""
+        """Record the states periodically, forever."""
         while True:
             self.look(service, connections)
             await asyncio.sleep(_PAUSE)
 
-    # -------------------- telling --------------------
+    # -------------------- exporting --------------------
 
     async def memory(self) -> dict[int, limits.Memory]:
-        """The memory of each worker that lives, by index. It is read in a thread, once for all who ask at the same time."""
+        """The memory of each live worker, by index. A thread reads it once for all simultaneous callers."""
         if self._reading is None and time.monotonic() - self._memory_time >= _MEMORY_PAUSE:
             self._reading = asyncio.create_task(self._read_memory())
         if self._reading is not None:
@@ -118,7 +118,7 @@ class Metrics(Observer):
             self._reading = None
 
     async def text(self, service: Service, accept: str = "") -> tuple[bytes, str]:
-        """All metrics in a format that a scrape accepts, and its content type. Requests are answered meanwhile."""
+        """All metrics in a format that the scrape accepts, and the content type. Requests are answered meanwhile."""
         encode, content_type = choose_encoder(accept)
         parts = []
         for family in families(self.board, service, await self.memory()):
@@ -143,7 +143,7 @@ class Metrics(Observer):
 
 
 class _Some(Collector):
-    """Collects some samples of one family, so that the text is written in small pieces."""
+    """Collects some samples of one family, so that the output is written in small pieces."""
 
     def __init__(self, family: Metric, start: int):
         self._part = Metric(family.name, family.documentation, family.type)
@@ -154,7 +154,7 @@ class _Some(Collector):
 
 
 def families(board: SharedMetrics, service: Service, memory: dict[int, limits.Memory]) -> Iterator[Metric]:
-    """Everything that is exported."""
+    """All exported metric families."""
     versions = {"version": settings.VERSION, "python": platform.python_version(), "numpy": np.__version__}
     yield InfoMetricFamily(_PREFIX + "build", "Versions of the server.", value=versions)
     yield from _of_models(board)
@@ -165,7 +165,7 @@ def families(board: SharedMetrics, service: Service, memory: dict[int, limits.Me
 
 def _of_models(board: SharedMetrics) -> Iterator[Metric]:
     models = board.of_models()
-    text = "Requests to infer by model, version, protocol and status code of HTTP; no model: it was not there."
+    text = "Inference requests by model, version, protocol and HTTP status; no model: it was unknown."
     requests = []
     for key, figures in models.items():
         counts = figures["requests"].reshape(len(PROTOCOLS), len(CODES))
@@ -173,13 +173,13 @@ def _of_models(board: SharedMetrics) -> Iterator[Metric]:
             requests.append(((*key, PROTOCOLS[row], str(CODES[column])), counts[row, column]))
     yield _counter("requests", text, (*_MODEL, "protocol", "code"), requests)
     rejected = [((reason,), count) for reason, count in board.rejected().items()]
-    yield _counter("rejected", "Requests without an answer of a model.", ("reason",), rejected)
+    yield _counter("rejected", "Requests that were rejected.", ("reason",), rejected)
     models.pop(OTHERS, None)
-    answered = "Seconds from a request's last byte to its answer, with status 200."
+    answered = "Seconds from a request's last byte to its answer, for answers with status 200."
     for figure, name, bounds, text in (
         ("duration", "request_duration_seconds", SECONDS, answered),
         ("queue", "queue_duration_seconds", SECONDS, "Seconds that a request waited for its batch."),
-        ("compute", "compute_duration_seconds", SECONDS, "Seconds that a batch was computed."),
+        ("compute", "compute_duration_seconds", SECONDS, "Seconds that the computation of a batch took."),
         ("rows", "batch_rows", ROWS, "Rows of a batch."),
     ):
         histogram = HistogramMetricFamily(_PREFIX + name, text, labels=_MODEL)
@@ -206,28 +206,28 @@ def _of_models(board: SharedMetrics) -> Iterator[Metric]:
 def _of_workers(board: SharedMetrics, memory: dict[int, limits.Memory]) -> Iterator[Metric]:
     workers = {(str(index),): figures for index, figures in enumerate(board.of_workers())}
     alive = {key: figures for key, figures in workers.items() if figures["process"][0]}
-    yield _gauge("workers", "Workers that live.", (), [((), len(alive))])
+    yield _gauge("workers", "Live workers.", (), [((), len(alive))])
     for figure, name, text in (
-        ("in_flight", "requests_in_flight", "Requests that a worker has taken and not answered."),
-        ("connections", "connections", "Open connections of HTTP."),
-        ("threads", "threads", "Threads of a worker that compute kernels."),
+        ("in_flight", "requests_in_flight", "Requests that a worker has accepted and not answered."),
+        ("connections", "connections", "Open HTTP connections."),
+        ("threads", "threads", "Threads of a worker for kernels."),
         ("sequences", "sequences", "Sequences whose state a worker keeps."),
         ("sequences_bytes", "sequences_bytes", "Bytes of the states of sequences."),
-        ("started", "worker_start_time_seconds", "When a worker was started, in seconds since 1970."),
+        ("started", "worker_start_time_seconds", "Start time of a worker, in seconds since 1970."),
     ):
         yield _gauge(name, text, _WORKER, [(key, figures[figure][0]) for key, figures in alive.items()])
     for field, text in (
-        ("resident", "Memory of a worker, with all that it shares (RSS)."),
-        ("proportional", "Memory of a worker, with its part of what is shared (PSS)."),
+        ("resident", "Memory of a worker, with all shared pages (RSS)."),
+        ("proportional", "Memory of a worker, with its share of shared pages (PSS)."),
     ):
         sizes = [((str(index),), getattr(one, field)) for index, one in memory.items()]
         yield _gauge(f"worker_{field}_memory_bytes", text, _WORKER, sizes)
     seconds = [(key, figures["cpu_seconds"][0]) for key, figures in alive.items()]
-    yield _counter("worker_cpu_seconds", "Seconds of processors that a worker used.", _WORKER, seconds)
+    yield _counter("worker_cpu_seconds", "CPU seconds that a worker used.", _WORKER, seconds)
     restarts = [(key, max(0.0, figures["starts"][0] - 1)) for key, figures in workers.items()]
-    yield _counter("worker_restarts", "How often a worker was started again.", _WORKER, restarts)
+    yield _counter("worker_restarts", "Restarts of a worker.", _WORKER, restarts)
     dropped = sum(figures["dropped_lines"][0] for figures in workers.values())
-    yield _counter("log_lines_dropped", "Lines of the log that nobody read in time.", (), [((), dropped)])
+    yield _counter("log_lines_dropped", "Log lines dropped because nobody read them in time.", (), [((), dropped)])
 
 
 def _family(kind: Any, name: str, text: str, labels: Sequence[str], samples: Iterable[tuple[tuple, float]]) -> Any:

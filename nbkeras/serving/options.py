@@ -1,8 +1,7 @@
-"""The options of `nbkeras serve`: declared once, for the command line, models.toml and their help texts.
+"""The options of `nbkeras serve`, declared once for the command line, models.toml and their help texts.
 
-An option's field has its default, its help text and its check. On the command line `max_wait_ms` is `--max-wait-ms`; in
-models.toml the server's options are in the table [server], and each model has a table [[model]]. The command line overrides the
-file.
+Each field has a default, a help text and a check. On the command line `max_wait_ms` is `--max-wait-ms`. In models.toml the
+server's options are in the table [server], and each model has a table [[model]]. The command line overrides the file.
 """
 
 import argparse
@@ -20,12 +19,12 @@ from nbkeras.engine.annotations import briefly
 MODEL_FILES = (".keras", ".h5", ".hdf5", ".frozen")
 _HOST = re.compile(r"[A-Za-z0-9._-]+")
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
-Check = Callable[[Any], Any]  # the value as it is kept; a ValueError says what it must be
+Check = Callable[[Any], Any]  # returns the value to store; its ValueError says what the value must be
 
 
 def _number(kind: type, least: float, most: float = math.inf) -> Check:
-    words = f"{'an integer' if kind is int else 'a number'} from {least:g}" + (
-        f" to {most:g}" if most < math.inf else " on"
+    words = ("an integer" if kind is int else "a number") + (
+        f" from {least:g} to {most:g}" if most < math.inf else f" of at least {least:g}"
     )
 
     def check(value: Any) -> Any:
@@ -45,7 +44,7 @@ def _number(kind: type, least: float, most: float = math.inf) -> Check:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str) or not value:
-        raise ValueError("a text")
+        raise ValueError("a string")
     return value
 
 
@@ -115,7 +114,7 @@ class ModelOptions:
 
     name: str = _option("", "the name in requests (default: the file's name)", _name)
     path: str | None = _option(None, "the model's file, or a folder with a folder for each version", _text)
-    version: str = _option("1", "the version in requests; the newest one is the default of requests", _version)
+    version: str = _option("1", "the version in requests, which use the newest one by default", _version)
     batch_sizes: tuple[int, ...] = _option(
         (),
         "rows for which programs are recorded; others are padded (default: 1, 2, 4, 8 and so on, and the largest batch)",
@@ -129,7 +128,7 @@ class ModelOptions:
         (1,), "of a stream: steps of a request for which programs are recorded", _counts, "N,N"
     )
     max_batch: int | None = _option(
-        None, "most rows of a batch (default: the largest of batch_sizes, or 32)", _number(int, 1, 1 << 20)
+        None, "the maximum rows of a batch (default:  the largest of batch_sizes, or 32)", _number(int, 1, 1 << 20)
     )
     max_wait_ms: float = _option(0.0, "milliseconds that a batch waits for more rows", _number(float, 0, 10_000))
     max_queue: int = _option(1024, "requests that may wait for a model; more get 503", _number(int, 1))
@@ -139,7 +138,7 @@ class ModelOptions:
     allow_nan: bool = _option(False, "whether binary tensors may hold NaN and Infinity", _flag)
     allow_pickle: bool = _option(
         False,
-        "whether a .frozen file is loaded, whose pickle can run any code: for files that you wrote yourself",
+        "load a .frozen file, whose pickle can run any code: only for files that you wrote yourself",
         _flag,
     )
 
@@ -151,7 +150,7 @@ class ModelOptions:
             sizes = ", ".join(map(str, self.batch_sizes))
             raise ValueError(
                 f"model {self.name!r}: max_batch is {self.max_batch}, so that {max(self.batch_sizes)} of batch_sizes ({sizes}) "
-                "would never be used: leave one of both out"
+                "would never be used: leave out one of the two"
             )
 
 
@@ -180,7 +179,7 @@ class Options:
         "NAME,NAME",
     )
     max_body_mb: float = _option(
-        64.0, "MB of a request's body, unpacked too; larger ones get 413", _number(float, 0.001)
+        64.0, "MB of a request's body, also decompressed; larger ones get 413", _number(float, 0.001)
     )
     max_memory_mb: int | None = _option(
         None,
@@ -194,19 +193,17 @@ class Options:
         60.0, "seconds for a request's body or message to arrive; then 408", _number(float, 0.05)
     )
     keep_alive_seconds: float = _option(75.0, "seconds for which an idle connection stays open", _number(float, 0.05))
-    drain_seconds: float = _option(30.0, "seconds after SIGTERM in which accepted requests may end", _number(float, 0))
+    drain_seconds: float = _option(30.0, "seconds after SIGTERM for accepted requests to finish", _number(float, 0))
     sequence_idle_seconds: float = _option(
         60.0, "seconds after which an idle sequence is forgotten", _number(float, 0.05)
     )
     max_sequences_mb: int = _option(
         256, "MB of max_memory_mb that states of sequences may take; more sequences get 503", _number(int, 1)
     )
-    worker_seconds: float = _option(
-        60.0, "seconds after which a worker that does nothing is started again", _number(float, 0.4)
-    )
+    worker_seconds: float = _option(60.0, "seconds after which a worker that hangs is restarted", _number(float, 0.4))
     load_seconds: float = _option(300.0, "seconds in which a model's file must be loaded", _number(float, 0.05))
     load_memory_mb: int | None = _option(
-        None, "MB of the process that loads a file (default: 3/4 of all)", _number(int, 1)
+        None, "memory limit in MB of the process that loads a file (default: 3/4 of the memory)", _number(int, 1)
     )
     folder: str | None = _option(
         None, "where frozen models are kept while the server runs (default: TMPDIR or /tmp)", _text
@@ -214,10 +211,10 @@ class Options:
     log: str = _option(
         "auto", "the form of log lines: json or text; auto is text for a terminal", _one_of("auto", "json", "text")
     )
-    log_level: str = _option("info", "the least level that is logged", _one_of("debug", "info", "warning", "error"))
+    log_level: str = _option("info", "the lowest level that is logged", _one_of("debug", "info", "warning", "error"))
     access_log: bool = _option(False, "log each request to infer", _flag)
     slow_seconds: float = _option(
-        1.0, "seconds from which on a request is logged as slow, at most one a second; 0: none", _number(float, 0)
+        1.0, "seconds after which a request is logged as slow, at most one a second; 0: never", _number(float, 0)
     )
 
 
@@ -249,7 +246,7 @@ def _argument(field: dataclasses.Field) -> Callable[[str], Any]:
 
 
 def from_arguments(arguments: argparse.Namespace) -> Options:
-    """The options of a command line, and of the file that it names."""
+    """The options from a command line and the file that it names."""
     given = {name: value for name, value in vars(arguments).items() if value is not None}
     server = {name: value for name, value in given.items() if name in _fields(Options)}
     shared = {name: value for name, value in given.items() if name in _SHARED}
@@ -272,7 +269,7 @@ def read_file(path: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         try:
             content = tomllib.load(file)
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path} is no TOML file: {error}") from None
+            raise ValueError(f"{path} is not a TOML file: {error}") from None
     _refuse_unknown(path, content, ("server", "model"))
     server, models = content.get("server", {}), content.get("model", [])
     if not isinstance(server, dict):
@@ -294,7 +291,7 @@ def read_file(path: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 
 
 def versions_of(model: ModelOptions) -> list[ModelOptions]:
-    """A model's versions, as its folder holds them now: a folder for each, with its name; a model that is a file has one."""
+    """A model's current versions: the subfolders of its folder, by their names. A model in a single file has one version."""
     path = pathlib.Path(str(model.path))
     if not path.exists():
         raise FileNotFoundError(f"there is no model's file {str(path)!r}")
@@ -324,7 +321,7 @@ def _model_argument(text: str) -> dict[str, Any]:
 
 
 def _name_of(path: str) -> str:
-    """The name of a model that is given none: its file's, with a dash for each character that names cannot have."""
+    """The default name of a model: its file's, with a dash for each character that names cannot have."""
     resolved = pathlib.Path(path).resolve()
     stem = resolved.stem if resolved.suffix in MODEL_FILES else resolved.name
     return re.sub(r"[^A-Za-z0-9_.-]", "-", stem).lstrip(".-")[:128] or "model"

@@ -1,9 +1,9 @@
-"""The messages between the supervisor and its workers: lines of JSON over a pair of sockets.
+"""The messages between the supervisor and its workers: lines of JSON over a socket pair.
 
-The supervisor gives orders, each with a number: `load` (a frozen file under a name and version), `unload`, `mark` (a state, for
-the index), `begin` (to answer requests) and `drain`. A worker carries them out one after another and answers with the number, and
-the reason if it failed. A worker asks for what a request to its API wants, a load or an unload; the supervisor answers when all
-workers have done it. A `ping` is answered at once, by which the supervisor sees that a worker's event loop goes round.
+The supervisor sends numbered orders: `load` (a frozen file under a name and version), `unload`, `mark` (a state, for the
+index), `begin` (to answer requests) and `drain`. A worker carries them out in sequence and answers with the number, and the
+reason if it failed. For a client's request to load or unload, a worker asks the supervisor, which answers when all workers
+have done it. A worker answers a `ping` immediately, which shows that its event loop runs.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ _log = logging.getLogger("nbkeras.serving")
 
 @dataclasses.dataclass
 class Seat:
-    """The place of a worker: what its supervisor hands over to it.
+    """The data that the supervisor passes to a worker.
 
-    http: the socket on which all workers listen. grpc_port: a port that the supervisor keeps, for sockets with SO_REUSEPORT.
-    local: this worker's own socket for requests that other workers hand over; `local_paths` are those of all workers, by index.
-    board: the counters of all processes. counts: the numbers of their connections, see `door.py`.
+    http: the socket on which all workers listen. grpc_port: a port that the supervisor reserves, for sockets with
+    SO_REUSEPORT. local: this worker's socket for requests forwarded by other workers. local_paths: the paths of all workers'
+    sockets, by index. board: the counters of all processes. counts: the workers' numbers of connections, see `door.py`.
     """
 
     index: int
@@ -55,7 +55,7 @@ class Seat:
 
 
 class Channel:
-    """The supervisor's end of the pair of sockets."""
+    """The supervisor's end of the socket pair."""
 
     def __init__(self, connection: socket.socket):
         self.connection, self._buffer = connection, b""
@@ -65,13 +65,13 @@ class Channel:
         return self.connection.fileno()
 
     def send(self, **message: Any) -> None:
-        """Send a message; OSError if the worker is gone, or has not read for a long time."""
+        """Send a message. Raises OSError if the worker has ended, or has not read for a long time."""
         data = json.dumps(message).encode() + b"\n"
         if self.connection.send(data) < len(data):
             raise BlockingIOError("the worker does not read its orders")
 
     def receive(self) -> list[dict[str, Any]]:
-        """The messages that have arrived; EOFError when the worker has closed its end."""
+        """The received messages. Raises EOFError when the worker has closed its end."""
         try:
             data = self.connection.recv(_LONGEST)
         except BlockingIOError:
@@ -88,9 +88,9 @@ class Channel:
 
 
 class ControlChannel:
-    """A worker's end: carries out orders in its Repository, and is the Control of its Service.
+    """A worker's end. It carries out orders in the Repository, and is the Control of the Service.
 
-    end: called when the worker is to drain: by an order, or because the supervisor has ended.
+    end: called when the worker must drain, by an order or because the supervisor has ended.
     """
 
     def __init__(self, connection: socket.socket, repository: Repository, end: Callable[[], Any]):
@@ -151,7 +151,7 @@ class ControlChannel:
     async def _do_drain(self, order: dict[str, Any]) -> None:
         self._end()
 
-    # -------------------- what requests want --------------------
+    # -------------------- requests to load and unload --------------------
 
     async def load(self, name: str, parameters: dict[str, Any]) -> None:
         _refuse(parameters)
@@ -179,7 +179,7 @@ class ControlChannel:
 
 
 def _refuse(parameters: dict[str, Any]) -> None:
-    """Refuse parameters of a load or unload, but for unload_dependents: no model depends on another one."""
+    """Refuse parameters of a load or unload, except unload_dependents: no model depends on another one."""
     for name in parameters:
         if name != "unload_dependents":
             reason = "is not offered: models are loaded from the server's own files"
@@ -187,9 +187,9 @@ def _refuse(parameters: dict[str, Any]) -> None:
 
 
 def opened(file: str, stream: bool) -> Any:
-    """A frozen file, mapped and run with each size, so that its pages and kernels are there before the first request."""
+    """Map a frozen file and run each size, so that its pages and kernels are loaded before the first request."""
     kind: Any = FrozenStream if stream else Frozen
-    # it is the server's own, in its private folder, where it is only deleted
+    # the server wrote it in its private folder, where files are only deleted
     program = kind.load(file, safe_mode=False, mapped=True)
     for size in program.batch_sizes:
         if isinstance(program, Frozen):
@@ -207,7 +207,7 @@ def _zeros(spec: Any, rows: int, steps: int) -> np.ndarray:
 
 
 def _tuples(value: Any) -> Any:
-    """A value of options as it was before it was JSON."""
+    """A value from JSON with its lists as tuples."""
     if isinstance(value, dict):
         return {name: _tuples(each) for name, each in value.items()}
     return tuple(map(_tuples, value)) if isinstance(value, list) else value

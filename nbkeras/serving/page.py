@@ -1,7 +1,7 @@
 """The status page for people, and the figures that it shows.
 
-The page is one file without anything from elsewhere. The Content-Security-Policy lets the browser run its own script and style
-alone, by their hashes, so a model whose name is a script does nothing even if the page forgot to escape it.
+The page is one file without external resources. Its Content-Security-Policy allows only the page's own script and style, by
+their hashes, so a model whose name is a script would do nothing even if the page did not escape the name.
 """
 
 import base64
@@ -32,12 +32,12 @@ _SAFE = {
 
 
 def html() -> bytes:
-    """The page's file."""
+    """The content of the page's file."""
     return importlib.resources.files("nbkeras.serving").joinpath("page.html").read_bytes()
 
 
 def policy(page: bytes) -> str:
-    """The Content-Security-Policy of the page: its own script and style, requests to its own server, nothing else."""
+    """The page's Content-Security-Policy: only its own script and style, and requests to its own server."""
     script, style = (_hash(page, tag) for tag in (b"script", b"style"))
     rules = {
         "default-src": "'none'",
@@ -73,7 +73,7 @@ def routes(service: Service, metrics: Metrics) -> list[Route]:
 
 
 async def status(service: Service, metrics: Metrics) -> dict[str, Any]:
-    """All that the page shows: what is served, and figures of all workers; times in seconds since 1970."""
+    """All data of the page: what is served, and figures of all workers; times in seconds since 1970."""
     memory = await metrics.memory()
     figures = metrics.board.of_models()
     workers = []
@@ -114,7 +114,7 @@ _OF_WORKER = {name for name, size in WORKER.sizes.items() if size == 1} - {"star
 
 
 def _of_model(service: Service, state: dict[str, str], figures: Any) -> dict[str, Any]:
-    """A version of a model: its state, its tensors if it is served, and what was counted."""
+    """A version of a model: its state, its tensors if it is served, and its counts."""
     if figures is None:
         figures = {name: [0.0] * size for name, size in MODEL.sizes.items()}
     else:
@@ -148,7 +148,7 @@ def _of_model(service: Service, state: dict[str, str], figures: Any) -> dict[str
 
 
 def _example(model: Version, shape: list[int]) -> list[int]:
-    """A shape with which a request can be tried: one row, or as many as the model wants."""
+    """An example shape for a request: one row, or as many as the model needs."""
     rows = 1 if getattr(model.frozen, "is_by_rows", True) else min(model.frozen.batch_sizes)
     steps = min(getattr(model.frozen, "steps", (1,)))
     return [rows, *(steps if size < 0 else size for size in shape[1:])]

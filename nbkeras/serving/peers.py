@@ -1,9 +1,9 @@
-"""Requests of a sequence go to the worker that keeps it: whichever worker has received one hands it over to the owner.
+"""SequenceRouter: forwards requests of a sequence to the worker that owns the sequence.
 
-The owner follows from the model's name and the id, so all workers agree about it without a word. Workers talk over sockets in the
-server's private folder, which no other user can open; so messages may be pickles. A message has its length in 8 bytes before it.
+The owner follows from the model's name and the id, so workers need not negotiate it. Workers talk over sockets in the server's
+private folder, which no other user can open, so messages may be pickles. Each message has its length in 8 bytes before it.
 
-A connection counts when the owner has said hello: the socket of a worker that is started again takes connections before.
+A connection counts only after the owner's hello: a restarted worker's socket accepts connections before the worker runs.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from typing import Any
 from nbkeras.serving.errors import ServingError, as_told
 from nbkeras.serving.tensors import InferRequest, InferResponse
 
-_HELLO_SECONDS = 10.0  # in which a worker that has ended is started again
-_ENDING_SECONDS = 2.0  # in which other workers hand over what they have accepted, when the server ends
-_ANSWER_SECONDS = 0.05  # after a deadline, in which an owner that lives says itself what became of a request
-_HELLO = 0  # the number of a message that answers no request
+_HELLO_SECONDS = 10.0  # time for the restart of a worker that has ended
+_ENDING_SECONDS = 2.0  # at shutdown, time for other workers to forward their accepted requests
+_ANSWER_SECONDS = 0.05  # time after a deadline for a live owner to report what became of a request
+_HELLO = 0  # the message number of a hello, which answers no request
 
 Handed = tuple[str, str | None, InferRequest, float | None]  # name, version, request, deadline
 Answer = Callable[[str, str | None, InferRequest, float | None], Awaitable[InferResponse]]
@@ -43,7 +43,7 @@ def _send(writer: asyncio.StreamWriter, number: int, content: Any) -> None:
 
 
 class _Link:
-    """A connection to the owner of sequences, and what was asked over it."""
+    """A connection to the owner of sequences, and its pending requests."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter):
         self.writer = writer
@@ -88,32 +88,32 @@ class _Link:
 
 
 def _made(task: asyncio.Task[_Link]) -> _Link | None:
-    """The connection that a task has made."""
+    """The connection that a task has made, if it succeeded."""
     return task.result() if task.done() and not task.cancelled() and not task.exception() else None
 
 
 class SequenceRouter:
-    """The workers of a server, as one of them sees them.
+    """Forwards requests between the workers of a server.
 
-    paths: of the sockets of all workers. local: this one's, which listens. answer: computes what others hand over.
+    paths: the socket paths of all workers. local: this worker's listening socket. answer: computes forwarded requests.
     """
 
     def __init__(self, index: int, paths: Sequence[str], local: socket.socket, answer: Answer):
         self.index, self._paths, self._local, self._answer = index, list(paths), local, answer
         self._links: dict[int, asyncio.Task[_Link]] = {}
-        self._served: set[asyncio.Task] = set()  # connections of others
+        self._served: set[asyncio.Task] = set()  # connections from other workers
         self._server: asyncio.Server | None = None
 
     def owner(self, model: str, identity: int | str) -> int:
-        """The index of the worker that keeps a sequence."""
+        """The index of the worker that owns a sequence."""
         return zlib.crc32(f"{model} {identity!r}".encode("utf-8", "surrogatepass")) % len(self._paths)
 
     async def infer(
         self, owner: int, name: str, version: str | None, request: InferRequest, deadline: float | None
     ) -> InferResponse:
-        """Have the owner answer a request.
+        """Let the owner answer a request.
 
-        deadline: of the clock time.monotonic, which is one for all processes; 504 if the owner has said nothing by then.
+        deadline: on the clock time.monotonic, which all processes share; 504 if the owner has not answered by then.
         """
         left = None if deadline is None else max(0.0, deadline - time.monotonic()) + _ANSWER_SECONDS
         try:
@@ -128,7 +128,7 @@ class SequenceRouter:
             ) from None
 
     async def _link(self, owner: int) -> _Link:
-        """The connection to a worker; those who need it at the same time wait for the same one."""
+        """The connection to a worker; simultaneous callers share it."""
         task = self._links.get(owner)
         link = None if task is None else _made(task)
         if task is None or (task.done() and (link is None or not link.is_open)):
@@ -149,10 +149,10 @@ class SequenceRouter:
             ) from None
         return _Link(reader, writer)
 
-    # -------------------- what others hand over --------------------
+    # -------------------- requests from other workers --------------------
 
     async def start(self) -> None:
-        """Answer what other workers hand over."""
+        """Answer requests that other workers forward."""
         self._server = await asyncio.start_unix_server(self._serve, sock=self._local)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -191,7 +191,7 @@ class SequenceRouter:
             _send(writer, number, answer)
 
     async def close(self) -> None:
-        """End, after all requests of this worker are answered. Other workers may have some to hand over yet."""
+        """Stop after all requests of this worker are answered. Other workers may still forward some."""
         for link in filter(None, map(_made, self._links.values())):
             link.writer.close()
             link.task.cancel()

@@ -1,7 +1,7 @@
 """The process that `loading.py` starts for a model's file: load it, freeze it, write the frozen file, run and compare.
 
-Each recorded size is run once, so all kernels are compiled and on disk before a worker sees the model, and the answers are
-compared with those of `predict`.
+It runs each recorded size once, so that all kernels are compiled and on disk before a worker maps the model, and compares the
+outputs with those of `predict`.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from nbkeras.inference.frozen_stream import FrozenStream
 from nbkeras.models import load_model
 from nbkeras.serving.errors import LoadingError
 
-_FROZEN = ".frozen"  # the ending of a file of Frozen.save
-_LONGEST = 2000  # characters of a sentence
+_FROZEN = ".frozen"  # the extension of files of Frozen.save
+_LONGEST = 2000  # characters of an error message
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl
-_TOLERANCE = {"float64": 1e-6, "float32": 1e-4}  # of frozen answers against those of predict; others: 2e-2
+_TOLERANCE = {"float64": 1e-6, "float32": 1e-4}  # relative difference from predict; other dtypes: 2e-2
 
 
 def die_with_parent(parent: int) -> None:
-    """Let the system end this process when its parent ends; on other systems than Linux the parent does that, if it can."""
+    """Let the system kill this process when its parent ends. On systems other than Linux the parent kills it, if it can."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
         if os.getppid() != parent:  # it has ended already
@@ -44,7 +44,7 @@ def die_with_parent(parent: int) -> None:
 
 
 def digest_of(source: Any) -> str:
-    """The SHA-256 of an open file, or of all files of a folder, which is given by its path."""
+    """The SHA-256 of an open file, or of all files in the folder at a path."""
     if not isinstance(source, str):
         source.seek(0)
         return hashlib.file_digest(source, "sha256").hexdigest()
@@ -56,10 +56,10 @@ def digest_of(source: Any) -> str:
 
 
 def made(job: dict) -> dict[str, Any]:
-    """Write the frozen file of a job, unless the model's file is known; returns what the server is told.
+    """Write the frozen file of a job, unless the caller knows the model's file; returns the result for the server.
 
-    The file is opened once, so that another one that gets its name meanwhile is neither hashed nor loaded. What is written into
-    it meanwhile, or into a folder, changes the digest.
+    The file is opened once, so that a file that replaces it meanwhile is neither hashed nor loaded. A write into it, or into a
+    folder, changes the digest.
     """
     start, path = time.perf_counter(), job["path"]
     is_folder = os.path.isdir(path) and not path.endswith(_FROZEN)
@@ -107,7 +107,7 @@ def _write(source: Any, job: dict) -> None:
 
 
 def _compare(model: Any, frozen: Frozen) -> None:
-    """Run each size once; LoadingError where an answer is not that of predict."""
+    """Run each size once. Raises LoadingError if an output differs from that of predict."""
     for size in frozen.batch_sizes:
         arrays = [_sample(spec, size) for spec in frozen.inputs]
         expected = structures.flatten(model.predict(_structured(frozen, arrays), batch_size=size, verbose=0))
@@ -127,7 +127,7 @@ def _compare_stream(stream: Any, frozen: FrozenStream) -> None:
 
 
 def _structured(frozen: Frozen | FrozenStream, arrays: list[np.ndarray]) -> Any:
-    """The inputs in the structure in which the model takes them."""
+    """The inputs in the structure that the model expects."""
     packed = structures.pack(frozen._state.form.structures[0], arrays)
     return packed[0] if len(arrays) == 1 and isinstance(packed, list) else packed
 
@@ -151,7 +151,7 @@ def _check_equal(
 
 
 def _sample(spec: Any, rows: int, steps: int = 1) -> np.ndarray:
-    """Made-up values of an input: numbers around zero; zeros where only some integers may be allowed, as for an Embedding."""
+    """Sample values of an input: numbers around zero, or zeros for integers, since an Embedding allows only some."""
     shape = [rows, *(steps if size is None else size for size in spec.shape[1:])]
     if np.dtype(spec.dtype).kind == "f":
         return np.random.default_rng(0).standard_normal(shape).astype(spec.dtype)
@@ -164,7 +164,7 @@ def _brief(text: str) -> str:
 
 
 def _is_of_memory(error: BaseException | None) -> bool:
-    """Whether memory was missing, for arrays, files, or the code of a library."""
+    """Whether an error means a lack of memory, for arrays, files, or the code of a library."""
     while error is not None:
         out = isinstance(error, OSError) and error.errno == errno.ENOMEM
         if out or isinstance(error, MemoryError) or "failed to map segment" in str(error):
@@ -174,17 +174,17 @@ def _is_of_memory(error: BaseException | None) -> bool:
 
 
 def _run(writing: int) -> None:
-    """Do one job from the standard input and write the result, a line of JSON."""
+    """Do one job from standard input and write the result, a line of JSON."""
     job = json.loads(sys.stdin.read())
     die_with_parent(job["parent"])
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
-        file.write("1000")  # where memory is short, the system ends this process first, and no worker
+        file.write("1000")  # if memory is short, the system kills this process first, and no worker
     if job["memory"] is not None:
         resource.setrlimit(resource.RLIMIT_AS, (job["memory"], job["memory"]))
     try:
         answer = made(job)
-    except Exception as error:  # a file that is no model may raise anything
+    except Exception as error:  # a file that is not a model may raise anything
         known = isinstance(error, LoadingError | ValueError | OSError | ImportError)
         text = _brief(str(error) if known else f"{type(error).__name__}: {error}")
         answer = {"memory": True} if _is_of_memory(error) else {"error": text}

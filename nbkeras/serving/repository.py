@@ -1,4 +1,4 @@
-"""Models by name and version: what is served, in which state, and why not."""
+"""Repository: the models by name and version, with their states and the reasons."""
 
 import asyncio
 import functools
@@ -10,25 +10,25 @@ from nbkeras.serving.options import ModelOptions
 from nbkeras.serving.version import Version
 
 READY, LOADING, UNAVAILABLE = "READY", "LOADING", "UNAVAILABLE"
-STARTING, UNLOADED = "the server starts", "unloaded"  # reasons, of the versions of the start while they are loaded
+STARTING, UNLOADED = "the server starts", "unloaded"  # reasons of states
 
 
 class Repository:
-    """The models of a process. observer: is told of their batches.
+    """The models of a process. observer: receives their batches.
 
-    A new Version takes the place of an old one at once; the requests that the old one has taken are answered by it, and when the
-    last one is, nothing holds its memory.
+    A new Version replaces the old one immediately. The old one answers the requests that it has accepted; after the last one
+    nothing holds its memory.
     """
 
     def __init__(self, observer: Observer | None = None) -> None:
         self.observer = observer or Observer()
         self._versions: dict[str, dict[str, Version]] = {}
-        self._states: dict[tuple[str, str], tuple[str, str]] = {}  # of versions that are not ready: state, reason
+        self._states: dict[tuple[str, str], tuple[str, str]] = {}  # (state, reason) of versions that are not ready
         self._newest: dict[str, Version] = {}
         self._drains: set[asyncio.Task] = set()
 
     def set(self, name: str, version: str, frozen: Any, options: ModelOptions | None = None) -> Version:
-        """Serve a frozen model under a name and version, in place of the one that is there."""
+        """Serve a frozen model under a name and version, in place of the present one."""
         observe = functools.partial(self.observer.batch, name, version)
         made = Version(name, version, frozen, options or ModelOptions(name=name, version=version), observe)
         before = self._versions.get(name, {}).get(version)
@@ -40,7 +40,7 @@ class Repository:
         return made
 
     def remove(self, name: str, version: str | None = None, reason: str = UNLOADED) -> None:
-        """Serve a version, or all of a name, no more; what is in flight is answered."""
+        """Stop serving a version, or all versions of a name; requests in flight are answered."""
         for each in [version] if version is not None else list(self._versions.get(name, ())):
             before = self._versions.get(name, {}).pop(each, None)
             self._states[name, each] = (UNAVAILABLE, reason)
@@ -54,11 +54,11 @@ class Repository:
             self._newest.pop(name, None)
 
     def mark(self, name: str, version: str, state: str, reason: str = "") -> None:
-        """Note that a version is loaded, or could not be; a version that is served goes on meanwhile."""
+        """Record that a version is being loaded or failed to load; a version that is served stays."""
         self._states[name, version] = (state, reason)
 
     def get(self, name: str, version: str | None = None) -> Version:
-        """The version that is served under a name; the newest by default."""
+        """The version served under a name; the newest by default."""
         if not version:
             found = self._newest.get(name)
         else:
@@ -81,15 +81,15 @@ class Repository:
         return ServingError(404, f"{called} is not there; models: {there}")
 
     def versions(self, name: str) -> list[str]:
-        """The versions of a name that are served, oldest first."""
+        """The served versions of a name, oldest first."""
         return sorted(self._versions.get(name, ()), key=version_order)
 
     def served(self) -> list[Version]:
-        """All versions that are served."""
+        """All served versions."""
         return [version for versions in self._versions.values() for version in versions.values()]
 
     def index(self, ready_only: bool = False) -> list[dict[str, str]]:
-        """Names, versions, states and reasons, as the extension for model repositories has them."""
+        """Names, versions, states and reasons, as the model repository extension defines them."""
         found = {}
         for each in self.served():
             state, reason = self._states.get((each.name, each.version), ("", ""))
@@ -104,17 +104,17 @@ class Repository:
     def _retire(self, version: Version) -> None:
         try:
             loop = asyncio.get_running_loop()
-        except RuntimeError:  # no loop, so nothing is in flight
+        except RuntimeError:  # no event loop, so nothing is in flight
             return
         task = loop.create_task(version.batcher.drain())
         self._drains.add(task)
         task.add_done_callback(self._drains.discard)
 
     async def drain(self) -> None:
-        """Wait for all that was taken."""
+        """Wait for all accepted requests."""
         await asyncio.gather(*self._drains, *(each.batcher.drain() for each in self.served()))
 
 
 def version_order(version: str) -> tuple[int, int, str]:
-    """Sorts versions: numbers by value, after other names."""
+    """The sort key of a version: numbers by value, after other names."""
     return (1, int(version), "") if version.isdecimal() and len(version) < 20 else (0, 0, version)

@@ -1,9 +1,9 @@
 """The server over gRPC: the Open Inference Protocol's GRPCInferenceService with its model repository extension, and health.
 
-Inputs are raw bytes or typed contents; the answer has the form of the request. ModelStreamInfer is Triton's: a stream of
-requests, answered in their order.
+Inputs are raw bytes or typed contents; the answer has the same form. ModelStreamInfer is Triton's: a stream of requests,
+answered in order.
 
-This module may be imported only in a process that is not forked any more, because gRPC has threads of its own.
+Import this module only in a process that forks no more, because gRPC starts threads.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from nbkeras.serving.service import Service
 from nbkeras.serving.tensors import InferRequest, InferResponse
 
 SERVICE, HEALTH = "inference.GRPCInferenceService", "grpc.health.v1.Health"
-_AHEAD = 64  # requests of a stream that are computed at the same time
-_CALLS = 256  # at the same time over a connection; a client's others wait in the client
+_AHEAD = 64  # requests of a stream computed at the same time
+_CALLS = 256  # simultaneous calls over a connection; further calls wait in the client
 _COPIES = 2  # of an answer until it is sent: a message and its bytes
-_MOST_CONTENT = 1 << 16  # bytes of a message that holds no tensors
-_LONGEST = 1000  # characters of the sentence of an error, which travels in headers
+_MOST_CONTENT = 1 << 16  # bytes of a message without tensors
+_LONGEST = 1000  # characters of an error message, which is sent in headers
 
 # the field of InferTensorContents for each datatype; FP16 has none
 _CONTENTS = {
@@ -68,7 +68,7 @@ _Request, _Response, _StreamResponse = (
 
 
 def read_request(message: Any, specs: Sequence[TensorSpec] = ()) -> InferRequest:
-    """The request of a ModelInferRequest. specs: the inputs of the model; data that cannot be for them is not converted."""
+    """The request in a ModelInferRequest. specs: the model's inputs; data that does not match them is not converted."""
     raw, given = message.raw_input_contents, message.inputs
     inputs: dict[str, np.ndarray] = {}
     for tensor in given:
@@ -105,7 +105,7 @@ def _wanted(outputs: Any) -> list[str] | None:
 
 
 def _typed(name: str, datatype: str, shape: list[int], contents: Any) -> np.ndarray:
-    """The array of typed contents; more than one field may be filled, but only the datatype's counts."""
+    """The array of typed contents. Several fields may be filled; only the datatype's counts."""
     field, dtype, count = _CONTENTS.get(datatype), tensors.DTYPES[datatype], math.prod(shape)
     if field is None:
         raise refused(f"input {name!r:.200}: {datatype} has no typed contents; send it as raw_input_contents")
@@ -114,7 +114,7 @@ def _typed(name: str, datatype: str, shape: list[int], contents: Any) -> np.ndar
         raise refused(f"input {name!r:.200}: shape {shape} has {count} values, received {len(values)} in {field}")
     if count > tensors.MOST_VALUES:
         raise refused(
-            f"input {name!r:.200}: shape {shape} has {count} values in {field} (most: {tensors.MOST_VALUES}); send it as "
+            f"input {name!r:.200}: shape {shape} has {count} values in {field} (limit: {tensors.MOST_VALUES}); send it as "
             "raw_input_contents"
         )
     if datatype == "BYTES":
@@ -128,7 +128,7 @@ def _typed(name: str, datatype: str, shape: list[int], contents: Any) -> np.ndar
 
 
 def write_response(response: InferResponse, is_raw: bool) -> Any:
-    """A ModelInferResponse, with raw or with typed outputs."""
+    """A ModelInferResponse with raw or typed outputs."""
     message = _Response(model_name=response.model_name, model_version=response.model_version, id=response.id or "")
     messages.set_parameters(message.parameters, response.parameters)
     datatypes = [tensors.datatype_of(values.dtype) for _, values in response.outputs]
@@ -151,7 +151,7 @@ def write_response(response: InferResponse, is_raw: bool) -> Any:
 
 
 class Servicer:
-    """The methods of GRPCInferenceService and of the health service; each takes a message and the context of the call."""
+    """The methods of GRPCInferenceService and the health service; each takes a message and the call's context."""
 
     def __init__(self, service: Service):
         self.service = service
@@ -175,14 +175,14 @@ class Servicer:
         return {"config": self.service.model_configuration(request.name, request.version or None)}
 
     async def model_infer(self, data: bytes, context: Any) -> Any:
-        """Answer the bytes of a ModelInferRequest. The answer is counted until the call has ended."""
+        """Answer an encoded ModelInferRequest. The answer counts in the budget until the call has ended."""
         answer = await self._answer(data, context)
         share = self.service.budget.share(_COPIES * answer.ByteSize())
         context.add_done_callback(lambda _: share.close())
         return answer
 
     async def _answer(self, data: bytes, context: Any) -> Any:
-        """The answer to the bytes of a ModelInferRequest, which are read when it is known what that takes."""
+        """The answer to an encoded ModelInferRequest, which is parsed after its memory is counted."""
         exchange = self.service.exchange("grpc", _request_id(context))
         try:
             answer = await self._infer(data, context, exchange)
@@ -213,7 +213,7 @@ class Servicer:
         return await self.service.write(write_response, response, is_raw)
 
     def _read(self, data: bytes) -> tuple[str, str | None, bool, InferRequest]:
-        """The model, its version, whether tensors are raw, and the request of a ModelInferRequest."""
+        """(model, version, whether tensors are raw, request) of a ModelInferRequest."""
         try:
             message = _Request.FromString(data)
         except DecodeError:
@@ -223,9 +223,9 @@ class Servicer:
         return name, version, bool(message.raw_input_contents), read_request(message, specs)
 
     async def model_stream_infer(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
-        """Answer the requests of a stream in their order. Several are computed at the same time; an error ends none of them."""
+        """Answer the requests of a stream in order. Several are computed at the same time; an error does not end the stream."""
         tasks: asyncio.Queue[asyncio.Task | None] = asyncio.Queue(_AHEAD)
-        share = self.service.budget.share()  # of answers that are not sent
+        share = self.service.budget.share()  # for answers that are not sent yet
 
         async def read() -> None:
             try:
@@ -249,7 +249,7 @@ class Servicer:
                     task.cancel()
 
     async def _in_stream(self, data: bytes, context: Any, share: Share) -> tuple[Any, int]:
-        """The answer to a request of a stream, and the bytes that were counted for it."""
+        """The answer to a request of a stream, and the bytes counted for it."""
         try:
             response = await self._answer(data, context)
             messages.set_parameters(response.parameters, {"triton_final_response": True})
@@ -274,7 +274,7 @@ class Servicer:
         return {"model_name": name, "isUnloaded": True}
 
     async def check(self, request: Any, context: Any) -> dict[str, Any]:
-        """The health of the server, as probes of Kubernetes ask for it."""
+        """The server's health, for Kubernetes probes."""
         if request.service not in ("", SERVICE):
             raise ServingError(404, f"there is no service {request.service!r:.200}")
         return {"status": messages.SERVING if self.service.ready() else messages.NOT_SERVING}
@@ -288,7 +288,7 @@ def _request_id(context: Any) -> str:
 
 
 class _Handlers(grpc.GenericRpcHandler):
-    """Finds the handler of a method. A method that is not offered is refused with a sentence."""
+    """Finds the handler of a method. Other methods are refused with a message."""
 
     def __init__(self, servicer: Servicer):
         self._calls = _calls(servicer)
@@ -308,7 +308,7 @@ def _not_offered(method: str) -> Callable[[Any, Any], Awaitable[None]]:
 
 
 def _calls(servicer: Servicer) -> dict[str, grpc.RpcMethodHandler]:
-    """The handlers by the paths of methods."""
+    """The handlers by method path."""
     inference = {
         "ServerLive": servicer.server_live,
         "ServerReady": servicer.server_ready,
@@ -334,7 +334,7 @@ def _calls(servicer: Servicer) -> dict[str, grpc.RpcMethodHandler]:
 
 
 def _unary(asked: Any, told: Any, method: Callable[[Any, Any], Awaitable[Any]]) -> grpc.RpcMethodHandler:
-    """The handler of a method that returns a message or its fields; bytes if `asked` is None."""
+    """The handler of a method that returns a message or its fields. If `asked` is None, the method gets the encoded message."""
 
     async def call(data: bytes, context: Any) -> Any:
         try:
@@ -342,7 +342,7 @@ def _unary(asked: Any, told: Any, method: Callable[[Any, Any], Awaitable[Any]]) 
             return told(**found) if isinstance(found, dict) else found
         except Exception as error:
             failure = as_told(error)
-        del data  # gRPC keeps the frame in which a call was aborted, until Python searches for cycles
+        del data  # gRPC keeps the frame of an aborted call until the garbage collector runs
         again = () if failure.retry_after is None else (("grpc-retry-pushback-ms", f"{failure.retry_after * 1000}"),)
         await context.abort(grpc.StatusCode[failure.code], f"{failure.message:.{_LONGEST}}", again)
 
@@ -350,9 +350,11 @@ def _unary(asked: Any, told: Any, method: Callable[[Any, Any], Awaitable[Any]]) 
 
 
 def _read(kind: Any, data: bytes) -> Any:
-    """A message that holds no tensors."""
+    """Decode a message without tensors."""
     if len(data) > _MOST_CONTENT:
-        raise ServingError(413, f"a {kind.DESCRIPTOR.full_name} may have {_MOST_CONTENT} bytes, received {len(data)}")
+        raise ServingError(
+            413, f"a {kind.DESCRIPTOR.full_name} may have at most {_MOST_CONTENT} bytes, received {len(data)}"
+        )
     try:
         return kind.FromString(data)
     except DecodeError:
@@ -367,17 +369,17 @@ def _cost(data: bytes) -> int:
 
 
 def _no_message(kind: Any) -> ServingError:
-    return refused(f"the bytes are no message {kind.DESCRIPTOR.full_name}")
+    return refused(f"the bytes are not a message {kind.DESCRIPTOR.full_name}")
 
 
 class Server:
-    """gRPC and the gate before it."""
+    """A gRPC server and the gate in front of it."""
 
     def __init__(self, server: grpc.aio.Server, gate: Gate):
         self._server, self._gate = server, gate
 
     async def stop(self, seconds: float) -> bool:
-        """Take no more calls and wait for those that run; returns whether they ended in time. The others are given up."""
+        """Accept no more calls and wait for the running ones. Returns whether they ended in time; late ones are cancelled."""
         end = time.monotonic() + seconds
         self._gate.close()
         await self._server.stop(seconds)
@@ -386,7 +388,7 @@ class Server:
 
 
 async def start(service: Service, options: Options, port: int) -> Server:
-    """A server that answers on a port, which processes share; `stop` ends it."""
+    """Start a server on a port that all workers share; `stop` ends it."""
     gate = Gate(options, service.budget)
     server = grpc.aio.server(
         handlers=[_Handlers(Servicer(service))],

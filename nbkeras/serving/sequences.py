@@ -1,13 +1,13 @@
-"""Sequences: models that are served as streams go on from request to request, with the state of each sequence kept here.
+"""Sequences: the states of models served as streams, kept from request to request.
 
-A request names its sequence with the parameters of Triton's extension: `sequence_id`, a text or a number but 0, `sequence_start`
-and `sequence_end`. The state is an array whose rows belong to the rows of the request, and the batcher takes it as one more
-input; so steps of different sequences are computed together. The requests of one sequence are computed one after another, in
-the order in which they arrived.
+A request names its sequence with the parameters of Triton's extension: `sequence_id` (a string, or an integer other than 0),
+`sequence_start` and `sequence_end`. The state is an array with a row for each row of the request. The batcher takes it as an
+additional input, so steps of different sequences are computed together. The requests of one sequence are computed one by one,
+in the order of arrival.
 
-- A request that is answered with an error here has changed nothing: it may be sent again. See `peers.py` for other workers.
-- A sequence goes on with the version of the model with which it began, although another one has taken its place.
-- No sequence is given up for a new one: when the memory is full, new ones are refused until others end, or are idle too long.
+- A request that fails here changes nothing, so the client may send it again. See `peers.py` for other workers.
+- A sequence keeps the model version with which it began, even if another version has replaced it.
+- A new sequence never displaces an old one: if the memory is full, new ones are refused until others end or expire.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from nbkeras.serving.tensors import InferRequest
 from nbkeras.serving.version import Version
 
 MOST_ID = 128  # characters of an id, as in Triton
-_OWN_BYTES = 1024  # of a sequence, besides its state
-_MOST_WAITING = 1024  # requests that wait for others of their sequences
-_SWEEPS = 4  # in the time after which an idle sequence is forgotten
+_OWN_BYTES = 1024  # bytes of a sequence besides its state
+_MOST_WAITING = 1024  # requests that wait for earlier ones of their sequences
+_SWEEPS = 4  # sweeps within the idle time of a sequence
 
 
 class Key(NamedTuple):
-    """The name of a sequence: the version is the one that requests ask for, "" if they ask for none."""
+    """The key of a sequence. version: as requested, or "" for none."""
 
     model: str
     version: str
@@ -46,28 +46,28 @@ class Key(NamedTuple):
 
 
 def key_of(model: str, version: str | None, parameters: dict[str, Any]) -> Key | None:
-    """The sequence of a request; None if it belongs to none."""
+    """The key of a request's sequence, or None."""
     identity = parameters.get("sequence_id")
     for name in ("sequence_start", "sequence_end"):
         flag = parameters.get(name, False)
         if type(flag) is not bool:
             raise refused(f"the parameter {name!r} must be true or false, received {briefly(flag)}")
         if flag and not identity:
-            raise refused(f"the parameter {name!r} needs a 'sequence_id', a text or a number but 0")
+            raise refused(f"the parameter {name!r} needs a 'sequence_id', a string or an integer other than 0")
     if identity is None or (not identity and type(identity) in (int, str)):
         return None
     is_number = type(identity) is int and -(1 << 63) <= identity < 1 << 64
     if not is_number and not (type(identity) is str and len(identity) <= MOST_ID):
         received = f"{len(identity)} characters" if type(identity) is str else f"{identity!r:.80}"
         raise refused(
-            f"the parameter 'sequence_id' must be a text of at most {MOST_ID} characters or an integer of 64 bits, "
+            f"the parameter 'sequence_id' must be a string of at most {MOST_ID} characters or an integer of 64 bits, "
             f"received {received}"
         )
     return Key(model, version or "", identity)
 
 
 class _Kept:
-    """A sequence. state: None before its first request was computed, and when it has ended. pending: requests that it has."""
+    """A sequence. state: None before its first request is computed and after its end. pending: its number of requests."""
 
     __slots__ = ("bytes", "model", "pending", "state", "turn", "used")
 
@@ -82,15 +82,15 @@ class _Kept:
 class Sequences:
     """The sequences of a process.
 
-    idle: seconds after which a sequence without requests is forgotten. max_bytes: of all states together, which are also counted
-    in the budget.
+    idle: seconds after which a sequence without requests is dropped. max_bytes: the limit of all states together, which also
+    count in the budget.
     """
 
     def __init__(self, *, idle: float = 60.0, max_bytes: int = 256 << 20, budget: Budget | None = None):
         self.idle, self.max_bytes, self.budget = idle, max_bytes, budget or Budget()
         self.bytes = 0
-        self._kept: OrderedDict[Key, _Kept] = OrderedDict()  # the one that was used last is the last
-        self._waiting = 0  # requests that wait for others of their sequences
+        self._kept: OrderedDict[Key, _Kept] = OrderedDict()  # in the order of their last use
+        self._waiting = 0  # requests that wait for earlier ones of their sequences
         self._sweep: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
@@ -101,7 +101,7 @@ class Sequences:
     ) -> tuple[Version, list[np.ndarray]]:
         """The version that computed the request, and its outputs.
 
-        served: what new sequences use. deadline: of the clock time.monotonic.
+        served: the version for new sequences. deadline: on the clock time.monotonic.
         """
         starts, ends = (request.parameters.get(name, False) for name in ("sequence_start", "sequence_end"))
         if key not in self._kept and not starts:
@@ -125,7 +125,7 @@ class Sequences:
 
     @contextlib.asynccontextmanager
     async def _turn(self, key: Key, deadline: float | None) -> AsyncIterator[_Kept]:
-        """Wait until the requests of the sequence that came before are done."""
+        """Wait until the earlier requests of the sequence are done."""
         kept = self._kept.get(key)
         if kept is None:
             kept = self._kept[key] = _Kept()
@@ -153,7 +153,7 @@ class Sequences:
         if self._waiting >= _MOST_WAITING:
             raise ServingError(
                 503,
-                f"{self._waiting} requests wait for others of their sequences; try again later",
+                f"{self._waiting} requests wait for earlier ones of their sequences; try again later",
                 retry_after=1,
                 reason="queue_full",
             )
@@ -164,20 +164,20 @@ class Sequences:
                 await kept.turn.acquire()
         except TimeoutError:
             raise ServingError(
-                504, "the request's time was over before those of its sequence that came before were computed"
+                504, "the request's deadline passed before earlier requests of its sequence were computed"
             ) from None
         finally:
             self._waiting -= 1
 
     @contextlib.contextmanager
     def _room(self, kept: _Kept, size: int, starts: bool) -> Any:
-        """Memory for a state, before it is computed; given back if it is not."""
+        """Reserve memory for a state before it is computed; give it back if the computation fails."""
         before = kept.bytes
         if starts:
             if size > self.max_bytes:
                 raise ServingError(
                     413,
-                    f"the state of the sequence has {size} bytes, but all sequences together have {self.max_bytes} "
+                    f"the state of the sequence has {size} bytes, but the limit for all sequences is {self.max_bytes} "
                     "(max_sequences_mb): begin it with fewer rows",
                 )
             if self.bytes - before + size > self.max_bytes:
@@ -200,8 +200,8 @@ class Sequences:
         pause = min(60, max(1, math.ceil(oldest + self.idle - time.monotonic())))
         return ServingError(
             503,
-            f"no memory is left for a new sequence: those that run have {self.bytes} bytes (most: {self.max_bytes}); end those "
-            "that are done (sequence_end), or try again later",
+            f"no memory is left for a new sequence: running ones use {self.bytes} bytes (limit: {self.max_bytes}); end "
+            "finished ones (sequence_end), or try again later",
             retry_after=pause,
             reason="sequences_full",
         )
@@ -218,7 +218,7 @@ class Sequences:
         self.budget.give_back(size)
 
     def forget_idle(self) -> None:
-        """Forget the sequences that have had no request for too long."""
+        """Drop the sequences that were idle for too long."""
         limit = time.monotonic() - self.idle
         late = []
         for key, kept in self._kept.items():
@@ -231,14 +231,14 @@ class Sequences:
             self._forget(key)
 
     def _forget_for_ever(self) -> None:
-        """Look for idle sequences from time to time, as long as there are any."""
+        """Drop idle sequences periodically, as long as there are sequences."""
         self.forget_idle()
         loop = asyncio.get_running_loop()
         self._sweep = loop.call_later(self.idle / _SWEEPS, self._forget_for_ever) if self._kept else None
 
 
 def no_stream(model: Version) -> ServingError:
-    """The error of a sequence for a model that keeps no state."""
+    """The error for a sequence of a model that keeps no state."""
     return refused(
         f"model {model.name!r} keeps no state between requests, so it has no sequences: leave out 'sequence_id', or serve it "
         "as a stream (stream = true in its [[model]] of models.toml)"

@@ -1,4 +1,4 @@
-"""Service: all that the server offers, free of HTTP and gRPC, which both call it."""
+"""Service: the operations of the server, independent of HTTP and gRPC, which call it."""
 
 import asyncio
 import time
@@ -17,13 +17,13 @@ from nbkeras.serving.tensors import InferResponse as InferResponse
 from nbkeras.serving.version import ANSWER, Version
 
 EXTENSIONS = ["binary_tensor_data", "parameters", "sequence", "model_configuration"]
-_LONG = 1 << 18  # bytes of a request that is read, and of outputs that are written, in a thread
-_MOST_COST = 128  # bytes that reading takes for each byte of a request, at most: JSON and messages
+_LONG = 1 << 18  # requests and outputs with more bytes are parsed and written in a thread
+_MOST_COST = 128  # maximum memory for reading each byte of a request, JSON or message
 CONTROL_EXTENSIONS = ["model_repository", "model_repository(unload_dependents)"]
 
 
 class Control(Protocol):
-    """Loads and unloads the models of a Repository; the parent of several workers does so for all of them."""
+    """Loads and unloads the models of a Repository; the supervisor does so for all workers."""
 
     async def load(self, name: str, parameters: dict[str, Any]) -> None: ...
 
@@ -31,10 +31,10 @@ class Control(Protocol):
 
 
 class Service:
-    """All that a worker offers.
+    """The operations of a worker.
 
-    control: loads and unloads; None refuses both. log: is told of each request to infer.
-    peers: the workers of the server, if there are several. budget: of the bytes of all requests and sequences.
+    control: loads and unloads models; None refuses both. log: receives each inference request.
+    peers: the workers of the server, if there are several. budget: for the bytes of all requests and sequences.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Service:
         log: Requests | None = None,
     ):
         self.repository, self.control, self.log = repository, control, log
-        self.sequences = Sequences() if sequences is None else sequences  # an empty one is false
+        self.sequences = Sequences() if sequences is None else sequences  # an empty Sequences is false
         self.budget = self.sequences.budget
         self.peers: SequenceRouter | None = None
         self._reading = asyncio.Lock()
@@ -54,7 +54,7 @@ class Service:
         self.in_flight = 0
 
     async def infer(self, name: str, version: str | None, request: InferRequest) -> InferResponse:
-        """Answer a request; a ServingError says why it cannot be."""
+        """Answer a request; raises ServingError if that is impossible."""
         start = time.monotonic()
         self.in_flight += 1
         try:
@@ -67,21 +67,21 @@ class Service:
             owner = None if key is None or self.peers is None else self.peers.owner(key.model, key.id)
             if owner is None or owner == self.peers.index:  # type: ignore[union-attr]
                 return await self._respond(model, key, request, deadline)
-            with self.budget.share(request.nbytes):  # of the message to the owner
+            with self.budget.share(request.nbytes):  # for the message to the owner
                 return await self.peers.infer(owner, name, version, request, deadline)  # type: ignore[union-attr]
         finally:
             self.in_flight -= 1
 
     async def read(self, size: int, cost: Callable[[], int], function: Callable[[], Any]) -> Any:
-        """The result of a function of a request's bytes. size: of the request. cost: tells the bytes that it takes meanwhile.
+        """The result of a function that parses a request. size: the request's bytes. cost: returns the memory for parsing it.
 
-        Short ones are taken for the costliest ones, and looked at only if these would have no place. Long ones are read in a
-        thread, one at a time: so others, and health, are answered meanwhile.
+        Short requests are assumed to have the maximum cost; `cost` is called only if that exceeds the budget. Long requests
+        are parsed in a thread, one at a time, so that other requests and health checks are answered meanwhile.
         """
         if size <= _LONG:
             if not self.budget.has(_MOST_COST * size):
                 self.budget.check(cost())
-            return function()  # nothing else is counted meanwhile
+            return function()  # nothing else is counted at the same time
 
         async def read() -> Any:
             async with self._reading:
@@ -89,10 +89,12 @@ class Service:
                     share.grow(await asyncio.to_thread(cost))
                     return await asyncio.to_thread(function)
 
-        return await asyncio.shield(read())  # the thread goes on if the client goes, and needs its memory until its end
+        return await asyncio.shield(
+            read()
+        )  # the thread continues if the client disconnects, and needs its memory until it ends
 
     async def write(self, function: Callable[[InferResponse, Any], Any], response: InferResponse, form: Any) -> Any:
-        """The text of an answer, by a function; a long one is written in a thread, so that health is answered meanwhile."""
+        """The encoded answer. A function writes it, in a thread if it is long, so that health checks are answered meanwhile."""
         size = sum([values.nbytes for _, values in response.outputs])
         if size <= _LONG:
             self.budget.check(size * ANSWER)
@@ -101,11 +103,11 @@ class Service:
             return await asyncio.to_thread(function, response, form)
 
     def exchange(self, protocol: str, request_id: str = "") -> RequestContext:
-        """A request to infer that has begun to arrive. request_id: given by the client, if it is sane."""
+        """The context of an inference request that begins to arrive. request_id: the client's, if it is sane."""
         return RequestContext(protocol, request_id or ("" if self.log is None else self.log.new_id()))
 
     def answered(self, exchange: RequestContext) -> None:
-        """Count and log a request to infer, of which the answer, or the error, is there."""
+        """Count and log an inference request that has its answer or error."""
         self.repository.observer.request(exchange)
         if self.log is not None:
             self.log(exchange)
@@ -113,7 +115,7 @@ class Service:
     async def answer(
         self, name: str, version: str | None, request: InferRequest, deadline: float | None
     ) -> InferResponse:
-        """Answer a request of a sequence that another worker has received, and counts."""
+        """Answer a sequence's request that another worker received; that worker counts it."""
         model = self.repository.get(name, version)
         with self.budget.share(request.nbytes):
             return await self._respond(model, key_of(name, version, request.parameters), request, deadline)
@@ -134,9 +136,9 @@ class Service:
     # -------------------- health and metadata --------------------
 
     def ready(self) -> bool:
-        """Whether requests are taken: the models of the start are loaded, and the server does not end.
+        """Whether requests are accepted: the initial models are loaded, and the server is not ending.
 
-        A version that is loaded later on, or cannot be, leaves a server ready that serves others; `index` tells what is broken.
+        A version that is loaded later, or fails to load, does not change this; `index` reports what is broken.
         """
         index = self.repository.index()
         reasons = [each["reason"] for each in index if each["state"] != READY]
@@ -144,7 +146,7 @@ class Service:
         return is_served and STARTING not in reasons and not self.is_draining
 
     def model_ready(self, name: str, version: str | None = None) -> bool:
-        """Whether a model answers."""
+        """Whether a model is served."""
         try:
             self.repository.get(name, version)
         except ServingError:
@@ -165,7 +167,7 @@ class Service:
     # -------------------- the repository --------------------
 
     def controlled(self) -> Control:
-        """Loads and unloads models, where requests may do that."""
+        """The Control, if requests may load and unload models; else raises ServingError."""
         if self.control is None:
             raise ServingError(
                 403, "models are not loaded or unloaded by requests here (start the server with --control)"

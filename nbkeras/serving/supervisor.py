@@ -1,13 +1,13 @@
-"""The parent of all workers. It holds no model: it opens the sockets, starts workers and starts them again, and has files loaded.
+"""The parent process of all workers. It holds no model: it opens sockets, starts and restarts workers, and has files loaded.
 
-Workers are forked: this process computes nothing and starts no thread, so a fork is safe, and the memory of all code is shared.
-Models are not forked but mapped: `loading.py` makes a frozen file, and all workers map it. One change is made after another: a
-file is loaded, all workers are told, each answers when it serves the new version, and then the old file is deleted. So a change
-is answered when all workers have made it; where it fails, all serve what they served before.
+Workers are forked: this process computes nothing and starts no thread, so a fork is safe, and the memory of all code is
+shared. Models are not forked but mapped: `loading.py` makes a frozen file, and all workers map it. Changes run one at a time:
+the supervisor loads a file, orders all workers to serve it, waits for their answers, and deletes the old file. A request for a
+change is answered when all workers have made it. If it fails, all workers return to the version that they served before.
 
-Signals: SIGTERM and SIGINT let the workers answer what they have accepted, a second one ends all at once; SIGHUP reads
-models.toml and the files again. Exit codes: 0, the end after SIGTERM or SIGINT, with all accepted requests answered; 1, workers
-could not be kept alive, or requests were cut off at the end; 2, the server could not be started as it was asked for.
+Signals: after SIGTERM or SIGINT the workers answer the requests that they have accepted; a second signal ends the server
+immediately. SIGHUP reads models.toml and the files again. Exit codes: 0 after SIGTERM or SIGINT if all accepted requests were
+answered; 1 if workers could not be kept alive or requests were cut off; 2 if the server could not start with its options.
 """
 
 from __future__ import annotations
@@ -44,59 +44,61 @@ from nbkeras.serving.orders import Channel, Seat
 from nbkeras.serving.repository import LOADING, STARTING, UNAVAILABLE, UNLOADED
 
 _log = logging.getLogger("nbkeras.serving")
-_PINGS = 4  # in the time after which a worker counts as one that hangs
-_HEALTHY = 5.0  # seconds after which a worker counts as one that lives, and is started again without a pause
-_MOST_FAILURES = 6  # of one worker in a row, before it could answer requests: then the server gives up
-_BEGIN = -1  # the number of the order to begin
+_PINGS = 4  # unanswered pings in a row after which a worker counts as hung
+_HEALTHY = 5.0  # seconds of life after which a worker is restarted without a pause
+_MOST_FAILURES = 6  # of one worker in a row during its start; then the server gives up
+_BEGIN = -1  # the number of the order `begin`
 _FIRST_PAUSE, _LONGEST_PAUSE = (
     0.1,
     5.0,
-)  # seconds before a worker is started again: none, this, and twice as much each time
-_SAME_SIGNAL = 0.5  # seconds; `timeout` of the shell sends a signal to a process and then to its group, which it is in
+)  # seconds before a worker is restarted: 0 at first, then this, doubled each time
+_SAME_SIGNAL = (
+    0.5  # seconds; the shell's `timeout` signals a process and then its group, so the process gets the signal twice
+)
 _ATTACH_FILTER = 26  # SO_ATTACH_FILTER of Linux
-_QUEUED = 2048  # connections that wait to be accepted
+_QUEUED = 2048  # connections waiting to be accepted
 
 Key = tuple[str, str]  # name and version of a model
 
 
 class Worker:
-    """A place for a worker: its process, if it lives, and how often it died."""
+    """A slot for a worker: its process, if it runs, and how often it died."""
 
     def __init__(self, index: int, local: socket.socket):
         self.index, self.local = index, local
         self.process: int | None = None
         self.channel: Channel | None = None
         self.started = self.next_start = 0.0
-        self.deaths = 0  # in a row, each soon after the start
-        self.failures = 0  # in a row, before it could answer requests
+        self.deaths = 0  # in a row, each soon after the start of the process
+        self.failures = 0  # in a row, each before it could answer requests
         self.has_begun = False
-        self.silence = 0  # pings without an answer
+        self.silence = 0  # unanswered pings
 
     def kill(self) -> None:
-        """Kill the process, whose end a signal will tell."""
+        """Kill the process; SIGCHLD reports its end."""
         if self.process is not None:
             os.kill(self.process, signal.SIGKILL)
 
     def send(self, **message: Any) -> None:
-        """Send an order to the worker, which is killed if it does not read."""
+        """Send an order to the worker. Kill it if it does not read its orders."""
         if self.channel is not None and self.process is not None:
             try:
                 self.channel.send(**message)
             except BlockingIOError:
                 _log.error(
-                    "worker %d (process %d) does not read its orders: it is killed",
+                    "worker %d (process %d) does not read its orders and is killed",
                     self.index,
                     self.process,
                     extra=event("worker_stuck", worker=self.index),
                 )
                 self.kill()
-            except OSError:  # it has ended, of which a signal tells
+            except OSError:  # it has ended; SIGCHLD reports it
                 pass
 
 
 @dataclasses.dataclass
 class Served:
-    """A version that all workers serve. stamp: of its source when it was read, by which a change is seen."""
+    """A version that all workers serve. stamp: identifies the state of its file when it was read; see `_stamp`."""
 
     options: ModelOptions
     loaded: Loaded
@@ -105,7 +107,7 @@ class Served:
 
 @dataclasses.dataclass
 class Change:
-    """A version to load (options are given) or to unload, and whom to tell the end: a status of HTTP and a sentence."""
+    """A version to load (if options are given) or to unload. tell: called with an HTTP status and a message at the end."""
 
     key: Key
     options: ModelOptions | None
@@ -119,7 +121,7 @@ class Change:
 
 
 class Supervisor:
-    """A running server. read_options: gives the options as they are now, again for SIGHUP."""
+    """A running server. read_options: reads the options, at the start and again after SIGHUP."""
 
     def __init__(self, read_options: Callable[[], Options], work: Callable[[Seat], int]):
         self._read_options, self._work = read_options, work
@@ -131,7 +133,7 @@ class Supervisor:
         self._selector = selectors.DefaultSelector()
         self._workers: list[Worker] = []
         self._served: dict[Key, Served] = {}
-        self._marks: dict[Key, tuple[str, str]] = {}  # state and reason of what is not served
+        self._marks: dict[Key, tuple[str, str]] = {}  # state and reason of versions that are not served
         self._changes: collections.deque[Change] = collections.deque()
         self._change: Change | None = None
         self._numbers = itertools.count(1)
@@ -139,17 +141,17 @@ class Supervisor:
         self._grpc: socket.socket | None = None
         self._first: set[Key] = set()  # versions that must be loaded before the server counts as started
         self._next_ping = 0.0
-        self._ending = 0.0  # when the end began
-        self._deadline: float | None = None  # of the end
+        self._ending = 0.0  # when the shutdown began
+        self._deadline: float | None = None  # of the shutdown
         self._code = 0
 
     # -------------------- the life of the server --------------------
 
     def run(self) -> int:
-        """Serve until a signal says to end; returns the exit code."""
+        """Serve until a signal ends the server; returns the exit code."""
         with contextlib.ExitStack() as stack:
             gc.collect()
-            gc.freeze()  # the collector writes into objects, which would copy the memory that workers share
+            gc.freeze()  # the collector writes into objects, and each write would copy a page shared with workers
             stack.enter_context(self._signals())
             self._open(stack)
             stack.callback(self._close)
@@ -170,7 +172,7 @@ class Supervisor:
         return self._code
 
     def _open(self, stack: contextlib.ExitStack) -> None:
-        """Open all sockets and the folder; an error with a sentence if a port is in use."""
+        """Open all sockets and the folder. Raises an error with a clear message if a port is in use."""
         options = self.options
         self._http = listen(options.host, options.port)
         if options.grpc_port is not None:
@@ -185,16 +187,16 @@ class Supervisor:
             try:
                 local.bind(path)
             except OSError as error:
-                raise LoadingError(f"no socket can be made, name another --folder: {path} ({error})") from None
+                raise LoadingError(f"cannot create a socket, choose another --folder: {path} ({error})") from None
             local.listen(_QUEUED)
             self._workers.append(Worker(index, local))
 
     def _local_path(self, index: int) -> str:
-        """The path of a worker's socket; a short one, since systems allow only about 100 bytes."""
+        """The path of a worker's socket. It is short, since systems allow only about 100 bytes."""
         return self._folder.file(f"w{index}")
 
     def _close(self) -> None:
-        """Leave nothing behind: no process, no file."""
+        """Stop all processes and delete all files."""
         self._stop_change()
         for worker in self._workers:
             if worker.process is not None:
@@ -212,7 +214,7 @@ class Supervisor:
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
-        """Signals are written into a pipe, which the loop reads, so that none interrupts anything."""
+        """Write signals into a pipe that the loop reads, so that they interrupt nothing."""
         reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._signal_pipe = reading, writing
         self._selector.register(reading, selectors.EVENT_READ, self._read_signals)
@@ -239,14 +241,14 @@ class Supervisor:
         self._bury()
 
     def _raise_limits(self) -> None:
-        """Allow as many open files, which connections are, as this user may have."""
+        """Raise the limit of open files (each connection is one) as far as this user may."""
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft != hard:
             with contextlib.suppress(OSError, ValueError):
                 resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
     def _pause(self) -> float | None:
-        """Seconds until something is to be done without an event."""
+        """Seconds until the next task that no event triggers."""
         times = [worker.next_start for worker in self._workers if worker.process is None and self._deadline is None]
         if self._deadline is not None:
             times.append(self._deadline)
@@ -265,7 +267,7 @@ class Supervisor:
             if late:
                 self._code = self._code or 1
                 _log.error(
-                    "%d workers did not end in time: they are killed, with the requests that they compute",
+                    "%d workers did not end in time and are killed, with the requests that they compute",
                     len(late),
                     extra=event("workers_late", workers=len(late)),
                 )
@@ -274,9 +276,9 @@ class Supervisor:
             self._deadline = now + 60
 
     def _ping(self) -> None:
-        """Ask each worker for a sign of life, and kill one that did not answer for too long.
+        """Ping each worker, and kill workers that have not answered for too long.
 
-        Pings are counted, and not the time: a whole machine may be stopped for a while.
+        The unanswered pings are counted, not the seconds, since the whole machine may be suspended.
         """
         now = time.monotonic()
         if self._deadline is not None or now < self._next_ping:
@@ -288,7 +290,7 @@ class Supervisor:
             if worker.silence >= _PINGS:
                 seconds = self.options.worker_seconds
                 _log.error(
-                    "worker %d (process %d) hangs since %g s: it is killed",
+                    "worker %d (process %d) has not answered for %g s and is killed",
                     worker.index,
                     worker.process,
                     seconds,
@@ -299,15 +301,15 @@ class Supervisor:
             worker.send(ping=worker.silence)
 
     def _end(self, code: int, reason: str) -> None:
-        """Let the workers end what they have accepted; at once, if they were told so before."""
+        """Let the workers answer the requests that they have accepted; the second call kills the workers."""
         if self._deadline is not None:
             if time.monotonic() - self._ending > _SAME_SIGNAL:
-                _log.warning("%s again: the end, without waiting for requests", reason, extra=event("end"))
+                _log.warning("%s again: the server ends without waiting for requests", reason, extra=event("end"))
                 self._deadline = 0.0
             return
         _log.log(logging.ERROR if code else logging.INFO, "%s: the server ends", reason, extra=event("drain"))
         self._code, self._ending = code, time.monotonic()
-        self._deadline = time.monotonic() + self.options.drain_seconds + 1  # workers keep the time themselves
+        self._deadline = time.monotonic() + self.options.drain_seconds + 1  # workers watch drain_seconds themselves
         if self._http is not None:
             _let_nobody_in(self._http)
         self._close_listening()
@@ -327,7 +329,7 @@ class Supervisor:
         ours, theirs = socket.socketpair()
         sys.stdout.flush()
         sys.stderr.flush()
-        with warnings.catch_warnings():  # of threads: NumPy's OpenBLAS has some, and stops them before a fork
+        with warnings.catch_warnings():  # about threads: NumPy's OpenBLAS has some, and stops them before a fork
             warnings.simplefilter("ignore", DeprecationWarning)
             process = os.fork()
         if process == 0:
@@ -353,14 +355,16 @@ class Supervisor:
         worker.send(do="begin", order=_BEGIN)
 
     def _become(self, worker: Worker, channel: socket.socket, other: socket.socket) -> None:
-        """In the forked process: let go of all that belongs to the supervisor or to other workers, and work. Never returns."""
+        """In the forked process: close what belongs to the supervisor or other workers, then work. Never returns."""
         code = 1
         try:
             logs.in_worker(worker.index)
             signal.set_wakeup_fd(-1)
             for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
                 signal.signal(number, signal.SIG_DFL)
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the supervisor gives the order
+            signal.signal(
+                signal.SIGINT, signal.SIG_IGN
+            )  # a terminal sends it to all processes; workers wait for the supervisor's order
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
             self._selector.close()
             other.close()
@@ -400,8 +404,8 @@ class Supervisor:
             os._exit(code)
 
     def _listen_to(self, worker: Worker, channel: Channel) -> None:
-        """Read what a worker says."""
-        if worker.channel is not channel:  # the same turn of the loop has told that the worker ended
+        """Read a worker's messages."""
+        if worker.channel is not channel:  # the worker's end was handled in the same turn of the loop
             return
         try:
             messages = channel.receive()
@@ -435,7 +439,7 @@ class Supervisor:
             self._has_answered(worker)
 
     def _bury(self) -> None:
-        """Wait for the workers that have ended, and say when they are started again."""
+        """Wait for the processes that have ended, and schedule the restart of their workers."""
         for worker in self._workers:
             if worker.process is None:
                 continue
@@ -466,7 +470,7 @@ class Supervisor:
             )
             if worker.failures < _MOST_FAILURES:
                 _log.info(
-                    "worker %d is started again in %.1f s",
+                    "worker %d is restarted in %.1f s",
                     worker.index,
                     pause,
                     extra=event("worker_restart", worker=worker.index, seconds=pause),
@@ -477,7 +481,7 @@ class Supervisor:
     # -------------------- changes --------------------
 
     def _begin_change(self) -> None:
-        """Begin with the next change, if there is one and none is being made."""
+        """Begin the next change, unless one is running."""
         while self._change is None and self._changes and self._deadline is None:
             change = self._change = self._changes.popleft()
             before = self._served.get(change.key)
@@ -506,7 +510,7 @@ class Supervisor:
             self._selector.register(change.loading, selectors.EVENT_READ, self._loaded)
 
     def _loaded(self) -> None:
-        """The file of the change was loaded, or not: tell all workers."""
+        """Handle the result of loading the change's file: order all workers to serve it, or fail."""
         change = self._change
         if change is None or change.loading is None or change.options is None:
             return
@@ -537,7 +541,7 @@ class Supervisor:
         self._has_answered(None)
 
     def _order(self, change: Change, worker: Worker) -> None:
-        """Give a worker the order of a change, if it lives."""
+        """Send a worker the order of a change, if it runs."""
         if worker.channel is None:
             return
         change.waits_for.add(worker)
@@ -560,7 +564,7 @@ class Supervisor:
         return {"do": "load", "order": number, "file": served.loaded.file, "options": options}
 
     def _has_answered(self, worker: Worker | None) -> None:
-        """A worker has carried out the order of the change, or has ended; the change ends with the last one."""
+        """A worker has carried out the change's order, or has ended. The change is complete after the last worker."""
         change = self._change
         if change is None or not change.order:
             return
@@ -589,24 +593,26 @@ class Supervisor:
             _log.info("model %s is served (%s)", _called(change.key), what, extra=extra)
         else:
             self._marks[change.key] = UNAVAILABLE, UNLOADED
-            _log.info("model %s is served no more", _called(change.key), extra=_of_model("model_unloaded", change.key))
+            _log.info(
+                "model %s is no longer served", _called(change.key), extra=_of_model("model_unloaded", change.key)
+            )
         if before is not None:
             self._delete_file(before)
         self._finish(200, "")
 
     def _delete_file(self, gone: Served) -> None:
-        """Delete the frozen file of what is served no more. Workers that still compute with it have mapped it."""
+        """Delete the frozen file of a version that is no longer served. Workers that still use it have it mapped."""
         if gone.loaded.file not in [served.loaded.file for served in self._served.values()]:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(gone.loaded.file)
 
     def _fail(self, reason: str) -> None:
-        """The change could not be made: all is as it was."""
+        """End a change that failed; what was served before stays."""
         if self._change is None:
             return
         key = self._change.key
         self._figures.failed(key)
-        kept = "so what was served before stays" if key in self._served else "so it is not served"
+        kept = "so the version served before stays" if key in self._served else "so it is not served"
         _log.error(
             "model %s could not be loaded, %s: %s", _called(key), kept, reason, extra=_of_model("model_failed", key)
         )
@@ -620,7 +626,7 @@ class Supervisor:
             change.tell(status, sentence)
 
     def _stop_change(self) -> None:
-        """Give up the changes that are not made yet."""
+        """Give up all pending changes."""
         if self._change is not None and self._change.loading is not None:
             self._selector.unregister(self._change.loading)
             self._change.loading.stop()
@@ -631,15 +637,15 @@ class Supervisor:
             change.tell(503, "the server ends")
 
     def _mark(self, key: Key, state: str, reason: str) -> None:
-        """Let all workers show a state of a version that is not served."""
+        """Let all workers report a state for a version that is not served."""
         self._marks[key] = state, reason
         for worker in self._workers:
             worker.send(do="mark", order=0, name=key[0], version=key[1], state=state, reason=reason)
 
-    # -------------------- who wants changes --------------------
+    # -------------------- requests for changes --------------------
 
     def _first_change(self, version: ModelOptions) -> Change:
-        """The change that loads a version when the server starts, which fails if it fails."""
+        """The change that loads a version at the start of the server. If it fails, the start fails."""
         key = version.name, version.version
         self._first.add(key)
 
@@ -661,7 +667,7 @@ class Supervisor:
         return Change(key, version, tell)
 
     def _read_again(self) -> None:
-        """SIGHUP: read the options and look for files that are new, other ones, or gone."""
+        """After SIGHUP: read the options again and find new, changed and deleted files."""
         if self._deadline is not None:
             return
         try:
@@ -670,13 +676,13 @@ class Supervisor:
         except (OSError, ValueError) as error:
             _log.error("SIGHUP received, but nothing is changed: %s", error, extra=event("sighup"))
             return
-        _log.info("SIGHUP received: %d models are looked at", len(versions), extra=event("sighup"))
+        _log.info("SIGHUP received: checking %d models", len(versions), extra=event("sighup"))
         fixed = dataclasses.replace(options, models=self.options.models)
         if fixed != self.options:
             names = [
                 f.name for f in dataclasses.fields(options) if getattr(fixed, f.name) != getattr(self.options, f.name)
             ]
-            _log.warning("these options are changed by a restart only: %s", ", ".join(names), extra=event("sighup"))
+            _log.warning("these options change only with a restart: %s", ", ".join(names), extra=event("sighup"))
         self.options = dataclasses.replace(self.options, models=options.models)
         wanted = {(version.name, version.version) for version in versions}
         for key in [key for key in self._served if key not in wanted]:
@@ -685,11 +691,11 @@ class Supervisor:
             self._changes.append(Change((version.name, version.version), version, lambda *_: None))
 
     def _hear_wish(self, worker: Worker, message: dict[str, Any]) -> None:
-        """A request to the API of a worker wants a model to be loaded or unloaded."""
+        """Handle a request, received by a worker, to load or unload a model."""
         name, number, channel = message["name"], message["ask"], worker.channel
 
         def answer(status: int, sentence: str) -> None:
-            if worker.channel is channel:  # the process that asked lives
+            if worker.channel is channel:  # the process that asked still runs
                 worker.send(answer=number, status=status, error=sentence)
 
         if self._deadline is not None:
@@ -709,7 +715,7 @@ class Supervisor:
             answer(400, f"model {name!r:.200} could not be loaded: {error}")
             return
         if not versions:
-            answer(404, f"model {name!r:.200} is none of this server's models")
+            answer(404, f"model {name!r:.200} is not one of this server's models")
             return
         others = tuple(model for model in self.options.models if model.name != name)
         self.options = dataclasses.replace(self.options, models=(*others, *models))
@@ -719,7 +725,7 @@ class Supervisor:
         self._want([*changes, *(Change(key, None, lambda *_: None) for key in gone)], answer)
 
     def _want(self, changes: Sequence[Change], answer: Callable[[int, str], Any]) -> None:
-        """Make changes, and answer when the last one is made, with the first failure."""
+        """Queue changes, and answer after the last one, with the first failure if there is one."""
         failures: list[tuple[int, str]] = []
         left = [len(changes)]
 
@@ -746,7 +752,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def _keep_port(host: str, port: int) -> socket.socket:
-    """A socket that holds a port for sockets with SO_REUSEPORT, which workers make themselves, and gets no connections."""
+    """A socket that reserves a port for the workers' own sockets (SO_REUSEPORT) and gets no connections itself."""
     free = _bound(host, port, socket.SO_REUSEADDR)  # without SO_REUSEPORT: another server's port is refused
     port = free.getsockname()[1]
     free.close()
@@ -771,12 +777,12 @@ def _address(listening: socket.socket | None) -> str:
 
 
 def _let_nobody_in(listening: socket.socket) -> None:
-    """Let the system drop new connections, so that workers can accept all that wait, then close the socket, and lose none.
+    """Let the system drop new connections, so that workers can accept all waiting ones before the socket is closed.
 
-    A connection that is dropped is tried again by the client's system, after a second, and then refused.
+    The client's system retries a dropped connection after a second, and is then refused.
     """
     drop = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 0))  # a filter of one instruction: keep 0 bytes
-    with contextlib.suppress(OSError):  # without the filter, those that come in the next moment are lost
+    with contextlib.suppress(OSError):  # without the filter, connections that arrive in the next moment are lost
         listening.setsockopt(socket.SOL_SOCKET, _ATTACH_FILTER, struct.pack("HL", 1, ctypes.addressof(drop)))
 
 
@@ -792,7 +798,7 @@ def _stamp(path: str | None) -> Any:
 
 
 def _makes_the_same(options: ModelOptions, others: ModelOptions) -> bool:
-    """Whether two options make the same frozen file of a model's file."""
+    """Whether two sets of options make the same frozen file from a model's file."""
     return all(getattr(options, name) == getattr(others, name) for name in DESCRIBES if name != "path")
 
 

@@ -1,8 +1,8 @@
 """Tensors of the Open Inference Protocol (version 2) <-> arrays: datatypes, JSON data, the binary extension, and their checks.
 
-A request names shape and datatype of each input; the data is JSON, flat or nested, or bytes after the JSON. Nothing is
-allocated by a size that a request merely claims: the number of values and bytes that arrived decides. What reading makes of them
-is known before: `cost_of_request`.
+A request gives the shape and datatype of each input; the data is JSON, flat or nested, or bytes after the JSON. No allocation
+depends on a size that a request merely claims, only on the number of received values and bytes. `cost_of_request` bounds the
+memory for reading them beforehand.
 """
 
 import functools
@@ -37,25 +37,25 @@ DTYPES: dict[str, np.dtype] = {
     "BYTES": np.dtype("object"),
 }
 _DATATYPES = {dtype: name for name, dtype in DTYPES.items()}
-_STANDARD_SIZES = {"l": "q", "L": "Q"}  # NumPy's letters for 64 bits -> struct's
+_STANDARD_SIZES = {"l": "q", "L": "Q"}  # NumPy's codes for 64 bits -> struct's
 MOST_AXES, MOST_ID = 16, 1024
-MOST_VALUES = 1 << 23  # that become objects of Python; more are sent as bytes
-PIECE_VALUES = 1 << 16  # that are written at a time
-MOST_JSON = 1 << 30  # bytes that reading JSON may take; the process does nothing else meanwhile
+MOST_VALUES = 1 << 23  # values that become Python objects; larger tensors must be sent as bytes
+PIECE_VALUES = 1 << 16  # values written at a time
+MOST_JSON = 1 << 30  # bytes of memory for reading JSON; the process does nothing else meanwhile
 
-# Bytes that reading JSON takes at most, measured with texts of `[],` and the like: for each byte; for each of these characters.
+# Maximum memory for reading JSON, measured with strings such as `[],`: for each byte, and for each of these characters.
 _TEXT_COST = 3
 _COSTS = {",": 64, "[": 144, "{": 272, '"': 36}
-_COST_OF_TEXTS = 24  # for each byte of texts with their lengths
+_COST_OF_TEXTS = 24  # for each byte of strings with their lengths
 _PIECE = 1 << 20
 
 
 @dataclass(slots=True)
 class InferRequest:
-    """A request to infer, from HTTP or gRPC.
+    """An inference request, from HTTP or gRPC.
 
-    timeout: in seconds; outputs: the names that are wanted, None for all. exchange: is told what becomes of it.
-    is_finite: whether its numbers are known to be neither NaN nor infinite, as those of JSON are.
+    timeout: in seconds. outputs: the requested names, None for all. exchange: records the outcome.
+    is_finite: whether all numbers are known to be finite, as in JSON.
     """
 
     inputs: dict[str, np.ndarray]
@@ -68,7 +68,7 @@ class InferRequest:
 
     @property
     def nbytes(self) -> int:
-        """The bytes of the inputs; of texts a bound."""
+        """The bytes of the inputs; an upper bound for strings."""
         return sum(
             [array.nbytes if array.dtype.kind != "O" else _size_of_texts(array) for array in self.inputs.values()]
         )
@@ -90,7 +90,7 @@ class InferResponse:
 
 
 def datatype_of(dtype: np.dtype) -> str:
-    """The protocol's name of a dtype."""
+    """The protocol's name for a dtype."""
     if dtype.kind in "OUS":
         return "BYTES"
     try:
@@ -100,13 +100,13 @@ def datatype_of(dtype: np.dtype) -> str:
 
 
 def metadata_of(spec: TensorSpec) -> dict[str, Any]:
-    """A tensor in the metadata of a model; -1 is any size."""
+    """A tensor in a model's metadata; -1 is any size."""
     shape = [-1 if size is None else size for size in spec.shape]
     return {"name": spec.name, "datatype": datatype_of(spec.dtype), "shape": shape}
 
 
 def configuration_of(spec: TensorSpec) -> dict[str, Any]:
-    """A tensor in the configuration of a model: Triton's name of the datatype, and the shape without rows."""
+    """A tensor in a model's configuration: Triton's name of the datatype, and the shape without the rows."""
     datatype = datatype_of(spec.dtype)
     dims = [-1 if size is None else size for size in spec.shape[1:]]
     return {"name": spec.name, "data_type": "TYPE_STRING" if datatype == "BYTES" else f"TYPE_{datatype}", "dims": dims}
@@ -118,10 +118,10 @@ def configuration_of(spec: TensorSpec) -> dict[str, Any]:
 def read_request(
     body: bytes | bytearray, json_bytes: int | None = None, model: str = "", specs: Sequence[TensorSpec] = ()
 ) -> tuple[InferRequest, bool | dict[str, bool]]:
-    """A request of HTTP, and whether its answer is binary: for all outputs, or by their names.
+    """An HTTP request, and whether its answer is binary: for all outputs, or by name.
 
-    json_bytes: the value of Inference-Header-Content-Length, if there is one; tensors follow the JSON, and 0 is for one tensor
-    without JSON. specs: the inputs of the model; data that cannot be for them is refused before it is converted.
+    json_bytes: the value of Inference-Header-Content-Length, if given; tensors follow the JSON, and 0 means one tensor without
+    JSON. specs: the model's inputs; data that does not match them is refused before it is converted.
     """
     if json_bytes == 0:
         return raw_input(specs, body), True
@@ -161,9 +161,9 @@ def read_request(
 
 
 def cost_of_json(text: bytes | bytearray | memoryview) -> int:
-    """A bound of the bytes that reading JSON takes, objects and arrays together, from its length and a few characters.
+    """An upper bound of the memory for reading JSON, objects and arrays together, by its length and a few characters.
 
-    A text of `[],[],` takes 30 times its length, numbers take 5 to 13 times.
+    A string of `[],[],` takes 30 times its length; numbers take 5 to 13 times.
     """
     found = _TEXT_COST * len(text)
     values = np.frombuffer(text, np.uint8)
@@ -171,19 +171,19 @@ def cost_of_json(text: bytes | bytearray | memoryview) -> int:
         piece = values[start : start + _PIECE]
         for character, cost in _COSTS.items():
             found += cost * int(np.count_nonzero(piece == ord(character)))
-        if piece.max() > 127:  # a text with one wide character has 4 bytes for each
+        if piece.max() > 127:  # one wide character makes all of a string's characters 4 bytes wide
             found += 4 * len(piece)
     return found
 
 
 def cost_of_request(body: bytes | bytearray, json_bytes: int | None, specs: Sequence[TensorSpec]) -> int:
-    """A bound of the bytes that `read_request`, or `raw_input`, makes of a body. Refused if its JSON takes too much."""
+    """An upper bound of the memory for `read_request` or `raw_input` of a body. Refused if its JSON takes too much."""
     text = body if json_bytes is None else memoryview(body)[:json_bytes]
     found = cost_of_json(text)
     if found > MOST_JSON:
         raise ServingError(
             413,
-            f"reading the JSON would take up to {found} bytes (most: {MOST_JSON}); send large tensors as bytes "
+            f"reading the JSON would take up to {found} bytes (limit: {MOST_JSON}); send large tensors as bytes "
             "(binary_data_size)",
         )
     has_texts = any(spec.dtype.kind == "O" for spec in specs)
@@ -191,33 +191,35 @@ def cost_of_request(body: bytes | bytearray, json_bytes: int | None, specs: Sequ
 
 
 def read_json(text: bytes | bytearray | memoryview) -> Any:
-    """The content of JSON. Python's search for cycles, which would go through a long content again and again, waits meanwhile."""
+    """Parse JSON. The garbage collector pauses, since it would traverse long content again and again."""
     is_long = len(text) > _PIECE and gc.isenabled()
     if is_long:
         gc.disable()
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        raise refused(f"the body is no valid JSON: {error}") from None
+        raise refused(f"the body is not valid JSON: {error}") from None
     finally:
         if is_long:
             gc.enable()
 
 
 def check_id(identity: Any) -> None:
-    """Refuse an id of a request that is no text, or very long."""
+    """Refuse a request id that is not a string, or is very long."""
     if type(identity) is not str or len(identity) > MOST_ID:
         received = f"{len(identity)} characters" if type(identity) is str else shown(identity)
-        raise refused(f"'id' must be a text of at most {MOST_ID} characters, received {received}")
+        raise refused(f"'id' must be a string of at most {MOST_ID} characters, received {received}")
 
 
 def timeout_of(parameters: Mapping[str, Any]) -> float | None:
-    """Seconds of the parameter `timeout`, which is in microseconds."""
+    """The parameter `timeout`, given in microseconds, in seconds."""
     timeout = parameters.get("timeout")
     if timeout is None:
         return None
     if type(timeout) not in (int, float) or not 0 <= timeout < math.inf:  # NaN too
-        raise refused(f"the parameter 'timeout' is microseconds, a finite number from 0 on, received {shown(timeout)}")
+        raise refused(
+            f"the parameter 'timeout' must be microseconds, a finite number of at least 0, received {shown(timeout)}"
+        )
     return timeout / 1e6 or None  # 0 is no limit
 
 
@@ -238,7 +240,7 @@ def _wanted(outputs: Any, default: bool) -> tuple[list[str] | None, bool | dict[
 
 
 def check_output(name: str, before: Container[str], parameters: Mapping[str, Any]) -> None:
-    """Refuse an output that is wanted twice, or in a way that is not offered."""
+    """Refuse an output that is requested twice, or in a form that is not offered."""
     if name in before:
         raise refused(f"output {name!r:.200} is given twice")
     if parameters.get("classification", 0) != 0:
@@ -249,7 +251,7 @@ def check_output(name: str, before: Container[str], parameters: Mapping[str, Any
 
 
 def check_memory(kind: str, name: str, parameters: Container[str]) -> None:
-    """Refuse a tensor that lies in memory of the client's."""
+    """Refuse a tensor in shared memory of the client."""
     if "shared_memory_region" in parameters:
         raise refused(f"{kind} {name!r:.200}: shared memory is not offered")
 
@@ -257,7 +259,7 @@ def check_memory(kind: str, name: str, parameters: Container[str]) -> None:
 def _name(tensor: dict, kind: str) -> str:
     name = tensor.get("name")
     if type(name) is not str or not 0 < len(name) <= MOST_ID:
-        raise refused(f"each {kind} needs a 'name', a text of at most {MOST_ID} characters, received {shown(name)}")
+        raise refused(f"each {kind} needs a 'name', a string of at most {MOST_ID} characters, received {shown(name)}")
     return name
 
 
@@ -271,7 +273,7 @@ def _parameters(content: dict, owner: str) -> dict[str, Any]:
 
 
 def _input(name: str, tensor: dict, rest: memoryview | None, head: Any) -> tuple[np.ndarray, memoryview | None]:
-    """The array of an input whose claim was checked, and what is left of the bytes after the JSON."""
+    """The array of a checked input, and the rest of the bytes after the JSON."""
     datatype, shape = tensor["datatype"], tensor["shape"]
     parameters = _parameters(tensor, f"input {name!r}")
     check_memory("input", name, parameters)
@@ -294,21 +296,21 @@ def _input(name: str, tensor: dict, rest: memoryview | None, head: Any) -> tuple
 
 
 def check_shape(name: str, shape: Any) -> None:
-    """Refuse what is no list of sizes. None is 0: else other sizes could be of any value, without data."""
+    """Refuse a shape that is not a list of sizes. A size of 0 is refused: else other sizes could be huge without data."""
     if type(shape) is list and len(shape) > MOST_AXES:
-        raise refused(f"input {name!r:.200}: 'shape' may have {MOST_AXES} axes, received {len(shape)}")
+        raise refused(f"input {name!r:.200}: 'shape' may have at most {MOST_AXES} axes, received {len(shape)}")
     if type(shape) is not list or not all(type(size) is int and size > 0 for size in shape):
-        raise refused(f"input {name!r:.200}: 'shape' must be a list of integers from 1 on, received {shown(shape)}")
+        raise refused(f"input {name!r:.200}: 'shape' must be a list of positive integers, received {shown(shape)}")
 
 
 def may_hold_booleans(text: Any) -> bool:
-    """Whether JSON may hold true or false: Python counts those as the numbers 1 and 0, so that conversion accepts them."""
+    """Whether JSON may hold true or false, which a conversion to numbers would accept as 1 and 0."""
     text = bytes(text) if isinstance(text, memoryview) else text
     return text.rfind(b"true") >= 0 or text.rfind(b"false") >= 0  # `in` takes three times as long
 
 
 def from_json(name: str, datatype: str, shape: Sequence[int], data: Any, booleans: bool = True) -> np.ndarray:
-    """The array of data of JSON, flat or nested as the shape says. booleans: whether data may hold any."""
+    """The array of JSON data, flat or nested as in the shape. booleans: whether the data may hold some."""
     if type(data) is not list:
         raise refused(f"input {name!r}: 'data' must be a list, received {shown(data)}")
     count = math.prod(shape)
@@ -319,7 +321,7 @@ def from_json(name: str, datatype: str, shape: Sequence[int], data: Any, boolean
     dtype = DTYPES[datatype]
     if datatype == "BYTES":
         if not set(map(type, data)) <= {str}:
-            raise refused(f"input {name!r}: data of BYTES must be texts, received {_odd(data, (str,))}")
+            raise refused(f"input {name!r}: data of BYTES must be strings, received {_odd(data, (str,))}")
         return array_of_texts(data, shape)
     if datatype == "BOOL":
         if not set(map(type, data)) <= {bool}:
@@ -328,7 +330,7 @@ def from_json(name: str, datatype: str, shape: Sequence[int], data: Any, boolean
     if booleans and bool in set(map(type, data)):
         raise refused(f"input {name!r}: data of {datatype} must be numbers, received true or false")
     try:
-        # struct converts a list of Python's numbers faster than NumPy does, and refuses what is none or does not fit
+        # struct converts a list of numbers faster than NumPy, and refuses values that are not numbers or do not fit
         made = np.frombuffer(_packer(count, dtype.char)(*data), dtype)
     except (struct.error, OverflowError):
         raise refused(f"input {name!r}: data of {datatype} {_misfit(data, dtype)}") from None
@@ -343,7 +345,7 @@ def _packer(count: int, code: str) -> Callable[..., bytes]:
 
 
 def _flat(name: str, shape: Sequence[int], data: list) -> list:
-    """Nested lists as one; each must have the length that the shape says."""
+    """Flatten nested lists; each must have the length that the shape says."""
     for axis, size in enumerate(shape):
         if axis:
             if set(map(type, data)) != {list}:
@@ -367,7 +369,7 @@ def _flat(name: str, shape: Sequence[int], data: list) -> list:
 
 
 def from_bytes(name: str, datatype: str, shape: Sequence[int], data: Any) -> np.ndarray:
-    """The array over bytes of the binary extension: a view, little-endian as the protocol says."""
+    """An array that views bytes of the binary extension, little-endian as the protocol says."""
     count, dtype = math.prod(shape), DTYPES[datatype]
     if datatype == "BYTES":
         return _texts(name, shape, count, data)
@@ -382,9 +384,9 @@ def from_bytes(name: str, datatype: str, shape: Sequence[int], data: Any) -> np.
 
 
 def _texts(name: str, shape: Sequence[int], count: int, data: Any) -> np.ndarray:
-    """Texts, each after its length in 4 bytes."""
+    """Strings, each after its length in 4 bytes."""
     if count > MOST_VALUES:
-        raise refused(f"input {name!r}: shape {list(shape)} has {count} texts (most: {MOST_VALUES})")
+        raise refused(f"input {name!r}: shape {list(shape)} has {count} strings (limit: {MOST_VALUES})")
     found: list[str] = []
     at = 0
     while at < len(data) and len(found) <= count:
@@ -392,31 +394,31 @@ def _texts(name: str, shape: Sequence[int], count: int, data: Any) -> np.ndarray
         length = int.from_bytes(data[at : at + 4], "little")
         if length > left:
             said = f"claims {length} bytes, but {left} are left" if left >= 0 else "has no length in 4 bytes before it"
-            raise refused(f"input {name!r}: text {len(found)} {said}")
+            raise refused(f"input {name!r}: string {len(found)} {said}")
         found.append(text_of(name, data[at + 4 : at + 4 + length]))
         at += 4 + length
     if len(found) != count:
-        raise refused(f"input {name!r}: shape {list(shape)} has {count} texts, received {len(found)}")
+        raise refused(f"input {name!r}: shape {list(shape)} has {count} strings, received {len(found)}")
     return array_of_texts(found, shape)
 
 
 def array_of_texts(texts: Sequence[str], shape: Sequence[int]) -> np.ndarray:
-    """The array of an input of BYTES."""
+    """The array of a BYTES input."""
     made = np.empty(len(texts), object)
     made[:] = texts
     return made.reshape(shape)
 
 
 def text_of(name: str, data: Any) -> str:
-    """The text of an element of BYTES."""
+    """The string of a BYTES element."""
     try:
         return str(data, "utf-8")
     except UnicodeDecodeError as error:
-        raise refused(f"input {name!r}: a text is not UTF-8: {error.reason} at byte {error.start}") from None
+        raise refused(f"input {name!r}: a string is not UTF-8: {error.reason} at byte {error.start}") from None
 
 
 def raw_input(specs: Sequence[TensorSpec], body: Any) -> InferRequest:
-    """The request whose body is the bytes of a model's one input and nothing else (Inference-Header-Content-Length: 0)."""
+    """The request whose body is only the bytes of a model's single input (Inference-Header-Content-Length: 0)."""
     if len(specs) != 1:
         names = ", ".join(repr(spec.name) for spec in specs)
         raise refused(f"a body of bytes alone is for models with one input; this one has {names}")
@@ -427,7 +429,9 @@ def raw_input(specs: Sequence[TensorSpec], body: Any) -> InferRequest:
     shape: list[int] = [1, *(-1 if size is None else size for size in spec.shape[1:])]
     row = math.prod(size for size in shape if size >= 0) * spec.dtype.itemsize
     if shape.count(-1) > 1:
-        raise refused(f"input {spec.name!r} leaves several sizes open, which a body of bytes alone does not tell")
+        raise refused(
+            f"input {spec.name!r} leaves several sizes open, so a body of bytes alone does not determine its shape"
+        )
     if -1 in shape:
         shape[shape.index(-1)] = len(body) // max(row, 1)
     check_shape(spec.name, shape)
@@ -438,7 +442,7 @@ def raw_input(specs: Sequence[TensorSpec], body: Any) -> InferRequest:
 
 
 def ordered(model: str, specs: Sequence[TensorSpec], inputs: Mapping[str, np.ndarray], nan: bool) -> list[np.ndarray]:
-    """The arrays of a request in the order of a model's inputs; every mistake is named. nan: NaN and Infinity may be in them."""
+    """The arrays of a request in the order of a model's inputs, checked. nan: whether NaN and Infinity are allowed."""
     found: list[np.ndarray] = []
     rows = -1
     for spec in specs:
@@ -471,7 +475,7 @@ def ordered(model: str, specs: Sequence[TensorSpec], inputs: Mapping[str, np.nda
 def check_claim(
     model: str, specs: Sequence[TensorSpec], before: Mapping[str, Any], name: str, datatype: Any, shape: Any
 ) -> None:
-    """Refuse an input that is none, is given twice, or cannot be for a model of these specs, before its data are converted."""
+    """Refuse an input that is unknown, given twice, or does not match the specs, before its data is converted."""
     if name in before:
         raise refused(f"input {name!r:.200} is given twice")
     if type(datatype) is not str or datatype not in DTYPES:
@@ -487,7 +491,7 @@ def check_claim(
 
 
 def check_fit(model: str, spec: TensorSpec, dtype: np.dtype, shape: Sequence[int]) -> None:
-    """Refuse another dtype or shape than an input has."""
+    """Refuse a dtype or shape that does not match an input."""
     expected, received = datatype_of(spec.dtype), datatype_of(dtype)
     if expected != received:
         raise refused(f"input {spec.name!r} of model {model!r}: expected {expected}, received {received}")
@@ -511,7 +515,7 @@ def _wrong_names(model: str, specs: Sequence[TensorSpec], inputs: Mapping[str, A
 
 
 def write_response(response: InferResponse, binary: bool | dict[str, bool]) -> tuple[bytes, int | None]:
-    """The body of an answer, and the length of its JSON if bytes follow."""
+    """The body of an answer, and the length of its JSON if tensors follow as bytes."""
     outputs, parts, left = [], [], MOST_VALUES
     for spec, values in response.outputs:
         entry: dict[str, Any] = {"name": spec.name, "datatype": datatype_of(values.dtype), "shape": list(values.shape)}
@@ -520,7 +524,8 @@ def write_response(response: InferResponse, binary: bool | dict[str, bool]) -> t
         if left < 0:
             raise ServingError(
                 413,
-                f"an answer in JSON may have {MOST_VALUES} values: ask for bytes (binary_data_output), or send fewer rows",
+                f"an answer in JSON may have at most {MOST_VALUES} values: ask for bytes (binary_data_output), or "
+                "send fewer rows",
             )
         if is_binary:
             data = to_bytes(values)
@@ -542,7 +547,7 @@ def write_response(response: InferResponse, binary: bool | dict[str, bool]) -> t
 
 
 def _numbers(values: np.ndarray) -> Any:
-    """Numbers as orjson writes them; many in pieces, so that other threads have their turns."""
+    """Numbers in JSON by orjson; many are written in pieces, so that other threads can run."""
     if len(values) <= PIECE_VALUES:
         return values
     pieces = (values[at : at + PIECE_VALUES] for at in range(0, len(values), PIECE_VALUES))
@@ -558,11 +563,11 @@ def to_bytes(values: np.ndarray) -> bytes:
     return b"".join(part for text in texts for part in (len(text).to_bytes(4, "little"), text))
 
 
-# -------------------- words --------------------
+# -------------------- messages --------------------
 
 
 def shown(value: Any) -> str:
-    """A value of JSON for a message, shortened: a client may send anything."""
+    """A JSON value for a message, shortened, since a client may send anything."""
     if value is None:
         return "none"
     if isinstance(value, dict | list):
@@ -578,7 +583,7 @@ def _odd(data: Sequence, allowed: tuple[type, ...]) -> str:
 
 
 def _misfit(data: Sequence[Any], dtype: np.dtype) -> str:
-    """The first value that is not of a dtype, and why."""
+    """The first value that does not fit a dtype, and why."""
     kinds, words = ((int, float), "numbers") if dtype.kind == "f" else ((int,), "integers")
     most = float(np.finfo(dtype).max) if dtype.kind == "f" else np.iinfo(dtype).max
     least = -most if dtype.kind == "f" else np.iinfo(dtype).min

@@ -1,4 +1,4 @@
-"""A version of a model as it is served: what it takes and gives, what a request costs, and its queue."""
+"""A served version of a model: its inputs and outputs, the cost of a request, and its queue."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -13,8 +13,8 @@ from nbkeras.serving.errors import refused
 from nbkeras.serving.options import ModelOptions
 from nbkeras.serving.tensors import InferRequest, InferResponse
 
-ANSWER = 10  # bytes of an output and its text in JSON, for each byte of the output
-_STATES = 3  # a state, its copy in a batch, and the state after it
+ANSWER = 10  # memory of an output and its JSON, for each byte of the output
+_STATES = 3  # a state, its copy in a batch, and the new state
 
 
 class StreamRuns:
@@ -30,14 +30,14 @@ class StreamRuns:
 
 
 class Version:
-    """A version of a model that is served: its frozen program and its queue. Requests hold it until they are answered."""
+    """A served version of a model: its frozen program and its queue. Requests hold it until they are answered."""
 
     def __init__(self, name: str, version: str, frozen: Any, options: ModelOptions, observe: Callable | None = None):
         self.name, self.version, self.frozen, self.options = name, version, frozen, options
         self.inputs, self.outputs = tuple(frozen.inputs), tuple(frozen.outputs)
         self.output_places = {spec.name: place for place, spec in enumerate(self.outputs)}
         self.is_stream = isinstance(frozen, FrozenStream)
-        self.state_bytes = frozen.state_size * frozen.state_dtype.itemsize if self.is_stream else 0  # of a row
+        self.state_bytes = frozen.state_size * frozen.state_dtype.itemsize if self.is_stream else 0  # of one row
         is_open = any(None in spec.shape[1:] for spec in self.outputs)
         self._row_bytes = None if is_open else self._bytes_of_row(1)
         runs: Any = StreamRuns(frozen) if self.is_stream else frozen
@@ -50,9 +50,9 @@ class Version:
         )
 
     def bytes_of(self, arrays: list[np.ndarray]) -> int:
-        """A bound of the bytes that computing a request makes: copies of its inputs, states, outputs, and the answer.
+        """An upper bound of the memory for computing a request: copies of its inputs, states, outputs, and the answer.
 
-        Sizes that outputs leave open are steps, of which they have as many as the inputs.
+        Open sizes of outputs are steps; their number is the inputs'.
         """
         rows, size = len(arrays[0]), sum([array.nbytes for array in arrays])
         if self._row_bytes is not None:
@@ -66,7 +66,7 @@ class Version:
         return outputs * ANSWER + self.state_bytes * _STATES
 
     def arrays(self, request: InferRequest) -> list[np.ndarray]:
-        """The arrays of a request in the order of the inputs. An input or output that the model does not have is refused."""
+        """The arrays of a request in the order of the inputs. Unknown inputs and outputs are refused."""
         found = tensors.ordered(self.name, self.inputs, request.inputs, request.is_finite or self.options.allow_nan)
         if request.outputs is not None:
             for output in request.outputs:
@@ -76,7 +76,7 @@ class Version:
         return found
 
     def response(self, request: InferRequest, found: list[np.ndarray]) -> InferResponse:
-        """The answer with the outputs that are wanted. The state of a stream, which comes after the outputs, is not told."""
+        """The answer with the requested outputs, without a stream's state, which follows the outputs."""
         if request.outputs is None:
             outputs = list(zip(self.outputs, found, strict=False))
         else:
@@ -85,7 +85,7 @@ class Version:
         return InferResponse(self.name, self.version, outputs, request.id)
 
     def metadata(self, versions: list[str]) -> dict[str, Any]:
-        """The protocol's metadata of a model."""
+        """The model's metadata, in the protocol's form."""
         return {
             "name": self.name,
             "versions": versions,
@@ -95,7 +95,7 @@ class Version:
         }
 
     def configuration(self, sequence_idle: float) -> dict[str, Any]:
-        """The model's part of Triton's extension for configurations, from which load tools and adapters learn how to ask."""
+        """The model's entry in Triton's configuration extension, which load tools and adapters read."""
         batching: dict[str, Any] = {
             "dynamic_batching": {
                 "preferred_batch_size": list(self.frozen.batch_sizes),

@@ -1,4 +1,4 @@
-"""One process that answers: its models, its HTTP server, and how it ends."""
+"""A worker process: its models, its HTTP server, and its shutdown."""
 
 import asyncio
 import functools
@@ -31,8 +31,8 @@ from nbkeras.serving.service import Control, Service
 
 rpc = LazyModule(
     "nbkeras.serving.rpc"
-)  # gRPC is imported in workers alone, because it has threads, which a fork would lose
-_ACCEPTING = 0.05  # seconds in which the last connections that were accepted become known
+)  # gRPC is imported only in workers, because it starts threads, which a fork would lose
+_ACCEPTING = 0.05  # seconds until the last accepted connections are registered
 
 
 async def serve(
@@ -46,10 +46,10 @@ async def serve(
     when_ready: Callable[[], Any] | None = None,
     seat: Seat | None = None,
 ) -> bool:
-    """Answer requests on sockets that listen until `end` is set; then end what was accepted. Returns whether that was in time.
+    """Answer requests on listening sockets until `end` is set, then finish accepted requests. Returns False if some were late.
 
-    control: loads and unloads for requests; None refuses them. metrics: the observer of the repository, for
-    GET /metrics and the status page. seat: the place among other workers.
+    control: loads and unloads models for requests; None refuses them. metrics: the repository's observer, for GET /metrics and
+    the status page. seat: see Seat.
     """
     workers = 1 if seat is None else seat.workers
     most = limits.memory_of_requests(workers) if options.max_memory_mb is None else options.max_memory_mb << 20
@@ -101,25 +101,25 @@ async def serve(
     for door in doors:
         door.close()
     await asyncio.sleep(_ACCEPTING)
-    server.should_exit = True  # then connections end when they have their answers: `Connection.shutdown`
+    server.should_exit = True  # connections then close after their answers: `Connection.shutdown`
     stopping = [] if calls is None else [calls.stop(options.drain_seconds)]
     _, *are_done = await asyncio.gather(task, *stopping)
     for watcher in watching:
         watcher.cancel()
     if service.peers is not None:
         await service.peers.close()
-    if server.server_state.connections or not all(are_done):  # their requests were given up
+    if server.server_state.connections or not all(are_done):  # their requests were cancelled
         return False
     await repository.drain()
     return True
 
 
 def work(seat: Seat) -> int:
-    """The life of a worker, in a process that its supervisor has forked; returns the exit code."""
+    """Run a worker in a process that its supervisor has forked; returns the exit code."""
     limits.set_threads(seat.options.threads, seat.workers)
     limits.keep_no_large_pieces()
     is_done = uvloop.run(_work(seat))
-    if os.getppid() != seat.supervisor:  # it was killed, and has left its folder
+    if os.getppid() != seat.supervisor:  # the supervisor was killed and has left its folder
         shutil.rmtree(seat.folder, ignore_errors=True)
     return 0 if is_done else 1
 
@@ -129,7 +129,7 @@ async def _work(seat: Seat) -> bool:
 
     def ended() -> None:
         if not end.is_set():
-            # The system ends this process then, whatever it does.
+            # The system then kills this process.
             signal.alarm(math.ceil(seat.options.drain_seconds) + 2)
             end.set()
 

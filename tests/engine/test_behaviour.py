@@ -112,7 +112,7 @@ def test_installing_sets_keras_2_and_keras_3_is_the_same_afterwards():
 def test_an_error_while_it_is_set_leaves_keras_3(tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     (tmp_path / "keras.json").write_text("{", encoding="utf-8")
-    with pytest.raises(ValueError, match="keras.json is no JSON"):
+    with pytest.raises(ValueError, match="keras.json is not valid JSON"):
         keras2.install()
     assert behaviour.current is behaviour.KERAS_3 and not hasattr(models.Model, "fit_generator")
 

@@ -81,7 +81,7 @@ class Control:
 
     async def load(self, name, parameters):
         if name not in INPUTS:
-            raise ServingError(404, f"model {name!r:.200} is none of this server's models")
+            raise ServingError(404, f"model {name!r:.200} is not one of this server's models")
 
     unload = load
 

@@ -299,7 +299,7 @@ def test_measured_programs_give_the_same_answers(monkeypatch):
 
 def test_what_cannot_be_measured():
     for seconds in (-1, float("nan"), float("inf"), "long", None):
-        with pytest.raises(ValueError, match="seconds must be a number from 0 on, received"):
+        with pytest.raises(ValueError, match="seconds must be a number of at least 0, received"):
             mlp().frozen(1).measure(seconds)
     x = Input((4,))
     frozen = Model(x, x - ops.mean(x, axis=0, keepdims=True)).frozen((2, 5))
@@ -314,7 +314,7 @@ def test_rows_that_have_an_effect_on_others_are_never_mixed():
     assert not ready.is_by_rows
     given = floats(5, 4)
     same_bits(ready(given), predicted(model, given))
-    with pytest.raises(ValueError, match=r"rows .* have an effect on other rows.*it takes 2 or 5 rows, received 3"):
+    with pytest.raises(ValueError, match=r"rows .* depend on each other.*it takes 2 or 5 rows, received 3"):
         ready(given[:3])
 
 
@@ -422,7 +422,7 @@ class Computes(layers.Layer):
     [
         pytest.param(
             lambda: Sequential([Input((2,)), Computes(name="own")]),
-            "layer 'own' has Python compute values before each prediction",
+            "layer 'own' needs Python to compute values before each prediction",
             id="computes before",
         ),
         pytest.param(
@@ -430,7 +430,7 @@ class Computes(layers.Layer):
         ),
         pytest.param(
             lambda: Sequential([Input((2,)), Draws()]),
-            "a prediction changes what the model keeps, as counters of random numbers",
+            "a prediction changes the model's state, such as counters of random numbers",
             id="draws random numbers",
         ),
         pytest.param(
@@ -440,7 +440,7 @@ class Computes(layers.Layer):
         ),
         pytest.param(
             lambda: Sequential([Input((2,), dtype="int32"), Counts()]),
-            "a prediction changes what the model keeps",
+            "a prediction changes the model's state",
             id="counts",
         ),
         pytest.param(

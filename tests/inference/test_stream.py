@@ -516,16 +516,16 @@ def test_the_last_step_by_an_index():
         (lambda x: x[:, 1:], "which takes some of the rows or steps"),
         (lambda x: x[:, 0], "which takes some of the rows or steps"),
         (lambda x: x[::2], "which takes some of the rows or steps"),
-        (lambda x: ops.reshape(x, (-1, 3)), "is ops.reshape, of which it is not known"),
+        (lambda x: ops.reshape(x, (-1, 3)), "is ops.reshape, which is not known to work"),
         (lambda x: ops.flip(x, axis=1), "which goes along the step axis"),
-        (lambda x: x + np.ones((5, 1), "float32"), "joins a sequence with something that has steps of its own"),
+        (lambda x: x + np.ones((5, 1), "float32"), "joins a sequence with another tensor that has steps"),
         (lambda x: x[:, :, :1] + ops.sum(x, axis=2), "joins sequences of different ranks"),
         (
             lambda x: x + [[1.0], [2.0], [3.0], [4.0], [5.0]],
-            "joins a sequence with something that has steps of its own",
+            "joins a sequence with another tensor that has steps",
         ),
-        (lambda x: ops.where(x > 0, x, [[1.0], [2.0], [3.0], [4.0], [5.0]]), "that has steps of its own"),
-        (lambda x: ops.roll(x, 1, axis=1), "is ops.roll, of which it is not known"),
+        (lambda x: ops.where(x > 0, x, [[1.0], [2.0], [3.0], [4.0], [5.0]]), "that has steps"),
+        (lambda x: ops.roll(x, 1, axis=1), "is ops.roll, which is not known to work"),
         (lambda x: ops.softmax(ops.sum(x, axis=2)), "is ops.softmax, which goes along the step axis"),
         (lambda x: ops.dense(x[:, :, 0], np.ones((5, 2), "float32")), "is ops.dense, which goes along the step axis"),
     ],
@@ -574,10 +574,10 @@ class Doubled(layers.Dense):
         (lambda: layers.Conv1D(2, 3, padding="causal", data_format="channels_first"), "its axis 1 is not the steps"),
         (
             lambda: layers.Conv1D(2, 3, padding="causal", activation=unknown),
-            "has the activation unknown, of which",
+            "has the activation unknown, which",
         ),
         (lambda: layers.Conv1DTranspose(2, 3), "makes several steps of each"),
-        (lambda: layers.LocallyConnected1D(2, 1), "has weights of its own for each place"),
+        (lambda: layers.LocallyConnected1D(2, 1), "has separate weights for each position"),
         (lambda: layers.BatchNormalization(axis=1), "has statistics for each index of the step axis"),
         (lambda: layers.LayerNormalization(axis=(1, 2)), "normalizes over the step axis"),
         (lambda: layers.GroupNormalization(1), "normalizes over all steps"),
@@ -592,12 +592,12 @@ class Doubled(layers.Dense):
             lambda: layers.EinsumDense("abc,cd->abd", output_shape=(STEPS, 4), bias_axes="bd"),
             "has a bias for each step",
         ),
-        (lambda: layers.Lambda(unknown), "is a function of which it is not known"),
-        (lambda: layers.Activation(unknown), "has the activation unknown, of which it is not known"),
-        (lambda: Doubled(2), "overrides 'call' of Dense, so it is not known what it computes. If it does, set"),
+        (lambda: layers.Lambda(unknown), "is a function that is not known to work"),
+        (lambda: layers.Activation(unknown), "has the activation unknown, which is not known to work"),
+        (lambda: Doubled(2), "overrides 'call' of Dense, so its computation is unknown. If it does, set"),
         (lambda: layers.TimeDistributed(layers.LSTM(2, stateful=True)), "wraps a stateful layer"),
-        (lambda: layers.TimeDistributed(layers.Lambda(unknown)), "not known whether it works on each sample alone"),
-        (lambda: layers.TimeDistributed(layers.Softmax(axis=0)), "not known whether it works on each sample alone"),
+        (lambda: layers.TimeDistributed(layers.Lambda(unknown)), "not known to work on each sample alone"),
+        (lambda: layers.TimeDistributed(layers.Softmax(axis=0)), "not known to work on each sample alone"),
         (lambda: layers.EinsumDense("a...,c->ac...", output_shape=4), "moves the axes that '...' stands for"),
         (lambda: layers.RandomFlip(), "is not known to work on each step alone"),
     ],
@@ -637,14 +637,14 @@ def test_calls_that_are_refused():
     refused("multiplies along axes of sequences", lambda x: layers.Dot(2)([x, x]))
     refused("gets a mask that is given", lambda x, m: layers.LSTM(2)(x, mask=m), (None, 3), (5,))
     refused("joins its inputs along the step axis", lambda x: layers.Concatenate(1)([x, x]))
-    refused("has steps of its own", lambda x, y: layers.Concatenate()([x, y]), (None, 3), (5, 3))
-    refused("has steps of its own", lambda x, y: layers.Add()([x, y]), (None, 3), (5, 3))
+    refused("that has steps", lambda x, y: layers.Concatenate()([x, y]), (None, 3), (5, 3))
+    refused("that has steps", lambda x, y: layers.Add()([x, y]), (None, 3), (5, 3))
     refused("joins sequences of different ranks", lambda x: layers.Add()([x, x[:, :, 0]]), (3, 3))
     refused("is called with training=True", lambda x: layers.Dropout(0.5)(x, training=True))
     refused("multiplies along the step axis", lambda x: layers.Dense(3)(x), (5,), sequences=["x"])
     refused("has no input with steps", lambda x: layers.Dense(3)(x), (3,))
     refused(
-        "stateful, and its input is no sequence",
+        "stateful, and its input is not a sequence",
         lambda x, y: layers.Add()([x, layers.Dense(3)(layers.SimpleRNN(3, stateful=True)(y))]),
         (None, 3),
         (4, 3),
@@ -667,7 +667,7 @@ def test_models_that_are_refused():
     with pytest.raises(ValueError, match="has no graph"):
         keras.Sequential([layers.LSTM(3)]).stream()
     x = keras.Input((None, 3))
-    with pytest.raises(ValueError, match="has a predict_step of its own"):
+    with pytest.raises(ValueError, match="overrides predict_step"):
         Classes(x, layers.LSTM(3)(x)).stream()
     model = chain(layers.LSTM(3, return_sequences=True))
     stream = model.stream()
@@ -748,7 +748,7 @@ def test_layers_of_ones_own():
 def test_check():
     chain(layers.GRU(3, return_sequences=True), layers.LSTM(2)).stream().check(sequences())
     functional(lambda x: [layers.LSTM(3)(x), layers.Dense(2)(x)]).stream().check(sequences())
-    with pytest.raises(ValueError, match="gives another result than predict: output 0 differs by"):
+    with pytest.raises(ValueError, match="does not give the result of predict: output 0 differs by"):
         chain(Wrong()).stream().check(sequences())
 
 

@@ -169,7 +169,7 @@ def test_a_damaged_one_is_passed_over(tmp_path):
     (tmp_path / "3.npz").write_bytes((tmp_path / "3.npz").read_bytes()[:-1])
     (tmp_path / "2.npz").write_bytes(b"")
     made = CheckpointFolder(tmp_path, keep=2)
-    with pytest.warns(UserWarning, match=r"checkpoint .*[23]\.npz' is damaged and is passed over") as warned:
+    with pytest.warns(UserWarning, match=r"checkpoint .*[23]\.npz' is damaged and skipped") as warned:
         assert made.newest(lambda *state: None) == 1
     assert len(warned) == 2
     made.save(2, {}, {})  # the next one takes the place of the damaged ones
@@ -181,7 +181,7 @@ def test_none_is_whole(tmp_path):
     saved(tmp_path, 1)
     (tmp_path / "1.npz").write_bytes(b"PK")
     with (
-        pytest.warns(UserWarning, match="is damaged and is passed over"),
+        pytest.warns(UserWarning, match="is damaged and skipped"),
         pytest.raises(OSError, match="can be read .*: delete the folder to start from the beginning"),
     ):
         found(tmp_path)
@@ -260,7 +260,7 @@ def test_hostile_files_are_passed_over(kind, tmp_path):
     saved(tmp_path, 1)
     HOSTILE[kind](tmp_path / "2.npz")
     tracemalloc.start()
-    with pytest.warns(UserWarning, match=r"2\.npz' is damaged and is passed over"):
+    with pytest.warns(UserWarning, match=r"2\.npz' is damaged and skipped"):
         assert found(tmp_path)[0] == 1
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -346,7 +346,7 @@ def test_an_error_is_raised_once_by_the_next_call(way, tmp_path, monkeypatch):
             time.sleep(0.001)
     calls = {"save": lambda: made.save(3, {}, {}), "newest": lambda: made.newest(lambda *state: None)}
     with pytest.raises(
-        OSError, match=r"cannot write .*2\.npz': No space left .* The last one, .*1\.npz', is whole"
+        OSError, match=r"cannot write .*2\.npz': No space left .* The last one, .*1\.npz', is complete"
     ) as info:
         calls.get(way, getattr(made, way))()
     assert info.value.errno == errno.ENOSPC
@@ -420,7 +420,7 @@ def test_a_full_disk(tmp_path):
         made = saved(folder, 1)
         made.save(2, LARGE, {})
         with pytest.raises(
-            OSError, match=r"2\.npz': No space left on device; free space .* The last one, .*1\.npz', is whole"
+            OSError, match=r"2\.npz': No space left on device; free space .* The last one, .*1\.npz', is complete"
         ):
             made.wait()
         assert os.listdir(folder) == ["1.npz"]
@@ -444,7 +444,7 @@ def test_a_limit_of_sizes(tmp_path):
     with limited_files(100_000):
         made.save(2, LARGE, {})
         with pytest.raises(
-            OSError, match=r"2\.npz': File too large; .* limits the size .* The last one, .*1\.npz', is whole"
+            OSError, match=r"2\.npz': File too large; .* limits the size .* The last one, .*1\.npz', is complete"
         ):
             made.wait()
     assert os.listdir(tmp_path) == ["1.npz"]
@@ -462,7 +462,7 @@ def test_errors_of_the_system(code, where, tmp_path, monkeypatch):
             patch.setattr(archives.os, where, failing(number))
         made.save(2, ARRAYS, NOTES)
         with pytest.raises(
-            OSError, match=r"cannot write .*2\.npz': [A-Z].*; .*\. The last one, .*1\.npz', is whole"
+            OSError, match=r"cannot write .*2\.npz': [A-Z].*; .*\. The last one, .*1\.npz', is complete"
         ) as info:
             made.wait()
     assert info.value.errno == number and info.value.__suppress_context__
@@ -528,7 +528,7 @@ def test_systems_that_cannot_open_or_sync_folders(tmp_path, monkeypatch):
         saved(tmp_path, 2)
     with monkeypatch.context() as patch:
         patch.setattr(archives.os, "fsync", sync(errno.EIO))
-        with pytest.raises(OSError, match="may be lost at a power cut: Input/output error"):
+        with pytest.raises(OSError, match="may be lost in a power cut: Input/output error"):
             saved(tmp_path, 3)
 
 

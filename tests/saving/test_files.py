@@ -585,7 +585,7 @@ def test_the_reduction_auto_is_written_as_keras_3_has_it():
             ["saved_model.pb", "keras_metadata.pb"],
             r"is a SavedModel: .* tf_keras.models.load_model\(folder\).save\('model.h5'\)",
         ),
-        ([], "is a folder without config.json, and so no model that"),
+        ([], "is a folder without config.json, so"),
         (["notes.txt"], "is a folder without config.json"),
     ],
 )

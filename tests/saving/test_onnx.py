@@ -237,7 +237,7 @@ def test_a_subclass_and_float64(tmp_path):
 
 def test_sizes_can_be_fixed(tmp_path):
     model = Sequential([Input((None, 3)), layers.Lambda(lambda x: ops.stack(ops.unstack(x, axis=1), axis=1))])
-    with pytest.raises(ValueError, match="something else for inputs of other sizes .* in input_signature"):
+    with pytest.raises(ValueError, match="different ops for inputs of other sizes .* in input_signature"):
         model.export(str(tmp_path / "model.onnx"))
     assert_same(model, tmp_path, RNG.normal(size=(2, 4, 3)).astype("float32"), input_signature=[(None, 4, 3)])
 
@@ -297,7 +297,7 @@ def test_sizes_that_windows_need_and_halve(tmp_path):
 @pytest.mark.parametrize(
     "layer, message",
     [
-        (layers.CenterCrop(8, 8), "computes something else for inputs of other sizes"),  # it enlarges smaller images
+        (layers.CenterCrop(8, 8), "computes different ops for inputs of other sizes"),  # it enlarges smaller images
         (
             layers.Lambda(lambda x: ops.clip(x, -1.0, float(x.shape[1]))),
             "cannot be exported: op elementwise.clip of layer .*: an argument depends on the sizes of open axes",

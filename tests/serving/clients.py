@@ -195,7 +195,10 @@ def _triton_repository(module, client, expected, refused, missing):
     assert _refusal(lambda: client.infer("numbers", asked))[0] == missing
     client.load_model("numbers")
     equal(client.infer("numbers", asked).as_numpy("e"), expected.e)
-    assert _refusal(lambda: client.load_model("nobody")) == (missing, "model 'nobody' is none of this server's models")
+    assert _refusal(lambda: client.load_model("nobody")) == (
+        missing,
+        "model 'nobody' is not one of this server's models",
+    )
     status, message = _refusal(lambda: client.load_model("mlp", config="{}"))
     assert (status, message.partition(":")[0]) == (refused, "the parameter 'config' is not offered")
 

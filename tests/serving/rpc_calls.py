@@ -68,7 +68,7 @@ class Control:
 
     async def load(self, name, parameters):
         if name == "none":
-            raise ServingError(404, "model 'none' is none of this server's models")
+            raise ServingError(404, "model 'none' is not one of this server's models")
         self.calls.append(("load", name, parameters))
 
     async def unload(self, name, parameters):
@@ -183,7 +183,7 @@ async def check_requests_that_are_wrong_are_refused(place):
         (half, "input 'x0': FP16 has no typed contents; send it as raw_input_contents"),
         (infer("INT8", [1, 300]), "input 'x0': data of INT8 holds 300, which does not fit"),
         (infer("FP32", [1]), "input 'x0': shape [1, 2] has 2 values, received 1 in fp32_contents"),
-        (infer("FP32", [1, 2], shape=[-1, 2]), "'shape' must be a list of integers from 1 on"),
+        (infer("FP32", [1, 2], shape=[-1, 2]), "'shape' must be a list of positive integers"),
         (infer("FP32", [1, 2], shape=[2**62, 2]), "values, received 2 in fp32_contents"),
         *((infer("FP32", [], shape=shape), "'shape' m") for shape in ([0, 2**62], [2**62, 0], [0, 2], [1] * 17)),
         (infer("FP32", [], shape=[2**62, 0], raw=True), "'shape' must be"),
@@ -194,7 +194,7 @@ async def check_requests_that_are_wrong_are_refused(place):
         (infer("FP32", [1, 2], name=""), "each input needs a name"),
         (infer("FP32", [1, 2], name="z"), "model 'FP32' has no input 'z'; its inputs are 'x0'"),
         (infer("FP32", [1, 2], raw=True, shape=[2, 2]), "FP32 of shape [2, 2] has 16 bytes, received 8"),
-        (infer("FP32", [1, 2], id="a" * 2000), "'id' must be a text of at most 1024 characters"),
+        (infer("FP32", [1, 2], id="a" * 2000), "'id' must be a string of at most 1024 characters"),
     ]
     for request, sentence in cases:
         code, details = await place.refusal("ModelInfer", request)
@@ -205,7 +205,7 @@ async def check_requests_that_are_wrong_are_refused(place):
     assert "must be one of BOOL" in (await place.refusal("ModelInfer", odd))[1]
     texts = infer("BYTES", ["a", "b"])
     texts.inputs[0].contents.bytes_contents[1] = b"\xff"
-    assert "a text is not UTF-8" in (await place.refusal("ModelInfer", texts))[1]
+    assert "a string is not UTF-8" in (await place.refusal("ModelInfer", texts))[1]
     assert sum(model.runs for model in place.models.values()) == 0
 
 
@@ -215,7 +215,7 @@ async def check_bytes_that_are_no_message(place):
         await stub(b"\xff\xff\xff")
     except grpc.aio.AioRpcError as error:
         assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
-        assert error.details() == "the bytes are no message inference.ModelInferRequest"
+        assert error.details() == "the bytes are not a message inference.ModelInferRequest"
     else:
         raise AssertionError
 
@@ -277,9 +277,9 @@ async def check_a_timeout_that_is_no_time(place):
         request.parameters["timeout"].double_param = value
         code, details = await place.refusal("ModelInfer", request)
         assert code == "INVALID_ARGUMENT", (value, code)
-        assert details == f"the parameter 'timeout' is microseconds, a finite number from 0 on, received {value}", (
-            details
-        )
+        assert (
+            details == f"the parameter 'timeout' must be microseconds, a finite number of at least 0, received {value}"
+        ), details
     assert not place.models["FP32"].runs
     for value in (0.0, 1e300):
         request = infer("FP32", [1.0, 2.0])
@@ -364,7 +364,7 @@ async def check_the_model_repository(place):
     assert (response.model_name, response.isLoaded) == ("two", True)
     assert place.control.calls == [("unload", "two", {"unload_dependents": False}), ("load", "two", {})]
     code, details = await place.refusal("RepositoryModelLoad", message("RepositoryModelLoadRequest", model_name="none"))
-    assert (code, details) == ("NOT_FOUND", "model 'none' is none of this server's models")
+    assert (code, details) == ("NOT_FOUND", "model 'none' is not one of this server's models")
     place.service.control = None
     code, _ = await place.refusal("RepositoryModelLoad", message("RepositoryModelLoadRequest", model_name="two"))
     assert code == "PERMISSION_DENIED"

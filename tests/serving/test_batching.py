@@ -150,7 +150,7 @@ def test_a_model_whose_rows_depend_on_each_other_computes_requests_alone():
         await asyncio.gather(batcher.infer(rows(1)), batcher.infer(rows(2, 3, 4, 5)), batcher.infer(rows(6)))
         assert program.batches == [1, 4, 1]
         error = await told(batcher.infer(rows(1, 2)))
-        assert (error.status, error.message) == (400, "this model takes 1 or 4 rows of a request, received 2")
+        assert (error.status, error.message) == (400, "this model takes requests of 1 or 4 rows, received 2")
         await batcher.drain()
 
     asyncio.run(main())
@@ -184,7 +184,7 @@ def test_a_full_queue_refuses():
         await asyncio.sleep(0)
         error = await told(batcher.infer(rows(4)))
         assert (error.status, error.code, error.retry_after) == (503, "UNAVAILABLE", 8)
-        assert "the queue is full: 3 requests wait (most: 3)" in error.message
+        assert "the queue is full: 3 requests wait (limit: 3)" in error.message
         gate.set()
         for value, each in enumerate([running, *waiting]):
             check([value], await each)

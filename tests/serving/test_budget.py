@@ -95,7 +95,7 @@ def test_what_has_no_place_is_refused_and_what_never_has_one_is_told_so():
         assert "70 of 100 bytes are in use, and 31 more are needed (max_memory_mb)" in full.message
         never = refusal("the request needs 101 bytes", budget.take, 101)
         assert (never.status, never.retry_after) == (413, None)
-        assert "needs 101 bytes of memory, but all requests together have 100" in never.message
+        assert "needs 101 bytes of memory, but the limit for all requests is 100" in never.message
         share.shrink(20)
         assert budget.used == 20
         budget.take(80)
@@ -237,7 +237,7 @@ def test_answers_are_counted_before_they_are_computed():
         model = Doubles(outputs=1_000_000)
         service = served(model, 100 * MB)
         x = np.zeros((20, 2), "float32")
-        with pytest.raises(ServingError, match="bytes of memory, but all requests") as caught:
+        with pytest.raises(ServingError, match="bytes of memory, but the limit for all requests") as caught:
             await service.infer("m", None, InferRequest({"x": x}))
         assert caught.value.status == 413
         await service.infer("m", None, InferRequest({"x": x[:2]}))
@@ -390,7 +390,7 @@ def test_a_message_without_a_place_is_refused_and_a_packed_one_counts_unpacked()
     asked.forget(3)
     asked.feed(frame(1, 4, 5))
     huge = frame(0, 0, 5, b"\0" + (60 * MB).to_bytes(4))
-    assert refusal("bytes of memory, but all requests", asked.feed, huge).status == 413
+    assert refusal("bytes of memory, but the limit for all requests", asked.feed, huge).status == 413
     for stream in (1, 5):
         asked.forget(stream)
     assert (budget.used, asked.packed) == (0, 0)

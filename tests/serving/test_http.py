@@ -261,7 +261,7 @@ def test_paths_and_methods_that_are_not_there(connection, method, path, status, 
     [
         ({"content_type": "text/csv"}, 415, "Content-Type must be application/json"),
         ({"content_encoding": "br"}, 415, "Content-Encoding must be gzip or deflate, received br"),
-        ({"content_encoding": "gzip"}, 400, "the body is not what its Content-Encoding gzip says"),
+        ({"content_encoding": "gzip"}, 400, "the body is not valid gzip data, as its Content-Encoding says"),
         ({"inference_header_content_length": "-3"}, 400, "Inference-Header-Content-Length must be a number of bytes"),
         ({"x_request_timeout_ms": "soon"}, 400, "X-Request-Timeout-Ms must be whole milliseconds, received soon"),
     ],
@@ -305,7 +305,7 @@ def test_bodies_that_are_too_large(server):
         status, _, body = connection.answer()  # before the body is sent
         assert (status, json.loads(body)) == (
             413,
-            {"error": f"the body may have {BODY_LIMIT} bytes, received {length} bytes"},
+            {"error": f"the body may have at most {BODY_LIMIT} bytes, received {length} bytes"},
         )
         connection.send(b"x" * length)  # as clients do that read the answer afterwards
         assert connection.infer(wanted(1))[0] == 200
@@ -419,7 +419,7 @@ def test_more_connections_than_the_limit_are_refused(server):
         assert 18 <= len(refused) <= 30
         headers, body = refused[0]
         assert headers["retry-after"] == "1"
-        assert json.loads(body) == {"error": "the server has its 40 connections; try again later"}
+        assert json.loads(body) == {"error": "the server has reached its limit of 40 connections; try again later"}
     time.sleep(0.1)
     with server.connect() as connection:
         assert connection.request("GET", "/v2")[0] == 200
@@ -507,7 +507,7 @@ def test_the_repository(server, connection):
     assert post("models/m/unload", origin="http://elsewhere.example")[0] == 403
     for host in ("rebound.example", f"rebound.example:{server.port}", "127.0.0.1.rebound.example", "10.9.8.7", ""):
         status, answer = called(server, host, f"http://{host}")
-        assert status == 403 and "by a name that it was given with --control-hosts" in answer["error"]
+        assert status == 403 and "by a name from --control-hosts" in answer["error"]
     for host in ("localhost", f"LOCALHOST:{server.port}", "127.0.0.1:1", "[::1]:1", "test", "Test:80"):
         assert called(server, host, f"http://{host}") == (404, {"error": "model 'n' is not loaded"})
     try:
@@ -694,7 +694,7 @@ def test_times_of_requests():
             content = wanted(1) if more else wanted(1, parameters={"timeout": 5000})
             status, _, answer = await post(application, content, **more)
             assert status == 504
-            assert "the request's time was over" in answer["error"]
+            assert "the request's deadline passed" in answer["error"]
         gate.set()
         assert (await first)[0] == 200
         gate.clear()

@@ -114,7 +114,7 @@ def test_a_file_of_models(files):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[[model]", "is no TOML file"),
+        ("[[model]", "is not a TOML file"),
         ("[sever]\nport = 1", "has no option 'sever': did you mean server?"),
         ("[server]\nprot = 1", "has no option 'prot': did you mean port?"),
         ("[server]\nxyzzy = 1", "has no option 'xyzzy': known: host, port"),
@@ -129,8 +129,8 @@ def test_a_file_of_models(files):
         ("[server]\ncontrol_hosts = ['a:80']", "control_hosts must be names without a port"),
         ("[server]\ncontrol_hosts = 1", "control_hosts must be names without a port"),
         ("[server]\nlog = 'xml'", "log must be one of auto, json, text, received 'xml'"),
-        ("[server]\nbody_seconds = nan", "body_seconds must be a number from 0.05 on, received nan"),
-        ("[server]\nhost = ''", "host must be a text, received ''"),
+        ("[server]\nbody_seconds = nan", "body_seconds must be a number of at least 0.05, received nan"),
+        ("[server]\nhost = ''", "host must be a string, received ''"),
         ("[[model]]\npath = '../a.keras'\nname = '-a'", "name must be letters, digits, _, . and -"),
         ("[[model]]\npath = '../a.keras'\nbatch_sizes = []", "batch_sizes must be positive integers"),
         ("[[model]]\npath = '../a.keras'\nbatch_sizes = [0]", "batch_sizes must be positive integers"),
@@ -187,4 +187,4 @@ def test_every_option_has_a_help_text_and_a_default_that_its_check_accepts(capsy
     with pytest.raises(SystemExit):
         command_line.main(["serve", "--help"])
     shown = " ".join(capsys.readouterr().out.split())
-    assert "--max-body-mb X MB of a request's body, unpacked too; larger ones get 413 (default 64.0)" in shown
+    assert "--max-body-mb X MB of a request's body, also decompressed; larger ones get 413 (default 64.0)" in shown

@@ -92,7 +92,7 @@ async def refusal(asked):
         ({"sequence_id": 0, "sequence_end": True}, "'sequence_end' needs a 'sequence_id'"),
         ({"sequence_id": 1, "sequence_start": 1}, "'sequence_start' must be true or false, received 1"),
         ({"sequence_id": True}, "received True"),
-        ({"sequence_id": 1.5}, "must be a text of at most 128 characters or an integer of 64 bits, received 1.5"),
+        ({"sequence_id": 1.5}, "must be a string of at most 128 characters or an integer of 64 bits, received 1.5"),
         ({"sequence_id": []}, "an integer of 64 bits, received []"),
         ({"sequence_id": 1 << 64}, "an integer of 64 bits"),
         ({"sequence_id": "a" * 129}, "at most 128 characters or an integer of 64 bits, received 129 characters"),
@@ -207,7 +207,7 @@ def test_a_request_that_waits_for_its_turn_has_a_time_limit(streams):
         await serving.ask(x, 1, start=True)
         async with serving.sequences._turn(key_of("m", None, {"sequence_id": 1}), None):
             status, message = await refusal(serving.ask(x, 1, timeout=0.01))
-        assert (status, message.partition(" before")[0]) == (504, "the request's time was over")
+        assert (status, message.partition(" before")[0]) == (504, "the request's deadline passed")
         await serving.ask(x, 1)
 
     asyncio.run(run())
@@ -237,7 +237,7 @@ def test_new_sequences_are_refused_when_memory_is_full_and_none_is_given_up(stre
         x = sequence(steps=1)
         await serving.ask(x, 1, start=True)
         await serving.ask(x, 2, start=True)
-        full = "no memory is left for a new sequence: those that run have 2112 bytes"
+        full = "no memory is left for a new sequence: running ones use 2112 bytes"
         with pytest.raises(ServingError, match=full) as caught:
             await serving.ask(x, 3, start=True)
         assert (caught.value.status, caught.value.retry_after, caught.value.reason) == (503, 30, "sequences_full")

@@ -204,7 +204,9 @@ def test_a_broken_file_changes_nothing(server):
         good = (server.folder / "m.keras").read_bytes()
         (server.folder / "m.keras").write_bytes(b"broken")
         server.process.send_signal(signal.SIGHUP)
-        server.log("model 'm' version '1' could not be loaded, so what was served before stays: .*is no model|.*not a")
+        server.log(
+            "model 'm' version '1' could not be loaded, so the version served before stays: .*is no model|.*not a"
+        )
         assert answer_of(connection) == old
         assert request(connection, "GET", "/v2/health/ready")[0] == 200
         status, found = request(connection, "POST", "/v2/repository/models/m/load", "{}")
@@ -247,11 +249,11 @@ def test_models_come_and_go_with_the_file_of_models(tmp_path):
         (tmp_path / "models.toml").write_text(changed)
         server.process.send_signal(signal.SIGHUP)
         server.log("model 'b' version '1' is served")
-        server.log("these options are changed by a restart only: max_body_mb")
+        server.log("these options change only with a restart: max_body_mb")
         assert answer_of(connection, "b") == 2.0 and answer_of(connection, "a")[0] == 404
         (tmp_path / "models.toml").write_text("[[model]")
         server.process.send_signal(signal.SIGHUP)
-        server.log("SIGHUP received, but nothing is changed: models.toml is no TOML file")
+        server.log("SIGHUP received, but nothing is changed: models.toml is not a TOML file")
         assert answer_of(connection, "b") == 2.0
 
 
@@ -402,7 +404,7 @@ def test_a_worker_that_hangs_is_started_again(tmp_path):
         hanging = server.workers()[0]
         server.log("worker 1 started")
         os.kill(hanging, signal.SIGSTOP)
-        server.log(rf"worker 0 \(process {hanging}\) hangs since 1 s: it is killed")
+        server.log(rf"worker 0 \(process {hanging}\) has not answered for 1 s and is killed")
         server.log("worker 0 started", 2)
         server.process.send_signal(signal.SIGTERM)
         assert server.end() == 0
@@ -432,7 +434,7 @@ def test_a_change_that_a_worker_cannot_make_is_taken_back_by_all(tmp_path):
         (tmp_path / "fail").touch()
         save(tmp_path / "m.keras", 2.0)
         server.process.send_signal(signal.SIGHUP)
-        server.log("model 'm' version '1' could not be loaded, so what was served before stays: OSError: no memory")
+        server.log("model 'm' version '1' could not be loaded, so the version served before stays: OSError: no memory")
         for _ in range(8):
             with connected(port) as connection:
                 assert answer_of(connection) == 1.0

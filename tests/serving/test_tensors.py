@@ -104,7 +104,7 @@ def test_limits_of_integers(datatype):
         ([1, -1], "UINT8", "data of UINT8 holds -1, which does not fit"),
         ([1, False], "INT64", "data of INT64 must be numbers, received true or false"),
         ([1, 0], "BOOL", "data of BOOL must be true or false, received 1"),
-        (["a", 1], "BYTES", "data of BYTES must be texts, received 1"),
+        (["a", 1], "BYTES", "data of BYTES must be strings, received 1"),
         ([1, {}], "INT8", "data of INT8 must be integers, received {}"),
     ],
 )
@@ -117,13 +117,13 @@ def test_wrong_data_is_explained(data, datatype, message):
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        (b"", "no valid JSON"),
-        (b"{", "no valid JSON"),
-        (b"[" * 100000, "no valid JSON"),
-        (b'{"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [NaN]}]}', "no valid JSON"),
-        (b'{"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [Infinity]}]}', "no valid JSON"),
-        (b'{"inputs": [{"name": "x", "shape": [1], "datatype": "FP64", "data": [1e999]}]}', "no valid JSON"),
-        (b"\xff\xfe", "no valid JSON"),
+        (b"", "not valid JSON"),
+        (b"{", "not valid JSON"),
+        (b"[" * 100000, "not valid JSON"),
+        (b'{"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [NaN]}]}', "not valid JSON"),
+        (b'{"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [Infinity]}]}', "not valid JSON"),
+        (b'{"inputs": [{"name": "x", "shape": [1], "datatype": "FP64", "data": [1e999]}]}', "not valid JSON"),
+        (b"\xff\xfe", "not valid JSON"),
         (b"[]", "must be a JSON object"),
         (b"{}", "'inputs' must be a list of tensors, received none"),
         (b'{"inputs": {}}', "'inputs' must be a list of tensors"),
@@ -140,25 +140,25 @@ def test_bodies_that_are_no_requests(body, message):
     [
         ({"name": 1}, "each input needs a 'name'"),
         ({"name": ""}, "each input needs a 'name'"),
-        ({"shape": None}, "'shape' must be a list of integers from 1 on, received none"),
-        ({"shape": 2}, "'shape' must be a list of integers"),
-        ({"shape": [1, -1]}, "'shape' must be a list of integers from 1 on, received [1, -1]"),
-        ({"shape": [1, 2.0]}, "'shape' must be a list of integers"),
-        ({"shape": [True, 2]}, "'shape' must be a list of integers"),
-        ({"shape": [1] * 40}, "'shape' may have 16 axes, received 40"),
+        ({"shape": None}, "'shape' must be a list of positive integers, received none"),
+        ({"shape": 2}, "'shape' must be a list of positive integers"),
+        ({"shape": [1, -1]}, "'shape' must be a list of positive integers, received [1, -1]"),
+        ({"shape": [1, 2.0]}, "'shape' must be a list of positive integers"),
+        ({"shape": [True, 2]}, "'shape' must be a list of positive integers"),
+        ({"shape": [1] * 40}, "'shape' may have at most 16 axes, received 40"),
         ({"shape": [2**63, 2**63]}, "values, received 2"),
         (
             {"shape": [0, 2**62], "data": []},
-            "'shape' must be a list of integers from 1 on, received [0, 4611686018427387904]",
+            "'shape' must be a list of positive integers, received [0, 4611686018427387904]",
         ),
-        ({"shape": [30_000_000, 0, 2], "data": []}, "'shape' must be a list of integers from 1 on"),
-        ({"shape": [0, 2], "data": []}, "'shape' must be a list of integers from 1 on, received [0, 2]"),
+        ({"shape": [30_000_000, 0, 2], "data": []}, "'shape' must be a list of positive integers"),
+        ({"shape": [0, 2], "data": []}, "'shape' must be a list of positive integers, received [0, 2]"),
         ({"shape": [2**64 - 1, 2**63]}, "values, received 2"),
-        ({"shape": [1, "2"]}, "'shape' must be a list of integers"),
-        ({"shape": [1, None]}, "'shape' must be a list of integers"),
-        ({"shape": [[1], 2]}, "'shape' must be a list of integers"),
+        ({"shape": [1, "2"]}, "'shape' must be a list of positive integers"),
+        ({"shape": [1, None]}, "'shape' must be a list of positive integers"),
+        ({"shape": [[1], 2]}, "'shape' must be a list of positive integers"),
         ({"shape": [2**62] * 16}, "values, received 2"),
-        ({"shape": [1e300, 2]}, "'shape' must be a list of integers"),
+        ({"shape": [1e300, 2]}, "'shape' must be a list of positive integers"),
         ({"shape": []}, "shape [] has 1 values, received 2"),
         ({"datatype": None}, "'datatype' must be one of BOOL"),
         ({"datatype": "FLOAT"}, "received 'FLOAT'"),
@@ -181,11 +181,11 @@ def test_an_input_without_data_or_given_twice_is_refused():
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ({"id": 7}, "'id' must be a text of at most 1024 characters, received 7"),
+        ({"id": 7}, "'id' must be a string of at most 1024 characters, received 7"),
         ({"id": "a" * 2000}, "received 2000 characters"),
         ({"parameters": []}, "'parameters' of the request must be an object"),
-        ({"parameters": {"timeout": -1}}, "'timeout' is microseconds"),
-        ({"parameters": {"timeout": "soon"}}, "'timeout' is microseconds"),
+        ({"parameters": {"timeout": -1}}, "'timeout' must be microseconds"),
+        ({"parameters": {"timeout": "soon"}}, "'timeout' must be microseconds"),
         ({"outputs": {}}, "'outputs' must be a list of objects"),
         ({"outputs": ["y"]}, "each of 'outputs' must be an object"),
         ({"outputs": [{}]}, "each output needs a 'name'"),
@@ -216,20 +216,25 @@ def test_outputs_and_parameters_of_a_request():
         ([binary(1.5)], [b"12"], None, "'binary_data_size' is 1.5"),
         ([binary(2**70)], [b"12"], None, "bytes are left in the body"),
         ([binary(2, datatype="BOOL")], [b"\1\2"], None, "bytes of BOOL must be 0 or 1, received 2"),
-        ([binary(4, datatype="BYTES")], [b"\xff\xff\xff\xff"], None, "text 0 claims 4294967295 bytes, but 0 are left"),
-        ([binary(3, datatype="BYTES")], [b"\0\0\0"], None, "text 0 has no length in 4 bytes before it"),
-        ([binary(4, datatype="BYTES")], [b"\0\0\0\0"], None, "shape [1, 2] has 2 texts, received 1"),
-        ([binary(5, datatype="BYTES", shape=(1,))], [b"\1\0\0\0\xff"], None, "a text is not UTF-8"),
-        ([binary(0, shape=(0, 2**62))], [b""], None, "'shape' must be a list of integers from 1 on"),
-        ([binary(0, shape=(2**62, 0))], [b""], None, "'shape' must be a list of integers from 1 on"),
+        (
+            [binary(4, datatype="BYTES")],
+            [b"\xff\xff\xff\xff"],
+            None,
+            "string 0 claims 4294967295 bytes, but 0 are left",
+        ),
+        ([binary(3, datatype="BYTES")], [b"\0\0\0"], None, "string 0 has no length in 4 bytes before it"),
+        ([binary(4, datatype="BYTES")], [b"\0\0\0\0"], None, "shape [1, 2] has 2 strings, received 1"),
+        ([binary(5, datatype="BYTES", shape=(1,))], [b"\1\0\0\0\xff"], None, "a string is not UTF-8"),
+        ([binary(0, shape=(0, 2**62))], [b""], None, "'shape' must be a list of positive integers"),
+        ([binary(0, shape=(2**62, 0))], [b""], None, "'shape' must be a list of positive integers"),
         ([binary(8, shape=(2**63, 2**63))], [b"12345678"], None, "bytes, received 8"),
-        ([binary(8, shape=(True, 2))], [b"12345678"], None, "'shape' must be a list of integers"),
-        ([binary(8, shape=(1.0, 2))], [b"12345678"], None, "'shape' must be a list of integers"),
-        ([binary(8, shape=(-1, -2))], [b"12345678"], None, "'shape' must be a list of integers"),
-        ([binary(8, shape=(1,) * 17)], [b"12345678"], None, "'shape' may have 16 axes, received 17"),
-        ([binary(8, shape=(2**31, 2), datatype="BYTES")], [b"12345678"], None, "4294967296 texts (most: "),
+        ([binary(8, shape=(True, 2))], [b"12345678"], None, "'shape' must be a list of positive integers"),
+        ([binary(8, shape=(1.0, 2))], [b"12345678"], None, "'shape' must be a list of positive integers"),
+        ([binary(8, shape=(-1, -2))], [b"12345678"], None, "'shape' must be a list of positive integers"),
+        ([binary(8, shape=(1,) * 17)], [b"12345678"], None, "'shape' may have at most 16 axes, received 17"),
+        ([binary(8, shape=(2**31, 2), datatype="BYTES")], [b"12345678"], None, "4294967296 strings (limit: "),
         ([binary(8)], [b"12345678"], 10**9, "Inference-Header-Content-Length is 1000000000, but the body has"),
-        ([binary(8)], [b"12345678"], 5, "no valid JSON"),
+        ([binary(8)], [b"12345678"], 5, "not valid JSON"),
     ],
 )
 def test_wrong_bytes_are_explained(inputs, parts, length, message):
@@ -258,7 +263,7 @@ def test_a_body_that_is_the_one_tensor():
     open_size = (TensorSpec("x", (None, None, 2), np.dtype("float32")),)
     assert tensors.raw_input(open_size, struct.pack("<6f", *range(6))).inputs["x"].shape == (1, 3, 2)
     assert "has 8 bytes, received 9" in message_of(tensors.raw_input, SPECS, b"123456789")
-    assert "'shape' must be a list of integers from 1 on, received [1, 0, 2]" in message_of(
+    assert "'shape' must be a list of positive integers, received [1, 0, 2]" in message_of(
         tensors.raw_input, open_size, b""
     )
     assert "for models with one input; this one has 'x', 'words'" in message_of(tensors.raw_input, TWO, b"")
@@ -341,7 +346,7 @@ def test_an_answer_of_too_many_numbers_in_json_is_refused(monkeypatch):
     monkeypatch.setattr(tensors, "MOST_VALUES", 99)
     values = np.zeros((10, 5), "float32")
     tensors.write_response(response(values, values), {"y0": False, "y1": True})
-    with pytest.raises(ServingError, match="an answer in JSON may have 99 values: ask for bytes") as caught:
+    with pytest.raises(ServingError, match="an answer in JSON may have at most 99 values: ask for bytes") as caught:
         tensors.write_response(response(values, values), False)
     assert caught.value.status == 413
 

@@ -89,12 +89,12 @@ class TestBackupAndRestore:
             fit(make(), [backup, wait, Crash(3)])
         older, latest = sorted(tmp_path.iterdir(), key=lambda path: int(path.stem))
         latest.write_bytes(latest.read_bytes()[:100])
-        with pytest.warns(UserWarning, match="is damaged and is passed over"):
+        with pytest.warns(UserWarning, match="is damaged and skipped"):
             assert fit(make(), cb.BackupAndRestore(tmp_path, delete_checkpoint=False)).epoch == [0, 1, 2, 3]
         for path in tmp_path.iterdir():
             path.write_bytes(b"PK")
         with (
-            pytest.warns(UserWarning, match="is damaged and is passed over"),
+            pytest.warns(UserWarning, match="is damaged and skipped"),
             pytest.raises(OSError, match="to start from the beginning"),
         ):
             fit(make(), cb.BackupAndRestore(tmp_path))

@@ -208,7 +208,7 @@ def test_an_error_ends_training_at_the_next_batch(tmp_path, monkeypatch):
 
     save = cb.ModelCheckpoint(tmp_path / "{epoch}-{batch}.keras", save_freq=2)
     with pytest.raises(
-        OSError, match=r"1-4\.keras': No space left .*; free space .* The last one, .*1-2\.keras', is whole"
+        OSError, match=r"1-4\.keras': No space left .*; free space .* The last one, .*1-2\.keras', is complete"
     ):
         fit([Does(act), save, Does(act)], 9)
     assert files(tmp_path) == ["1-2.keras"] and len(batches) == 8
@@ -335,7 +335,7 @@ WAYS = {
 @pytest.mark.parametrize("name", WAYS)
 def test_full_and_read_only_disks(name, tmp_path):
     if name.endswith(".so") and sys.platform != "linux":
-        pytest.skip("libraries are made on Linux")
+        pytest.skip("libraries can be exported only on Linux")
     save, folder, small, large = WAYS[name], tmp_path / "disk", made(), made(30_000)
     with small_disk(folder, 4 if name == "log.csv" else 300) as make_read_only:
         path = str(folder / name)

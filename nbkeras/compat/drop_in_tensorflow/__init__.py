@@ -1,1 +1,1 @@
-"""A folder for `sys.path`: what it holds is imported as `tensorflow`, also by the processes that multiprocessing spawns."""
+"""A folder for `sys.path`: `import tensorflow` finds its module, also in processes that multiprocessing spawns."""
