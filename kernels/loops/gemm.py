@@ -3,8 +3,8 @@
 The inner loop is written in vectors: a block of C (8 rows by 3 vectors with 32 vector registers, 6 by 2 with 16) stays in
 registers while rows of B and columns of A pass through. With 16 registers, it uses a mask only at an edge without padding.
 The loops around it keep panels of B in the first-level cache (after Goto and van de Geijn, "Anatomy of high-performance matrix
-multiplication", 2008). They copy B to panels if many rows read the copy, and A by blocks if many columns read it. They copy nothing
-for products of few rows. Weights that many products read may be stored in panels (`panel_width`).
+multiplication", 2008). They copy B to panels if many rows read the copy, and A by blocks if many columns read it. They copy
+nothing for products of few rows. Weights that many products read may be stored in panels (`panel_width`).
 
 Giga multiply-adds per second on one core of an AMD EPYC (Zen 4), ours and OpenBLAS's, with AVX2 only and with AVX-512 (best of
 several): 8 x 784 x 512 41 and 34, 54 and 27; 32 rows 50 and 49, 57 and 44; 128 rows 54 and 54, 57 and 52;

@@ -86,7 +86,7 @@ class _Bytes:
         return self.shuffle(x, y, order)
 
     def quads(self, rows):
-        """Four rows of bytes as four vectors of words. A word has one column; `sums_in_order` knows the order of columns."""
+        """Four rows of bytes as four vectors of words. A word has one column; `in_order` knows their order."""
         sign = ir.Constant(self.bytes, [-128] * _BYTES)
         a, b, c, d = (self.builder.xor(row, sign) for row in rows)  # plus 128
         pairs = [(self.interleave(a, b, 1, upper), self.interleave(c, d, 1, upper)) for upper in (0, 1)]
@@ -105,7 +105,7 @@ class _Bytes:
         """total + the sums of four products of bytes."""
         if not HAS_BYTE_PRODUCTS:
             return self._dot_by_pairs(total, unsigned, signed)
-        # before version 21, LLVM's operands are words
+        # up to version 21, LLVM's operands are words
         kind = self.bytes if binding.llvm_version_info[0] >= 22 else self.words
         function = self._intrinsic(f"llvm.x86.avx512.vpdpbusd.{8 * _BYTES}", self.words, [self.words, kind, kind])
         return self.builder.call(function, [total, *(self.builder.bitcast(each, kind) for each in (unsigned, signed))])
