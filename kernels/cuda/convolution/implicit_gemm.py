@@ -5,9 +5,9 @@
     dkernel[tap and channel, unit] = sum over positions of x[the position's window] * dy[position, unit]
 
 The first two use one kernel, in convolve.py: dx is a convolution of dy with the kernel rotated by 180 degrees. With strides,
-pixels of dx whose row and column have the same remainders are under the same taps. Each such phase is a convolution without strides, so
-no product is wasted on zeros. The third is in correlate.py. If a result has too few tiles to fill a GPU, its sums are cut into
-parts, which are added in a fixed order. The shape determines tiles and parts, so results are the same on every GPU.
+pixels of dx whose row and column have the same remainders are under the same taps. Each such phase is a convolution without
+strides, so no product is wasted on zeros. The third is in correlate.py. If a result has too few tiles to fill a GPU, its sums are
+cut into parts, which are added in a fixed order. The shape determines tiles and parts, so results are the same on every GPU.
 
 Each group is a separate product; for groups of few channels or units grouped.py is faster. Limit: arrays of fewer than
 2**31 elements.

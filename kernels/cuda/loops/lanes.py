@@ -1,8 +1,8 @@
 """Reductions by several threads: the *lanes* that share a row, and the threads of a block that share a column.
 
 Lanes are 1, 2, 4, ... neighbouring threads of one block. Each takes four numbers of its row at a time: contiguous ones in one
-load if rows allow it (`is_wide`), else four that are `lanes` apart, so that neighbouring lanes read neighbouring numbers. Results are
-combined by shuffles within a warp, and in shared memory across warps. The threads of a column have the same threadIdx.x. The
+load if rows allow it (`is_wide`), else four that are `lanes` apart, so that neighbouring lanes read neighbouring numbers. Results
+are combined by shuffles within a warp, and in shared memory across warps. The threads of a column have the same threadIdx.x. The
 order of combination depends only on the shape.
 """
 
