@@ -129,7 +129,7 @@ class Value:
 
     def __bool__(self) -> bool:
         raise TypeError(
-            "a formula has no value while it is read: write where(condition, a, b) for `a if condition else b`"
+            "a formula's values are unknown while it is read: write where(condition, a, b) for `a if condition else b`"
         )
 
 

@@ -105,6 +105,6 @@ class Map(FormulaKernel):
         known = {np.dtype(np.float32), np.dtype(np.float64)}
         if not fits or not dtypes <= known or any(kind.dtype.kind not in "if" for kind in cells):  # type: ignore[union-attr]
             raise self.refuse(
-                "contiguous arrays of one axis, and these of one float dtype: " + ", ".join(self.arrays), found
+                "contiguous arrays with one axis, and one float dtype for " + ", ".join(self.arrays), found
             )
         return found

@@ -370,5 +370,5 @@ class Rows(FormulaKernel):
         fits = fits and all(kind.dtype == arrays[0].dtype for kind in arrays)  # type: ignore[union-attr]
         fits = fits and any(kind.ndim == 2 for kind in arrays)  # type: ignore[union-attr]
         if not fits or any(kind.dtype != arrays[0].dtype and kind.dtype.kind != "i" for kind in others):  # type: ignore[union-attr]
-            raise self.refuse("contiguous arrays, and these of one float dtype: " + ", ".join(self.arrays), found)
+            raise self.refuse("contiguous arrays, and one float dtype for " + ", ".join(self.arrays), found)
         return found

@@ -220,8 +220,8 @@ def _prune(folder: str) -> None:
 @functools.cache
 def _warn_damaged(path: str) -> None:
     warnings.warn(
-        f"a compiled kernel in nbkeras's cache is damaged, {path}: it is compiled again and the file replaced. If this happens "
-        "again, look after the disk.",
+        f"the compiled kernel {path} in nbkeras's cache is damaged; nbkeras compiles it again and replaces the file. If this "
+        "happens again, check the disk.",
         RuntimeWarning,
         stacklevel=2,
     )
@@ -235,9 +235,9 @@ def _warn_ignored(folder: str, error: OSError) -> None:
     if folder not in _ignored:
         _ignored.add(folder)
         warnings.warn(
-            f"nbkeras ignores compiled kernels in {folder}, because {error.strerror}, and kernels run with this user's rights: "
-            f"they are compiled again. If you trust the folder, give it to this user or root and run chmod -R go-w '{folder}'; "
-            "else set NUMBA_CACHE_DIR to a folder where this user alone can write.",
+            f"nbkeras ignores compiled kernels in {folder}, because {error.strerror} and kernels run with this user's rights; it "
+            f"compiles them again. If you trust the folder, give it to this user or root and run chmod -R go-w '{folder}'; "
+            "else set NUMBA_CACHE_DIR to a folder where only this user can write.",
             RuntimeWarning,
             stacklevel=2,
         )

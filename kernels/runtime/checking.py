@@ -130,7 +130,7 @@ class Checks:
             device.run(checked, args)
         except IndexError as error:
             raise AssertionError(
-                f"the kernel {named(kernel)} uses an index outside of its arrays: {_as_python_says(kernel, content, error)}"
+                f"the kernel {named(kernel)} uses an index outside its arrays: {_as_python_says(kernel, content, error)}"
             ) from None
         if checked is not kernel:
             _check_stores(kernel, checked)
@@ -158,9 +158,9 @@ class Checks:
             last = self._last.get(id(device.root(array)))
             raise AssertionError(
                 f"{named(function)} returned an array of shape {array.shape} with {int(unwritten.sum())} elements that no kernel "
-                "wrote, or that a kernel computed from such elements or from outside of its arrays: the first is "
+                "wrote, or that a kernel computed from unwritten memory: the first is "
                 f"{first}"
-                + (f". The last kernel with that array is {named(last)}" if last else ", and no kernel had that array")
+                + (f". The last kernel with that array is {named(last)}" if last else "; no kernel received that array")
             )
 
 
@@ -212,8 +212,8 @@ def _check_stores(kernel: Any, checked: Any) -> None:
             if narrows and value == numba_types.float64 and store.value.name in computed:
                 raise AssertionError(
                     f"the kernel {named(kernel)} computes float64 and writes it into a float32 array, line {store.loc.line}: a "
-                    "plain 2 or 2.0 makes arithmetic float64. Write x.dtype.type(2), and where float64 is meant, "
-                    "y.dtype.type(value) for what is written"
+                    "plain 2 or 2.0 makes arithmetic float64. Write x.dtype.type(2), or if float64 is intended, convert what is "
+                    "written: y.dtype.type(value)"
                 )
 
 
@@ -238,6 +238,6 @@ def _warn_of_loops(kernel: Any) -> None:
     if not getattr(kernel, "on_host", False) and any(i.opname == "FOR_ITER" for i in dis.get_instructions(kernel)):
         warnings.warn(
             f"the kernel {named(kernel)} is a loop in Python, about a hundred times slower than a compiled one: decorate it with "
-            "@compiled of nbkeras.kernels.runtime.cache, or with @device.host if it is meant to be in Python",
+            "@compiled of nbkeras.kernels.runtime.cache, or with @device.host if it should run in Python",
             stacklevel=2,
         )

@@ -228,7 +228,7 @@ def keep(function: Callable, what: str, content: bytes, is_lasting: bool) -> Non
     elif not is_lasting:
         cache_files.warn_not_saved(
             f"{function.__module__}.{function.__qualname__}",
-            "it uses a pointer, or a global array of more than a megabyte, which lies elsewhere in each process",
+            "it uses a pointer, or a global array of more than a megabyte, whose address differs between processes",
             "pass the array as an argument",
         )
 
@@ -238,8 +238,8 @@ def check_enabled(function: Callable) -> None:
     if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
         raise RuntimeError(
             f"the kernel {function.__name__!r} must be compiled, and NUMBA_DISABLE_JIT is set: unset it. To step through a "
-            "kernel of your own in Python, call its py_func with NumPy arrays, `kernel.py_func(x, y)`; what it calls is "
-            "compiled as before"
+            "kernel in Python, call its py_func with NumPy arrays, `kernel.py_func(x, y)`; the functions that it calls stay "
+            "compiled"
         )
 
 
@@ -251,8 +251,8 @@ def compiler(function: Callable) -> Any:
         if error.name not in ("numba", "llvmlite"):
             raise
         raise ImportError(
-            f"the kernel {function.__qualname__!r} is not among the compiled kernels that this installation has, and "
-            f"{error.name} is not installed, which would compile it: pip install numba"
+            f"the kernel {function.__qualname__!r} is not among this installation's compiled kernels, and compiling it "
+            f"needs {error.name}, which is not installed: pip install numba"
         ) from None
     will_compile()
     return lazy.compiler

@@ -278,8 +278,8 @@ def _on_device(function: Callable, args: tuple) -> tuple[Callable, tuple]:
         if isinstance(arg, ARRAYS) and gpu_of(arg) is not gpu and not (function is copy and gpu is not None):
             raise ValueError(
                 f"{getattr(function, '__name__', function)!r} runs on {gpu or 'the CPU'}, but was given an array of shape "
-                f"{arg.shape} on {gpu_of(arg) or 'the CPU'}: make variables, layers, optimizers and metrics on the device "
-                "that they are used on (nbkeras.config.set_device, or `with nbkeras.device(...)`)"
+                f"{arg.shape} on {gpu_of(arg) or 'the CPU'}: create variables, layers, optimizers and metrics on the device "
+                "where they are used (nbkeras.config.set_device, or `with nbkeras.device(...)`)"
             )
     return (function, args) if gpu is None else (gpu.twin(function), args)
 
@@ -300,7 +300,7 @@ def run(function: Callable, args: tuple) -> None:
     if result is not None and not any(result is arg for arg in args):  # ufuncs return their `out`
         raise TypeError(
             f"the kernel {named(function)} returned a value, which is lost: received {result!r:.80}, expected None. Let it "
-            "write into an array that it is given: y = device.empty(shape, dtype); device.launch(kernel, x, y)"
+            "write into an array argument: y = device.empty(shape, dtype); device.launch(kernel, x, y)"
         )
 
 
@@ -536,8 +536,8 @@ def _refuse(what: str) -> None:
     raise ValueReadError(
         f"{frame.f_code.co_name!r} ({frame.f_code.co_filename}:{frame.f_lineno}) used {what} on an array while {when}. Op code "
         f"may use shapes, dtypes and views of arrays, not their values: {why}. Put the computation into a kernel and start it "
-        "by device.launch(kernel, *arrays). If Python must look at values, use device.read(array): then steps are not recorded "
-        "and run eagerly, and the layer needs a compute_output_shape method"
+        "by device.launch(kernel, *arrays). If Python must read values, use device.read(array): steps then run eagerly and are "
+        "not recorded, and the layer needs a compute_output_shape method"
     )
 
 

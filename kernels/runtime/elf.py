@@ -214,7 +214,7 @@ class File:
 
     def _check_symbol(self, index: int, symbol: _Symbol) -> None:
         if symbol.info & 15 > _LAST_PLAIN:
-            raise _refused(f"symbol {index} is of type {symbol.info & 15}: of threads, chosen at run time or unknown")
+            raise _refused(f"symbol {index} is of type {symbol.info & 15}: thread-local, chosen at run time or unknown")
         if symbol.section < len(self.sections):
             within = self.sections[symbol.section].size
             if symbol.section != _UNDEFINED and symbol.value + symbol.size > within:
@@ -246,7 +246,7 @@ class File:
             if symbol.info >> 4 and symbol.info & 15 == _FUNCTION and symbol.section != _UNDEFINED:
                 name = self.symbol_name(index)
                 if not name or name in found:
-                    raise _refused(f"it defines a function of the name {name!r} twice, or one without a name")
+                    raise _refused(f"it defines the function {name!r} twice, or a function without a name")
                 found[name] = index
         return found
 
@@ -340,7 +340,7 @@ class Plan:
         if where == _UNDEFINED:
             name = self._undefined.get(index) or self._file.symbol_name(index)
             if kind.reach == _NEAR or kind.reach == _CALL and addend != self._machine.call_addend:
-                raise _refused(f"it uses {name!r}, which it does not define, as code of a fixed position does")
+                raise _refused(f"it uses {name!r}, which it does not define, like position-dependent code")
             self._undefined[index] = name
             if kind.reach == _CALL:
                 self._stubs[index] = 0
@@ -407,7 +407,7 @@ class Plan:
                 _write(image, at, kind, target + addend, base + at)
             except struct.error:
                 name = self._file.symbol_name(index)
-                raise _refused(f"the symbol {name!r} is out of reach, or not aligned as its use needs") from None
+                raise _refused(f"the symbol {name!r} is out of reach, or not aligned for its use") from None
         return image, {name: self._address(index, base) for name, index in self._functions.items()}
 
     def _address(self, index: int, base: int) -> int:

@@ -90,8 +90,8 @@ def rows_of(function: Callable, args: tuple, memory: Memory, kernels: "Kernels")
     parts = None if hasattr(function, "on_host") else instructions.parts_of(function, args)
     if parts is None:
         raise Unavailable(
-            f"{named(function)} computes in Python, by NumPy: leave this layer out of the model that is exported, and do its "
-            "work before or after"
+            f"{named(function)} runs in Python, with NumPy: leave this layer out of the exported model, and do its "
+            "work before or after it"
         )
     return _rows_of_parts(parts, args, memory)
 
@@ -240,8 +240,8 @@ def _object_for(kernel: cache.Kernel, signature: tuple[Type, ...]) -> bytes:
     content = kernel.object_for(signature)
     if signature in kernel.bound:
         raise Unavailable(
-            f"{named(kernel)} uses a pointer, or a global array of more than a megabyte, which lies elsewhere in each process: "
-            "pass the array as an argument"
+            f"{named(kernel)} uses a pointer, or a global array of more than a megabyte, whose address differs between "
+            "processes: pass the array as an argument"
         )
     return content
 
@@ -268,8 +268,8 @@ def _described(kernel: cache.Kernel, signature: tuple[Type, ...]) -> tuple[str, 
     module, name = kernel.py_func.__module__, kernel.py_func.__name__
     if module == "__main__" or getattr(sys.modules.get(module), name, None) is not kernel:
         raise Unavailable(
-            f"{named(kernel)} is compiled for another processor by a second process, which cannot import it: define it at "
-            "the top level of a module"
+            f"{named(kernel)} cannot be compiled for another processor, because the compiling process cannot import it: define "
+            "it at the top level of a module"
         )
     return module, name, signature
 

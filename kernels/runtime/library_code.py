@@ -49,7 +49,7 @@ def object_code(
     try:
         binding.load()
     except ModuleNotFoundError as error:
-        raise ImportError(f"a library is written by {error.name}, which is not installed: pip install numba") from None
+        raise ImportError(f"writing a library needs {error.name}, which is not installed: pip install numba") from None
     binding.initialize_all_targets()
     binding.initialize_all_asmprinters()
     triple = processor.triple_of(machine)

@@ -45,7 +45,7 @@ def wrong_number(kernel: Callable, args: tuple) -> TypeError:
     names = list(inspect.signature(getattr(kernel, "py_func", kernel)).parameters)
     return TypeError(
         f"the kernel {named(kernel)} takes {len(names)} arguments ({', '.join(names)}), received {len(args)}: "
-        "device.launch(kernel, *args) gives one value to each, launch_shares two more to `share, shares`"
+        "device.launch(kernel, *args) passes one value to each; launch_shares also passes `share, shares`"
     )
 
 
@@ -55,7 +55,7 @@ def wrong_argument(kernel: Callable, name: str, value: Any, error: Exception) ->
         return type(error)(f"{name!r} of the kernel {named(kernel)}: {error}")
     return TypeError(
         f"the kernel {named(kernel)} expects an array or a number for {name!r}, received {short_description(value)}. Call "
-        "device.launch in an op: `apply(op, vjp, [tensors])` gives it the arrays of the tensors"
+        "device.launch in an op: `apply(op, vjp, [tensors])` passes the tensors' arrays to it"
     )
 
 

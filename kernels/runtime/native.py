@@ -465,7 +465,7 @@ class Calls:
         slots = sum(map(_slots, signature))
         if slots > _MOST_SLOTS:
             raise TypeError(
-                f"the kernel {named(self._kernel)} takes {slots} numbers in all, at most {_MOST_SLOTS} are possible"
+                f"the kernel {named(self._kernel)} takes {slots} numbers in total; the limit is {_MOST_SLOTS}"
             )
         if len(self._guards) == _MOST_GUARDS:  # for example after many newly made record dtypes
             self._guards.clear()

@@ -40,7 +40,7 @@ def type_of(value: Any) -> Type:
         kinds = tuple(type_of(each) for each in value)
         if all(isinstance(kind, np.dtype) for kind in kinds):
             return kinds
-        raise TypeError("a tuple of a kernel holds numbers")
+        raise TypeError("a tuple argument of a kernel must hold only numbers")
     if value is None:
         return None
     if isinstance(value, np.ndarray):

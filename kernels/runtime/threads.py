@@ -35,7 +35,7 @@ def launch_shares(kernel: Any, shares: int, *args: Any) -> None:
     elif not isinstance(kernel, Kernel) or not kernel.takes_shares:
         raise TypeError(
             f"launch_shares needs a compiled kernel whose arguments end in `share, shares`, received the kernel {named(kernel)}: "
-            "launch_shares gives it its `share, shares` of the work. Decorate it with @compiled of nbkeras.kernels.runtime.cache"
+            "launch_shares passes `share, shares` to it. Decorate it with @compiled of nbkeras.kernels.runtime.cache"
         )
     elif shares == 1:
         device.launch(kernel, *args, 0, 1)

@@ -124,7 +124,7 @@ def inlined(formula: Callable) -> Callable:
     def name(x: Any) -> str:
         if not isinstance(x, Value) and x != 0:
             raise ValueError(
-                f"the formula {formula.__name__!r} has the literal {x}, expected 0 alone: make it an argument"
+                f"the formula {formula.__name__!r} has the literal {x}, expected only 0: make it an argument"
             )
         return names[x] if isinstance(x, Value) else "zero"
 

@@ -17,7 +17,7 @@ if SIMULATED:
         quad = array[at : at + 4]
         address = quad.address if hasattr(quad, "address") else quad.__array_interface__["data"][0]
         if len(quad) != 4 or address % 16:
-            raise ValueError(f"at {at} of an array of shape {array.shape} is no quad: misaligned, or beyond the end")
+            raise ValueError(f"no quad at {at} of an array of shape {array.shape}: misaligned, or beyond the end")
         return quad
 
     def load_quad(array, at):

@@ -47,7 +47,7 @@ def dividers(*sizes: int) -> tuple[tuple, tuple, tuple]:
     """Sizes, multipliers and shifts for `split`, in tuples; ValueError for 2**31 elements and more."""
     if math.prod(sizes) >= _MOST:
         raise ValueError(
-            f"an array of sizes {sizes} has {math.prod(sizes):,} elements, and this GPU kernel counts fewer than {_MOST:,}: "
+            f"an array of sizes {sizes} has {math.prod(sizes):,} elements, and this GPU kernel supports fewer than {_MOST:,}: "
             "work on parts of it"
         )
     multipliers, shifts = zip(*(divider(max(n, 1)) for n in sizes), strict=True)
@@ -70,13 +70,13 @@ def walk(shape: tuple[int, ...], *strides: tuple[int, ...]) -> tuple:
             axes.append((n, *steps))
     if len(axes) > _RANKS[-1]:
         raise ValueError(
-            f"an array of shape {shape} is laid out over {len(axes)} axes that cannot be joined, and a GPU kernel walks over "
+            f"an array of shape {shape} is laid out over {len(axes)} axes that cannot be joined, and a GPU kernel supports "
             f"{_RANKS[-1]} at most: copy its operands (transpose or broadcast fewer axes at a time)"
         )
     count = math.prod(shape)
     if len(axes) > 1 and count >= _MOST:
         raise ValueError(
-            f"an array of shape {shape} has {count:,} elements that are not one after the other; a GPU kernel walks over "
+            f"an array of shape {shape} has {count:,} elements that are not contiguous; a GPU kernel supports "
             f"fewer than {_MOST:,} such elements: work on parts of it"
         )
     rank = next(rank for rank in _RANKS if rank >= len(axes))

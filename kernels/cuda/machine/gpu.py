@@ -80,8 +80,8 @@ class _Pool:
             free, total = self._device.memory()
             raise OutOfDeviceMemoryError(
                 f"{self._device.name} has no room for an array of {nbytes:,} bytes: {free:,} of its {total:,} bytes are free, "
-                f"{self.held:,} are held by this process's arrays; use a smaller batch or a smaller model, or end what else "
-                "runs on the GPU"
+                f"{self.held:,} are held by this process's arrays; use a smaller batch or a smaller model, or stop other "
+                "programs on the GPU"
             )
         self.held += size
         return _Block(self, memory, size)
@@ -219,7 +219,7 @@ class Gpu:
             if isinstance(error, ModuleNotFoundError) and error.name != twins:
                 raise
             raise NotImplementedError(
-                f"the kernel {module}.{name} has no twin for GPUs: write a function of that name and those arguments in "
+                f"the kernel {module}.{name} has no twin for GPUs: write a function with this name and these arguments in "
                 f"{twins}, or decorate it with device.host if it is rare (see docs/custom-ops.md)"
             ) from None
 

@@ -181,7 +181,7 @@ class Device:
             return f"the kernel {self._last} was the last to run"
         return (
             f"the last kernel queued was {self._last}, but an earlier one may be the cause: run again with "
-            "NBKERAS_SYNCHRONOUS=1 to know it. The GPU can be used again in a new process"
+            "NBKERAS_SYNCHRONOUS=1 to find it. The GPU is usable again in a new process"
         )
 
     # Kernels

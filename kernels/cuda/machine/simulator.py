@@ -222,7 +222,7 @@ def _stuck(blocks: list[_Block]) -> BarrierError:
     ]
     return BarrierError(
         f"in block {tuple(block.index)} the threads {'; '.join(told)}: all threads of a block (of a mask, of the grid) must "
-        "come to the same barrier, and none may have ended"
+        "reach the same barrier, and none may have ended"
     )
 
 
