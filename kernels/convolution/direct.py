@@ -105,7 +105,7 @@ def rows_by_nine(x, flat, weights, y, offsets, rooms, out_height, out_width, win
     for r in range(rows * share // shares, rows * (share + 1) // shares):
         n, row = r // out_height, r % out_height * window.row_stride - window.top
         inside = row >= 0 and row + (window.height - 1) * window.row_dilation < height
-        # The first and last + 1 window inside the image.
+        # The first window inside the image, and the last one plus 1.
         first = min(out_width, -(-left // sw)) if inside else out_width
         last = max(first, min(out_width, (width - 1 - reach + left) // sw + 1))
         if first < last:

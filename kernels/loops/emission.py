@@ -308,7 +308,7 @@ class Instructions:
 
 
 def inlined(formula: Callable) -> Any:
-    """A formula without array parameters, as a function of numbers of one float dtype, for other compiled loops."""
+    """A formula whose parameters are all elements, as a function of numbers of one float dtype for other compiled loops."""
     count = formula.__code__.co_argcount
 
     def called(typing, *args):

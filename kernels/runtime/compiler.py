@@ -2,7 +2,8 @@
 
 The entry of a kernel is `int64 entry(int8* frame, int64 share, int64 shares)`. The frame holds the arguments in slots of 8 bytes:
 an array takes its address and its shape (and its strides if it is not C-contiguous), a tuple its elements, a number itself.
-The entry makes Numba's arguments from them, without counting references: the caller keeps the arrays alive. It returns
+The entry makes Numba's arguments from them, without counting references: the caller keeps the arrays alive. It
+returns 0, or the address of Numba's description of the exception that the kernel raised.
 """
 
 import functools

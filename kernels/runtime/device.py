@@ -599,7 +599,7 @@ class UnreadArray(StandIn):
 
 
 def _refusing(name: str) -> Any:
-    """The method of that name of an UnreadArray."""
+    """A method of UnreadArray, by its name; it refuses to read values."""
 
     def method(self, *args, **kwargs):
         if _is_unread():

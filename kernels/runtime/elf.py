@@ -5,6 +5,7 @@ Nothing here touches memory or asks the system: bytes go in and bytes come out, 
 Files come from a disk, so everything read from them is checked: anything unknown or inconsistent is a ValueError, never a crash.
 Whether a file can be linked must not depend on where the system happens to map memory. So a call leaves the object through a
 stub (a jump to an address) if its target is out of reach. Other uses of external symbols go through a cell that holds the
+address, as in position-independent code from compilers.
 """
 
 import struct

@@ -113,7 +113,7 @@ class _Writer:
 
 
 def inlined(formula: Callable) -> Callable:
-    """A formula without array parameters as a function for CUDA kernels, with two more arguments: `zero, tiny` of the dtype.
+    """A formula whose parameters are all elements, as a function for CUDA kernels; it also takes `zero, tiny` of the dtype.
 
     The source code is independent of the dtype, so it has no other literals.
     """

@@ -4,6 +4,7 @@ Kernels get Checked arrays instead of NumPy's. Each rejects an index outside it 
 does, and never check) and records which thread accesses which element. A *log* holds the accesses since the last barrier: of a
 thread, a warp, a block or the grid. At a barrier, the logs of those that meet are compared. An element in two logs that at least
 one of them wrote is a race, even if the result was right this time.
+
 Not detected: races through views with dtypes of other sizes, and races between lanes of a warp that met and its other lanes.
 """
 

@@ -3,6 +3,7 @@
 Numba's simulator gives each CUDA thread a Python thread and polls them. Here a thread is a plain call, or, if the kernel has
 barriers, a greenlet that runs up to a barrier. That is far faster. This simulator also has features that Numba's lacks (warp
 shuffles and votes, a grid-wide barrier over several blocks), and reports barriers that not all threads reach. Variables:
+
 * NBKERAS_SIMULATOR_SEED: a number shuffles the order in which blocks and threads run, so that a race shows;
 * NBKERAS_SIMULATOR=strict: indices and races are checked (checker.py), which takes a few times as long;
 * NBKERAS_SIMULATOR_MEMORY: the bytes of the device (8 GB).
