@@ -17,7 +17,7 @@ Shape = tuple[int, ...]
 
 
 def _around(x: Array, shape: Shape, axis: int) -> Array:
-    """x as (before, n, after). x has `shape` with other axes in place of `axis`; they become n."""
+    """x as (before, n, after). x's shape is `shape` with other axes in place of `axis`; these are flattened to n."""
     before, after = math.prod(shape[:axis]), math.prod(shape[axis + 1 :])
     return x.reshape(before, x.size // max(1, before * after), after) if before * after else x.reshape(before, 0, after)
 

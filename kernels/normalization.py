@@ -510,7 +510,7 @@ def _sums_of_gradient(dy, gamma, x, center):
 
 @compiled
 def row_gradients(dy, x, gamma, means, inverses, centered, dx, products, sums, share, shares):
-    """Kernel: dx, and the part of each block of rows in dgamma and dbeta; a share of the blocks."""
+    """Kernel: dx, and each row block's part of dgamma and dbeta; a share of the blocks."""
     rows, blocks = x.shape[0], sums.shape[0]
     part = x.dtype.type(1.0 / max(x.shape[1], 1))
     for block in range(blocks * share // shares, blocks * (share + 1) // shares):

@@ -294,7 +294,7 @@ class _Phases:
 
 @functools.lru_cache(maxsize=256)
 def _gradient_plan(window: Window, dy_shape: tuple, dx_shape: tuple, groups: int, shares: int) -> tuple:
-    """(phases, sizes for the kernel, elements of a room, table of offsets)."""
+    """(phases, sizes for the kernel, elements of a buffer, table of offsets)."""
     (_, out_height, out_width, units), (images, height, width, _) = dy_shape, dx_shape
     phases, strides = _Phases(window, height, width), (window.row_stride, window.column_stride)
     high, right = phases.rows + phases.high, phases.columns + phases.right

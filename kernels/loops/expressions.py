@@ -6,7 +6,7 @@ A formula is a Python function that applies operators and functions of this modu
         x = clip(x, -1000.0, math.inf)
         return x * sigmoid(x)
 
-`trace` calls it with Values, which record the operations. Equal operations are one Value. Operations have their names in
+`trace` calls it with Values, which record the operations. Equal operations are one Value. An operation has its name in
 `nbkeras.ops`. kernels/loops/map.py turns them into LLVM instructions, kernels/cuda/loops/map.py into a CUDA kernel;
 nbkeras/autodiff and nbkeras/export compute them with Tensors and with ONNX nodes.
 

@@ -122,7 +122,7 @@ def _offset(builder, number, step):
 def _emit_block(v, own, high, wide, left, k, a, row_step, k_step, b, ldb, beta, c, ldc, bias, ends, width, is_padded):
     """C[high, width] = A[high, k] @ B[k, width] + beta * C, in registers; the columns end within the last of `wide` vectors.
 
-    own: each column of C has its own A, the next number: C[i, j] is the sum over p of A[i, p][j] * B[p, j].
+    own: each column of C has its own A, one number further: C[i, j] is the sum over p of A[i, p][j] * B[p, j].
     left, ends: see `_loops`. is_padded: True if rows of B may be read to the end of their last vector.
     """
     builder, number = v.builder, ir.IntType(64)
@@ -297,14 +297,14 @@ def _transpose(typing, source, from_row, target, to_row):
 
 @intrinsic
 def _lanes(typing, pointer):
-    """The count of the pointer's numbers in a vector."""
+    """The number of elements of the pointer's type in a vector."""
     count = _BYTES * 8 // pointer.dtype.bitwidth
     return types.int64(pointer), lambda context, builder, signature, args: ir.Constant(ir.IntType(64), count)
 
 
 @intrinsic
 def _line(typing, pointer):
-    """The count of the pointer's numbers in a cache line."""
+    """The number of elements of the pointer's type in a cache line."""
     count = LINE * 8 // pointer.dtype.bitwidth
     return types.int64(pointer), lambda context, builder, signature, args: ir.Constant(ir.IntType(64), count)
 
@@ -787,5 +787,5 @@ def gemm_at(typing, tb, m, n, k, a, ao, tables, ro, ko, b, bo, ldb, beta, c, co,
 
 @intrinsic
 def gemm_own(typing, m, n, k, a, ao, tables, ro, ko, b, bo, ldb, beta, c, co, ldc, bias, at, ends):
-    """The same, but each column of C has its own A, the next number: C[i, j] = sum over p of a[... + j] * B[p, j]."""
+    """The same, but each column of C has its own A, one number further: C[i, j] = sum over p of a[... + j] * B[p, j]."""
     return _by_tables("own", a, tables, b, c, bias)

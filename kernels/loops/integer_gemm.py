@@ -289,7 +289,7 @@ def add_product(typing, m, n, k, a, ao, lda, b, bo, ldb, c, co, ldc):
 
     def generate(context, builder, signature, args):
         m, n, k, a, ao, lda, b, bo, ldb, c, co, ldc = args
-        if not context.aot_mode:  # for a function that Numba itself compiles and loads
+        if not context.aot_mode:  # Numba itself compiles and loads the function
             binding.add_symbol("nbkeras_igemm", address("nbkeras_igemm"))
 
         def pointer(position, value, offset, rows, columns, step):
@@ -336,7 +336,7 @@ def _emit_windows(v, quads, a, rows, taps, b, start, factors, step, bias, least,
     values = [builder.bitcast(builder.gep(column, [at]), v.words.as_pointer()) for column in columns]
     values, after = [builder.load(value, align=4) for value in values], {}
     for i in range(high):
-        # LLVM would load the numbers of all rows first, and run out of registers
+        # otherwise LLVM loads the numbers of all rows first, and runs out of registers
         builder.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], True)
         four = builder.bitcast(builder.gep(a_rows[i], [tap]), v.word.as_pointer())
         four = v.all(builder.load(four, align=1), v.lanes)
@@ -434,7 +434,7 @@ def multiply_windows(
     def generate(context, builder, signature, args):
         m, n, quads, a, ao, tables, ro, ko, b, bo, start, factors, step, bias, least, j, y, to, ldy = args
         name = _SYMBOLS[str(signature.args[16].dtype)]
-        if not context.aot_mode:  # for a function that Numba itself compiles and loads
+        if not context.aot_mode:  # Numba itself compiles and loads the function
             binding.add_symbol(name, address(name))
 
         def pointer(position, value, offset, *axes):

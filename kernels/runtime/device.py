@@ -3,7 +3,7 @@
 Three rules make a run recordable, replayable and measurable:
 
 * every temporary array comes from `empty`, every array that outlives a step from `persistent`;
-* every computation is a `launch` of a function that writes into arrays it was given, copies and fills too;
+* every computation is a `launch` of a function that writes into its array arguments, even a copy or a fill;
 * a view that needs no copy (a reshape, a slice of leading rows) is free and needs no launch.
 
 A *listener* (a recording program, a profiler) is called at each of them. Each thread has its own listeners and dry mode. While a

@@ -106,7 +106,7 @@ class _Value:
 class _Instruction:
     def __init__(self, name: str, out: _Value, values: tuple, information: int = 0, period: int = 0):
         self.name, self.out, self.values, self.information = name, out, values, information
-        self.period = period  # of a read that repeats after this many elements: the prologue can do it
+        self.period = period  # a read that repeats after this many elements: the prologue can do it
 
 
 class InstructionProgram:

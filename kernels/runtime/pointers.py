@@ -177,7 +177,7 @@ def _futex(builder, state, at, operation, number):
 
 @intrinsic
 def sleep_while(typing, state, at, value):
-    """Sleep until `wake`, while a number has a value below 2**31; elsewhere, sleep for a short time."""
+    """Sleep until `wake` while a number (below 2**31) has a value; without futexes, sleep for a short time."""
 
     def emit(builder, state, at, value):
         if _FUTEX is not None and sys.byteorder == "little":

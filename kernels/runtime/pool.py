@@ -27,7 +27,7 @@ _DONE, _BUSY, _ROUND, _STOP, _FAILURE, _TICKETS = (i * _LINE for i in range(1, 7
 _ASLEEP = 1  # offset of a flag in the line of a thread's ticket: 1 if the thread sleeps
 _HALF, _LOW = 32, 0xFFFFFFFF  # a ticket: the end of a thread's range in the high half, its next share in the low half
 _IDLE_SECONDS, _BUSY_SECONDS = 300e-6, 100e-6  # time to spin: on an idle machine, and beside busy neighbours
-_LOST = 1_000_000  # nanoseconds off its processor (and a tenth of its time); then a thread assumes a busy neighbour
+_LOST = 1_000_000  # nanoseconds off its processor (and a tenth of its time) that show a thread a busy neighbour
 _BUSY_FOR = 100_000_000  # nanoseconds that the assumption lasts
 _ROUNDS = 32  # launches after which a thread looks at the clock
 

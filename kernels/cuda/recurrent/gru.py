@@ -416,7 +416,7 @@ def _step_backward(mask, output_mask, drop, z, inner, h, dy, dh_last, dz, dinner
 
 @kernel
 def _step_reset_back(mask, output_mask, drop, z, inner, h, dy, dh_last, dz, dinner, dh, sizes, codes, temporary, step):
-    """The reset gate's gradient, from `temporary` (the candidate's gradient times the kernel), which becomes h's part."""
+    """The reset gate's gradient. `temporary` (the candidate's gradient times the kernel) then becomes h's part."""
     batch, length, units = sizes
     at = cuda.grid(1)
     if at < batch * units:
