@@ -1,7 +1,7 @@
 """Kernels made of formulas (expressions.py) for the CPU: what Map (map.py) and Rows (row_passes.py) share.
 
-They emit LLVM instructions directly, several vectors at a time. This takes a tenth of Numba's time, and does not depend on LLVM
-recognising a loop as vectorisable.
+This module emits LLVM instructions directly, several vectors at a time. That takes a tenth of Numba's time, and does not depend on
+LLVM recognising a loop as vectorisable.
 """
 
 from __future__ import annotations

@@ -67,11 +67,11 @@ class _MapEmitter(Emitter):
 class Map(FormulaKernel):
     """A kernel that computes a formula for each element, `kernel(*arrays, *cells, *numbers, share, shares)`.
 
-    The formula's parameters between `/` and `*` are the elements of arrays of one number. Other arguments are those of
-    FormulaKernel.
-
     The formula's parameters between `/` and `*` are the elements of one-element arrays. Other arguments are those of
     FormulaKernel.
+
+    Args:
+        least: The fewest elements of a share: about 3 us of work.
         fuses_as: Its op's name in chains (runtime/chains.py), if it has one.
     """
 

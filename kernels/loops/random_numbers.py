@@ -61,7 +61,7 @@ def signed(z, word):
 
 @formula
 def argument(p):
-    """4 p (1 - p)."""
+    """The argument of the logarithm in w: 4 p (1 - p)."""
     return _f(4) * p * (_f(1) - p)
 
 

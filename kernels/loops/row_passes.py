@@ -339,6 +339,7 @@ class Rows(FormulaKernel):
 
     The formula's parameters between `/` and `*` are numbers, or labels, of arrays with one number per row. An array of elements
     may have one axis: then all rows share it. A result that is the same for a whole row has an array with one number per row.
+    Other arguments are those of FormulaKernel.
     """
 
     emitter = _RowsEmitter

@@ -43,7 +43,7 @@ _LEAST_ROWS = 8  # least rows of a chunk: with fewer, the products are too thin
 _MOST_CHUNKS = 16  # each has a copy of the weights' gradients
 _SERIAL_WORK = 1_500_000  # multiply-adds from which a second thread pays (about 15 us)
 _PANEL_STEPS = 4  # least time steps for which copying weights into panels pays
-# Weights of at most this many numbers are not copied for one row: L2 holds them, and longer pieces of rows are faster.
+# For one row, weights of at most this many numbers are not copied: L2 holds them, and reading longer row pieces is faster.
 _PLAIN_ROW = 65536
 _BLOCK_ROWS = 256  # rows of one input product: their gates stay in L2
 
@@ -124,7 +124,7 @@ class Backward(NamedTuple):
     temporary: Array  # buffer, (batch, units)
     dropped: Array  # buffer for h * drop of a block of steps
     dx: Array  # (batch, length, features); dx and the weights' gradients are absent if not needed
-    dh: Array  # ends as the gradient of h0; dc ends as that of c0
+    dh: Array  # ends as the gradient of h0; dc ends as the gradient of c0
     dc: Array
     dw: Array
     du: Array

@@ -36,12 +36,12 @@ def memory(root: str = "/") -> int | None:
 
 
 def allowed_processors() -> int:
-    """The number of processors on which this process may run."""
+    """The number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def allowed_cores(root: str = "/") -> int:
-    """The number of cores on which this process may run, as far as the system reports it.
+    """The number of cores that this process may use, as far as the system reports it.
 
     Processors that share a core take turns at its vector units: two threads on them are not faster than one.
     """
@@ -82,7 +82,7 @@ def _groups(controller: str, root: str) -> Iterator[tuple[int, str]]:
         path = own.get("" if version == 2 else controller, "")
         # A container sees the host's path of its group; the top of its mount is the group itself.
         below = os.path.relpath(path, top) if path == top or path.startswith(top.rstrip("/") + "/") else "."
-        if ".." in below.split("/"):  # a group outside of the namespace
+        if ".." in below.split("/"):  # a group outside the namespace
             below = "."
         parts = [part for part in below.split("/") if part != "."]
         for length in range(len(parts), -1, -1):

@@ -49,7 +49,7 @@ class Checks:
         self._op = ""
 
     def array(self, value: Array) -> Array:
-        """A copy of an array between margins, which are checked after each kernel.
+        """A copy of an array between margins; each kernel is followed by a check of them.
 
         Args:
             value: The array.
@@ -145,7 +145,7 @@ class Checks:
             for where, part in (("before", memory[:start]), ("after", memory[start + middle.nbytes :])):
                 if (part != _FILLED).any():
                     raise AssertionError(
-                        f"the kernel {named(kernel)} wrote outside of an array of shape {middle.shape} and dtype "
+                        f"the kernel {named(kernel)} wrote outside an array of shape {middle.shape} and dtype "
                         f"{middle.dtype}, {where} its memory: check the ranges of its loops"
                     )
 

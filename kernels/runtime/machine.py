@@ -1,4 +1,4 @@
-"""The machine for which kernels are compiled: its processor, its vector instructions, and where compiled kernels are kept."""
+"""The target machine of kernels: its processor, its vector instructions, and the folder of compiled kernels."""
 
 import contextlib
 import os

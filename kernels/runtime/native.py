@@ -234,7 +234,7 @@ class NativeProgram:
         """Run. With arrays, one for each input and output, copy the inputs before and the outputs afterwards.
 
         Returns:
-            Whether it ran: not if an array is not C-contiguous, or differs in shape or dtype.
+            True if it ran; False if an array is not C-contiguous, or differs in shape or dtype.
         """
         if self._uses_pool and Pool.current is None:
             Pool.get()

@@ -30,7 +30,7 @@ _one_engine = threading.Lock()  # LLVM has one table of external symbols per pro
 def load(content: bytes, resolve: Resolve) -> dict[str, int]:
     """The addresses of an object's global functions; they stay loaded. `resolve` finds the symbols that the object uses.
 
-    ValueError for a file that is damaged or not that of a kernel; UnresolvedSymbol if `resolve` returns None.
+    ValueError for a file that is damaged or holds no kernel; UnresolvedSymbol if `resolve` returns None.
     """
     return _load_here(content, resolve) if is_supported() else load_with_llvmlite(content, resolve)
 

@@ -236,7 +236,7 @@ class Checked:
         for at, count, stride in zip(key, self.shape, self.strides):  # noqa: B905  (strict would cost a tenth)
             at = integer(at)
             if not 0 <= at < count:
-                raise IndexError(f"{self.name}{_brackets(key)} is outside of its shape {self.shape}")
+                raise IndexError(f"{self.name}{_brackets(key)} is outside its shape {self.shape}")
             address += at * stride
         return address
 
@@ -244,5 +244,5 @@ class Checked:
         for at, count in zip(key, self.shape, strict=False):
             ends = (at.start, at.stop) if isinstance(at, slice) else (at, None if at is None else at + 1)
             if any(end is not None and not 0 <= integer(end) <= count for end in ends):
-                raise IndexError(f"{self.name}{_brackets(key)} is outside of its shape {self.shape}")
+                raise IndexError(f"{self.name}{_brackets(key)} is outside its shape {self.shape}")
         return Checked(self.array[(*key, Ellipsis)], f"{self.name}{_brackets(key)}", self.journal)

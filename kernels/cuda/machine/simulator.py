@@ -88,7 +88,7 @@ class _Warp:
 
 
 class _Thread:
-    """A CUDA thread: its index in the block, and the barrier at which it waits."""
+    """A CUDA thread: its index in the block, and the barrier that it waits at."""
 
     __slots__ = ("block", "index", "number", "waits_for", "mask", "value", "worker", "log")
 
