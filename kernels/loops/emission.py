@@ -1,7 +1,7 @@
 """Kernels made of formulas (expressions.py) for the CPU: what Map (map.py) and Rows (row_passes.py) share.
 
-This module emits LLVM instructions directly, several vectors at a time. That takes a tenth of Numba's time, and does not depend on
-LLVM recognising a loop as vectorisable.
+This module emits LLVM instructions directly, several vectors at a time. That takes a tenth of Numba's time, and does not depend
+on LLVM recognising a loop as vectorisable.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class FormulaKernel(cache.Kernel):
 
     @property
     def _origin(self) -> Callable:
-        """The function that identifies the code on disk: in the emitter's file, under the kernel's name."""
+        """The function that names the code on disk: its file is the emitter's, its name the kernel's."""
         origin = python_types.FunctionType(self.emitter.emit.__code__, {}, self.__name__)
         origin.__module__, origin.__qualname__ = self.__module__, self.__name__
         return origin

@@ -389,7 +389,7 @@ def _check_overlap(out: Array, *inputs: Any) -> None:
 
 
 def _elementwise(name: str, dtypes: tuple, operands: tuple, out: Array) -> list[ProgramRow]:
-    """One op; dtypes: the operands' dtypes for the computation."""
+    """One op; dtypes: the dtypes to convert the operands to."""
     _check_overlap(out, *operands)
     order, program = _order(out), InstructionProgram(out.size)
     values = []
