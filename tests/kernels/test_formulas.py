@@ -105,8 +105,8 @@ def _parts(memory):
     [
         ((np.zeros((2, 2), "f4"), np.zeros(4, "f4")), "contiguous arrays with one axis"),
         ((np.zeros(8, "f4")[::2], np.zeros(4, "f4")), "contiguous arrays with one axis"),
-        ((np.zeros(4, "f4"), np.zeros(4, "f8")), "of one float dtype: x, y"),
-        ((np.zeros(4, "i4"), np.zeros(4, "i4")), "of one float dtype: x, y"),
+        ((np.zeros(4, "f4"), np.zeros(4, "f8")), "one float dtype for x, y"),
+        ((np.zeros(4, "i4"), np.zeros(4, "i4")), "one float dtype for x, y"),
         ((np.zeros(4, "f4"),), "takes 4 arguments"),
     ],
 )
