@@ -19,8 +19,8 @@ The contract of a family (one file: op, vjp and their compiled loops together):
 * Imports of other kernel modules name them in full, `from nbkeras.kernels.loops import vmath` or
   `from nbkeras.kernels.loops.vmath import exp`: the cache's stamp follows them.
 
-Folders: `loops/` holds what compiled loops are made of, `runtime/` runs them, `convolution/` and `recurrent/` are families of
-several files, and `cuda/` holds the twins of all of these for GPUs. Kernels of your own need the names below and those of
+Folders: `loops/` has the parts of compiled loops, `runtime/` runs them, `convolution/` and `recurrent/` are families of several
+files, and `cuda/` has the twins of all of these for GPUs. Custom kernels need the names below and those of
 `nbkeras.kernels.cuda`: see docs/custom-ops.md.
 """
 

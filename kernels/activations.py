@@ -14,16 +14,16 @@ from nbkeras.kernels.runtime import device
 Array = np.ndarray
 _PRODUCTS = 32768  # elements of a share for loops without exponentials
 
-# The ops, each with the attributes `formula`, `slope` and `keeps`: "x" or "y", of which the slope is a function
+# The ops. Their attributes: `formula`, `slope` and `keeps` ("x" or "y": the argument of the slope)
 OPS: list[Callable] = []
 
 
 def _activation(
     name: str, formula: Callable, slope: Callable, keeps: str = "x", cheap: str = ""
 ) -> tuple[Callable, Callable]:
-    """An op and its vjp, whose kernels get names in this module.
+    """An op and its vjp; their kernels get names in this module.
 
-    cheap: which of them have no exponentials, of "forward backward".
+    cheap: the passes without exponentials: "forward", "backward" or both.
     """
     fused = ("relu", "relu_slope") if name == "relu" else ("", "")
     least = [{"least": _PRODUCTS} if way in cheap else {} for way in ("forward", "backward")]

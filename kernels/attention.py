@@ -1,6 +1,6 @@
 """Attention over heads: products of (batch, steps, heads, size) without a copy, and the softmax of masked, scaled scores.
 
-`inner` computes scores (batch, heads, queries, keys), `weighted` computes sums with such weights; each is the other's
+`inner` computes scores (batch, heads, queries, keys), `weighted` computes sums with such weights. Each is the other's
 derivative. Keys and values may have fewer heads, each used by neighbouring heads of the queries (grouped-query attention;
 Ainslie et al., 2023).
 """
@@ -18,7 +18,7 @@ from nbkeras.kernels.runtime.threads import launch_shares, share_count
 from nbkeras.kernels.softmax import dot, larger, largest, total
 
 Array = np.ndarray
-LEAST = -1e38  # replaces a masked score; a row in which all scores are as low has no allowed score
+LEAST = -1e38  # replaces a masked score; a row whose scores are all this low has no allowed score
 _ROWS = 128  # rows of a result in one product
 _SHARE_WORK = 250_000  # multiply-adds
 _SHARE = 4096  # elements of a share of a softmax
@@ -114,10 +114,10 @@ def multiply_heads(
     ta, tb, a, b, c, batch, heads, groups, m, n, k, a_batch, a_head, a_group, lda, b_batch, b_head, ldb, served,
     c_batch, c_head, ldc, share, shares,
 ):  # fmt: skip
-    """Kernel: C = sum over groups of op(A) @ op(B) for each batch and head; computes a share of the blocks of C's rows.
+    """Kernel: C = sum over groups of op(A) @ op(B) for each batch and head; computes a share of the row blocks of C.
 
-    C[i, j] is (m, n) at i * c_batch + j * c_head, its rows ldc apart. A's group g of head j is at i * a_batch + j * a_head +
-    g * a_group. B's is that of head (j * groups + g) // served, at i * b_batch + head * b_head.
+    C[i, j] is (m, n) at i * c_batch + j * c_head, its rows ldc apart. Group g of A's head j is at i * a_batch + j * a_head +
+    g * a_group. It uses B's head (j * groups + g) // served, at i * b_batch + head * b_head.
     """
     zero, one = c.dtype.type(0), c.dtype.type(1)
     blocks = (m + 127) // 128
@@ -137,10 +137,10 @@ def multiply_heads(
 
 
 def masked_softmax(x: Array, mask: Array | None, scale: float, causal: bool, spread: bool):
-    """Softmax along the last axis of scale * x where mask allows, 0 elsewhere; x (b, n, t, s), mask bool, broadcasts to x.
+    """Softmax along the last axis of scale * x where mask is True, 0 elsewhere. x: (b, n, t, s); mask: bool, broadcasts to x.
 
-    scale is positive: the largest score is found before scores are scaled.
-    causal: query t uses only keys up to t. A row without any allowed score is 0, or 1 / s with `spread`.
+    scale must be positive: the kernel finds the largest score before it scales.
+    causal: query t uses only keys up to t. A row without an allowed score is 0, or 1 / s with `spread`.
     """
     batch, heads, queries, keys = x.shape
     y, empty = device.empty(x.shape, x.dtype), device.empty((batch * heads * queries,), np.bool_)
@@ -172,7 +172,7 @@ def masked_forward(
 ):
     """Kernel: softmax of scale * x by rows (batch, head, query) where mask[batch * of_batch + ...] allows; size 0: everywhere.
 
-    scale is positive. Exponentials are also computed for masked scores, up to the next full vector: for 64 scores of a causal
+    scale is positive. Masked scores up to the next full vector get exponentials too: for 64 scores of a causal
     attention, stopping exactly at the end took twice as long.
     """
     least, zero, n = x.dtype.type(LEAST), x.dtype.type(0), x.shape[1]
@@ -210,7 +210,7 @@ def masked_forward(
 
 @compiled
 def largest_allowed(x, allowed, least):
-    """The largest allowed element; `least` if there is none; any number if there are NaNs among them."""
+    """The largest allowed element; `least` if there is none; any number if some are NaN."""
     result = least
     for i in range(x.size):
         result = larger(x[i] if allowed[i] else least, result)
@@ -219,7 +219,7 @@ def largest_allowed(x, allowed, least):
 
 @compiled
 def masked_backward(y, dy, dx, empty, scale, share, shares):
-    """Kernel: dx = scale * y (dy - sum(dy y)) for each row, 0 for an empty one."""
+    """Kernel: dx = scale * y (dy - sum(dy y)) for each row, 0 for an empty row."""
     for r in range(len(y) * share // shares, len(y) * (share + 1) // shares):
         value, slope, out = y[r], dy[r], dx[r]
         mean, factor = dot(value, slope), dx.dtype.type(0) if empty[r] else scale

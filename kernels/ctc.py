@@ -15,11 +15,11 @@ from nbkeras.kernels.runtime.cache import compiled
 from nbkeras.kernels.runtime.threads import launch_shares, share_count
 
 Array = np.ndarray
-_SHARE = 512  # states at steps of a share, about 10 us
+_SHARE = 512  # pairs of state and step per share, about 10 us
 
 
 def ctc(target: Array, logp: Array, target_length: Array, output_length: Array, blank: int):
-    """-log of the probability of each sequence, 0 <= its length.
+    """-log of the probability of each sequence; lengths are at least 0.
 
     int32 target (batch, labels), log-probabilities logp (batch, time, classes), int32 lengths (batch,) -> (batch,). A
     sequence that is too long for its time has probability 0 and loss infinity, with gradient 0. A label outside 0 <= label
@@ -139,7 +139,7 @@ def search_beams(logp, lengths, blank, tree, beams, nodes, candidates, found, sc
                     candidates[1, i, c] = (before[0, i] if c == last else whole) + p[c]
                 candidates[0, i, blank] = whole + p[blank]
                 candidates[1, i, blank] = never if last < 0 else before[1, i] + p[last]
-            for j in range(kept):  # a prefix is also the extension of a shorter prefix
+            for j in range(kept):  # a prefix may also extend a shorter kept prefix
                 node = nodes[now, j]
                 for i in range(kept):
                     if parent[node] == nodes[now, i]:

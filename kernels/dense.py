@@ -1,7 +1,7 @@
 """Matrix products: the dense layer act(x @ w + b), and matmul with broadcasting and free transposes. Op, vjp and loops.
 
-One compiled loop computes all products: it cuts C into tiles by shape and runs `gemm` on each, in shares if the work is
-large enough. Bias and relu are applied to sums while they are in registers.
+One compiled loop computes all products: it cuts C into tiles by shape and runs `gemm` on each tile, in shares if there is enough
+work. It applies bias and relu to sums while they are in registers.
 """
 
 import math
@@ -17,11 +17,11 @@ from nbkeras.kernels.runtime.threads import launch_shares, share_count
 
 Array = np.ndarray
 _SHARE_WORK = 250_000  # multiply-adds, about 3 us: another thread needs 1 us to find its share
-_COLUMNS = 64  # of a tile, at least, where there would be one tile only
+_COLUMNS = 64  # least columns of a tile, if otherwise there would be one tile only
 _SUM_SHARE = 32768  # numbers to sum in a share
 _ROW_SHARE = 32768  # numbers of B, 1 to 2 us to read, in a share of a product with one row
-_PANEL_ROWS = 64  # rows up to which weights in panels pay: with more, it costs little to copy them in the product
-_TRANSPOSE_ROWS = 1024  # rows of A from which a transposed B is cheaper to copy than to multiply with (85 -> 100 GF/s)
+_PANEL_ROWS = 64  # weights in panels pay up to this many rows; with more, copying them in the product costs little
+_TRANSPOSE_ROWS = 1024  # from this many rows of A on, copy a transposed B before multiplying (85 -> 100 GF/s)
 
 
 # -------------------- the dense layer --------------------
@@ -129,12 +129,12 @@ def matmul_vjp(saved, dy, needs):
 
 
 def _is_one_product(a: Array, b: Array, transpose_a: bool) -> bool:
-    """Whether the leading axes of a can be treated as rows, because b is one matrix."""
+    """True if the leading axes of a can be treated as rows because b is one matrix."""
     return not transpose_a and math.prod(b.shape[:-2]) == 1
 
 
 def _steps(a: Array, batch: tuple[int, ...]) -> tuple[Array, int]:
-    """The array with its matrices at equal steps over all of `batch`, and the step: 0 for a single matrix."""
+    """The array with equal steps between the matrices of `batch`, and the step (0 for a single matrix)."""
     if math.prod(a.shape[:-2]) == 1:
         return a, 0
     size = a.shape[-2] * a.shape[-1]
@@ -155,7 +155,7 @@ def _product(ta, tb, a, b, c, batches, m, n, k, a_step=0, b_step=0, bias=None, r
     if k == 0:
         device.launch(device.fill, c, 0)
         return
-    if device.gpu() is not None:  # the twin reads B without a copy, and splits long sums itself
+    if device.gpu() is not None:  # the twin reads B without a copy, and splits long sums
         lda, ldb = m if ta else k, k if tb else n
         _launch(ta, int(tb), a, b, c, batches, m, n, k, batches * k, lda, ldb, a_step, b_step, bias, rectify)
         return
@@ -174,7 +174,7 @@ def _product(ta, tb, a, b, c, batches, m, n, k, a_step=0, b_step=0, bias=None, r
     if parts == 1:
         _launch(ta, form, a, b, c, batches, m, n, k, batches * k, lda, ldb, a_step, b_step, bias, rectify)
         return
-    # one small C and a long sum: compute the parts of the sum in shares, then add them up
+    # one small C and a long sum: compute parts of the sum in shares, then add them
     depth = -(-k // parts)
     depth += -depth % 4 if shares > 1 else 0  # multiply_row processes four rows at a time
     partial = device.empty((-(-k // depth), m, n), c.dtype)
@@ -205,7 +205,7 @@ def _launch(ta, form, a, b, c, batches, m, n, k, depth, lda, ldb, a_step, b_step
 
 
 def _parts(batches: int, m: int, n: int, k: int) -> int:
-    """The number of parts of a product's sum: more than one if C has too few tiles for several cores."""
+    """The number of parts that a product's sum is split into: more than one if C has too few tiles for several cores."""
     if batches > 1 or m * n > 65536 or k < 2048:
         return 1
     return min(8, k // 1024)
@@ -254,7 +254,7 @@ def add_up(partial, bias, c, rectify, share, shares):
 def _tile_size(batches: int, m: int, n: int, shares: int) -> tuple[int, int]:
     """The rows and columns of a tile of C: small enough for several cores, larger if there are many tiles.
 
-    shares: that the work is enough for.
+    shares: the number that the work is enough for.
     """
     rows, columns = 128, 128
     while rows > 32 and rows >= m / 2 and _tile_count(batches, m, n, rows, columns) < 4:
@@ -283,14 +283,14 @@ def multiply(
 
     All arrays are flat. ta, tb: how A[i], B[i] are stored, as for `gemm`. C[i] is (m, n) at i * m * n; A[i] starts at
     i * a_step with rows lda apart, B[i] at i * b_step with rows ldb apart; the i-th sum has min(k, depth - i * k) terms. rows,
-    columns: the size of a tile. Tiles of a share that lie beside each other are computed as one.
+    columns: the size of a tile. Adjacent tiles of a share are computed as one.
     """
     across, down = (n + columns - 1) // columns, (m + rows - 1) // rows
     tiles = batches * across * down
     tile, end = tiles * share // shares, tiles * (share + 1) // shares
     while tile < end:
         rest = tile % (across * down)
-        # a share is a range of tiles: along the rows for a weight gradient, as the optimizer's shares, else along the columns
+        # a share is a range of tiles: along the rows for a weight gradient (like the optimizer's shares), else along the columns
         if ta != 0:
             i, j = rest // across, rest % across
             count = min(end - tile, across - j)

@@ -1,7 +1,7 @@
 """Random numbers by rejection sampling: gamma, beta, binomial. Pure functions of a key, like those in random.py.
 
-Each number uses its own counters (its position, the attempt), in streams from 16 on, so that numbers are independent of
-each other. The kernels run on the CPU, also for arrays on a GPU. Sources: Marsaglia and Tsang, "A simple method for
+Each number uses its own counters (its position, the attempt), in streams 16 and above, so that numbers are independent. The
+kernels run on the CPU, even for arrays on a GPU. Sources: Marsaglia and Tsang, "A simple method for
 generating gamma variables", 2000; Hormann, "The generation of binomial random variates", 1993.
 """
 
@@ -20,14 +20,14 @@ _U = np.uint32
 
 @compiled(inline="always")
 def _two_units(key, stream, i, attempt):
-    """Two uniform numbers in [0, 1) for an attempt at number i."""
+    """Two uniform numbers in [0, 1) for one attempt to generate number i."""
     a, b, c, d = philox(_U(i), _U(attempt), key[1], _U(stream), key[0], _U(0))
     return unit64(a, b), unit64(c, d)
 
 
 @compiled
 def _log_gamma_number(key, stream, i, alpha):
-    """The logarithm of a gamma-distributed number; for alpha < 1, of one for alpha + 1 times u^(1 / alpha)."""
+    """The logarithm of a gamma-distributed number. For alpha < 1: a number for alpha + 1, times u^(1 / alpha)."""
     shape = alpha if alpha >= 1.0 else alpha + 1.0
     d = shape - 1.0 / 3.0
     c = 1.0 / math.sqrt(9.0 * d)
@@ -52,7 +52,7 @@ def _drawn(kernel, key: Array, rows: Rows, *parameters: Array):
 
 
 def gamma(key: Array, alpha: Array, rows: Rows = None):
-    """Gamma-distributed numbers of scale 1, one for each alpha; NaN unless alpha > 0."""
+    """Gamma-distributed numbers of scale 1, one per alpha; NaN unless alpha > 0."""
     return _drawn(draw_gamma, key, rows, alpha)
 
 
@@ -65,14 +65,14 @@ def draw_gamma(key, first, alpha, out):
 
 
 def beta(key: Array, alpha: Array, beta: Array, rows: Rows = None):
-    """Beta-distributed numbers, one for each alpha and beta; NaN unless both are above 0."""
+    """Beta-distributed numbers, one per alpha and beta; NaN unless both are above 0."""
     return _drawn(draw_beta, key, rows, alpha, beta)
 
 
 @device.host
 @compiled
 def draw_beta(key, first, alpha, beta, out):
-    """Kernel: see `beta`; x / (x + y) for two gamma-distributed numbers, computed from their logarithms, as they may be tiny."""
+    """Kernel: see `beta`; x / (x + y) for two gamma-distributed numbers, from their logarithms, because they may be tiny."""
     for i in range(out.size):
         if alpha[i] > 0 and beta[i] > 0:
             x = _log_gamma_number(key, 16, first + i, np.float64(alpha[i]))
@@ -83,7 +83,7 @@ def draw_beta(key, first, alpha, beta, out):
 
 
 def binomial(key: Array, counts: Array, probabilities: Array, rows: Rows = None):
-    """Numbers of successes among `counts` trials, for each count and probability; NaN for invalid ones."""
+    """The number of successes in `counts` trials, for each count and probability; NaN for invalid arguments."""
     return _drawn(draw_binomial, key, rows, counts, probabilities)
 
 

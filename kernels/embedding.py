@@ -47,9 +47,9 @@ def gather_vjp(saved, dy, needs):
 
 
 class RowGradient:
-    """A table's gradient in sparse form: the sum of `dy[i]`, (n, width), in row `indices[i]`, int64 (n,), and 0 elsewhere.
+    """A table's gradient in sparse form: dy[i] (n, width) is added to row indices[i] (int64, (n,)); other rows are 0.
 
-    parts: pairs of indices and dy, one for each lookup. `dense` converts it to an array.
+    parts: pairs of indices and dy, one per lookup. `dense` converts it to an array.
     """
 
     def __init__(self, shape: tuple, parts: tuple[tuple[Array, Array], ...]):

@@ -1,7 +1,7 @@
-"""The formulas of elementwise kernels: activations and their slopes, losses, steps of optimizers. Each stands here once.
+"""The formulas of elementwise kernels: activations and their slopes, losses, steps of optimizers. Each is written only here.
 
-loops/expressions.py says how a formula is written and who computes it. The parameters of a kernel's formula are: up to `/`
-elements of arrays, up to `*` elements of arrays of one number, then numbers; see loops/map.py.
+loops/expressions.py explains how to write a formula and what computes it. The parameters of a kernel's formula: before `/`
+elements of arrays, before `*` the elements of one-element arrays, then numbers; see loops/map.py.
 """
 
 import math
@@ -31,7 +31,7 @@ from nbkeras.kernels.loops.expressions import (
 
 # -------------------- activations --------------------
 
-# A slope is the factor of dy in the gradient, a function of the input x or the output y; where it is a condition, dy or 0.
+# A slope is the factor of dy in the gradient, a function of the input x or the output y. A condition stands for dy or 0.
 
 # Beyond -1000 and 1000 the vanishing factors (sigmoid, erfc, e^x and their slopes) are 0 in float32 and float64. Inputs are
 # clipped there, because infinity times 0 is NaN and the limit is 0.
@@ -117,7 +117,7 @@ def gelu_slope(x, /):
 
 
 def gelu_tanh(x, /):
-    """x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2, as x times a sigmoid of twice that."""
+    """x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2, as x times the sigmoid of twice the argument of tanh."""
     x = clip(x, -_FAR, math.inf)
     return x * sigmoid(x * (_LINEAR + _CUBIC * (x * x)))
 
@@ -172,7 +172,7 @@ def sigmoid_crossentropy(target, logits, /):
 
 
 def sigmoid_crossentropy_slope(target, logits, /):
-    """By the logits."""
+    """The derivative with respect to the logits."""
     return sigmoid(logits) - target
 
 
@@ -180,7 +180,7 @@ def sigmoid_crossentropy_slope(target, logits, /):
 
 # A rule takes a weight `w`, its gradient `g` and its slots, then numbers that are the same for all weights of a step: `lr`, the
 # learning rate; `shrink`, the learning rate times the decoupled weight decay. It returns the new weight, then the new slots. A
-# step computes these numbers from `rate` and `step`, the number of steps made before.
+# step computes these numbers from `rate` and `step`, the number of earlier steps.
 # Formulas, their order and their dtype: keras/src/optimizers (Keras 3.15).
 
 
@@ -254,7 +254,7 @@ def rmsprop_faded(v, keep, /):
 
 
 def rmsprop_faded_four_times(v, keep, /):
-    """v after four such steps. A number that becomes subnormal on the way is subnormal at the end too, since none grows."""
+    """v after four such steps. v never grows, so a number that becomes subnormal on the way is subnormal at the end too."""
     return normal(keep * (keep * (keep * (keep * v))))
 
 
@@ -310,12 +310,12 @@ def nadam_momentum(beta_1, t):
 
 
 def nadam_product(product, /, step, *, beta_1):
-    """Nadam's schedule of momenta multiplied up."""
+    """The product of Nadam's momenta."""
     return product * nadam_momentum(beta_1, real(step + 1))
 
 
 def nadam(w, g, m, v, /, product, rate, step, *, decay, beta_1, beta_2, epsilon):
-    """product: of the momenta up to this step."""
+    """product: the product of the momenta up to this step."""
     first, second, t = real(beta_1), real(beta_2), real(step + 1)
     now, following = nadam_momentum(first, t), nadam_momentum(first, t + 1)
     of_mean = following / (1 - real(product) * following)
@@ -327,7 +327,7 @@ def nadam(w, g, m, v, /, product, rate, step, *, decay, beta_1, beta_2, epsilon)
 
 def lion(w, g, m, /, rate, *, decay, beta_1, beta_2):
     ahead = m * beta_1 + g * (1 - beta_1)
-    step = where(ahead > 0, rate, where(ahead < 0, -rate, rate * ahead))  # zero, and NaN stays
+    step = where(ahead > 0, rate, where(ahead < 0, -rate, rate * ahead))  # zero and NaN stay
     return w - w * (decay * rate) - step, normal(m * beta_2 + g * (1 - beta_2))
 
 
@@ -423,7 +423,7 @@ def softmax_crossentropy_target(logits, /, slope):
 
 
 def sparse_crossentropy(logits, /, label):
-    """The softmax and the loss of each row; NaN for a label outside of it."""
+    """The softmax and the loss of each row; NaN for a label out of range."""
     top = largest(logits)
     powers = exp(logits - top)
     whole = total(powers)

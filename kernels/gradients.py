@@ -1,6 +1,6 @@
 """Kernels on gradients before an optimizer's step: they undo a loss scale, accumulate over batches, and limit norms.
 
-`g` gradients, 1-D, of one float dtype; all in place. A condition of launches is an int64 (1,), see `device.only_if`.
+`g` gradients, 1-D, of one float dtype; all kernels work in place. A condition of launches is an int64 (1,), see `device.only_if`.
 `optimizers.launch` adds `share` and `shares`.
 """
 
@@ -31,7 +31,7 @@ def all_finite(sums: Array, finite: Array) -> None:
 
 @device.host
 def adjust_scale(finite: Array, scale: Array, count: Array, growth_steps: int) -> None:
-    """Kernel: halve scale (1,) after a gradient that is not finite; double it after growth_steps finite ones, see count (1,)."""
+    """Kernel: halve scale (1,) after a non-finite gradient; double it after growth_steps finite ones, counted in count (1,)."""
     if not finite[0]:
         scale[0] *= 0.5
         count[0] = 0
@@ -47,7 +47,7 @@ def adjust_scale(finite: Array, scale: Array, count: Array, growth_steps: int) -
 
 @device.host
 def count_batches(batches: Array, every: int, due: Array, steps: Array) -> None:
-    """Kernel: due[0] = whether the batch after `batches` (1,) is an `every`-th; steps[0] = batches // every."""
+    """Kernel: due[0] = 1 if the batch after `batches` (1,) is an `every`-th, else 0; steps[0] = batches // every."""
     due[0] = (batches[0] + 1) % every == 0
     steps[0] = batches[0] // every
 
@@ -69,7 +69,7 @@ def accumulate(g, total, due, every, share, shares):
 
 
 def chunks(size: int) -> int:
-    """Number of sums that `square_sums` computes of `size` elements."""
+    """The number of sums that `square_sums` computes from `size` elements."""
     return -(-size // CHUNK)
 
 
@@ -84,7 +84,7 @@ def _square_sum(g):
 
 @compiled
 def square_sums(g, sums, share, shares):
-    """Sums of squares into sums, float64 (chunks(g.size),): one for each chunk of fixed size, so that threads do not matter."""
+    """Sums of squares into sums, float64 (chunks(g.size),): one per chunk of fixed size, whatever the number of threads."""
     for c in range(sums.size * share // shares, sums.size * (share + 1) // shares):
         sums[c] = _square_sum(g[c * CHUNK : (c + 1) * CHUNK])
 
@@ -98,7 +98,7 @@ def limit_norm(g, sums, limit, share, shares):
     norm = math.sqrt(total)
     if norm <= limit:
         return
-    scale = g.dtype.type(limit / norm + (norm - norm))  # NaN where the norm is infinite or NaN
+    scale = g.dtype.type(limit / norm + (norm - norm))  # NaN if the norm is infinite or NaN
     for i in share_range(g.size, share, shares):
         g[i] *= scale
 

@@ -1,6 +1,6 @@
 """Group normalization of (samples, positions, channels), forward and vjp: two passes over the data for each, no copies.
 
-Wu and He, 2018. Moments are kept by channel and block of positions, as those of batch normalization, and joined in float64. On a
+Wu and He, 2018. Moments are kept by channel and block of positions, as in batch normalization, and joined in float64. On a
 GPU the op is layer normalization of copies with the groups in front (ops/normalization.py).
 """
 
@@ -50,7 +50,7 @@ def group_normalization_vjp(saved, dy, needs):
 
 @compiled
 def join_groups(counts, means, squares, gamma, groups, epsilon, center, inverse, scale):
-    """Kernel: for each sample and channel its group's mean and 1 / sqrt(variance + epsilon), and that times gamma."""
+    """Kernel: for each sample and channel, its group's mean and 1 / sqrt(variance + epsilon), and the latter times gamma."""
     samples, channels = center.shape
     parts, size = counts.size // samples, channels // groups
     for i in range(samples * groups):
@@ -74,7 +74,7 @@ def join_groups(counts, means, squares, gamma, groups, epsilon, center, inverse,
 
 @compiled
 def scale_samples(x, center, scale, beta, y, share, shares):
-    """Kernel: y = (x - center) * scale + beta; a share of the rows, which are the samples' positions."""
+    """Kernel: y = (x - center) * scale + beta; a share of the rows (the samples' positions)."""
     samples, positions, channels = x.shape
     for r in range(samples * positions * share // shares, samples * positions * (share + 1) // shares):
         sample, position = r // positions, r % positions

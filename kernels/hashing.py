@@ -1,4 +1,4 @@
-"""Hashes of integers (by their decimal digits) and texts, FarmHash's 64-bit fingerprint or SipHash-2-4, and their crossing.
+"""Hashes of integers (by their decimal digits) and strings, by FarmHash's 64-bit fingerprint or SipHash-2-4, and crosses.
 
 farmhash 1.1, `farmhashna::Hash64` (G. Pike, Google, 2014); SipHash: Aumasson and Bernstein, 2012.
 """
@@ -15,7 +15,7 @@ _DIGITS = 20  # digits of an int64, with its sign
 
 
 def hash_integers(x: Array, bins: int, key: tuple[int, int] | None):
-    """The bin of each integer, int64: SipHash of its digits with a key, or FarmHash, modulo bins; for 0 bins the hash itself."""
+    """The bin of each int64 integer: SipHash of its digits with a key, or FarmHash, modulo bins; for 0 bins the hash itself."""
     y = device.empty(x.shape, np.int64)
     digits = device.empty((_DIGITS,), np.uint8)
     device.launch(hash_digits, x.reshape(-1), digits, y.reshape(-1), bins, *_key(key))
@@ -23,7 +23,7 @@ def hash_integers(x: Array, bins: int, key: tuple[int, int] | None):
 
 
 def hash_texts(text: Array, ends: Array, bins: int, key: tuple[int, int] | None):
-    """The bin of each text, as `hash_integers`: text uint8 (total,) holds all texts, ends int64 (n,) their ends."""
+    """The bin of each string, as in `hash_integers`. text: uint8 (total,), all strings; ends: int64 (n,), their ends."""
     y = device.empty(ends.shape, np.int64)
     device.launch(hash_bytes, text, ends, y, bins, *_key(key))
     return y, None
@@ -68,7 +68,7 @@ def hash_digits(x, digits, y, bins, keyed, first, second):
 @device.host
 @compiled
 def hash_bytes(text, ends, y, bins, keyed, first, second):
-    """Kernel: y = the bins of texts."""
+    """Kernel: y = the bins of strings."""
     start = 0
     for i in range(ends.size):
         y[i] = _bin(text[start : ends[i]], bins, keyed, first, second)
@@ -105,7 +105,7 @@ def _bin(s, bins, keyed, first, second):
 
 @compiled
 def _load(s, at, count):
-    """`count` bytes from a position as one number, the first byte lowest."""
+    """`count` bytes from an offset as one number, the first byte lowest."""
     value = np.uint64(0)
     for i in range(count):
         value |= np.uint64(s[at + i]) << np.uint64(8 * i)

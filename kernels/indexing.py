@@ -17,13 +17,13 @@ Shape = tuple[int, ...]
 
 
 def _around(x: Array, shape: Shape, axis: int) -> Array:
-    """x as (before, n, after); it has `shape` with some axes in place of `axis`, which become n."""
+    """x as (before, n, after). x's shape is `shape` with other axes in place of `axis`; these are flattened to n."""
     before, after = math.prod(shape[:axis]), math.prod(shape[axis + 1 :])
     return x.reshape(before, x.size // max(1, before * after), after) if before * after else x.reshape(before, 0, after)
 
 
 def _check_range(index: Array, size: int) -> None:
-    """Raise IndexError before an index out of range reads or writes other memory."""
+    """Raise IndexError for an index out of range, before it reads or writes other memory."""
     if index.size and (index.min() < -size or index.max() >= size):
         raise IndexError(
             f"indices must lie in [-{size}, {size}) for an axis of size {size}, received {index.min()} to {index.max()}"
@@ -32,7 +32,7 @@ def _check_range(index: Array, size: int) -> None:
 
 @compiled
 def _check_indices(index, size):
-    """The same in compiled code, which cannot say the numbers."""
+    """The same in compiled code, whose message cannot contain numbers."""
     for i in range(index.size):
         if index[i] < -size or index[i] >= size:
             raise IndexError("an index is out of range")
@@ -42,7 +42,7 @@ def _check_indices(index, size):
 
 
 def whole(x: Array, dtype: np.dtype):
-    """x truncated to a signed dtype; NaN and numbers out of its range become its smallest number, which is an invalid index.
+    """x truncated to a signed dtype. NaN and numbers out of its range become its smallest number, an invalid index.
 
     A cast would wrap around: 2**32 + 1 would be 1 in int32, and NaN would be 0 on some machines.
     """

@@ -1,6 +1,6 @@
 """Decompositions and inverses of matrices by NumPy's LAPACK, for the last two axes of an array. They run on the CPU.
 
-Each function returns the result and the arrays for its gradient, which is written with ops in nbkeras/ops/linalg.py. A matrix
+Each function returns the result and the arrays for its gradient; nbkeras/ops/linalg.py computes the gradient with ops. A matrix
 that cannot be inverted or decomposed raises NumPy's LinAlgError, a ValueError.
 """
 
@@ -18,7 +18,7 @@ Array = np.ndarray
 class _Kernel:
     """A kernel that applies a function of numpy.linalg to the first arrays and writes the results into the others.
 
-    It is no closure, which could not be pickled.
+    It is a class, because a closure could not be pickled.
     """
 
     on_host = True  # see device.host
@@ -27,7 +27,7 @@ class _Kernel:
         self.__name__, self._inputs, self._constants = name, inputs, constants
 
     def __call__(self, *arrays: Array) -> None:
-        # LAPACK looks for the values by iteration, which need not end where one number is infinite.
+        # LAPACK finds the values by iteration, which may never end if a number is infinite.
         if self.__name__ in ("eigh", "pinv", "svd") and not np.isfinite(arrays[0]).all():
             raise np.linalg.LinAlgError(f"{self.__name__}: a matrix with NaN or infinity cannot be decomposed")
         results = getattr(np.linalg, self.__name__)(*arrays[: self._inputs], **self._constants)
@@ -38,7 +38,7 @@ class _Kernel:
 
 @functools.cache
 def _kernel(name: str, inputs: int, **constants: Any) -> _Kernel:
-    """The kernel of a function, the same one each time."""
+    """The kernel of a function; the same object each time."""
     return _Kernel(name, inputs, constants)
 
 
@@ -101,7 +101,7 @@ def pinv(x: Array, rcond: float):
 
 
 def lu(x: Array):
-    """The lower and the upper factor in one matrix, and the exchanged rows, int32."""
+    """The lower and upper factors in one matrix, and the exchanged rows, int32."""
     factors = device.empty(x.shape, x.dtype)
     pivots = device.empty((*x.shape[:-2], min(x.shape[-2:])), np.int32)
     device.launch(factor, x, factors, pivots)

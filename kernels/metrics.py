@@ -1,6 +1,6 @@
 """The computations of metrics: matches of classes, running sums, confusion counts. They have no gradients.
 
-State arrays are float64 for data of any dtype, and are updated in place; weights of size 0 mean 1 for all values.
+State arrays are float64 for data of any dtype, and are updated in place. Weights of size 0 mean weight 1 for all values.
 """
 
 import math
@@ -12,7 +12,7 @@ from nbkeras.kernels.runtime.cache import compiled
 
 Array = np.ndarray
 
-# Matches: 1.0 where a prediction is right, else 0.0
+# Matches: 1.0 where a prediction is correct, else 0.0
 
 
 def class_matches(classes: Array, y_pred: Array):
@@ -79,7 +79,7 @@ def _sum(x):
 
 @compiled
 def accumulate(values, weights, scale, total, count):
-    """total += scale * sum(values * weights), count += scale * sum(weights); each weight is for size / weights.size values.
+    """total += scale * sum(values * weights), count += scale * sum(weights); each weight covers size / weights.size values.
 
     values, weights 1-D; total (1,), count (1,), or (0,) if it is not needed.
     """
@@ -96,7 +96,7 @@ def accumulate(values, weights, scale, total, count):
 
 
 def ratio(x: Array, y: Array, out: Array) -> None:
-    """Kernel: out = x / y, and 0 where y is 0; out may be float32."""
+    """Kernel: out = x / y, or 0 where y is 0; out may be float32."""
     out.fill(0)
     np.divide(x, y, out=out, where=y != 0, casting="same_kind")
 
@@ -110,7 +110,7 @@ ratio.fuses_as = "ratio"  # type: ignore[attr-defined]
 
 @compiled
 def count_at_thresholds(y_true, y_pred, weights, thresholds, tp, fp, tn, fn):
-    """Make one pass over the predictions for each threshold, for a few thresholds in any order."""
+    """Pass over the predictions once per threshold; for few thresholds, in any order."""
     for t in range(thresholds.size):
         limit = y_pred.dtype.type(thresholds[t])
         for i in range(y_pred.shape[0]):
@@ -130,9 +130,9 @@ def count_at_thresholds(y_true, y_pred, weights, thresholds, tp, fp, tn, fn):
 
 @compiled
 def count_at_even_thresholds(y_true, y_pred, weights, zero_counts, buckets, tp, fp, tn, fn):
-    """Make one pass over the predictions for all thresholds 0, 1/n, ..., 1: count in buckets between them, then sum from above.
+    """Pass over the predictions once for all thresholds 0, 1/n, ..., 1: count in buckets between them, then sum from above.
 
-    zero_counts: whether a prediction of 0 is above the first threshold (which is then slightly below 0). buckets: scratch
+    zero_counts: True if a prediction of 0 is above the first threshold (which is then slightly below 0). buckets: scratch
     (2, thresholds + 1, columns), by label and by the number of thresholds below the prediction.
     Source: keras/src/metrics/metrics_utils.
     """

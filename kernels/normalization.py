@@ -20,20 +20,20 @@ from nbkeras.kernels.runtime.threads import launch_shares, share_count
 from nbkeras.kernels.softmax import ANY_ORDER
 
 Array = np.ndarray
-BLOCK = 32768  # elements of a block of rows that has sums of its own
-SHARE = 16384  # elements of a share where there are no sums
-_WIDE = 256  # widening makes at least so many columns where it can
-ALL_ROWS = np.ones(0, np.bool_)  # in place of a mask
-_GIVEN = np.zeros(0)  # in place of the number of rows: the statistics do not depend on x
+BLOCK = 32768  # elements per block of rows; each block has its own sums
+SHARE = 16384  # elements per share if there are no sums
+_WIDE = 256  # widening makes at least this many columns if it can
+ALL_ROWS = np.ones(0, np.bool_)  # stands for no mask
+_GIVEN = np.zeros(0)  # stands for the number of rows if the statistics do not depend on x
 
 
 def _block_count(rows: int, columns: int) -> int:
-    """Number of blocks of rows: one for each BLOCK elements, and none of fewer than 8 rows."""
+    """The number of blocks of rows: one per BLOCK elements, each of at least 8 rows."""
     return min(-(-rows // 8), -(-rows * columns // BLOCK))
 
 
 def filled(array: Array | None, count: int, value: float, dtype) -> Array:
-    """The array, or a constant one in place of None."""
+    """The array, or a constant array for None."""
     if array is None:
         array = device.empty((count,), dtype)
         device.launch(device.fill, array, value)
@@ -64,9 +64,9 @@ def batch_normalization_training(
 ):
     """(x - mean) / sqrt(variance + epsilon) * gamma + beta, with x's own column statistics (biased variance).
 
-    Moves the moving statistics in place: moving = momentum * moving + (1 - momentum) * batch. x: (rows, channels). mask:
-    bool (rows,), the rows that the statistics are taken over; all rows are normalized. ranks: an engine.sharding.Sums, by which
-    the statistics are taken over the rows of all ranks.
+    Updates the moving statistics in place: moving = momentum * moving + (1 - momentum) * batch. x: (rows, channels). mask:
+    bool (rows,), the rows to take the statistics over; all rows are normalized. ranks: an engine.sharding.Sums that extends the
+    statistics to the rows of all ranks.
     """
     rows, channels = x.shape
     shape = _wide_shape(rows, channels, mask is not None)
@@ -130,7 +130,7 @@ def folded(
     beta: Array | None,
     epsilon: float,
 ):
-    """(kernel, bias) of a product, of units along the last axis, that normalizes its output too: see `batch_normalization`."""
+    """The (kernel, bias) of a product, units along the last axis, with `batch_normalization` of its output folded in."""
     units, dtype = mean.size, kernel.dtype
     gamma, beta = filled(gamma, units, 1, dtype), filled(beta, units, 0, dtype)
     scale, offset, scaled = (
@@ -160,7 +160,7 @@ def batch_normalization_vjp(saved, dy, needs):
 
 
 def _batch_gradients(saved, dy, need_x, need_gamma, need_beta, ranks=None):
-    """dx, dgamma, dbeta; both forward passes save the same arrays. Of several ranks, dgamma and dbeta are of this one's rows."""
+    """dx, dgamma, dbeta; both forward passes save the same arrays. With several ranks, dgamma and dbeta cover only this rank."""
     wide, mask, total, center, inverse, scale, channels = saved
     shape, dtype = wide.shape, wide.dtype
     dy = dy.reshape(shape)
@@ -186,7 +186,7 @@ def _batch_gradients(saved, dy, need_x, need_gamma, need_beta, ranks=None):
 
 @compiled
 def block_moments(x, mask, counts, means, squares, share, shares):
-    """Kernel: count, mean and sum of squared deviations of the columns of each block of rows, those in the mask only."""
+    """Kernel: count, mean and sum of squared deviations of each column, for each block of rows, only of rows in the mask."""
     rows, blocks, none = x.shape[0], counts.size, x.dtype.type(0)
     for block in range(blocks * share // shares, blocks * (share + 1) // shares):
         first, last = rows * block // blocks, rows * (block + 1) // blocks
@@ -367,7 +367,7 @@ def slopes_of_sums(both, total, inverse, scale, slope, shift):
 
 @compiled
 def given_moments(mean, variance, joined, gamma, beta, epsilon, center, inverse, scale, offset):
-    """Kernel: the coefficients for each column by the given statistics."""
+    """Kernel: the coefficients for each column, from the given statistics."""
     for c in range(joined.shape[1]):
         joined[0, c] = mean[c % mean.size]
         joined[1, c] = variance[c % mean.size]
@@ -404,7 +404,7 @@ def block_sums(dy, x, center, sums, products, share, shares):
 def join_sums(sums, products, joined, total, inverse, scale, dgamma, dbeta, slope, shift):
     """Kernel: dgamma, dbeta, and slope and shift in dx = dy * scale + (x - center) * slope + shift.
 
-    total: the number of rows that the statistics were taken over; of size 0 where they were given.
+    total: the number of rows behind the statistics; of size 0 if the statistics were given.
     """
     columns, channels = sums.shape[1], dgamma.size
     count = total[0] if total.size > 0 else np.inf
@@ -429,7 +429,7 @@ def join_sums(sums, products, joined, total, inverse, scale, dgamma, dbeta, slop
 
 @compiled
 def input_gradient(dy, x, mask, center, scale, slope, shift, dx, share, shares):
-    """Kernel: dx = dy * scale, and in rows of the mask + (x - center) * slope + shift; a share of the rows."""
+    """Kernel: dx = dy * scale, plus (x - center) * slope + shift in rows of the mask; a share of the rows."""
     rows = x.shape[0]
     for r in range(rows * share // shares, rows * (share + 1) // shares):
         source, value, target = dy[r], x[r], dx[r]
@@ -510,7 +510,7 @@ def _sums_of_gradient(dy, gamma, x, center):
 
 @compiled
 def row_gradients(dy, x, gamma, means, inverses, centered, dx, products, sums, share, shares):
-    """Kernel: dx, and the part of each block of rows in dgamma and dbeta; a share of the blocks."""
+    """Kernel: dx, and each row block's part of dgamma and dbeta; a share of the blocks."""
     rows, blocks = x.shape[0], sums.shape[0]
     part = x.dtype.type(1.0 / max(x.shape[1], 1))
     for block in range(blocks * share // shares, blocks * (share + 1) // shares):

@@ -1,7 +1,7 @@
-"""Weights in panels: a copy whose columns lie side by side in groups, which products read as one stream. See `gemm`.
+"""Weights in panels: a copy with groups of columns stored side by side, which products read as one stream. See `gemm`.
 
-A product that runs many times with the same weights reads them faster so: those of a program that predicts, for which the copy is
-made when a weight has changed, and the recurrent weights of a sequence, which each step reads.
+This makes a product that runs many times with the same weights faster: in a program that predicts (it copies a weight only after
+the weight changed), and for the recurrent weights of a sequence (each step reads them).
 """
 
 import itertools
@@ -16,19 +16,19 @@ from nbkeras.kernels.runtime.threads import launch_shares, share_count
 
 Array = np.ndarray
 _SHARE = 32768  # numbers to copy in a share
-_LEAST = 4096  # numbers of a matrix that is kept a second time
+_LEAST = 4096  # least numbers of a matrix that gets a copy
 
 
 def is_worth_panels(weight: Array) -> bool:
-    """Whether a matrix is kept in panels as well, because it is large enough and changes rarely: in a program that predicts."""
+    """True if a matrix also gets a copy in panels: it is large enough, and a program that predicts rarely changes it."""
     return weight.size >= _LEAST and device.prepares(weight)
 
 
 def panels_of(weight: Array, transposed: bool = False, cuts: tuple[int, ...] = ()) -> Array:
-    """A matrix (k, n), or its transpose, as `gemm` takes it with PANELS and a leading dimension of the result's columns.
+    """A matrix (k, n), or its transpose, as `gemm` takes it with PANELS; the leading dimension is the result's columns.
 
-    cuts: columns of the weight at which it is cut; the parts' panels follow one another, all of one width. The result is flat
-    memory: its rows are no rows of panels.
+    cuts: columns at which the weight is cut; the parts' panels follow one another, all of one width. The result is flat: its
+    rows are not rows of panels.
     """
     rows, columns = weight.shape
     edges = [(first, last - first) for first, last in itertools.pairwise((0, *cuts, columns))]
@@ -49,7 +49,7 @@ def panels_of(weight: Array, transposed: bool = False, cuts: tuple[int, ...] = (
 def fill_panels(tb, b, at, ldb, panels, k, n, width, share, shares):
     """Kernel: fill a share of the panels of B, flat; B[p, j] = b[at + p * ldb + j], or b[at + j * ldb + p] if tb is not 0.
 
-    Zeros follow, of which the next part takes the place.
+    Zeros follow; the next part overwrites them.
     """
     count, zero, line = (n + width - 1) // width, b.dtype.type(0), LINE // b.itemsize
     for i in range(count * share // shares, count * (share + 1) // shares):

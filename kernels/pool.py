@@ -1,8 +1,8 @@
 """Max and average pooling of NHWC images, and their gradients.
 
-Padding is ignored: a maximum or an average is over the pixels of a window that lie in the image. The gradient of a maximum goes
-to the first of the largest elements of its window, row by row, as in TensorFlow. Adjacent windows of 2x2 have kernels of their
-own, which go over all channels at once.
+Padding is ignored: a maximum or an average covers the pixels of a window that lie in the image. The gradient of a maximum goes
+to the first of the largest elements of its window, row by row, as in TensorFlow. Adjacent windows of 2x2 have their own kernels,
+which process all channels at once.
 """
 
 import numpy as np
@@ -20,7 +20,7 @@ _SHARE_ELEMENTS = 50_000  # with fewer, another share costs more than it saves
 
 
 def _is_halving(x: Array, y: Array, window: Window) -> bool:
-    """Whether windows are 2x2, adjacent and all inside the image."""
+    """True if windows are 2x2, adjacent and all inside the image."""
     inside = 2 * y.shape[1] <= x.shape[1] and 2 * y.shape[2] <= x.shape[2]
     return inside and window == (2, 2, 2, 2, 1, 1, 0, 0)
 
@@ -106,7 +106,7 @@ def pool_rows(x, y, window, average, share, shares):
                     else:
                         for c in range(channels):
                             v, most = load(x, at + c), load(y, to + c)
-                            store(y, to + c, v if v > most or v != v else most)  # NaN wins
+                            store(y, to + c, v if v > most or v != v else most)  # NaN replaces any number
             if average:
                 count = x.dtype.type((last_row - first_row) * (last - first))
                 for c in range(channels):
@@ -115,7 +115,7 @@ def pool_rows(x, y, window, average, share, shares):
 
 @compiled
 def unpool_images(dy, y, x, dx, rest, window, average, share, shares):
-    """Compute a share of the images of dx. rest: for each share, the gradients whose maximum has not been found yet."""
+    """Compute a share of the images of dx. rest: per share, the gradients whose maximum has not been found yet."""
     kh, kw, sh, sw, _, _, top, left = window
     height, width, channels, out_height, out_width = dx.shape[1], dx.shape[2], dx.shape[3], dy.shape[1], dy.shape[2]
     zero, wait = dx.dtype.type(0), share * channels
@@ -149,7 +149,7 @@ def unpool_images(dy, y, x, dx, rest, window, average, share, shares):
 
 @compiled
 def halve_row(x, at, below, y, chosen, to, out_width, channels):
-    """Compute a row of y from two rows of x, and which of four was chosen. below: distance to the next row of x."""
+    """Compute a row of y from two rows of x, and the index (of four) of each maximum. below: distance to the next row of x."""
     for j in range(out_width):
         p, q = at + 2 * j * channels, to + j * channels
         for c in range(channels):
@@ -190,7 +190,7 @@ def unhalve_row(dy, chosen, at, dx, to, below, out_width, channels):
 
 @compiled
 def unhalve_rows(dy, chosen, dx, share, shares):
-    """Write a share of the rows of dy, each into two rows of dx. An odd last row or column, which has no window, becomes 0."""
+    """Write a share of the rows of dy, each into two rows of dx. An odd last row or column has no window and becomes 0."""
     height, width, channels, out_height, out_width = dx.shape[1], dx.shape[2], dx.shape[3], dy.shape[1], dy.shape[2]
     below, zero, rows = width * channels, dx.dtype.type(0), dy.shape[0] * out_height
     for r in range(rows * share // shares, rows * (share + 1) // shares):

@@ -1,8 +1,8 @@
-"""Weights of 8 bits: integers of int8 and a scale for each output channel; a weight is its integer divided by the scale.
+"""Weights of 8 bits: int8 integers and a scale per output channel; a weight is its integer divided by the scale.
 
-Products are those of Keras. Each row of the input is quantized too, by its largest absolute value, and multiplied in integers;
-or, for weights alone, the input stays as it is, and the integers are converted in the product's load. A product is divided by
-the scales after it.
+Products follow Keras. Either each row of the input is quantized too, by its largest absolute value, and multiplied in integers.
+Or only the weights are quantized: the input stays in floats, and the product converts the integers as it loads them. The scales
+divide the finished product.
 """
 
 import math
@@ -18,11 +18,11 @@ from nbkeras.kernels.runtime.lazy import overload, types
 from nbkeras.kernels.runtime.threads import launch_shares, share_count
 
 Array = np.ndarray
-_SHARE = 16384  # numbers that a share quantizes or gathers at least
+_SHARE = 16384  # least numbers that a share quantizes or gathers
 _SHARE_WORK = 500_000  # multiply-adds of a share of a product
 _ROW_SHARE = 131072  # bytes of B in a share of a product with one row, which is bound by reading B
-_ROWS, _COLUMNS = 64, 128  # of a tile of a product
-_ROW_COLUMNS = 512  # of a tile of a product with one row
+_ROWS, _COLUMNS = 64, 128  # rows and columns of a product's tile
+_ROW_COLUMNS = 512  # columns of a tile of a product with one row
 _DEPTH = 256  # rows of B that are converted at once
 
 
@@ -49,7 +49,7 @@ def _of_bits(bits):
 def largest_magnitude(row):
     """The largest absolute value, or NaN if there is one.
 
-    Numbers without their sign are in the order of their bits, NaN last. LLVM vectorises the largest of integers.
+    Without their sign, numbers sort like their bits, NaN last. LLVM vectorises the maximum of integers.
     """
     largest = _bits(row.dtype.type(0))
     for j in range(row.size):
@@ -58,7 +58,7 @@ def largest_magnitude(row):
 
 
 def quantize(x: Array, low: int, high: int, epsilon: float):
-    """The rows of x (..., k) in int8, and the scale of each: x is about q / scale."""
+    """The rows of x (..., k) in int8, and the scale of each row: x is about q / scale."""
     rows, k = math.prod(x.shape[:-1]), x.shape[-1]
     q, scale = device.empty(x.shape, np.int8), device.empty((*x.shape[:-1], 1), x.dtype)
     if x.size:
@@ -117,7 +117,7 @@ def multiply(a: Array, b: Array):
 
 @compiled
 def _columns(m):
-    """The columns of a tile: a product with one row is bound by reading B, and neighbours in memory are read faster."""
+    """The columns of a tile. A product with one row is bound by reading B, and contiguous memory is read faster."""
     return _COLUMNS if m > 1 else _ROW_COLUMNS
 
 
@@ -136,7 +136,7 @@ def multiply_integers(a, b, c, m, n, k, share, shares):
 
 @compiled
 def _start(a, c, i, j, height, width, n, k):
-    """A tile of C = -128 times the sum of A's row: what `add_product` adds too much."""
+    """A tile of C = -128 times the sum of A's row, which cancels the excess of `add_product`."""
     for r in range(i, i + height):
         total, row, out = np.int32(0), a[r * k : (r + 1) * k], c[r * n + j : r * n + j + width]
         for p in range(k):
@@ -147,7 +147,7 @@ def _start(a, c, i, j, height, width, n, k):
 
 @compiled
 def _convert(x, at, step, rows, columns, panel):
-    """The first numbers of a panel = a part of a matrix of int8, whose rows are `step` apart."""
+    """The first numbers of a panel = a part of an int8 matrix, whose rows are `step` apart."""
     for r in range(rows):
         row, out = x[at + r * step : at + r * step + columns], panel[r * columns : (r + 1) * columns]
         for q in range(columns):
@@ -196,7 +196,7 @@ def _multiply_row(x, w, c, j, width, n, k):
 def dense(x: Array, w: Array, scale: Array, b: Array | None, inputs: tuple | None, rectify: bool = False):
     """y = x @ (w / scale) + b, or its positive part if rectify; x (..., k), w (k, n) of int8, scale (n,), b (n,) or None.
 
-    inputs: the limits and the epsilon by which x is quantized; None: x stays as it is.
+    inputs: the limits and the epsilon for quantizing x; None: x is not quantized.
     """
     rows, n = math.prod(x.shape[:-1]), w.shape[1]
     y = device.empty((*x.shape[:-1], n), x.dtype)
@@ -248,7 +248,7 @@ def _multiply_floats(x: Array, w: Array, y: Array) -> None:
 
 
 def dense_vjp(saved, dy, needs):
-    """The gradient of x, as of a product with w / scale (Keras's too), and that of b. Neither w nor scale has one."""
+    """The gradients of x, as of a product with w / scale (like Keras), and of b. w and scale have none."""
     x, w, scale, has_bias, y = saved
     kernel = dequantize(w, scale)[0] if needs[0] is not False else w
     own = needs[0], False, needs[3] if has_bias else False
@@ -260,7 +260,7 @@ def dense_vjp(saved, dy, needs):
 
 
 def gather(table: Array, indices: Array, scale: Array):
-    """Rows of a table (rows, width) of int8, divided by the scale of each (rows,): indices.shape + (width,)."""
+    """Rows of an int8 table (rows, width), each divided by its scale (rows,): indices.shape + (width,)."""
     width = table.shape[1]
     y = device.empty((*indices.shape, width), scale.dtype)
     flat = indices.reshape(-1)
@@ -270,7 +270,7 @@ def gather(table: Array, indices: Array, scale: Array):
 
 @compiled
 def gather_scaled_rows(table, indices, scale, out, share, shares):
-    """Kernel: out[i] = table[indices[i]] / scale[indices[i]]; a row of NaN for an index outside. A share of the indices."""
+    """Kernel: out[i] = table[indices[i]] / scale[indices[i]]; a row of NaN for an index out of range. A share of the indices."""
     rows = table.shape[0]
     for i in range(indices.size * share // shares, indices.size * (share + 1) // shares):
         row, target = indices[i], out[i]

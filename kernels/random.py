@@ -24,14 +24,14 @@ from nbkeras.kernels.runtime.threads import launch_shares, share_count, stretch
 
 Array = np.ndarray
 _U = np.uint32
-Rows = tuple[int, int] | None  # (first, total) elements: the numbers are those of some rows of a larger array
-BLOCK = 4096  # words of a block, whose four quarters hold the four words of each counter
+Rows = tuple[int, int] | None  # (first, total) elements: draw the numbers of these rows of a larger array
+BLOCK = 4096  # words per block; its four quarters hold the four words of each counter
 _SHARE = 2 * BLOCK  # least elements of a share
 
 
 @intrinsic
 def philox(typing, c0, c1, c2, c3, k0, k1):
-    """Four random words for a counter of four words and a key of two, all uint32.
+    """Four random words for a counter of four words and a key of two words, all uint32.
 
     Emitted as LLVM instructions: in Python code Numba would type ten rounds of casts at every use. Words are stored in 64 bits,
     because vector units multiply 32-bit words into 64-bit lanes.
@@ -69,7 +69,7 @@ def draw_key(state: Array):
     return key, None
 
 
-draw_key.changes_inputs = (0,)  # type: ignore[attr-defined]  # their numbers: see engine/program.py
+draw_key.changes_inputs = (0,)  # type: ignore[attr-defined]  # argument indices: see engine/program.py
 
 
 @compiled
@@ -89,7 +89,7 @@ def fill_words(key, stream, out, share, shares):
     seed, step, flow = key[0], key[1], _U(stream)
     blocks = (out.size + BLOCK - 1) // BLOCK
     for block in range(blocks * share // shares, blocks * (share + 1) // shares):
-        # without opaque, LLVM finds that the quarters of all blocks overlap, and does not vectorise
+        # without opaque, LLVM assumes that the quarters of all blocks overlap, and does not vectorise
         at = opaque(block * BLOCK)
         words = out[at : at + BLOCK]
         q = words.size // 4
@@ -100,7 +100,7 @@ def fill_words(key, stream, out, share, shares):
 
 @compiled
 def fill_words_from(key, stream, begin, count, out, share, shares):
-    """Kernel: the words from `begin` on of `count` words that lie as those of `drop`; computes a share of the blocks."""
+    """Kernel: the words from `begin` on of `count` words in the layout of `drop`; computes a share of the blocks."""
     seed, step, flow = key[0], key[1], _U(stream)
     lowest, blocks = begin // BLOCK, (begin + out.size + BLOCK - 1) // BLOCK - begin // BLOCK
     for number in range(blocks * share // shares, blocks * (share + 1) // shares):
@@ -126,7 +126,7 @@ def fill_words_from(key, stream, begin, count, out, share, shares):
 
 
 def _words(key: Array, count: int, stream: int, rows: Rows = None) -> Array:
-    """`count` random uint32 words; streams of one key are independent. rows: they are words of a larger array."""
+    """`count` random uint32 words; streams of one key are independent. rows: the words' position in a larger array."""
     if rows is not None:
         words = device.empty((count,), np.uint32)
         padded = -(-rows[1] // 4) * 4
@@ -138,7 +138,7 @@ def _words(key: Array, count: int, stream: int, rows: Rows = None) -> Array:
 
 
 def _from_words(kernel, key: Array, shape, dtype, rows: Rows, *constants):
-    """The numbers that a kernel makes of high words and low words; float32, which uses only high words, gets these twice."""
+    """The numbers that a kernel makes from high and low words. float32 uses only high words, so it gets these twice."""
     y = device.empty(shape, dtype)
     high = _words(key, y.size, 0, rows)
     low = high if y.dtype == np.float32 else _words(key, y.size, 1, rows)
@@ -225,7 +225,7 @@ def _quantile(p):
 
 @overload(inline="always")
 def _normal_number(high, low, cut, like):
-    """A standard normal number whose absolute value has at least the upper tail `cut`. For use inside kernels."""
+    """A standard normal number whose absolute value has an upper tail of at least `cut`. For use inside kernels."""
 
     def number32(high, low, cut, like):
         return formulas.signed(_quantile(formulas.probability32(high, cut)), high)
@@ -239,7 +239,7 @@ def _normal_number(high, low, cut, like):
 
 @compiled
 def normal_from_words(high, low, cut, stddev, mean, out, share, shares):
-    """Kernel: mean + stddev * standard normal numbers, without those whose absolute value has an upper tail below `cut`."""
+    """Kernel: mean + stddev * standard normal numbers whose absolute value has an upper tail of at least `cut`."""
     first, last = stretch(out.size, share, shares)
     high, low, out = high[first:last], low[first:last], out[first:last]
     for i in range(out.size):
@@ -361,9 +361,9 @@ def permute(high, low, order, inverse):
 
 
 def dropout(x: Array, key: Array, rate: float, noise_shape: tuple[int, ...] | None = None, rows: Rows = None):
-    """x / (1 - rate) where an element is kept, 0 where it is dropped, with probability `rate`.
+    """x / (1 - rate) where an element is kept, 0 where it is dropped. `rate` is the probability of dropping.
 
-    noise_shape: x's shape with 1 for axes along which elements are kept or dropped together. rows: of the noise.
+    noise_shape: x's shape, with 1 for axes whose elements are kept or dropped together. rows: the noise's rows, see Rows.
     """
     y = device.empty(x.shape, x.dtype)
     if rows is not None:
@@ -387,7 +387,7 @@ def dropout(x: Array, key: Array, rate: float, noise_shape: tuple[int, ...] | No
 
 
 def dropout_vjp(saved, dy, needs):
-    """Draws the forward pass's numbers again from its key, which is cheaper than storing them."""
+    """Redraws the forward pass's numbers from its key, which is cheaper than storing them."""
     dx = device.output(needs[0], dy.shape, dy.dtype)
     if isinstance(saved, tuple):
         key, rate = saved
@@ -398,7 +398,7 @@ def dropout_vjp(saved, dy, needs):
 
 
 def _limit_and_scale(rate: float, dtype: np.dtype) -> tuple:
-    """The least word of an element that is kept, and the factor of these elements."""
+    """The least word of a kept element, and the factor of kept elements."""
     limit = min(round(rate * 2**32), 2**32 - 1)
     return np.uint32(limit), dtype.type(1.0 / (1.0 - rate)) if rate < 1.0 else dtype.type(0)
 

@@ -14,9 +14,9 @@ from nbkeras.kernels.runtime.cache import compiled
 from nbkeras.kernels.runtime.threads import launch_shares, share_count
 
 Array = np.ndarray
-_SHORT = 8  # for shorter rows NumPy's overhead per row exceeds the sum; NumPy also adds so few numbers in order
+_SHORT = 8  # for shorter rows NumPy's overhead per row exceeds the sum; NumPy too adds this few numbers in order
 _BLOCK = 256  # a sum of more rows is computed by blocks
-_COLUMNS = 1024  # the most columns summed at once: their sums stay in the first-level cache
+_COLUMNS = 1024  # most columns summed at once: their sums stay in the first-level cache
 _SHARE = 32768  # least elements of a share
 
 
@@ -87,7 +87,7 @@ def sum_blocks(x, out, share, shares):
 
 
 def _wide(dtype: np.dtype) -> np.dtype:
-    """The dtype in which a sum or product of this dtype is computed: bool and small integers would overflow in their own."""
+    """The dtype for sums and products of this dtype: bool and small integers would overflow."""
     if dtype.kind == "f" or dtype.itemsize >= 4:
         return dtype
     return np.dtype(np.uint32 if dtype.kind == "u" else np.int32)
@@ -99,7 +99,7 @@ def kept(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def groups(axes: tuple[int, ...]) -> list[tuple[int, int]]:
-    """Runs of neighbouring axes as (first, last + 1), the last run first; each run is reduced by one launch."""
+    """Runs of neighbouring axes as (first, last + 1), the last run first; one launch reduces one run."""
     runs: list[list[int]] = []
     for axis in sorted(axes):
         if runs and runs[-1][1] == axis:
@@ -294,7 +294,7 @@ def prod(x: Array, axes: tuple[int, ...], keepdims: bool = False):
 
 
 def prod_vjp(saved, dy, needs):
-    """dx_i = dy times the product of all other elements, by products from the left and from the right, which allows zeros."""
+    """dx_i = dy times the product of all other elements. Products from the left and from the right allow zeros."""
     x, axes = saved
     rest = tuple(i for i in range(x.ndim) if i not in axes)
     order = rest + axes

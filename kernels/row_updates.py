@@ -1,12 +1,12 @@
 """Optimizer steps on the rows of a table that have a gradient; the other rows catch up when they are next used.
 
-For a row without gradient SGD and Adagrad do nothing, and RMSprop multiplies v by rho. Missed steps are made up one by one later,
-with the same roundings. So results equal those of the steps in optimizers.py on the whole table, bit for bit, if weights, slots
-and the learning rate are finite and epsilon is positive.
+For a row without gradient, SGD and Adagrad do nothing, and RMSprop multiplies v by rho. Missed steps follow later, one by one,
+with the same roundings. So results equal the steps of optimizers.py on the whole table, bit for bit, if weights, slots and the
+learning rate are finite and epsilon is positive.
 
-Arguments: `gradient` a RowGradient, `w` weights (rows, width), `rate` float64 (1,). Of a slot that fades: `seen` int64
-(rows,), the number of updates that each row has had; `clock` int64 (2,), the number of updates made, and the number when all rows
-were last up to date.
+Arguments: `gradient` a RowGradient, `w` weights (rows, width), `rate` float64 (1,). For slots that fade: `seen` int64 (rows,),
+the number of updates of each row; `clock` int64 (2,), the number of updates so far, and that number when all rows were last
+up to date.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from nbkeras.kernels.runtime.cache import compiled
 from nbkeras.kernels.runtime.threads import launch_shares, share_count
 
 Array = np.ndarray
-_COLUMNS = 128  # most columns of a task: threads share the sum of a row that occurs often
+_COLUMNS = 128  # most columns of a task: several threads then sum a row that occurs often
 
 
 def sgd(gradient: RowGradient, w: Array, rate: Array) -> None:
@@ -62,10 +62,10 @@ def _grouped(gradient: RowGradient) -> tuple[Array, Array, Array]:
 
 @compiled
 def group(indices, slots, count, lists):
-    """Kernel: the positions in `indices` listed by row of a table with slots.size rows.
+    """Kernel: list the positions in `indices` by row, for a table with slots.size rows.
 
-    lists[0, :count[0]]: the rows in use, each once; lists[1]: the first position of each; lists[2, i]: the next position after
-    i of the same row, -1 at the end. A sparse set (Briggs & Torczon, 1993): `slots` need not be cleared, since an
+    lists[0, :count[0]]: the distinct rows in use; lists[1]: the first position of each; lists[2, i]: the next position after
+    i for the same row, -1 at the end. A sparse set (Briggs & Torczon, 1993): `slots` need not be cleared, because an
     entry counts only if lists[0] confirms it.
     """
     unique, first, following = lists[0], lists[1], lists[2]
@@ -103,14 +103,14 @@ def _pieces(dy):
 
 @compiled(inline="always")
 def _tasks(count, dy, share, shares):
-    """A share's first task and the one after its last."""
+    """A share's first task, and its last task plus one."""
     tasks = count[0] * _pieces(dy)
     return tasks * share // shares, tasks * (share + 1) // shares
 
 
 @compiled
 def _sum_up(task, lists, dy, total):
-    """A task's row, first column and last + 1; sums dy over the row's positions, in their order, into total."""
+    """A task's row, first column and last column plus one; sums dy over the row's positions, in order, into total."""
     u, first = task // _pieces(dy), task % _pieces(dy) * _COLUMNS
     last = min(dy.shape[1], first + _COLUMNS)
     position = lists[1, u]

@@ -1,6 +1,6 @@
 """Writing rows at integer positions, and finding positions in sorted arrays: scatter, segments, searchsorted.
 
-The kernels use NumPy and run on the CPU. `how`: the ufunc that combines rows at the same position; None: the last row wins.
+The kernels use NumPy and run on the CPU. `how`: the ufunc that combines rows at the same position; None keeps the last row.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ Array = np.ndarray
 
 
 def row_numbers(indices: Array, sizes: tuple[int, ...]):
-    """The row number of each of the index tuples (m, k) in an array whose first axes have these k sizes."""
+    """The row number of each index tuple of (m, k), in an array whose first k axes have these sizes."""
     rows = device.empty(indices.shape[:1], np.int64)
     device.launch(number_rows, indices, sizes, rows)
     return rows, None
@@ -49,7 +49,7 @@ def combine_rows(x: Array, rows: Array, updates: Array, how: np.ufunc | None, y:
 
 
 def combine_vjp(saved, dy, needs):
-    """dy for the written rows; equal extrema share it; a factor gets dy times the product of the others, also with zeros."""
+    """dy for the written rows; equal extrema share it; a factor gets dy times the product of the others, even with zeros."""
     x, rows, updates, y, how = saved
     dx = device.output(needs[0], x.shape, dy.dtype)
     dupdates = device.output(needs[2], updates.shape, dy.dtype)

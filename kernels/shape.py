@@ -16,7 +16,7 @@ Shape = tuple[int, ...]
 
 
 def _copied(view: Array, need=True) -> Array:
-    """A contiguous array of a view's elements: the view itself if it is contiguous and there is no destination."""
+    """A contiguous array of a view's elements; the view itself if it is contiguous and there is no destination."""
     if view.flags.c_contiguous and not isinstance(need, device.ARRAYS):
         return view
     out = device.output(need, view.shape, view.dtype)
@@ -87,7 +87,7 @@ def split_vjp(saved, dy, needs):
 
 
 def _joined(dy, views, shape: Shape, need) -> Array:
-    """The gradient of an input that was cut into `views`: their gradients joined, with zeros for unused views."""
+    """The gradient of an input that was cut into `views`: joins their gradients, with zeros for unused views."""
     parts = dy if isinstance(dy, tuple) else (dy,)
     dx = device.output(need, shape, next(part.dtype for part in parts if part is not None))
     for part, view in zip(parts, views(dx), strict=True):
@@ -129,7 +129,7 @@ def unstack_vjp(saved, dy, needs):
 
 
 def spread(x: Array, seen_as: Shape, over: Shape, shape: Shape):
-    """x reshaped to `seen_as`, broadcast over `over` and reshaped to `shape`: broadcast_to, tile and repeat."""
+    """x reshaped to `seen_as`, broadcast to `over`, then reshaped to `shape`: broadcast_to, tile and repeat."""
     y = device.empty(over, x.dtype)
     device.launch(device.copy, x.reshape(seen_as), y)
     return y.reshape(shape), (x.shape, seen_as, over)
@@ -181,7 +181,7 @@ def roll_vjp(saved, dy, needs):
 
 
 def _ending_open(key: tuple) -> tuple:
-    """The key with an Ellipsis, so that NumPy returns a view even of a single element."""
+    """The key with an Ellipsis, so that NumPy returns a view even for a single element."""
     return key if Ellipsis in key else (*key, Ellipsis)
 
 

@@ -34,7 +34,7 @@ def dot(x, y):
 
 @intrinsic
 def larger(typing, x, y):
-    """The larger of two numbers. Numba puts no fast-math flags on a select, and LLVM does not vectorise it without them."""
+    """The larger of two numbers. Without fast-math flags LLVM does not vectorise a select, and Numba sets none."""
     flags = ("nnan", "nsz")
 
     def generate(context, builder, signature, args):
@@ -46,7 +46,7 @@ def larger(typing, x, y):
 
 @compiled
 def largest(x):
-    """The largest element of a row; any number if there are NaNs, which remain NaN when it is subtracted."""
+    """The largest element of a row. With NaNs it may be any number: a NaN minus it is still NaN."""
     result = x[0]
     for i in range(1, x.size):
         result = larger(x[i], result)
@@ -66,7 +66,7 @@ def _last(x: Array, axis: int) -> Array:
 
 
 def _back(y: Array, shape: tuple[int, ...], axis: int) -> Array:
-    """The opposite of `_last`, for a result of `shape`."""
+    """Undo `_last`: the result of `shape`, with `axis` moved back."""
     moved = shape[:axis] + shape[axis + 1 :] + (shape[axis],)
     return device.contiguous(np.moveaxis(y.reshape(moved), -1, axis))
 

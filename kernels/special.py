@@ -23,7 +23,7 @@ def _erfc(x, y):
 
 @device.host
 def erfinv(x, y):
-    """Kernel: the y with erf(y) = x."""
+    """Kernel: the inverse of erf."""
     _erfinv(x.reshape(-1), y.reshape(-1))
 
 
@@ -47,7 +47,7 @@ def _erfinv(x, y):
 
 @compiled
 def _bessel(order, x, y):
-    """y = I_order(x) by its power series, whose terms all have one sign: Abramowitz and Stegun 9.6.10."""
+    """y = I_order(x) by its power series (all terms have one sign): Abramowitz and Stegun 9.6.10."""
     for i in range(x.size):
         half = 0.5 * float(x[i])
         square = half * half
@@ -68,5 +68,5 @@ def i0(x, y):
 
 @device.host
 def i1(x, y):
-    """Kernel: the modified Bessel function of the first kind of order 1, the derivative of that of order 0."""
+    """Kernel: the modified Bessel function of the first kind of order 1, the derivative of the function of order 0."""
     _bessel(1, x.reshape(-1), y.reshape(-1))

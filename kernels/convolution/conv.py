@@ -1,9 +1,9 @@
-"""Convolution (as deep learning has it: cross-correlation) of NHWC images, with bias and relu fused, and its gradients.
+"""Convolution (cross-correlation, as usual in deep learning) of NHWC images, with bias and relu fused, and its gradients.
 
 y[n, i, j, u] = b[u] + sum over ky, kx, c of x[n, i*sh + ky*dh - top, j*sw + kx*dw - left, c] * k[ky, kx, c, u]
 
-There are four algorithms. `algorithm` chooses one by the shapes alone. A transposed convolution is the input's gradient of a
-convolution, and the reverse.
+There are four algorithms. `algorithm` chooses one by the shapes only. A transposed convolution is the input's gradient of a
+convolution, and vice versa.
 """
 
 import math
@@ -44,10 +44,10 @@ def algorithm(x_shape: tuple, kernel_shape: tuple, y_shape: tuple, window: Windo
 
 
 def conv(x: Array, kernel: Array, bias: Array | None, strides, dilation, padding: str, groups: int, relu: bool):
-    """Convolution, then bias and relu if asked.
+    """Convolution, then optional bias and relu.
 
     x: (n, height, width, channels); kernel: (kh, kw, channels / groups, units); bias: (units,); y: (n, oh, ow, units).
-    strides, dilation: (rows, columns). padding: 'valid', 'same', or 'causal' (columns). Shapes are checked by the caller.
+    strides, dilation: (rows, columns). padding: 'valid', 'same', or 'causal' (columns). The caller checks the shapes.
     """
     window, out_height, out_width = slide(x.shape, kernel.shape[:2], strides, dilation, padding)
     y = device.empty((x.shape[0], out_height, out_width, kernel.shape[3]), x.dtype)
@@ -128,7 +128,7 @@ def _input_gradient(dy: Array, kernel: Array, dx: Array, window: Window, groups:
 
 
 def _as_product(function: Callable, *args) -> None:
-    """Run a function of implicit_gemm. On the CPU it makes several launches; on a GPU it is one launch of its twin."""
+    """Run a function of implicit_gemm: several launches on the CPU, one launch of its twin on a GPU."""
     if device.gpu() is None:
         function(*args)
     else:
@@ -152,7 +152,7 @@ def sum_blocks(dy, y, dz, partials, units, relu, share, shares):
     blocks, rows, zero = partials.size // units, dy.size // units, dy.dtype.type(0)
     for block in range(blocks * share // shares, blocks * (share + 1) // shares):
         first, last, total = rows * block // blocks * units, rows * (block + 1) // blocks * units, block * units
-        if relu:  # over whole blocks, since LLVM leaves loops over few units without vectors
+        if relu:  # over whole blocks, because LLVM does not vectorise loops over few units
             for i in range(first, last):
                 store(dz, i, load(dy, i) if load(y, i) > zero else zero)
         for j in range(units):

@@ -1,8 +1,8 @@
 """Forward convolution with windows of nine numbers (3x3 over one channel: digits, grey images), float32.
 
-For a matrix product of depth nine, copying windows costs too much. Here the nine numbers are loaded from the image itself and
-stay in registers during the sum over nine rows of the kernel, for all units: twice as fast. With 27 numbers (3x3 over RGB) the
-matrix product is faster.
+For a matrix product of depth nine, copying windows costs too much. Instead this loads the nine numbers from the image itself and
+keeps them in registers during the sum over nine rows of the kernel, for all units: twice as fast. With 27 numbers (3x3 over RGB)
+the matrix product is faster.
 """
 
 import functools
@@ -17,7 +17,7 @@ from nbkeras.kernels.runtime.threads import launch_shares, share_count
 
 Array = np.ndarray
 TAPS = 9
-_ZERO, _ONE = np.int64(0), np.int64(1)  # with literals Numba would compile the called kernel once more for each
+_ZERO, _ONE = np.int64(0), np.int64(1)  # Numba would compile the called kernel again for each literal
 _SHARES = 16
 _SHARE_WORK = 100_000  # multiply-adds: with fewer, another share costs more than it saves
 
@@ -65,9 +65,9 @@ def gather(x, n, first, count, window, out_width, channel, channels, windows):
 
 @compiled
 def positions_by_nine(x, at, step, offsets, form, weights, units, y, to, count, least):
-    """Compute `count` positions of y from offset `to` on, of windows of the flat x from offset `at` on, `step` apart.
+    """Compute `count` positions of y from offset `to` on; their windows start in the flat x at offset `at`, `step` apart.
 
-    form: the row of offsets. weights: nine rows, and the bias. least: results below it become it.
+    form: the row of offsets. weights: nine rows, then the bias. least: a lower bound that clips the results.
     """
     o0, o1, o2 = load(offsets, form * 9), load(offsets, form * 9 + 1), load(offsets, form * 9 + 2)
     o3, o4, o5 = load(offsets, form * 9 + 3), load(offsets, form * 9 + 4), load(offsets, form * 9 + 5)
@@ -95,7 +95,7 @@ def positions_by_nine(x, at, step, offsets, form, weights, units, y, to, count, 
 
 @compiled
 def rows_by_nine(x, flat, weights, y, offsets, rooms, out_height, out_width, window, relu, share, shares):
-    """Compute a share of the output's rows. flat: x as a flat array; y is flat too. rooms: a window for each share."""
+    """Compute a share of the output's rows. flat: x as a flat array; y is flat too. rooms: a window buffer per share."""
     window = Window(*window)
     height, width, channels = x.shape[1], x.shape[2], x.shape[3]
     sw, left, reach = window.column_stride, window.left, (window.width - 1) * window.column_dilation
@@ -105,7 +105,7 @@ def rows_by_nine(x, flat, weights, y, offsets, rooms, out_height, out_width, win
     for r in range(rows * share // shares, rows * (share + 1) // shares):
         n, row = r // out_height, r % out_height * window.row_stride - window.top
         inside = row >= 0 and row + (window.height - 1) * window.row_dilation < height
-        # The first and last + 1 window inside the image.
+        # The first window inside the image, and the last one plus 1.
         first = min(out_width, -(-left // sw)) if inside else out_width
         last = max(first, min(out_width, (width - 1 - reach + left) // sw + 1))
         if first < last:
@@ -119,7 +119,7 @@ def rows_by_nine(x, flat, weights, y, offsets, rooms, out_height, out_width, win
 
 
 def forward(x: Array, kernel: Array, bias: Array, y: Array, window: Window, relu: bool) -> None:
-    """y = conv(x, kernel) + bias, then relu if asked; a bias of size 0 is none. A window must hold TAPS numbers."""
+    """y = conv(x, kernel) + bias, then optional relu. A bias of size 0 means none. A window must hold TAPS numbers."""
     units = kernel.shape[3]
     with device.prepared(kernel, bias):
         weights = device.empty((TAPS + 1, units), x.dtype)

@@ -1,11 +1,11 @@
 """Convolution of any size, stride, dilation and grouping as matrix products over windows, NHWC.
 
-Windows are rows of a matrix whose numbers are read where they are: the product gets tables of offsets, of windows in the
-image and of taps in a window (the indirect convolution of M. Dukhan, arXiv:1907.02129, with two short tables instead of a long
-one). The output is that matrix times the kernel, the kernel's gradient its transpose times dy, and the input's gradient,
-for stride 1, the same product over dy with the kernel turned. Padding is made by copying: a band of rows, with zeros around, is
-copied into a buffer that stays in the cache. For other strides the rows of dy @ kernel^T are windows whose sum is the input's
-gradient. The shape determines shares and bands. Limit: each group is a product of its own, so many groups are slow.
+Windows are rows of a matrix, but their numbers stay in the image: the product gets tables of offsets, one of windows in the image
+and one of taps in a window (the indirect convolution of M. Dukhan, arXiv:1907.02129, with two short tables instead of one long
+table). The output is that matrix times the kernel, and the kernel's gradient is its transpose times dy. For stride 1, the input's
+gradient is the same product over dy with the kernel turned; for other strides, it is the sum of the windows that form the rows of
+dy @ kernel^T. Padding: a band of rows is copied, with zeros around, into a buffer that stays in the cache. The shape determines
+shares and bands. Limit: each group is a separate product, so many groups are slow.
 """
 
 import functools
@@ -24,14 +24,14 @@ from nbkeras.kernels.runtime.cache import compiled
 from nbkeras.kernels.runtime.threads import launch_shares, share_count
 
 Array = np.ndarray
-_BUFFER = 32768  # elements of a buffer of windows: with the output's block they fit into an L2 of 256 KiB
+_BUFFER = 32768  # elements of a buffer of windows: it fits with the output's block into an L2 of 256 KiB
 _SHARES = 16
-_PARTIAL_ELEMENTS = 8_000_000  # of all shares' partial kernel gradients together
+_PARTIAL_ELEMENTS = 8_000_000  # total elements of all shares' partial kernel gradients
 _SHARE_WORK = 140_000  # multiply-adds, about 3 us: with fewer, another share costs more than it saves
-_GRADIENT_WORK = 1_000_000  # in a share of a gradient, whose results have to be added up
-_BAND, _THIN = 128, 32  # positions of a band that are enough; that it has at least, or else products are too thin
-_COLUMNS = 48  # of a part of the units, at least, where there are too few bands for the shares
-_OWN = 8  # a multiply-add takes so many times as long where each channel has a kernel of its own
+_GRADIENT_WORK = 1_000_000  # multiply-adds in a share of a gradient: the shares' results must be summed
+_BAND, _THIN = 128, 32  # positions of a band: enough; the least, below which products are too thin
+_COLUMNS = 48  # least units of a part, if there are too few bands for the shares
+_OWN = 8  # cost factor of a multiply-add if each channel has its own kernel
 
 
 # -------------------- bands --------------------
@@ -52,7 +52,7 @@ def _tables(window: Window, rows: int, columns: int, across: int, depth: int, ch
 
 
 def band_rows(height: int, width: int, images: int, shares: int, numbers: int) -> int:
-    """The rows of a band: enough bands for the shares, none larger than the cache, and none thin. numbers: of a position."""
+    """The rows of a band: enough bands for the shares, none larger than the cache, none thin. numbers: per position."""
     most = max(_BAND, _BUFFER // max(1, numbers))
     bands = max(1, -(-shares // max(1, images)), -(-height * width // most))
     least = -(-_THIN // max(1, width))
@@ -60,9 +60,9 @@ def band_rows(height: int, width: int, images: int, shares: int, numbers: int) -
 
 
 class _Bands:
-    """How the output positions of images are cut into bands of rows, and the tables of offsets for a band's product.
+    """The bands of rows that the output positions of images are cut into, and the tables of offsets for a band's product.
 
-    x_shape, y_shape: of the images that windows slide over, and of the positions. shares: how many are wanted.
+    x_shape, y_shape: of the images under the windows, and of the positions. shares: the wanted number.
     """
 
     def __init__(self, x_shape: tuple, y_shape: tuple, window: Window, groups: int, shares: int, turn: bool = False):
@@ -78,7 +78,7 @@ class _Bands:
         rows_in = (self.rows - 1) * window.row_stride + extent(window.height, window.row_dilation)
         self.room = rows_in * across * depth if self.padded else 0
         self.tables = _tables(window, self.rows, out_width, across, depth, depth // groups, turn)
-        self.numbers = (self.rows, self.bands, across, int(self.padded))  # as launches take them
+        self.numbers = (self.rows, self.bands, across, int(self.padded))  # the form that launches take
 
     def rooms(self, shares: int, dtype: np.dtype) -> Array:
         """A buffer for each share."""
@@ -86,7 +86,7 @@ class _Bands:
 
 
 def upright(window: Window, *arrays: Array) -> tuple:
-    """The window and the arrays with columns as rows, if there is one row only: bands are cut along rows."""
+    """The window and the arrays, with columns as rows if there is only one row: bands are cut along rows."""
     if window.height != 1 or window.top != 0 or any(array.shape[1] != 1 for array in arrays):
         return window, *arrays
     turned = Window(window.width, 1, window.column_stride, 1, window.column_dilation, 1, window.left, 0)
@@ -95,9 +95,9 @@ def upright(window: Window, *arrays: Array) -> tuple:
 
 @compiled
 def pad_band(x, n, row0, rows, before, across, room):
-    """room = `rows` rows of image n from row0 on, with zeros around: `before` of them before a row, `across` columns in all.
+    """room = `rows` rows of image n from row0 on, with zeros around: `before` zeros before a row, `across` columns in total.
 
-    before: below 0 if columns are left out at the start of a row.
+    before: negative to skip columns at the start of a row.
     """
     height, width, depth = x.shape[1], x.shape[2], x.shape[3]
     zero, size, left, skipped = x.dtype.type(0), across * depth, max(0, before) * depth, max(0, -before) * depth
@@ -120,7 +120,7 @@ def pad_band(x, n, row0, rows, before, across, room):
 
 @compiled
 def band_of(b, x, y, window, bands, room):
-    """(offset, count, position) of the windows of band b: the first one in x, or in room with its padding, and in y."""
+    """(offset, count, position) of band b's windows: offset of the first one in x, or in room (padded), and its position in y."""
     band_rows, per_image, across, padded = bands
     n, top = b // per_image, b % per_image * band_rows
     rows, row0 = min(band_rows, y.shape[1] - top), top * window.row_stride - window.top
@@ -136,8 +136,8 @@ def band_of(b, x, y, window, bands, room):
 def forward_bands(x, flat, kernel, form, bias, y, rooms, tables, window, groups, ends, bands, parts, share, shares):
     """Compute a share of the output's bands. flat: x as flat memory. ends: of the products. bands: see _Bands.numbers.
 
-    kernel: (taps and channels of a group, units), or of this matrix what `form` says, see `gemm`. With as many groups as channels
-    and units, each channel has a kernel of its own. parts: of the units of one group; each is a share of a band.
+    kernel: (taps and channels of a group, units), or this matrix in the form `form`, see `gemm`. With as many groups as
+    channels and units, each channel has its own kernel. parts: the number of parts of a group's units; each is a share of a band.
     """
     window, (band_rows, per_image, _, padded) = Window(*window), bands
     units, channels = y.shape[3], x.shape[3] // groups
@@ -164,18 +164,18 @@ def forward_bands(x, flat, kernel, form, bias, y, rooms, tables, window, groups,
 
 
 def forward(x: Array, kernel: Array, bias: Array, y: Array, window: Window, groups: int, relu: bool) -> None:
-    """y = conv(x, kernel) + bias, then relu if asked; a bias of size 0 is none."""
+    """y = conv(x, kernel) + bias, then optional relu. A bias of size 0 means none."""
     _convolve(x, kernel, bias, y, window, groups, relu, False)
 
 
 def _convolve(
     x: Array, kernel: Array, bias: Array, y: Array, window: Window, groups: int, relu: bool, turn: bool
 ) -> None:
-    """`forward`; turn: with the kernel's taps in reverse order."""
+    """`forward`; turn: reverse the order of the kernel's taps."""
     window, x, y = upright(window, x, y)
     work = y.size * window.height * window.width * (x.shape[3] // groups if groups == 1 else _OWN)
     wanted = share_count(work, _SHARE_WORK, _SHARES)
-    wanted = 1 << (wanted.bit_length() - 1)  # three shares would keep one of two threads waiting
+    wanted = 1 << (wanted.bit_length() - 1)  # a power of two: with three shares, one of two threads would wait
     bands = _Bands(x.shape, y.shape, window, groups, wanted, turn)
     parts = max(1, min(-(-wanted // max(1, bands.count)), y.shape[3] // _COLUMNS)) if groups == 1 else 1
     shares = min(wanted, max(1, bands.count * parts))
@@ -238,11 +238,11 @@ transpose_matrices.fuses_as = "transpose"  # type: ignore[attr-defined]
 
 
 class _Phase(NamedTuple):
-    """Pixels along an axis, a stride apart, that the same taps reach, each from a window a fixed distance before."""
+    """Pixels along an axis, a stride apart, that the same taps reach; each tap reads a window at a fixed distance before."""
 
-    first: int  # pixel
-    pixels: int  # their number
-    window: int  # of the first pixel, for a tap of distance 0
+    first: int  # the first pixel
+    pixels: int  # the number of pixels
+    window: int  # the first pixel's window, for a tap of distance 0
     taps: range
     distances: tuple[int, ...]  # of the taps
 
@@ -263,14 +263,14 @@ class _Phase(NamedTuple):
 
 
 class _Phases:
-    """The phases of an image (pairs of one along the rows' axis and one along the columns'), and which windows they read."""
+    """The phases of an image (pairs: one along the rows, one along the columns), and the windows that they read."""
 
     def __init__(self, window: Window, height: int, width: int):
         down = _Phase.all(height, window.height, window.row_stride, window.row_dilation, window.top)
         right = _Phase.all(width, window.width, window.column_stride, window.column_dilation, window.left)
         self.pairs = [(row, column) for row in down for column in right]
         self.rows, self.columns = max(p.pixels for p in down), max(p.pixels for p in right)
-        # windows that the first pixel of a phase reads lie between these
+        # bounds of the windows that a phase's first pixel reads
         self.low, self.left = (
             min((p.window - max(p.distances) for p in a if p.distances), default=0) for a in (down, right)
         )
@@ -279,7 +279,7 @@ class _Phases:
         )
 
     def table(self, positions: int, across: int, units: int, group: int) -> Array:
-        """Offsets in dy of windows, `positions` of them, and of taps, then for each phase eight numbers."""
+        """Offsets in dy of `positions` windows and of taps, then eight numbers per phase."""
         i = np.arange(positions)
         parts = [((i // self.columns * across) + i % self.columns) * units]
         numbers, first = [], 0
@@ -294,7 +294,7 @@ class _Phases:
 
 @functools.lru_cache(maxsize=256)
 def _gradient_plan(window: Window, dy_shape: tuple, dx_shape: tuple, groups: int, shares: int) -> tuple:
-    """(phases, sizes for the kernel, elements of a room, table of offsets)."""
+    """(phases, sizes for the kernel, elements of a buffer, table of offsets)."""
     (_, out_height, out_width, units), (images, height, width, _) = dy_shape, dx_shape
     phases, strides = _Phases(window, height, width), (window.row_stride, window.column_stride)
     high, right = phases.rows + phases.high, phases.columns + phases.right
@@ -311,9 +311,9 @@ def _gradient_plan(window: Window, dy_shape: tuple, dx_shape: tuple, groups: int
 
 @compiled
 def input_gradient_bands(dy, flat, turned, dx, rooms, tables, sizes, groups, share, shares):
-    """Compute a share of the bands of dx. flat: dy as flat memory. turned: for each group and tap a matrix, units x channels.
+    """Compute a share of the bands of dx. flat: dy as flat memory. turned: a matrix, units x channels, per group and tap.
 
-    tables: offsets of windows and of taps in dy, then for each phase the numbers that input_gradient lists.
+    tables: offsets of windows and of taps in dy, then the numbers of each phase, see input_gradient.
     """
     band_rows, per_image, across, padded, low, left, reach, row_stride, column_stride, positions, phases, at_phases = (
         sizes
@@ -360,7 +360,7 @@ def input_gradient_bands(dy, flat, turned, dx, rooms, tables, sizes, groups, sha
 def input_gradient(dy: Array, kernel: Array, dx: Array, window: Window, groups: int) -> None:
     """dx = the gradient of conv(x, kernel) for the output's gradient dy: products over windows of dy.
 
-    With strides, pixels differ in the taps that reach them: a phase is the pixels, a stride apart, that the same taps reach.
+    With strides, different taps reach different pixels. A phase is the pixels, a stride apart, that the same taps reach.
     """
     if not dx.size:
         return
@@ -376,7 +376,7 @@ def input_gradient(dy: Array, kernel: Array, dx: Array, window: Window, groups: 
 def _turned(kernel: Array, phases: list, groups: int) -> Array:
     """The kernel's matrices, phase by phase and transposed: groups x taps x units x channels of a group.
 
-    Where each channel has a kernel of its own: taps x channels.
+    If each channel has its own kernel: taps x channels.
     """
     height, width, channels, units = kernel.shape
     group = units // groups

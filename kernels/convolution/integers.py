@@ -1,8 +1,8 @@
-"""Convolution in integers, NHWC: a kernel of int8 with a factor for each unit, and inputs that are quantized, image by image.
+"""Convolution in integers, NHWC: an int8 kernel with a factor per unit, and inputs that are quantized image by image.
 
-Each image becomes bytes by its largest absolute value, with zeros around it where windows reach over its edge. So a result does
-not depend on the other images of the batch. A kernel's bytes lie as `multiply_windows` takes them: four neighbours of a row of a
-window side by side, for 16 units. Windows are read where they are, by tables of offsets, as in implicit_gemm.py. Sums are exact.
+Each image becomes bytes, scaled by its largest absolute value, with zeros around it where windows cross its edge. So a result
+does not depend on the other images of the batch. A kernel's bytes are in the layout of `multiply_windows`: four neighbours of a
+window's row side by side, for 16 units. Tables of offsets locate the windows, as in implicit_gemm.py. Sums are exact.
 """
 
 import functools
@@ -21,11 +21,11 @@ from nbkeras.kernels.runtime.cache import compiled
 from nbkeras.kernels.runtime.threads import launch_shares, share_count
 
 Array = np.ndarray
-_SHARE = 16384  # numbers that a share quantizes at least
+_SHARE = 16384  # least numbers that a share quantizes
 _SHARE_WORK = 500_000  # multiply-adds of a share: with fewer, another one costs more than it saves
 _SHARES = 16
-_PARTS = 16  # of an image whose largest number is looked for
-_REST = 3  # bytes after the images, since windows are read four bytes at a time
+_PARTS = 16  # parts of an image in the search for its largest number
+_REST = 3  # bytes after the images, because windows are read four bytes at a time
 
 
 def conv(
@@ -39,9 +39,9 @@ def conv(
     inputs: tuple,
     relu: bool,
 ):
-    """Convolution of x by w * factors, then bias and relu if asked; see conv.conv.
+    """Convolution of x by w * factors, then optional bias and relu; see conv.conv.
 
-    w: int8 (kh, kw, channels, units); factors, bias: (units,). inputs: the limits and the epsilon by which x is quantized.
+    w: int8 (kh, kw, channels, units); factors, bias: (units,). inputs: the limits and the epsilon for quantizing x.
     """
     window, out_height, out_width = slide(x.shape, w.shape[:2], strides, dilation, padding)
     y = device.empty((x.shape[0], out_height, out_width, w.shape[3]), x.dtype)
@@ -56,7 +56,7 @@ def conv(
 
 
 def conv_vjp(saved, dy, needs):
-    """The gradient of x, as of a convolution by the floats w * factors, and that of the bias."""
+    """The gradients of x, as of a convolution by the floats w * factors, and of the bias."""
     x, w, factors, has_bias, y, window = saved
     kernel = w
     if needs[0] is not False:
@@ -72,7 +72,7 @@ def conv_vjp(saved, dy, needs):
 def convolve(
     x: Array, w: Array, factors: Array, bias: Array, y: Array, window: Window, inputs: tuple, relu: bool
 ) -> None:
-    """y = conv(x, w * factors) + bias, then relu if asked. Several launches; on a GPU it is one launch of its twin."""
+    """y = conv(x, w * factors) + bias, then optional relu. Several launches; on a GPU, one launch of its twin."""
     window, x, y = upright(window, x, y)
     if not y.size:
         return
@@ -112,7 +112,7 @@ def convolve(
 
 
 def _runs(window: Window, depth: int) -> tuple[int, int]:
-    """How many runs of neighbouring numbers a window has, and their length."""
+    """The number and the length of a window's runs of neighbouring numbers."""
     if window.column_dilation == 1:
         return window.height, window.width * depth
     return window.height * window.width, depth
@@ -134,7 +134,7 @@ def _tables(window: Window, rows: int, columns: int, across: int, depth: int) ->
 def pack(w, packed, start, share, shares):
     """packed[group, quad, unit, 4] = the bytes of w (runs, run, units), with zeros after each run and after the last unit.
 
-    start = -128 times the sum of a unit's numbers, for the bytes of images are 128 too large. Computes a share of the groups.
+    start = -128 times the sum of a unit's numbers, because image bytes have an offset of 128. Computes a share of the groups.
     """
     runs, run, units = w.shape
     quads = (run + 3) // 4
@@ -178,7 +178,7 @@ def fill_run(q, to, count):
 def quantize_images(x, largest, q, steps, top, left, low, high, epsilon, share, shares):
     """q = 128 + x * scale, rounded, where scale = high / (an image's largest absolute value + epsilon), and steps = 1 / scale.
 
-    x: (images, height, row); q: (images, rows, row), 128 outside of the image, which starts at (top, left). A share of the rows.
+    x: (images, height, row); q: (images, rows, row), 128 outside the image, which starts at (top, left). A share of the rows.
     """
     kind, (images, height, width), (_, tall, across) = x.dtype.type, x.shape, q.shape
     count, scale = max(0, min(width, across - left)), kind(0)
@@ -203,8 +203,8 @@ def multiply_bands(
 ):
     """Compute a share of the output's bands of `high` rows. images, packed: flat memory.
 
-    runs, run: of a window. image: bytes of an image; down: from the windows of one row of y to those of the next. parts: of the
-    units; each is a share of a band.
+    runs, run: of a window. image: bytes per image; down: distance from the windows of a row of y to those of the next row. parts:
+    the number of parts of the units; each is a share of a band.
     """
     kind, (count, height, width, units) = y.dtype.type, y.shape
     bands, least = (height + high - 1) // high, kind(0) if rectify != 0 else kind(-np.inf)

@@ -1,10 +1,10 @@
-"""Unfolding of windows along one axis, and folding, which sums windows where they came from: each is the other's gradient.
+"""Unfold copies windows along one axis; fold sums windows back into their positions. Each is the other's gradient.
 
     unfold: y[n, i, m, g, k, c] = x[n, i * stride + k * dilation - before, m, g, c], 0 outside of x
     fold:   x[n, j, m, g, c]    = the sum of y[n, i, m, g, k, c] over all i, k with i * stride + k * dilation - before = j
 
-With it a convolution of volumes is one of images, whose channels are those of neighbouring slices, and a locally connected layer
-is a product of windows.
+They reduce a convolution of volumes to one of images, whose channels are those of neighbouring slices, and a locally connected
+layer to a product of windows.
 """
 
 from typing import NamedTuple
@@ -32,7 +32,7 @@ class Line(NamedTuple):
 
 
 def unfold(x: Array, line: Line):
-    """Lay windows side by side: (n, length, between, groups, channels) -> (n, count, between, groups, size, channels)."""
+    """Put windows side by side: (n, length, between, groups, channels) -> (n, count, between, groups, size, channels)."""
     y = device.empty((x.shape[0], line.windows, *x.shape[2:4], line.size, x.shape[4]), x.dtype)
     unfold_into(x, y, line)
     return y, (x.shape, line)
@@ -52,7 +52,7 @@ def unfold_into(x: Array, y: Array, line: Line) -> None:
 
 
 def fold_into(y: Array, x: Array, line: Line) -> None:
-    """Sum the windows y into x, where they came from."""
+    """Sum the windows y into their positions in x."""
     shares = share_count(y.size, _SHARE_ELEMENTS, _SHARES, x.shape[0] * x.shape[1])
     launch_shares(fold_rows, shares, y, x, *line[1:4])
 

@@ -1,8 +1,8 @@
-"""Convolution, transposed convolution and pooling of volumes (n, depth, rows, columns, channels), by those of images.
+"""Convolution, transposed convolution and pooling of volumes (n, depth, rows, columns, channels), by the functions for images.
 
-Convolution: there is an image for each window of slices; its channels are the channels of all these slices. The copy is as many
-times larger than the volume as the kernel is deep; the vjp makes it again, so it is not kept. Kernels: (depth, rows, columns,
-...). Pooling: each slice is pooled, then the slices are pooled as rows of an image.
+Convolution: each window of slices becomes an image whose channels are the channels of all these slices. The copy is
+larger than the volume by the kernel's depth; the vjp makes it again instead of keeping it. Kernels: (depth, rows, columns, ...).
+Pooling: each slice is pooled, then the slices are pooled as rows of an image.
 """
 
 import math
@@ -67,7 +67,7 @@ def _apart(x: Array, groups: int) -> Array:
 
 
 def _slices(x: Array, line: Line, groups: int, filled: bool) -> Array:
-    """An image for each window of slices; undefined content unless `filled`."""
+    """An image per window of slices; undefined content unless `filled`."""
     if line[:4] == (1, 1, line.dilation, 0):  # each window is one slice
         return x.reshape(-1, *x.shape[2:])
     batch, _, rows, columns, channels = x.shape
@@ -85,7 +85,7 @@ def _flat(kernel: Array) -> Array:
 
 
 def _upright(flat: Array | None, shape: tuple, need) -> Array | None:
-    """The kernel's gradient from that of the result of `_flat`."""
+    """The kernel's gradient, from the gradient of the result of `_flat`."""
     if flat is None:
         return None
     out = device.output(need, shape, flat.dtype)

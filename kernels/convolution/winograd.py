@@ -25,13 +25,13 @@ Array = np.ndarray
 _f = np.float32
 _ZERO, _ONE, _TWO, _FOUR, _FIVE, _EIGHT = _f(0), _f(1), _f(2), _f(4), _f(5), _f(8)
 _4TH, _6TH, _12TH, _24TH = _f(1 / 4), _f(1 / 6), _f(1 / 12), _f(1 / 24)
-_SIX, _QUAD = np.int64(6), np.int64(4)  # with a literal 6 or 4 Numba would compile `cut` once more for each
-_BUFFER = 50_000  # elements of a block's transformed tiles: they fit into an L2 of 256 KiB
-_LEAST_TILES = 24  # of a block: with fewer, the products are too thin
+_SIX, _QUAD = np.int64(6), np.int64(4)  # Numba would compile `cut` again for a literal 6 or 4
+_BUFFER = 50_000  # elements of a block's transformed tiles: these fit into an L2 of 256 KiB
+_LEAST_TILES = 24  # least tiles of a block: with fewer, the products are too thin
 _RUN = 512  # elements of a kernel in one share of its transforms
 _SHARES = 16
-_SHARE_WORK = 250_000  # multiply-adds in a share, at least, where there is only one block
-_PARTIAL_ELEMENTS = 8_000_000  # of all shares' partial kernel gradients together
+_SHARE_WORK = 250_000  # least multiply-adds in a share, if there is only one block
+_PARTIAL_ELEMENTS = 8_000_000  # total elements of all shares' partial kernel gradients
 
 
 # -------------------- transforms of one row or column of a tile, for all channels --------------------
@@ -114,7 +114,7 @@ def transform_kernel_back(source, at, step, target, to, to_step, channels):
 
 
 class Tiling(NamedTuple):
-    """Sizes of a convolution, the padding before its input, and how its output is cut into tiles of 4x4.
+    """Sizes of a convolution, the padding before its input, and the cut of its output into tiles of 4x4.
 
     Launches take it as a plain tuple, see window.Window.
     """
@@ -130,7 +130,7 @@ class Tiling(NamedTuple):
     columns: int  # tiles in a row
     per_image: int
     tiles: int  # of all images
-    block: int  # tiles whose products are made at once
+    block: int  # tiles that are multiplied together
 
     @staticmethod
     def of(x_shape: tuple[int, ...], y_shape: tuple[int, ...], top: int, left: int) -> "Tiling":
@@ -143,7 +143,7 @@ class Tiling(NamedTuple):
         blocks = max(-(-tiles // most), min(tiles // 8, share_count(36 * tiles * channels * units, _SHARE_WORK)))
         sizes = height, width, channels, out_height, out_width, units
         block = -(-tiles // blocks)
-        block += -block % 8 if blocks > 1 else 0  # the rows that a product has in registers
+        block += -block % 8 if blocks > 1 else 0  # a multiple of the rows that a product keeps in registers
         return Tiling(*sizes, top, left, columns, per_image, tiles, block)
 
     @property
@@ -151,7 +151,7 @@ class Tiling(NamedTuple):
         return -(-self.tiles // self.block)
 
     def rooms(self, shares: int) -> Array:
-        """For each share: transformed tiles on both sides of the products, and room for one tile."""
+        """For each share: buffers for transformed tiles on both sides of the products, and for one tile."""
         both = self.channels + self.units
         return device.empty((shares, 36 * self.block * both + 72 * max(self.channels, self.units)), _f)
 
@@ -173,7 +173,7 @@ def cut(source, image, height, width, channels, row0, column0, size, patch, at):
 
 @compiled
 def input_tiles(x, tiling, first, count, room, to, spare):
-    """room[to:] = B^T d B for `count` tiles from `first` on, elements x tiles x channels; spare: offset of free room."""
+    """room[to:] = B^T d B for `count` tiles from `first` on, elements x tiles x channels; spare: offset of unused memory."""
     height, width, channels = tiling.height, tiling.width, tiling.channels
     patch = spare + 36 * channels
     for i in range(count):
@@ -218,7 +218,7 @@ def gradient_tiles(dy, tiling, first, count, room, to, spare):
 
 @compiled
 def finish(y, at, rows, width, bias, relu):
-    """Add the bias (none if its size is 0) to `rows` rows of y from offset `at`, then take relu if asked."""
+    """Add the bias (none if its size is 0) to `rows` rows of y from offset `at`, then apply optional relu."""
     zero = y.dtype.type(0)
     for i in range(rows):
         to = at + i * width
@@ -232,7 +232,7 @@ def finish(y, at, rows, width, bias, relu):
 
 @compiled
 def output_tiles(room, at, y, tiling, first, count, spare, bias, relu):
-    """y = A^T m A + bias, then relu if asked, for `count` tiles from `first` on; m = room[at:], elements x tiles x units."""
+    """y = A^T m A + bias, then optional relu, for `count` tiles from `first` on; m = room[at:], elements x tiles x units."""
     height, width, units = tiling.out_height, tiling.out_width, tiling.units
     patch = spare + 24 * units
     for i in range(count):
@@ -258,7 +258,7 @@ def output_tiles(room, at, y, tiling, first, count, spare, bias, relu):
 
 @compiled
 def transform_whole_kernel(kernel, size, turn, half, transformed, share, shares):
-    """A share of the elements of G g G^T, or with `turn` of the rotated kernel; half: room for one direction."""
+    """A share of the elements of G g G^T, or of the rotated kernel if `turn`; half: buffer for one direction."""
     first, last = size * share // shares, size * (share + 1) // shares
     count = last - first
     start, step = (8 * size + first, -size) if turn else (first, size)
@@ -289,9 +289,9 @@ def convolve_tiles(x, transformed, bias, y, rooms, tiling, relu, share, shares):
 def convolve(
     x: Array, kernel: Array, bias: Array, y: Array, top: int, left: int, turn: bool = False, relu: bool = False
 ) -> None:
-    """y = conv(x, kernel) + bias, then relu if asked; a bias of size 0 is none.
+    """y = conv(x, kernel) + bias, then optional relu. A bias of size 0 means none.
 
-    turn: rotate the kernel by 180 degrees and exchange its channels and units, which gives an input's gradient from dy.
+    turn: rotate the kernel by 180 degrees and swap its channels and units; this gives the input's gradient from dy.
     """
     tiling, channels, units = Tiling.of(x.shape, y.shape, top, left), x.shape[3], y.shape[3]
     size = channels * units

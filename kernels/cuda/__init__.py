@@ -1,6 +1,6 @@
 """Kernels for GPUs: the twin of a CPU kernel `nbkeras.kernels.x.f` is `nbkeras.kernels.cuda.x.f`, imported when first launched.
 
-`loops/` holds what CUDA kernels are made of, `machine/` the GPU itself, real and simulated. Kernels of your own need the names
+`loops/` has the parts of CUDA kernels, `machine/` the GPU itself, real and simulated. Custom kernels need the names
 below: docs/custom-ops.md.
 """
 

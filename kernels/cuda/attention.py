@@ -12,7 +12,7 @@ from nbkeras.kernels.runtime.device_array import DeviceArray
 
 @device_function
 def _first_flag(r, heads, queries, of_batch, of_head, of_query):
-    """The position where the mask of a row of scores starts."""
+    """The offset of the mask of a row of scores."""
     return r // (heads * queries) * of_batch + r // queries % heads * of_head + r % queries * of_query
 
 
@@ -96,5 +96,5 @@ def masked_forward(
 
 
 def masked_backward(y: DeviceArray, dy: DeviceArray, dx: DeviceArray, empty: DeviceArray, scale: float) -> None:
-    """dx = scale * y (dy - sum(dy y)) for each row, 0 for an empty one."""
+    """dx = scale * y (dy - sum(dy y)) for each row, 0 for an empty row."""
     start_rows(_masked_slope, y.shape[1], len(y), (y, dy, dx, empty), scale)

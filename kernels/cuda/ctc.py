@@ -1,4 +1,4 @@
-"""Twins of ctc.py: a block for each sequence, a thread for each of its states, step by step."""
+"""Twins of ctc.py: a block per sequence, a thread per state, step by step."""
 
 import math
 

@@ -9,7 +9,7 @@ from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.device_array import DeviceArray
 
 _COLUMNS, _ROWS = size(32, simulated=4), size(8, simulated=2)  # threads of a block
-_LEAST = size(64, simulated=4)  # the least number of rows of a part
+_LEAST = size(64, simulated=4)  # least rows of a part
 
 
 def multiply(ta, tb, a, b, bias, c, batches, m, n, k, depth, lda, ldb, a_step, b_step, rows, columns, rectify) -> None:

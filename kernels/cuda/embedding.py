@@ -1,6 +1,6 @@
 """Twins of embedding.py: gathering rows, and adding gradients to them in a fixed order.
 
-With NBKERAS_DETERMINISTIC=0 in the environment gradients are added in any order, which needs no sorting; the last bits of
+With NBKERAS_DETERMINISTIC=0 in the environment, gradients are added in any order. This needs no sorting, but the last bits of
 sums then differ between runs.
 """
 
@@ -41,7 +41,7 @@ def _gather_rows(table, indices, out):
 
 @kernel
 def _gather_quads(table, rows, quads, indices, out):
-    """For rows of a multiple of four numbers: a thread copies four numbers. table and out are flat."""
+    """For rows whose width is a multiple of four: a thread copies four numbers. table and out are flat."""
     i = row_of_thread()
     if i < indices.size:
         row = counted(indices[i], rows)
@@ -55,7 +55,7 @@ def _gather_quads(table, rows, quads, indices, out):
 
 
 def gather_rows(table, indices, out):
-    """out[i] = table[indices[i]]; a row of NaN for an index outside of the table."""
+    """out[i] = table[indices[i]]; a row of NaN for an index out of range."""
     rows, width = table.shape
     if width % 4 == 0 and table.address % 16 == 0 and out.address % 16 == 0:
         grid = grid_of_rows(indices.size, width // 4)
@@ -91,7 +91,7 @@ def _add_rows_in_any_order(dy, indices, table):
 
 
 def add_rows(dy: DeviceArray, indices: DeviceArray, table: DeviceArray):
-    """table[indices[i]] += dy[i], in the order described in loops/rows.py; indices outside of the table are ignored."""
+    """table[indices[i]] += dy[i], in the order described in loops/rows.py; indices out of range are ignored."""
     if not _deterministic:
         start(_add_rows_in_any_order, *grid_of_rows(*dy.shape), dy, indices, table)
         return

@@ -59,7 +59,7 @@ def _block_sum(value):
 def _square_sums(g, sums):
     """A block for each chunk.
 
-    In float64, as on the CPU: the gradients whose norm is limited may have squares that are too large for a float32.
+    In float64, as on the CPU: the squares of gradients whose norm is limited may be too large for a float32.
     """
     stride = np.uint64(cuda.blockDim.x)
     i = np.uint64(cuda.blockIdx.x) * np.uint64(CHUNK)
@@ -91,7 +91,7 @@ def _norm_scale(sums, limit, scale):
         total += sums[c]
     norm = math.sqrt(_block_sum(total))
     if cuda.threadIdx.x == 0:
-        scale[0] = 1.0 if norm <= limit else limit / norm + (norm - norm)  # NaN where the norm is infinite or NaN
+        scale[0] = 1.0 if norm <= limit else limit / norm + (norm - norm)  # NaN if the norm is infinite or NaN
 
 
 @kernel

@@ -14,8 +14,8 @@ from nbkeras.kernels.cuda.runtime import device as device_cuda
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.device_array import DeviceArray
 
-_FEW = size(128, simulated=8)  # for at most so many additions one thread computes them sequentially instead of sorting
-_MANY = 16384  # the number of columns that occupies a GPU
+_FEW = size(128, simulated=8)  # up to this many additions, one thread computes them sequentially instead of sorting
+_MANY = 16384  # the number of columns that fills a GPU
 
 
 # -------------------- converting numbers to indices --------------------
@@ -39,7 +39,7 @@ def cut(x: DeviceArray, low: Any, past: Any, least: int, out: DeviceArray) -> No
 
 @kernel
 def _gather(x, index, along, length, shape, multipliers, shifts, missing, out):
-    """along: whether each element of `out` has an index of its own."""
+    """along: True if each element of `out` has its own index."""
     n = cuda.grid(1)
     if n < out.size:
         row, k = split(n, shape[2], multipliers[2], shifts[2])
@@ -67,7 +67,7 @@ def _missing(dtype: np.dtype) -> Any:
 
 @kernel
 def _add_few(dy, index, shape, multipliers, shifts, dx):
-    """The thread at an index's first occurrence adds up all its occurrences, for one column."""
+    """The thread at an index's first occurrence sums all its occurrences, for one column."""
     n = cuda.grid(1)
     row, k = split(n, shape[2], multipliers[2], shifts[2])
     i, j = split(row, shape[1], multipliers[1], shifts[1])
@@ -86,7 +86,7 @@ def _add_few(dy, index, shape, multipliers, shifts, dx):
 
 @kernel
 def _add_runs(dy, rows, positions, shape, multipliers, shifts, dx):
-    """The thread at the first position of a row adds up all its positions, in order, for one column."""
+    """The thread at the first position of a row sums all its positions, in order, for one column."""
     n = cuda.grid(1)
     row, k = split(n, shape[2], multipliers[2], shifts[2])
     i, at = split(row, shape[1], multipliers[1], shifts[1])

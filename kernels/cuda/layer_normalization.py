@@ -1,7 +1,7 @@
 """Twins of normalization.py's kernels for layer normalization.
 
-The vjp has two kernels, one by rows for dx and one by columns for dgamma and dbeta. One kernel for both would go through the rows
-of a block one after the other, with too few blocks to fill a GPU, and would save only a second reading, which caches serve.
+The vjp has two kernels: one by rows for dx, one by columns for dgamma and dbeta. A single kernel would process a block's rows
+sequentially, with too few blocks to fill a GPU, and would only save a second reading, which caches serve.
 """
 
 import numpy as np
@@ -64,7 +64,7 @@ def _row_slopes(dy, x, gamma, means, inverses, dx, centered, part, rows, n, bits
 
 @kernel(launch_bounds=BLOCK)
 def _row_sums(dy, x, means, inverses, products, sums, rows, columns, each):
-    """products and sums of each block of rows: of dy times the normalized rows, and of dy."""
+    """products and sums, per block of rows: the sums of dy times the normalized rows, and of dy."""
     shared = cuda.shared.array(BLOCK, x.dtype)
     column, lane, lanes, block = cuda.grid(1), cuda.threadIdx.y, cuda.blockDim.y, cuda.blockIdx.y
     row, last, zero = block * each + lane, min(block * each + each, rows), x.dtype.type(0)
@@ -88,7 +88,7 @@ def _row_sums(dy, x, means, inverses, products, sums, rows, columns, each):
 
 
 def row_gradients(dy, x, gamma, means, inverses, centered, dx, products, sums):
-    """dx, and the part of each block of rows in dgamma and dbeta."""
+    """dx, and each row block's part of dgamma and dbeta."""
     (rows, n), count = x.shape, len(sums)
     part = x.dtype.type(1 / max(n, 1))
     start_rows(_row_slopes, n, rows, (dy, x, gamma, means, inverses, dx), int(centered), part)

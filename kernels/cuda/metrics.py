@@ -1,7 +1,7 @@
 """Twins of metrics.py: matches of classes, running sums, confusion counts.
 
-Sums are float64, as on the CPU, and in an order that depends only on the shape. For many numbers each block of threads
-sums a part, and a second kernel adds the parts.
+Sums are float64, as on the CPU, in an order that depends only on the shape. For many numbers each block of threads sums a part,
+and a second kernel adds the parts.
 """
 
 import math
@@ -28,8 +28,8 @@ from nbkeras.kernels.cuda.machine.kernel import blocks, device_function, kernel,
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.device_array import DeviceArray
 
-_BITS = BLOCK.bit_length() - 1  # a whole block is the lanes of one row
-_PER_THREAD = 16  # numbers that a thread adds up before another part is used
+_BITS = BLOCK.bit_length() - 1  # all threads of a block are the lanes of one row
+_PER_THREAD = 16  # numbers that a thread sums before another part is added
 _MOST_PARTS = 128
 
 
@@ -190,7 +190,7 @@ def ratio(x, y, out):
 
 @kernel
 def _count(y_true, y_pred, weights, thresholds, sums, columns, rows):
-    """A block for each threshold and column (blockIdx.x) and part of the rows (blockIdx.y); sums: (parts, cells, 4)."""
+    """A block per threshold and column (blockIdx.x) and part of the rows (blockIdx.y); sums: (parts, cells, 4)."""
     shared = cuda.shared.array(WARP, np.float64)
     cell, part = cuda.blockIdx.x, cuda.blockIdx.y
     t, c = divided(cell, columns)
@@ -242,7 +242,7 @@ def _add_counts(sums, parts, cells, tp, fp, tn, fn):
 
 
 def _columns(y_pred: DeviceArray, tables: tuple[DeviceArray, ...]) -> tuple[int, int]:
-    """The number of columns of the tables, and of predictions for each column."""
+    """The number of columns of the tables, and of predictions per column."""
     columns = max(table.shape[1] for table in tables)
     return columns, y_pred.size // columns
 
@@ -260,9 +260,9 @@ def count_at_thresholds(y_true, y_pred, weights, thresholds, *tables):
 
 @kernel
 def _fill_buckets(y_true, y_pred, weights, zero_counts, sums, buckets, columns, rows, part_rows):
-    """A block for each part (blockIdx.x) and column (blockIdx.y); sums: (parts, columns, buckets), label 0 first.
+    """A block per part (blockIdx.x) and column (blockIdx.y); sums: (parts, columns, buckets), label 0 first.
 
-    All threads find the buckets of rows; then each thread adds up one bucket in the order of the rows.
+    All threads find the buckets of rows; then each thread sums one bucket in the order of the rows.
     """
     marks, amounts = cuda.shared.array(BLOCK, np.int64), cuda.shared.array(BLOCK, np.float64)
     thread, part, c = cuda.threadIdx.x, cuda.blockIdx.x, cuda.blockIdx.y
@@ -299,7 +299,7 @@ def _fill_buckets(y_true, y_pred, weights, zero_counts, sums, buckets, columns, 
 
 @kernel(launch_bounds=MOST)
 def _add_buckets(sums, parts, buckets, size, columns, tp, fp, tn, fn):
-    """A block for each column adds up its buckets, then the counts above each threshold, from the highest bucket down."""
+    """A block per column sums its buckets, then the counts above each threshold, from the highest bucket down."""
     thread, c, half = cuda.threadIdx.x, cuda.blockIdx.x, size // 2
     bucket = thread
     while bucket < size:

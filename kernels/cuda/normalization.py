@@ -1,7 +1,7 @@
 """Twins of normalization.py: batch normalization here, layer normalization in layer_normalization.py.
 
-Blocks of rows, and moments around a row of each block, are those of the CPU's kernels. The sets of sums of a widened matrix are
-joined as if they were further blocks. Only the joining is in float64: a few numbers for each channel.
+Blocks of rows, and moments around a row of each block, are as in the CPU's kernels. The sets of sums of a widened matrix are
+joined like further blocks. Only the joining is in float64: a few numbers per channel.
 """
 
 import math
@@ -16,9 +16,9 @@ from nbkeras.kernels.cuda.loops.walk import divided
 from nbkeras.kernels.cuda.machine.kernel import blocks, device_function, kernel, size, start, start_each
 from nbkeras.kernels.runtime.device_array import DeviceArray
 
-_CHANNELS = size(8, simulated=2)  # channels that one block of threads joins the sums of
+_CHANNELS = size(8, simulated=2)  # channels whose sums one block of threads joins
 _THREADS = size(131072, simulated=16)  # with more threads than this, each scales several rows
-_MOST_ROWS = 16  # of a thread
+_MOST_ROWS = 16  # most rows per thread
 
 
 def _flat(*arrays: DeviceArray) -> list[DeviceArray]:
@@ -76,7 +76,7 @@ def _moments(x, mask, counts, means, squares, rows, columns, each):
 
 
 def block_moments(x, mask, counts, means, squares):
-    """Count, mean and sum of squared deviations of the columns of each block of rows, those in the mask only."""
+    """Count, mean and sum of squared deviations of each column, for each block of rows, only of rows in the mask."""
     (rows, columns), count = x.shape, counts.size
     tiles, threads = over_columns(columns)
     sizes = rows, columns, blocks(rows, max(1, count))
@@ -143,7 +143,7 @@ def _join_moments(
 
 
 def _over_channels(channels: int, parts: int) -> tuple[int, tuple[int, int]]:
-    """The grid and the threads of a block that join so many parts of each channel's sums."""
+    """The grid and the threads per block to join the given number of parts of each channel's sums."""
     return blocks(channels, _CHANNELS), (_CHANNELS, (BLOCK if parts <= BLOCK else MOST) // _CHANNELS)
 
 
@@ -151,7 +151,7 @@ def join_moments(
     counts, means, squares, joined, total, moving_mean, moving_variance, momentum, gamma, beta, epsilon,
     center, inverse, scale, offset,
 ):  # fmt: skip
-    """Mean and variance of each channel, the moving averages, and the coefficients of each column; leaves `joined` alone."""
+    """Mean and variance of each channel, the moving averages, and the coefficients of each column; does not change `joined`."""
     sets = center.size // max(1, gamma.size)
     shape = _over_channels(gamma.size, counts.size * sets)
     moving = moving_mean, moving_variance, momentum
@@ -168,7 +168,7 @@ def _given_moments(means, variances, gamma, beta, epsilon, center, inverse, scal
 
 
 def given_moments(mean, variance, joined, gamma, beta, epsilon, center, inverse, scale, offset):
-    """The coefficients of each column by the given statistics; leaves `joined` alone."""
+    """The coefficients of each column, from the given statistics; does not change `joined`."""
     sets = center.size // max(1, gamma.size)
     affine = gamma, beta, epsilon, center, inverse, scale, offset
     threads = _CHANNELS, min(sets, BLOCK // _CHANNELS)
@@ -230,7 +230,7 @@ def _join_sums(sums, products, total, inverse, scale, dgamma, dbeta, slope, shif
 
 
 def join_sums(sums, products, joined, total, inverse, scale, dgamma, dbeta, slope, shift):
-    """dgamma, dbeta, and slope and shift in dx = dy * scale + (x - center) * slope + shift; leaves `joined` alone."""
+    """dgamma, dbeta, and slope and shift in dx = dy * scale + (x - center) * slope + shift; does not change `joined`."""
     sets = slope.size // max(1, dgamma.size)
     parts = len(sums) * sets
     arrays = *_flat(sums, products), total, inverse, scale, dgamma, dbeta, slope, shift
@@ -266,7 +266,7 @@ def variance_gradient(dgamma, inverse, scale, dvariance):
 
 
 def _over_units(rows: int, columns: int, wide: int) -> tuple[int, int, int]:
-    """Blocks for threads of a unit (a column, or four) each; the number of rows of a thread, and their distance."""
+    """Blocks of threads with one unit (a column, or four) each; the number of rows per thread, and their distance."""
     units = columns // 4 if wide else columns
     each = min(_MOST_ROWS, max(1, rows * units // _THREADS))
     stride = blocks(rows, each)
@@ -275,7 +275,7 @@ def _over_units(rows: int, columns: int, wide: int) -> tuple[int, int, int]:
 
 @device_function
 def _first_row_and_column(rows, columns, stride, wide):
-    """The first row and column of this thread; row `rows` if it has nothing to do."""
+    """The first row and column of this thread; row `rows` if it has no work."""
     row, c = divided(cuda.grid(1), columns >> 2 if wide != 0 else columns)
     return np.int64(row) if row < stride else rows, np.int64(c) << 2 if wide != 0 else np.int64(c)
 
@@ -339,7 +339,7 @@ def _input_gradient(dy, x, mask, center, scale, slope, shift, dx, rows, columns,
 
 
 def input_gradient(dy, x, mask, center, scale, slope, shift, dx):
-    """dx = dy * scale, and in rows of the mask + (x - center) * slope + shift."""
+    """dx = dy * scale, plus (x - center) * slope + shift in rows of the mask."""
     rows, columns = x.shape
     dy, x, center, scale, slope, shift, dx = _flat(dy, x, center, scale, slope, shift, dx)
     wide = is_wide(columns, dy, x, center, scale, slope, shift, dx)

@@ -1,6 +1,6 @@
-"""The twin of optimizers.moving_average, and how kernels go over flat arrays; loops/map.py makes the twins of the steps.
+"""The twin of optimizers.moving_average, and the loop of kernels over flat arrays; loops/map.py makes the steps' twins.
 
-A thread takes elements a grid apart. With all its threads at work, loads of four bytes keep a GPU's memory busy.
+A thread takes elements a grid apart. With all threads active, loads of four bytes keep a GPU's memory busy.
 """
 
 import numpy as np
@@ -11,16 +11,16 @@ from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.device_array import DeviceArray
 
 _THREADS = size(512, simulated=8)
-_RESIDENT = 4  # blocks of a processor: 2048 threads, the most that one has
+_RESIDENT = 4  # blocks per processor: 2048 threads, the most that one runs
 
 
 def run(kernel: Kernel, first: DeviceArray, *args) -> None:
-    """Start a kernel whose threads go over flat arrays of the first one's size."""
+    """Start a kernel whose threads loop over flat arrays of the first array's size."""
     start(kernel, min(blocks(first.size, _THREADS), _RESIDENT * device.gpu().processors), _THREADS, first, *args)
 
 
 def constants(array: DeviceArray, *numbers: float) -> tuple:
-    """Numbers in an array's dtype, as one argument of a kernel, and the last of them its smallest normal number."""
+    """Numbers in an array's dtype as one kernel argument; the last one is the dtype's smallest normal number."""
     return (*map(array.dtype.type, numbers), np.finfo(array.dtype).tiny)
 
 
@@ -28,7 +28,7 @@ def constants(array: DeviceArray, *numbers: float) -> tuple:
 def grid_range(array):
     """A thread's first element, the number of elements, and the distance between two elements of the thread.
 
-    All three unsigned: an index does not count from the end, and Numba compares an unsigned with a signed integer in float64.
+    All three are unsigned: a signed index might count from the end, and Numba compares unsigned with signed integers in float64.
     """
     return np.uint64(cuda.grid(1)), np.uint64(array.size), np.uint64(cuda.gridsize(1))
 

@@ -1,7 +1,7 @@
-"""Twins of pool.py. A thread computes one position and four neighbouring channels, or the last one to three.
+"""Twins of pool.py. A thread computes one position and four neighbouring channels (or the remaining one to three).
 
-The gradient is gathered: each pixel of dx adds up the gradients of the windows that cover it, row by row as the CPU does. For
-maxima a first kernel notes which pixel each window took. Limit: arrays of 2**31 elements are refused.
+The gradient is gathered: each pixel of dx sums the gradients of the windows that cover it, row by row like the CPU. For maxima, a
+first kernel records the pixel that each window took. Limit: arrays of 2**31 elements are refused.
 """
 
 import functools
@@ -31,7 +31,7 @@ _flat = functools.partial(in_32_bits, "pooling")
 
 @device_function
 def _where(over):
-    """This thread's image (which may be beyond the last), row, column and first channel."""
+    """This thread's image (possibly beyond the last), row, column and first channel."""
     _, height, width, channels = over
     rest, four = divided(cuda.grid(1), (channels + 3) // 4)
     rest, column = divided(rest, width)
@@ -47,7 +47,7 @@ def _offset(shape, image, row, column, channel):
 
 @device_function
 def _larger(v, most):
-    return v if v > most or v != v else most  # NaN wins
+    return v if v > most or v != v else most  # NaN replaces any number
 
 
 # -------------------- any window --------------------
@@ -161,7 +161,7 @@ def unpool_images(dy, y, x, dx, rest, window, average):
 
 @device_function
 def _largest(v0, v1, v2, v3):
-    """The largest of four, and its index, the first of equal ones."""
+    """The largest of four, and its index; the first of equal numbers."""
     most, which = v0, _i(0)
     if v1 > most or v1 != v1:
         most, which = v1, _i(1)
@@ -201,13 +201,13 @@ def _halve(over, shape, x, y, chosen, wide):
 
 
 def halve_rows(x, y, chosen):
-    """Compute y, the largest of each 2x2, and chosen, which of the four it is."""
+    """Compute y, the largest of each 2x2, and chosen, its index among the four."""
     wide, chosen = _words(chosen, x, y)
     _launch(_halve, y.shape, ints(*x.shape), *_flat(x, y), chosen, wide)
 
 
 def _words(chosen: DeviceArray, *arrays: DeviceArray) -> tuple[int, DeviceArray]:
-    """Whether threads read four channels at once, and then `chosen` as words of four bytes."""
+    """True if threads read four channels at once; `chosen` is then read as words of four bytes."""
     wide = is_wide(chosen.shape[3], chosen, *arrays)
     (flat,) = _flat(chosen)
     return wide, flat.view(np.uint32) if wide else flat
@@ -221,7 +221,7 @@ def _unhalve(cells, over, shape, dy, chosen, dx, wide):
     rest, zero, right, below = over[3] - c, dx.dtype.type(0), over[3], over[2] * over[3]
     v0, v1, v2, v3 = zero, zero, zero, zero
     w0, w1, w2, w3 = _i(0), _i(0), _i(0), _i(0)
-    if i < shape[1] and j < shape[2]:  # else an odd last row or column, which has no window
+    if i < shape[1] and j < shape[2]:  # else it is an odd last row or column without a window
         q = _offset(shape, n, i, j, c)
         v0, v1, v2, v3 = load_four(dy, q, q + rest, 1, wide, zero)
         if wide != 0:

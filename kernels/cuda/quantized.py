@@ -16,7 +16,7 @@ from nbkeras.kernels.cuda.loops.lanes import (
 from nbkeras.kernels.cuda.loops.rows import column_of_thread, counted, grid_of_rows, row_of_thread
 from nbkeras.kernels.cuda.machine.kernel import blocks, kernel, size, start
 
-_TILE = size(16, simulated=3)  # rows and columns that a block computes, and steps of its sums
+_TILE = size(16, simulated=3)  # rows and columns of a block's tile, and terms per step
 
 
 @kernel
@@ -110,5 +110,5 @@ def _gather(table, indices, scale, out):
 
 
 def gather_scaled_rows(table, indices, scale, out):
-    """out[i] = table[indices[i]] / scale[indices[i]]; a row of NaN for an index outside of the table."""
+    """out[i] = table[indices[i]] / scale[indices[i]]; a row of NaN for an index out of range."""
     start(_gather, *grid_of_rows(indices.size, table.shape[1]), table, indices, scale, out)

@@ -23,7 +23,7 @@ from nbkeras.kernels.loops import random_numbers
 from nbkeras.kernels.random import BLOCK
 from nbkeras.kernels.runtime import device
 
-_SWAPS = size(1024, simulated=8)  # swaps of a permutation that are tried at once
+_SWAPS = size(1024, simulated=8)  # swaps of a permutation tried at once
 _u, _u64, _f = np.uint32, np.uint64, np.float32
 _32, _WORD = np.uint64(32), np.uint64(0xFFFFFFFF)
 formulas = device_module(random_numbers)
@@ -111,7 +111,7 @@ def _fill_words_from(key, stream, begin, count, out):
 
 
 def fill_words_from(key, stream, begin, count, out):
-    """The words from `begin` on of `count` words that lie as those of `drop`. Each thread makes four and keeps one."""
+    """The words from `begin` on of `count` words in the layout of `drop`. Each thread makes four and keeps one."""
     start_each(_fill_words_from, out.size, key, stream, begin, count, out)
 
 
@@ -162,7 +162,7 @@ def _normal64(high, low, cut, stddev, mean, out):
 
 
 def normal_from_words(high, low, cut, stddev, mean, out):
-    """mean + stddev * standard normal numbers, without those whose absolute value has an upper tail below `cut`."""
+    """mean + stddev * standard normal numbers whose absolute value has an upper tail of at least `cut`."""
     if out.dtype == np.float32:
         start_each(_normal32, out.size, high, cut, stddev, mean, out)
     else:
@@ -236,7 +236,7 @@ def _choose(logits, high, low, out):
                 behind = middle
             else:
                 before = middle + 1
-        if before == stretches:  # by rounding, or for NaN
+        if before == stretches:  # after rounding, or for NaN
             before = 0
         if before > 0:
             rest -= sums[before - 1]
@@ -262,9 +262,9 @@ def choose(logits, high, low, out):
 def _permute(high, low, order, inverse, reserved):
     """One block tries as many swaps at once as it has threads, from the last swap down.
 
-    A swap waits for earlier swaps of one of its two positions: each swap reserves both positions, an earlier swap takes them from
-    a later one, and a swap that holds both runs (Shun, Gu, Blelloch, Fineman, Gibbons, "Sequential random permutation, list
-    contraction and tree contraction are highly parallel", SODA 2015). With many more positions than threads few swaps conflict.
+    A swap waits for earlier swaps of its two positions. Each swap reserves both positions; an earlier swap takes them from a
+    later one, and a swap that holds both runs (Shun, Gu, Blelloch, Fineman, Gibbons, "Sequential random permutation, list
+    contraction and tree contraction are highly parallel", SODA 2015). With many more positions than threads, few swaps conflict.
     """
     n, thread, threads = order.size, cuda.threadIdx.x, cuda.blockDim.x
     for i in range(thread, n, threads):
@@ -298,7 +298,7 @@ def _permute(high, low, order, inverse, reserved):
 def permute(high, low, order, inverse):
     """A random permutation and its inverse by Fisher and Yates, the same as on the CPU.
 
-    One block of threads computes it, because each swap depends on earlier ones: some microseconds per thousand elements.
+    One block of threads computes it, because each swap depends on earlier swaps: some microseconds per thousand elements.
     """
     reserved = device.gpu().scratch("permute", order.shape, np.int32)
     start(_permute, min(order.size, 1), _SWAPS, high, low, order, inverse, reserved)

@@ -1,8 +1,8 @@
 """Twins of reduce.py: sums, products, extrema and their positions, running sums and products.
 
-Reductions are from (outer, n, inner) to (outer, inner). Floats are combined in their own dtype by trees of short
-chains, integers in int64, which gives the same lowest bits. If there are few results of many numbers, the n numbers are cut
-into parts, and the parts' results are reduced again.
+Reductions are from (outer, n, inner) to (outer, inner). Floats are combined in their own dtype by trees of short chains; integers
+in int64, which gives the same lowest bits. If there are few results of many numbers, the n numbers are cut into parts, and
+the parts' results are reduced again.
 """
 
 import math
@@ -39,11 +39,11 @@ from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.device_array import DeviceArray
 
 _ENOUGH = size(512, simulated=8)  # blocks that keep a GPU busy
-_RESULTS = size(65536, simulated=64)  # from so many results on, one thread computes each result
-_FEW = size(16, simulated=2)  # one thread also computes each result of at most so many numbers
+_RESULTS = size(65536, simulated=64)  # from this many results on, one thread computes each result
+_FEW = size(16, simulated=2)  # one thread also computes each result of at most this many numbers
 _PART = size(4096, simulated=16)  # the least size of a part
-_MOST_DEEP = 65535  # the most blocks along z
-_LINES = size(4096, simulated=16)  # from so many lines on, one thread runs along each line
+_MOST_DEEP = 65535  # most blocks along z
+_LINES = size(4096, simulated=16)  # from this many lines on, one thread runs along each line
 
 _CODES: dict[np.ufunc, int] = {np.add: ADD, np.multiply: MULTIPLY, np.maximum: LARGEST, np.minimum: SMALLEST}
 _TRUTHS: dict[np.ufunc, int] = {np.logical_or: LARGEST, np.logical_and: SMALLEST}
@@ -118,7 +118,7 @@ def _fold_rows(x, out, op, truth, identity, n, inner, parts, part_size, bits):
 
 @kernel(launch_bounds=MOST)
 def _fold_columns(x, out, op, truth, identity, outer, n, inner, parts, part_size):
-    """Blocks for each tile of columns and each part of the n numbers; out: (outer, parts, inner)."""
+    """A block per tile of columns and part of the n numbers; out: (outer, parts, inner)."""
     shared = cuda.shared.array(MOST, out.dtype)
     k, row, rows = cuda.grid(1), cuda.threadIdx.y, cuda.blockDim.y
     part, i = cuda.blockIdx.y, cuda.blockIdx.z
@@ -196,7 +196,7 @@ def fold(x: DeviceArray, ufunc: np.ufunc, axes: tuple[int, ...], out: DeviceArra
 
 @kernel(launch_bounds=LANES)
 def _find(x, indices, values, found, op, n, inner, parts, part_size, bits):
-    """2**bits lanes compute each number of `found` (outer, parts, inner): the best one's position among part_size numbers.
+    """2**bits lanes compute each number of `found` (outer, parts, inner): the position of the best of part_size numbers.
 
     indices: the positions of x's numbers from an earlier pass; size 0 in the first pass.
     """
@@ -276,7 +276,7 @@ def _run_along(x, out, op, identity, lines, n, inner, x_at, x_step, out_at, out_
 
 @kernel(launch_bounds=MOST)
 def _scan_lines(x, out, carried, op, identity, n, inner, x_at, x_step, out_at, out_step, exclusive):
-    """A block for each line: pieces with one number per thread are scanned in warps and then across warps.
+    """A block per line; pieces with one number per thread are scanned in warps, then across warps.
 
     carried: an empty array with the dtype of the computation.
     """
@@ -312,7 +312,7 @@ def _scan_lines(x, out, carried, op, identity, n, inner, x_at, x_step, out_at, o
 
 
 def _line(x: DeviceArray, axis: int) -> tuple[DeviceArray, int, int]:
-    """An array, perhaps reversed along an axis, as flat memory, with the start and the step of its lines."""
+    """An array (possibly reversed along an axis) as flat memory, with the offset and the step of its lines."""
     inner = math.prod(x.shape[axis + 1 :])
     backwards = x.shape[axis] > 1 and x.strides[axis] < 0
     return span(x), (x.shape[axis] - 1) * inner if backwards else 0, -inner if backwards else inner

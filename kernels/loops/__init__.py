@@ -1,1 +1,1 @@
-"""The parts of which compiled loops are made: matrix products, flat access to memory, vectorised functions, windows."""
+"""The parts of compiled loops: matrix products, flat access to memory, vectorised functions, windows."""

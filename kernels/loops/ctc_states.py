@@ -1,6 +1,6 @@
 """The states of a label sequence in CTC: the scalar formulas that ctc.py and its twin share, see `device_module`.
 
-`labels` are those of one sequence, s a state, `total`s log-probabilities.
+`labels` are the labels of one sequence, s is a state, and `total`s are log-probabilities.
 """
 
 import math
@@ -24,7 +24,7 @@ def state_class(labels, s, blank):
 
 @compiled
 def is_valid(labels, length, steps, time, classes):
-    """Whether lengths and labels are in range."""
+    """True if lengths and labels are in range."""
     if not (0 <= length <= labels.size and 0 <= steps <= time):
         return False
     for i in range(length):
@@ -35,7 +35,7 @@ def is_valid(labels, length, steps, time, classes):
 
 @compiled
 def total_before(labels, before, s):
-    """Of all ways to state s, from the totals of the states at the step before."""
+    """The total of all paths to state s, from the totals of the states at the previous step."""
     total = before[s]
     if s > 0:
         total = added(total, before[s - 1])
@@ -46,7 +46,7 @@ def total_before(labels, before, s):
 
 @compiled
 def total_after(labels, later, p, s, states, blank):
-    """Of all ways from state s on, from the totals of the states at the step after; p: its log-probabilities of classes."""
+    """The total of all paths from state s on, from the states' totals at the next step; p: its log-probabilities of classes."""
     total = later[s] + p[state_class(labels, s, blank)]
     if s + 1 < states:
         total = added(total, later[s + 1] + p[state_class(labels, s + 1, blank)])
@@ -57,5 +57,5 @@ def total_after(labels, later, p, s, states, blank):
 
 @compiled
 def loss_of(last, length):
-    """From the totals of the states at the last step."""
+    """The total of all paths, from the totals of the states at the last step."""
     return -(added(last[2 * length], last[2 * length - 1]) if length > 0 else last[0])

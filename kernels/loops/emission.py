@@ -1,7 +1,7 @@
 """Kernels made of formulas (expressions.py) for the CPU: what Map (map.py) and Rows (row_passes.py) share.
 
-LLVM's instructions are written directly, some vectors at a time: that takes a tenth of Numba's time, and does not depend on
-whether LLVM recognises a loop that it can vectorise.
+This module emits LLVM instructions directly, several vectors at a time. That takes a tenth of Numba's time, and does not depend
+on LLVM recognising a loop as vectorisable.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ class FormulaKernel(cache.Kernel):
     Args:
         name: The kernel's name at the top level of its module.
         module: The `__name__` of that module.
-        formula: The function. Its parameters up to `/` are elements of arrays, the last ones, after `*`, are numbers.
-        to: The names of its results. One that is the name of an array is written to that array, another one is an array more.
-        times: The name of one more array whose elements are multiplied by the result, a slope; see `expressions.scaled`.
+        formula: The function. Its parameters before `/` are elements of arrays; those after `*` are numbers.
+        to: The names of its results. A result with the name of an array is written to that array; others get a new array.
+        times: The name of an additional array; its elements are multiplied by the result, a slope; see `expressions.scaled`.
 
     Attributes:
         others: The names of the parameters between `/` and `*`.
     """
 
-    emitter: type[Emitter]  # of a subclass
-    fuses_as = ""  # the name of its op in chains (runtime/chains.py), if there is one
+    emitter: type[Emitter]  # set by subclasses
+    fuses_as = ""  # its op's name in chains (runtime/chains.py), if it has one
 
     def __init__(self, name: str, module: str, formula: Callable, to: str, times: str = ""):
         own = formula.__code__
@@ -64,15 +64,15 @@ class FormulaKernel(cache.Kernel):
         return expressions.scaled(values[count], result) if self._is_slope else result
 
     def expression(self, signature: tuple[Type, ...]) -> Expression:
-        """The formula for some types of arguments, read."""
+        """The Expression of the formula for some argument types."""
         raise NotImplementedError
 
     def refuse(self, what: str, found: tuple[Type, ...]) -> TypeError:
-        """The error about arguments that the kernel does not take."""
+        """The error for arguments that the kernel does not take."""
         return TypeError(f"the kernel {named(self)} takes {what}; received {text_of(found)}")
 
     def object_for(self, signature: tuple[Type, ...]) -> bytes:
-        """The object file whose symbol ENTRY is the entry for a signature; compiled if need be."""
+        """The object file whose symbol ENTRY is the entry for a signature; compiles it if necessary."""
         what = f"{text_of(signature)} {self.expression(signature)}"
         content = code.find(self._origin, what)
         self.found += content is not None
@@ -85,14 +85,14 @@ class FormulaKernel(cache.Kernel):
 
     @property
     def _origin(self) -> Callable:
-        """The function by which code is found on disk: that of the emitter's file, under the kernel's name."""
+        """The function that names the code on disk: its file is the emitter's, its name the kernel's."""
         origin = python_types.FunctionType(self.emitter.emit.__code__, {}, self.__name__)
         origin.__module__, origin.__qualname__ = self.__module__, self.__name__
         return origin
 
 
 def is_flat(kind: Type) -> bool:
-    """Whether an argument is a contiguous array of one axis."""
+    """True if an argument is a contiguous array with one axis."""
     return isinstance(kind, ArrayType) and kind.contiguous and kind.ndim == 1
 
 
@@ -126,7 +126,7 @@ class Emitter:
     Attributes:
         expression: The kernel's.
         dtype, real: The dtype of the arrays' elements, for NumPy and for LLVM.
-        known: What a Value is, once it has been computed: a Float, or bits; of inputs that are arrays nothing.
+        known: The computed form of each Value: a Float, or bits. Array inputs are not in it.
     """
 
     def __init__(self, kernel: FormulaKernel, signature: tuple[Type, ...]):
@@ -152,7 +152,7 @@ class Emitter:
     def integer(self, number: int) -> Any:
         return ir.Constant(self.word, number)
 
-    # What the frame holds
+    # The contents of the frame
 
     def slot(self) -> Any:
         """The next number of the frame, an int64."""
@@ -164,7 +164,7 @@ class Emitter:
         return self.builder.inttoptr(self.slot(), kind.as_pointer())
 
     def cell(self, dtype: np.dtype) -> Float:
-        """The number of an array of one element, as a float64."""
+        """The element of a one-element array, as a float64."""
         kind = ir.IntType(8 * dtype.itemsize) if dtype.kind == "i" else self._float(dtype.itemsize)
         value = self.builder.load(self.pointer(kind))
         self.slot()  # its size
@@ -191,19 +191,19 @@ class Emitter:
     # Operations
 
     def compute(self, values: Iterable[Value], known: dict[Value, Any]) -> None:
-        """Add what Values are to `known`."""
+        """Compute Values and add them to `known`."""
         for value in values:
             if value not in known:
                 operands = [known[each] if isinstance(each, Value) else each for each in value.operands]
                 known[value] = self.instructions.compute(value, operands)
 
     def compute_uniform(self) -> None:
-        """Compute what is the same for all elements, once the numbers are known."""
+        """Compute the Values that are the same for all elements, once the numbers are known."""
         inputs = len(self.expression.kinds)
         self.compute((value for value in self.expression.values[inputs:] if value.level == UNIFORM), self.known)
 
     def calls_library(self, values: Iterable[Value]) -> bool:
-        """Whether elements are computed by functions of C's library, which take one number at a time."""
+        """True if functions of the C library compute the elements, one number at a time."""
         functions = {"power", "log", *(EXACT if self.real == self.double else ())}
         return any(value.level == OF_ELEMENT and value.op in functions for value in values)
 
@@ -224,9 +224,9 @@ class Emitter:
 
     @contextlib.contextmanager
     def loop(self, first: Any, last: Any, step: int, carried: dict[Any, Any]) -> Iterator[Any]:
-        """for i in range(first, last, step), as far as whole steps go. After it `self.stopped` is the first i that is left.
+        """for i in range(first, last, step), whole steps only. Afterwards `self.stopped` is the first i that is left.
 
-        carried: values that change from pass to pass: in the body and afterwards the current ones, which the body replaces.
+        carried: values that change with each pass. The body replaces them; in the body and afterwards they are current.
         """
         b = self.builder
         before = b.block
@@ -294,7 +294,7 @@ class Instructions:
         return _OPERATIONS[value.op](*operands)
 
     def _choice(self, kind: Any, condition: Any, yes: Any, no: Any) -> Float:
-        """yes or no: Floats or literals, which get the condition's number of lanes."""
+        """yes or no; these are Floats, or literals that get the condition's number of lanes."""
         lanes = getattr(condition.type, "count", 0)
         like = Float(self.builder, ir.Constant(ir.VectorType(kind, lanes) if lanes else kind, ir.Undefined))
         return like.choose(condition, *(each if isinstance(each, Float) else float(each) for each in (yes, no)))
@@ -308,7 +308,7 @@ class Instructions:
 
 
 def inlined(formula: Callable) -> Any:
-    """A formula of elements alone, as a function of numbers of one float dtype that other compiled loops call."""
+    """A formula whose parameters are all elements, as a function of numbers of one float dtype for other compiled loops."""
     count = formula.__code__.co_argcount
 
     def called(typing, *args):
@@ -327,7 +327,7 @@ def inlined(formula: Callable) -> Any:
         return result(*args), generate
 
     names = ("typing", *formula.__code__.co_varnames[:count])
-    called.__signature__ = _signature(names)  # type: ignore[attr-defined]  # Numba takes the number of arguments from it
+    called.__signature__ = _signature(names)  # type: ignore[attr-defined]  # Numba reads the number of arguments from it
     called.__name__, called.__doc__ = formula.__name__, formula.__doc__
     return intrinsic(called)
 
@@ -365,6 +365,6 @@ def _exactly(name: str) -> Callable[[Float], Float]:
     return lambda x: x.called(name)
 
 
-# In float64 the functions of C's library
+# In float64, the functions of the C library
 EXACT: dict[str, Callable[..., Float]] = {name: _exactly(name) for name in ("exp", "expm1", "log1p", "tanh", "erfc")}
 EXACT["sigmoid"] = lambda x: Float(x.builder, x.constant(1.0)) / ((-x).called("exp") + 1.0)

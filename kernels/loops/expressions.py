@@ -1,17 +1,17 @@
-"""Formulas of numbers, as Python writes them, read once into an Expression: what all targets compute the same formula from.
+"""Formulas of numbers, written in Python and read once into an Expression, from which all targets compute the same formula.
 
-A formula is a function of Python: operators, and the functions of this module (`exp`, `where`, ...), on numbers.
+A formula is a Python function that applies operators and functions of this module (`exp`, `where`, ...) to numbers.
 
     def silu(x):
         x = clip(x, -1000.0, math.inf)
         return x * sigmoid(x)
 
-`trace` calls it with Values, which note the operations. Equal operations are one Value. An operation has the name that it has
-in `nbkeras.ops`. kernels/loops/map.py writes LLVM's instructions for them and kernels/cuda/loops/map.py a CUDA kernel;
-nbkeras/autodiff and nbkeras/export compute with Tensors and with nodes of ONNX.
+`trace` calls it with Values, which record the operations. Equal operations are one Value. An operation has its name in
+`nbkeras.ops`. kernels/loops/map.py turns them into LLVM instructions, kernels/cuda/loops/map.py into a CUDA kernel;
+nbkeras/autodiff and nbkeras/export compute them with Tensors and with ONNX nodes.
 
-An element of an array, and what is computed from one, has the array's dtype. Numbers and elements of arrays of one number are
-float64 until they meet such an element, or `real` makes them so. Literals have the dtype of the other operand.
+An element of an array, and anything computed from it, has the array's dtype. Numbers and elements of one-element arrays are
+float64 until they meet such an element, or until `real` converts them. Literals have the dtype of the other operand.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from typing import Any
 
 import numpy as np
 
-# Kinds of inputs: an element of an array, of an array with a number (or a label, an integer) for each row, of an array of one
-# number; a number
+# Kinds of inputs: an element of an array; an element of an array with one number (or integer label) per row; an element of a
+# one-element array; a number
 ELEMENT, ROW, LABEL, CELL, NUMBER = "element", "row", "label", "cell", "number"
-UNIFORM, OF_ROW, OF_ELEMENT = range(3)  # what a Value may differ between
+UNIFORM, OF_ROW, OF_ELEMENT = range(3)  # the level at which a Value varies
 _LEVELS = {ELEMENT: OF_ELEMENT, ROW: OF_ROW, LABEL: OF_ROW, CELL: UNIFORM, NUMBER: UNIFORM}
 FOLDS = ("largest", "total")
 _thread = threading.local()
 
 
 class Value:
-    """The result of an operation in a formula, or an input of it.
+    """The result of an operation in a formula, or an input of the formula.
 
     Attributes:
-        op: The operation's name; the kind of an input, whose number is the operand.
+        op: The operation's name; for an input, its kind (the operand is then its number).
         operands: Values and literals.
-        level: OF_ELEMENT if it differs from element to element, OF_ROW if from row to row alone, else UNIFORM.
-        is_real: Whether it has the dtype of the arrays; else it is a float64.
+        level: OF_ELEMENT if it varies by element, OF_ROW if it varies only by row, else UNIFORM.
+        is_real: True if it has the dtype of the arrays; else it is a float64.
     """
 
     __slots__ = ("is_real", "level", "op", "operands")
@@ -49,7 +49,7 @@ class Value:
 
     @property
     def varies(self) -> bool:
-        """Whether it differs from element to element."""
+        """True if it varies by element."""
         return self.level == OF_ELEMENT
 
     @property
@@ -59,7 +59,7 @@ class Value:
 
     @property
     def is_bits(self) -> bool:
-        """Whether it is a condition."""
+        """True if it is a condition."""
         return self.op in (
             "less",
             "less_equal",
@@ -129,7 +129,7 @@ class Value:
 
     def __bool__(self) -> bool:
         raise TypeError(
-            "a formula has no value while it is read: write where(condition, a, b) for `a if condition else b`"
+            "a formula's values are unknown while it is read: write where(condition, a, b) for `a if condition else b`"
         )
 
 
@@ -155,12 +155,12 @@ def where(condition: Value, yes: Any, no: Any) -> Value:
 
 
 def equal(x: Value, y: Any) -> Value:
-    """Whether x = y; `==` tells whether two Values are one."""
+    """True if x = y. (`==` compares the identity of Values.)"""
     return _made("equal", x, y)
 
 
 def is_nan(x: Value) -> Value:
-    """Whether x is not a number."""
+    """True if x is NaN."""
     return _made("not_equal", x, x)
 
 
@@ -198,17 +198,17 @@ def columns() -> Value:
 
 
 def is_at(label: Value) -> Value:
-    """Whether this element's place in its row is a label."""
+    """True if this element's position in its row is a label."""
     return _made("is_at", label, level=OF_ELEMENT)
 
 
 def is_inside(label: Value) -> Value:
-    """Whether a label is a place in the row, from 0 on."""
+    """True if a label is a position in the row, from 0 on."""
     return _made("is_inside", label)
 
 
 def pick(x: Value, label: Value) -> Value:
-    """The element of an array's row at a label; of the first place for a label that is not inside."""
+    """The element of an array's row at a label; the first element for a label out of range."""
     return _made("pick", x, label, level=OF_ROW)
 
 
@@ -234,7 +234,7 @@ sqrt = _function("sqrt", "The square root.")
 
 
 def scaled(dy: Value, slope: Any) -> Any:
-    """dy * slope; slope may be a condition. Where it is 0 the result is 0, also for an infinite dy."""
+    """dy * slope; slope may be a condition. Where slope is 0, the result is 0, even for an infinite dy."""
     if not isinstance(slope, Value):
         return dy * slope if slope not in (0, 1) else dy if slope else 0.0
     if slope.op == "where":
@@ -257,7 +257,7 @@ class Expression:
 
     Attributes:
         kinds: ELEMENT, ROW, ... of each input.
-        values: The operations in an order in which they can be computed, inputs first.
+        values: The operations in a computable order, inputs first.
         results: The Values that the formula returns.
     """
 
@@ -280,7 +280,7 @@ class Expression:
         return self.text
 
     def computed(self, inputs: Sequence[Any], compute: Callable[[Value, list], Any]) -> list:
-        """The results, as a target computes them: compute(value, operands) gives what it has for a Value."""
+        """The results in a target's form: compute(value, operands) returns its form of a Value."""
         known: dict[Value, Any] = dict(zip(self.values, inputs, strict=False))
         for value in self.values[len(inputs) :]:
             operands = [known[each] if isinstance(each, Value) else each for each in value.operands]
@@ -296,7 +296,7 @@ def _note(value: Value, found: dict[Value, None]) -> None:
 
 
 def of_numbers(op: str, *operands: Any) -> Any:
-    """The result of an operation on numbers of NumPy or Python."""
+    """The result of an operation on NumPy or Python numbers."""
     if op == "where":
         return operands[1] if operands[0] else operands[2]
     with np.errstate(all="ignore"):
@@ -304,7 +304,7 @@ def of_numbers(op: str, *operands: Any) -> Any:
 
 
 def trace(function: Callable, kinds: Sequence[str]) -> Expression:
-    """The Expression of a formula, whose parameters have these kinds.
+    """The Expression of a formula whose parameters have these kinds.
 
     Raises:
         TypeError: if it branches on a value.

@@ -2,7 +2,7 @@
 
 `a[o + j]` includes Python's wrap-around of negative indices, which prevents LLVM from vectorising a loop over j. Loops over
 slices are vectorised, but slices take time to compile and, in short loops, to create. These functions treat any C-contiguous
-array as flat memory; the caller guarantees that the offset is inside it. With NUMBA_BOUNDSCHECK=1 it is checked, as Numba checks
+array as flat memory; the caller guarantees that the offset is inside it. NUMBA_BOUNDSCHECK=1 checks it, as Numba checks
 `a[i]`.
 """
 
@@ -12,7 +12,7 @@ from nbkeras.kernels.runtime.lazy import arrayobj, cgutils, intrinsic, ir, types
 
 
 def pointer(context, builder, array_type, array, offset):
-    """The pointer to array.ravel()[offset], which is inside of the array."""
+    """The pointer to array.ravel()[offset]; the offset is inside the array."""
     memory = arrayobj.make_array(array_type)(context, builder, array)
     if context.enable_boundscheck:
         cgutils.do_boundscheck(context, builder, offset, memory.nitems)
@@ -20,10 +20,10 @@ def pointer(context, builder, array_type, array, offset):
 
 
 def start_of(context, builder, array_type, array, offset, *axes):
-    """The pointer to array.ravel()[offset], where a block of numbers starts that emitted code reads or writes.
+    """The pointer to array.ravel()[offset], the start of a block of numbers that emitted code reads or writes.
 
-    axes: (count, step) of each axis of the block: all its numbers are inside of the array, or it is empty. A step is a number, at
-    least 0, or the numbers from `first` on of a table of offsets, (type, table, first).
+    axes: (count, step) of each axis of the block. All its numbers are inside the array, or it is empty. A step is a number, at
+    least 0, or a table of offsets from index `first` on: (type, table, first).
     """
     memory = arrayobj.make_array(array_type)(context, builder, array)
     if context.enable_boundscheck:
@@ -47,7 +47,7 @@ def _check_block(context, builder, size, offset, axes):
 
 
 def _range_of(context, builder, table, count):
-    """The least and the largest of `count` numbers of a table, (type, table, first); these are inside of it."""
+    """The least and the largest of `count` numbers of a table, (type, table, first); all of them are inside it."""
     kind, numbers, first = table
     block = ((count, ir.Constant(count.type, 1)),)
     start = start_of(context, builder, kind, numbers, first, *block)
@@ -90,10 +90,10 @@ def store(typing, array, offset, value):
 
 @intrinsic
 def opaque(typing, offset):
-    """The same offset, hidden from LLVM's analysis.
+    """Return the offset, hidden from LLVM's analysis.
 
-    Use it for the start of a row if loops read or write several parts of the row (the gates of a cell). If LLVM can compute a
-    row's start from the row's number, it checks for overlap once for all rows; over all rows the parts do overlap, and the loops
+    Use it for the start of a row if loops read or write several parts of the row (the gates of a cell). If LLVM can derive a
+    row's start from its number, it checks for overlap once for all rows; across rows the parts do overlap, so the loops
     run without vectors: 4.7 ns instead of 0.8 for a backward step through an LSTM's cell.
     """
     integer = ir.IntType(64)

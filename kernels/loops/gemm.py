@@ -1,18 +1,18 @@
 """Matrix products inside compiled kernels: `gemm`, row-major, any transpose, leading dimension, offset and beta.
 
 The inner loop is written in vectors: a block of C (8 rows by 3 vectors with 32 vector registers, 6 by 2 with 16) stays in
-registers while one row of B and one column of A pass. With 16 registers a mask is used only at an edge without padding.
-Around it panels of B are kept in the first-level cache (after Goto and van de Geijn, "Anatomy of high-performance matrix
-multiplication", 2008). B is copied to panels where many rows read the copy, A by blocks where its columns are read, and
-neither for products of few rows. Weights that many products read may be kept in panels (`panel_width`).
+registers while rows of B and columns of A pass through. With 16 registers, it uses a mask only at an edge without padding.
+The loops around it keep panels of B in the first-level cache (after Goto and van de Geijn, "Anatomy of high-performance matrix
+multiplication", 2008). They copy B to panels if many rows read the copy, and A by blocks if many columns read it. They copy
+nothing for products of few rows. Weights that many products read may be stored in panels (`panel_width`).
 
-G multiply-adds a second on one core of an AMD EPYC of Zen 4, ours and OpenBLAS's, with AVX2 alone and with AVX-512 (the least
-time of several): 8 x 784 x 512 41 and 34, 54 and 27; 32 rows 50 and 49, 57 and 44; 128 rows 54 and 54, 57 and 52;
-1024 x 1024 x 1024 53 and 55, 51 and 51. Each row of a product of two rows or more has the same bits, however many rows there are.
+Giga multiply-adds per second on one core of an AMD EPYC (Zen 4), ours and OpenBLAS's, with AVX2 only and with AVX-512 (best of
+several): 8 x 784 x 512 41 and 34, 54 and 27; 32 rows 50 and 49, 57 and 44; 128 rows 54 and 54, 57 and 52;
+1024 x 1024 x 1024 53 and 55, 51 and 51. Any product of at least two rows gives a row the same bits, however many rows it has.
 
-A product runs on one thread: kernels call `gemm` on the pieces of their shares. The loops are compiled
-once for each dtype, when a kernel first needs them, and linked by *symbol name*, so callers stay cacheable and compile fast.
-A kernel that calls `gemm` is decorated with `cache.compiled`, whose cache makes the loops before it loads such a kernel.
+A product runs on one thread: kernels call `gemm` on the pieces of their shares. The loops are compiled once per dtype, when a
+kernel first needs them, and linked by *symbol name*, so callers stay cacheable and compile fast. A kernel that calls `gemm` is
+decorated with `cache.compiled`; its cache makes the loops before it loads the kernel.
 """
 
 import functools
@@ -24,28 +24,28 @@ from nbkeras.kernels.runtime.lazy import binding, cgutils, intrinsic, ir, types
 from nbkeras.kernels.runtime.processor import has
 
 PLAIN, TRANSPOSED, PANELS = 0, 1, 2  # how B is stored; PANELS: see `panel_width`
-BIAS, RECTIFIED = 1, 2  # what a product ends with
-_DEPTH = 256  # rows of a panel of B, which stays in L1: 16 KB with two vectors of 32 bytes, 48 KB with three of 64
-_ROWS = 256  # rows of A, at most, that a panel serves before the next one comes: 256 KB, which stay in L2
-_LONG = 8  # vectors of a row of B that a product of one row reads at once
+BIAS, RECTIFIED = 1, 2  # flags for the end of a product
+_DEPTH = 256  # rows of a panel of B; it stays in L1: 16 KB with two vectors of 32 bytes, 48 KB with three of 64
+_ROWS = 256  # most rows of A per panel before the next panel follows: 256 KB, which stay in L2
+_LONG = 8  # vectors of a row of B that a one-row product reads at once
 _inner = functools.partial(CompiledFunction, fastmath=False)
 
 
-LINE = 64  # bytes, of which rows of panels that are kept are multiples, whatever processor they are for
+LINE = 64  # bytes; rows of stored panels are multiples of it, for any processor
 _WIDE = has("avx512f")
 _BYTES = 64 if _WIDE else 32 if has("avx") else 16  # of a vector
 # A block of C in registers, rows by vectors: with 32 vector registers 8 by 3; with 16, 6 by 2 leave room for a row of B, an
-# element of A and a mask. Few rows are left to blocks of _FEW.
+# element of A and a mask. _FEW is for the last few rows.
 _BLOCK, _VECTORS = (8, 3) if _WIDE or has("neon") else (6, 2)
 _FEW = 4
-_MASKS_ARE_FREE = _WIDE  # otherwise a masked load takes a register, and on some processors much more time
+_MASKS_ARE_FREE = _WIDE  # otherwise a masked load takes a register, and is much slower on some processors
 _AHEAD = (
     8 if _WIDE else 0
-)  # rows of B that the inner loop fetches ahead: the next rows of a wide matrix lie in other pages
+)  # rows of B that the inner loop prefetches: the next rows of a wide matrix are in other pages
 _CHAINS = 8  # sums that hide the latency of additions, two of four cycles each at a time
-# Rows of A from which a panel of B is worth copying, if the rows of B are long: then they share few sets of a cache.
+# Rows of A from which copying a panel of B pays, if B's rows are long and so share few sets of a cache.
 _PANEL_ROWS, _LONG_ROW = (256, 1) if _WIDE else (64, 1024)
-_COPY_TRANSPOSED, _COPY_PLAIN = 64, 512  # columns of C from which A is worth copying, stored transposed or plain
+_COPY_TRANSPOSED, _COPY_PLAIN = 64, 512  # columns of C from which copying A pays, stored transposed or plain
 
 
 class Vectors:
@@ -97,7 +97,7 @@ class Vectors:
         return self.builder.call(function, [pointer, ir.Constant(ir.IntType(32), self._align), mask, self.zero])
 
     def prefetch(self, pointer):
-        """Prefetch the vector at a pointer, which may lie outside of the array, to the cache."""
+        """Prefetch the vector at a pointer into the cache; the pointer may be outside the array."""
         number = ir.IntType(32)
         bytes_ = self.builder.bitcast(pointer, ir.IntType(8).as_pointer())
         function = self._intrinsic("llvm.prefetch.p0", ir.VoidType(), [bytes_.type, number, number, number])
@@ -113,17 +113,17 @@ class Vectors:
 
 
 def _offset(builder, number, step):
-    """The distance of a row or a column of A from the first one: equal steps, or in a table."""
+    """The offset of a row or column of A from the first one: equal steps, or from a table."""
     if isinstance(step.type, ir.PointerType):
         return builder.load(builder.gep(step, [number]))
     return builder.mul(number, step)
 
 
 def _emit_block(v, own, high, wide, left, k, a, row_step, k_step, b, ldb, beta, c, ldc, bias, ends, width, is_padded):
-    """C[high, width] = A[high, k] @ B[k, width] + beta * C, all in registers; the columns end in the last of `wide` vectors.
+    """C[high, width] = A[high, k] @ B[k, width] + beta * C, in registers; the columns end within the last of `wide` vectors.
 
-    own: each column of C has a column of A of its own, the next number; C[i, j] is the sum over p of A[i, p][j] * B[p, j].
-    left, ends: see `_loops`. is_padded: whether rows of B may be read up to the end of their last vector.
+    own: each column of C has its own A, one number further: C[i, j] is the sum over p of A[i, p][j] * B[p, j].
+    left, ends: see `_loops`. is_padded: True if rows of B may be read to the end of their last vector.
     """
     builder, number = v.builder, ir.IntType(64)
     rows = [ir.Constant(number, i) for i in range(high)]
@@ -141,7 +141,7 @@ def _emit_block(v, own, high, wide, left, k, a, row_step, k_step, b, ldb, beta, 
         _emit_end(v, sums, pointers, masks, beta, bias, ends)
 
     if _MASKS_ARE_FREE or (own and wide > 1):
-        masks = masks if _MASKS_ARE_FREE else no_masks  # there `panels` leaves what is not full to blocks of one vector
+        masks = masks if _MASKS_ARE_FREE else no_masks  # `panels` then leaves partial vectors to blocks of one vector
         end_with(sums_with(masks), masks)
         return
     is_full = builder.icmp_signed("==", width, ir.Constant(number, wide * v.lanes))
@@ -161,7 +161,7 @@ def _emit_block(v, own, high, wide, left, k, a, row_step, k_step, b, ldb, beta, 
 
 
 def _either(v, ways):
-    """The values of the way that was taken; ways: (values by key, the block in which they end)."""
+    """The phis of several branches; ways: (values by key, the final block of the branch)."""
     joined = {key: v.builder.phi(v.type) for key in ways[0][0]}
     for key, phi in joined.items():
         for values, block in ways:
@@ -170,9 +170,9 @@ def _either(v, ways):
 
 
 def _emit_sums(v, own, high, wide, k, a_rows, k_step, b, ldb, masks):
-    """The sums of a block by cell (i, j). For a single row, several rows of B have sums of their own.
+    """The sums of a block by cell (i, j). For a single row, several rows of B have separate sums.
 
-    Not for several rows: each sum is added up in the same order, however many rows there are.
+    Several rows have no separate sums: each sum keeps one order of additions, however many rows there are.
     """
     cells = [(i, j) for i in range(high) for j in range(wide)]
     phases = 1 if own or high > 1 else max(1, _CHAINS // wide)
@@ -191,10 +191,10 @@ def _emit_sums(v, own, high, wide, k, a_rows, k_step, b, ldb, masks):
 
 
 def _emit_steps(v, own, phases, first, k, start, a_rows, k_step, b, ldb, masks):
-    """Add products to sums, `phases` rows of B in each step, from the row `first` on; returns the first row left and the sums."""
+    """Add products to sums, `phases` rows of B per step, from row `first` on; returns the first remaining row and the sums."""
     builder, number = v.builder, ir.IntType(64)
     one, stride = ir.Constant(number, 1), ir.Constant(number, phases)
-    last = builder.sub(k, ir.Constant(number, phases - 1))  # the first rows of all steps are below
+    last = builder.sub(k, ir.Constant(number, phases - 1))  # the first row of each step is below it
     entry, loop, end = builder.block, builder.append_basic_block("loop"), builder.append_basic_block("end")
     builder.cbranch(builder.icmp_signed("<", first, last), loop, end)
 
@@ -205,13 +205,13 @@ def _emit_steps(v, own, phases, first, k, start, a_rows, k_step, b, ldb, masks):
     for phase in range(phases):
         b_row, at = builder.gep(b, [builder.mul(row, ldb)]), _offset(builder, row, k_step)
         b_values = [v.load(v.vector_at(b_row, j * v.lanes), mask) for j, mask in enumerate(masks)]
-        if _AHEAD and (len(a_rows) > 1 or len(masks) > _VECTORS):  # the processor itself is faster along one stream
+        if _AHEAD and (len(a_rows) > 1 or len(masks) > _VECTORS):  # one stream: the processor's prefetch is faster
             ahead = builder.gep(b_row, [builder.mul(ldb, ir.Constant(number, _AHEAD))])
             for j in range(len(masks)):
                 v.prefetch(v.vector_at(ahead, j * v.lanes))
         for i, a_row in enumerate(a_rows):
             if isinstance(k_step.type, ir.PointerType):
-                # LLVM would load the numbers of all rows first, and run out of registers
+                # otherwise LLVM loads the numbers of all rows first, and runs out of registers
                 builder.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], True)
             a_at = builder.gep(a_row, [at])
             a_value = None if own else v.all(builder.load(a_at))
@@ -233,7 +233,7 @@ def _emit_steps(v, own, phases, first, k, start, a_rows, k_step, b, ldb, masks):
 
 
 def _emit_end(v, sums, pointers, masks, beta, bias, ends):
-    """Store sums, plus beta * what lies there, plus the bias, or the positive part."""
+    """Store sums, plus beta * the old values, plus the bias; or the positive part of this."""
     builder, number = v.builder, ir.IntType(64)
 
     def has(bit):
@@ -268,7 +268,7 @@ def _emit_end(v, sums, pointers, masks, beta, bias, ends):
 
 @intrinsic
 def _transpose(typing, source, from_row, target, to_row):
-    """target[j * to_row + i] = source[i * from_row + j] for a square of one vector's lanes, in log2(lanes) exchanges.
+    """target[j * to_row + i] = source[i * from_row + j] for a square with one vector's lanes, in log2(lanes) exchanges.
 
     Rows of the target are written one after the other, so they may overlap.
     """
@@ -297,20 +297,20 @@ def _transpose(typing, source, from_row, target, to_row):
 
 @intrinsic
 def _lanes(typing, pointer):
-    """The number of numbers of the pointer's type in a vector."""
+    """The number of elements of the pointer's type in a vector."""
     count = _BYTES * 8 // pointer.dtype.bitwidth
     return types.int64(pointer), lambda context, builder, signature, args: ir.Constant(ir.IntType(64), count)
 
 
 @intrinsic
 def _line(typing, pointer):
-    """The number of numbers of the pointer's type in a cache line."""
+    """The number of elements of the pointer's type in a cache line."""
     count = LINE * 8 // pointer.dtype.bitwidth
     return types.int64(pointer), lambda context, builder, signature, args: ir.Constant(ir.IntType(64), count)
 
 
 def _memory(count):
-    """The intrinsic for memory on the stack of the function that uses it: count(lanes) numbers of a pointer's type."""
+    """The intrinsic for memory on its caller's stack: count(lanes) numbers of a pointer's type."""
 
     @intrinsic
     def memory(typing, pointer):
@@ -329,7 +329,7 @@ def _memory(count):
 
 
 _panel = _memory(lambda lanes: _DEPTH * _VECTORS * lanes)
-# for a copy of A; vectors that are longer than a block is high end behind it
+# for a copy of A; vectors longer than a block's height end behind it
 _blocks = _memory(lambda lanes: _DEPTH * (_ROWS + _BLOCK) + lanes)
 
 
@@ -341,7 +341,7 @@ def _at(typing, pointer, offset):
 
 @intrinsic
 def _moved(typing, pointer, number, step):
-    """The pointer to a row or column of A; a table is moved instead: see `_rest`."""
+    """The pointer to a row or column of A; unchanged for tables: see `_rest`."""
 
     def generate(context, builder, signature, args):
         if isinstance(step, types.CPointer):
@@ -353,7 +353,7 @@ def _moved(typing, pointer, number, step):
 
 @intrinsic
 def _rest(typing, step, number):
-    """The step, or what is left of its table, from a row or column of A on."""
+    """The step from a row or column of A on; for a table, the rest of it."""
 
     def generate(context, builder, signature, args):
         return builder.gep(args[0], [args[1]]) if isinstance(step, types.CPointer) else args[0]
@@ -387,7 +387,7 @@ def _move_vector(typing, source, target):
 
 @intrinsic
 def _prefetch(typing, pointer):
-    """Fetch the line of a pointer, which may lie outside of the array, to the cache."""
+    """Prefetch the cache line at a pointer; the pointer may be outside the array."""
 
     def generate(context, builder, signature, args):
         Vectors(builder, signature.args[0]).prefetch(args[0])
@@ -415,7 +415,7 @@ def _one_like(typing, value):
 
 @_inner
 def _fill_panel(tb, depth, width, b, ldb, panel, row):
-    """panel[p * row + j] = B[p, j]: a part of B (or of its stored transpose) with its rows side by side, padded to vectors."""
+    """panel[p * row + j] = B[p, j]: a part of B (or its stored transpose) with contiguous rows, padded to vectors."""
     lanes = _lanes(b)
     whole = width // lanes * lanes
     if tb != 0:
@@ -455,15 +455,15 @@ def _step_of(typing, k_step, height):
 
 @_inner
 def _height(left):
-    """The rows of the next block, with `left` rows to come: one pass over B, even if some rows are computed twice."""
+    """The height of the next block if `left` rows remain: one pass over B, even if some rows are computed twice."""
     return _BLOCK if left > 2 * _FEW or _FEW < left <= _BLOCK else _FEW
 
 
 @_inner
 def _fill_blocks(ta, rows, depth, a, lda, blocks):
-    """Copy rows of A (stored transposed if ta) block by block, each with the elements of a column side by side.
+    """Copy rows of A (stored transposed if ta) block by block; within a block, each column is contiguous.
 
-    Whole vectors are written, which are longer than a block is high: the next column overwrites what is too much.
+    It writes whole vectors, longer than a block's height: the next column overwrites the excess.
     """
     lanes, i = _lanes(a), 0
     while i < rows:
@@ -475,19 +475,19 @@ def _fill_blocks(ta, rows, depth, a, lda, blocks):
 
 @_inner
 def _even(size, most, unit):
-    """The size of equal parts, at most `most` each and a multiple of `unit`."""
+    """The size of equal parts: at most `most`, and a multiple of `unit`."""
     parts = max(1, (size + most - 1) // most)
     return ((size + parts - 1) // parts + unit - 1) // unit * unit
 
 
 def _block(own, heights, widths):
-    """The intrinsic of blocks of these numbers of rows, and of vectors that a width has: the code for each is compiled."""
+    """The intrinsic of blocks with these numbers of rows and of vectors per width; compiles code for each."""
 
     @intrinsic
     def block(typing, height, left, k, a, row_step, k_step, b, ldb, beta, c, ldc, bias, ends, width, is_padded):
         """C[height, width] = A[height, k] @ B[k, width] + beta * C; a[i * row_step + p * k_step] is A[i, p].
 
-        row_step, k_step: numbers, or pointers to tables with the products. left: how many rows there are; if they are fewer, the
+        row_step, k_step: numbers, or pointers to tables with the products. left: the number of rows; if they are fewer, the
         last one is computed several times. is_padded: see `_emit_block`.
         """
         number = types.int64
@@ -495,12 +495,12 @@ def _block(own, heights, widths):
         signature = types.void(*first, *second, number, number, number)
 
         def generate(context, builder, signature, args):
-            builder.function.attributes.add("noinline")  # what is around it would take registers of the loops
+            builder.function.attributes.add("noinline")  # the code around it would take registers from the loops
             height, *args = args
             *_, width, _ = args
             v, half = Vectors(builder, signature.args[3]), Vectors(builder, signature.args[3], 2)
             kinds = [(v, wide, (wide - 1) * v.lanes, wide * v.lanes) for wide in widths]
-            if _WIDE and 1 in widths:  # some processors do twice as many operations of half the size
+            if _WIDE and 1 in widths:  # some processors do twice as many half-size operations
                 kinds[0] = v, 1, half.lanes, v.lanes
                 kinds.insert(0, (half, 1, 0, half.lanes))
             for high in heights:
@@ -518,7 +518,7 @@ def _block(own, heights, widths):
 
 
 def _loops(own):
-    """The function of a product; at its end the bias is added (ends & BIAS), and the positive part taken (ends & RECTIFIED).
+    """The function of a product; at its end it adds the bias (ends & BIAS) and takes the positive part (ends & RECTIFIED).
 
     own: see `_emit_block`.
     """
@@ -535,10 +535,10 @@ def _loops(own):
     def strip(
         first, last, width, k, a, block_step, row_step, k_step, b, ldb, is_padded, ahead, beta, c, ldc, bias, ends
     ):
-        """Rows first to last, at least two, of one panel's columns of C.
+        """Rows first to last (at least two) of one panel's columns of C.
 
         block_step: row_step; or, with a k_step of 0, the length of a row of A in a copy by `_fill_blocks`. ahead: (the next
-        panel, from one of its rows to the next, the number of rows to fetch meanwhile).
+        panel, the distance between its rows, the number of rows to prefetch meanwhile).
         """
         i, fetched, (panel, step, rows) = first, 0, ahead
         while i < last:
@@ -570,14 +570,14 @@ def _loops(own):
                     ahead = _at(b_at, columns), ldb, 0
                     if tb == PANELS:
                         at = j % ldb
-                        b_step = min(ldb, _even(n - j + at, n, _line(b)))  # from row to row of this panel
+                        b_step = min(ldb, _even(n - j + at, n, _line(b)))  # distance between rows of this panel
                         width, is_padded = min(row, ldb - at, n - j), 1 if b_step % lanes == 0 else 0
                         b_at = _at(b, (j - at) * stored + p * b_step + at)
                     elif tb == TRANSPOSED:
                         b_at = _at(b, j * ldb + p)
-                    elif m == 1 and n - j >= long and not own:  # bound by reading B: long pieces of its rows
+                    elif m == 1 and n - j >= long and not own:  # bound by reading B, so read long pieces of its rows
                         width = long
-                    elif own and width > lanes and not _MASKS_ARE_FREE:  # what is left has a block of its own
+                    elif own and width > lanes and not _MASKS_ARE_FREE:  # the rest is a separate block
                         width = width // lanes * lanes
                     if not own and (
                         tb == TRANSPOSED or (tb == PLAIN and m >= _PANEL_ROWS and (is_copied or width % lanes))
@@ -614,7 +614,7 @@ def _product(ta, tb, m, n, k, a, lda, b, ldb, beta, c, ldc, bias, ends):
 def _product_by_blocks(ta, tb, m, n, k, a, lda, b, ldb, beta, c, ldc, bias, ends):
     """`_product` with copies of A where they pay."""
     least = _COPY_TRANSPOSED if ta != 0 else _COPY_PLAIN
-    # not with panels of B: the last one has rows of another length
+    # not with panels of B: the rows of the last one have another length
     is_copied = _lanes(a) >= _BLOCK and m > _BLOCK and n >= least and tb != PANELS
     row_step, k_step = (1, lda) if ta != 0 else (lda, 1)
     rows, step, operand = max(1, m), max(1, k), a
@@ -645,7 +645,7 @@ def _product_at(tb, m, n, k, a, rows, columns, b, ldb, beta, c, ldc, bias, ends)
 _SYMBOLS = {"float32": "nbkeras_sgemm", "float64": "nbkeras_dgemm"}
 for _real, _name in _SYMBOLS.items():
     _ends = f"int64, {_real}, {_real}*, int64, {_real}*, int64"
-    # blocks of 32 registers read so much of a row of A at once that no copy pays
+    # with 32 registers, blocks read so much of a row of A at once that no copy pays
     _plain = _product if _WIDE or has("neon") else _product_by_blocks
     symbol(_name, _plain, f"void(int64, int64, int64, int64, int64, {_real}*, int64, {_real}*, {_ends})")
     for _kind, _function in (("at", _product_at), ("own", _product_own)):
@@ -657,11 +657,11 @@ for _real, _name in _SYMBOLS.items():
 
 
 def _call(context, builder, signature, name, values):
-    """Call a symbol. A value is a number, or an array: (its position among the arguments, the array, an offset, *axes).
+    """Call a symbol. A value is a number, or an array: (its argument index, the array, an offset, *axes).
 
     axes: of the block at that offset, see `start_of`.
     """
-    if not context.aot_mode:  # for a function that Numba itself compiles and loads
+    if not context.aot_mode:  # Numba itself compiles and loads the function
         binding.add_symbol(name, address(name))
     for i, value in enumerate(values):
         if isinstance(value, tuple):
@@ -673,23 +673,23 @@ def _call(context, builder, signature, name, values):
 
 
 def _stored(builder, form, rows, columns, step, bits):
-    """The axes of a matrix of numbers of so many bits as it is stored; form: PLAIN, TRANSPOSED or PANELS."""
+    """The axes of a stored matrix, whose numbers have `bits` bits; form: PLAIN, TRANSPOSED or PANELS."""
     one, line = ir.Constant(step.type, 1), ir.Constant(step.type, LINE * 8 // bits)
     is_turned, is_cut = (builder.icmp_signed("==", form, ir.Constant(form.type, each)) for each in (TRANSPOSED, PANELS))
     counts = builder.select(is_turned, columns, rows), builder.select(is_turned, rows, columns)
-    lines = builder.sdiv(builder.sub(builder.add(columns, line), one), line)  # of one row of all panels
+    lines = builder.sdiv(builder.sub(builder.add(columns, line), one), line)  # per row of all panels
     axis = builder.select(is_cut, rows, counts[0]), builder.select(is_cut, builder.mul(lines, line), step)
     return axis, (builder.select(is_cut, axis[1], counts[1]), one)
 
 
 def _ended(builder, ends, n):
-    """The axis of a bias of n numbers, which is empty if a product does not end in it."""
+    """The axis of a bias of n numbers; empty if the product adds no bias."""
     one = ir.Constant(n.type, BIAS)
     return builder.mul(builder.and_(ends, one), n), one
 
 
 def _are_real(*arrays):
-    """Whether arguments are arrays of one dtype that products are compiled for."""
+    """True if arguments are arrays of one dtype that products support."""
     first = arrays[0]
     return all(isinstance(a, types.Array) and a.dtype == first.dtype for a in arrays) and str(first.dtype) in _SYMBOLS
 
@@ -704,10 +704,10 @@ def _operands(builder, args, bits):
 
 
 def panel_width(columns: int, itemsize: int) -> int:
-    """The columns of each panel of a B that is kept in panels, which products read as one stream.
+    """The columns of each panel, for a B that is stored in panels; products read it as one stream.
 
-    A panel is (k, width), one lies after the other. The last one has the columns that are left, and zeros up to a multiple of
-    LINE bytes, as the width is. Products take panels of any width, so that a library may be made for another processor.
+    A panel is (k, width), and panels follow one another. The last one has the remaining columns, and zeros up to a multiple of
+    LINE bytes; the width is such a multiple too. Products take panels of any width: a library may be made for another processor.
     """
     lanes, line = _BYTES // itemsize, LINE // itemsize
     row = _VECTORS * lanes
@@ -719,7 +719,7 @@ def panel_width(columns: int, itemsize: int) -> int:
 def gemm(typing, ta, tb, m, n, k, a, ao, lda, b, bo, ldb, beta, c, co, ldc):
     """C[m, n] = op(A)[m, k] @ op(B)[k, n] + beta * C, row-major, in a compiled kernel.
 
-    ta, tb: 0 or 1, whether A or B is stored transposed; tb: PANELS for B in panels of ldb columns, see `panel_width`. a, b, c:
+    ta, tb: 1 if A or B is stored transposed, else 0; tb: PANELS for B in panels of ldb columns, see `panel_width`. a, b, c:
     arrays of one dtype, float32 or float64, taken as flat memory; ao, bo, co: offsets of the first element; lda, ldb, ldc:
     elements from one stored row to the next. beta: a number of that dtype; with 0, C is not read.
     """
@@ -740,7 +740,7 @@ def gemm(typing, ta, tb, m, n, k, a, ao, lda, b, bo, ldb, beta, c, co, ldc):
 
 @intrinsic
 def gemm_ended(typing, ta, tb, m, n, k, a, ao, lda, b, bo, ldb, beta, c, co, ldc, bias, at, ends):
-    """`gemm`, then bias[at:] is added to each row if ends & BIAS, and the positive part is taken if ends & RECTIFIED."""
+    """`gemm`, then adds bias[at:] to each row if ends & BIAS, and takes the positive part if ends & RECTIFIED."""
     if not _are_real(a, b, c, bias):
         return None
     number = types.int64
@@ -757,10 +757,10 @@ def gemm_ended(typing, ta, tb, m, n, k, a, ao, lda, b, bo, ldb, beta, c, co, ldc
 
 
 def _by_tables(kind, a, tables, b, c, bias):
-    """The signature and the code of `gemm_at` or `gemm_own`, by the types of their arrays."""
+    """The signature and the code of `gemm_at` or `gemm_own`, from the types of their arrays."""
     if not _are_real(a, b, c, bias):
         return None
-    number, first = types.int64, int(kind == "at")  # of the arguments, only that of `gemm_at` is the form of B
+    number, first = types.int64, int(kind == "at")  # only `gemm_at` has the form of B as its first argument
     two = number, number
     numbers = (number,) * (3 + first)
     signature = types.void(*numbers, a, number, tables, *two, b, *two, a.dtype, c, *two, bias, *two)
@@ -781,11 +781,11 @@ def _by_tables(kind, a, tables, b, c, bias):
 
 @intrinsic
 def gemm_at(typing, tb, m, n, k, a, ao, tables, ro, ko, b, bo, ldb, beta, c, co, ldc, bias, at, ends):
-    """`gemm_ended` for a matrix A whose numbers lie anywhere: A[i, p] = a[ao + tables[ro + i] + tables[ko + p]], of int64."""
+    """`gemm_ended` for a matrix A with numbers anywhere: A[i, p] = a[ao + tables[ro + i] + tables[ko + p]], int64 tables."""
     return _by_tables("at", a, tables, b, c, bias)
 
 
 @intrinsic
 def gemm_own(typing, m, n, k, a, ao, tables, ro, ko, b, bo, ldb, beta, c, co, ldc, bias, at, ends):
-    """The same, but each column of C has its own A, the next number: C[i, j] = sum over p of a[... + j] * B[p, j]."""
+    """The same, but each column of C has its own A, one number further: C[i, j] = sum over p of a[... + j] * B[p, j]."""
     return _by_tables("own", a, tables, b, c, bias)

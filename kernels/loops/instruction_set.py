@@ -1,18 +1,18 @@
-"""The instructions of the interpreter of interpreter.py: names, dtypes, formulas; and the format of its programs.
+"""The instructions of interpreter.py: names, dtypes, formulas; and the format of its programs.
 
 A frame is FRAME words of 8 bytes:
-     next, code, prologue, body, epilogue,             the next frame or 0; address of the instructions; how many in each section
-     tasks, inner, outer_step, inner_step, block, end, where the block of a task lies, in elements
-     result_outer_step, result_inner_step, results, result_end     and where its results lie
+     next, code, prologue, body, epilogue,             the next frame or 0; address of the instructions; their count per section
+     tasks, inner, outer_step, inner_step, block, end, position of a task's block, in elements
+     result_outer_step, result_inner_step, results, result_end     and position of its results
 Tasks are divided among the shares. The prologue runs once, then body and epilogue for each task. The body of task t begins at
 position t / inner * outer_step + t % inner * inner_step and has `block` elements, but ends at the next multiple of `end`. The
 epilogue likewise, by the last four. So results never depend on the number of shares.
 
 An instruction is WORDS words: opcode, information, then address and bytes per element of the output and of three operands. A
-pointer is address + position * bytes. If the bytes are REGISTER, it is a register, `address` bytes into the scratch memory; if
-they are SPLAT, too, but one of LANES equal elements: one vector that stands for a block.
+pointer is address + position * bytes. REGISTER as the bytes marks a register, at offset `address` in the scratch memory.
+REGISTER and SPLAT mark a register of LANES equal elements: one vector stands for a block.
 
-Products are not contracted with sums, except within exp and the like, so a program gives the bits that NumPy's loops give.
+Products are not contracted with sums, except within exp and the like, so a program gives the same bits as NumPy's loops.
 """
 
 import functools
@@ -20,20 +20,20 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 LANES = 16  # elements of a vector instruction
-SCRATCH = 65536  # bytes of the registers together
+SCRATCH = 65536  # total bytes of the registers
 REGISTER, SPLAT = -1, -2
 WORDS, FRAME = 10, 15
-DEEPEST = 12  # dimensions of an array that is read or written by strides
-TILE = {4: 16, 8: 8}  # rows of a transposed block, by bytes of an element: a cache line
+DEEPEST = 12  # most dimensions of an array that is read or written by strides
+TILE = {4: 16, 8: 8}  # rows of a transposed block, by bytes per element: a cache line
 
 FLOATS = ("f4", "f8")
 NUMBERS = (*FLOATS, "i4", "i8")  # dtypes of arithmetic; b1 is a boolean, other dtypes are only cast
-COPIED = {1: "u1", 2: "i2", 4: "i4", 8: "i8"}  # the dtype in which any elements of a size are copied
+COPIED = {1: "u1", 2: "i2", 4: "i4", 8: "i8"}  # the dtype that copies elements of a size
 COMPARISONS = {"equal": "==", "not_equal": "!=", "less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">="}
 
 
 class Vector:
-    """LANES numbers (or one) in the LLVM code that is built, with operators."""
+    """LANES numbers (or one) in the LLVM code under construction, with operators."""
 
     def __init__(self, made: Any, value: Any, kind: str, flags: tuple = ()):
         self.made, self.value, self.kind, self.flags = made, value, kind, flags
@@ -76,7 +76,7 @@ class Vector:
         return self.new(self.builder.xor(self.value, self.of(other)))
 
     def test(self, sign: str, other: Any) -> Any:
-        """Bits: whether the comparison holds; for NaN only != does."""
+        """Bits: 1 where the comparison holds; for NaN only != holds."""
         if not self.is_float:
             return self.builder.icmp_signed(sign, self.value, self.of(other))
         compare = self.builder.fcmp_unordered if sign == "!=" else self.builder.fcmp_ordered
@@ -91,7 +91,7 @@ class Vector:
         return self.new(self.builder.select(self.test(sign, other), self.of(yes), self.of(no)))
 
     def larger(self, sign: str, other: "Vector") -> "Vector":
-        """The larger (">=") or smaller ("<=") of two; NaN wins."""
+        """The larger (">=") or smaller ("<=") of two; NaN if one is NaN."""
         mine = self.test(sign, other)
         if self.is_float:
             mine = self.builder.or_(mine, self.test("!=", self))
@@ -134,7 +134,7 @@ class Vector:
 
 # -------------------- formulas (1 or 2 ulp), after Cephes (S. Moshier) --------------------
 
-# Bits of a float's mantissa, its exponent of 1, and 1.5 * 2**bits: added to a number, it leaves the nearest integer in the end.
+# Bits of a float's mantissa, its exponent of 1, and 1.5 * 2**bits: adding it leaves the nearest integer in the low bits.
 _FORMAT = {"f4": (23, 127, 12582912.0), "f8": (52, 1023, 6755399441055744.0)}
 _LOG_2 = {"f4": (0.693359375, -2.12194440e-4), "f8": (0.693145751953125, 1.42860682030941723212e-6)}  # in two parts
 _TINY = {"f4": 1.1754943508222875e-38, "f8": 2.2250738585072014e-308}
@@ -205,7 +205,7 @@ def _log(x: Vector) -> Vector:
 def _log1p(x: Vector) -> Vector:
     u = x + 1.0
     log = _log(u)
-    near = log - ((u - 1.0) - x) / u  # mends the rounding of 1 + x
+    near = log - ((u - 1.0) - x) / u  # corrects the rounding of 1 + x
     y = u.choose("<=", 0.0, log, u.choose("==", _INFINITY, log, near))
     return x.choose("==", 0.0, x, y)
 
@@ -214,7 +214,7 @@ def _log1p(x: Vector) -> Vector:
 
 
 class ElementwiseInstruction(NamedTuple):
-    """An elementwise instruction for some dtypes: its formula, and the kinds of its result and operands; x is the dtype."""
+    """An elementwise instruction for some dtypes: its formula, and the kinds of its result and operands ("x": the dtype)."""
 
     dtypes: tuple[str, ...]
     formula: Callable[..., Vector]
@@ -229,7 +229,7 @@ def _select(condition: Vector, x: Vector, y: Vector) -> Vector:
 
 
 def _divided(x: Vector, y: Vector) -> tuple[Vector, Vector]:
-    """Quotient, rounded down, and remainder of integers; 0 and 0 for a divisor of 0."""
+    """The quotient (rounded down) and remainder of integers; 0 and 0 for a divisor of 0."""
     b, plain = x.builder, y.choose("==", 0, 1, y.choose("==", -1, 1, y))  # x / 0 and the least integer / -1 trap
     quotient, rest = x.new(b.sdiv(x.value, plain.value)), x.new(b.srem(x.value, plain.value))
     down = b.and_(rest.test("!=", 0), (rest ^ plain).test("<", 0))
@@ -269,7 +269,7 @@ _BINARY: dict[str, tuple[tuple[str, ...], Callable]] = {
     "floor_divide": (_INTEGERS, lambda x, y: _divided(x, y)[0]),
     "remainder": (_INTEGERS, lambda x, y: _divided(x, y)[1]),
 }
-CONTRACTED = (_exp, _expm1, _log, _log1p)  # formulas in which a product and a sum may be one instruction
+CONTRACTED = (_exp, _expm1, _log, _log1p)  # formulas whose products and sums may be contracted
 ELEMENTWISE = {name: ElementwiseInstruction(*each, ("x", "x")) for name, each in _UNARY.items()}
 ELEMENTWISE |= {name: ElementwiseInstruction(*each, ("x", "x", "x")) for name, each in _BINARY.items()}
 ELEMENTWISE |= {
@@ -278,7 +278,7 @@ ELEMENTWISE |= {
 }
 ELEMENTWISE["select"] = ElementwiseInstruction(_ANY, _select, ("x", "b1", "x", "x"))
 
-# casts that are one instruction; the others go by way of int64, and booleans are cast as uint8
+# casts in one instruction; others go through int64, and booleans are cast as uint8
 CASTS = [
     *((source, "i8") for source in ("u1", "i1", "u2", "i2", "u4", "i4", "f4", "f8")),
     *(("i8", target) for target in ("u1", "i2", "i4", "f4", "f8", "b1")),

@@ -1,13 +1,13 @@
 """Products of int8 matrices inside compiled kernels, summed exactly in int32, by instructions for products of bytes.
 
-VNNI's instruction multiplies four neighbouring bytes of two vectors and adds the sums. It takes one operand without a sign:
-numbers plus 128. Without VNNI (`HAS_BYTE_PRODUCTS`), bytes are widened and multiplied in pairs, which gives the same sums.
+VNNI's instruction multiplies four neighbouring bytes of two vectors and adds the sums. One of its operands is unsigned: numbers
+plus 128. Without VNNI (`HAS_BYTE_PRODUCTS`), bytes are widened and multiplied in pairs, which gives the same sums.
 
-`add_product`: four rows of B are interleaved in registers, and a block of C stays in registers while they pass. B's numbers are
-those without a sign: the caller starts C with -128 times the sum of A's row.
+`add_product`: four rows of B are interleaved in registers, and a block of C stays in registers while they pass through. B is the
+unsigned operand: the caller starts C with -128 times the sum of A's row.
 
-`multiply_windows`: B was interleaved before, and A's rows lie anywhere. A's numbers are those without a sign. Factors and bias
-are applied while sums are in registers.
+`multiply_windows`: B was interleaved before, and A's rows may be anywhere. A is the unsigned operand. Factors and bias are
+applied while sums are in registers.
 """
 
 import functools
@@ -19,10 +19,10 @@ from nbkeras.kernels.runtime.processor import has
 
 _WIDE = has("avx512vnni") or has("avx512bw")
 HAS_BYTE_PRODUCTS = has("avx512vnni") or has("avxvnni")
-_BYTES = 64 if _WIDE else 32  # of a vector, and columns of a block
+_BYTES = 64 if _WIDE else 32  # bytes of a vector, columns of a block
 _HIGH = 2 if HAS_BYTE_PRODUCTS and not _WIDE else 6  # rows of a block, with 4 vectors of sums for each
-COLUMNS = 16  # of a group of `multiply_windows`
-# A block of it, in registers: 8 rows by 3 vectors, or 4 by 2
+COLUMNS = 16  # columns of a group of `multiply_windows`
+# Its block in registers: 8 rows by 3 vectors, or 4 by 2
 _ROWS, _GROUPS = (8, 3) if _WIDE else (4, 1)
 _inner = functools.partial(CompiledFunction, fastmath=False)
 
@@ -57,7 +57,7 @@ class _Bytes:
         return self.builder.icmp_signed("<", numbers, self.all(count, lanes))
 
     def load(self, pointer, kind, mask):
-        """Neighbours from a pointer on; 0 where the mask is 0. No mask: all."""
+        """The numbers from a pointer on; 0 where the mask is 0. No mask loads all."""
         at, size = self.builder.bitcast(pointer, kind.as_pointer()), _SIZES[str(kind.element)]
         if mask is None:
             return self.builder.load(at, align=size)
@@ -86,7 +86,7 @@ class _Bytes:
         return self.shuffle(x, y, order)
 
     def quads(self, rows):
-        """Four rows of bytes as four vectors of words: the numbers of a column, of the columns that `sums_in_order` says."""
+        """Four rows of bytes as four vectors of words. A word has one column; `in_order` knows their order."""
         sign = ir.Constant(self.bytes, [-128] * _BYTES)
         a, b, c, d = (self.builder.xor(row, sign) for row in rows)  # plus 128
         pairs = [(self.interleave(a, b, 1, upper), self.interleave(c, d, 1, upper)) for upper in (0, 1)]
@@ -94,7 +94,7 @@ class _Bytes:
         return [self.builder.bitcast(each, self.words) for each in found]
 
     def in_order(self, sums):
-        """Four vectors of sums, of the columns of `quads`, as four with the columns in order."""
+        """Four vectors of sums, in the order of `quads`, rearranged so that the columns are in order."""
         a, b, c, d = sums
         low, high = self.shuffle(a, b, list(range(2 * self.lanes))), self.shuffle(c, d, list(range(2 * self.lanes)))
         count = self.lanes
@@ -105,13 +105,13 @@ class _Bytes:
         """total + the sums of four products of bytes."""
         if not HAS_BYTE_PRODUCTS:
             return self._dot_by_pairs(total, unsigned, signed)
-        # LLVM's operands were words until version 21
+        # up to version 21, LLVM's operands are words
         kind = self.bytes if binding.llvm_version_info[0] >= 22 else self.words
         function = self._intrinsic(f"llvm.x86.avx512.vpdpbusd.{8 * _BYTES}", self.words, [self.words, kind, kind])
         return self.builder.call(function, [total, *(self.builder.bitcast(each, kind) for each in (unsigned, signed))])
 
     def _dot_by_pairs(self, total, unsigned, signed):
-        """`dot` by products of 16 bits, two of which LLVM multiplies and adds by one instruction, where there is one."""
+        """`dot` by 16-bit products; LLVM multiplies and adds two of them in one instruction if the processor has one."""
         builder, pairs = self.builder, ir.VectorType(ir.IntType(16), _BYTES // 2)
         wide = ir.VectorType(self.word, _BYTES // 2)
         eight, byte = ir.Constant(pairs, [8] * pairs.count), ir.Constant(pairs, [255] * pairs.count)
@@ -135,7 +135,7 @@ def _name(kind):
 
 
 def _emit_block(v, k, a, lda, b, ldb, c, ldc, width, high, groups):
-    """C[high, width] += A[high, k] @ (B[k, width] + 128), in registers; the width ends in the last of `groups` vectors.
+    """C[high, width] += A[high, k] @ (B[k, width] + 128), in registers; the width ends within the last of `groups` vectors.
 
     width: None for all columns of these vectors.
     """
@@ -185,7 +185,7 @@ def _emit_block(v, k, a, lda, b, ldb, c, ldc, width, high, groups):
         sums[cell].add_incoming(after[cell], loop)
     rest, done = builder.append_basic_block("rest"), builder.append_basic_block("done")
     builder.cbranch(builder.icmp_signed("<", fours, k), rest, done)
-    builder.position_at_end(rest)  # the last one to three rows, and zeros
+    builder.position_at_end(rest)  # the last one to three rows, filled up with zeros
     rows, factors = [], [ir.Constant(v.word, 0)] * high
     for r in range(3):
         at = builder.add(fours, number(r))
@@ -215,7 +215,7 @@ def _emit_block(v, k, a, lda, b, ldb, c, ldc, width, high, groups):
 
 
 def _whole_or_part(builder, width, columns, emit, args):
-    """Emit a block; without AVX-512, where masked loads and stores of bytes are slow, also one for all its columns, without."""
+    """Emit a block. Without AVX-512, masked loads and stores of bytes are slow, so also emit an unmasked one for all columns."""
     if _WIDE:
         emit(_Bytes(builder), *args, width)
         return
@@ -289,7 +289,7 @@ def add_product(typing, m, n, k, a, ao, lda, b, bo, ldb, c, co, ldc):
 
     def generate(context, builder, signature, args):
         m, n, k, a, ao, lda, b, bo, ldb, c, co, ldc = args
-        if not context.aot_mode:  # for a function that Numba itself compiles and loads
+        if not context.aot_mode:  # Numba itself compiles and loads the function
             binding.add_symbol("nbkeras_igemm", address("nbkeras_igemm"))
 
         def pointer(position, value, offset, rows, columns, step):
@@ -309,7 +309,7 @@ def add_product(typing, m, n, k, a, ao, lda, b, bo, ldb, c, co, ldc):
 
 
 def _emit_windows(v, quads, a, rows, taps, b, start, factors, step, bias, least, y, ldy, width, high, groups):
-    """Y[high, width] in registers, see `multiply_windows`; the width ends in the last of `groups` groups of columns.
+    """Y[high, width] in registers, see `multiply_windows`; the width ends within the last of `groups` groups of columns.
 
     width: None for all columns of these groups.
     """
@@ -336,7 +336,7 @@ def _emit_windows(v, quads, a, rows, taps, b, start, factors, step, bias, least,
     values = [builder.bitcast(builder.gep(column, [at]), v.words.as_pointer()) for column in columns]
     values, after = [builder.load(value, align=4) for value in values], {}
     for i in range(high):
-        # LLVM would load the numbers of all rows first, and run out of registers
+        # otherwise LLVM loads the numbers of all rows first, and runs out of registers
         builder.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], True)
         four = builder.bitcast(builder.gep(a_rows[i], [tap]), v.word.as_pointer())
         four = v.all(builder.load(four, align=1), v.lanes)
@@ -368,7 +368,7 @@ def _emit_windows(v, quads, a, rows, taps, b, start, factors, step, bias, least,
 
 @intrinsic(prefer_literal=True)
 def _windows(typing, rows, most, quads, a, offsets, taps, b, start, factors, step, bias, least, y, ldy, width):
-    """The code of a block; rows, most: literals, `most` groups of columns at most."""
+    """The code of a block; rows, most: literals; `most` is the limit of groups of columns."""
     high, groups = rows.literal_value, most.literal_value
     whole = types.int64
     pointers = a, offsets, taps, b, start, factors
@@ -418,7 +418,7 @@ for _real, _symbol in _SYMBOLS.items():
 def multiply_windows(
     typing, m, n, quads, a, ao, tables, ro, ko, b, bo, start, factors, step, bias, least, j, y, to, ldy
 ):
-    """Y[m, n] = max(least, (A @ B + start[j:]) * (factors[j:] * step) + bias[j:]), in a compiled kernel, for a row of Y.
+    """Y[m, n] = max(least, (A @ B + start[j:]) * (factors[j:] * step) + bias[j:]) in a compiled kernel, for a row of Y.
 
     a: uint8, taken as flat memory: A[i, 4 p + q] = a[ao + tables[ro + i] + tables[ko + p] + q], for `quads` p.
     b: int8: B[4 p + q, j] = b[bo + (j // 16 * quads + p) * 64 + j % 16 * 4 + q].
@@ -434,7 +434,7 @@ def multiply_windows(
     def generate(context, builder, signature, args):
         m, n, quads, a, ao, tables, ro, ko, b, bo, start, factors, step, bias, least, j, y, to, ldy = args
         name = _SYMBOLS[str(signature.args[16].dtype)]
-        if not context.aot_mode:  # for a function that Numba itself compiles and loads
+        if not context.aot_mode:  # Numba itself compiles and loads the function
             binding.add_symbol(name, address(name))
 
         def pointer(position, value, offset, *axes):

@@ -1,9 +1,9 @@
 """One compiled function, `nbkeras_interpret`, that runs programs of NumPy-like instructions over blocks of numbers.
 
-A step launches many of NumPy's loops: sums, copies, casts, counters. Each of them is a short program here, so that a native loop
-can run it; a chain of them is one program that reads and writes each array once. An instruction does a whole block (about
-1,000 numbers, which stay in the first-level cache), so choosing its code costs little. instruction_set.py says what instructions
-there are and how a program is written; runtime/instructions.py writes programs.
+A step launches many of NumPy's loops: sums, copies, casts, counters. Here each of them is a short program that a native loop can
+run; a chain of them is one program that reads and writes each array once. An instruction processes a whole block (about
+1,000 numbers, which stay in the first-level cache), so dispatch costs little. instruction_set.py defines the instructions and
+the format of programs; runtime/instructions.py writes programs.
 
 int64 nbkeras_interpret(int8 *frame, int64 share, int64 shares) returns 0. llvmlite is imported only to compile it.
 """
@@ -60,7 +60,7 @@ class _Emitter:
         return ir.VectorType(self.types[kind], lanes) if lanes > 1 else self.types[kind]
 
     def like(self, value: Any, kind: str) -> Any:
-        """The type of `kind` with as many lanes as a value."""
+        """The type of `kind` with the lanes of a value."""
         return self.vector(kind, getattr(value.type, "count", 1))
 
     def truth(self, bits: Any) -> Vector:
@@ -75,7 +75,7 @@ class _Emitter:
         return self.builder.call(function, [value])
 
     def function(self, name: str, pointers: int, words: int) -> Any:
-        """Begin an internal function; its arguments."""
+        """Begin an internal function; returns its arguments."""
         kind = ir.FunctionType(ir.VoidType(), [self.bytes] * pointers + [self.word] * words)
         function = ir.Function(self.module, kind, name)
         function.linkage = "internal"
@@ -84,7 +84,7 @@ class _Emitter:
 
     @contextlib.contextmanager
     def loop(self, stop: Any, start: Any = None, step: int = 1) -> Iterator[Any]:
-        """for i in range(start, stop, step); the step may not reach beyond the stop."""
+        """for i in range(start, stop, step); the last step must not pass the stop."""
         b = self.builder
         before = b.block
         head, body, end = (b.append_basic_block(name) for name in ("head", "body", "end"))
@@ -124,7 +124,7 @@ class _Emitter:
         self.builder.store(self.builder.add(self.builder.load(slot), by), slot)
 
     def at(self, pointer: Any, offset: Any) -> Any:
-        """A pointer some bytes on."""
+        """A pointer advanced by some bytes."""
         return self.builder.gep(pointer, [offset if isinstance(offset, ir.Value) else self.constant(offset)])
 
     def get(self, pointer: Any, offset: Any, kind: str, lanes: int = 1) -> Any:
@@ -172,9 +172,9 @@ class _Emitter:
         return Vector(self, value, target)
 
     def walk(self, information: Any, position: Any) -> tuple[Any, Any, Callable[[Any], Any], Callable[[Any], Any]]:
-        """Indices of a position in an array of several dimensions.
+        """The indices of a position in an array of several dimensions.
 
-        information: their number, sizes, strides. Returns the indices, the offset (both variables), and size(k), stride(k).
+        information: the number of dimensions, sizes, strides. Returns indices and offset (variables), and size(k), stride(k).
         """
         b = self.builder
         dimensions = self.get(information, 0, "i8")
@@ -202,7 +202,7 @@ class _Emitter:
         return indices, offset, size, stride
 
     def strided(self, name: str, bytes_: int, load: bool) -> None:
-        """Read a block of an array of any strides, or write one: run by run of its last dimension."""
+        """Read or write a block of an array with any strides: run by run of its last dimension."""
         out, source, _, information, position, count, _ = self.function(name, 4, 3)
         b, kind, zero = self.builder, f"i{bytes_}", self.constant(0)
         indices, offset, size, stride = self.walk(information, position)
@@ -276,7 +276,7 @@ class _Emitter:
         return self.builder.shuffle_vector(x, y, ir.Constant(ir.VectorType(number, len(lanes)), lanes))
 
     def transpose(self, name: str, bytes_: int) -> None:
-        """Some rows (TILE at most) of an array whose last dimension but one is contiguous in memory."""
+        """Some rows (at most TILE) of an array whose second-to-last dimension is contiguous in memory."""
         out, source, _, information, position, count, _ = self.function(name, 4, 3)
         b, kind, tile = self.builder, f"i{bytes_}", TILE[bytes_]
         _, offset, size, stride = self.walk(information, position)
@@ -309,7 +309,7 @@ class _Emitter:
         b.ret_void()
 
     def call(self, name: str, dtype: str) -> None:
-        """out = a function of C's library, whose address is the information, of one operand or two."""
+        """out = a function of the C library, of one or two operands; information: its address."""
         out, x, y, information, _, count, _ = self.function(name, 4, 3)
         kind = self.types[dtype]
         function = self.builder.bitcast(information, ir.FunctionType(kind, [kind, kind]).as_pointer())
@@ -335,7 +335,7 @@ class _Emitter:
         return ELEMENTWISE[name].formula(Vector(self, x, dtype), Vector(self, y, dtype)).value
 
     def fold_rows(self, symbol: str, name: str, dtype: str) -> None:
-        """out[i] = the elements of row i combined; information: the length of a row, if there are several."""
+        """out[i] = the combined elements of row i; information: the length of a row, if there are several rows."""
         out, source, _, information, _, count, _ = self.function(symbol, 4, 3)
         b, size = self.builder, int(dtype[1])
         length = self.smaller(b.ptrtoint(information, self.word), count)
@@ -366,10 +366,10 @@ class _Emitter:
         b.ret_void()
 
     def fold_columns(self, symbol: str, name: str, dtype: str) -> None:
-        """out[k] = a chunk of rows combined.
+        """out[k] = the combination of a chunk of rows.
 
-        information: rows, chunks of them, bytes from a row to the next, from a matrix to the next, columns of a task, tasks of
-        a chunk. The task's number says which matrix, chunk and columns.
+        information: rows, chunks of them, bytes between rows, bytes between matrices, columns per task, tasks per chunk. The
+        task's number determines matrix, chunk and columns.
         """
         out, source, _, information, _, count, task = self.function(symbol, 4, 3)
         b, size = self.builder, int(dtype[1])
@@ -408,7 +408,7 @@ class _Emitter:
     # The function itself
 
     def dispatcher(self, name: str, opcodes: list[str], pointers: int, words: int) -> Any:
-        """A function that calls one of the instructions by its number; its arguments are theirs after the number."""
+        """A function that calls an instruction by number; its arguments are the number, then the instruction's arguments."""
         kind = ir.FunctionType(ir.VoidType(), [self.word] + [self.bytes] * pointers + [self.word] * words)
         function = ir.Function(self.module, kind, name)
         function.linkage = "internal"
@@ -457,9 +457,7 @@ class _Emitter:
             with simple:
                 with b.if_then(b.icmp_signed(">", whole, self.constant(0))):
                     b.call(vectors, [opcode, *pointers, *steps[1:], whole])
-                with b.if_then(
-                    b.icmp_signed(">", rest, self.constant(0))
-                ):  # the last few, in copies as long as a vector
+                with b.if_then(b.icmp_signed(">", rest, self.constant(0))):  # the last few elements, copied to vectors
                     with b.goto_entry_block():
                         copies = [b.alloca(self.types["u1"], LANES * 8) for _ in range(4)]
                     ends = [self.at(pointer, b.mul(whole, step)) for pointer, step in zip(pointers, steps, strict=True)]
@@ -535,7 +533,7 @@ def assembly(machine: Any) -> Any:
     module.triple, module.data_layout = machine.triple, str(machine.target_data)
     module.verify()
     builder = binding.create_pass_builder(machine, binding.create_pipeline_tuning_options(speed_level=2))
-    passes = binding.create_new_module_pass_manager()  # few passes: no loop may become a call of memcpy
+    passes = binding.create_new_module_pass_manager()  # few passes, so that no loop becomes a call of memcpy
     passes.add_sroa_pass()
     passes.add_instruction_combine_pass()
     passes.add_new_gvn_pass()
@@ -545,7 +543,7 @@ def assembly(machine: Any) -> Any:
 
 
 def object_code(machine: Any) -> bytes:
-    """The function as an object file with the one symbol `nbkeras_interpret`, which needs nothing from elsewhere."""
+    """The function as an object file with only the symbol `nbkeras_interpret`; it needs no other symbols."""
     return machine.emit_object(assembly(machine))
 
 

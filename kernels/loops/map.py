@@ -1,7 +1,7 @@
-"""Kernels that compute a formula for each element of flat arrays, on the CPU; their twin is kernels/cuda/loops/map.py.
+"""Kernels that compute a formula for each element of flat arrays on the CPU; their twin is kernels/cuda/loops/map.py.
 
-What does not differ from element to element is computed once, before the loop. The elements of a block are loaded before any is
-stored, so an output may be an input, but must not overlap one otherwise.
+Values that are the same for all elements are computed once, before the loop. A block's elements are loaded before any is stored,
+so an output may be an input, but must not partly overlap one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from nbkeras.kernels.runtime import fork_safety, threads
 from nbkeras.kernels.runtime.signatures import Type
 
 _FEW = 3  # arrays
-_ROUND = 64  # shares are cut at multiples of so many elements, see threads.stretch
+_ROUND = 64  # shares are cut at multiples of this many elements, see threads.stretch
 
 
 class _MapEmitter(Emitter):
@@ -44,8 +44,8 @@ class _MapEmitter(Emitter):
         following = b.add(share, self.integer(1))
         first = cut(share)
         last = b.select(b.icmp_unsigned("==", following, shares), sizes[0], cut(following))
-        # Two vector registers, or one where many arrays and numbers are in registers. Measured with gelu and adam: with two
-        # each, adam took 1.14 times as long with AVX2; with one each, gelu 1.25 times as long with AVX-512.
+        # Two vector registers, or one if many arrays and numbers are in registers. Measured with gelu and adam: with two each,
+        # adam took 1.14 times as long with AVX2; with one each, gelu took 1.25 times as long with AVX-512.
         lanes = REGISTER * (2 if len(kernel.arrays) <= _FEW else 1) // self.dtype.itemsize
         for width in dict.fromkeys((1 if self.calls_library(values) else lanes, 1)):
             self._elements(first, last, width)
@@ -67,12 +67,12 @@ class _MapEmitter(Emitter):
 class Map(FormulaKernel):
     """A kernel that computes a formula for each element, `kernel(*arrays, *cells, *numbers, share, shares)`.
 
-    The formula's parameters between `/` and `*` are the elements of arrays of one number. Other arguments are those of
+    The formula's parameters between `/` and `*` are the elements of one-element arrays. Other arguments are those of
     FormulaKernel.
 
     Args:
         least: The fewest elements of a share: about 3 us of work.
-        fuses_as: The name of its op in chains (runtime/chains.py), if there is one.
+        fuses_as: Its op's name in chains (runtime/chains.py), if it has one.
     """
 
     emitter = _MapEmitter
@@ -89,7 +89,7 @@ class Map(FormulaKernel):
 
     @fork_safety.cached_property
     def formula_read(self) -> Expression:
-        """The formula, read; it is the same for all types."""
+        """The Expression of the formula; the same for all types."""
         kinds = [ELEMENT] * len(self.inputs) + [CELL] * len(self.others) + [NUMBER] * len(self.numbers)
         return expressions.trace(self.read, kinds)
 
@@ -105,6 +105,6 @@ class Map(FormulaKernel):
         known = {np.dtype(np.float32), np.dtype(np.float64)}
         if not fits or not dtypes <= known or any(kind.dtype.kind not in "if" for kind in cells):  # type: ignore[union-attr]
             raise self.refuse(
-                "contiguous arrays of one axis, and these of one float dtype: " + ", ".join(self.arrays), found
+                "contiguous arrays with one axis, and one float dtype for " + ", ".join(self.arrays), found
             )
         return found

@@ -1,6 +1,6 @@
-"""Loads and stores by flat offset that LLVM may assume not to overlap, so that loops over several arrays are vectorised.
+"""Loads and stores by flat offset. LLVM may assume that they do not overlap, so it vectorises loops over several arrays.
 
-LLVM does not vectorise loops with more than a few streams, because each pair would need a check for overlap at run time: 3.7
+LLVM does not vectorise loops with many streams, because each pair would need an overlap check at run time: 3.7
 ms instead of 0.4 for the gradient of max-pooling. A function that uses these must not `load` from an array that it `store`s
 to. LLVM never inlines it: inside a caller, the assumption would cover other calls' loads and stores too.
 """

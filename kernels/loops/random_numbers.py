@@ -25,7 +25,7 @@ def unit64(high, low):
 
 @formula
 def word64(high, low):
-    """Two words as one of 64 bits."""
+    """Two words as one 64-bit word."""
     return (np.uint64(high) << np.uint64(32)) | np.uint64(low)
 
 
@@ -45,7 +45,7 @@ def probability64(high, low, cut):
 
 @formula
 def refined(z, p):
-    """A quantile z >= 0 of p, made exact: Halley's step triples the digits."""
+    """A quantile z >= 0 of p, refined: Halley's step triples the digits."""
     f = (0.5 * math.erfc(z * 0.7071067811865476) - p) * 2.5066282746310002 * math.exp(0.5 * z * z)
     return z + f / (1.0 - 0.5 * z * f)
 
@@ -61,7 +61,7 @@ def signed(z, word):
 
 @formula
 def argument(p):
-    """4 p (1 - p)."""
+    """The argument of the logarithm in w: 4 p (1 - p)."""
     return _f(4) * p * (_f(1) - p)
 
 
@@ -81,7 +81,7 @@ def central(w):
 
 @formula
 def outer(w):
-    """The polynomial for the other w."""
+    """The polynomial for w >= 5."""
     b = math.sqrt(w) - _f(3)
     y = _f(-0.000200214257) * b + _f(0.000100950558)
     y = y * b + _f(0.00134934322)
@@ -95,5 +95,5 @@ def outer(w):
 
 @formula
 def quantile_of(p, y):
-    """z of p, from the value of its polynomial."""
+    """z for p, from the value of its polynomial."""
     return _f(1.4142135623730951) * (_f(1) - p - p) * y

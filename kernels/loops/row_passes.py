@@ -2,9 +2,9 @@
 
 Their twin is kernels/cuda/loops/row_passes.py.
 
-A formula such as a softmax is a few *passes* over a row: each pass ends in folds (`largest`, `total`), whose results the later
-passes use; the last one writes. A row is read in blocks of vectors, then in single vectors, the last of which is masked: a row of
-ten classes is one vector with AVX-512.
+A formula such as softmax makes a few *passes* over a row. Each pass but the last ends in folds (`largest`, `total`), and later
+passes use their results; the last pass writes. Rows are read in blocks of vectors, then in single vectors, the last one masked: a
+row of ten classes is one vector with AVX-512.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from nbkeras.kernels.runtime.signatures import ArrayType, Type
 _SHARE = 4096  # elements of a share: 2 us for wide rows, 12 us for ten classes
 _IDENTITY = {"largest": -math.inf, "total": 0.0}
 _ANY_ORDER = ("nsz", "contract", "reassoc")
-_FAST = ("nnan", "nsz")  # without them LLVM makes no instruction for the larger of two
+_FAST = ("nnan", "nsz")  # without them LLVM emits no max instruction
 MASKS = has("avx")
 
 
@@ -44,12 +44,12 @@ class PassPlan:
     """The passes of an expression.
 
     Attributes:
-        folds: For each pass but the last one its folds.
-        needed: For each pass the Values of elements that it computes.
-        kept: The Value that an earlier pass writes to an output, so that the last one need not compute it again; or None.
-        keeps: The number of that pass.
-        last_anew: What the last pass computes where nothing is kept.
-        of_rows: After how many passes' folds each Value of a row is known.
+        folds: The folds of each pass except the last.
+        needed: The Values of elements that each pass computes.
+        kept: The Value that an earlier pass writes to an output, so that the last pass need not recompute it; or None.
+        keeps: The number of that earlier pass.
+        last_anew: The Values that the last pass computes if nothing is kept.
+        of_rows: For each Value of a row, the number of passes whose folds it needs.
     """
 
     def __init__(self, expression: Expression):
@@ -72,7 +72,7 @@ class PassPlan:
 
 
 def _elements(wanted: list[Value], known: set[Value]) -> list[Value]:
-    """The Values of elements from which `wanted` are computed, in order, those that are known not."""
+    """The Values of elements that `wanted` depends on, in order, without the known ones."""
     found: dict[Value, None] = {}
 
     def note(value: Value) -> None:
@@ -87,12 +87,12 @@ def _elements(wanted: list[Value], known: set[Value]) -> list[Value]:
 
 
 class _RowsEmitter(Emitter):
-    """A loop over rows with loops over elements in it."""
+    """A loop over rows that contains loops over elements."""
 
     def emit(self, signature: tuple[Type, ...], share: Any, shares: Any) -> None:
         kernel, b, values = self.kernel, self.builder, self.expression.values
         self.plan = PassPlan(self.expression)
-        self._kept_rest: Float | None = None  # what the plan keeps, of the last vector of a row that is not whole
+        self._kept_rest: Float | None = None  # the kept Value in the last, partial vector of a row
         kinds: list[ArrayType] = [kind for kind in signature if isinstance(kind, ArrayType)]
         names = [*kernel.arrays, *kernel.others]
         pointers, shapes = {}, {}
@@ -118,7 +118,7 @@ class _RowsEmitter(Emitter):
             self._row(row, before_rows)
 
     def _widths(self, values: list[Value]) -> list[int]:
-        """The lanes of a pass's loops."""
+        """The numbers of lanes of a pass's loops."""
         if self.calls_library(values):
             return [1]
         one = REGISTER // self.dtype.itemsize
@@ -183,7 +183,7 @@ class _RowsEmitter(Emitter):
     def _pass(
         self, number: int, folds: list[Value], of_row: dict[Value, Any], uniform: dict[int, dict[Value, Any]]
     ) -> None:
-        """Go over the row once; the results of folds come into `of_row`."""
+        """Pass over the row once; the results of folds go to `of_row`."""
         b, values = self.builder, self.plan.needed[number]
         used = {each for value in values for each in value.inputs if each.level == OF_ROW}
         used.update(value for value in (*self.plan.results, *folds) if value.level == OF_ROW)
@@ -214,7 +214,7 @@ class _RowsEmitter(Emitter):
             of_row[fold] = Float(b, self._folded(fold, sums[fold]))
 
     def _masked(self, number, folds, values, known, sums, first, lanes) -> dict[Value, Any]:
-        """The last vector of a row, if it is not whole."""
+        """The last vector of a row, if it is partial."""
         b = self.builder
         before, body, end = b.block, b.append_basic_block(), b.append_basic_block()
         b.cbranch(b.icmp_signed("!=", self._rest, self.integer(0)), body, end)
@@ -224,9 +224,7 @@ class _RowsEmitter(Emitter):
         after = b.block
         b.branch(end)
         b.position_at_end(end)
-        if (
-            self.plan.keeps == number
-        ):  # in a register: a processor waits where it reads what a masked store has just written
+        if self.plan.keeps == number:  # in a register: a load right after a masked store to the same memory stalls
             kept = self._kept_rest.value  # type: ignore[union-attr]
             phi = b.phi(kept.type)
             phi.add_incoming(ir.Constant(kept.type, ir.Undefined), before)
@@ -240,7 +238,7 @@ class _RowsEmitter(Emitter):
         return changed
 
     def _block(self, number, folds, values, known, sums, i, lanes, mask) -> None:
-        """Compute a block of elements from `i` on, with its folds, or stores."""
+        """Compute a block of elements from `i` on, with its folds or stores."""
         known, b, plan, last = dict(known), self.builder, self.plan, number == len(self.plan.folds)
         output = self._at[self.kernel.results[self.expression.results.index(plan.results[0])]] if plan.results else None
         if last and plan.kept is not None:
@@ -274,7 +272,7 @@ class _RowsEmitter(Emitter):
         distance = self.spread(b.trunc(b.sub(label, i), ir.IntType(32)), lanes)
         return b.icmp_signed("==", distance, ir.Constant(distance.type, list(range(lanes))))
 
-    # Memory, some lanes of a vector alone if there is a mask
+    # Memory; a mask selects lanes of a vector
 
     def _get(self, pointer: Any, i: Any, lanes: int, mask: Any) -> Float:
         if mask is None:
@@ -313,7 +311,7 @@ class _RowsEmitter(Emitter):
         return self.builder.select(self.builder.fcmp_ordered(">", y, x, flags=_FAST), y, x, flags=_FAST)
 
     def _halved(self, fold: Value, x: Any, parts: int) -> Any:
-        """The parts of a vector combined."""
+        """Combine the parts of a vector."""
         b = self.builder
         lanes = x.type.count // parts
         pieces = [
@@ -327,7 +325,7 @@ class _RowsEmitter(Emitter):
         return pieces[0]
 
     def _folded(self, fold: Value, x: Any) -> Any:
-        """All lanes combined."""
+        """Combine all lanes."""
         lanes = getattr(x.type, "count", 1)
         while lanes > 1:
             x, lanes = self._halved(fold, x, 2), lanes // 2
@@ -339,8 +337,8 @@ class _RowsEmitter(Emitter):
 class Rows(FormulaKernel):
     """A kernel that computes a formula for each row of matrices, `kernel(*arrays, *of_rows, *numbers, share, shares)`.
 
-    The formula's parameters between `/` and `*` are numbers, or labels, of arrays with one for each row. An array of elements
-    may have one axis: then all rows share it. A result that is the same for a row has an array with one number for each row.
+    The formula's parameters between `/` and `*` are numbers, or labels, of arrays with one number per row. An array of elements
+    may have one axis: then all rows share it. A result that is the same for a whole row has an array with one number per row.
     Other arguments are those of FormulaKernel.
     """
 
@@ -360,7 +358,7 @@ class Rows(FormulaKernel):
         return self.expression_of("".join(kind.dtype.kind for kind in others))  # type: ignore[union-attr]
 
     def expression_of(self, kinds: str) -> Expression:
-        """The formula, read; kinds: "i" for each array of labels, "f" for each one of numbers."""
+        """The Expression of the formula; kinds: "i" for each array of labels, "f" for each array of numbers."""
         others = [LABEL if kind == "i" else ROW for kind in kinds]
         return expressions.trace(self.read, [ELEMENT] * len(self.inputs) + others + [NUMBER] * len(self.numbers))
 
@@ -373,5 +371,5 @@ class Rows(FormulaKernel):
         fits = fits and all(kind.dtype == arrays[0].dtype for kind in arrays)  # type: ignore[union-attr]
         fits = fits and any(kind.ndim == 2 for kind in arrays)  # type: ignore[union-attr]
         if not fits or any(kind.dtype != arrays[0].dtype and kind.dtype.kind != "i" for kind in others):  # type: ignore[union-attr]
-            raise self.refuse("contiguous arrays, and these of one float dtype: " + ", ".join(self.arrays), found)
+            raise self.refuse("contiguous arrays, and one float dtype for " + ", ".join(self.arrays), found)
         return found

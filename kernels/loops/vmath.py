@@ -1,9 +1,9 @@
-"""exp, expm1, log1p, tanh, sigmoid, erfc that LLVM can vectorise: polynomials in float32, the exact functions in float64.
+"""exp, expm1, log1p, tanh, sigmoid, erfc for LLVM to vectorise: polynomials in float32, exact functions in float64.
 
-Numba has no vector math library, so `math.exp` in a loop is a scalar call (tanh takes 4.6 ns instead of 0.26). The
-float32 formulas are emitted as LLVM instructions: written in Python and inlined by Numba, each use took 0.15 s of compile
-time. Errors in float32, compared with float64 (tests/ops/test_activations.py): exp 1 ulp, expm1 and log1p 2 ulp, sigmoid 2.5
-ulp, tanh 4.6 ulp, erfc 8 ulp up to x = 2 and 70 ulp at 9, where it is 1e-37.
+Numba has no vector math library, so `math.exp` in a loop is a scalar call (tanh takes 4.6 ns instead of 0.26). The float32
+formulas are emitted as LLVM instructions, because in Python, inlined by Numba, each use took 0.15 s to compile.
+Errors in float32, compared with float64 (tests/ops/test_activations.py): exp 1 ulp, expm1 and log1p 2 ulp, sigmoid 2.5
+ulp, tanh 4.6 ulp, erfc 8 ulp up to x = 2 and 70 ulp at 9 (its value is 1e-37 there).
 
 Sources: exp and expm1 after Cephes' expf (S. Moshier); tanh is the rational minimax approximation used by Eigen; log1p
 is 2 artanh(x / (2 + x)) and erfc is exp(-x^2) times a polynomial in 1 / (1 + 0.3 x), both fitted for the least relative error.
@@ -13,12 +13,12 @@ import math
 
 from nbkeras.kernels.runtime.lazy import intrinsic, ir, types
 
-# NaN and infinity stay, and so does the rounding trick in `exp`; what Numba compiles gets the same flags (runtime/code.py).
+# They keep NaN, infinity and the rounding trick in `exp`; Numba's code gets the same flags (runtime/code.py).
 _FLAGS = ("nsz", "contract")
 
 
 class Float:
-    """A float, or a vector of floats, in the LLVM code that is being built: with operators, as formulas have them."""
+    """A float, or a vector of floats, in the LLVM code under construction, with the operators of formulas."""
 
     __slots__ = ("builder", "value")
 
@@ -32,7 +32,7 @@ class Float:
 
     @property
     def is_double(self) -> bool:
-        """Whether it is a float64."""
+        """True if it is a float64."""
         return getattr(self.value.type, "element", self.value.type) == ir.DoubleType()
 
     def like(self, kind):
@@ -40,7 +40,7 @@ class Float:
         return ir.VectorType(kind, self.count) if self.count else kind
 
     def constant(self, number):
-        """The same number in each lane, as LLVM's value."""
+        """The same number in each lane, as an LLVM value."""
         return ir.Constant(self.value.type, [number] * self.count if self.count else number)
 
     def _operand(self, other):
@@ -68,7 +68,7 @@ class Float:
         return self._where("<", 0.0, -self, self)
 
     def compare(self, comparison, other):
-        """Bits: whether a comparison holds; for NaN only != does."""
+        """Bits: 1 where a comparison holds; for NaN only != holds."""
         compare = self.builder.fcmp_unordered if comparison == "!=" else self.builder.fcmp_ordered
         return compare(comparison, self.value, self._operand(other))
 
@@ -77,14 +77,14 @@ class Float:
         return self._new(self.builder.select(bits, self._operand(yes), self._operand(no)))
 
     def called(self, name, *others):
-        """The result of a function of LLVM's or C's library by its name."""
+        """The result of a function of LLVM or the C library, by name."""
         values = [self.value, *(self._operand(other) for other in others)]
         kind = ir.FunctionType(self.value.type, [self.value.type] * len(values))
         function = self.builder.module.globals.get(name) or ir.Function(self.builder.module, kind, name)
         return self._new(self.builder.call(function, values))
 
     def intrinsic(self, name, *others):
-        """The result of LLVM's function of a name for this type."""
+        """The result of LLVM's intrinsic of this name for this type."""
         lanes = f"v{self.count}" if self.count else ""
         return self.called(f"llvm.{name}.{lanes}{'f64' if self.is_double else 'f32'}", *others)
 
@@ -185,7 +185,7 @@ def _erfc32(x: Float) -> Float:
     return x._where("<", 0.0, -tail + 2.0, tail)
 
 
-# The functions of formulas (expressions.py) in float32; in float64 those of C's library
+# The functions of formulas (expressions.py) in float32; float64 uses the C library
 FORMULAS = {
     "exp": _exp32,
     "expm1": _expm1_32,
@@ -197,7 +197,7 @@ FORMULAS = {
 
 
 def _elementwise(signature, exact, formula):
-    """The result of an intrinsic: the formula in float32, a function of `math` in float64."""
+    """The result of an intrinsic: the formula in float32, the function of `math` in float64."""
 
     def generate(context, builder, signature, args):
         if signature.return_type == types.float32:
@@ -213,7 +213,7 @@ def _float(x) -> bool:
 
 @intrinsic
 def clip(typing, x, low, high):
-    """x, at least low and at most high, which are numbers; NaN stays NaN."""
+    """x, at least low and at most high (numbers); NaN stays NaN."""
 
     def generate(context, builder, signature, args):
         ends = [context.cast(builder, args[i], signature.args[i], signature.return_type) for i in (1, 2)]
@@ -248,7 +248,7 @@ def tanh(typing, x):
 
 @intrinsic
 def erfc(typing, x):
-    """1 - erf(x), with a small relative error also near 0."""
+    """1 - erf(x), with a small relative error even near 0."""
     return _elementwise(x(x), math.erfc, _erfc32) if _float(x) else None
 
 

@@ -6,8 +6,8 @@ from typing import NamedTuple
 class Window(NamedTuple):
     """Size, stride, dilation and the padding before, by rows and by columns.
 
-    A launch takes `tuple(window)`, from which the kernel makes a Window again: in each launch Numba needs 2 us to find the type
-    of a NamedTuple, and 0.1 us for a tuple. Compiled functions pass a Window on as it is.
+    A launch takes `tuple(window)`, and the kernel makes a Window from it: per launch Numba needs 2 us to find the type of a
+    NamedTuple, and 0.1 us for a tuple. Compiled functions pass a Window on unchanged.
     """
 
     height: int
@@ -46,9 +46,9 @@ def padding_before(length: int, size: int, stride: int, dilation: int, padding: 
 def transposed_length(
     length: int | None, size: int, stride: int, dilation: int, padding: str, output_padding: int | None
 ) -> int | None:
-    """The length of an axis after a transposed convolution, as in Keras, also if windows do not fit; None stays None.
+    """The length of an axis after a transposed convolution, as in Keras, even if windows do not fit; None stays None.
 
-    'valid': the length that the windows cover, with at least `stride` each. 'same': length * stride, or by output_padding.
+    'valid': the length that the windows cover, at least `stride` each. 'same': length * stride, or set by output_padding.
     """
     if length is None:
         return None

@@ -31,7 +31,7 @@ def gru_vjp(saved, dy, needs):
 
 @compiled
 def _fill_biases(bias, z, z_at, inner, inner_at, rows, units, reset_after):
-    """z = b and, with reset_after, its gates plus b' and inner = b'; zero without a bias."""
+    """z = b; with reset_after, also add b' to its gates and set inner = b'. Zero without a bias."""
     zero = z.dtype.type(0)
     for r in range(rows):
         o, p = z_at + r * 3 * units, inner_at + r * units

@@ -108,7 +108,7 @@ def lstm_backward_share(
             f, g, o, df, dg, do = i + units, i + 2 * units, i + 3 * units, di + units, di + 2 * units, di + 3 * units
             if recurrence.clear_masked(mask, mask_at + r * length, dz, di, width):
                 continue
-            for j in range(units):  # three short loops, since LLVM checks each pair of streams of a loop for overlap
+            for j in range(units):  # three short loops, because LLVM checks each pair of streams in a loop for overlap
                 zo, v, s = load(z, o + j), load(temporary, q + j), load(dh, q + j)
                 store(dz, do + j, s * v * slope(zo, r0, r1, r2, r3, r4))
                 store(dc, q + j, load(dc, q + j) + s * zo * slope(v, a0, a1, a2, a3, a4))

@@ -1,14 +1,13 @@
 """The code that lstm.py, gru.py and simple_rnn.py share: the arguments of their kernels, chunks, activations, blocks of steps.
 
-An LSTM, GRU or SimpleRNN is one op for the whole sequence. The batch is cut into chunks of rows by shape alone, and one
-share of the work is all steps of a chunk. A chunk's buffers are time-major, (steps, rows, features), one chunk after the
-other in one flat array: the input product, and in the backward pass the weights' gradients and dx, are one matrix product
-per block of steps with about 256 rows, while the gates of the block are in L2. Gates are computed and differentiated in
-place. Each chunk has its own partial weight gradients, added in the order of the chunks, so results do not depend on the
-number of threads.
+An LSTM, GRU or SimpleRNN is one op for the whole sequence. The batch is cut into chunks of rows (by shape only), and one share of
+the work is all steps of a chunk. A chunk's buffers are time-major, (steps, rows, features), one chunk after the other in one flat
+array. The input product is one matrix product per block of steps with about 256 rows, while the block's gates are in L2; so are
+the weights' gradients and dx in the backward pass. Gates are computed and differentiated in place. Each chunk has its own partial
+weight gradients, added in the order of the chunks, so results do not depend on the number of threads.
 
-An absent array (no mask, no initial state, an array of another family, a gradient that is not needed) is passed as an array of
-size 0, which keeps one compiled signature per dtype.
+An absent array (no mask, no initial state, an array of another family, an unneeded gradient) is passed as an array of size 0,
+which keeps one compiled signature per dtype.
 
 A kernel's parameters are the fields of `Forward` or `Backward`, then `share, shares`; test_twins.py compares them. The
 fields are passed one by one: a recorded launch must see each array, and a tuple with names costs Numba 1 us more per launch.
@@ -40,27 +39,27 @@ ACTIVATIONS = {
     "legacy_hard_sigmoid": LEGACY_HARD_SIGMOID,  # Keras 2: clip(0.2 x + 0.5, 0, 1)
 }
 
-_LEAST_ROWS = 8  # of a chunk: below, the products are too thin
+_LEAST_ROWS = 8  # least rows of a chunk: with fewer, the products are too thin
 _MOST_CHUNKS = 16  # each has a copy of the weights' gradients
-_SERIAL_WORK = 1_500_000  # multiply-adds that one thread does before another thread pays (about 15 us)
-_PANEL_STEPS = 4  # time steps from which weights are worth a copy in panels
-# Numbers up to which weights for one row stay as they are: while L2 holds them, a longer piece of their rows is faster.
+_SERIAL_WORK = 1_500_000  # multiply-adds from which a second thread pays (about 15 us)
+_PANEL_STEPS = 4  # least time steps for which copying weights into panels pays
+# For one row, weights of at most this many numbers are not copied: L2 holds them, and reading longer row pieces is faster.
 _PLAIN_ROW = 65536
-_BLOCK_ROWS = 256  # rows of one input product: gates of so many rows stay in L2
+_BLOCK_ROWS = 256  # rows of one input product: their gates stay in L2
 
 
 class Cell(NamedTuple):
     """The arrays that a family's kernels compute and keep for each unit and step."""
 
     gates: int  # columns of the kernels
-    keeps_gates: bool  # in z; SimpleRNN's only gate is its output, which is in h
+    keeps_gates: bool  # in z; SimpleRNN's only gate is its output, kept in h
     keeps_inner: bool = False
     keeps_c: bool = False
-    is_cut: bool = False  # whether the last gate's recurrent product is another one than that of the other gates
+    is_cut: bool = False  # True if the last gate has a recurrent product of its own
 
 
 class Options(NamedTuple):
-    """The layer's options as kernels take them; activations by their codes, the others 0 or 1."""
+    """The layer's options as kernels take them: activations as codes, the others as 0 or 1."""
 
     activation: int
     recurrent_activation: int
@@ -82,14 +81,14 @@ class Forward(NamedTuple):
     h0: Array  # initial states
     c0: Array
     mask: Array  # uint8 (batch, length)
-    output_mask: Array  # the same if masked outputs are 0, else absent
+    output_mask: Array  # the mask if masked outputs are 0, else absent
     drop: Array  # (batch, units), factors of h in recurrent products
-    xt: Array  # room for x, time-major: `ring` steps
+    xt: Array  # buffer for x, time-major: `ring` steps
     z: Array  # gates of `ring` steps
-    inner: Array  # GRU: `ring` steps of what the reset gate multiplies (reset_after), or of its product with h
+    inner: Array  # GRU: `ring` steps of the reset gate's operand (reset_after), or of its product with h
     h: Array  # states before and after steps: `state_ring` of them
     c: Array
-    dropped: Array  # room for h * drop of one step
+    dropped: Array  # buffer for h * drop of one step
     y: Array  # outputs
     h_last: Array
     c_last: Array
@@ -98,7 +97,7 @@ class Forward(NamedTuple):
     reset_after: int
     sequences: int
     backwards: int
-    form: int  # of recurrent_kernel: PLAIN or PANELS, as `gemm` has it
+    form: int  # of recurrent_kernel: PLAIN or PANELS, see `gemm`
     block: int  # steps of one input product
     ring: int
     state_ring: int
@@ -107,7 +106,7 @@ class Forward(NamedTuple):
 class Backward(NamedTuple):
     """The arguments of a `..._backward_share` kernel, in order. All arrays are flat, except dx and the kernels."""
 
-    kernel: Array  # transposed, as recurrent_kernel
+    kernel: Array  # transposed, like recurrent_kernel
     recurrent_kernel: Array
     mask: Array
     output_mask: Array
@@ -120,12 +119,12 @@ class Backward(NamedTuple):
     dy: Array  # gradients of the outputs and last states
     dh_last: Array
     dc_last: Array
-    dz: Array  # room for a block of steps
+    dz: Array  # buffer for a block of steps
     dinner: Array
-    temporary: Array  # room, (batch, units)
-    dropped: Array  # room for h * drop of a block of steps
-    dx: Array  # (batch, length, features); dx and the gradients of the weights are absent if they are not needed
-    dh: Array  # ends as the gradient of h0, as dc of c0
+    temporary: Array  # buffer, (batch, units)
+    dropped: Array  # buffer for h * drop of a block of steps
+    dx: Array  # (batch, length, features); dx and the weights' gradients are absent if not needed
+    dh: Array  # ends as the gradient of h0; dc ends as the gradient of c0
     dc: Array
     dw: Array
     du: Array
@@ -141,7 +140,7 @@ class Backward(NamedTuple):
     length: int
     features: int
     units: int
-    form: int  # of both kernels: TRANSPOSED or PANELS, as `gemm` has it
+    form: int  # of both kernels: TRANSPOSED or PANELS, see `gemm`
     needs_h0: int
 
 
@@ -184,8 +183,8 @@ def run_forward(
     """((output, last h, last c), saved) from a family's forward kernel.
 
     x (B, T, D); kernel (D, gates H), recurrent_kernel (H, gates H), states (B, H). mask: bool (B, T). drop: (B, H), multiplies
-    h before each recurrent product. output: (B, T, H) if `sequences`, else (B, H). differentiable: keep what the vjp needs;
-    without, memory is that of a block of steps.
+    h before each recurrent product. output: (B, T, H) if `sequences`, else (B, H). differentiable: keep the arrays that the vjp
+    needs; otherwise keep only a block of steps.
     """
     options = Options(activation, recurrent_activation, int(reset_after), int(sequences), int(backwards))
     (batch, length, features), units, dtype = x.shape, recurrent_kernel.shape[0], x.dtype
@@ -235,7 +234,7 @@ def run_forward(
 def run_backward(share: Callable, cell: Cell, saved: Saved, dy: tuple, needs: tuple) -> tuple[Array | None, ...]:
     """Gradients of (x, kernel, recurrent_kernel, bias, h0, c0) from a family's backward kernel; None: not needed.
 
-    dy: gradients of the output, the last h and the last c, or None. needs: for the six, as in kernels/__init__.py.
+    dy: gradients of the output, the last h and the last c, or None. needs: for the six inputs, see kernels/__init__.py.
     """
     (batch, length, features), units, dtype = saved.shape, saved.recurrent_kernel.shape[0], saved.kernel.dtype
     width, chunks, block, options = cell.gates * units, saved.chunks, saved.block, saved.options
@@ -295,7 +294,7 @@ def run_backward(share: Callable, cell: Cell, saved: Saved, dy: tuple, needs: tu
 
 
 def chunk_count(batch: int, steps: int, features: int, units: int, gates: int) -> int:
-    """The number of chunks of rows of a batch: a power of two, by shape alone; 1 for work too small to share and on a GPU."""
+    """The number of chunks of a batch's rows: a power of two, by shape only; 1 if the work is too small to share, or on a GPU."""
     count = 1
     if device.gpu() is None and batch * steps * (features + units + 32) * gates * units > _SERIAL_WORK:
         while count < _MOST_CHUNKS and batch >= 2 * count * _LEAST_ROWS:
@@ -304,12 +303,12 @@ def chunk_count(batch: int, steps: int, features: int, units: int, gates: int) -
 
 
 def _cuts(cell: Cell, units: int) -> tuple[int, ...]:
-    """The columns at which recurrent weights are cut, for products of their parts."""
+    """The columns at which recurrent weights are cut for separate products."""
     return ((cell.gates - 1) * units,) if cell.is_cut else ()
 
 
 def flat(array: Array | None, nothing: Array) -> Array:
-    """The array as one axis, or `nothing` for None: kernels see one kind of array only."""
+    """The array as one axis, or `nothing` for None, so that kernels get one type of array."""
     return nothing if array is None else array.reshape(-1)
 
 
@@ -330,7 +329,7 @@ def rows_of_chunk(batch, index, count):
 
 @compiled
 def second_part(form, weights, terms, columns, otherwise):
-    """Where the second part of weights that are cut begins: after the panels of the first, terms x columns; or `otherwise`."""
+    """The offset of the second part of cut weights: after the panels (terms x columns) of the first part; or `otherwise`."""
     line = LINE // weights.itemsize
     return (columns + line - 1) // line * line * terms if form == PANELS else otherwise
 
@@ -390,7 +389,7 @@ def slope(y, a, b, c, low, high):
 
 @compiled
 def fill_rows(value, a, at, rows, width):
-    """Each of `rows` rows of a becomes the vector `value`, or zero where that is absent."""
+    """Set each of `rows` rows of a to the vector `value`, or to zero if it is absent."""
     zero = a.dtype.type(0)
     if value.size == 0:
         for j in range(rows * width):
@@ -404,7 +403,7 @@ def fill_rows(value, a, at, rows, width):
 
 @compiled
 def copy_flat(source, source_at, target, target_at, count):
-    """target[...] = source, flat; zero where the source is absent."""
+    """target[...] = source, flat; zero if the source is absent."""
     zero = target.dtype.type(0)
     if source.size == 0:
         for j in range(count):
@@ -416,7 +415,7 @@ def copy_flat(source, source_at, target, target_at, count):
 
 @compiled
 def input_block(x, kernel, xt, x_at, z, z_at, width, first, steps, backwards, row, rows):
-    """z += x @ kernel for `steps` steps from `first` on, of the chunk of `rows` rows from `row` on; x goes to xt."""
+    """z += x @ kernel for `steps` steps from `first` on, for the chunk of `rows` rows from `row` on; copies x to xt."""
     length, features = x.shape[1], x.shape[2]
     for s in range(steps):
         t = length - 1 - first - s if backwards else first + s
@@ -430,9 +429,9 @@ def input_block(x, kernel, xt, x_at, z, z_at, width, first, steps, backwards, ro
 
 @compiled
 def operands(h, at, drop, drop_at, dropped, dropped_at, steps, count):
-    """(array, offset) of the factors of the recurrent kernel in some steps of `count` elements: h, or its products with drop.
+    """(array, offset) of the recurrent kernel's factor in some steps, of `count` elements: h, or its products with drop.
 
-    dropped: room for the products.
+    dropped: buffer for the products.
     """
     if drop.size == 0:
         return h, at
@@ -457,7 +456,7 @@ def add_product(a, a_at, factor, factor_at, target, target_at, count):
 
 @compiled
 def carry_masked(mask, mask_at, length, a, before, after, rows, width):
-    """At masked steps the state stays: a's rows at `after` become those at `before`."""
+    """Keep the state at masked steps: copy a's rows at `before` to `after`."""
     for r in range(rows):
         if load(mask, mask_at + r * length) == 0:
             for j in range(r * width, (r + 1) * width):
@@ -466,7 +465,7 @@ def carry_masked(mask, mask_at, length, a, before, after, rows, width):
 
 @compiled
 def clear_masked(mask, at, a, a_at, width):
-    """Whether a row of a step is masked; then `width` elements of a become 0."""
+    """True if a row of a step is masked; then also sets `width` elements of a to 0."""
     if mask.size == 0 or load(mask, at) != 0:
         return False
     for j in range(width):
@@ -493,7 +492,7 @@ def write_output(h, h_at, y, sequences, t, mask, mask_at, length, row, rows, wid
 
 @compiled
 def add_output_gradient(dy, sequences, t, mask, mask_at, length, dh, dh_at, row, rows, width):
-    """dh += dy of step t, except for outputs that were set to 0; the backward pass of `write_output`."""
+    """dh += dy of step t, except where the output was set to 0; the backward pass of `write_output`."""
     if dy.size == 0 or not sequences and t < length - 1:
         return
     stride = length * width if sequences else width
@@ -507,9 +506,9 @@ def add_output_gradient(dy, sequences, t, mask, mask_at, length, dh, dh_at, row,
 
 @compiled
 def own_parts(dw, du, db, parts, sizes, index, count):
-    """(dw, its offset, du, its offset, db, its offset): a chunk's own part of `parts` if there are several chunks.
+    """(dw, its offset, du, its offset, db, its offset): in the chunk's part of `parts` if there are several chunks.
 
-    sizes: of dw, du and db. `sum_parts` adds up the parts.
+    sizes: of dw, du and db. `sum_parts` sums the parts.
     """
     if count == 1:
         return dw, 0, du, 0, db, 0
@@ -521,7 +520,7 @@ def own_parts(dw, du, db, parts, sizes, index, count):
 
 @compiled
 def state_gradient(dz, dz_at, weights, form, mask, drop, temporary, dh, at, rows, units, width):
-    """dh += (dz U^T) drop, for a dh that is 0 except in masked rows."""
+    """dh += (dz U^T) drop, where dh is 0 except in masked rows."""
     zero, ldb = dz.dtype.type(0), weights.shape[1]
     if drop.size > 0:
         gemm(0, form, rows, units, width, dz, dz_at, width, weights, 0, ldb, zero, temporary, at, units)
@@ -533,7 +532,7 @@ def state_gradient(dz, dz_at, weights, form, mask, drop, temporary, dh, at, rows
 
 @compiled
 def weight_gradients(operand, at, dz, dz_at, du, u_at, db, b_at, rows, units, width, is_first):
-    """du = operand^T dz and db = sum of dz over the rows of a block, added to them except for the first block."""
+    """du = operand^T dz and db = sum of dz over the rows of a block; blocks after the first are added."""
     if du.size > 0:
         beta = dz.dtype.type(0) if is_first else dz.dtype.type(1)
         gemm(1, 0, units, width, rows, operand, at, units, dz, dz_at, width, beta, du, u_at, width)
@@ -545,7 +544,7 @@ def weight_gradients(operand, at, dz, dz_at, du, u_at, db, b_at, rows, units, wi
 def input_gradients(
     xt, x_at, dz, dz_at, dw, w_at, kernel, form, dx, features, width, first, steps, is_first, backwards, row, rows
 ):  # fmt: skip
-    """dw = x^T dz over a block of steps from `first` on, added to dw except for the first block; dx = dz W^T.
+    """dw = x^T dz over a block of steps from `first` on (blocks after the first are added); dx = dz W^T.
 
     kernel and form: see `Backward`. dx is batch-major.
     """
@@ -563,7 +562,7 @@ def input_gradients(
 
 @compiled
 def sum_rows(dz, at, rows, width, total, total_at, first):
-    """total = sum of dz's rows for the `first` block, else total += it. The sum is made in dz's first row: less rounding."""
+    """total = sum of dz's rows for the `first` block, else total += the sum. Summing in dz's first row rounds less."""
     for r in range(1, rows):
         o = at + r * width
         for j in range(width):
@@ -575,7 +574,7 @@ def sum_rows(dz, at, rows, width, total, total_at, first):
 
 @compiled
 def sum_parts(parts, dw, du, db, second, third):
-    """Kernel: dw, du and db become the sums of their columns of parts, from 0, `second` and `third` on; size 0: not needed."""
+    """Kernel: dw, du, db = the sums of their columns of parts, from columns 0, `second` and `third` on; size 0: not needed."""
     for total, start in ((dw, 0), (du, second), (db, third)):
         for j in range(total.size):
             total[j] = parts[0, start + j]

@@ -11,7 +11,7 @@ _CELL = recurrence.Cell(gates=1, keeps_gates=False)
 
 
 def simple_rnn(x, kernel, recurrent_kernel, bias, initial_h, mask, drop, **options):
-    """(output, last h); bias (H,). Other arguments and the options, without gates': see `recurrence.run_forward`."""
+    """(output, last h); bias (H,). Other arguments and the options (none for gates): see `recurrence.run_forward`."""
     arrays = x, kernel, recurrent_kernel, bias, initial_h, None, mask, drop
     (y, h_last, _), saved = recurrence.run_forward(simple_rnn_forward_share, _CELL, *arrays, **options)
     return (y, h_last), saved
@@ -28,7 +28,7 @@ def simple_rnn_forward_share(
     activation, recurrent_activation, reset_after, sequences, backwards, form, block, ring, state_ring,
     share, shares,
 ):  # fmt: skip
-    """Kernel: all steps of one chunk of the batch; products go straight into h, whose first step is the initial state."""
+    """Kernel: all steps of one chunk of the batch. Products go directly into h; its first step is the initial state."""
     batch, length, features = x.shape
     units, ldb = h_last.size // max(1, batch), recurrent_kernel.shape[1]
     one = h.dtype.type(1)

@@ -1,4 +1,4 @@
-"""`compiled`, the decorator of kernels: a kernel has one entry for each signature, whose code code.py finds or compiles.
+"""`compiled`, the decorator of kernels. A kernel has one entry per signature; code.py finds or compiles its code.
 
 An entry is `int64 entry(int8* frame, int64 share, int64 shares)`; compiler.py says what a frame is.
 """
@@ -20,12 +20,12 @@ _lock = fork_safety.lock(threading.RLock)
 
 
 def _text(options: dict[str, Any]) -> str:
-    """Options as text that is the same in each process."""
+    """Options as a string that is the same in each process."""
     return str({name: sorted(value) if isinstance(value, set) else value for name, value in sorted(options.items())})
 
 
 class _ReturnsValue(Exception):
-    """A compiled function returns a value, which an entry cannot."""
+    """A compiled function returns a value; an entry cannot."""
 
 
 class Kernel(code.CompiledFunction):
@@ -35,11 +35,11 @@ class Kernel(code.CompiledFunction):
         super().__init__(function, **options)
         names = function.__code__.co_varnames[: function.__code__.co_argcount]
         self.takes_shares = names[-2:] == ("share", "shares")
-        self.found = self.compiled = 0  # signatures whose code was on disk, and whose code was not
+        self.found = self.compiled = 0  # counts of signatures: code found on disk, code compiled
         self._calls = native.Calls(self, 0, 2 * self.takes_shares)
-        self.bound: set[tuple] = set()  # signatures whose code is for this process alone
+        self.bound: set[tuple] = set()  # signatures whose code only this process can use
         self._entries: dict[tuple, int] = {}
-        self._returns_value = False  # then calls from Python are Numba's
+        self._returns_value = False  # if True, Numba serves calls from Python
 
     def __call__(self, *args: Any) -> Any:
         failure = self._calls.start(*args)
@@ -54,7 +54,7 @@ class Kernel(code.CompiledFunction):
 
     @fork_safety.cached_property
     def _numba(self) -> Callable:
-        """Numba's own function, for calls from Python of a function that returns a value."""
+        """Numba's own function: Python calls it if the function returns a value."""
         return code.compiler(self.py_func).njit(**self.options)(self.py_func)
 
     def row(self, args: tuple, flag: int) -> tuple:
@@ -63,7 +63,7 @@ class Kernel(code.CompiledFunction):
 
     @fork_safety.cached_property
     def shared(self) -> "Shared":
-        """The function that is recorded for all shares of this kernel."""
+        """The function that programs record for all shares of this kernel."""
         return Shared(self)
 
     def signature(self, args: tuple) -> tuple[Type, ...]:
@@ -80,14 +80,14 @@ class Kernel(code.CompiledFunction):
             raise wrong_argument(self, name, value, error) from None
 
     def entry(self, signature: tuple[Type, ...]) -> int:
-        """The address of the entry for a signature; compiled or loaded if need be."""
+        """The address of the entry for a signature; compiles or loads it if necessary."""
         with _lock:
             if signature not in self._entries:
                 self._entries[signature] = code.load(self.object_for(signature))[ENTRY]
             return self._entries[signature]
 
     def object_for(self, signature: tuple[Type, ...]) -> bytes:
-        """The object file whose symbol ENTRY is the entry for a signature; compiled if need be."""
+        """The object file whose symbol ENTRY is the entry for a signature; compiles it if necessary."""
         what = f"{text_of(signature)} {self.takes_shares} {_text(self.options)}"
         content = code.find(self.py_func, what)
         self.found += content is not None
@@ -109,7 +109,7 @@ class Kernel(code.CompiledFunction):
 
 
 class Shared:
-    """All shares of a kernel, as a function: its arguments are the number of shares, then those of the kernel."""
+    """A function that runs all shares of a kernel. Arguments: the number of shares, then the kernel's arguments."""
 
     def __init__(self, kernel: Kernel):
         self.kernel, self.__name__ = kernel, kernel.__name__

@@ -1,17 +1,17 @@
-"""The files of compiled kernels: one for each, named by a hash of all that its code depends on.
+"""The files of compiled kernels: one per kernel, named by a hash of all that its code depends on.
 
-A file's content never changes, so checkouts, versions and processes share a folder. What is read is checked: a damaged file
-counts as absent. New files go into the first of `folders()`:
+A file's content never changes, so checkouts, versions and processes share a folder.Reads are checked: a damaged file counts as
+absent. New files go into the first of `folders()`:
 
 * the folder `nbkeras` in NUMBA_CACHE_DIR, if that is set;
 * else the user's own folder for caches.
 
-They are looked for in PACKAGE too, beside these modules: an image may ship them there (`nbkeras warmup --in-package`). Processes
-that belong together, as those of a server, name a folder of their own in NBKERAS_SPARE_KERNELS, for kernels that cannot be kept:
-then one of them compiles for all.
+The search also covers PACKAGE, beside these modules: an image may ship kernels there (`nbkeras warmup --in-package`). Processes
+that belong together, such as a server's, name their own folder in NBKERAS_SPARE_KERNELS for kernels that cannot be kept: then
+one process compiles for all.
 
-What a file holds is executed. So a folder or a file counts as absent, with a warning, if others may write it, or if it belongs to
-another user than this one and root. The folder PACKAGE is taken as it is: whoever can write there can change the modules too.
+A file's content is executed. So a folder or a file counts as absent, with a warning, if others may write it, or if its owner is
+neither this user nor root. PACKAGE is exempt: whoever can write there can change the modules too.
 """
 
 import contextlib
@@ -26,23 +26,23 @@ import time
 import uuid
 import warnings
 
-PACKAGE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "__pycache__")  # that of kernels/
+PACKAGE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "__pycache__")  # kernels/'s
 SPARE = "NBKERAS_SPARE_KERNELS"
-_MOST_BYTES = 512 * 2**20  # of a folder: about ten times all kernels in float32 and float64
+_MOST_BYTES = 512 * 2**20  # per folder: about ten times all kernels in float32 and float64
 _DAY = 86400.0
 _CHECKSUM = hashlib.sha256().digest_size
 _in_package = False
 
 
 def keep_in_package() -> None:
-    """From now on, use the package's own folder alone."""
+    """From now on, use only the package's own folder."""
     global _in_package
     _in_package = True
     _make(PACKAGE)
 
 
 def folders() -> list[str]:
-    """The folders that are searched for kernels, in this order; new ones are written to the first."""
+    """The folders to search for kernels, in this order; new kernels go to the first."""
     if _in_package:
         return [PACKAGE]
     spare = _spare()
@@ -50,7 +50,7 @@ def folders() -> list[str]:
 
 
 def _spare() -> str:
-    """The folder for kernels that cannot be written elsewhere, '' if there is none."""
+    """The folder for kernels that cannot be written elsewhere; '' if there is none."""
     return os.environ.get(SPARE, "")
 
 
@@ -60,7 +60,7 @@ def _chosen() -> str:
 
 
 def _users_folder() -> str:
-    """The user's folder for caches, by the convention of the system."""
+    """The user's cache folder, by the convention of the system."""
     if sys.platform == "win32":
         parent = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
     elif sys.platform == "darwin":
@@ -71,12 +71,12 @@ def _users_folder() -> str:
 
 
 class _Untrusted(PermissionError):
-    """For a folder or a file that another user could have written."""
+    """Raised for a folder or a file that another user could have written."""
 
 
 @functools.cache
 def _make(folder: str) -> None:
-    """Make the folder if it does not exist; with rights for this user alone, unless it was chosen."""
+    """Make the folder if it does not exist. Only this user gets rights, unless the user chose the folder."""
     is_chosen = folder == PACKAGE or bool(_chosen())
     if not os.path.isabs(folder) and not is_chosen:
         raise FileNotFoundError(errno.ENOENT, "there is no home directory")
@@ -84,7 +84,7 @@ def _make(folder: str) -> None:
 
 
 def _make_all(folder: str, mode: int) -> None:
-    """`os.makedirs`, but whatever the umask is, others cannot write into what it makes."""
+    """`os.makedirs`, except that others cannot write into the new folders, whatever the umask."""
     if folder and not os.path.isdir(folder):
         _make_all(os.path.dirname(folder), 0o755)
         try:
@@ -107,7 +107,7 @@ def _check(folder: str) -> None:
 
 
 def _check_rights(found: os.stat_result, where: str, *owners: int) -> None:
-    """Raise _Untrusted if others may write what was found, or if neither this user nor root nor one of the owners owns it."""
+    """Raise _Untrusted if others may write the found file, or if its owner is not this user, root or one of `owners`."""
     if found.st_uid not in (0, os.geteuid(), *owners):
         raise _Untrusted(errno.EACCES, f"user number {found.st_uid} can write {where}")
     if found.st_mode & 0o022:
@@ -116,12 +116,12 @@ def _check_rights(found: os.stat_result, where: str, *owners: int) -> None:
 
 @functools.cache
 def _owner_of_package() -> int:
-    """The user whose modules these are: an image may be made by another user than the one that runs it."""
+    """The user who owns these modules: one user may make an image and another run it."""
     return os.stat(__file__).st_uid
 
 
 def check_writable(folder: str) -> None:
-    """OSError if no file can be written into a folder of `folders()`."""
+    """Raise OSError if no folder of `folders()` is writable."""
     _make(folder)
     _check(folder)
     with tempfile.TemporaryFile(dir=folder):
@@ -129,21 +129,21 @@ def check_writable(folder: str) -> None:
 
 
 def _checksum(name: str, payload: bytes) -> bytes:
-    """Of content and name, so that a renamed file counts as damaged."""
+    """The digest covers content and name, so that a renamed file counts as damaged."""
     return hashlib.sha256(name.encode() + payload).digest()
 
 
 def read(name: str, in_package: bool = False) -> bytes | None:
-    """The payload written under a name; None if there is none, or only one that is damaged or that others could have written.
+    """The payload written under a name; None if there is none, if it is damaged, or if others could have written it.
 
-    in_package: look in the package's own folder alone.
+    in_package: look only in the package's own folder.
     """
     for folder in [PACKAGE] if in_package else folders():
         path = os.path.join(folder, name)
         try:
             _check(folder)
             with open(path, "rb") as file:
-                status = os.fstat(file.fileno())  # not by the name, which may mean another file by now
+                status = os.fstat(file.fileno())  # not by name: the name may refer to another file by now
                 if hasattr(os, "geteuid"):
                     _check_rights(status, name, *([_owner_of_package()] if folder == PACKAGE else []))
                 content = file.read()
@@ -164,7 +164,7 @@ def read(name: str, in_package: bool = False) -> bytes | None:
 
 
 def write(name: str, payload: bytes) -> None:
-    """Keep the payload under a name; a warning if that cannot be done."""
+    """Save the payload under a name; warns if that fails."""
     folder = folders()[0]
     try:
         _write(folder, name, payload)
@@ -173,7 +173,7 @@ def write(name: str, payload: bytes) -> None:
         _warn_ignored(folder, error)
     except OSError as error:
         if os.path.exists(os.path.join(folder, name)):
-            return  # Windows does not replace what another process wrote meanwhile and reads
+            return  # Windows does not replace a file that another process has written meanwhile and reads
         warn_not_saved(f"in {folder}", error.strerror, "set NUMBA_CACHE_DIR to a folder where this user can write")
     if _spare():
         with contextlib.suppress(OSError):
@@ -188,7 +188,7 @@ def _write(folder: str, name: str, payload: bytes) -> None:
 
 
 def put(path: str, content: bytes) -> None:
-    """Write a file, completely or not at all, into which others cannot write, whatever the umask is."""
+    """Write a file, completely or not at all. Others cannot write into it, whatever the umask."""
     unfinished = f"{path}.{uuid.uuid4().hex[:16]}.tmp"
     try:
         with open(unfinished, "xb", opener=lambda name, flags: os.open(name, flags, 0o644)) as file:
@@ -202,7 +202,7 @@ def put(path: str, content: bytes) -> None:
 
 @functools.cache
 def _prune(folder: str) -> None:
-    """Delete the files that were not used for longest, if there are too many; before a process's first file."""
+    """Delete the least recently used files if there are too many; runs before a process's first file."""
     found = []
     for entry in os.scandir(folder):
         if ".nbc" in entry.name:
@@ -220,24 +220,24 @@ def _prune(folder: str) -> None:
 @functools.cache
 def _warn_damaged(path: str) -> None:
     warnings.warn(
-        f"a compiled kernel in nbkeras's cache is damaged, {path}: it is compiled again and the file replaced. If this happens "
-        "again, look after the disk.",
+        f"the compiled kernel {path} in nbkeras's cache is damaged; nbkeras compiles it again and replaces the file. If this "
+        "happens again, check the disk.",
         RuntimeWarning,
         stacklevel=2,
     )
 
 
-_ignored: set[str] = set()  # folders of which a warning spoke
+_ignored: set[str] = set()  # folders that a warning has named
 
 
 def _warn_ignored(folder: str, error: OSError) -> None:
-    """Warn once that the kernels of a folder could be the code of another user."""
+    """Warn once that another user could have written the kernels of a folder."""
     if folder not in _ignored:
         _ignored.add(folder)
         warnings.warn(
-            f"nbkeras ignores compiled kernels in {folder}, because {error.strerror}, and kernels run with this user's rights: "
-            f"they are compiled again. If you trust the folder, give it to this user or root and run chmod -R go-w '{folder}'; "
-            "else set NUMBA_CACHE_DIR to a folder where this user alone can write.",
+            f"nbkeras ignores compiled kernels in {folder}, because {error.strerror} and kernels run with this user's rights; it "
+            f"compiles them again. If you trust the folder, give it to this user or root and run chmod -R go-w '{folder}'; "
+            "else set NUMBA_CACHE_DIR to a folder where only this user can write.",
             RuntimeWarning,
             stacklevel=2,
         )

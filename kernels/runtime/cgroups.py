@@ -1,7 +1,7 @@
-"""The limits of this process: the processors, cores and memory that it may use, by the machine and Linux's control groups.
+"""The limits of this process: the processors, cores and memory that the machine and Linux's control groups allow.
 
-A container has the limits of its own group and of all groups around it. Version 2 has one tree of groups, version 1 one for each
-kind of limit; a system may have both. A tree is found in /proc/self/mountinfo, this process's place in it in /proc/self/cgroup.
+A container has the limits of its own group and of all groups around it. Version 2 has one tree of groups, version 1 one per kind
+of limit; a system may have both. /proc/self/mountinfo locates a tree, /proc/self/cgroup this process's position in it.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ _UNLIMITED = 1 << 60  # version 1 writes "no limit" as a number of bytes near 2*
 
 
 def processors(root: str = "/") -> float | None:
-    """The number of processors whose time the groups allow, as 1.5; None without a limit."""
+    """The processor time that the groups allow, in processors, such as 1.5; None without a limit."""
     quotas = []
     for version, folder in _groups("cpu", root):
         if version == 2:
@@ -36,19 +36,19 @@ def memory(root: str = "/") -> int | None:
 
 
 def allowed_processors() -> int:
-    """The number of processors on which this process may run."""
+    """The number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def allowed_cores(root: str = "/") -> int:
-    """The number of cores on which this process may run, as far as the system tells it.
+    """The number of cores that this process may use, as far as the system reports it.
 
     Processors that share a core take turns at its vector units: two threads on them are not faster than one.
     """
     if not hasattr(os, "sched_getaffinity"):
         return allowed_processors()
     topology = "sys/devices/system/cpu/cpu{}/topology"
-    names = "core_cpus_list", "thread_siblings_list"  # the second is that of kernels before 5.3
+    names = "core_cpus_list", "thread_siblings_list"  # Linux before 5.3 has the second
     cores = set()
     for number in os.sched_getaffinity(0):
         told = (_words(os.path.join(root, topology.format(number)), name) for name in names)
@@ -57,16 +57,16 @@ def allowed_cores(root: str = "/") -> int:
 
 
 def usable_processors(root: str = "/") -> int:
-    """The number of threads that this process can keep busy: one for each of its cores, or fewer by the quota of its groups.
+    """The number of threads that this process can keep busy: one per core, or fewer if its groups have a quota.
 
-    A quota of 1.5 counts as one: of two threads the system would stop one in the middle of a kernel, and the other would wait.
+    A quota of 1.5 counts as one: the system would stop one of two threads in the middle of a kernel, and the other would wait.
     """
     cores, quota = allowed_cores(root), processors(root)
     return cores if quota is None else max(1, min(cores, int(quota)))
 
 
 def _groups(controller: str, root: str) -> Iterator[tuple[int, str]]:
-    """(version, folder) of the group of this process that limits `controller`, and of each group around it that is mounted."""
+    """(version, folder) of this process's group for `controller`, and of each mounted group around it."""
     own = {}
     for line in _lines(root, "proc/self/cgroup"):
         number, _, rest = line.partition(":")
@@ -80,9 +80,9 @@ def _groups(controller: str, root: str) -> Iterator[tuple[int, str]]:
             continue
         top, point = _unescaped(fields[3]), os.path.join(root, _unescaped(fields[4]).lstrip("/"))
         path = own.get("" if version == 2 else controller, "")
-        # A container sees its host's path of the group, and the group itself as the top of the mount.
+        # A container sees the host's path of its group; the top of its mount is the group itself.
         below = os.path.relpath(path, top) if path == top or path.startswith(top.rstrip("/") + "/") else "."
-        if ".." in below.split("/"):  # a group outside of the namespace
+        if ".." in below.split("/"):  # a group outside the namespace
             below = "."
         parts = [part for part in below.split("/") if part != "."]
         for length in range(len(parts), -1, -1):
@@ -104,5 +104,5 @@ def _words(folder: str, name: str) -> list[str]:
 
 
 def _unescaped(path: str) -> str:
-    """A path of mountinfo, which writes spaces and the like as \\040."""
+    """A path of mountinfo, unescaped: mountinfo writes spaces and the like as \\040."""
     return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), path)

@@ -1,8 +1,8 @@
 """Checks: a recorder and runner of launches that finds errors of kernels; for nbkeras.testing.
 
-Arrays lie between margins, and start as numbers that no kernel computes. So each launch shows whether a kernel wrote outside
-its arrays or changed the inputs of its op, and each op whether all elements were computed. Kernels that are not nbkeras's own
-are compiled again with a check of each index. Slow, for tiny arrays on the CPU.
+Margins surround each array, and new arrays hold numbers that no kernel computes. So a check after each launch shows whether the
+kernel wrote outside its arrays or changed the inputs of its op, and a check after each op shows whether all elements were
+computed. Kernels from outside nbkeras are recompiled with bounds checks. Slow; meant for tiny arrays on the CPU.
 """
 
 import dis
@@ -22,7 +22,7 @@ from nbkeras.kernels.runtime.messages import named
 
 Array = np.ndarray
 _MARGIN = 4096  # bytes before and after each array
-_FILLED = 0xFF  # each byte of margins and of new arrays: as floats NaN, with a payload that no computation gives
+_FILLED = 0xFF  # each byte of margins and new arrays: floats are then NaN, with a payload that no computation produces
 
 
 class Checks:
@@ -41,15 +41,15 @@ class Checks:
 
     def __init__(self) -> None:
         self.reason: str | None = None
-        # (the owner of the memory, the array in its middle) by the owner's id
+        # (the owner of the memory, the array in its middle), by the owner's id
         self._memory: dict[int, tuple[Array, Array]] = {}
-        self._last: dict[int, Callable] = {}  # the last kernel that was given this memory
+        self._last: dict[int, Callable] = {}  # the last kernel that received this memory
         # arrays that the running op must not change: name, array, content
         self._given: list[tuple[str, Array, bytes]] = []
         self._op = ""
 
     def array(self, value: Array) -> Array:
-        """A copy of an array between margins, which are checked after each kernel.
+        """A copy of an array between margins; each kernel is followed by a check of them.
 
         Args:
             value: The array.
@@ -87,7 +87,7 @@ class Checks:
                 (name, array, array.tobytes())
                 for name, value in zip(names, inputs, strict=True)
                 for array in _arrays(value)
-                if id(device.root(array)) in self._memory  # the others are states, which ops may change
+                if id(device.root(array)) in self._memory  # other arrays are states: ops may change them
             ],
         )
         try:
@@ -130,7 +130,7 @@ class Checks:
             device.run(checked, args)
         except IndexError as error:
             raise AssertionError(
-                f"the kernel {named(kernel)} uses an index outside of its arrays: {_as_python_says(kernel, content, error)}"
+                f"the kernel {named(kernel)} uses an index outside its arrays: {_as_python_says(kernel, content, error)}"
             ) from None
         if checked is not kernel:
             _check_stores(kernel, checked)
@@ -145,7 +145,7 @@ class Checks:
             for where, part in (("before", memory[:start]), ("after", memory[start + middle.nbytes :])):
                 if (part != _FILLED).any():
                     raise AssertionError(
-                        f"the kernel {named(kernel)} wrote outside of an array of shape {middle.shape} and dtype "
+                        f"the kernel {named(kernel)} wrote outside an array of shape {middle.shape} and dtype "
                         f"{middle.dtype}, {where} its memory: check the ranges of its loops"
                     )
 
@@ -158,14 +158,14 @@ class Checks:
             last = self._last.get(id(device.root(array)))
             raise AssertionError(
                 f"{named(function)} returned an array of shape {array.shape} with {int(unwritten.sum())} elements that no kernel "
-                "wrote, or that a kernel computed from such elements or from outside of its arrays: the first is "
+                "wrote, or that a kernel computed from unwritten memory: the first is "
                 f"{first}"
-                + (f". The last kernel with that array is {named(last)}" if last else ", and no kernel had that array")
+                + (f". The last kernel with that array is {named(last)}" if last else "; no kernel received that array")
             )
 
 
 def _arrays(value: Any) -> Iterator[Array]:
-    """The arrays in a value and in tuples and lists in it, as they are."""
+    """The arrays in a value, and in tuples and lists within it, unchanged."""
     if isinstance(value, np.ndarray):
         yield device.plain(value)
     elif isinstance(value, tuple | list):
@@ -180,12 +180,12 @@ def _is_own(kernel: Callable) -> bool:
 
 @functools.cache
 def _with_bounds(kernel: Any) -> Any:
-    """A compiled kernel, compiled again with a check of each index."""
+    """A compiled kernel, recompiled with a check of each index."""
     return njit(**{**kernel.options, "boundscheck": True})(kernel.py_func)
 
 
 def _as_python_says(kernel: Any, args: list, error: Exception) -> str:
-    """Index and line of an IndexError, from Python if it can run the kernel."""
+    """The index and line of an IndexError, from Python if Python can run the kernel."""
     try:
         getattr(kernel, "py_func", kernel)(*args)
     except IndexError as found:
@@ -193,13 +193,13 @@ def _as_python_says(kernel: Any, args: list, error: Exception) -> str:
         while trace.tb_next is not None:
             trace = trace.tb_next
         return f"line {trace.tb_lineno}: {found}"
-    except Exception:  # the kernel uses features of compiled code only
+    except Exception:  # the kernel uses features that only compiled code has
         return str(error)
     return str(error)
 
 
 def _check_stores(kernel: Any, checked: Any) -> None:
-    """AssertionError for a kernel that computes float64 and writes it into float32."""
+    """Raise AssertionError for a kernel that computes float64 and writes it into float32."""
     for overload in checked.overloads.values():
         kinds, blocks = overload.type_annotation.typemap, overload.type_annotation.blocks.values()
         statements = [statement for block in blocks for statement in block.body]
@@ -212,13 +212,13 @@ def _check_stores(kernel: Any, checked: Any) -> None:
             if narrows and value == numba_types.float64 and store.value.name in computed:
                 raise AssertionError(
                     f"the kernel {named(kernel)} computes float64 and writes it into a float32 array, line {store.loc.line}: a "
-                    "plain 2 or 2.0 makes arithmetic float64. Write x.dtype.type(2), and where float64 is meant, "
-                    "y.dtype.type(value) for what is written"
+                    "plain 2 or 2.0 makes arithmetic float64. Write x.dtype.type(2), or if float64 is intended, convert what is "
+                    "written: y.dtype.type(value)"
                 )
 
 
 def _computed(statements: list) -> set[str]:
-    """The variables with results of arithmetic; not those with plain numbers: 0.5, -np.inf, an argument, an element."""
+    """The variables that hold results of arithmetic, not plain numbers such as 0.5, -np.inf, an argument or an element."""
     computed: set[str] = set()
     count = -1
     while count < len(computed):
@@ -238,6 +238,6 @@ def _warn_of_loops(kernel: Any) -> None:
     if not getattr(kernel, "on_host", False) and any(i.opname == "FOR_ITER" for i in dis.get_instructions(kernel)):
         warnings.warn(
             f"the kernel {named(kernel)} is a loop in Python, about a hundred times slower than a compiled one: decorate it with "
-            "@compiled of nbkeras.kernels.runtime.cache, or with @device.host if it is meant to be in Python",
+            "@compiled of nbkeras.kernels.runtime.cache, or with @device.host if it should run in Python",
             stacklevel=2,
         )

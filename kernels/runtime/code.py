@@ -1,7 +1,7 @@
-"""The machine code of kernels: found on disk by all that it depends on, or compiled, and loaded. Only to compile takes Numba.
+"""The machine code of kernels: finds it on disk by all that it depends on, or compiles and loads it. Only compiling needs Numba.
 
-A file's stamp covers its own content and that of every kernel file that it imports, directly or not, so that an edit of a helper
-in another file is noticed. cache_files.py says where code lies, and handles files that cannot be read or written; compiler.py
+A file's stamp covers its own content and all kernel files that it imports, directly or indirectly, so an edit of a helper in
+another file counts. cache_files.py chooses where code is stored, and handles files that cannot be read or written; compiler.py
 compiles, and objects.py loads.
 """
 
@@ -20,15 +20,15 @@ from typing import Any
 from nbkeras.kernels.runtime import cache_files, fork_safety, lazy, objects, processor
 
 FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # kernels/
-# It starts with a literal, for which Python searches fast; `\b` before it took 8 ms more of `import nbkeras`.
+# Python searches fast for the literal at its start; a `\b` before it added 8 ms to `import nbkeras`.
 _IMPORT = re.compile(r"kernels((?:\.\w+)*)(?: import (\([^)]*\)|[^\n]*))?")
 
 
 def imported(text: str) -> list[str]:
-    """The kernel files that a file imports, however it spells it; for a name that a package gives, the package's file."""
+    """The kernel files that a file imports, in any spelling; for a name that a package defines, the package's file."""
     found: set[str] = set()
     for match in _IMPORT.finditer(text):
-        if text[match.start() - 1 : match.start()] == "_":  # of a name such as `shape_kernels`
+        if text[match.start() - 1 : match.start()] == "_":  # part of a name such as `shape_kernels`
             continue
         package = match[1].strip(".").replace(".", os.sep)
         paths = [os.path.join(package, name) for name in re.findall(r"\w+", match[2] or "")] or [package]
@@ -38,7 +38,7 @@ def imported(text: str) -> list[str]:
 
 @functools.cache
 def _file_of(path: str) -> str:
-    """The file of a module by its path within kernels/, or of the nearest module above that exists."""
+    """The file of a module, by its path within kernels/; if there is none, of the nearest parent module."""
     while path:
         for file in (path.rstrip(os.sep) + ".py", os.path.join(path, "__init__.py")):
             if os.path.exists(os.path.join(FOLDER, file)):
@@ -68,7 +68,7 @@ def stamp(path: str) -> str:
 
 @functools.cache
 def _application_stamp() -> str:
-    """Hash of a frozen application, which has no source files."""
+    """Hash of a frozen application (it has no source files)."""
     with open(sys.executable, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -85,7 +85,7 @@ _thread = _Thread()
 
 @contextlib.contextmanager
 def compilations(listener: Callable[[], None]) -> Iterator[None]:
-    """Call `listener()` before each kernel that this thread compiles in the block; not for those found on disk."""
+    """Call `listener()` before each kernel that this thread compiles in the block; not for kernels found on disk."""
     before, _thread.listener = _thread.listener, listener
     try:
         yield
@@ -94,7 +94,7 @@ def compilations(listener: Callable[[], None]) -> Iterator[None]:
 
 
 def will_compile() -> None:
-    """Tell the listener that a function is about to be compiled."""
+    """Notify the listener that a function is about to be compiled."""
     if _thread.listener is not None:
         _thread.listener()
 
@@ -112,7 +112,7 @@ def _options(function: Callable) -> dict[str, Any]:
 
 
 class CompiledFunction:
-    """A function for compiled code. Numba takes it for one of its own, by `_numba_type_`."""
+    """A function for compiled code. `_numba_type_` makes Numba treat it as its own."""
 
     def __init__(self, function: Any, **options: Any):
         functools.update_wrapper(self, function)  # type: ignore[arg-type]
@@ -145,7 +145,7 @@ def version(package: str) -> str:
 
 @functools.cache
 def compiler_versions() -> str:
-    """The versions of Numba and llvmlite; where these are not installed, of those that compiled the package's kernels."""
+    """The versions of Numba and llvmlite; if they are not installed, the versions that compiled the package's kernels."""
     if version("numba"):
         return f"{version('numba')} {version('llvmlite')}"
     with contextlib.suppress(OSError), open(_PACKED, encoding="utf-8") as file:
@@ -157,13 +157,13 @@ _PACKED = os.path.join(cache_files.PACKAGE, "compiler.txt")
 
 
 def keep_in_package() -> None:
-    """From now on, use the package's own folder alone. A process without Numba finds there what is compiled now."""
+    """From now on, use only the package's own folder. A process without Numba finds the kernels there."""
     cache_files.keep_in_package()
     cache_files.put(_PACKED, compiler_versions().encode())
 
 
 def identity(function: Callable) -> tuple:
-    """All that a function's code depends on, but for the types of its arguments and the processor."""
+    """All that a function's code depends on, except the argument types and the processor."""
     code = function.__code__
     path = code.co_filename
     if os.path.exists(path):
@@ -175,13 +175,13 @@ def identity(function: Callable) -> tuple:
     settings = [os.environ.get(f"NUMBA_{each}", "") for each in ("OPT", "BOUNDSCHECK", "DEBUGINFO", "LOOP_VECTORIZE")]
     own: tuple = ()
     if not path.startswith(FOLDER + os.sep):
-        # Kernel files depend on nothing else, so all their copies share code; a user's file may import files without a stamp.
+        # Kernel files depend on nothing else, so all copies share code; a user's file may import files that have no stamp.
         own = path, hashlib.sha256(code.co_code).hexdigest()
     return source, name, code.co_firstlineno, *settings, *own, _enclosed(function)
 
 
 def _enclosed(function: Callable) -> str:
-    """The values that a function takes from the function around it, as text."""
+    """The values that a closure takes from its enclosing function, as a string."""
     values = [cell.cell_contents for cell in function.__closure__ or ()]
     if not values or all(isinstance(value, bool | int | float | str | type(None)) for value in values):
         return repr(values)
@@ -189,12 +189,12 @@ def _enclosed(function: Callable) -> str:
 
 
 def is_cached(function: Callable) -> bool:
-    """Whether a function's code is kept on disk: not that of a function typed at a prompt."""
+    """True if a function's code is kept on disk; False for a function typed at a prompt."""
     return os.path.exists(function.__code__.co_filename) or getattr(sys, "frozen", False)
 
 
 def file_name(function: Callable, what: str, processor_key: str = "") -> str:
-    """The name of the file for a function's code; what: the types of the arguments, and the like."""
+    """The file name for a function's code; what: a string with the argument types and the like."""
     processor_key = processor_key or processor.keys()[0]
     key = repr((_LAYOUT, compiler_versions(), processor_key, identity(function), what)).encode()
     name = re.sub(r"[^\w.]", "", f"{function.__module__}.{function.__qualname__}".rpartition("kernels.")[2])[-80:]
@@ -203,14 +203,14 @@ def file_name(function: Callable, what: str, processor_key: str = "") -> str:
 
 # -------------------- finding, compiling, loading --------------------
 
-_LAYOUT = 2  # of frames; another one for each change of it. 1 had code of other processors under the names of levels
+_LAYOUT = 2  # version of the layout of frames. Version 1 stored code of other processors under the names of levels
 
 
 def find(function: Callable, what: str) -> bytes | None:
     """The object of a function, if it is on disk.
 
-    Where Numba could make better code, code for a lower level than this processor's is taken from the package alone, which was
-    made with it: a process that once compiled for x86-64-v3 must not slow down all later ones.
+    If Numba could compile better code, code for a lower level than this processor's comes only from the package, which shipped
+    with it: one process that once compiled for x86-64-v3 must not slow down all later ones.
     """
     if is_cached(function):
         for place, key in enumerate(processor.keys()):  # this processor, its level, lower levels
@@ -228,49 +228,49 @@ def keep(function: Callable, what: str, content: bytes, is_lasting: bool) -> Non
     elif not is_lasting:
         cache_files.warn_not_saved(
             f"{function.__module__}.{function.__qualname__}",
-            "it uses a pointer, or a global array of more than a megabyte, which lies elsewhere in each process",
+            "it uses a pointer, or a global array of more than a megabyte, whose address differs between processes",
             "pass the array as an argument",
         )
 
 
 def check_enabled(function: Callable) -> None:
-    """RuntimeError under NUMBA_DISABLE_JIT."""
+    """Raise RuntimeError under NUMBA_DISABLE_JIT."""
     if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
         raise RuntimeError(
             f"the kernel {function.__name__!r} must be compiled, and NUMBA_DISABLE_JIT is set: unset it. To step through a "
-            "kernel of your own in Python, call its py_func with NumPy arrays, `kernel.py_func(x, y)`; what it calls is "
-            "compiled as before"
+            "kernel in Python, call its py_func with NumPy arrays, `kernel.py_func(x, y)`; the functions that it calls stay "
+            "compiled"
         )
 
 
 def compiler(function: Callable) -> Any:
-    """The module that compiles; a listener is told that it is about to."""
+    """The module that compiles; notifies the listener first."""
     try:
         lazy.compiler.load()
     except ModuleNotFoundError as error:
         if error.name not in ("numba", "llvmlite"):
             raise
         raise ImportError(
-            f"the kernel {function.__qualname__!r} is not among the compiled kernels that this installation has, and "
-            f"{error.name} is not installed, which would compile it: pip install numba"
+            f"the kernel {function.__qualname__!r} is not among this installation's compiled kernels, and compiling it "
+            f"needs {error.name}, which is not installed: pip install numba"
         ) from None
     will_compile()
     return lazy.compiler
 
 
 def load(content: bytes) -> dict[str, int]:
-    """The addresses of an object's symbols, once it is linked with those of this module and of the C library."""
+    """The addresses of an object's symbols, after linking it with the symbols of this module and of the C library."""
     return objects.load(content, _address_of)
 
 
 # -------------------- functions that compiled code calls by a symbol --------------------
 
-_functions: dict[str, tuple[Callable, str, Callable[[Any], bytes]]] = {}  # function, signature, how it is compiled
+_functions: dict[str, tuple[Callable, str, Callable[[Any], bytes]]] = {}  # function, signature, how to compile it
 _addresses: dict[str, int] = {}
 
 
 def symbol(name: str, function: Callable, signature: str, **options: Any) -> None:
-    """Register the function that compiled code calls by a name; signature: as in "int64(int64, float32*)"."""
+    """Register the function that compiled code calls by a name; signature: such as "int64(int64, float32*)"."""
     options = {**_options(function), **options}
     _functions[name] = function, signature, lambda compiler: compiler.compile_symbol(function, options, signature, name)
 
@@ -281,16 +281,16 @@ def entry_symbol(name: str, make: Callable[[Any], bytes]) -> None:
 
 
 def address(name: str) -> int:
-    """The address of a registered function; compiled or loaded if need be."""
+    """The address of a registered function; compiles or loads it if necessary."""
     if name not in _addresses:
         _addresses[name] = load(object_of(name))[name]
     return _addresses[name]
 
 
 def object_of(name: str) -> bytes:
-    """The object file of a registered function; compiled if need be."""
+    """The object file of a registered function; compiles it if necessary."""
     function, signature, compile_with = _functions[name]
-    what = f"{name} {signature} {object.__basicsize__} {tuple.__basicsize__}"  # native.py has offsets of fields in its code
+    what = f"{name} {signature} {object.__basicsize__} {tuple.__basicsize__}"  # native.py's code contains offsets of fields
     content = find(function, what)
     if content is None:
         content = compile_with(compiler(function))
@@ -304,7 +304,7 @@ def module_of(name: str) -> str:
 
 
 def is_registered(name: str) -> bool:
-    """Whether compiled code may call a function by this name."""
+    """True if compiled code may call a function by this name."""
     return name in _functions
 
 
@@ -316,7 +316,7 @@ def _address_of(name: str) -> int | None:
 
 
 def _numba_symbol(name: str) -> int | None:
-    """The address of a function of Numba's own runtime: of a kernel that allocates, for example."""
+    """The address of a function of Numba's runtime; a kernel that allocates needs it, for example."""
     with contextlib.suppress(ModuleNotFoundError):
         lazy.registry.cpu_target.target_context.refresh()
         return lazy.binding.address_of_symbol(name)
@@ -324,7 +324,7 @@ def _numba_symbol(name: str) -> int | None:
 
 
 def c_function(name: str, holds_gil: bool = False) -> Callable:
-    """A registered function on int64 numbers, for calls from Python."""
+    """A registered function of int64 numbers, for calls from Python."""
     count = _functions[name][1].count("int64") - 1
     kind = (ctypes.PYFUNCTYPE if holds_gil else ctypes.CFUNCTYPE)(ctypes.c_int64, *[ctypes.c_int64] * count)
     return kind(address(name))

@@ -1,9 +1,9 @@
-"""Numba as a compiler alone: a kernel becomes an object file with one symbol. This module is imported when something is compiled.
+"""Numba as a compiler only: a kernel becomes an object file with one symbol. Imported only when something is compiled.
 
-The entry of a kernel is `int64 entry(int8* frame, int64 share, int64 shares)`. The frame holds the arguments, in slots of 8
-bytes: of an array its address and its shape (and its strides if it is not C-contiguous), of a tuple its elements, else the
-number itself. The entry makes Numba's arguments of them, without counting references: the caller keeps the arrays. It returns
-0, or the address of Numba's description of the exception that the kernel raised.
+The entry of a kernel is `int64 entry(int8* frame, int64 share, int64 shares)`. The frame holds the arguments in slots of 8 bytes:
+an array takes its address and its shape (and its strides if it is not C-contiguous), a tuple its elements, a number itself.
+The entry makes Numba's arguments from them, without counting references: the caller keeps the arrays alive. It
+returns 0, or the address of Numba's description of the exception that the kernel raised.
 """
 
 import functools
@@ -50,7 +50,7 @@ def numba_type(kind: Type) -> Any:
 class _Context(type(cpu_target.target_context)):  # type: ignore[misc]
     """Numba's context, for code that becomes part of objects.
 
-    Indices are checked if the environment says so, which the names of stored objects tell, and not if `numba.config` does.
+    Only the environment turns bounds checks on, because the names of stored objects contain it; `numba.config` does not.
     """
 
     @property
@@ -68,7 +68,7 @@ class _Context(type(cpu_target.target_context)):  # type: ignore[misc]
 
 
 class _CallConvention(callconv.CPUCallConv):
-    """Numba's way to call and to return. Exceptions that it raises itself get a place too, as those of `raise` have."""
+    """Numba's calling convention. Exceptions that Numba raises itself also get a source location, as those of `raise` do."""
 
     def return_user_exc(
         self, builder: Any, exc: Any, exc_args: Any = None, loc: Any = None, func_name: Any = None
@@ -77,7 +77,7 @@ class _CallConvention(callconv.CPUCallConv):
 
 
 def _place() -> Any:
-    """The place of the statement that Numba compiles just now; it is known to a caller of the function that asks."""
+    """The source location of the statement that Numba is compiling, from a stack frame above."""
     frame: Any = sys._getframe()
     while frame is not None and not isinstance(frame.f_locals.get("self"), lowering.BaseLower):
         frame = frame.f_back
@@ -93,12 +93,12 @@ def _context() -> Any:
 
 
 def target_machine() -> Any:
-    """LLVM's machine for which objects are made."""
+    """LLVM's target machine for the objects."""
     return _context().codegen()._tm
 
 
 class _Target:
-    """Numba's target, with that context."""
+    """Numba's target with this context."""
 
     typing_context, options = cpu_target.typing_context, cpu_target.options
 
@@ -108,7 +108,7 @@ class _Target:
 
 
 class Helper(CPUDispatcher):
-    """A function as Numba sees it in the kernels that call it. It becomes code in their objects, and has none of its own."""
+    """A function as its calling kernels see it. Its code becomes part of their objects; it has no object of its own."""
 
     targetdescr: Any = _Target()
 
@@ -118,7 +118,7 @@ class Helper(CPUDispatcher):
 
     def add_overload(self, cres: Any) -> None:
         args = tuple(cres.signature.args)
-        key = cres.fndesc.mangled_name  # by which a call of this signature is found
+        key = cres.fndesc.mangled_name  # calls of this signature look it up
         self.targetctx.insert_user_function(key, cres.fndesc, [cres.library])
         self.overloads[args] = cres._replace(entry_point=key)
 
@@ -132,7 +132,7 @@ def _without_wrappers(flags: Any) -> Any:
 
 
 class _Library(codegen.AOTCodeLibrary):
-    """Code of a kernel, in which one symbol is public, so that LLVM inlines or drops all others; or of a helper."""
+    """Code of a kernel or a helper. A kernel has one public symbol, so that LLVM inlines or drops all others."""
 
     public: str | None = None
 
@@ -145,17 +145,17 @@ class _Library(codegen.AOTCodeLibrary):
 
 
 class _Codegen(codegen.AOTCPUCodegen):
-    """For this processor, or that of NUMBA_CPU_NAME and NUMBA_CPU_FEATURES."""
+    """For this processor, or the one of NUMBA_CPU_NAME and NUMBA_CPU_FEATURES."""
 
     _library_class = _Library
 
     def _customize_tm_features(self) -> str:
-        # LLVM knows the instructions of a level by its name. Numba would add those of this processor, AVX-512 to x86-64-v3.
+        # LLVM knows a level's instructions by its name. Numba would add this processor's, such as AVX-512, to x86-64-v3.
         return "" if processor.level() else self._get_host_cpu_features()
 
 
 class _ForeignCodegen(_Codegen):
-    """For another kind of machine: LLVM makes code for it, and this process never runs any."""
+    """For another kind of machine: LLVM makes code that this process never runs."""
 
     def _init(self, llvm_module: Any) -> None:
         binding.initialize_all_targets()
@@ -176,7 +176,7 @@ class _ForeignCodegen(_Codegen):
 
 
 class _Compilation:
-    """The context in which Numba compiles a kernel; where it would write a wrapper for CPython, it writes the entry."""
+    """The context that compiles a kernel; it writes the entry in place of Numba's wrapper for CPython."""
 
     def __init__(self, symbol: str, write: Callable):
         self.context = _context().subtarget()
@@ -204,7 +204,7 @@ class _Compilation:
 
 
 class Compiled(NamedTuple):
-    """The object of a kernel, whether another process can use it, and whether the kernel returns a value."""
+    """Returns the object of a kernel, whether another process can use it, and whether the kernel returns a value."""
 
     content: bytes
     is_lasting: bool
@@ -213,7 +213,7 @@ class Compiled(NamedTuple):
 
 @global_compiler_lock
 def compile_kernel(function: Callable, options: dict, signature: tuple[Type, ...], takes_shares: bool) -> Compiled:
-    """A kernel as an object with the symbol ENTRY. A NumbaError if it cannot be compiled."""
+    """A kernel as an object with the symbol ENTRY. Raises NumbaError if it cannot be compiled."""
     args = tuple(numba_type(kind) for kind in signature)
     if takes_shares:
         args += (types.int64, types.int64)
@@ -228,7 +228,7 @@ def compile_kernel(function: Callable, options: dict, signature: tuple[Type, ...
 
 @global_compiler_lock
 def compile_symbol(function: Callable, options: dict, signature: str, symbol: str) -> bytes:
-    """A function on numbers and pointers as an object with a symbol of C; signature: as in "int64(int64, float32*)"."""
+    """A function of numbers and pointers as an object with a C symbol; signature: such as "int64(int64, float32*)"."""
     result, args = re.fullmatch(r"(\w+)\((.*)\)", signature).groups()  # type: ignore[union-attr]
     kinds = tuple(_c_type(text.strip()) for text in args.split(","))
 
@@ -277,7 +277,7 @@ class _Slots:
 
 
 def _value(context: Any, builder: ir.IRBuilder, kind: Any, slots: _Slots) -> Any:
-    """An argument, as Numba has it."""
+    """An argument in Numba's representation."""
     if isinstance(kind, types.Array):
         return _array(context, builder, kind, slots)
     if isinstance(kind, types.BaseTuple):
@@ -310,5 +310,5 @@ def _typeof_stand_in(array: Any, context: Any) -> Any:
     return typeof(array.for_kernel(), context.purpose)
 
 
-# what a function raises that cannot be compiled
+# raised for a function that cannot be compiled
 ERRORS = errors.NumbaError, errors.UnsupportedBytecodeError, AttributeError, TypeError

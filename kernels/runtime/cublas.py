@@ -1,8 +1,8 @@
 """Matrix products on a GPU by NVIDIA's cuBLAS, if nbkeras.config.set_matmul chose it. Needs nvmath-python.
 
-cuBLAS stores matrices by columns, and a matrix by rows is its transpose by columns. So C^T = op(B)^T op(A)^T is computed:
-B comes first, and nothing is transposed. The workspace is ours, so that products can be captured in a CUDA graph and give the
-same bits each time. float32 is multiplied as float32, without TF32.
+cuBLAS stores matrices by columns; a matrix stored by rows is its own transpose stored by columns. So we compute
+C^T = op(B)^T op(A)^T: B comes first, and nothing is transposed. We provide the workspace, so that a CUDA graph can capture
+products, and each run gives the same bits. float32 is multiplied as float32, without TF32.
 """
 
 import importlib
@@ -19,7 +19,9 @@ _chosen = False
 
 class _Thread(threading.local):
     def __init__(self) -> None:
-        self.handles: dict[Any, int] = {}  # by Gpu; one handle has one stream at a time, so each thread has its own
+        self.handles: dict[
+            Any, int
+        ] = {}  # by Gpu. A handle has one stream at a time, so each thread has its own handles
 
 
 _thread = _Thread()
@@ -30,7 +32,7 @@ def _library() -> Any:
 
 
 def choose(wanted: bool) -> None:
-    """Use cuBLAS, or our own kernels; ImportError where it is not installed."""
+    """Use cuBLAS, or our own kernels; ImportError if cuBLAS is not installed."""
     global _chosen
     if wanted:
         _library()
@@ -38,12 +40,12 @@ def choose(wanted: bool) -> None:
 
 
 def chosen() -> bool:
-    """Whether cuBLAS computes the products."""
+    """True if cuBLAS computes the products."""
     return _chosen
 
 
 def gemm(ta, tb, m, n, k, a, a_at, lda, b, b_at, ldb, beta, c, c_at, ldc, batches, a_step, b_step, c_step) -> None:
-    """C[m, n] = op(A)[m, k] @ op(B)[k, n] + beta * C, by rows, for each of `batches`; k >= 1: see cuda/loops/gemm.py."""
+    """C[m, n] = op(A)[m, k] @ op(B)[k, n] + beta * C, stored by rows, for each of `batches`; k >= 1: see cuda/loops/gemm.py."""
     library, gpu = _library(), device.gpu()
     stream = gpu.stream
     if gpu not in _thread.handles:
@@ -55,6 +57,6 @@ def gemm(ta, tb, m, n, k, a, a_at, lda, b, b_at, ldb, beta, c, c_at, ldc, batche
     turn = {False: library.Operation.N, True: library.Operation.T}
     right, left = (b.address + b_at * b.itemsize, ldb, b_step), (a.address + a_at * a.itemsize, lda, a_step)
     result = c.address + c_at * c.itemsize, ldc, c_step
-    factors = np.array([1, beta], c.dtype)  # read by the call, from the CPU's memory
+    factors = np.array([1, beta], c.dtype)  # cuBLAS reads them from the CPU's memory during the call
     one, other = factors.ctypes.data, factors.ctypes.data + factors.itemsize
     multiply(handle, turn[bool(tb)], turn[bool(ta)], n, m, k, one, *right, *left, other, *result, batches)

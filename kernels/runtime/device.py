@@ -3,11 +3,11 @@
 Three rules make a run recordable, replayable and measurable:
 
 * every temporary array comes from `empty`, every array that outlives a step from `persistent`;
-* every computation is a `launch` of a function that writes into arrays it was given, copies and fills too;
+* every computation is a `launch` of a function that writes into its array arguments, even a copy or a fill;
 * a view that needs no copy (a reshape, a slice of leading rows) is free and needs no launch.
 
-A *listener* (a recording program, a profiler) is called for all of them. Listeners and the dry mode are per thread. While a step
-is recorded, or run dry, op code gets UnreadArrays: arrays that only a launch may read or change.
+A *listener* (a recording program, a profiler) is called at each of them. Each thread has its own listeners and dry mode. While a
+step is recorded or run dry, op code gets UnreadArrays: arrays that only a launch may read or change.
 
 On a GPU arrays are DeviceArrays, and `launch` starts a function's twin: see cuda/machine/kernel.py. A GPU is a Gpu of
 cuda/machine/gpu.py, the CPU is None; each thread may compute on its own device.
@@ -39,8 +39,8 @@ ARRAYS = (np.ndarray, DeviceArray)
 class _Thread(threading.local):
     # the device of new arrays and launches; the class attribute is for all threads that have not chosen one
     gpu: Any = None
-    recorder: Any = None  # its methods are called for empty(), launch() and read(); see nbkeras/engine/program.py
-    runner: Any = None  # runs the launches, if there is one: a Profile, or the Checks of checking.py
+    recorder: Any = None  # empty(), launch() and read() call its methods; see nbkeras/engine/program.py
+    runner: Any = None  # if set, runs the launches: a Profile, or the Checks of checking.py
     flags: tuple = ()  # the conditions of launches: see only_if
     dry = False
 
@@ -48,9 +48,9 @@ class _Thread(threading.local):
 _thread = _Thread()
 _persistent: dict[int, weakref.ref] = {}
 _constants: set[int] = set()  # owners that mark_constant marked
-_watched: dict[int, tuple[weakref.ref, ...]] = {}  # by owner: see `watch`. Threads read it without a lock
+_watched: dict[int, tuple[weakref.ref, ...]] = {}  # watchers by owner: see `watch`. Threads read it without a lock
 _watching = fork_safety.lock()
-gpu_used = False  # whether any GPU was used; without one no array has to be checked for its device
+gpu_used = False  # whether any GPU was used; if not, `launch` need not check the devices of arrays
 
 
 def root(array: Array) -> Array:
@@ -78,7 +78,7 @@ def on(gpu: Any) -> contextlib.AbstractContextManager[None]:
 
 
 def set_gpu(gpu: Any) -> None:
-    """Compute on a GPU, or on the CPU (None), in this thread and in all others that have not chosen with `on`."""
+    """Compute on a GPU, or on the CPU (None), in this thread and in all threads that did not call `on`."""
     global gpu_used
     _Thread.gpu = gpu
     _thread.__dict__.pop("gpu", None)
@@ -86,12 +86,12 @@ def set_gpu(gpu: Any) -> None:
 
 
 def is_on_other_device(array: Array | None) -> bool:
-    """Whether an array is on another device than this thread computes on."""
+    """True if an array is not on this thread's device."""
     return gpu_used and array is not None and not _thread.dry and gpu_of(array) is not _thread.gpu
 
 
 def to_this_device(array: Array) -> Array:
-    """The array itself if this thread computes on its device, else a copy on this thread's device."""
+    """The array on this thread's device: itself, or a copy if it is elsewhere."""
     return persistent(read(array)) if is_on_other_device(array) else array
 
 
@@ -107,7 +107,7 @@ def empty(shape, dtype=np.float32) -> Array:
 
 
 def output(need, shape, dtype) -> Array:
-    """The destination for a gradient: `need` itself where the tape gave an array of that shape and dtype, else a new one."""
+    """The destination for a gradient: `need` if the tape gave an array of that shape and dtype, else a new array."""
     if isinstance(need, ARRAYS) and need.shape == tuple(shape) and need.dtype == dtype:
         return need
     return empty(shape, dtype)
@@ -145,17 +145,17 @@ def is_persistent(owner: Array) -> bool:
 
 
 def mark_constant(*arrays: Array) -> None:
-    """Mark arrays whose values never change: they may be read while a step is recorded or shapes are worked out."""
+    """Mark arrays whose values never change. Code may read them while a step is recorded or shapes are worked out."""
     _constants.update(id(root(persistent(array))) for array in arrays)
 
 
 def is_readable_constant(array: Array | None) -> bool:
-    """Whether a step is recorded or shapes are worked out, and the array was marked by `mark_constant`."""
+    """True if a step is recorded or shapes are worked out, and `mark_constant` marked the array."""
     return (_thread.dry or _thread.recorder is not None) and array is not None and id(root(array)) in _constants
 
 
 def watch(owners: Iterable[int], watcher: Any) -> None:
-    """Set `watcher.stale` whenever one of these arrays may have been written. owners: ids of owners that are persistent."""
+    """Set `watcher.stale` whenever a launch may have written one of these arrays. owners: ids of persistent owners."""
     with _watching:
         for owner in owners:
             alive = [each for each in _watched.get(owner, ()) if each() is not None]
@@ -163,7 +163,7 @@ def watch(owners: Iterable[int], watcher: Any) -> None:
 
 
 def changed(owners: Iterable[int]) -> None:
-    """Tell the watchers of arrays, by the ids of their owners, that these may have been written."""
+    """Mark the watchers of these arrays stale: something may have written the arrays. owners: ids of their owners."""
     for owner in owners:
         for watcher in _watched.get(owner, ()):
             found = watcher()
@@ -174,7 +174,7 @@ def changed(owners: Iterable[int]) -> None:
 def launch(function: Callable, *args) -> None:
     """Run a kernel: `function(*args)`, where args are arrays (outputs included) and constants; nothing is returned.
 
-    Values that differ from step to step must be in an array: a constant is replayed as it was. Overflow and division by zero
+    Values that differ from step to step must be in an array: a replay repeats constants. Overflow and division by zero
     give infinity and NaN without a warning, in NumPy's loops as in compiled ones.
     """
     if _thread.dry:
@@ -192,7 +192,7 @@ def launch(function: Callable, *args) -> None:
 
 
 def _launch_observed(function: Callable, args: tuple) -> None:
-    """A launch of which a recorder or a runner is told. What the function launches itself is a part of it, and not told again."""
+    """A launch that a recorder or a runner sees. They do not see the launches inside the function: these are part of it."""
     recorder, runner = _thread.recorder, _thread.runner
     if recorder is not None:
         args = tuple(plain(arg) for arg in args)
@@ -201,21 +201,21 @@ def _launch_observed(function: Callable, args: tuple) -> None:
         with _during(recorder=None):
             run(function, args)
     else:
-        with _during(runner=None):  # it may ask whether a recorder was told
+        with _during(runner=None):  # the runner may ask for the recorder
             runner.run(function, args)
 
 
 def prepared(*arrays: Array | None) -> contextlib.AbstractContextManager[None]:
-    """Say that what the block launches depends on these arrays alone, by `empty` arrays that only the block writes.
+    """Declare that the block's launches depend on these arrays only; the block writes its results into its own `empty` arrays.
 
-    A program that predicts runs such launches when one of the arrays has changed, and not at each replay, if they are weights.
+    If the arrays are weights, a program that predicts runs such launches after one of them changed, and not at each replay.
     """
     preparation = _preparation_of(arrays)
     return contextlib.nullcontext() if preparation is None else preparing(preparation)
 
 
 def prepares(*arrays: Array | None) -> bool:
-    """Whether `prepared` would run the launches of its block when one of the arrays has changed, and not at each replay."""
+    """True if `prepared` would run its block's launches only after one of the arrays changed."""
     return _preparation_of(arrays) is not None
 
 
@@ -230,10 +230,10 @@ def preparing(preparation: Any) -> contextlib.AbstractContextManager[None]:
 
 
 def host(function: Callable) -> Callable:
-    """Decorator of a kernel for rare work that has no twin: on a GPU it runs on the CPU, over copies of its arrays.
+    """Decorator of a kernel for rare work that has no twin: for arrays on a GPU it runs on the CPU, over copies.
 
-    The copies of arrays that it changed are written back. On a GPU a recorded program with such a kernel is launched kernel
-    by kernel. The kernel is written in NumPy, or in loops and `compiled`.
+    The arrays that the kernel changed are copied back. On a GPU, a program with such a kernel is launched kernel by kernel.
+    The kernel is written in NumPy, or in loops and `compiled`.
     """
     function.on_host = True  # type: ignore[attr-defined]
     return function
@@ -242,19 +242,19 @@ def host(function: Callable) -> Callable:
 def only_if(flag: Array) -> contextlib.AbstractContextManager[None]:
     """Run the launches of the block only if flag[0] is not 0; a replay reads the flag again.
 
-    flag: int64 (1,), persistent or written by a launch. Arrays that the block makes are for the block alone. On a GPU each
+    flag: int64 (1,), persistent or written by a launch. Only the block may use the arrays that it makes. On a GPU each
     launch waits for the flag, and a program with such launches does not become a CUDA graph.
     """
     return _during(flags=(*_thread.flags, flag))
 
 
 def always() -> contextlib.AbstractContextManager[None]:
-    """Run the launches of the block also where `only_if` around it would leave them out."""
+    """Run the launches of the block even if an `only_if` around it would skip them."""
     return _during(flags=())
 
 
 class Conditional:
-    """A kernel that takes flags before its own arguments, and does nothing if one of them is 0."""
+    """A kernel with flags before its arguments. It does nothing if a flag is 0."""
 
     on_host = True
 
@@ -270,7 +270,7 @@ class Conditional:
 
 
 def _on_device(function: Callable, args: tuple) -> tuple[Callable, tuple]:
-    """The launch as this thread's device does it; ValueError for arrays on another device."""
+    """The launch for this thread's device; ValueError for arrays on another device."""
     gpu = _thread.gpu
     if gpu is not None:
         args = tuple(gpu.empty(a.shape, a.dtype) if isinstance(a, np.ndarray) and not a.size else a for a in args)
@@ -278,21 +278,21 @@ def _on_device(function: Callable, args: tuple) -> tuple[Callable, tuple]:
         if isinstance(arg, ARRAYS) and gpu_of(arg) is not gpu and not (function is copy and gpu is not None):
             raise ValueError(
                 f"{getattr(function, '__name__', function)!r} runs on {gpu or 'the CPU'}, but was given an array of shape "
-                f"{arg.shape} on {gpu_of(arg) or 'the CPU'}: make variables, layers, optimizers and metrics on the device "
-                "that they are used on (nbkeras.config.set_device, or `with nbkeras.device(...)`)"
+                f"{arg.shape} on {gpu_of(arg) or 'the CPU'}: create variables, layers, optimizers and metrics on the device "
+                "where they are used (nbkeras.config.set_device, or `with nbkeras.device(...)`)"
             )
     return (function, args) if gpu is None else (gpu.twin(function), args)
 
 
 @np.errstate(all="ignore")
 def run(function: Callable, args: tuple) -> None:
-    """Run a kernel, with errors that name it."""
+    """Run a kernel; errors name it."""
     if _thread.gpu is None and _interpreter.differs(function, args) and _interpreter.run(function, args):
         return
     try:
         result = function(*args)
     except Exception as error:
-        if type(error).__module__.startswith("numba."):  # of a function that Numba itself compiles
+        if type(error).__module__.startswith("numba."):  # Numba compiles this function itself
             raise cannot_compile(function, error) from None
         if isinstance(error, TypeError) and not takes(function, *args):
             raise wrong_number(function, args) from None
@@ -300,7 +300,7 @@ def run(function: Callable, args: tuple) -> None:
     if result is not None and not any(result is arg for arg in args):  # ufuncs return their `out`
         raise TypeError(
             f"the kernel {named(function)} returned a value, which is lost: received {result!r:.80}, expected None. Let it "
-            "write into an array that it is given: y = device.empty(shape, dtype); device.launch(kernel, x, y)"
+            "write into an array argument: y = device.empty(shape, dtype); device.launch(kernel, x, y)"
         )
 
 
@@ -343,9 +343,9 @@ class Replayer:
         (self._fast if _thread.runner is None else self._plain)()
 
     def copying(self, *arrays: Array) -> bool:
-        """Copy arrays into the inputs, run, and copy the outputs into the further arrays; whether it could do so natively.
+        """Copy arrays into the inputs, run, and copy the outputs into the remaining arrays. True if native code did it.
 
-        If it could not, nothing was done.
+        If False, nothing was done.
         """
         return self._native is not None and _thread.runner is None and self._native(*arrays)
 
@@ -353,7 +353,7 @@ class Replayer:
 def native_segments(
     steps: list[tuple[Callable, tuple]], inputs: Sequence[Array] = (), outputs: Sequence[Array] = ()
 ) -> list[Any]:
-    """Functions that run recorded launches of the CPU: native programs, and between them launches of Python's functions."""
+    """Functions that run recorded launches on the CPU: native programs, and Python functions between them."""
     segments: list[Any] = []
     found = [(step, _rows(*step)) for step in steps]
     for is_native, part in itertools.groupby(found, key=lambda each: each[1] is not None):
@@ -370,20 +370,20 @@ def native_segments(
 
 
 class _Rows(NamedTuple):
-    """The rows of a native program for a launch, and what they use."""
+    """The rows of a native program for a launch, and the objects that they use."""
 
     rows: list[native.Row]
     keep: Any = None
 
 
 def _rows(function: Any, args: tuple) -> _Rows | None:
-    """The rows of a launch; None for a function of Python's that the interpreter cannot do either."""
+    """The rows of a launch; None for a Python function that the interpreter does not know."""
     if isinstance(function, Conditional):
         flags = [address(array) for array in args[: function.flags]]
         inner = _rows(function.function, args[function.flags :])
         if inner is None:
             return None
-        programs: list[native.NativeProgram] = []  # whose memory the rows use
+        programs: list[native.NativeProgram] = []  # the rows use their memory
         rows = [_under(flags, row, (function, args), programs) for row in inner.rows]
         return _Rows(rows, (inner, programs))
     if hasattr(function, "row"):
@@ -397,7 +397,7 @@ def _rows(function: Any, args: tuple) -> _Rows | None:
 def _under(
     flags: list[int], row: native.Row, launch: tuple[Callable, tuple], programs: list[native.NativeProgram]
 ) -> native.Row:
-    """A row that runs only if no flag is 0; with several flags it is a program in a program, which is added to `programs`."""
+    """A row that runs only if no flag is 0. Several flags need a program within the program, which is added to `programs`."""
     *outer, flag = flags
     row = (*row[:3], flag)
     for flag in reversed(outer):
@@ -414,19 +414,19 @@ def _call_all(functions: list[Callable[[], None]]) -> None:
 def fuse(
     steps: list[tuple[Callable, tuple]], memory_of: Callable, needed_after: Callable
 ) -> list[tuple[Callable, tuple]]:
-    """Recorded launches with chains of elementwise ones joined; see chains.py."""
+    """Recorded launches, with chains of elementwise launches joined; see chains.py."""
     where = _interpreter if _thread.gpu is None else _thread.gpu
     return where.fuse(steps, memory_of, needed_after)
 
 
 class InputStaging:
-    """Arrays to write the next batch into, on its way to a program's input buffers: on the CPU the buffers themselves."""
+    """Arrays that receive the next batch for a program's input buffers; on the CPU, the buffers themselves."""
 
     def __init__(self, buffers: list):
         self.arrays = buffers
 
     def send(self) -> None:
-        """Bring `arrays` to the buffers."""
+        """Copy `arrays` to the buffers."""
 
 
 def input_staging(buffers: list) -> Any:
@@ -446,7 +446,7 @@ def persistent_empty(shape, dtype) -> Array:
 
 def persistent_copy(value: Array) -> Array:
     """A `persistent` array with the values of an array, and memory of its own."""
-    # newbyteorder makes a new object, for which each kernel would need a new guard: see native.Calls
+    # newbyteorder makes a new dtype object, and each kernel would need a new guard for it: see native.Calls
     copy = _aligned_empty(value.shape, value.dtype if value.dtype.isnative else value.dtype.newbyteorder("="))
     copy[...] = value
     return persistent(copy)
@@ -471,7 +471,7 @@ def address(array: Array) -> int:
 
 
 def write(array: Array, value: Any) -> None:
-    """Write a value into an array of the same shape, now; not recorded."""
+    """Write a value into an array of the same shape at once, without recording it."""
     if isinstance(array, DeviceArray):
         array.gpu.write(array, value)
     else:
@@ -487,7 +487,7 @@ def read(array: Array) -> Array:
 
 
 def readable(array: Array) -> Array:
-    """The array itself, once it is certain that its values may be read now; see `read`."""
+    """The array itself, if its values may be read now; see `read`."""
     array = plain(array)
     if is_readable_constant(array):
         return array
@@ -502,7 +502,7 @@ def readable(array: Array) -> Array:
 
 
 class ValueReadError(RuntimeError):
-    """A value was read where there is only a shape, or where a replay would not read it again.
+    """A value was read where only a shape exists, or where a replay would not read it again.
 
     Example:
         >>> from nbkeras.testing import ValueReadError
@@ -518,7 +518,7 @@ class ValueReadError(RuntimeError):
 
 
 def _is_unread() -> bool:
-    """Whether op code must not read values now: a replay would not read them again, or nothing was computed."""
+    """True if op code must not read values now: a replay would not read them again, or nothing was computed."""
     return _thread.dry or (_thread.recorder is not None and _thread.recorder.reason is None)
 
 
@@ -536,12 +536,12 @@ def _refuse(what: str) -> None:
     raise ValueReadError(
         f"{frame.f_code.co_name!r} ({frame.f_code.co_filename}:{frame.f_lineno}) used {what} on an array while {when}. Op code "
         f"may use shapes, dtypes and views of arrays, not their values: {why}. Put the computation into a kernel and start it "
-        "by device.launch(kernel, *arrays). If Python must look at values, use device.read(array): then steps are not recorded "
-        "and run eagerly, and the layer needs a compute_output_shape method"
+        "by device.launch(kernel, *arrays). If Python must read values, use device.read(array): steps then run eagerly and are "
+        "not recorded, and the layer needs a compute_output_shape method"
     )
 
 
-# Files whose code calls methods of an array for op code.
+# Files that call methods of an array on behalf of op code.
 _FOREIGN = (*(f"{os.sep}{name}{os.sep}" for name in ("numpy", "numba")), functools.__file__, os.path.dirname(__file__))
 _FORMS = {np.shape, np.ndim, np.size, np.result_type, np.can_cast}  # read no value
 
@@ -566,7 +566,7 @@ class UnreadArray(StandIn):
         return result.view(UnreadArray) if function in VIEWS else result
 
     def __getitem__(self, key):
-        """While unread, a view: a single element is a view without axes."""
+        """A view while unread, even for a single element (a view without axes)."""
         if not _is_unread():
             return plain(self)[key]
         whole = view_key(key)
@@ -599,7 +599,7 @@ class UnreadArray(StandIn):
 
 
 def _refusing(name: str) -> Any:
-    """The method of that name of an UnreadArray."""
+    """A method of UnreadArray, by its name; it refuses to read values."""
 
     def method(self, *args, **kwargs):
         if _is_unread():
@@ -631,7 +631,7 @@ def plain(value: Any) -> Any:
 
 @contextlib.contextmanager
 def _during(result: Any = None, **chosen: Any) -> Iterator[Any]:
-    """Set attributes of `_thread` for a block; those that the thread had not set are again the class's afterwards."""
+    """Set attributes of `_thread` for a block, then restore them; those that the thread had not set fall back to the class's."""
     own = vars(_thread)
     before = {name: own[name] for name in chosen if name in own}
     own.update(chosen)
@@ -644,7 +644,7 @@ def _during(result: Any = None, **chosen: Any) -> Iterator[Any]:
 
 
 def record(recorder: Any) -> contextlib.AbstractContextManager[Any]:
-    """Tell `recorder` of each `empty`, `launch` and `read` of this thread (by allocated, launched, ...)."""
+    """Report each `empty`, `launch` and `read` of this thread to `recorder` (its methods allocated, launched, ...)."""
     return _during(recorder, recorder=recorder)
 
 
@@ -659,7 +659,7 @@ def dry() -> contextlib.AbstractContextManager[None]:
 
 
 def ordinary() -> contextlib.AbstractContextManager[None]:
-    """Run and do not record, also inside `dry` or `record`: for work that is done once, such as building weights."""
+    """Run without recording, even inside `dry` or `record`: for work that is done once, such as building weights."""
     return _during(dry=False, recorder=None)
 
 

@@ -16,7 +16,7 @@ VIEWS = {np.expand_dims, np.moveaxis, np.swapaxes, np.transpose, np.squeeze, np.
 
 
 def view_key(key: Any) -> tuple | None:
-    """An index that gives a view, also for a single element; None for one that would copy."""
+    """An index that gives a view, even for a single element; None if the index would copy."""
     parts = key if isinstance(key, tuple) else (key,)
     for part in parts:
         if isinstance(part, bool) or not (
@@ -27,7 +27,7 @@ def view_key(key: Any) -> tuple | None:
 
 
 class StandIn(np.ndarray):
-    """An array that compiled functions take by its `for_kernel()`; compiler.py tells Numba."""
+    """An array that compiled functions receive as its `for_kernel()`; compiler.py registers it with Numba."""
 
     __numba_array_subtype_dispatch__ = True
 
@@ -43,9 +43,9 @@ def layout_at(address: int, shape: tuple, dtype: Any, strides: tuple | None = No
 
 
 class DeviceArray:
-    """An array on a Gpu: `shape`, `dtype`, `strides` and views as NumPy's; its numbers are read through `gpu`.
+    """An array on a Gpu: `shape`, `dtype`, `strides` and views are NumPy's; `gpu` reads its values.
 
-    memory: the object that keeps the bytes alive. owner: the array that this one is a view of; None if it owns its memory.
+    memory: the object that keeps the bytes alive. owner: the array that this one views; None if it owns its memory.
     """
 
     __slots__ = ("layout", "gpu", "memory", "owner", "handle", "__weakref__")
@@ -53,7 +53,7 @@ class DeviceArray:
 
     def __init__(self, layout: np.ndarray, gpu: Any, memory: Any, owner: DeviceArray | None = None):
         self.layout, self.gpu, self.memory, self.owner = layout, gpu, memory, owner
-        self.handle: Any = None  # the form in which kernels get the array, made when first needed
+        self.handle: Any = None  # the form that kernels receive, made on first use
 
     # Attributes of NumPy's arrays
 
@@ -80,7 +80,7 @@ class DeviceArray:
         return DeviceArray(layout, self.gpu, self.memory, self if self.owner is None else self.owner)
 
     def reshape(self, *shape: Any) -> DeviceArray:
-        """A view of another shape; ValueError where that would need a copy."""
+        """A view of another shape; ValueError if it would need a copy."""
         wanted = shape[0] if len(shape) == 1 and not isinstance(shape[0], int | np.integer) else shape
         return self._view(np.reshape(self.layout, wanted, copy=False))
 
@@ -129,11 +129,11 @@ class DeviceArray:
         return np.asarray(self.gpu.read(self), dtype=dtype)
 
     def copy(self) -> np.ndarray:
-        """The numbers, in a NumPy array of their own."""
+        """The values, in a new NumPy array."""
         return self.gpu.read(self)
 
     def item(self) -> Any:
-        """The only number."""
+        """The only element, as a Python number."""
         return self.gpu.read(self).item()
 
     @property

@@ -1,6 +1,6 @@
-"""Launches that the interpreter does at once, and chains of recorded launches for it.
+"""Launches that the interpreter runs at once, and chains of recorded launches for it.
 
-Where NumPy gives other bits (`differs`), eager calls must be done by the interpreter too, so that a replay repeats them exactly.
+Where NumPy's bits differ (`differs`), the interpreter must run eager calls too, so that a replay repeats them exactly.
 """
 
 import functools
@@ -22,7 +22,7 @@ _ROUNDED = {"exp", "expm1", "log", "log1p", *instructions.CALLED}
 
 
 def differs(function: Callable, args: tuple) -> bool:
-    """Whether the interpreter may give other bits than NumPy: sums in another order, functions that are not exactly rounded."""
+    """True if the interpreter's bits may differ from NumPy's: it sums in another order, or a function is not exactly rounded."""
     name = operation(function)
     return name in _ROUNDED or (name == "fold" and args[1] in (np.add, np.multiply) and args[-1].dtype.kind == "f")
 
@@ -39,12 +39,12 @@ def entry() -> int:
 
 
 class _Plan:
-    """The parts of a launch, to be used again for arrays that are elsewhere. One thread at a time can use it."""
+    """The parts of a launch, reusable for arrays at other addresses. One thread at a time can use it."""
 
     def __init__(self, parts: list[ProgramRow], bounds: list[tuple[int, int]]):
         self.lock = fork_safety.lock()
         self._parts = [(part, address_of(part.frame)) for part in parts]
-        self._moves = []  # code, the place of an address in it, which array it is in, and how far from the start of its memory
+        self._moves = []  # code, index of an address in it, the array it points into, and the offset from the array's start
         for part in parts:
             code = memoryview(part.code.reshape(-1))
             for row, word in itertools.product(range(len(part.code)), range(2, WORDS, 2)):
@@ -66,7 +66,7 @@ _plans: dict[tuple, _Plan | None] = {}
 
 
 def run(function: Callable, args: tuple, shares: int = 0) -> bool:
-    """Do function(*args); whether the interpreter can. shares: their number, instead of one that fits the work."""
+    """Run function(*args); returns False if the interpreter cannot. shares: their number, instead of one chosen by size."""
     bounds = [bounds_of(x) for x in args if isinstance(x, Array)]
     key = _key(function, args, bounds)
     plan = _plans.get(key)
@@ -83,7 +83,7 @@ def run(function: Callable, args: tuple, shares: int = 0) -> bool:
             plan.run(bounds, shares)
         finally:
             plan.lock.release()
-    else:  # another thread uses it
+    else:  # another thread is using it
         _made(function, args, bounds).run(bounds, shares)  # type: ignore[union-attr]
     return True
 
@@ -94,7 +94,7 @@ def _made(function: Callable, args: tuple, bounds: list[tuple[int, int]]) -> _Pl
 
 
 def _key(function: Callable, args: tuple, bounds: list[tuple[int, int]]) -> tuple:
-    """Equal for launches whose parts differ in addresses only."""
+    """A key that is equal for launches whose parts differ only in addresses."""
     key: list[Any] = [function]
     for x in args:
         if isinstance(x, Array):
@@ -120,7 +120,7 @@ def bounds_of(x: Array) -> tuple[int, int]:
 
 
 class Joined:
-    """The function that is recorded instead of a chain: its arguments are the inputs (arrays and numbers), then the outputs."""
+    """The function that programs record for a chain. Arguments: the inputs (arrays and numbers), then the outputs."""
 
     def __init__(self, chain: Chain):
         self.__name__ = str(chain)
@@ -133,5 +133,5 @@ class Joined:
 def fuse(
     steps: Sequence[Step], memory_of: Callable[[Any], Any], needed_after: Callable[[Any, int], bool]
 ) -> list[Step]:
-    """Recorded launches with chains of them joined; see chains.fuse."""
+    """Recorded launches, with chains joined; see chains.fuse."""
     return chains.fuse(steps, memory_of, needed_after, instructions.NAMES, Joined)

@@ -1,11 +1,11 @@
-"""Links relocatable object files (ELF, of x86-64 and aarch64) for a place in memory that the caller chose.
+"""Links relocatable object files (ELF, of x86-64 and aarch64) for an address that the caller chose.
 
 Nothing here touches memory or asks the system: bytes go in and bytes come out, for any machine on any machine.
 
-A file comes from a disk, so all that is read of it is checked. What is unknown or does not fit is a ValueError, never a crash.
-Whether a file can be linked must not depend on where the system happens to put things: a call leaves the object through a
-stub (a jump to an address) if its target is out of reach, and other uses of outer symbols go through a cell that holds the
-address, as compilers write it in position-independent code.
+Files come from a disk, so everything read from them is checked: anything unknown or inconsistent is a ValueError, never a crash.
+Whether a file can be linked must not depend on where the system happens to map memory. So a call leaves the object through a
+stub (a jump to an address) if its target is out of reach. Other uses of external symbols go through a cell that holds the
+address, as in position-independent code from compilers.
 """
 
 import struct
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 LARGEST = 1 << 26  # bytes in memory: more than any kernel, and calls within it are in reach on both machines
-_MOST_ALIGNED = 4096  # the smallest page that a system has
+_MOST_ALIGNED = 4096  # the smallest page size of any system
 _STUB, _CELL_SIZE = 16, 8  # bytes
 
 
@@ -58,7 +58,7 @@ def _write(image: bytearray, at: int, kind: _Kind, target: int, place: int) -> N
         struct.pack_into(kind.form, image, at, target - place)
     elif kind.form == "branch":
         _write_field(image, at, 0x3FFFFFF, _signed(_divided(target - place, 4), 26))
-    elif kind.form == "page":  # 4,096 bytes for this instruction, whatever the system's pages are
+    elif kind.form == "page":  # always 4,096 bytes for this instruction, whatever the system's page size
         pages = _signed((target >> 12) - (place >> 12), 21)
         _write_field(image, at, 0x60FFFFE0, (pages & 3) << 29 | pages >> 2 << 5)
     else:  # the rest of the address, after its page
@@ -77,7 +77,7 @@ def _divided(number: int, size: int) -> int:
 
 
 def _signed(number: int, bits: int) -> int:
-    """A number as so many bits of two's complement."""
+    """A number in two's complement with the given number of bits."""
     if not -(1 << bits - 1) <= number < 1 << bits - 1:
         raise struct.error
     return number & (1 << bits) - 1
@@ -88,7 +88,7 @@ class _Machine(NamedTuple):
     kinds: dict[int, _Kind]
     stub: bytes  # jumps to the address that follows it
     call_reach: int  # bytes, forwards and backwards
-    call_addend: int  # of a call that goes to where a symbol begins
+    call_addend: int  # of a call to the start of a symbol
 
 
 _MACHINES = {
@@ -144,14 +144,14 @@ def code_of(machine: str) -> int:
 
 
 class _Section(NamedTuple):
-    name: int  # where it begins in the section of names
+    name: int  # offset in the section of names
     kind: int
     flags: int
     address: int
     offset: int
     size: int
     link: int  # the section of a table's names or symbols
-    info: int  # the section that relocations are for
+    info: int  # the section that relocations apply to
     alignment: int
     row: int  # bytes of a table's row
 
@@ -166,12 +166,12 @@ class _Symbol(NamedTuple):
 
 
 _NONE, _CONTENT, _SYMBOLS, _NAMES, _RELOCATIONS, _NOTE, _ZEROS, _GROUP = 0, 1, 2, 3, 4, 7, 8, 17
-_UNWINDING, _ADDRESSED = 0x70000001, 0x6FFF4C03  # the latter is a list by LLVM of symbols whose addresses matter
-# Other kinds, those of relocations among them, would change what the object means.
+_UNWINDING, _ADDRESSED = 0x70000001, 0x6FFF4C03  # the latter is LLVM's list of symbols whose addresses matter
+# Other kinds (other relocations, for example) would change what the object means.
 _KNOWN = {_NONE, _CONTENT, _SYMBOLS, _NAMES, _RELOCATIONS, _NOTE, _ZEROS, _GROUP, _UNWINDING, _ADDRESSED}
 _WRITABLE, _LOADED, _EXECUTABLE, _OF_THREADS, _COMPRESSED = 1, 2, 4, 0x400, 0x800  # flags of sections
-_FUNCTION, _LAST_PLAIN = 2, 5  # types of symbols: later ones are of threads, or chosen at run time
-_UNDEFINED, _ABSOLUTE, _COMMON = 0, 0xFFF1, 0xFFF2  # in place of a symbol's section
+_FUNCTION, _LAST_PLAIN = 2, 5  # types of symbols; later types are thread-local, or chosen at run time
+_UNDEFINED, _ABSOLUTE, _COMMON = 0, 0xFFF1, 0xFFF2  # special values of a symbol's section
 
 
 class File:
@@ -215,7 +215,7 @@ class File:
 
     def _check_symbol(self, index: int, symbol: _Symbol) -> None:
         if symbol.info & 15 > _LAST_PLAIN:
-            raise _refused(f"symbol {index} is of type {symbol.info & 15}: of threads, chosen at run time or unknown")
+            raise _refused(f"symbol {index} is of type {symbol.info & 15}: thread-local, chosen at run time or unknown")
         if symbol.section < len(self.sections):
             within = self.sections[symbol.section].size
             if symbol.section != _UNDEFINED and symbol.value + symbol.size > within:
@@ -247,13 +247,13 @@ class File:
             if symbol.info >> 4 and symbol.info & 15 == _FUNCTION and symbol.section != _UNDEFINED:
                 name = self.symbol_name(index)
                 if not name or name in found:
-                    raise _refused(f"it defines a function of the name {name!r} twice, or one without a name")
+                    raise _refused(f"it defines the function {name!r} twice, or a function without a name")
                 found[name] = index
         return found
 
     def undefined(self) -> list[str]:
-        """The names that the object uses and does not define."""
-        indices = range(1, len(self.symbols))  # the first symbol is none
+        """The names that the object uses but does not define."""
+        indices = range(1, len(self.symbols))  # the first symbol is a dummy
         return [self.symbol_name(index) for index in indices if self.symbols[index].section == _UNDEFINED]
 
 
@@ -268,10 +268,10 @@ _CODE, _CONSTANTS, _DATA, _ZEROED = range(4)  # the parts of an object in memory
 
 
 class Plan:
-    """Where the parts of an object lie, counted from a base that is chosen later, and what is to be linked."""
+    """The offsets of an object's parts from a base that is chosen later, and the relocations to apply."""
 
     size: int  # in bytes, a multiple of the page
-    constants: int  # where they begin: code ends here; and so on. Each begins with a page
+    constants: int  # offset where they begin and code ends; likewise below. Each part begins at a page
     data: int
 
     def __init__(self, content: bytes, machine: str, page: int) -> None:
@@ -283,12 +283,12 @@ class Plan:
             if (part := self._part(index)) is not None:
                 sections[part].append(index)
         self._relocations: list[tuple[int, int, _Kind, int, int]] = []  # section, offset in it, kind, symbol, addend
-        self._undefined: dict[int, str] = {}  # the names of used symbols
-        # Places: of sections, and of what belongs to a symbol.
+        self._undefined: dict[int, str] = {}  # names by symbol index
+        # Offsets: of sections, and of a symbol's stub, cell or memory.
         self._sections: dict[int, int] = {}
         self._stubs: dict[int, int] = {}
         self._cells: dict[int, int] = {}
-        self._commons: dict[int, int] = {}  # zeros of this object, as it is not linked with others
+        self._commons: dict[int, int] = {}  # zeros of this object: it is not linked with others
         self._read_relocations({index for part in sections for index in part})
         self._lay_out(sections, page)
         self._functions = self._file.functions()
@@ -300,7 +300,7 @@ class Plan:
         """The part of a section; None if it is not loaded."""
         section, name = self._file.sections[index], self._file.section_name(index)
         if not section.flags & _LOADED or section.kind in (_NOTE, _UNWINDING) or name == ".eh_frame":
-            return None  # no exception passes through a kernel, so nobody unwinds its frames
+            return None  # no exception passes through a kernel, so its frames are never unwound
         starters = name.startswith((".ctors", ".dtors"))  # functions that a system runs when it loads a library
         if section.kind not in (_CONTENT, _ZEROS) or section.flags & (_OF_THREADS | _COMPRESSED) or starters:
             raise _refused(f"section {name} is of kind {section.kind:#x} with flags {section.flags:#x}")
@@ -313,7 +313,7 @@ class Plan:
             return _ZEROED
         if access == _EXECUTABLE:
             return _CODE
-        # Constants with addresses in them count as writable until these are linked.
+        # Constants that contain addresses count as writable until they are linked.
         return _CONSTANTS if not access or name.startswith(".data.rel.ro") else _DATA
 
     def _read_relocations(self, loaded: set[int]) -> None:
@@ -341,7 +341,7 @@ class Plan:
         if where == _UNDEFINED:
             name = self._undefined.get(index) or self._file.symbol_name(index)
             if kind.reach == _NEAR or kind.reach == _CALL and addend != self._machine.call_addend:
-                raise _refused(f"it uses {name!r}, which it does not define, as code of a fixed position does")
+                raise _refused(f"it uses {name!r}, which it does not define, like position-dependent code")
             self._undefined[index] = name
             if kind.reach == _CALL:
                 self._stubs[index] = 0
@@ -362,7 +362,7 @@ class Plan:
             return at
 
         for part in range(4):
-            if part != _ZEROED:  # which follow the data in its pages
+            if part != _ZEROED:  # zeros follow the data in its pages
                 end = _up(end, page)
             starts.append(end)
             for index in sections[part]:
@@ -381,7 +381,7 @@ class Plan:
             raise _refused("it has no code")
 
     def link(self, base: int, resolve: Callable[[str], int | None]) -> tuple[bytearray, dict[str, int]]:
-        """All content for memory that begins at `base` (zeros follow it), and the addresses of the global functions."""
+        """The content for memory at `base` (zeros follow it), and the addresses of the global functions."""
         addresses = {index: resolved(name, resolve) for index, name in self._undefined.items()}
         image = bytearray(self._zeros)
         for index, at in self._sections.items():
@@ -408,7 +408,7 @@ class Plan:
                 _write(image, at, kind, target + addend, base + at)
             except struct.error:
                 name = self._file.symbol_name(index)
-                raise _refused(f"the symbol {name!r} is out of reach, or not aligned as its use needs") from None
+                raise _refused(f"the symbol {name!r} is out of reach, or not aligned for its use") from None
         return image, {name: self._address(index, base) for name, index in self._functions.items()}
 
     def _address(self, index: int, base: int) -> int:

@@ -1,4 +1,4 @@
-"""Object files (ELF) for a linker: symbols renamed and hidden, and data alone."""
+"""Object files (ELF) for a linker: renames and hides symbols, and makes objects that hold only data."""
 
 import struct
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ _MOST_ALIGNED = 64
 
 
 def hidden(content: bytes, names: Mapping[str, str]) -> bytes:
-    """An object whose symbols are hidden from other libraries; `names` are new ones for some of them."""
+    """An object whose symbols are hidden from other libraries; `names` renames some of them."""
     file, image = elf.File(content), bytearray(content)
     table = file.sections[file.symbol_table]
     (sections,) = struct.unpack_from("<Q", content, 40)
@@ -26,13 +26,13 @@ def hidden(content: bytes, names: Mapping[str, str]) -> bytes:
         if name is not None:
             struct.pack_into("<I", image, at, len(texts))
             texts += name.encode() + b"\0"
-    # The table of names becomes a longer one at the end of the file.
+    # A longer table of names, at the end of the file, replaces the old one.
     struct.pack_into("<QQ", image, sections + table.link * _HEADER + 24, len(image), len(texts))
     return bytes(image + texts)
 
 
 def of_data(machine: str, symbol: str, content: bytes) -> bytes:
-    """An object with constants, which begin at a hidden symbol and a multiple of 64 bytes."""
+    """An object with constants. A hidden symbol marks their start, at a multiple of 64 bytes."""
     names = b"\0.rodata\0.symtab\0.strtab\0.note.GNU-stack\0"
     symbols = bytes(24) + struct.pack(_SYMBOL, 1, _GLOBAL_DATA, _HIDDEN, 1, 0, len(content))
     texts = b"\0" + symbol.encode() + b"\0"
@@ -46,7 +46,7 @@ def of_data(machine: str, symbol: str, content: bytes) -> bytes:
         (names.index(b".symtab"), 2, 0, 0, at[1], len(symbols), 3, 1, 8, 24),
         (names.index(b".strtab"), 3, 0, 0, at[2], len(texts), 0, 0, 1, 0),
         (0, 3, 0, 0, at[3], len(names), 0, 0, 1, 0),
-        (names.index(b".note.GNU"), 1, 0, 0, at[4], 0, 0, 0, 1, 0),  # else the stack would be executable
+        (names.index(b".note.GNU"), 1, 0, 0, at[4], 0, 0, 0, 1, 0),  # without it the stack would be executable
     )
     header = b"\x7fELF\2\1\1" + bytes(9)
     header += struct.pack("<HHIQQQIHHHHHH", 1, elf.code_of(machine), 1, 0, 0, at[4], 0, 64, 0, 0, 64, len(sections), 4)

@@ -11,9 +11,9 @@ _locks: weakref.WeakSet = weakref.WeakSet()
 
 
 def lock(kind: Callable[[], Any] = threading.Lock) -> Any:
-    """A lock that is free in a forked child, where the thread that held it does not exist and cannot release it.
+    """A lock that is free in a forked child: the thread that held it does not exist there and cannot release it.
 
-    The fork cannot wait for that thread instead: it may wait for locks that a fork holds, as those of `logging`.
+    The fork cannot wait for that thread: the thread may wait for locks that the fork holds, such as `logging`'s.
     """
     made = kind()
     _locks.add(made)
@@ -21,7 +21,7 @@ def lock(kind: Callable[[], Any] = threading.Lock) -> Any:
 
 
 class cached_property(functools.cached_property):
-    """functools.cached_property; the lock that Python 3.11 has for all objects of a class is free in a forked child."""
+    """functools.cached_property whose lock (Python 3.11 has one per class) is free in a forked child."""
 
     def __init__(self, function: Callable[[Any], Any]):
         super().__init__(function)

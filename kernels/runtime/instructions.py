@@ -1,7 +1,7 @@
 """Launches of NumPy's loops as programs for the interpreter (loops/interpreter.py), on the CPU.
 
-`parts_of(function, args)` is what a native loop runs instead of function(*args); None if the interpreter cannot do it. Arrays
-must stay where they are as long as the parts are used.
+`parts_of(function, args)` is what a native loop runs instead of function(*args); None if the interpreter cannot do it. The arrays
+must not move as long as the parts are used.
 """
 
 import ctypes
@@ -38,7 +38,7 @@ _BLOCK, _PLAIN_BLOCK = 1024, 8192  # most elements of a block, with registers an
 _LEAST = 64  # elements of a block
 _CACHE = 16384  # bytes of a block in all its arrays and registers
 _FOLDED = 1024  # elements of a row that are combined at once
-_ROWS = 128  # rows that a task adds up, one after the other
+_ROWS = 128  # rows that a task sums, one after the other
 _SHARE = 65536  # least work of a share: elements times instructions
 _MOST_SHARES = 32
 _COSTS = {"exp": 8, "expm1": 12, "log": 8, "log1p": 10, "divide": 2, "sqrt": 2}  # the others cost 1
@@ -53,13 +53,13 @@ CALLED = {
 CALLED |= {"power": "pow", "arctan2": "atan2", "fmax": "fmax", "fmin": "fmin", "arctan": "atan", "arcsin": "asin"}
 CALLED |= {"arccos": "acos", "arcsinh": "asinh", "arccosh": "acosh", "arctanh": "atanh"}
 _BOOLEANS = (*_LOGICAL, *COMPARISONS, "isnan", "isinf", "isfinite")
-# what a chain may have: ops of floats, and ops whose results are booleans
+# the ops of chains: ops of floats, and ops with boolean results
 NAMES = {"copy", "select", "clip", "fold", *(name for name, each in ELEMENTWISE.items() if each.dtypes[:2] == FLOATS)}
 NAMES |= {f"{name}?" for name in _BOOLEANS}
 
 
 class ProgramRow(NamedTuple):
-    """A row of a native program: shares of the interpreter's work on a frame; `keep` must be kept as long as it is used."""
+    """A row of a native program: the interpreter's work on a frame, in shares; hold `keep` as long as the row is used."""
 
     frame: Array
     shares: int
@@ -68,11 +68,11 @@ class ProgramRow(NamedTuple):
 
 
 class _UnknownError(Exception):
-    """The interpreter cannot do it."""
+    """The interpreter does not know the launch."""
 
 
 def _code(dtype: Any) -> str:
-    """The interpreter's name of a dtype; of an unknown one too, which it can copy at most."""
+    """The interpreter's name of a dtype; it can only copy dtypes that it does not know."""
     dtype = np.dtype(dtype)
     if not dtype.isnative or dtype.kind not in "fiub":
         raise _UnknownError
@@ -80,7 +80,7 @@ def _code(dtype: Any) -> str:
 
 
 def _joined(sizes: tuple, strides: tuple) -> tuple[tuple, tuple]:
-    """Sizes and strides with neighbouring axes joined where one continues the other."""
+    """Sizes and strides, with neighbouring axes joined where one continues the other."""
     axes: list[tuple[int, int]] = []
     for n, stride in zip(sizes, strides, strict=True):
         if n == 1:
@@ -93,7 +93,7 @@ def _joined(sizes: tuple, strides: tuple) -> tuple[tuple, tuple]:
 
 
 class _Value:
-    """Numbers of a program: in memory, or in a register that is chosen at the end."""
+    """Values of a program: in memory, or in a register that `finish` assigns."""
 
     def __init__(self, dtype: str, address: int = 0, step: int = REGISTER):
         self.dtype, self.address, self.step = dtype, address, step
@@ -106,11 +106,11 @@ class _Value:
 class _Instruction:
     def __init__(self, name: str, out: _Value, values: tuple, information: int = 0, period: int = 0):
         self.name, self.out, self.values, self.information = name, out, values, information
-        self.period = period  # of a read that repeats itself after so many elements: the prologue can do it
+        self.period = period  # a read that repeats after this many elements: the prologue can do it
 
 
 class InstructionProgram:
-    """A program over arrays of `size` elements, which are numbered in C order of some shape."""
+    """A program over arrays of `size` elements, numbered in C order of some shape."""
 
     def __init__(self, size: int):
         self._size = size
@@ -119,7 +119,7 @@ class InstructionProgram:
         self._section = self._body
         self._keep: list[Any] = []
         self._numbers: dict[tuple, _Value] = {}
-        self._places: tuple[int, ...] = ()  # the frame's words from `tasks` on, if a reduction or transpose chose them
+        self._places: tuple[int, ...] = ()  # the frame's words from `tasks` on, if a reduction or transpose set them
 
     def _add(self, name: str, dtype: str, *values: _Value, information: int = 0, period: int = 0) -> _Value:
         out = _Value(dtype, step=SPLAT if period == 1 else REGISTER)
@@ -127,7 +127,7 @@ class InstructionProgram:
         return out
 
     def words(self, *numbers: int) -> int:
-        """The address of some words, which are kept."""
+        """The address of some words; the program keeps them alive."""
         self._keep.append(np.array(numbers, np.int64))
         return address_of(self._keep[-1])
 
@@ -136,7 +136,7 @@ class InstructionProgram:
     def number(self, value: Any, dtype: str) -> _Value:
         """A constant."""
         constant = np.asarray(value).astype(dtype)
-        if constant.dtype.kind in "iu" and constant != value:  # NumPy compares with numbers that are too large
+        if constant.dtype.kind in "iu" and constant != value:  # NumPy accepts numbers that are too large in comparisons
             raise _UnknownError
         key = dtype, constant.tobytes()
         if key not in self._numbers:
@@ -157,12 +157,12 @@ class InstructionProgram:
         return self._add(f"load.{size}", dtype, source, information=table, period=period)
 
     def read(self, operand: Any, shape: tuple, order: tuple) -> _Value:
-        """An array, broadcast to a shape, whose axes are then taken in an order."""
+        """An array, broadcast to a shape, then with its axes in the given order."""
         array = np.broadcast_to(operand, shape).transpose(order)
         return self.at(_code(array.dtype), address_of(array), array.shape, array.strides)
 
     def _spread(self, value: _Value) -> _Value:
-        """A value of which there is each element, not only one."""
+        """A value with all elements, even if it was a single number."""
         return value if value.step != SPLAT else self._add(f"copy.{COPIED[value.size]}", value.dtype, value)
 
     def write(self, value: _Value, array: Array, order: tuple | None = None) -> None:
@@ -189,13 +189,13 @@ class InstructionProgram:
             return self._add(f"cast.{source}.{dtype}", dtype, value)
         if source != "i8" and (source, "i8") in CASTS:
             return self.cast(self.cast(value, "i8"), dtype)
-        narrow = {"i1": "u1", "u2": "i2", "u4": "i4"}.get(dtype)  # the same bits
+        narrow = {"i1": "u1", "u2": "i2", "u4": "i4"}.get(dtype)  # the same bits: sign does not matter
         if value.dtype == "i8" and narrow:
             return self._add(f"cast.i8.{narrow}", dtype, value)
         raise _UnknownError
 
     def compute(self, name: str, *values: _Value) -> _Value:
-        """An op of values of one dtype (a condition apart); small integers are computed in int64."""
+        """An op of values of one dtype (a condition may be boolean); small integers are computed in int64."""
         name = name.rstrip("?")
         if name in _COMPOSED:
             return _COMPOSED[name](self, *values)
@@ -221,7 +221,7 @@ class InstructionProgram:
         return result if compares else self.cast(result, dtype)
 
     def _call(self, name: str, dtype: str, *values: _Value) -> _Value:
-        """A function of C's library, which is right and slow: for a few numbers."""
+        """A function of the C library, exact and slow: for a few numbers."""
         if self._size > _MOST_CALLS:
             raise _UnknownError
         function = getattr(_c_library(), CALLED[name] + ("f" if dtype == "f4" else ""), None)
@@ -236,7 +236,7 @@ class InstructionProgram:
     # Reductions
 
     def fold_rows(self, name: str, value: _Value, rows: int, length: int) -> tuple[_Value, int]:
-        """The elements of each row, or of each piece of a long row, combined; and the number of pieces of a row."""
+        """Combine the elements of each row, or of each piece of a long row; also returns the number of pieces per row."""
         places: tuple[int, ...]
         if length <= _FOLDED:
             several, pieces = max(1, min(_BLOCK // length, rows)), 1
@@ -251,7 +251,7 @@ class InstructionProgram:
         return out, pieces
 
     def fold_columns(self, name: str, value: _Value, shape: tuple) -> tuple[_Value, int]:
-        """Rows of (matrices, rows, columns) combined in chunks, and the number of chunks."""
+        """Combine the rows of (matrices, rows, columns) in chunks; also returns the number of chunks."""
         matrices, rows, columns = shape
         chunks, width = -(-rows // _ROWS), min(columns, _BLOCK)
         across = -(-columns // width)
@@ -264,7 +264,7 @@ class InstructionProgram:
         return out, chunks
 
     def transpose(self, value: _Value, sizes: tuple, strides: tuple, out: int) -> None:
-        """Copy an array whose last axis but one is contiguous to an address, in C order."""
+        """Copy an array, contiguous along its second-to-last axis, to an address, in C order."""
         tile, (rows, length) = TILE[value.size], sizes[-2:]
         strips, matrices = -(-rows // tile), math.prod(sizes[:-2])
         step = tile * length
@@ -281,7 +281,7 @@ class InstructionProgram:
         prologue = [i for i in self._body if i.period == 1 or (i.period and not self._places)]
         block = self._choose_registers(prologue)
         period = math.lcm(*(i.period for i in prologue))
-        if period > block // 2 and self._size > block:  # read them for each block
+        if period > block // 2 and self._size > block:  # too large for the prologue: read them for each block
             prologue, period = [i for i in prologue if i.period == 1], 1
             block = self._choose_registers(prologue)
         block = block // period * period if self._size > block else self._size
@@ -295,9 +295,9 @@ class InstructionProgram:
         return ProgramRow(np.array(frame, np.int64), shares, code, (*self._keep, *keep))
 
     def _choose_registers(self, prologue: list) -> int:
-        """Place the values that are in no array in the scratch memory, and choose the size of a block.
+        """Put the values that are in no array into the scratch memory, and choose the size of a block.
 
-        A register that is free again is used again, except those that the prologue fills.
+        Free registers are reused, except those that the prologue fills.
         """
         rest = [i for i in (*self._body, *self._epilogue) if i not in prologue]
         last = {id(value): number for number, each in enumerate(rest) for value in (each.out, *each.values)}
@@ -321,7 +321,7 @@ class InstructionProgram:
             block = max(self._places[4], self._places[8])
         elif count:
             block = min(_BLOCK, max(_CACHE // (width * (count + len(arrays))), _LEAST) // LANES * LANES)
-        stride = -(-block * width // 64) * 64 + 64  # not a multiple of 4096: such addresses hinder each other
+        stride = -(-block * width // 64) * 64 + 64  # no multiple of 4096: such addresses share cache sets
         first = len(splats) * LANES * 8
         if count and first + count * stride > SCRATCH:
             raise _UnknownError
@@ -372,12 +372,12 @@ _COMPOSED: dict[str, Callable[..., _Value]] = {
 
 
 def _order(array: Array) -> tuple[int, ...]:
-    """The axes of an array from the farthest to the nearest elements."""
+    """The axes of an array, from the largest to the smallest stride."""
     return tuple(sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis])))
 
 
 def _check_overlap(out: Array, *inputs: Any) -> None:
-    """An output may be an input, but must not overlap one otherwise: NumPy copies such inputs first."""
+    """Reject an output that partly overlaps an input (it may be an input): NumPy copies such inputs first."""
     for x in inputs:
         if isinstance(x, Array) and np.may_share_memory(x, out):
             same = (x.shape, x.strides, address_of(x)) == (out.shape, out.strides, address_of(out))
@@ -389,7 +389,7 @@ def _check_overlap(out: Array, *inputs: Any) -> None:
 
 
 def _elementwise(name: str, dtypes: tuple, operands: tuple, out: Array) -> list[ProgramRow]:
-    """One op; dtypes: those that it is computed in, of the operands."""
+    """One op; dtypes: the dtypes to convert the operands to."""
     _check_overlap(out, *operands)
     order, program = _order(out), InstructionProgram(out.size)
     values = []
@@ -442,7 +442,7 @@ def _folded(x: Array, name: str, axes: tuple[int, ...], out: Array) -> list[Prog
 
 
 def _rows(x: Array, name: str, dtype: str, rows: int, out: Array) -> list[ProgramRow]:
-    """Rows of an array combined; long ones in several steps."""
+    """Combine the rows of an array; long ones in several steps."""
     program = InstructionProgram(x.size)
     value = program.cast(program.read(x, x.shape, tuple(range(x.ndim))), dtype)
     return _rows_of(program, value, name, rows, x.size // rows, out)
@@ -451,7 +451,7 @@ def _rows(x: Array, name: str, dtype: str, rows: int, out: Array) -> list[Progra
 def _rows_of(
     program: InstructionProgram, value: _Value, name: str, rows: int, length: int, out: Array
 ) -> list[ProgramRow]:
-    """A program that ends with rows of a value combined, and what follows it."""
+    """A program that ends by combining the rows of a value, and the programs after it."""
     value, pieces = program.fold_rows(name, value, rows, length)
     if pieces == 1:
         program.write(value, out)
@@ -462,7 +462,7 @@ def _rows_of(
 
 
 def _columns(x: Array, name: str, dtype: str, shape: tuple, out: Array) -> list[ProgramRow]:
-    """Columns of (matrices, rows, columns) combined; many rows in several steps."""
+    """Combine the columns of (matrices, rows, columns); many rows in several steps."""
     if _code(x.dtype) != dtype or not x.flags.c_contiguous:
         copy = np.empty(x.shape, dtype)
         first, *rest = _columns(copy, name, dtype, shape, out)
@@ -478,7 +478,7 @@ def _columns(x: Array, name: str, dtype: str, shape: tuple, out: Array) -> list[
 
 
 def _chained(chain: Chain, args: tuple) -> list[ProgramRow]:
-    """A chain; if it ends with a reduction, whose blocks are longer, and has too many registers for that, in two parts."""
+    """A chain; in two parts if its reduction needs longer blocks than its registers allow."""
     try:
         return _fused(chain, args)
     except _UnknownError:
@@ -563,7 +563,7 @@ def _parts(function: Callable, args: tuple) -> list[ProgramRow]:
 
 
 def parts_of(function: Callable, args: tuple) -> list[ProgramRow] | None:
-    """The parts of a native program that do function(*args), one after the other; None if the interpreter cannot do it."""
+    """The parts of a native program that compute function(*args) in order; None if the interpreter cannot."""
     try:
         return [part for part in _parts(function, args) if part.frame[5]]  # has tasks; arrays of size 0 have none
     except (_UnknownError, TypeError, ValueError):  # NumPy says what is wrong with the arguments
@@ -571,7 +571,7 @@ def parts_of(function: Callable, args: tuple) -> list[ProgramRow] | None:
 
 
 def linked(parts: list[ProgramRow]) -> list[ProgramRow]:
-    """The same parts, but those of one share that follow each other are one part. They must not be used otherwise then."""
+    """The same parts, with consecutive parts of one share joined. The given parts must not be used afterwards."""
     result: list[ProgramRow] = []
     for before, part in zip([None, *parts], parts, strict=False):
         if before is not None and before.shares == part.shares == 1:
@@ -584,4 +584,4 @@ def linked(parts: list[ProgramRow]) -> list[ProgramRow]:
 
 @functools.cache
 def _c_library() -> ctypes.CDLL:
-    return ctypes.CDLL(None if os.name == "posix" else "ucrtbase")  # the first is this process, which has loaded it
+    return ctypes.CDLL(None if os.name == "posix" else "ucrtbase")  # None is this process: it has loaded the C library

@@ -1,7 +1,7 @@
 """Numba and llvmlite for modules that describe code: imported only when something is compiled.
 
-`ir`, `types`, `cgutils`, `binding` and `arrayobj` are modules that are imported when an attribute of theirs is used. `intrinsic`
-and `overload` are Numba's decorators; what they return is registered with Numba when it is first compiled into something.
+`ir`, `types`, `cgutils`, `binding` and `arrayobj` are modules that are imported on the first use of an attribute. `intrinsic`
+and `overload` are Numba's decorators; their results are registered with Numba when something that uses them is compiled.
 """
 
 import functools
@@ -20,7 +20,7 @@ class LazyModule:
 
     def __getattr__(self, attribute: str) -> Any:
         value = getattr(self.load(), attribute)
-        setattr(self, attribute, value)  # later uses find it without this method
+        setattr(self, attribute, value)  # later look-ups do not call this method
         return value
 
     def load(self) -> Any:

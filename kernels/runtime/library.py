@@ -1,8 +1,8 @@
-"""Launches of a recorded program as code of their own can do them: what is in each frame, and the object files of the kernels.
+"""Launches of a recorded program as code that needs no Python: the content of each frame, and the object files of the kernels.
 
-`rows_of` describes a launch: its frame with *places* instead of addresses, because the memory of a library is elsewhere in each
-process. library_code.py writes the code. Objects are those of this processor, from the cache, or those of another one, which a
-child process makes: for which processor code is compiled is settled when a process starts.
+`rows_of` describes a launch: its frame holds symbolic locations instead of addresses, because a library's memory is elsewhere in
+each process. library_code.py writes the code. Objects for this processor come from the cache. A child process makes objects for
+another one, because a process settles its target processor when it starts.
 """
 
 import ctypes
@@ -30,14 +30,14 @@ Array = np.ndarray
 
 
 class BufferRef(NamedTuple):
-    """An address: so many bytes into a piece of memory that has a name."""
+    """An address: a byte offset into a named piece of memory."""
 
     memory: str
     offset: int
 
 
 class CFunctionRef(NamedTuple):
-    """The address of a function of C's library."""
+    """The address of a function of the C library."""
 
     function: str
 
@@ -48,7 +48,7 @@ Word = int | BufferRef | CFunctionRef
 class Row(NamedTuple):
     """A call of an entry: its symbol, the words of the frame, and the number of shares.
 
-    instructions: of the interpreter; the frame's second word is then their address.
+    instructions: for the interpreter; the frame's second word is then their address.
     """
 
     symbol: str
@@ -62,16 +62,16 @@ class Unavailable(ValueError):
 
 
 class Memory(Protocol):
-    """Where a library has what a launch uses."""
+    """Maps the memory of a launch to locations in a library."""
 
     def place(self, array: Array, low: int) -> BufferRef:
-        """The place of an array's memory, which begins at `low`."""
+        """The location of an array's memory that begins at `low`."""
 
     def constant(self, array: Array) -> BufferRef:
-        """The place of a constant of this launch."""
+        """The location of a constant of this launch."""
 
     def scratch(self, nbytes: int) -> BufferRef:
-        """The place of memory for this launch alone."""
+        """The location of memory that only this launch uses."""
 
 
 # -------------------- rows --------------------
@@ -80,7 +80,7 @@ class Memory(Protocol):
 def rows_of(function: Callable, args: tuple, memory: Memory, kernels: "Kernels") -> list[Row]:
     """The rows of a launch; Unavailable if it needs Python.
 
-    A function of Python may say by its `in_library` which kernels do the same: (kernel, *args) each, none for unsuitable arrays.
+    A Python function may list equivalent kernels in its `in_library`: (kernel, *args) each, none for unsuitable arrays.
     """
     if hasattr(function, "row"):
         return [_row_of_kernel(function, args, memory, kernels)]
@@ -90,8 +90,8 @@ def rows_of(function: Callable, args: tuple, memory: Memory, kernels: "Kernels")
     parts = None if hasattr(function, "on_host") else instructions.parts_of(function, args)
     if parts is None:
         raise Unavailable(
-            f"{named(function)} computes in Python, by NumPy: leave this layer out of the model that is exported, and do its "
-            "work before or after"
+            f"{named(function)} runs in Python, with NumPy: leave this layer out of the exported model, and do its "
+            "work before or after it"
         )
     return _rows_of_parts(parts, args, memory)
 
@@ -112,7 +112,7 @@ def _row_of_kernel(function: Any, args: tuple, memory: Memory, kernels: "Kernels
 
 
 def _rows_of_parts(parts: list[instructions.ProgramRow], args: tuple, memory: Memory) -> list[Row]:
-    """The rows of the interpreter's programs: addresses are in the instructions, too."""
+    """The rows of the interpreter's programs: their instructions contain addresses too."""
     regions = [(*bounds_of(x), functools.partial(memory.place, x)) for x in args if isinstance(x, Array) and x.size]
     written = {int(row[2]) for part in parts for row in part.code if row[3] >= 0}
     for array in {id(x): x for part in parts for x in part.keep if isinstance(x, Array) and x.size}.values():
@@ -145,7 +145,7 @@ _NAMES = {number: name for name, number in OPCODES.items()}
 
 
 def _instruction(row: list[int], word: Callable[[int], BufferRef]) -> list[Word]:
-    """The words of an instruction, with places for addresses; see loops/instruction_set.py."""
+    """The words of an instruction, with locations instead of addresses; see loops/instruction_set.py."""
     found: list[Word] = list(row)
     for at in range(2, WORDS, 2):
         if row[at] and row[at + 1] >= 0:
@@ -160,7 +160,7 @@ def _instruction(row: list[int], word: Callable[[int], BufferRef]) -> list[Word]
 
 @functools.cache
 def _c_functions() -> dict[int, str]:
-    """The functions of C's library that the interpreter may call, by their addresses."""
+    """The functions of the C library that the interpreter may call, by address."""
     names = [name + end for name in instructions.CALLED.values() for end in ("", "f")]
     found = {name: getattr(instructions._c_library(), name, None) for name in names}
     return {ctypes.cast(each, ctypes.c_void_p).value or 0: name for name, each in found.items() if each is not None}
@@ -170,7 +170,7 @@ def _c_functions() -> dict[int, str]:
 
 
 class Kernels:
-    """The kernels that a library calls, each for some types of arguments, by their symbols."""
+    """The kernels that a library calls, each for certain argument types, by symbol."""
 
     def __init__(self) -> None:
         self._symbols: dict[tuple[cache.Kernel, tuple[Type, ...]], str] = {}
@@ -183,9 +183,9 @@ class Kernels:
         return self._symbols[key]
 
     def objects(self, used: Iterable[str], target: str = "") -> dict[str, bytes]:
-        """By symbol: the object files of these kernels, of the registered functions in `used`, and of what they call.
+        """Returns the object files by symbol: of these kernels, of the registered functions in `used`, and of their callees.
 
-        target: '' for this processor, or one of `processor.TARGETS`. Unavailable for a kernel that needs more than C's library.
+        target: '' for this processor, or one of `processor.TARGETS`. Unavailable for a kernel that needs more than the C library.
         """
         kernels = list(self._symbols)
         found = dict(zip(self._symbols.values(), made(kernels, target), strict=True))
@@ -212,7 +212,7 @@ def _needed(content: bytes, kernel: Any) -> list[str]:
 
 
 def linkable(contents: dict[str, bytes]) -> dict[str, bytes]:
-    """Object files that one library can have together: each kernel's entry gets its own symbol, and all are hidden."""
+    """Object files that fit into one library: each kernel's entry gets its own symbol, and all symbols are hidden."""
     return {name: elf_objects.hidden(content, {cache.ENTRY: name}) for name, content in contents.items()}
 
 
@@ -222,11 +222,11 @@ def data(target: str, symbol: str, content: bytes) -> bytes:
 
 
 def bytes_at(low: int, high: int) -> bytes:
-    """A piece of this process's memory."""
+    """The bytes of a piece of this process's memory."""
     return ctypes.string_at(low, high - low)
 
 
-Wanted = str | tuple[cache.Kernel, tuple[Type, ...]]  # a registered function, or a kernel for some types of arguments
+Wanted = str | tuple[cache.Kernel, tuple[Type, ...]]  # a registered function, or a kernel for certain argument types
 
 
 def made(wanted: Sequence[Wanted], target: str) -> list[bytes]:
@@ -240,15 +240,15 @@ def _object_for(kernel: cache.Kernel, signature: tuple[Type, ...]) -> bytes:
     content = kernel.object_for(signature)
     if signature in kernel.bound:
         raise Unavailable(
-            f"{named(kernel)} uses a pointer, or a global array of more than a megabyte, which lies elsewhere in each process: "
-            "pass the array as an argument"
+            f"{named(kernel)} uses a pointer, or a global array of more than a megabyte, whose address differs between "
+            "processes: pass the array as an argument"
         )
     return content
 
 
 def _made_by_child(wanted: Sequence[Wanted], target: str) -> list[bytes]:
     job = [(code.module_of(each), each, None) if isinstance(each, str) else _described(*each) for each in wanted]
-    # the path first: the folder where this process was started may hold another nbkeras
+    # set the path first: the working directory may hold another nbkeras
     script = f"import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer); from {__name__} import serve; serve()"
     child = subprocess.run(
         [sys.executable, "-c", script],
@@ -264,20 +264,20 @@ def _made_by_child(wanted: Sequence[Wanted], target: str) -> list[bytes]:
 
 
 def _described(kernel: cache.Kernel, signature: tuple[Type, ...]) -> tuple[str, str, tuple[Type, ...]]:
-    """The module of a kernel, its name there and the types; Unavailable if a child process cannot import it."""
+    """A kernel's module, its name there and its types; Unavailable if a child process cannot import it."""
     module, name = kernel.py_func.__module__, kernel.py_func.__name__
     if module == "__main__" or getattr(sys.modules.get(module), name, None) is not kernel:
         raise Unavailable(
-            f"{named(kernel)} is compiled for another processor by a second process, which cannot import it: define it at "
-            "the top level of a module"
+            f"{named(kernel)} cannot be compiled for another processor, because the compiling process cannot import it: define "
+            "it at the top level of a module"
         )
     return module, name, signature
 
 
 def serve() -> None:
-    """The child process: reads which objects to make, and writes them."""
+    """The child process: reads requests for objects, and writes the objects."""
     job = pickle.load(sys.stdin.buffer)
-    out, sys.stdout = sys.stdout, sys.stderr  # what a user's module prints
+    out, sys.stdout = sys.stdout, sys.stderr  # a user's module may print
     wanted: list[Wanted] = []
     for module, name, signature in job:
         kernel = getattr(import_module(module), name, None)

@@ -2,7 +2,7 @@
 
     int NAME(inputs and outputs, void *workspace, const void *weights)
 
-returns 0, or one of the numbers below. Its memory is what it is given and its stack, so any number of threads may call it.
+returns 0, or one of the numbers below. It uses only its arguments' memory and its stack, so any number of threads may call it.
 """
 
 import contextlib
@@ -20,15 +20,15 @@ FAILED, NO_MEMORY, OTHER_WEIGHTS = (
     3,
 )  # a kernel raised an exception; a pointer is NULL; weights of another library
 ALIGNMENT = 64
-_TOGETHER = 64  # rows of one function: LLVM takes long for very long ones
+_TOGETHER = 64  # rows per function: LLVM is slow for very long functions
 _UNROLLED = 4  # shares that are called one by one
 
 
 class LibraryFunction(NamedTuple):
     """A function that runs rows.
 
-    arguments: the names of memories, in the order of the function's pointers; 'weights' is one if they are not inside. copies:
-    (source, target, bytes, a multiple of 8), which are copied before the rows run, unless they are the same.
+    arguments: the names of memories, in the order of the function's pointers; 'weights' is one unless they are inside. copies:
+    (source, target, bytes, a multiple of 8), made before the rows run, unless source and target are the same.
     """
 
     name: str
@@ -42,14 +42,14 @@ def object_code(
 ) -> bytes:
     """The functions as an object file.
 
-    sizes: functions that return a number, by name. weights: the symbol of the weights inside. key: if the last pointer of each
-    function is the weights instead, the 8 bytes that they must begin with.
+    sizes: functions that return a number, by name. weights: the symbol of the weights if they are inside. key: otherwise the last
+    pointer of each function is the weights, and these 8 bytes must be at their start.
     """
     machine = processor.machine_of(target)
     try:
         binding.load()
     except ModuleNotFoundError as error:
-        raise ImportError(f"a library is written by {error.name}, which is not installed: pip install numba") from None
+        raise ImportError(f"writing a library needs {error.name}, which is not installed: pip install numba") from None
     binding.initialize_all_targets()
     binding.initialize_all_asmprinters()
     triple = processor.triple_of(machine)
@@ -86,7 +86,7 @@ class _Writer:
         ir.IRBuilder(function.append_basic_block()).ret(self._constant(value))
 
     def function(self, wanted: LibraryFunction) -> None:
-        """A function that checks its pointers and runs the rows, a part of them at a time."""
+        """A function that checks its pointers and runs the rows, some at a time."""
         count = len(wanted.arguments)
         kind = ir.FunctionType(self._result, [self._bytes] * count)
         function = ir.Function(self.module, kind, wanted.name)
@@ -128,7 +128,7 @@ class _Writer:
 
     @contextlib.contextmanager
     def _loop(self, builder: Any, count: int, step: int = 1) -> Iterator[Any]:
-        """A loop over 0, step, ... below `count`, which is not 0."""
+        """A loop over 0, step, ... below `count`; count is not 0."""
         loop, before = builder.append_basic_block(), builder.block
         builder.branch(loop)
         builder.position_at_end(loop)
@@ -147,7 +147,7 @@ class _Writer:
             builder.store(value, self._pointer(builder, builder.add(target, at)), align=1)
 
     def _part(self, names: list[str], rows: Sequence[Row]) -> Any:
-        """An internal function that runs rows; it returns what the entry of a kernel that failed returned."""
+        """An internal function that runs rows; returns 0, or the result of the entry that failed."""
         function = ir.Function(self.module, ir.FunctionType(self._word, [self._bytes]), f"nbkeras_rows_{self._parts}")
         function.linkage = "internal"
         self._parts += 1

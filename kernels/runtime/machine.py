@@ -1,4 +1,4 @@
-"""The machine for which kernels are compiled: its processor, its vector instructions, and where compiled kernels are kept."""
+"""The target machine of kernels: its processor, its vector instructions, and the folder of compiled kernels."""
 
 import contextlib
 import os
@@ -7,17 +7,17 @@ import platform
 from nbkeras.kernels.runtime import cache_files, code, processor
 from nbkeras.kernels.runtime.lazy import binding
 
-# From the widest to the narrowest; kernels are compiled for all that the processor has.
+# From the widest to the narrowest; kernels use all that the processor has.
 _VECTORS = ("avx512f", "avx512bf16", "amx-tile", "avx2", "fma", "avx", "sse4.2", "sve2", "sve", "neon")
 
 
 def versions() -> dict[str, str]:
-    """The versions of the compiler; a process that has its kernels does without it."""
+    """The versions of the compiler; a process that finds its kernels does not need it."""
     return {name: code.version(name) or "not installed" for name in ("numba", "llvmlite")}
 
 
 def processor_name() -> str:
-    """The processor's name, and LLVM's name of its kind if LLVM is installed."""
+    """The processor's name, and LLVM's name of its model if LLVM is installed."""
     name = platform.processor()
     with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
         name = next((line.partition(":")[2].strip() for line in file if line.startswith("model name")), name)
@@ -31,7 +31,7 @@ def vector_features() -> list[str]:
 
 
 def cache_folder() -> str:
-    """The folder into which compiled kernels are written."""
+    """The folder that receives compiled kernels."""
     return cache_files.folders()[0]
 
 
@@ -45,7 +45,7 @@ def why_not_cached() -> str:
 
 
 def cached_kernels() -> tuple[int, int]:
-    """The number of kernels that are kept, and their bytes."""
+    """The number of stored kernels, and their bytes."""
     sizes = []
     for folder in cache_files.folders():
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""Errors about a user's functions: they name the function, its file and line, and the reason why a kernel does not run."""
+"""Errors about a user's functions: they name the function, its file and line, and why a kernel does not run."""
 
 import inspect
 import linecache
@@ -30,7 +30,7 @@ def _article(name: str) -> str:
 
 
 def takes(function: Callable, *args: Any) -> bool:
-    """Whether a function can be called with so many arguments; True for functions of C, which have no signature."""
+    """True if a function accepts this many arguments; True for C functions, which have no signature."""
     try:
         inspect.signature(function).bind(*args)
     except ValueError:
@@ -41,26 +41,26 @@ def takes(function: Callable, *args: Any) -> bool:
 
 
 def wrong_number(kernel: Callable, args: tuple) -> TypeError:
-    """The error of a kernel that does not take so many arguments."""
+    """The error for a wrong number of arguments."""
     names = list(inspect.signature(getattr(kernel, "py_func", kernel)).parameters)
     return TypeError(
         f"the kernel {named(kernel)} takes {len(names)} arguments ({', '.join(names)}), received {len(args)}: "
-        "device.launch(kernel, *args) gives one value to each, launch_shares two more to `share, shares`"
+        "device.launch(kernel, *args) passes one value to each; launch_shares also passes `share, shares`"
     )
 
 
 def wrong_argument(kernel: Callable, name: str, value: Any, error: Exception) -> Exception:
-    """The error of a kernel that was given a value that no kernel takes."""
+    """The error for a value that no kernel takes."""
     if isinstance(error, OverflowError) or hasattr(value, "dtype") and hasattr(value, "flags"):
         return type(error)(f"{name!r} of the kernel {named(kernel)}: {error}")
     return TypeError(
         f"the kernel {named(kernel)} expects an array or a number for {name!r}, received {short_description(value)}. Call "
-        "device.launch in an op: `apply(op, vjp, [tensors])` gives it the arrays of the tensors"
+        "device.launch in an op: `apply(op, vjp, [tensors])` passes the tensors' arrays to it"
     )
 
 
 def cannot_compile(kernel: Callable, error: Exception) -> TypeError:
-    """Numba's error about a kernel, with its reason alone."""
+    """Numba's error about a kernel, reduced to its reason."""
     reason = _reason(error)
     if "<class 'function'>" in reason:
         reason += ". A function that a kernel calls must be @compiled too"
@@ -68,7 +68,7 @@ def cannot_compile(kernel: Callable, error: Exception) -> TypeError:
 
 
 def _reason(error: Exception) -> str:
-    """Numba's reason, without the compiler's stages, and the line."""
+    """Numba's reason and the line, without the compiler's stages."""
     text = re.sub(r"\x1b\[\d*m", "", str(error))
     about = re.search(r'File "([^"]+)", line (\d+)|at (\S+) \((\d+)\)', text)
     lines = [line.strip() for line in re.split(r"\n\s*(?:File|During:|There are \d+ candidate)", text)[0].splitlines()]

@@ -1,12 +1,11 @@
-"""Native programs: launches that one call from Python runs, without the GIL.
+"""Native programs: one call from Python runs many launches, without the GIL.
 
-A program is rows of four numbers: the address of a kernel's entry, of its frame, the number of shares, and the address of a flag
-(0: none; a row whose flag is 0 is left out). `play` runs them in order. It is an entry itself, so a program can be a row of
-another one.
+A program is rows of four numbers: the address of a kernel's entry, that of its frame, the number of shares, and the address
+of a flag (0: none; a row whose flag is 0 is skipped). `play` runs the rows in order. It is an entry itself, so a program can be a
+row of another one.
 
-A single launch is a function of Python's own, so that it costs no Python code: `start` fills a frame from the fields of the
-objects that it is given. It does so only if they are what a *guard* says, which are numbers that tell the types of arguments for
-which there is code.
+For a single launch, a C function (`start`) fills the frame from the fields of the objects, so a launch runs no Python code. It
+does so only if the objects match a *guard*: numbers that describe the argument types for which code exists.
 """
 
 import ctypes
@@ -32,12 +31,12 @@ Array = np.ndarray
 # Bytes before the fields of an object, and before the items of a tuple
 _HEADER, _ITEMS = object.__basicsize__, tuple.__basicsize__
 _DATA, _NDIM, _DIMENSIONS, _STRIDES, _DESCR, _ARRAY_FLAGS = 0, 8, 16, 24, 40, 48  # fields of an array after its header
-# Fields of a dtype that NumPy 1 and 2 have at the same places: kind, character, byte order and flags in 4 bytes; its number
+# Fields of a dtype with equal offsets in NumPy 1 and 2: kind, character, byte order and flags in 4 bytes; its number
 _MARKS, _DTYPE_NUMBER = 8, 12
-_NAMES_OF_DTYPE = 40 if np.__version__.startswith("1.") else 88  # those of the parts of an element; 0 if it has none
-# The bits of the byte order in the marks, and the order that is not this machine's
+_NAMES_OF_DTYPE = 40 if np.__version__.startswith("1.") else 88  # the names of an element's fields; 0 if it has none
+# The bits of the byte order among the 4 bytes, and the order that is not this machine's
 _ORDER, _FOREIGN = (16, ord(">")) if sys.byteorder == "little" else (8, ord("<"))
-_LAST_NUMBER = np.dtype(np.clongdouble).num  # booleans, integers, floats and complex numbers have 0 to this one
+_LAST_NUMBER = np.dtype(np.clongdouble).num  # booleans, integers, floats and complex numbers are 0 to this one
 # What compiled functions must know about Python: the addresses of objects, of functions, and of the pool
 _INT_TYPE, _TRUE, _NO_VALUE, _AS_INT, _FROM_INT, _HOLD, _SAVE, _RESTORE, _MOVE, _POOL, _NAMES = range(11)
 
@@ -70,7 +69,7 @@ def _result(failure, python):
 
 
 _CONTIGUOUS, _ALIGNED, _WRITEABLE = 0x1, 0x100, 0x400  # of NumPy's arrays
-_MISS = -1  # what a function returns if objects are not what it expects; it has done nothing then
+_MISS = -1  # a function returns it if objects do not match; it has done nothing then
 
 
 class _Method(ctypes.Structure):
@@ -84,7 +83,7 @@ class _Method(ctypes.Structure):
     )
 
 
-_FASTCALL = 0x80  # METH_FASTCALL: code(self, objects, their number)
+_FASTCALL = 0x80  # METH_FASTCALL: code(self, objects, count)
 
 
 @functools.cache
@@ -93,7 +92,7 @@ def _method(name: str) -> _Method:
 
 
 def python_function(name: str, array: Array) -> Callable[..., int | None]:
-    """A registered function `(self, objects, count)` as a function of Python's; `self` is an array of int64."""
+    """A registered function `(self, objects, count)` as a Python function; `self` is an array of int64."""
     make = ctypes.pythonapi.PyCFunction_NewEx
     make.restype, make.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p]
     return make(ctypes.addressof(_method(name)), array, None)
@@ -102,13 +101,13 @@ def python_function(name: str, array: Array) -> Callable[..., int | None]:
 # -------------------- programs --------------------
 
 _CODE, _FRAME, _SHARES, _FLAG, _ROW = range(5)
-# The frame of a program. A port is an array of it, as the address of the object and the number of bytes
+# The frame of a program. A port is an input or output array: the address of the object and the number of bytes
 _ROWS, _COUNT, _STATE, _FAILED, _TABLE, _HOLDS_GIL, _PORTS, _INPUTS, _OUTPUTS = range(9)
 
 
 @code.CompiledFunction
 def _play_rows(frame):
-    """Run the rows of a program. Returns 0, or what the entry of a kernel that raised an exception returned."""
+    """Run the rows of a program. Returns 0, or the result of the entry whose kernel raised an exception."""
     row, state = load(frame, _ROWS), load(frame, _STATE)
     for i in range(load(frame, _COUNT)):
         flag = load(row, _FLAG)
@@ -131,7 +130,7 @@ def _play(frame, share, shares):
 
 @code.CompiledFunction
 def _is_dtype(dtype, expected, python):
-    """Whether a dtype is the expected one, which is native. One of numbers may be another object: unpickled arrays have such."""
+    """True if a dtype equals the expected native one. Numeric dtypes may be other objects: unpickled arrays have them."""
     if dtype == expected:
         return True
     number = load32(dtype + _HEADER + _DTYPE_NUMBER)
@@ -145,7 +144,7 @@ def _is_dtype(dtype, expected, python):
 
 @code.CompiledFunction
 def _fits(item, port, python):
-    """Whether an object is an array of a port's dtype and shape, and C-contiguous as the port is."""
+    """True if an object is a C-contiguous array with the port's dtype and shape."""
     if load(item + _HEADER - 8, 0) != load(port + _HEADER - 8, 0):
         return False
     fields, expected = item + _HEADER, port + _HEADER
@@ -168,7 +167,7 @@ def _copy(source, target, size, python):
 
 @code.CompiledFunction
 def _play_with(frame, objects, count, python):
-    """Copy inputs into the program, run it, and copy its outputs; without objects only run it."""
+    """Copy inputs into the program, run it, and copy its outputs. Without objects, only run it."""
     ports, inputs = load(frame, _PORTS), load(frame, _INPUTS)
     if count != 0:
         for i in range(inputs):
@@ -181,7 +180,7 @@ def _play_with(frame, objects, count, python):
 
 
 def _run_program(self, objects, count):
-    """`_play_with` for Python, without the GIL if the program is long. Returns the number _MISS if an object does not fit."""
+    """`_play_with` for Python, without the GIL if the program is long. Returns _MISS if an object does not match."""
     frame = load(self + _HEADER + _DATA, 0)
     python, ports = load(frame, _TABLE), load(frame, _PORTS)
     if count != 0 and count != load(frame, _INPUTS) + load(frame, _OUTPUTS):
@@ -207,10 +206,10 @@ Row = tuple[int, Array, int, int]
 class NativeProgram:
     """Launches that one native call runs. `launches`: (function, arguments) of each row (entry, frame, shares, flag).
 
-    keep: what the rows use. inputs, outputs: arrays of the program that a call may copy into and from.
+    keep: objects that the rows use. inputs, outputs: arrays of the program that a call may copy into and from.
     """
 
-    _SHORT = 15e-6  # seconds, for which a hand-over of the GIL is not worth its cost
+    _SHORT = 15e-6  # seconds; handing over the GIL costs more than such a run
     _TRIES = 20
 
     def __init__(
@@ -235,7 +234,7 @@ class NativeProgram:
         """Run. With arrays, one for each input and output, copy the inputs before and the outputs afterwards.
 
         Returns:
-            Whether it ran: not if an array is not C-contiguous, or differs in shape or dtype.
+            True if it ran; False if an array is not C-contiguous, or differs in shape or dtype.
         """
         if self._uses_pool and Pool.current is None:
             Pool.get()
@@ -251,9 +250,9 @@ class NativeProgram:
         return code.address("nbkeras_play"), self._frame, 1, flag
 
     def _timed(self, seconds: list[float], arrays: tuple[Array, ...]) -> int | None:
-        """Run, and choose whether later runs keep the GIL: two threads with short programs would only hand it over.
+        """Run, and choose whether later runs keep the GIL: two threads with short programs would only hand it to each other.
 
-        The time on the processor counts: the thread may wait for the GIL of others.
+        The measure is processor time, because the thread may wait for other threads' GIL.
         """
         start = time.thread_time()
         failure = self._play(*arrays)
@@ -269,13 +268,13 @@ def address(array: Array) -> int:
 
 
 def exception(failure: int, kernel: Any, where: str = "") -> Exception:
-    """The exception that a kernel raised, from what its entry returned: the address of Numba's description of it."""
+    """The exception that a kernel raised. Its entry returned the address of Numba's description of it."""
     data, size = ctypes.c_void_p.from_address(failure).value or 0, ctypes.c_int32.from_address(failure + 8).value
     place = None
     try:
         kind, args, place = pickle.loads(ctypes.string_at(data, size))
         error = kind(*(args or ()))
-    except Exception:  # its arguments were computed: Numba keeps them where only its own wrapper finds them
+    except Exception:  # the exception has computed arguments: only Numba's own wrapper finds them
         error = RuntimeError("a kernel raised an exception")
     line = "" if place is None else f", at {place[1]}:{place[2]}"
     error.add_note(f"raised by the kernel {named(kernel)}{where}{line}")
@@ -285,14 +284,14 @@ def exception(failure: int, kernel: Any, where: str = "") -> Exception:
 # -------------------- single launches --------------------
 
 _MOST_SLOTS, _MOST_GUARDS = 512, 64
-_LARGE = 16384  # elements of a launch for which the GIL is given up
-# A guard: the next guard of the kernel, the entry, the number of arguments and of slots, and what each argument must be
+_LARGE = 16384  # launches with this many elements release the GIL
+# A guard: the kernel's next guard, the entry, the numbers of arguments and slots, and a check for each argument
 _NEXT, _ENTRY, _NUMBER, _SLOTS, _EXPECTED = range(5)
-# What an argument must be: its kind and Python's type; of an array its dtype, axes and flags, of a tuple its size
+# A check: kind and Python type; for an array dtype, axes and flags, for a tuple its size
 _KIND, _TYPE, _DTYPE, _AXES, _FLAGS, _WORDS = range(6)
 _ARRAY, _INT, _BOOL, _FIELD, _TUPLE, _NONE = range(6)
-# The `self` of `start`: the address of the first guard, and how many of the objects are not arguments of the kernel:
-# before them the number of shares, all of which are run, or after them a share and the number of shares
+# The `self` of `start`: the address of the first guard, and the number of objects that are not arguments of the kernel:
+# before the arguments the number of shares (all are run), or after them a share and the number of shares
 _FIRST_GUARD, _START_TABLE, _BEFORE, _AFTER = range(4)
 
 
@@ -313,7 +312,7 @@ def _fill_number(kind, item, frame, slot, python):
 
 @code.CompiledFunction
 def _fill(guard, items, frame, python):
-    """Fill a frame from objects. Returns the number of elements of the arrays, or _MISS if they are not what the guard says."""
+    """Fill a frame from objects. Returns the number of array elements, or _MISS if the objects do not match the guard."""
     expected = guard + 8 * _EXPECTED
     slot, elements = 0, 0
     for i in range(load(guard, _NUMBER)):
@@ -368,7 +367,7 @@ def _fill(guard, items, frame, python):
 
 @code.CompiledFunction
 def _fill_int(item, frame, slot, python):
-    """Write an int into a slot; False if it is another object, or too large."""
+    """Write an int into a slot; False if the object is no int, or too large."""
     if load(item + _HEADER - 8, 0) != load(python, _INT_TYPE):
         return False
     return _fill_number(_INT, item, frame, slot, python)
@@ -390,7 +389,7 @@ def _run(guard, frame, share, elements, python):
 
 
 def _start(self, objects, count):
-    """Run a kernel for Python: one share, or all of them. Returns the number _MISS if no guard fits the objects."""
+    """Run a kernel for Python: one share, or all. Returns _MISS if no guard matches the objects."""
     site = load(self + _HEADER + _DATA, 0)
     python, before, after = load(site, _START_TABLE), load(site, _BEFORE), load(site, _AFTER)
     frame, share, number = stack(_MOST_SLOTS), stack(2), count - before - after
@@ -418,12 +417,12 @@ code.symbol("nbkeras_start", _start, "int64(int64, int64, int64)")
 
 
 class Calls:
-    """Launches of a kernel by objects, of which `before` come before its arguments and `after` after them; see `_start`."""
+    """Launches of a kernel. `before` objects come before its arguments and `after` objects after them; see `_start`."""
 
     def __init__(self, kernel: Any, before: int, after: int):
         self._kernel, self._before, self._after = kernel, before, after
         self._site = np.array([0, _PYTHON, before, after], np.int64)
-        self._guards: list[tuple] = []  # with the objects whose addresses they hold
+        self._guards: list[tuple] = []  # each with the objects whose addresses it holds
 
     @fork_safety.cached_property
     def start(self) -> Callable[..., int | None]:
@@ -432,7 +431,7 @@ class Calls:
         return python_function("nbkeras_start", self._site)
 
     def go_on(self, failure: int, args: tuple) -> None:
-        """Run once more after a miss, with a guard that fits; raise the exception of a kernel."""
+        """Run again after a miss, with a matching guard; raise the exception of a kernel."""
         if failure == _MISS:
             args, _ = self._prepare(args)
             failure = self.start(*args) or 0
@@ -454,7 +453,7 @@ class Calls:
         return int(guard[_ENTRY]), frame, shares, flag
 
     def _prepare(self, args: tuple) -> tuple[tuple, Array]:
-        """The objects, and the guard for them, which is made if need be."""
+        """The objects and the guard for them; makes the guard if necessary."""
         args = tuple(map(_plain, args))
         own = args[self._before : len(args) - self._after]
         signature = self._kernel.signature(own)
@@ -466,9 +465,9 @@ class Calls:
         slots = sum(map(_slots, signature))
         if slots > _MOST_SLOTS:
             raise TypeError(
-                f"the kernel {named(self._kernel)} takes {slots} numbers in all, at most {_MOST_SLOTS} are possible"
+                f"the kernel {named(self._kernel)} takes {slots} numbers in total; the limit is {_MOST_SLOTS}"
             )
-        if len(self._guards) == _MOST_GUARDS:  # of dtypes of records that are made anew, for example
+        if len(self._guards) == _MOST_GUARDS:  # for example after many newly made record dtypes
             self._guards.clear()
             self._site[_FIRST_GUARD] = 0
         head = (self._site[_FIRST_GUARD], self._kernel.entry(signature), len(own), slots)
@@ -479,7 +478,7 @@ class Calls:
 
 
 def _plain(value: Any) -> Any:
-    """An array of a subclass of NumPy's as an ordinary one."""
+    """An ordinary array for an array of a subclass of NumPy's."""
     if not isinstance(value, np.ndarray) or type(value) is np.ndarray:
         return value
     return value.for_kernel() if hasattr(value, "for_kernel") else value.view(np.ndarray)
@@ -493,7 +492,7 @@ def _slots(kind: Type) -> int:
 
 
 def _expected(value: Any, kind: Type) -> list:
-    """The words of a guard for an argument: numbers, and objects for their addresses."""
+    """The words of a guard for an argument: numbers, and objects that stand for their addresses."""
     if isinstance(kind, ArrayType):
         flags = _CONTIGUOUS * kind.contiguous | _ALIGNED * kind.aligned | _WRITEABLE * kind.writeable
         return [_ARRAY, np.ndarray, kind.dtype, kind.ndim, flags]

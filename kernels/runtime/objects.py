@@ -1,10 +1,10 @@
-"""Loads compiled kernels from object files into memory, without Numba and LLVM where that is possible.
+"""Loads compiled kernels from object files into memory, without Numba and LLVM if possible.
 
-On Linux with x86-64 or aarch64 we do it ourselves: it takes a part of a millisecond, and llvmlite alone would take a tenth of a
+On Linux with x86-64 or aarch64 our own loader does it in a fraction of a millisecond; llvmlite alone would take a tenth of a
 second and 75 MB of memory. Elsewhere llvmlite's MCJIT does it. `load` chooses.
 
-Each object has its own pages: code, constants, data. No page is ever writable and executable at the same time: all is linked and
-written first, and protected then. Kernels are never unloaded, because a thread may still run one while Python ends.
+Each object has its own pages: code, constants, data. No page is ever writable and executable at the same time: everything is
+linked and written before it is protected. Kernels are never unloaded, because a thread may still run one while Python exits.
 """
 
 import ctypes
@@ -23,34 +23,34 @@ from nbkeras.kernels.runtime.elf import UnresolvedSymbol as UnresolvedSymbol
 
 Resolve = Callable[[str], int | None]
 
-_engines: list[Any] = []  # MCJIT's, which own the memory of their objects
-_one_engine = threading.Lock()  # LLVM has one table of outer symbols for the process
+_engines: list[Any] = []  # MCJIT engines; they own the memory of their objects
+_one_engine = threading.Lock()  # LLVM has one table of external symbols per process
 
 
 def load(content: bytes, resolve: Resolve) -> dict[str, int]:
-    """The addresses of an object's global functions, which stay loaded; `resolve` finds the symbols that the object uses.
+    """The addresses of an object's global functions; they stay loaded. `resolve` finds the symbols that the object uses.
 
-    ValueError for a file that is damaged or holds what kernels do not have; UnresolvedSymbol if `resolve` returns None.
+    ValueError for a file that is damaged or holds no kernel; UnresolvedSymbol if `resolve` returns None.
     """
     return _load_here(content, resolve) if is_supported() else load_with_llvmlite(content, resolve)
 
 
 @functools.cache
 def is_supported() -> bool:
-    """Whether objects are loaded without llvmlite on this system."""
+    """True if this system loads objects without llvmlite."""
     if not sys.platform.startswith("linux") or struct.calcsize("P") != 8 or os.uname().machine not in elf.MACHINES:
         return False
     return bool(_libraries()) and (os.uname().machine != "aarch64" or _clear_cache() is not None)
 
 
 def library_symbol(name: str) -> int | None:
-    """The address of a function of the C library and its mathematics; None if there is none of this name."""
+    """The address of a function of the C library or its math library; None if there is none."""
     return next((address for library in _libraries() if (address := _address(library, name))), None)
 
 
 @functools.cache
 def _libraries() -> list[ctypes.CDLL]:
-    """The C library and its mathematics; none in a Python that is linked statically."""
+    """The C library and its math library; none in a statically linked Python."""
     # `ctypes.util.find_library` would start a compiler.
     names = ("ucrtbase", "vcruntime140") if sys.platform == "win32" else (None, "libm.so.6")
     return [library for name in names if (library := _library(name)) is not None]
@@ -76,7 +76,7 @@ def _address(library: ctypes.CDLL, name: str) -> int | None:
 def _load_here(content: bytes, resolve: Resolve) -> dict[str, int]:
     plan = elf.Plan(content, os.uname().machine, mmap.PAGESIZE)
     system = _memory_functions()
-    # Private, so that a fork has its own data. `mmap.mmap` would unmap it when Python ends.
+    # Private, so that a fork has its own data. `mmap.mmap` would unmap it when Python exits.
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
     base = system.mmap(None, plan.size, mmap.PROT_READ | mmap.PROT_WRITE, flags, -1, 0)
     if base == ctypes.c_void_p(-1).value:
@@ -112,7 +112,7 @@ def _memory_functions() -> ctypes.CDLL:
 
 @functools.cache
 def _clear_cache() -> Any:
-    """The function that lets aarch64's processors see new code: their caches of code and of data differ. It is in libgcc."""
+    """The libgcc function that makes new code visible on aarch64, where the instruction and data caches are separate."""
     if os.uname().machine != "aarch64" or (library := _library("libgcc_s.so.1")) is None:
         return None
     address = _address(library, "__clear_cache")
@@ -123,9 +123,9 @@ def _clear_cache() -> Any:
 
 
 def load_with_llvmlite(content: bytes, resolve: Resolve) -> dict[str, int]:
-    """The same as `load` by llvmlite's MCJIT, for systems whose objects we do not link ourselves."""
+    """`load` by llvmlite's MCJIT, for systems whose objects we do not link ourselves."""
     functions, undefined = _mach_o_names(content) if content[:4] == b"\xcf\xfa\xed\xfe" else _elf_names(content)
-    # Before LLVM sees the object: it would end the process at a symbol that it does not find.
+    # Check before LLVM sees the object: LLVM aborts the process if it does not find a symbol.
     addresses = {name: elf.resolved(name, resolve) for name in undefined}
     binding = importlib.import_module("llvmlite.binding")
     with _one_engine:

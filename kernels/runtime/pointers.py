@@ -1,6 +1,6 @@
-"""Memory by address, for the compiled functions of the runtime: loads, stores, calls, atomic operations, and how threads wait.
+"""Memory by address, for the runtime's compiled functions: loads, stores, calls, atomic operations, and waiting threads.
 
-`state` is the address of numbers of 64 bits, `at` the index of one of them.
+`state` is the address of 64-bit numbers, `at` the index of one of them.
 """
 
 import os
@@ -22,7 +22,7 @@ def _number(count, emit):
 
 
 def _nothing(count, emit):
-    """The same of one that returns nothing."""
+    """The same for a function that returns nothing."""
 
     def generate(context, builder, signature, args):
         emit(builder, *args)
@@ -33,13 +33,13 @@ def _nothing(count, emit):
 
 @intrinsic
 def read(typing, state, at):
-    """The number at index `at`. Afterwards all that was written before it can be read."""
+    """Load the number at index `at` (acquire): writes made before it was stored are then visible."""
     return _number(2, lambda builder, *place: builder.load_atomic(_pointer(builder, place), "acquire", 8))
 
 
 @intrinsic
 def write(typing, state, at, value):
-    """Write a number. A thread that reads it sees all earlier writes too."""
+    """Store a number (release): a thread that loads it sees all earlier writes too."""
     return _nothing(3, lambda builder, *args: builder.store_atomic(args[2], _pointer(builder, args), "release", 8))
 
 
@@ -57,7 +57,7 @@ def exchange(typing, state, at, value):
 
 @intrinsic
 def relax(typing):
-    """Tell the processor that this is a waiting loop."""
+    """Hint to the processor that this is a spin loop."""
 
     def emit(builder):
         machine, void, number = binding.get_process_triple().split("-")[0], ir.VoidType(), ir.IntType(32)
@@ -124,7 +124,7 @@ def stack(typing, count):
 
 @intrinsic
 def call(typing, code, *args):
-    """Call the C function at an address, on numbers; its int64 result."""
+    """Call the C function at an address with numbers; returns its int64 result."""
     count = len(args)
 
     def generate(context, builder, signature, values):
@@ -141,7 +141,7 @@ WALL, OWN = getattr(time, "CLOCK_MONOTONIC", -1), getattr(time, "CLOCK_THREAD_CP
 
 @intrinsic
 def nanoseconds(typing, clock):
-    """The time of a clock of the C library; 0 where there is none."""
+    """The time of a C library clock; 0 if it does not exist."""
 
     def emit(builder, clock):
         if OWN < 0:
@@ -177,7 +177,7 @@ def _futex(builder, state, at, operation, number):
 
 @intrinsic
 def sleep_while(typing, state, at, value):
-    """Sleep while a number, below 2**31, has a value, until `wake`; or for a short time only."""
+    """Sleep until `wake` while a number (below 2**31) has a value; without futexes, sleep for a short time."""
 
     def emit(builder, state, at, value):
         if _FUTEX is not None and sys.byteorder == "little":
@@ -190,7 +190,7 @@ def sleep_while(typing, state, at, value):
 
 @intrinsic
 def wake(typing, state, at):
-    """Wake the thread that sleeps at a number."""
+    """Wake the thread that sleeps on a number."""
 
     def emit(builder, state, at):
         if _FUTEX is not None and sys.byteorder == "little":

@@ -1,14 +1,14 @@
 """The threads that compute the shares of a kernel, without the GIL.
 
-A launch with several shares runs `kernel(*args, share, shares)` for each of them, on the calling thread and on the threads of the
-pool. A thread without work looks for some, first and again, for about 300 us; then it sleeps, and the next launch with shares
-wakes it without waiting. Each thread has its own stretch of the shares, the same one every time, so that data stay in its
-cache; one that is done takes shares of the others. One launch at a time uses the pool; launches by other Python threads meanwhile
-run on their own thread. All of this is compiled, so a program that runs natively wakes and uses the pool by itself.
+A launch with several shares runs `kernel(*args, share, shares)` for each share, on the calling thread and on the pool's threads.
+An idle thread spins for about 300 us; then it sleeps, and the next launch with shares wakes it without waiting for it. Each
+thread has its own range of the shares, the same every time, so that data stay in its cache; a thread that is done takes shares
+of the others. One launch at a time uses the pool; meanwhile launches by other Python threads run on their own thread. All of this
+is compiled, so a native program wakes and uses the pool by itself.
 
-A spinning thread uses up its time slices on a processor that other processes want too; then the scheduler keeps it waiting
-when there is work. A thread that slept has time left, and is woken in 5 us. So when threads find that they were kept off
-their processors, all wait by sleeping for a while.
+If other processes want the processor too, a spinning thread uses up its time slices; then the scheduler keeps it waiting when
+there is work. A thread that slept has time left, and wakes in 5 us. So when threads find that they lost their processors, all of
+them sleep instead of spinning for a while.
 """
 
 import atexit
@@ -24,11 +24,11 @@ _LINE = 8  # numbers in a cache line of 64 bytes; different threads write to dif
 # Indices in the pool's memory. The numbers of the first line are written before the tickets.
 _CODE, _FRAME, _SHARES, _THREADS, _PATIENCE, _IDLE, _BUSY_PATIENCE, _BUSY_UNTIL = range(8)
 _DONE, _BUSY, _ROUND, _STOP, _FAILURE, _TICKETS = (i * _LINE for i in range(1, 7))
-_ASLEEP = 1  # in the line of a thread's ticket: whether it sleeps
-_HALF, _LOW = 32, 0xFFFFFFFF  # a ticket: the end of a thread's stretch in the high half, its next share in the low half
-_IDLE_SECONDS, _BUSY_SECONDS = 300e-6, 100e-6  # time to spin: on an idle machine, beside busy neighbours
-_LOST = 1_000_000  # nanoseconds off its processor (and a tenth of its time) after which a thread assumes a neighbour
-_BUSY_FOR = 100_000_000  # nanoseconds for which it assumes that
+_ASLEEP = 1  # offset of a flag in the line of a thread's ticket: 1 if the thread sleeps
+_HALF, _LOW = 32, 0xFFFFFFFF  # a ticket: the end of a thread's range in the high half, its next share in the low half
+_IDLE_SECONDS, _BUSY_SECONDS = 300e-6, 100e-6  # time to spin: on an idle machine, and beside busy neighbours
+_LOST = 1_000_000  # nanoseconds off its processor (and a tenth of its time) that show a thread a busy neighbour
+_BUSY_FOR = 100_000_000  # nanoseconds that the assumption lasts
 _ROUNDS = 32  # launches after which a thread looks at the clock
 
 
@@ -37,7 +37,7 @@ _ROUNDS = 32  # launches after which a thread looks at the clock
 
 @code.CompiledFunction
 def _take_shares(state, me, threads):
-    """Run shares until none is left: of the own stretch first, then of the others. Returns their number."""
+    """Run shares until none is left: from its own range first, then from the others. Returns their number."""
     taken = 0
     for i in range(threads):
         at = _TICKETS + (me + i) % threads * _LINE
@@ -45,7 +45,7 @@ def _take_shares(state, me, threads):
             ticket = pointers.read(state, at)
             if ticket & _LOW >= ticket >> _HALF:
                 break
-            ticket = pointers.add(state, at, 1)  # perhaps already of the next round, which does no harm
+            ticket = pointers.add(state, at, 1)  # may already belong to the next round; that is harmless
             share = ticket & _LOW
             if share >= ticket >> _HALF:
                 break
@@ -61,9 +61,9 @@ def _take_shares(state, me, threads):
 
 @code.CompiledFunction
 def run_shares(state, entry, frame, shares):
-    """Offer the shares to all threads, take part, and return when all are done; alone if the pool is in use.
+    """Offer the shares to all threads, run some, and return when all are done; runs all itself if the pool is in use.
 
-    Returns 0, or what the entry of a kernel that raised an exception returned.
+    Returns 0, or the result of the entry whose kernel raised an exception.
     """
     if shares == 1:
         return pointers.call(entry, frame, 0, 1)
@@ -86,7 +86,7 @@ def run_shares(state, entry, frame, shares):
         at = _TICKETS + i * _LINE + _ASLEEP
         if pointers.read(state, at) != 0 and pointers.exchange(state, at, 0) != 0:
             pointers.wake(state, at)
-    _take_shares(state, np.int64(0), threads)  # a literal 0 would have it compiled a second time
+    _take_shares(state, np.int64(0), threads)  # Numba would compile a second version for a literal 0
     looks, patience = 0, pointers.read(state, _PATIENCE)
     while pointers.read(state, _DONE) < shares:
         looks += 1
@@ -100,9 +100,9 @@ def run_shares(state, entry, frame, shares):
 
 
 def _serve(state, me, rounds):
-    """Take shares as they come, until _STOP is set; for the number of `rounds` without work at most, if it is not 0.
+    """Take shares as they come until _STOP is set. rounds: the most rounds without work; 0 for no limit.
 
-    A thread that lost its processor for a part of its time makes all spin for a shorter time.
+    If a thread lost its processor for part of its time, all threads spin for a shorter time.
     """
     looks, seen, left, wall, own = (
         0,
@@ -133,7 +133,7 @@ def _serve(state, me, rounds):
             if left != 0:
                 at = _TICKETS + me * _LINE + _ASLEEP
                 pointers.write(state, at, 1)
-                pointers.exchange(state, at, 1)  # nothing is read before it is written
+                pointers.exchange(state, at, 1)  # orders this store before the loads that follow
                 while (
                     pointers.read(state, at) != 0
                     and pointers.read(state, _ROUND) == seen
@@ -175,19 +175,17 @@ def _memory(threads: int) -> np.ndarray:
 
 
 class Pool:
-    """The threads of this process. A forked child has none of them and starts its own ones, over the same memory."""
+    """The threads of this process. A forked child has none of them and starts its own, over the same memory."""
 
     most = _wanted() or cgroups.allowed_processors()
     memory = _memory(most)
     state = memory.ctypes.data
     current: "Pool | None" = None
-    chosen: int | None = (
-        None  # the number of threads that was set, here or in the process that this one was forked from
-    )
+    chosen: int | None = None  # the number of threads that was set, here or in the parent of a fork
     _making = fork_safety.lock()
 
     def __init__(self) -> None:
-        # both compiled or loaded now: nothing can be when Python shuts down
+        # compile or load both now: that is impossible while Python shuts down
         self._serve, self._wake_all = code.c_function("nbkeras_serve"), code.c_function("nbkeras_wake_all")
         self.most = Pool.most
         self._serve(self.state, self.most, 1)
@@ -202,7 +200,7 @@ class Pool:
 
     @classmethod
     def get(cls) -> "Pool":
-        """The process's pool, made if need be."""
+        """The process's pool; makes it if necessary."""
         with cls._making:
             if cls.current is None:
                 cls.current = Pool()
@@ -210,7 +208,7 @@ class Pool:
 
     @property
     def threads(self) -> int:
-        """The number of threads of a launch, the launching one included."""
+        """The number of threads of a launch, including the calling thread."""
         return int(self.memory[_THREADS])
 
     @threads.setter
@@ -220,7 +218,7 @@ class Pool:
                 thread = threading.Thread(target=self._serve, args=(self.state, i, 0), name=f"nbkeras-{i}", daemon=True)
                 try:
                     thread.start()
-                except RuntimeError:  # the system gives no more threads: use those that there are
+                except RuntimeError:  # the system gives no more threads: use those that exist
                     self.most = count = i
                     break
                 self._threads.append(thread)
@@ -275,7 +273,7 @@ def set_threads(count: int) -> None:
     if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= most:
         raise ValueError(f"the number of threads must be 1 to {most} (NUMBA_NUM_THREADS), received {count!r}")
     Pool.chosen = count
-    if Pool.current is not None:  # else it is made when it is needed
+    if Pool.current is not None:  # else the first launch makes it
         Pool.current.threads = count
 
 

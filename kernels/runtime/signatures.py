@@ -1,4 +1,4 @@
-"""The types of a kernel's arguments, without Numba: by them its code is found."""
+"""The types of a kernel's arguments, without Numba; they are the key to its code."""
 
 from typing import Any, NamedTuple
 
@@ -19,14 +19,14 @@ class ArrayType(NamedTuple):
         return f"{self.dtype.str if self.dtype.names is None else self.dtype.descr}[{self.ndim}]{marks}"
 
 
-# None, the dtype of a number, or of a tuple the types of its elements
+# None, the dtype of a number, or the types of a tuple's elements
 Type = ArrayType | np.dtype | tuple | None
 _NUMBERS = {bool: np.dtype(np.bool_), int: np.dtype(np.int64), float: np.dtype(np.float64)}
 _SLOT = 8
 
 
 def type_of(value: Any) -> Type:
-    """The type of an argument; TypeError for one that no kernel takes, OverflowError for an int of more than 64 bits."""
+    """The type of an argument; TypeError if no kernel takes it, OverflowError for an int of more than 64 bits."""
     if isinstance(value, np.ndarray) and value.dtype.isnative:
         flags = value.flags
         return ArrayType(value.dtype, value.ndim, flags.c_contiguous, flags.aligned, flags.writeable)
@@ -40,7 +40,7 @@ def type_of(value: Any) -> Type:
         kinds = tuple(type_of(each) for each in value)
         if all(isinstance(kind, np.dtype) for kind in kinds):
             return kinds
-        raise TypeError("a tuple of a kernel holds numbers")
+        raise TypeError("a tuple argument of a kernel must hold only numbers")
     if value is None:
         return None
     if isinstance(value, np.ndarray):
@@ -49,5 +49,5 @@ def type_of(value: Any) -> Type:
 
 
 def text_of(signature: tuple[Type, ...]) -> str:
-    """The types of all arguments as text, for the name of a file."""
+    """The types of all arguments as a string, for a file name."""
     return ", ".join(map(str, signature))

@@ -1,7 +1,7 @@
-"""Kernels whose work is cut into shares, which several threads compute.
+"""Kernels whose work is cut into shares for several threads.
 
-`launch_shares(kernel, shares, *args)` runs `kernel(*args, share, shares)` for each share; pool.py has the threads. Work is cut by
-shape and never by the number of threads, so results are the same on every machine.
+`launch_shares(kernel, shares, *args)` runs `kernel(*args, share, shares)` for each share; pool.py has the threads. Cuts depend
+on the shape, never on the number of threads, so results are the same on every machine.
 """
 
 from typing import Any
@@ -17,13 +17,13 @@ _MOST_SHARES = 32
 
 
 def share_count(size: int, least: int, *most: int) -> int:
-    """The number of shares of `size` elements: each has `least` at least, and there are not more than any number in `most`."""
+    """The number of shares of `size` elements: each share has at least `least`, and no number in `most` is exceeded."""
     return max(1, min(_MOST_SHARES, *most, size // least))
 
 
 @compiled
 def stretch(size, share, shares):
-    """(first, last) of a share of `size` elements, inside kernels; cut at multiples of 64, which are whole cache lines."""
+    """(first, last) of a share of `size` elements, for use in kernels; cut at multiples of 64, which are whole cache lines."""
     first, last = size * share // shares, size * (share + 1) // shares
     return first // 64 * 64, size if share + 1 == shares else last // 64 * 64
 
@@ -35,7 +35,7 @@ def launch_shares(kernel: Any, shares: int, *args: Any) -> None:
     elif not isinstance(kernel, Kernel) or not kernel.takes_shares:
         raise TypeError(
             f"launch_shares needs a compiled kernel whose arguments end in `share, shares`, received the kernel {named(kernel)}: "
-            "launch_shares gives it its `share, shares` of the work. Decorate it with @compiled of nbkeras.kernels.runtime.cache"
+            "launch_shares passes `share, shares` to it. Decorate it with @compiled of nbkeras.kernels.runtime.cache"
         )
     elif shares == 1:
         device.launch(kernel, *args, 0, 1)

@@ -439,9 +439,9 @@ def past_the_end_by_address(x, y):
 @pytest.mark.parametrize(
     "kernel, message",
     [
-        (one_too_far, r"uses an index outside of its arrays: line \d+: index 6 is out of bounds .* size 6"),
-        (one_too_many, r"uses an index outside of its arrays: line \d+: index 6 is out of bounds .* size 6"),
-        (past_the_end_by_address, r"wrote outside of an array of shape \(2, 3\) and dtype float64, after its memory"),
+        (one_too_far, r"uses an index outside its arrays: line \d+: index 6 is out of bounds .* size 6"),
+        (one_too_many, r"uses an index outside its arrays: line \d+: index 6 is out of bounds .* size 6"),
+        (past_the_end_by_address, r"wrote outside an array of shape \(2, 3\) and dtype float64, after its memory"),
         (clearing, r"changed input 0 of 'own_op' .*test_own_ops.py:\d+\), an array of shape \(2, 3\)"),
     ],
 )

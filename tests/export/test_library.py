@@ -487,7 +487,7 @@ def test_a_layer_that_needs_python_is_named(tmp_path):
     sorts = Model(x, layers.Lambda(lambda t: ops.searchsorted(ops.convert_to_tensor([0.0, 1.0]), t), name="bins")(x))
     for model, message in (
         (reads, r"cannot become a library: layer 'scaled' reads a tensor's value, which needs Python"),
-        (sorts, r"cannot become a library: layer '.*bins': 'search_sorted' .* computes in Python, by NumPy"),
+        (sorts, r"cannot become a library: layer '.*bins': 'search_sorted' .* runs in Python, with NumPy"),
         (
             Sequential([Input((None, 3)), layers.LSTM(2)]),
             r"axis 1 of input '.*' is open, .*input_signature=\[\(None, 16, 3\)\]",
@@ -556,7 +556,7 @@ def test_without_llvmlite_the_error_says_so(tmp_path, monkeypatch):
 
     monkeypatch.setattr(lazy.importlib, "import_module", missing)
     with pytest.raises(
-        ImportError, match="a library is written by llvmlite, which is not installed: pip install numba"
+        ImportError, match="writing a library needs llvmlite, which is not installed: pip install numba"
     ):
         model.export(tmp_path / "libnet.so")
 

@@ -103,10 +103,10 @@ def _parts(memory):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        ((np.zeros((2, 2), "f4"), np.zeros(4, "f4")), "contiguous arrays of one axis"),
-        ((np.zeros(8, "f4")[::2], np.zeros(4, "f4")), "contiguous arrays of one axis"),
-        ((np.zeros(4, "f4"), np.zeros(4, "f8")), "of one float dtype: x, y"),
-        ((np.zeros(4, "i4"), np.zeros(4, "i4")), "of one float dtype: x, y"),
+        ((np.zeros((2, 2), "f4"), np.zeros(4, "f4")), "contiguous arrays with one axis"),
+        ((np.zeros(8, "f4")[::2], np.zeros(4, "f4")), "contiguous arrays with one axis"),
+        ((np.zeros(4, "f4"), np.zeros(4, "f8")), "one float dtype for x, y"),
+        ((np.zeros(4, "i4"), np.zeros(4, "i4")), "one float dtype for x, y"),
         ((np.zeros(4, "f4"),), "takes 4 arguments"),
     ],
 )

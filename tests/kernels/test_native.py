@@ -324,7 +324,7 @@ def test_too_many_numbers_for_a_frame():
     def take(many, x):
         x[0] = many[0]
 
-    with pytest.raises(TypeError, match="takes 515 numbers in all, at most 512"):
+    with pytest.raises(TypeError, match="takes 515 numbers in total; the limit is 512"):
         take(many, np.zeros(1))
 
 
@@ -370,7 +370,7 @@ def test_a_process_that_finds_its_kernels_imports_no_numba(tmp_path):
 def test_an_installation_without_numba_says_what_is_missing(tmp_path):
     output, error = work(tmp_path, "without")
     assert not output
-    assert "is not among the compiled kernels that this installation has" in error and "pip install numba" in error
+    assert "is not among this installation's compiled kernels" in error and "pip install numba" in error
 
 
 @pytest.mark.parametrize("numba", ["0.66", ""], ids=["with-numba", "without-numba"])

@@ -409,7 +409,7 @@ class TestDamage:
 
     def test_code_of_a_fixed_position_is_refused(self, triple, machine):
         source = "@outer = external dso_local global i64\ndefine i64 @read() {\n  %y = load i64, ptr @outer\n  ret i64 %y\n}\n"
-        with pytest.raises(ValueError, match="uses 'outer', which it does not define, as code of a fixed position"):
+        with pytest.raises(ValueError, match="uses 'outer', which it does not define, like position-dependent code"):
             linked(compiled(source, triple, "static"), machine, lambda name: BASE + 65536)  # though in reach by chance
 
     def test_what_kernels_do_not_have_is_refused(self, triple, machine):

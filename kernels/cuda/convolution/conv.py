@@ -1,4 +1,4 @@
-"""Twin of the kernel in conv.py. The twins of convolution are those of implicit_gemm.py."""
+"""Twin of the kernel in conv.py. The twins of convolution itself are in implicit_gemm.py."""
 
 from numba import cuda
 

@@ -1,10 +1,10 @@
 """Convolution and the gradient of its input as one CUDA kernel, for three sizes of tiles: an implicit matrix product.
 
 A block of threads computes a tile of positions x units. The sum runs over the taps, and within a tap over the channels. In each
-step the threads load the next pieces of windows and kernel into registers, multiply the previous pieces, which are in shared
-memory, and store the loaded ones into the other of two buffers there. So loads overlap with products, and a step needs one
-barrier. Windows are transposed when they are stored, so that both factors are read by quads along the tile. A thread holds 8 x 8
-sums of the large tile, 8 x 4 of the others.
+step the threads load the next pieces of windows and kernel into registers, multiply the previous pieces from shared memory, and
+store the loaded ones into the other of two buffers there. So loads overlap with products, and a step needs one barrier. Windows
+are transposed when they are stored, so that both factors are read by quads along the tile. A thread holds 8 x 8 sums of the large
+tile, 8 x 4 of the others.
 """
 
 import numpy as np
@@ -16,13 +16,13 @@ from nbkeras.kernels.cuda.loops.walk import divided
 from nbkeras.kernels.cuda.machine.kernel import device_function, kernel, size
 
 _i = np.int32  # Numba's integers have 64 bits, two registers each, unless converted
-_FAR = _i(-(1 << 30))  # a row from which no tap reaches the image
+_FAR = _i(-(1 << 30))  # a row so far outside that no tap reaches the image
 DEPTH = size(16, simulated=4)  # terms of a step
 _QUADS = DEPTH // 4
 TERMS = tuple(range(DEPTH))
-ROOM = 4  # elements after each row in shared memory: threads of a warp then store to different banks, except for pairs
+ROOM = 4  # padding after each row in shared memory: a warp's threads then store to different banks, except for pairs
 
-# A tile: threads, threads along a row of units, positions, units. Warps lie side by side, each of 4 x 8 threads.
+# A tile: threads, threads along a row of units, positions, units. Warps of 4 x 8 threads are side by side.
 LARGE = size(128, simulated=4), size(8, simulated=2), size(128, simulated=16), size(64, simulated=16)
 MEDIUM = size(128, simulated=8), size(16, simulated=4), size(64, simulated=16), size(64, simulated=16)
 SMALL = size(64, simulated=4), size(8, simulated=2), size(64, simulated=16), size(32, simulated=8)
@@ -43,8 +43,8 @@ _PITCH = SIDE + 1
 def first_sums(t, across):
     """The first row and column of a thread's sums.
 
-    Neighbours in pairs share columns, and pairs in turn share rows, as in CUTLASS: loads of 128 bits from shared memory go
-    by quarters of a warp, and two quarters go together where such neighbours load the same.
+    Neighbours in pairs share columns, and pairs in turn share rows, as in CUTLASS: a 128-bit load from shared memory runs by
+    quarters of a warp, and two quarters run together if such neighbours load the same.
     """
     warp, lane, warps = t // (_DOWN * _ACROSS), t % (_DOWN * _ACROSS), across // _ACROSS
     row, column = lane // (2 * _ACROSS) * 2 + lane % 2, lane // 2 % _ACROSS
@@ -58,7 +58,7 @@ def write_row(values, bias, columns, y, at, n, units, quads, relu):
     for j in range(len(columns)):
         v0, v1 = values[4 * j] + bias[4 * j], values[4 * j + 1] + bias[4 * j + 1]
         v2, v3 = values[4 * j + 2] + bias[4 * j + 2], values[4 * j + 3] + bias[4 * j + 3]
-        if relu != 0:  # keeps NaN
+        if relu != 0:  # NaN stays NaN
             v0, v1 = zero if v0 < zero else v0, zero if v1 < zero else v1
             v2, v3 = zero if v2 < zero else v2, zero if v3 < zero else v3
         here, left = at + columns[j], units - n - columns[j]
@@ -91,7 +91,7 @@ def put_rows(fetched, passes, buffer, at, step):
 
 @device_function
 def _slot(row_tap, row_period, rows, column_tap, column_period, columns, matrix):
-    """The offset in the turned kernel of the matrices of taps row_tap + row_period * i, column_tap + column_period * j."""
+    """The offset in the turned kernel of the matrices for taps row_tap + row_period * i, column_tap + column_period * j."""
     taps, _ = divided(rows + row_period - 1, row_period)
     tap_columns, _ = divided(columns + column_period - 1, column_period)
     return _i((row_tap * min(column_period, columns) + column_tap) * taps * tap_columns * matrix)
@@ -123,10 +123,10 @@ def turn(kernel, turned, channels, group_channels, units, group_units, taps):
 
 @device_function
 def _axis(turned, first, taps, stride, dilation, before, period):
-    """Along one axis, for outputs first, first + stride, ... (all outputs, unless turned): the numbers that their windows share.
+    """The numbers that windows share along one axis, for outputs first, first + stride, ... (all outputs, unless turned).
 
     (first tap, number of taps, source index of the first output's first tap, distance to the next tap, distance to the next
-    output). period: distance from a tap to the next one of the same phase.
+    output). period: distance between taps of the same phase.
     """
     if turned == 0:
         return _i(0), taps, _i(-before), dilation, stride
@@ -178,11 +178,11 @@ def _convolve(tile, columns, a, b, x, kernel, bias, y, sizes, window, plan):
     last = _i(min(terms, first + steps * DEPTH))
     steps = _i(max(0, (last - first + DEPTH - 1) // DEPTH))
 
-    # This thread's part in loading windows: the terms of one quad, for several positions.
+    # This thread loads of the windows: the terms of one quad, for several positions.
     quad_a, row_a, step_a = _i(t % _QUADS * 4), _i(t // _QUADS), threads // _QUADS
     passes = high // step_a
     k = _i(first + quad_a)
-    tap_columns = _i(max(tap_columns, _i(1)))  # without taps there must be no division by their number
+    tap_columns = _i(max(tap_columns, _i(1)))  # avoids a division by 0 if there are no taps
     tap, channel = divided(k, channels)
     ky, kx = divided(tap, tap_columns)
     more_taps, more_channels = divided(DEPTH, channels)
@@ -197,7 +197,7 @@ def _convolve(tile, columns, a, b, x, kernel, bias, y, sizes, window, plan):
         tops[i], lefts[i] = (y0 if m < positions else _FAR), x0
         starts[i] = _i(((image * in_height + y0) * in_width + x0) * in_depth + group * channels)
 
-    # And in loading the kernel: one quad of units, for several terms.
+    # And of the kernel: one quad of units, for several terms.
     quads = wide // 4
     quad_b, row_b, step_b = _i(t % quads * 4), _i(t // quads), threads // quads
     n_b, k_b = _i(n0 + quad_b), _i(first + row_b)
@@ -292,6 +292,6 @@ def convolve_small(x, kernel, bias, y, sizes, window, plan):
 
 @kernel(launch_bounds=(SMALL[0], 4))
 def convolve_double(x, kernel, bias, y, sizes, window, plan):
-    """For float64, whose sums take twice the registers."""
+    """For float64: its sums take twice the registers."""
     a, b = cuda.shared.array(SMALL_A, x.dtype, alignment=16), cuda.shared.array(SMALL_B, x.dtype, alignment=16)
     _convolve(SMALL, ONE, a, b, x, kernel, bias, y, sizes, window, plan)

@@ -53,7 +53,7 @@ def _correlate(tile, columns, a, b, x, dy, y, sizes, window, plan):
     last = _i(min(positions, first + steps * DEPTH))
     steps = _i(max(0, (last - first + DEPTH - 1) // DEPTH))
 
-    # This thread's part in loading windows: one quad of taps and channels, for several positions.
+    # This thread loads of the windows: one quad of taps and channels, for several positions.
     quads = high // 4
     quad_a, row_a, step_a = _i(t % quads * 4), _i(t // quads), threads // quads
     passes = DEPTH // step_a
@@ -70,7 +70,7 @@ def _correlate(tile, columns, a, b, x, dy, y, sizes, window, plan):
     rest, more_j = divided(step_a, out_width)
     more_images, more_i = divided(rest, out_height)
 
-    # And in loading dy: one quad of units, for several positions.
+    # And of dy: one quad of units, for several positions.
     quads = wide // 4
     quad_b, row_b, step_b = _i(t % quads * 4), _i(t // quads), threads // quads
     n_b, k_b = _i(n0 + quad_b), _i(first + row_b)
@@ -145,6 +145,6 @@ def correlate_small(x, dy, y, sizes, window, plan):
 
 @kernel(launch_bounds=(SMALL[0], 4))
 def correlate_double(x, dy, y, sizes, window, plan):
-    """For float64, whose sums take twice the registers."""
+    """For float64: its sums take twice the registers."""
     a, b = cuda.shared.array(SMALL_A, x.dtype, alignment=16), cuda.shared.array(SMALL_B, x.dtype, alignment=16)
     _correlate(SMALL, ONE, a, b, x, dy, y, sizes, window, plan)

@@ -1,16 +1,15 @@
-"""Twins of implicit_gemm.py: three functions, each a matrix product over windows that its kernel gathers while it multiplies.
+"""Twins of implicit_gemm.py: three functions. Each is a matrix product over windows, gathered during the multiplication.
 
     y[position, unit]   = sum over taps and channels of x[the position's window] * kernel[tap, channel, unit]
     dx[pixel, channel]  = sum over taps and units of dy[the windows over the pixel] * kernel[tap, channel, unit]
     dkernel[tap and channel, unit] = sum over positions of x[the position's window] * dy[position, unit]
 
-The first two use one kernel, in convolve.py: dx is a convolution of dy with the kernel rotated by 180 degrees. With
-strides, pixels of dx whose row and column have the same remainders lie under the same taps. Each such phase is a convolution
-without strides, so there are no products with zeros. The third is in correlate.py. If a result has too few tiles to fill
-a GPU, its sums are cut into parts, which are added up in a fixed order. The shape determines tiles and parts, so results are
-the same on every GPU.
+The first two use one kernel, in convolve.py: dx is a convolution of dy with the kernel rotated by 180 degrees. With strides,
+pixels of dx whose row and column have the same remainders are under the same taps. Each such phase is a convolution without
+strides, so no product is wasted on zeros. The third is in correlate.py. If a result has too few tiles to fill a GPU, its sums are
+cut into parts, which are added in a fixed order. The shape determines tiles and parts, so results are the same on every GPU.
 
-Each group is a product of its own; for groups of few channels or units grouped.py is faster. Limit: arrays of fewer than
+Each group is a separate product; for groups of few channels or units grouped.py is faster. Limit: arrays of fewer than
 2**31 elements.
 """
 
@@ -37,9 +36,9 @@ _TILES = {  # by name: the tile, the kernel of the first two functions, the kern
 }
 _FILL = size(396, simulated=6)  # blocks that fill a GPU: three per multiprocessor of the largest GPU
 _ENOUGH = size(132, simulated=4)  # blocks: with fewer, smaller tiles are faster
-_LEAST_TERMS = DEPTH * size(16, simulated=2)  # of a part of a sum
+_LEAST_TERMS = DEPTH * size(16, simulated=2)  # terms of a part of a sum
 _FEW = size(8, simulated=3)  # a group with fewer units (or channels) leaves a tile too empty
-_MOST_PARTIAL = 1 << 25  # elements of all parts of a result together
+_MOST_PARTIAL = 1 << 25  # total elements of all parts of a result
 
 
 class _Plan(NamedTuple):
@@ -52,7 +51,7 @@ class _Plan(NamedTuple):
 
 
 def _plan(m: int, n: int, terms: int, copies: int, y: DeviceArray) -> _Plan:
-    """Plan `copies` products of m x n numbers, which together are y; each number is a sum of `terms` products."""
+    """Plan `copies` products of m x n numbers that together form y; each number is a sum of `terms` products."""
     if y.dtype == np.float64:
         tiles = ["double"]
     elif n <= SMALL[3]:
@@ -73,12 +72,12 @@ _flat = functools.partial(in_32_bits, "a convolution")
 
 
 def _quads(depth: int, *arrays: DeviceArray) -> bool:
-    """Whether arrays whose last axis is cut into pieces of `depth` can be read four elements at a time."""
+    """True if arrays whose last axis is cut into pieces of `depth` can be read four elements at a time."""
     return depth % 4 == 0 and all(array.address % 16 == 0 for array in arrays)
 
 
 def _targets(y: DeviceArray, bias: DeviceArray, relu: bool, parts: int) -> tuple[Target, Target]:
-    """The target of the whole result, and the target that the kernel writes: the same one, or memory for parts."""
+    """The target of the whole result, and the target that the kernel writes: the same target, or memory for parts."""
     (flat,) = _flat(y)
     whole = Target(flat, 0, y.shape[3], 0, y.dtype.type(0), bias, int(relu))
     return whole, whole if parts == 1 else parts_of(whole, 1, parts, y.size // y.shape[3], y.shape[3])
@@ -95,7 +94,7 @@ def _finish(whole: Target, target: Target, parts: int) -> None:
 def forward(
     x: DeviceArray, kernel: DeviceArray, bias: DeviceArray, y: DeviceArray, window: Window, groups: int, relu: bool
 ) -> None:
-    """y = conv(x, kernel) + bias, then relu if asked; a bias of size 0 is none."""
+    """y = conv(x, kernel) + bias, then optional relu. A bias of size 0 means none."""
     taps, channels, units = kernel.shape[0] * kernel.shape[1], kernel.shape[2], y.shape[3] // groups
     if groups > 1 and units < _FEW:
         flat, sizes = _flat(x, kernel, bias, y), ints(*x.shape, channels, *y.shape[1:], units)

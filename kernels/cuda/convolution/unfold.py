@@ -14,7 +14,7 @@ def _start(kernel, result: DeviceArray, windows: DeviceArray, x: DeviceArray, *l
     """Start a kernel(x, windows, sizes, line) with a thread for each number of the result."""
     if windows.size >= 1 << 31:
         raise ValueError(
-            f"windows on a GPU take fewer than 2**31 elements, here they have shape {windows.shape}: use smaller batches"
+            f"windows on a GPU must have fewer than 2**31 elements, received shape {windows.shape}: use smaller batches"
         )
     _, count, between, groups, taps, channels = windows.shape
     sizes = ints(x.shape[1], count, between * groups, taps, channels)

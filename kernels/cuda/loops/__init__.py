@@ -1,1 +1,1 @@
-"""The parts of which CUDA kernels are made: reductions, products, sorting, loops over arrays of any strides."""
+"""The parts of CUDA kernels: reductions, products, sorting, loops over arrays of any strides."""

@@ -1,13 +1,13 @@
 """Matrix products on a GPU: `product`, row-major, any transpose, leading dimension, offset, beta, batches, bias and relu.
 
-A block of threads makes a square tile of C. Stages of 8 terms of the sum are loaded to shared memory, for A and B with the
-numbers of a term side by side; while the threads multiply one stage, the next one is loaded to their registers. A thread holds
+A block of threads computes a square tile of C. Stages of 8 terms of the sum are loaded to shared memory, for A and B with the
+numbers of a term contiguous; while the threads multiply one stage, the next one is loaded to their registers. A thread holds
 8 by 8 sums of a large tile (8 by 4, 4 by 4 of smaller ones) and reads shared memory 128 bits at a time: 4 loads for 64
-multiply-adds. Its rows and columns lie in quads spread over the warp's part of the tile. The lanes are ordered so that a load
-of A touches 4 different quads and one of B touches 8, side by side, without bank conflicts (as in NVIDIA's CUTLASS).
+multiply-adds. Its rows and columns form quads spread over the warp's part of the tile. The lanes are ordered so that a load
+of A touches 4 different quads and one of B touches 8, contiguous, without bank conflicts (as in NVIDIA's CUTLASS).
 
-`_plan` chooses the tile, and the number of parts of the sum where tiles alone would leave processors idle; a second kernel
-adds the parts in a fixed order. Products with a vector have their own kernels (gemv.py).
+`_plan` chooses the tile, and the number of parts of the sum if tiles alone would leave processors idle; a second kernel
+adds the parts in a fixed order. Products with a vector have separate kernels (gemv.py).
 """
 
 import functools
@@ -36,9 +36,9 @@ _TERMS = tuple(range(_DEPTH))
 _DOWN, _ACROSS = size(4, simulated=2), size(8, simulated=4)  # lanes of a warp along the rows and the columns of C
 _LANES = _DOWN * _ACROSS
 _ONE, _TWO_ROWS, _TWO_COLUMNS = (0,), (0, 4 * _DOWN), (0, 4 * _ACROSS)  # offsets of a thread's quads in its warp's part
-_PAD = 4  # unused numbers after each term's, so that threads that write the terms of a line use different banks
+_PAD = 4  # unused numbers after each term: threads that write the terms of a line then use different banks
 
-_MOST_BATCHES = 65535  # the most blocks along z
+_MOST_BATCHES = 65535  # most blocks along z
 
 _LARGE, _MEDIUM, _SMALL = 32 * _DOWN, 16 * _DOWN, 8 * _DOWN  # sides of the tiles
 _LARGE_THREADS, _MEDIUM_THREADS, _SMALL_THREADS = 8 * _LANES, 4 * _LANES, 2 * _LANES
@@ -50,16 +50,16 @@ _LARGE_STAGES, _MEDIUM_STAGES, _SMALL_STAGES = (4 * _DEPTH * (side + _PAD) for s
 
 @device_function
 def _bring(operand, thread, side, first, extent):
-    """The four numbers that a thread loads of each stage of an operand.
+    """The four numbers that a thread loads from each stage of an operand.
 
-    (line of the first, its term, from one number to the next in terms, in the stage, where the first goes there)
+    (line of the first, its term, the distance between numbers in terms, and in the stage, the first's offset in the stage)
     """
     _, _, terms, _, wide, _, _ = operand
     pitch = side + _PAD
-    if terms == 1:  # four terms of a line, which lie side by side
+    if terms == 1:  # four contiguous terms of a line
         line, term = thread // (_DEPTH // 4), thread % (_DEPTH // 4) * 4
         return min(first + line, extent - 1), term, 1, pitch, term * pitch + line
-    if wide != 0:  # four lines, which lie side by side
+    if wide != 0:  # four contiguous lines
         line, term = thread % (side // 4) * 4, thread // (side // 4)
         return min(first + line, extent - 4), term, 0, 1, term * pitch + line
     line, term, apart = thread % side, thread // side, _DEPTH // 4
@@ -68,7 +68,7 @@ def _bring(operand, thread, side, first, extent):
 
 @device_function
 def _read_start(x, at, apart, term, terms_apart, count):
-    """A thread's four numbers of the first stage, which has `count` terms, zeros beyond."""
+    """A thread's four numbers of the first stage, which has `count` terms; zeros beyond them."""
     zero = x.dtype.type(0)
     return (
         x[at] if term < count else zero,
@@ -122,7 +122,7 @@ def _write(quad, c, at, count, wide, beta, bias, j, rectify):
 def _multiply(rows, columns, side, warps, stages, sizes, a, left, b, right, c, form, beta, bias, rectify):
     """A tile of C: the part `blockIdx.y` of its sums, for the product `blockIdx.z`.
 
-    rows, columns: where a thread's quads are; warps: how many lie across a tile; stages: two stages of A, then two of B.
+    rows, columns: the offsets of a thread's quads; warps: their number across a tile; stages: two stages of A, then two of B.
     """
     m, n, k, depth = sizes
     thread, part, batch = cuda.threadIdx.x, cuda.blockIdx.y, cuda.blockIdx.z
@@ -202,7 +202,7 @@ def _multiply_medium(sizes, a, left, b, right, c, form, beta, bias, rectify):
 
 @kernel(launch_bounds=_MEDIUM_THREADS)
 def _multiply_double(sizes, a, left, b, right, c, form, beta, bias, rectify):
-    """The medium tile for float64, whose sums take twice the registers."""
+    """The medium tile for float64: its sums take twice the registers."""
     stages = cuda.shared.array(_MEDIUM_STAGES, a.dtype, alignment=16)
     _multiply(_TWO_ROWS, _ONE, _MEDIUM, 2, stages, sizes, a, left, b, right, c, form, beta, bias, rectify)
 
@@ -223,8 +223,8 @@ def product(
     """C[m, n] = op(A)[m, k] @ op(B)[k, n] + beta * C (+ bias, then its positive part if rectify), for each of `batches`.
 
     a, b, c: contiguous arrays of one dtype, float32 or float64, taken as flat memory; c overlaps neither a nor b. a_at, b_at,
-    c_at: where the first element is; lda, ldb, ldc: elements from one stored row to the next (at least its length). ta, tb:
-    whether A or B is stored transposed: (k, m), (n, k). With beta 0, C is not read. bias (n,), None or of size 0. The i-th
+    c_at: offsets of the first element; lda, ldb, ldc: elements from one stored row to the next (at least its length). ta, tb:
+    True if A or B is stored transposed: (k, m), (n, k). With beta 0, C is not read. bias (n,), None or of size 0. The i-th
     product is at a_at + i * a_step, b_at + i * b_step, c_at + i * c_step; a step of 0 uses one matrix for all. k = 0 sums
     nothing. The same shapes give the same bits each time on GPUs with as many processors.
     """
@@ -253,22 +253,22 @@ def product(
 
 
 def _form(x: DeviceArray, at: int, ld: int, step: int, along: bool, extent: int, k: int) -> tuple:
-    """The form of an operand: (its start, from line to line, from term to term, from matrix to matrix, whether quads load).
+    """The form of an operand: (offset, distances between lines, terms and matrices, whether quads load).
 
-    A's lines are its rows, B's its columns. along: whether a line's terms lie side by side, else the lines of a term do.
+    A's lines are its rows, B's its columns. along: True if a line's terms are contiguous; otherwise a term's lines are.
     """
     quads = _has_quads(x, at, ld, step) and (k if along else extent) % 4 == 0
     return (at, ld, 1, step, int(quads)) if along else (at, 1, ld, step, int(quads))
 
 
 def _vector(x: DeviceArray, form: tuple) -> tuple:
-    """The form of a vector: (its start, from number to number, from vector to vector, whether quads load)."""
+    """The form of a vector: (offset, distances between numbers and vectors, whether quads load)."""
     at, _, apart, step, _ = form
     return at, apart, step, int(apart == 1 and _has_quads(x, at, step))
 
 
 def _has_quads(x: DeviceArray, at: int, *distances: int) -> bool:
-    """Whether loads of 128 bits are aligned at every fourth number from `at` on, and at multiples of some distances."""
+    """True if 128-bit loads are aligned at every fourth number from `at` on, and at multiples of the distances."""
     return (x.address + at * x.itemsize) % 16 == 0 and all(distance % 4 == 0 for distance in distances)
 
 
@@ -286,7 +286,7 @@ def _start(m, n, k, a, left, b, right, target, batches) -> None:
 
 
 def _operand(form: tuple) -> tuple:
-    """The form, then the distances in memory of the four numbers that a thread loads (see `_bring`) and of two stages."""
+    """The form, then the distances in memory between the four numbers that a thread loads (see `_bring`), and between stages."""
     _, _, terms, _, quads = form
     return *form, 1 if terms == 1 or quads else _DEPTH // 4 * terms, _DEPTH * terms
 
@@ -303,8 +303,8 @@ def _part(k: int, parts: int) -> int:
 class _Tile(NamedTuple):
     """A kernel, and estimates for it from the instructions of its loop.
 
-    speed: multiply-adds of a full processor, as a fraction of its limit; alone: cycles of a term in a block that is alone on a
-    processor; resident: how many blocks a processor holds.
+    speed: multiply-adds of a full processor, as a fraction of its limit; alone: cycles per term if a block is alone on a
+    processor; resident: the number of blocks that a processor holds.
     """
 
     kernel: Kernel
@@ -345,7 +345,7 @@ def _plan(m: int, n: int, k: int, batches: int, itemsize: int, processors: int) 
 
 
 def _cycles(tile: _Tile, parts: int, m: int, n: int, k: int, batches: int, itemsize: int, processors: int) -> float:
-    """Estimated cycles, at 128 multiply-adds per cycle and processor: bound by these, or by blocks that run one by one."""
+    """Estimated cycles, at 128 multiply-adds per cycle and processor; bound by these, or by blocks that run one by one."""
     each = blocks(blocks(m, tile.side) * blocks(n, tile.side) * batches * parts, processors)
     depth = _part(k, parts)
     busy = each * tile.side**2 * depth / (128 * tile.speed)

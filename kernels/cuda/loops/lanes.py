@@ -1,9 +1,9 @@
 """Reductions by several threads: the *lanes* that share a row, and the threads of a block that share a column.
 
-Lanes are 1, 2, 4, ... neighbouring threads of one block. Each takes four numbers of its row at a time: neighbours in one load
-where rows allow it (`is_wide`), else four that lie `lanes` apart, so that neighbouring lanes read neighbouring numbers. Their
-results are combined by shuffles within a warp, and in shared memory across warps. The threads of a column have the same
-threadIdx.x. The order of combination depends on the shape alone.
+Lanes are 1, 2, 4, ... neighbouring threads of one block. Each takes four numbers of its row at a time: contiguous ones in one
+load if rows allow it (`is_wide`), else four that are `lanes` apart, so that neighbouring lanes read neighbouring numbers. Results
+are combined by shuffles within a warp, and in shared memory across warps. The threads of a column have the same threadIdx.x. The
+order of combination depends only on the shape.
 """
 
 import numpy as np
@@ -15,17 +15,17 @@ from nbkeras.kernels.runtime.device_array import DeviceArray
 
 WARP = size(32, simulated=4)  # lanes that shuffle with each other
 BLOCK = size(256, simulated=8)
-LANES = size(512, simulated=16)  # the most that share a row: with twice as many float64 had too few registers
+LANES = size(512, simulated=16)  # most lanes that share a row; with twice as many, float64 had too few registers
 MOST = size(1024, simulated=16)  # threads of the largest blocks
-_WHOLE = size(128, simulated=5)  # columns up to which a block takes whole rows
-_TILE = size(32, simulated=3)  # columns of a block otherwise
+_WHOLE = size(128, simulated=5)  # up to this many columns, a block takes whole rows
+_TILE = size(32, simulated=3)  # columns per block otherwise
 _EVERYONE = 0xFFFFFFFF
 
 ADD, MULTIPLY, LARGEST, SMALLEST, LARGEST_UNSIGNED, SMALLEST_UNSIGNED = range(6)
 
 
 def lane_bits(count: int) -> int:
-    """The binary logarithm of the number of lanes for rows of `count` numbers: at most so many that each lane has four."""
+    """The binary logarithm of the number of lanes for rows of `count` numbers: about four per lane, at most LANES lanes."""
     return min(max(0, -(-count // 4) - 1).bit_length(), LANES.bit_length() - 1)
 
 
@@ -36,14 +36,14 @@ def over_rows(rows: int, bits: int) -> tuple[int, int]:
 
 
 def is_wide(count: int, *arrays: DeviceArray) -> int:
-    """1 where rows of `count` numbers may be read in fours that lie together, else 0."""
+    """1 if rows of `count` numbers may be read in contiguous fours, else 0."""
     return int(count % 4 == 0 and not any(array.address % 16 for array in arrays))
 
 
 def start_rows(kernel: Kernel, n: int, rows: int, arrays: tuple[DeviceArray, ...], *args) -> None:
     """Start a kernel(*arrays, *args, rows, n, bits, wide) over rows of n numbers, with 2**bits lanes each.
 
-    arrays: contiguous, passed as flat memory.
+    arrays: contiguous; the kernel gets them as flat memory.
     """
     bits = lane_bits(n)
     flat = (array.reshape(-1) for array in arrays)
@@ -51,19 +51,19 @@ def start_rows(kernel: Kernel, n: int, rows: int, arrays: tuple[DeviceArray, ...
 
 
 def over_columns(columns: int, most: int = BLOCK) -> tuple[int, tuple[int, int]]:
-    """Tiles of columns, and threads of a block, (columns, rows), at most `most` of them."""
+    """Tiles of columns, and threads per block (columns, rows), at most `most` threads."""
     width = columns if columns <= _WHOLE else _TILE
     return blocks(columns, width), (width, most // width)
 
 
 @device_function
 def better(op, a, b):
-    """Whether a is larger (or smaller, by `op`) than b; False for NaN."""
+    """True if a is larger (or smaller, by `op`) than b; False for NaN."""
     if op == LARGEST:
         return a > b
     if op == SMALLEST:
         return a < b
-    same = (a < 0) == (b < 0)  # unsigned numbers seen as int64: those that look negative are the larger ones
+    same = (a < 0) == (b < 0)  # unsigned numbers as int64: the negative ones are the larger ones
     if op == LARGEST_UNSIGNED:
         return (a > b) == same
     return (a < b) == same
@@ -71,7 +71,7 @@ def better(op, a, b):
 
 @device_function
 def combine(op, a, b):
-    """The sum, product or better one of two numbers; NaN stays NaN."""
+    """The sum, product or extremum of two numbers; NaN stays NaN."""
     if op == ADD:
         return a + b
     if op == MULTIPLY:
@@ -81,7 +81,7 @@ def combine(op, a, b):
 
 @device_function
 def beats(op, a, i, b, j):
-    """Whether a at index i goes before b at index j: NaN before all, the first of equal ones."""
+    """True if a at index i comes before b at index j: NaN before all, and the first of equal numbers."""
     if a != a:
         return b == b or i < j
     return b == b and (better(op, a, b) or (a == b and i < j))
@@ -99,9 +99,9 @@ def row_and_lane(bits):
 
 @device_function
 def share_of_lane(row, rows, n, lane, bits, wide):
-    """(first, end, step): the lane's numbers in flat memory are four from `first` on, `step` apart, and each 4 << bits further.
+    """(first, end, step): the lane's numbers in flat memory are four from `first` on, `step` apart, and again every 4 << bits.
 
-    Nothing for a row beyond the last.
+    Empty for a row beyond the last.
     """
     base = row * n
     if row >= rows:
@@ -113,7 +113,7 @@ def share_of_lane(row, rows, n, lane, bits, wide):
 
 @device_function
 def load_four(x, at, end, step, wide, filler):
-    """x[at], x[at + step] and the next two, `filler` from `end` on; wide: step is 1 and all are before the end."""
+    """x[at], x[at + step] and the next two, `filler` from `end` on; wide: step is 1 and all four are before the end."""
     if wide != 0:
         return load_quad(x, at)
     a = x[np.uint64(at)]
@@ -142,7 +142,7 @@ def store_four(x, at, end, step, wide, four):
 def in_fours(formula, code, at_once, x, numbers, y):
     """y = formula(code, number of x, *numbers), contiguous; a thread computes four neighbours.
 
-    at_once: whether both arrays are aligned so that the four may be loaded and stored together.
+    at_once: True if the arrays' alignment lets the four be loaded and stored together.
     """
     n = 4 * cuda.grid(1)
     if n < x.size:
@@ -157,7 +157,7 @@ def in_fours(formula, code, at_once, x, numbers, y):
 def fold_lanes(op, value, bits, shared):
     """Combine the values of the lanes of a row; each lane gets the result. All threads of the block call it.
 
-    shared: WARP numbers of value's dtype. Lanes of more than a warp are all the threads of their block.
+    shared: WARP numbers of value's dtype. More lanes than a warp must be all threads of their block.
     """
     step = min(1 << bits, WARP) >> 1
     while step > 0:
@@ -179,7 +179,7 @@ def fold_lanes(op, value, bits, shared):
 
 @device_function
 def find_lanes(op, value, index, bits, values, indices):
-    """(the best value of the lanes of a row, its index), for each lane of the row; all threads call it, as fold_lanes."""
+    """(best value of a row's lanes, its index), for each lane of the row. All threads must call it, as fold_lanes."""
     step = min(1 << bits, WARP) >> 1
     while step > 0:
         other = cuda.shfl_xor_sync(_EVERYONE, value, step)

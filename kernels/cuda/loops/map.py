@@ -1,9 +1,9 @@
 """Kernels that compute a formula for each element of flat arrays, on the GPU: the twins of all of kernels/loops/map.py.
 
-The text of a kernel is written for each formula and dtype, then compiled. A thread computes four neighbours, loaded and stored
-together if the arrays are 16-byte aligned. What depends on numbers alone is computed before the launch; what depends on arrays of
-one number by one thread for its block, since float64 is slow on most GPUs. Few blocks then go over the arrays, so that few of
-them compute it.
+The source code of a kernel is generated for each formula and dtype, then compiled. A thread computes four neighbours, loaded and
+stored together if the arrays are 16-byte aligned. Values that depend only on numbers are computed before the launch. One thread
+computes the values that depend on one-element arrays for its block, because float64 is slow on most GPUs. The grid has few
+blocks, so that few blocks compute them.
 """
 
 import functools
@@ -21,19 +21,19 @@ from nbkeras.kernels.loops.expressions import CELL, ELEMENT, Value, trace
 from nbkeras.kernels.loops.map import Map
 from nbkeras.kernels.runtime import device
 
-_RESIDENT = size(8, simulated=8)  # blocks of a processor: 2048 threads, the most that one has
-# What a block computes: a GPU's powf may be off by some ulp, and 1 - beta**t then by a thousand.
+_RESIDENT = size(8, simulated=8)  # blocks per processor: 2048 threads, the most that one runs
+# A block computes powers in float64: a GPU's powf may be off by some ulp, and 1 - beta**t then by a thousand.
 _POWER = "real(math.pow(np.float64({}), np.float64({})))"
 
 
 class _MapText:
-    """The text of a formula's kernel: a number of the formula has a name by its place, `v3`.
+    """The source code of a formula's kernel; a Value's name contains its index: `v3`.
 
-    What is the same for all elements comes into the functions of an element as `r3`, in the arrays' dtype.
+    Values that are the same for all elements enter the element functions as `r3`, in the arrays' dtype.
 
     Attributes:
-        given: What the kernel gets of what depends on numbers alone: the Value, and whether it is wanted in the arrays' dtype.
-        shared: What one thread computes for its block.
+        given: The kernel's arguments that depend only on numbers: the Value, and whether it has the arrays' dtype.
+        shared: The Values that one thread computes for its block.
     """
 
     def __init__(self, kernel: Map):
@@ -55,13 +55,13 @@ class _MapText:
         self.given += [(value, False) for value in before]
 
     def _of_element(self, x: Any) -> str:
-        """A Value or a literal in the function of an element, where all has the arrays' dtype."""
+        """A Value or a literal in the element function; everything there has the arrays' dtype."""
         if isinstance(x, Value):
             return f"{'v' if x.varies else 'r'}{self.place[x]}"
         return f"real({literal(x)})"
 
     def _of_block(self, x: Any, real: bool) -> str:
-        """A Value or a literal in what is computed for a block."""
+        """A Value or a literal in the code that runs once per block."""
         text = f"v{self.place[x]}" if isinstance(x, Value) else literal(x)
         return f"real({text})" if real and not (isinstance(x, Value) and x.is_real) else text
 
@@ -74,7 +74,7 @@ class _MapText:
         return f"v{self.place[value]} = {text.format(*(self._of_block(each, real) for each in value.operands))}"
 
     def text(self) -> str:
-        """The functions `each` and `kernel`."""
+        """The source code of the functions `each` and `kernel`."""
         kernel = self.kernel
         uniform = [f"r{self.place[value]}" for value, real in self.given if real]
         uniform += [f"r{self.place[value]}" for value in self.shared]
@@ -113,9 +113,9 @@ class _MapText:
 
 
 def inlined(formula: Callable) -> Callable:
-    """A formula of elements alone as a function for CUDA kernels; `zero, tiny` of the dtype are two arguments more.
+    """A formula whose parameters are all elements, as a function for CUDA kernels; it also takes `zero, tiny` of the dtype.
 
-    A text without the dtype has no other literals.
+    The source code is independent of the dtype, so it has no other literals.
     """
     count = formula.__code__.co_argcount
     expression = trace(formula, [ELEMENT] * count)
@@ -124,7 +124,7 @@ def inlined(formula: Callable) -> Callable:
     def name(x: Any) -> str:
         if not isinstance(x, Value) and x != 0:
             raise ValueError(
-                f"the formula {formula.__name__!r} has the literal {x}, expected 0 alone: make it an argument"
+                f"the formula {formula.__name__!r} has the literal {x}, expected only 0: make it an argument"
             )
         return names[x] if isinstance(x, Value) else "zero"
 
@@ -134,7 +134,7 @@ def inlined(formula: Callable) -> Callable:
             lines.append(f"    {names[value]} = {text_of(value.op, list(map(name, value.operands)))}")
     lines += [f"    return {', '.join(map(name, expression.results))}"]
     found: dict[str, Any] = {"math": math, "__name__": __name__}
-    exec(compile("\n".join(lines), f"<{formula.__name__}>", "exec"), found)  # noqa: S102 - the text is made above
+    exec(compile("\n".join(lines), f"<{formula.__name__}>", "exec"), found)  # noqa: S102 - generated above
     return device_function(found["each"])
 
 
@@ -143,7 +143,7 @@ _known = functools.lru_cache(1024)(known_of_numbers)
 
 @functools.cache
 def _kernel_of(kernel: Map, dtype: np.dtype) -> tuple[Kernel, list[tuple[Value, bool]], bool]:
-    """The CUDA kernel, what it is given, and whether its blocks compute anything first."""
+    """The CUDA kernel, its arguments, and whether its blocks compute anything first."""
     writer = _MapText(kernel)
     names = {"load_four": load_four, "store_four": store_four}
     found = compiled(kernel, __file__, __name__, dtype, writer.text(), **names)
@@ -160,7 +160,7 @@ def __getattr__(name: str) -> Kernel:
 
 @functools.cache
 def twin(kernel: Map) -> Callable:
-    """The twin of a Map: a function of its arguments without `share, shares`."""
+    """The twin of a Map: a function of the same arguments without `share, shares`."""
 
     def run(*args: Any) -> None:
         arrays, rest = args[: len(kernel.arrays)], args[len(kernel.arrays) :]

@@ -13,11 +13,11 @@ from nbkeras.kernels.cuda.machine.kernel import SIMULATED
 if SIMULATED:
 
     def _quad(array, at):
-        """A view of the quad; ValueError where a GPU could not load it in one instruction."""
+        """A view of the quad; ValueError if a GPU could not load it in one instruction."""
         quad = array[at : at + 4]
         address = quad.address if hasattr(quad, "address") else quad.__array_interface__["data"][0]
         if len(quad) != 4 or address % 16:
-            raise ValueError(f"at {at} of an array of shape {array.shape} is no quad: misaligned, or beyond the end")
+            raise ValueError(f"no quad at {at} of an array of shape {array.shape}: misaligned, or beyond the end")
         return quad
 
     def load_quad(array, at):
@@ -79,7 +79,7 @@ else:
 
     @intrinsic
     def load_quad(typing, array, at):
-        """The quad at an offset, where memory is aligned to 16 bytes."""
+        """The quad at an offset; memory must be aligned to 16 bytes there."""
 
         def generate(context, builder, signature, args):
             return _tuple(builder, _load(context, builder, signature.args[0], *args))
@@ -88,7 +88,7 @@ else:
 
     @intrinsic
     def store_quad(typing, array, at, quad):
-        """Write a quad at an offset, where memory is aligned to 16 bytes."""
+        """Write a quad at an offset; memory must be aligned to 16 bytes there."""
 
         def generate(context, builder, signature, args):
             array, at, quad = args
@@ -145,7 +145,7 @@ else:
     def multiply_add(typing, block, a, a_at, a_step, rows, b, b_at, b_step, columns, terms):
         """block + sum over p < len(terms) of a's column p times b's row p.
 
-        rows, columns: where the block's quads of rows and of columns are, relative to a_at + p * a_step and b_at + p * b_step.
+        rows, columns: the offsets of the block's row and column quads, relative to a_at + p * a_step and b_at + p * b_step.
         """
         offset = types.int64
         signature = block(block, a, offset, offset, rows, b, offset, offset, columns, terms)
@@ -171,7 +171,7 @@ else:
 
     @intrinsic
     def row_of(typing, block, columns, i):
-        """Row i of a block, of len(columns) quads: chosen by the bits of i, so that no number needs an address."""
+        """Row i of a block, of len(columns) quads. The bits of i select it, so that no number needs an address."""
         width = 4 * len(columns)
         kind = types.UniTuple(block.dtype, width)
 

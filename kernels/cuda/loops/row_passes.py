@@ -1,7 +1,7 @@
 """Kernels that compute a formula with sums and maxima over each row, on the GPU: the twins of kernels/loops/row_passes.py.
 
-Several lanes compute a row, see lanes.py, in the passes of the formula's PassPlan. The maximum and the sum of exponentials of a
-softmax are found in one pass.
+Several lanes compute a row (see lanes.py), in the passes of the formula's PassPlan. One pass finds both the maximum and the sum of
+exponentials of a softmax.
 """
 
 import functools
@@ -41,7 +41,7 @@ def _larger(a, b):
 
 @device_function
 def logsumexp_parts(x, first, end, step, bits, wide, shared):
-    """max(x) and the sum of e^(x - max) of a row, in each of its lanes; NaN and +inf make the sum NaN."""
+    """max(x) and the sum of e^(x - max) of a row, for each of its lanes; NaN and +inf make the sum NaN."""
     least, zero = x.dtype.type(-math.inf), x.dtype.type(0)
     top, total, at = least, zero, first
     while at < end:
@@ -73,7 +73,7 @@ _NAMES = {
 
 
 class _RowsText:
-    """The text of a formula's kernel: a Value's name says its place, `v3`."""
+    """The source code of a formula's kernel; a Value's name contains its index: `v3`."""
 
     def __init__(self, kernel: Rows, expression: Expression, ndims: dict[str, int]):
         self.kernel, self.expression, self.ndims, self.plan = kernel, expression, ndims, PassPlan(expression)
@@ -86,11 +86,11 @@ class _RowsText:
         return f"v{self.place[x]}" if isinstance(x, Value) else f"real({literal(x)})"
 
     def _array(self, x: Value) -> str:
-        """The array of an input of elements."""
+        """The array of an element input."""
         return f"array{self.kernel.arrays.index(self.kernel.inputs[x.operands[0]])}"
 
     def _of_row(self, value: Value) -> str:
-        """The line of a Value of a row."""
+        """The source line of a Value of a row."""
         name, operands = self._name(value), list(map(self._name, value.operands))
         if value.op == "is_inside":
             return f"{name} = 0 <= {operands[0]} < n"
@@ -100,7 +100,7 @@ class _RowsText:
         return f"{name} = {text_of(value.op, operands)}"
 
     def _function(self, number: int, values: list[Value], wanted: list[Value]) -> tuple[list[str], list[Value], str]:
-        """A function of an element: its lines, its inputs of elements, and the names of what else it gets."""
+        """A function of an element: its lines, its element inputs, and the names of its other arguments."""
         inputs = [value for value in values if value.op == ELEMENT]
         other = dict.fromkeys(each for value in values for each in value.inputs if each.level != OF_ELEMENT)
         other |= dict.fromkeys(value for value in wanted if value.level != OF_ELEMENT)
@@ -114,7 +114,7 @@ class _RowsText:
         return [*lines, f"    return ({', '.join(map(self._name, wanted))},)", ""], inputs, passed
 
     def _loop(self, number: int, inputs: list[Value], passed: str) -> list[str]:
-        """A loop over the four elements of a lane, up to the results of the function."""
+        """A loop over the four elements of a lane, including the calls of the function."""
         lines = ["    at = first", "    while at < end:"]
         for value in inputs:
             names = ", ".join(f"x{self.place[value]}{lane}" for lane in FOUR)
@@ -128,14 +128,14 @@ class _RowsText:
         return lines
 
     def _folds(self, number: int, folds: list[Value]) -> tuple[list[str], list[str]]:
-        """A pass that ends in folds: the function, and the lines of the kernel."""
+        """A pass that ends in folds: its function, and its lines of the kernel."""
         wanted = [fold.operands[0] for fold in folds]
         function, inputs, passed = self._function(number, self.plan.needed[number], wanted)
         lines = [f"    {self._name(fold)} = {_IDENTITY[fold.op]}" for fold in folds]
         lines += self._loop(number, inputs, passed)
         for i, fold in enumerate(folds):
             name, identity = self._name(fold), _IDENTITY[fold.op]
-            four = [f"a[{i}]"]  # beyond the end nothing counts
+            four = [f"a[{i}]"]  # elements beyond the end do not count
             four += [
                 f"({lane}[{i}] if wide != 0 or at + {k} * step < end else {identity})"
                 for k, lane in enumerate("bcd", 1)
@@ -151,7 +151,7 @@ class _RowsText:
         ]
 
     def _is_logsumexp(self) -> bool:
-        """Whether the first two passes are the maximum of an input and the sum of exponentials."""
+        """True if the first two passes are the maximum of an input and the sum of exponentials."""
         if len(self.plan.folds) < 2 or any(len(folds) != 1 for folds in self.plan.folds[:2]):
             return False
         top, whole = self.plan.folds[0][0], self.plan.folds[1][0]
@@ -162,7 +162,7 @@ class _RowsText:
         )
 
     def text(self) -> str:
-        """The functions of an element, and `kernel`."""
+        """The source code of the functions of elements, and of `kernel`."""
         kernel, plan, values = self.kernel, self.plan, self.expression.values
         others = values[len(kernel.inputs) :][: len(kernel.others)]
         arrays = [f"array{i}" for i in range(len(kernel.arrays))]
@@ -228,7 +228,7 @@ _known = functools.lru_cache(1024)(known_of_numbers)
 
 @functools.cache
 def _kernel_of(kernel: Rows, dtype: np.dtype, kinds: str) -> tuple[Kernel, list[Value], Expression]:
-    """The CUDA kernel and what it is given; kinds: the kinds of dtype of the arrays of rows, then the axes of the others."""
+    """The CUDA kernel and its arguments; kinds: the dtype kinds of the per-row arrays, then the ndims of the others."""
     others, axes = kinds.split("_")
     expression = kernel.expression_of(others)
     writer = _RowsText(kernel, expression, dict(zip(kernel.arrays, map(int, axes), strict=True)))
@@ -247,7 +247,7 @@ def __getattr__(name: str) -> Kernel:
 
 @functools.cache
 def twin(kernel: Rows) -> Callable:
-    """The twin of Rows: a function of its arguments without `share, shares`."""
+    """The twin of Rows: a function of the same arguments without `share, shares`."""
 
     def run(*args: Any) -> None:
         count = len(kernel.arrays) + len(kernel.others)

@@ -1,9 +1,9 @@
-"""Sums over the rows that a list of indices names, on the GPU: the order of the additions is fixed.
+"""Sums over the rows that a list of indices names, on the GPU, in a fixed order of additions.
 
-Positions in the list are sorted by the row that they name, stably, by radix: for each digit a count for each tile of keys, a
-prefix sum, and a move. Then the positions of each row lie side by side, in a *run*. A run is added up in the order of its
-positions, as on the CPU. Long runs are the exception: their pieces of PIECE positions are added up first, so that a word that
-fills half a batch does not keep one thread busy for long. No order depends on the number of threads, and no sum uses atomics.
+Positions in the list are sorted by row, stably, by radix: for each digit a count per tile of keys, a prefix sum, and a move. Then
+the positions of each row are contiguous: a *run*. A run is added in the order of its positions, as on the CPU. Long runs are the
+exception: their pieces of PIECE positions are summed first, so that a word that fills half a batch does not keep one thread
+busy for long. No order depends on the number of threads, and no sum uses atomics.
 """
 
 import numpy as np
@@ -14,11 +14,11 @@ from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.device_array import DeviceArray
 
 PIECE = 64
-_MOST_BLOCKS = 65535  # along a grid's second axis
+_MOST_BLOCKS = 65535  # most blocks along a grid's second axis
 _BITS = size(8, simulated=6)
-_DIGITS = 1 << _BITS  # and threads of a block that counts them; whole warps
+_DIGITS = 1 << _BITS  # also the threads of a block that counts them; whole warps
 _WARPS = _DIGITS // 32
-_ROUNDS = size(4, simulated=2)  # keys for each thread
+_ROUNDS = size(4, simulated=2)  # keys per thread
 _SCANNING = size(1024, simulated=64)
 _ALL = 0xFFFFFFFF
 
@@ -46,7 +46,7 @@ def column_of_thread():
 
 @device_function
 def counted(at, length):
-    """An index as a non-negative one; -1 if it is out of range."""
+    """An index as a non-negative number; -1 if it is out of range."""
     at = at + length if at < 0 else at
     return at if 0 <= at < length else -1
 
@@ -85,10 +85,10 @@ def _count(keys, shift, counts):
 
 @kernel
 def _scan(counts):
-    """Each count becomes the sum of those before it. One block."""
+    """Replace each count by the sum of the counts before it. One block."""
     of_warps = cuda.shared.array(32, np.int32)
     thread, lane, warp = cuda.threadIdx.x, cuda.laneid, cuda.threadIdx.x // 32
-    before = 0  # all of the turns before
+    before = 0  # the total of the earlier turns
     for turn in range(0, counts.size, cuda.blockDim.x):
         i = turn + thread
         own = counts[i] if i < counts.size else np.int32(0)
@@ -114,7 +114,7 @@ def _scan(counts):
 @kernel
 def _move(keys, positions, shift, counts, keys_out, positions_out):
     """Move keys and positions of the block's tile to the range of their digit, in their order."""
-    of_warps = cuda.shared.array((_WARPS, _DIGITS), np.int32)  # first how many, then where to
+    of_warps = cuda.shared.array((_WARPS, _DIGITS), np.int32)  # first the counts, then the destinations
     stretches = cuda.shared.array(_DIGITS, np.int32)
     thread, lane, warp = cuda.threadIdx.x, cuda.laneid, cuda.threadIdx.x // 32
     stretches[thread] = counts[thread * cuda.gridDim.x + cuda.blockIdx.x]
@@ -150,9 +150,9 @@ def _move(keys, positions, shift, counts, keys_out, positions_out):
 
 
 def by_row(indices: DeviceArray, rows: int, room: DeviceArray) -> None:
-    """Sort the positions in `indices` by row; room int32 (4, n).
+    """Sort the positions in `indices` by row; room: int32 (4, n).
 
-    Afterwards room[0] has the rows, ascending, with `rows` for indices outside of the table, and room[1] their positions.
+    Afterwards room[0] has the rows, ascending, with `rows` for indices out of range, and room[1] their positions.
     """
     n = indices.size
     tiles, passes = blocks(n, _DIGITS * _ROUNDS), -(-rows.bit_length() // _BITS)
@@ -171,13 +171,13 @@ def by_row(indices: DeviceArray, rows: int, room: DeviceArray) -> None:
 
 @device_function
 def begins_run(rows, k, table_rows):
-    """Whether k is the first position of a run, of a row that is in the table."""
+    """True if k is the first position of a run whose row is in the table."""
     return k < rows.size and rows[k] < table_rows and (k == 0 or rows[k - 1] != rows[k])
 
 
 @device_function
 def _end(rows, row, low, high):
-    """The end of a run that ends at `low` or later, at `high` at the latest."""
+    """The end of a run; it is between `low` and `high`."""
     while low < high:
         middle = (low + high) // 2
         if rows[middle] == row:
@@ -237,7 +237,7 @@ def with_run(total, dy, rows, positions, sums, first, column):
 
 
 def sum_pieces(dy: DeviceArray, rows: DeviceArray, positions: DeviceArray, table_rows: int) -> DeviceArray:
-    """The sums of pieces that `with_run` needs; rows and positions from `by_row`."""
+    """The sums of pieces that `with_run` needs; rows and positions come from `by_row`."""
     sums = device.gpu().scratch("sum_pieces", dy.shape, dy.dtype)
     if len(dy) > PIECE:
         start(_sum_pieces, *grid_of_rows(*dy.shape), dy, rows, positions, table_rows, sums)

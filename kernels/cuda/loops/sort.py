@@ -1,7 +1,7 @@
-"""Stable sorting along an axis on the GPU: by merging, in shared memory as long as a block holds a run, then in global memory.
+"""Stable sorting along an axis on the GPU by merging: in shared memory while a block holds a run, then in global memory.
 
-Numbers become *keys*, unsigned integers of their size in the same order, with -0 equal to 0 and NaN last. Two sorted runs are
-merged without any thread waiting for another: each element searches its position among those of the other run.
+Numbers become *keys*, unsigned integers of their size in the same order, with -0 equal to 0 and NaN last. Merging two sorted runs
+needs no thread to wait for another: each element searches for its position among the elements of the other run.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ from nbkeras.kernels.cuda.machine.kernel import blocks, device_function, kernel,
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.device_array import DeviceArray
 
-_TILE = size(1024, simulated=8)  # elements that a block sorts, one a thread: a power of two
+_TILE = size(1024, simulated=8)  # elements that a block sorts, one per thread: a power of two
 _ROOM = 2 * _TILE
 _UNSIGNED, _SIGNED, _FLOAT = range(3)
 
@@ -54,7 +54,7 @@ def _smaller(keys, first, last, key, or_equal):
 
 @device_function
 def _merged(keys, row, at, width, length):
-    """The new index of the element `at` of a row when its runs of a width are merged two by two; the row begins at `row`."""
+    """The new index of element `at` of a row when its runs of one width are merged in pairs; `row` is the row's offset."""
     left = at & ~(2 * width - 1)
     key = keys[np.uint64(row + at)]
     if at & width:
@@ -108,9 +108,9 @@ def _merge(keys, positions, shape, multipliers, shifts, width, keys_out, positio
 
 
 def sorted_positions(x: DeviceArray, descending: bool, count: int) -> DeviceArray:
-    """The positions of the first `count` or more elements in order along the last axis, int32 (rows, ...), in scratch memory.
+    """The positions of the first `count` or more elements in order along the last axis: int32 (rows, ...), in scratch memory.
 
-    Equal elements stay in their order, descending too.
+    Equal elements keep their order, descending too.
     """
     length, rows = x.shape[-1], x.size // x.shape[-1]
     bits = unsigned_of(x.itemsize)

@@ -1,4 +1,4 @@
-"""The end of matrix products on a GPU: writing sums (`outcome`), and adding up sums that were made in parts."""
+"""The end of matrix products on a GPU: writing sums (`outcome`), and adding sums that were computed in parts."""
 
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ _MANY, _ROWS = size(16, simulated=4), size(8, simulated=2)  # parts that several
 
 
 class Target(NamedTuple):
-    """The destination of products: matrices `step` apart in flat memory from `at` on, rows `ld` apart; rest: see `outcome`."""
+    """The destination of products: matrices `step` apart in flat memory from `at` on, rows `ld` apart; others: see `outcome`."""
 
     c: DeviceArray
     at: int
@@ -25,7 +25,7 @@ class Target(NamedTuple):
 
 @device_function
 def outcome(total, c, at, beta, bias, j, rectify):
-    """The new element of C for a sum `total`: + beta * C, + bias[j], then its positive part if `rectify`."""
+    """The new element of C for a sum `total`: adds beta * C and bias[j], then takes the positive part if `rectify`."""
     if beta != 0:
         total += beta * c[at]
     if bias.size > 0:
@@ -36,14 +36,14 @@ def outcome(total, c, at, beta, bias, j, rectify):
 
 
 def parts_of(target: Target, batches: int, parts: int, m: int, n: int) -> Target:
-    """A Target for sums in parts, before they are added up: (batches, parts, m, n)."""
+    """A Target for partial sums: (batches, parts, m, n)."""
     c = target.c
     memory = device.gpu().scratch("parts of products", (batches * parts * m * n,), c.dtype)
     return Target(memory, 0, n, parts * m * n, c.dtype.type(0), memory[:0], 0)
 
 
 def add_parts(partial: Target, target: Target, batches: int, parts: int, m: int, n: int) -> None:
-    """Add up the parts of each element, in an order that depends on their number alone."""
+    """Add the parts of each element, in an order that depends only on their number."""
     c, at, ld, step, *rest = target
     rows = _ROWS if parts >= _MANY else 1
     grid, threads = (blocks(m * n, THREADS // rows), 1, batches), (THREADS // rows, rows)
@@ -52,7 +52,7 @@ def add_parts(partial: Target, target: Target, batches: int, parts: int, m: int,
 
 @kernel
 def _add_parts(partial, shape, c, form, beta, bias, rectify):
-    """Each of a block's rows of threads adds every rows-th part; the first row adds up their sums."""
+    """Each row of threads in a block adds every rows-th part; the first row adds the rows' sums."""
     parts, m, n = shape
     at, ld, step = form
     sums = cuda.shared.array(THREADS, c.dtype)

@@ -1,4 +1,4 @@
-"""The text of formulas (kernels/loops/expressions.py) in CUDA kernels: what map.py and row_passes.py share."""
+"""The source code of formulas (kernels/loops/expressions.py) in CUDA kernels, shared by map.py and row_passes.py."""
 
 import hashlib
 import math
@@ -36,22 +36,22 @@ TEXTS = {
     **{op: f"{{}} {sign} {{}}" for op, sign in _COMPARISONS.items()},
     **{name: f"math.{name}({{}})" for name in ("exp", "expm1", "log", "log1p", "tanh", "erfc", "sqrt")},
 }
-LANES = "abcd"  # the numbers that a thread computes together
+LANES = "abcd"  # names of the numbers that a thread computes together
 
 
 @device_function
 def _sigmoid(x, zero, one):
-    power = math.exp(-math.fabs(x))  # the power of -|x|, so that a small result keeps the power's accuracy
+    power = math.exp(-math.fabs(x))  # e^-|x|, so that a small result keeps its accuracy
     return (one if x >= zero else power) / (one + power)
 
 
 def text_of(op: str, operands: Sequence[str]) -> str:
-    """The text of an operation."""
+    """The source code of an operation."""
     return TEXTS[op].format(*operands)
 
 
 def literal(number: float) -> str:
-    """The text of a literal."""
+    """The source code of a literal."""
     number = float(number)
     return (
         repr(number) if math.isfinite(number) else "math.nan" if math.isnan(number) else f"{'-' * (number < 0)}math.inf"
@@ -61,7 +61,7 @@ def literal(number: float) -> str:
 def known_of_numbers(
     expression: Expression, dtype: np.dtype, numbers: tuple[float, ...], columns: int = 0
 ) -> dict[Value, Any]:
-    """The Values that depend on numbers, and on the number of columns, alone."""
+    """The Values that depend only on numbers and on the number of columns."""
     known: dict[Value, Any] = {}
     waiting = iter(numbers)
     for value in expression.values:
@@ -88,22 +88,22 @@ def compiled(
     options: dict | None = None,
     **names: Any,
 ) -> Kernel:
-    """The CUDA kernel `kernel` of a text; the text's other functions become device functions.
+    """The CUDA kernel `kernel` in a source code; its other functions become device functions.
 
     Args:
         kernel: The kernel on the CPU.
-        file, module: Of the caller: there the kernel is found on disk and by benchmarks/cuda_resources.py.
-        kinds: Of the kernel's arguments, if there are several.
-        options: Those of `cuda.jit`.
-        names: What the text uses.
+        file, module: The caller's; the disk cache and benchmarks/cuda_resources.py find the kernel under them.
+        kinds: The kinds of the kernel's arguments, if they vary.
+        options: The options of `cuda.jit`.
+        names: The names that the source code uses.
     """
     own: dict[str, Any] = {"cuda": cuda, "math": math, "np": np, "sigmoid": _sigmoid, **names, "__name__": module}
     own |= {"real": dtype.type, "real_type": dtype}
     before = set(own)
-    exec(compile(text, file, "exec"), own)  # noqa: S102 - the text is made above
+    exec(compile(text, file, "exec"), own)  # noqa: S102 - generated above
     function: Callable = own["kernel"]
     function.__name__ = ":".join([kernel.__module__, kernel.__name__, dtype.name, *([kinds] if kinds else [])])
-    # the text is part of the name by which compiled code is found on disk
+    # the source code is part of the compiled code's name on disk
     function.__qualname__ = f"{kernel.__name__}_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
     for name in set(own) - before - {"kernel", "__builtins__"}:
         own[name] = device_function(own[name])

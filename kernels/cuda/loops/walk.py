@@ -1,8 +1,8 @@
 """Loops over arrays of any strides: the host joins axes, the GPU finds elements.
 
-A kernel gets a number of elements, a *walk* (three tuples of one rank) and for each operand the 1-D span of its memory and a
+A kernel gets the number of elements, a *walk* (three tuples of one rank) and for each operand the 1-D span of its memory and a
 tuple: the offset of the operand's first element in the span, then its strides. Kernels are compiled for ranks 1, 2, 4 and 8, and
-for tuples of int32 (a product of two is one instruction) and, of very large arrays, int64.
+for tuples of int32 (a product of two is one instruction) or, for very large arrays, int64.
 """
 
 import functools
@@ -16,13 +16,13 @@ import numpy as np
 from nbkeras.kernels.cuda.machine.kernel import Kernel, device_function, start_each
 from nbkeras.kernels.runtime.device_array import DeviceArray
 
-ITEMS = 4  # elements of a thread, a block's width apart
+ITEMS = 4  # elements per thread, a block's width apart
 _RANKS = (1, 2, 4, 8)
-_MOST = 2**31  # elements, where there is more than one axis: then indices are computed in 32 bits
+_MOST = 2**31  # limit of elements over several axes: indices are then computed in 32 bits
 
 
 def strides_over(array: DeviceArray, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """An array's strides in elements when it is broadcast to a shape."""
+    """An array's strides, in elements, after broadcasting to a shape."""
     size = array.itemsize
     steps = (0 if n == 1 else stride // size for n, stride in zip(array.shape, array.strides, strict=True))
     return (0,) * (len(shape) - array.ndim) + tuple(steps)
@@ -38,7 +38,7 @@ def span(array: DeviceArray) -> DeviceArray:
 
 
 def divider(n: int) -> tuple[int, int]:
-    """(multiplier, shift): the quotient of a number below 2**31 by n is its product with the multiplier, shifted."""
+    """(multiplier, shift): a number below 2**31, divided by n, is its product with the multiplier, shifted."""
     shift = 31 + (n - 1).bit_length()
     return -(-(1 << shift) // n), shift
 
@@ -47,7 +47,7 @@ def dividers(*sizes: int) -> tuple[tuple, tuple, tuple]:
     """Sizes, multipliers and shifts for `split`, in tuples; ValueError for 2**31 elements and more."""
     if math.prod(sizes) >= _MOST:
         raise ValueError(
-            f"an array of sizes {sizes} has {math.prod(sizes):,} elements, and this GPU kernel counts fewer than {_MOST:,}: "
+            f"an array of sizes {sizes} has {math.prod(sizes):,} elements, and this GPU kernel supports fewer than {_MOST:,}: "
             "work on parts of it"
         )
     multipliers, shifts = zip(*(divider(max(n, 1)) for n in sizes), strict=True)
@@ -56,9 +56,9 @@ def dividers(*sizes: int) -> tuple[tuple, tuple, tuple]:
 
 @functools.lru_cache(4096)
 def walk(shape: tuple[int, ...], *strides: tuple[int, ...]) -> tuple:
-    """(sizes, multipliers, shifts, an operand's (offset, *strides), another's, ...), over as few axes as possible.
+    """(sizes, multipliers, shifts, the operands' (offset, *strides), ...), over as few axes as possible.
 
-    ValueError where more than 8 axes cannot be joined, and for 2**31 elements over more than one.
+    ValueError if more than 8 axes cannot be joined, and for 2**31 elements over several axes.
     """
     axes: list[tuple[int, ...]] = []
     for n, *steps in zip(shape, *strides, strict=True):
@@ -70,13 +70,13 @@ def walk(shape: tuple[int, ...], *strides: tuple[int, ...]) -> tuple:
             axes.append((n, *steps))
     if len(axes) > _RANKS[-1]:
         raise ValueError(
-            f"an array of shape {shape} is laid out over {len(axes)} axes that cannot be joined, and a GPU kernel walks over "
+            f"an array of shape {shape} is laid out over {len(axes)} axes that cannot be joined, and a GPU kernel supports "
             f"{_RANKS[-1]} at most: copy its operands (transpose or broadcast fewer axes at a time)"
         )
     count = math.prod(shape)
     if len(axes) > 1 and count >= _MOST:
         raise ValueError(
-            f"an array of shape {shape} has {count:,} elements that are not one after the other; a GPU kernel walks over "
+            f"an array of shape {shape} has {count:,} elements that are not contiguous; a GPU kernel supports "
             f"fewer than {_MOST:,} such elements: work on parts of it"
         )
     rank = next(rank for rank in _RANKS if rank >= len(axes))
@@ -103,7 +103,7 @@ def split(n, size, multiplier, shift):
 
 @device_function
 def divided(n, size):
-    """(n // size, n % size) in 32 bits, for numbers that are not negative, without a divider."""
+    """(n // size, n % size) in 32 bits, for non-negative numbers, without a divider."""
     n, size = np.uint32(n), np.uint32(size)
     return np.int32(n // size), np.int32(n % size)
 
@@ -149,12 +149,12 @@ def unsigned_of(itemsize: int) -> Any:
 
 
 def seen_as(dtype: Any, array: DeviceArray) -> DeviceArray:
-    """The array's bits as another dtype of that size."""
+    """The array's bits as another dtype of the same size."""
     return array if array.dtype == dtype else array.view(dtype)
 
 
 def widened(run: int, number: Any, *arrays: DeviceArray) -> tuple:
-    """(run length, number, *arrays) with flat arrays of unsigned integers seen as wider ones, as long as runs stay whole."""
+    """(run length, number, *arrays): flat arrays of unsigned integers, viewed as wider ones if runs stay whole."""
     while run % 2 == 0 and arrays[0].itemsize < 8 and all(a.address % (2 * a.itemsize) == 0 for a in arrays):
         wide = unsigned_of(2 * arrays[0].itemsize)
         run, number = run // 2, np.array([number, number]).view(wide)[0]
@@ -163,7 +163,7 @@ def widened(run: int, number: Any, *arrays: DeviceArray) -> tuple:
 
 
 def in_32_bits(what: str, *arrays: DeviceArray) -> list[DeviceArray]:
-    """Flat arrays for kernels that compute offsets in 32 bits; ValueError, about `what` takes them, for a larger one."""
+    """Flat arrays for kernels that compute offsets in 32 bits; ValueError (naming `what`) for a larger array."""
     for array in arrays:
         if array.size >= _MOST:
             raise ValueError(
@@ -174,7 +174,7 @@ def in_32_bits(what: str, *arrays: DeviceArray) -> list[DeviceArray]:
 
 
 def ints(*numbers: int) -> tuple:
-    """Numbers as one argument of a kernel, in 32 bits: Numba's integers have 64, two registers each, unless converted."""
+    """Numbers as one kernel argument, in 32 bits: Numba's integers have 64 bits, two registers each, unless converted."""
     return tuple(map(np.int32, numbers))
 
 
@@ -186,7 +186,7 @@ def numeric(array: DeviceArray) -> DeviceArray:
 def start_walk(kernel: Kernel, arrays: Sequence[DeviceArray], *args: Any) -> None:
     """Start a kernel(*args, count, sizes, multipliers, shifts, x, x_steps, y, y_steps, ...) with a thread for each element.
 
-    arrays: x, y, ..., which are broadcast to the last one's shape; booleans go as uint8.
+    arrays: x, y, ..., broadcast to the last one's shape; booleans become uint8.
     """
     shape, count = arrays[-1].shape, arrays[-1].size
     if count:

@@ -1,4 +1,4 @@
-"""The disk cache of CUDA kernels: the files of runtime/code.py, with what numba-cuda compiles in them."""
+"""The disk cache of CUDA kernels: the files of runtime/code.py, with numba-cuda's compiled code in them."""
 
 import pickle
 
@@ -11,7 +11,7 @@ from nbkeras.kernels.runtime import cache_files, code
 
 
 class _Cache(NullCache):
-    """numba-cuda's cache of one function, over our files."""
+    """numba-cuda's cache of one function, in our files."""
 
     def __init__(self, function):
         self._function, self._flushed = function, False
@@ -28,7 +28,7 @@ class _Cache(NullCache):
         if not getattr(data, "launch_config_sensitive", False):
             cache_files.write(self._file(sig, data.codegen), dumps(data._reduce_states()))
 
-    def flush(self):  # called by `recompile`: a function's globals may have changed, and no file's name contains them
+    def flush(self):  # `recompile` calls it: a function's globals may have changed, and no file name contains them
         self._flushed = True
 
     def _file(self, sig, codegen):

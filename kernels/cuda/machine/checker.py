@@ -1,9 +1,9 @@
 """The checks of the simulator under NBKERAS_SIMULATOR=strict: indices, and races of threads for memory.
 
-Kernels get Checked arrays instead of NumPy's. Each refuses an index outside of it (Numba's kernels take negative ones as Python
-does, and never check) and notes which thread accesses which element. A *log* holds the accesses since the last barrier: of a
-thread, of a warp, of a block, of the grid. At a barrier the logs of those that meet are compared: an element that is in two
-logs, and that one of the two has written, is a race, even if the result was right this time.
+Kernels get Checked arrays instead of NumPy's. Each rejects an index outside it (Numba's kernels accept negative ones as Python
+does, and never check) and records which thread accesses which element. A *log* holds the accesses since the last barrier: of a
+thread, a warp, a block or the grid. At a barrier, the logs of those that meet are compared. An element in two logs that at least
+one of them wrote is a race, even if the result was right this time.
 
 Not detected: races through views with dtypes of other sizes, and races between lanes of a warp that met and its other lanes.
 """
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-_WORDS = {  # words of the language of kernels
+_WORDS = {  # keywords of the kernel language
     "nbkeras.kernels.cuda.machine.checker",
     "nbkeras.kernels.cuda.machine.language",
     "nbkeras.kernels.cuda.loops.registers",
@@ -24,11 +24,11 @@ _WORDS = {  # words of the language of kernels
 
 
 class RaceError(RuntimeError):
-    """Two threads touch an element with no barrier in between, and one of them writes."""
+    """Two threads access an element without a barrier in between, and one of them writes."""
 
 
 class _Access(NamedTuple):
-    """An access: by which thread, to which element, where in the code."""
+    """An access: the thread, the element, the position in the code."""
 
     block: tuple
     thread: tuple
@@ -66,7 +66,7 @@ def _span(part: slice) -> str:
 
 
 class Log:
-    """The first access to each element since the log was begun, by the element's address, as an _Access or its parts."""
+    """The first access to each element since the log began, by the element's address: an _Access, or its parts."""
 
     __slots__ = ("reads", "writes", "atomics")
 
@@ -81,7 +81,7 @@ class Log:
         self.atomics |= other.atomics
 
     def conflicts(self, other: "Log") -> list[tuple[str, _Access, str, _Access]]:
-        """Elements in both logs that at least one has changed; two atomic changes are no conflict."""
+        """Elements in both logs that at least one log changed; two atomic changes are no conflict."""
         return [
             (verb, _Access(*mine[address]), other_verb, _Access(*others[address]))
             for verb, mine, other_verb, others in (
@@ -105,8 +105,8 @@ class Journal:
         self._kernel = kernel
         self._kept: list[Any] = []
         self._fenced: set[tuple] = set()  # blocks that called threadfence
-        self._released: dict[int, set[tuple]] = {}  # by address: blocks whose writes an atomic there passes on
-        self._acquired: dict[tuple, set[tuple]] = {}  # by block: blocks whose writes it may read
+        self._released: dict[int, set[tuple]] = {}  # by address: blocks whose writes an atomic there publishes
+        self._acquired: dict[tuple, set[tuple]] = {}  # by block: blocks whose writes are visible to it
         self.grid = Log()  # of blocks that have ended
         self.block: tuple = ()
         self.thread: tuple = ()
@@ -121,7 +121,7 @@ class Journal:
         self._kept.append(memory)
 
     def meet(self, logs: list[Log], whole: Log | None = None) -> Log:
-        """Compare logs with `whole` and each other; returns all of them joined, in `whole` if it is given. RaceError."""
+        """Compare logs with `whole` and each other; returns the joined log (`whole` if given). Raises RaceError."""
         whole = Log() if whole is None else whole
         for log in logs:
             found = [each for each in whole.conflicts(log) if not self._ordered(each[1], each[3])]
@@ -140,11 +140,11 @@ class Journal:
         return f"a race in {self._kernel}: {first.told(verb)}, and {second.told(other_verb)}, without {between}{more}"
 
     def fence(self) -> None:
-        """Let the block's next atomics pass on its writes so far."""
+        """Let the block's next atomics publish its writes so far."""
         self._fenced.add(self.block)
 
     def change(self, address: int) -> None:
-        """Note an atomic: the block gets the writes that others passed on there, and passes on its writes before a fence."""
+        """Record an atomic: the block sees the writes that others published there, and publishes its writes before a fence."""
         mine = self._acquired.setdefault(self.block, set())
         mine |= self._released.get(address, set())
         if self.block in self._fenced:
@@ -154,7 +154,7 @@ class Journal:
 class Checked:
     """An array for a kernel: elements by integers within its shape, views by slices, and the other methods of Numba's arrays.
 
-    journal: None for memory of one thread.
+    journal: None for memory that belongs to one thread.
     """
 
     __slots__ = ("array", "name", "shape", "strides", "ndim", "address", "journal")
@@ -216,7 +216,7 @@ class Checked:
         return len(key) if type(key) is tuple else 1
 
     def _note(self, kind: str, address: int, key: Any) -> None:
-        """Note an access and the kernel's line that made it."""
+        """Record an access and the kernel's line that made it."""
         journal = self.journal
         if journal is not None:
             log = getattr(journal.log, kind)
@@ -227,7 +227,7 @@ class Checked:
                 log[address] = journal.block, journal.thread, frame.f_code, frame.f_lasti, self, key
 
     def _element(self, key: Any) -> int:
-        """The address of an element; IndexError where there is none."""
+        """The address of an element; IndexError if it is out of range."""
         if type(key) is not tuple:
             key = (key,)
         if len(key) != self.ndim:
@@ -236,7 +236,7 @@ class Checked:
         for at, count, stride in zip(key, self.shape, self.strides):  # noqa: B905  (strict would cost a tenth)
             at = integer(at)
             if not 0 <= at < count:
-                raise IndexError(f"{self.name}{_brackets(key)} is outside of its shape {self.shape}")
+                raise IndexError(f"{self.name}{_brackets(key)} is outside its shape {self.shape}")
             address += at * stride
         return address
 
@@ -244,5 +244,5 @@ class Checked:
         for at, count in zip(key, self.shape, strict=False):
             ends = (at.start, at.stop) if isinstance(at, slice) else (at, None if at is None else at + 1)
             if any(end is not None and not 0 <= integer(end) <= count for end in ends):
-                raise IndexError(f"{self.name}{_brackets(key)} is outside of its shape {self.shape}")
+                raise IndexError(f"{self.name}{_brackets(key)} is outside its shape {self.shape}")
         return Checked(self.array[(*key, Ellipsis)], f"{self.name}{_brackets(key)}", self.journal)

@@ -1,9 +1,9 @@
 """Fusion: a chain of launches of NumPy's loops in a recorded program becomes one kernel.
 
-The kernel is written as text for each chain that occurs, then compiled. Its name is the chain's description: see
+The kernel's source code is generated for each chain that occurs, then compiled. Its name is the chain's description: see
 runtime/chains.py, which finds the chains.
 
-Products are rounded before anything is added to them, so that a fused chain gives what its steps gave one by one.
+Products are rounded before anything is added to them, so that a fused chain gives the results of its single steps.
 """
 
 import functools
@@ -75,7 +75,7 @@ def kernel_of(description: str) -> Kernel:
     lines += [f"        {name}[i] = v{value}" for name, value in zip(outputs, stored, strict=True)]
     names: dict[str, Any] = {"cuda": cuda, "math": math, "np": np, "product": _PRODUCTS[dtype], "__name__": __name__}
     names["real"] = np.dtype(dtype).type
-    exec(compile("\n".join(lines), f"<{description}>", "exec"), names)  # noqa: S102 - the text is made above
+    exec(compile("\n".join(lines), f"<{description}>", "exec"), names)  # noqa: S102 - generated above
     function = names["fused"]
     function.__name__ = description
     return Kernel(function, {})
@@ -89,7 +89,7 @@ def __getattr__(name: str) -> Kernel:
 
 
 class Fused:
-    """The function that is recorded instead of a chain: its arguments are the inputs (arrays and numbers), then the outputs."""
+    """The function that programs record for a chain. Arguments: the inputs (arrays and numbers), then the outputs."""
 
     def __init__(self, chain: Chain):
         self.__name__ = str(chain)

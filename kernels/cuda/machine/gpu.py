@@ -1,7 +1,7 @@
 """Gpu: a GPU with its memory pool, its stream of work and the twins of kernels. Imported when a GPU is first used.
 
-All work is queued on one stream in order, so memory that is given back may be used at once by work that is queued later.
-Python continues meanwhile; it waits where it reads a value.
+All work is queued on one stream in order, so memory that is given back can be reused at once by work that is queued later.
+Meanwhile Python continues; it waits when it reads a value.
 """
 
 import contextlib
@@ -33,8 +33,8 @@ else:
     from nbkeras.kernels.cuda.machine.hardware import Device
 
 Array = np.ndarray
-_UNIT = 512  # bytes; the smallest allocation; every block starts at a multiple
-_LARGE = 1 << 20  # bytes from which sizes are rounded to an eighth of the power of two below
+_UNIT = 512  # bytes; the smallest allocation; every block starts at a multiple of it
+_LARGE = 1 << 20  # from this many bytes, sizes are rounded up to an eighth of the power of two below
 
 
 class OutOfDeviceMemoryError(MemoryError):
@@ -59,13 +59,13 @@ class _Block:
 
 
 class _Pool:
-    """Device memory in blocks, which are kept for the next array of their size."""
+    """Device memory in blocks; a free block is kept for the next array of its size."""
 
     def __init__(self, device: Any):
         self._device = device
         # by size; finalizers append to the deques, so there is no lock
         self.free: dict[int, deque] = defaultdict(deque)
-        self.held = 0  # bytes taken from the device, those in `free` included
+        self.held = 0  # bytes taken from the device, including those in `free`
 
     def take(self, nbytes: int) -> _Block:
         size = _rounded(nbytes)
@@ -80,8 +80,8 @@ class _Pool:
             free, total = self._device.memory()
             raise OutOfDeviceMemoryError(
                 f"{self._device.name} has no room for an array of {nbytes:,} bytes: {free:,} of its {total:,} bytes are free, "
-                f"{self.held:,} are held by this process's arrays; use a smaller batch or a smaller model, or end what else "
-                "runs on the GPU"
+                f"{self.held:,} are held by this process's arrays; use a smaller batch or a smaller model, or stop other "
+                "programs on the GPU"
             )
         self.held += size
         return _Block(self, memory, size)
@@ -96,7 +96,7 @@ class _Pool:
 
 
 class _Scratch(threading.local):
-    """A thread's scratch arrays by name. Each thread has its own: the kernels of two threads may be queued alternately."""
+    """A thread's scratch arrays by name. Each thread has its own arrays, because the kernels of two threads may alternate."""
 
     def __init__(self) -> None:
         self.arrays: dict[str, DeviceArray] = {}
@@ -110,7 +110,7 @@ class Gpu:
         self.index, self.name = index, f"cuda:{index}"
         self._pool = _Pool(self._device)
         self._scratch = _Scratch()
-        # the number of streaming multiprocessors, and functions of the device itself
+        # the number of streaming multiprocessors, and functions of the device
         self.processors, self.synchronize = self._device.processors, self._device.synchronize
         self.start, self.resident_blocks = self._device.start, self._device.resident_blocks
         self.number_of, self.order = self._device.number_of, self._device.order
@@ -137,7 +137,7 @@ class Gpu:
         return DeviceArray(layout_at(block.memory.address, shape, dtype), self, block)
 
     def scratch(self, name: str, shape: tuple[int, ...], dtype: Any) -> DeviceArray:
-        """An array that a twin may use until it returns: the same memory each time, for each name and thread."""
+        """An array that a twin may use until it returns; each name and thread gets the same memory every time."""
         nbytes = math.prod(shape) * np.dtype(dtype).itemsize
         known = self._scratch.arrays.get(name)
         if known is None or known.nbytes < nbytes:
@@ -146,7 +146,7 @@ class Gpu:
 
     @contextlib.contextmanager
     def scratch_of_its_own(self) -> Iterator[dict[str, DeviceArray]]:
-        """Use scratch memory of its own for a captured graph; the graph must keep it."""
+        """Use separate scratch memory for a captured graph; the graph must keep it."""
         before, self._scratch.arrays = self._scratch.arrays, {}
         try:
             yield self._scratch.arrays
@@ -160,7 +160,7 @@ class Gpu:
         return result
 
     def write(self, target: DeviceArray, value: Any) -> None:
-        """Write a value into an array, in the order of the stream; returns when the value may be changed again."""
+        """Write a value into an array, in stream order; returns when the caller may change the value again."""
         value = np.ascontiguousarray(np.broadcast_to(np.asarray(value), target.shape), target.dtype)
         if not target.size:
             return
@@ -171,7 +171,7 @@ class Gpu:
                 device_cuda.copy(self.upload(value), target)
 
     def read(self, array: DeviceArray) -> Array:
-        """The numbers as a NumPy array, after all queued work."""
+        """The values as a NumPy array, after all queued work."""
         if not array.flags.c_contiguous:
             whole = self.empty(array.shape, array.dtype)
             with device.on(self):
@@ -188,11 +188,11 @@ class Gpu:
             self._device.move(source.address, target.address, target.nbytes)
 
     def memory(self) -> tuple[int, int, int]:
-        """Bytes free on the device, in all, and held by this process's arrays."""
+        """The bytes free on the device, in total, and held by this process's arrays."""
         return (*self._device.memory(), self._pool.held)
 
     def release(self) -> None:
-        """Give memory that no array uses back to the device."""
+        """Return unused memory to the device."""
         self._pool.release()
 
     # Work
@@ -200,7 +200,7 @@ class Gpu:
     @staticmethod
     @functools.cache
     def twin(function: Callable) -> Callable:
-        """A function's twin: of its name in `twin_module`, a ufunc's CUDA kernel, or the function itself on the CPU."""
+        """A function's twin: its namesake in `twin_module`, a ufunc's CUDA kernel, or the function itself on the CPU."""
         if isinstance(function, np.ufunc):
             return elementwise_cuda.of_ufunc(function)
         if getattr(function, "on_host", False):
@@ -219,7 +219,7 @@ class Gpu:
             if isinstance(error, ModuleNotFoundError) and error.name != twins:
                 raise
             raise NotImplementedError(
-                f"the kernel {module}.{name} has no twin for GPUs: write a function of that name and those arguments in "
+                f"the kernel {module}.{name} has no twin for GPUs: write a function with this name and these arguments in "
                 f"{twins}, or decorate it with device.host if it is rare (see docs/custom-ops.md)"
             ) from None
 
@@ -229,7 +229,7 @@ class Gpu:
         return self._device.stream
 
     def graph(self, steps: list[tuple[Callable, tuple]], play: Callable[[], None]) -> Callable[[], None] | None:
-        """A function that plays recorded launches as a CUDA graph, or None where a step reads the CPU's memory."""
+        """A function that plays recorded launches as a CUDA graph; None if a step reads the CPU's memory."""
         for function, args in steps:
             if getattr(function, "on_host", False) or any(isinstance(arg, np.ndarray) for arg in args):
                 return None
@@ -237,7 +237,7 @@ class Gpu:
 
     @staticmethod
     def fuse(steps: list, memory_of: Callable, needed_after: Callable) -> list:
-        """Recorded launches with chains of elementwise ones joined."""
+        """Recorded launches, with chains of elementwise launches joined."""
         return chains.fuse(steps, memory_of, needed_after, fusion.FORMULAS, fusion.Fused)
 
     def interface(self, array: DeviceArray) -> dict:
@@ -258,7 +258,7 @@ _OURS, _TWINS = "nbkeras.kernels.", "nbkeras.kernels.cuda."
 
 
 def twin_module(module: str) -> str:
-    """The module of a module's twins: the same name in `kernels/cuda/`; for a user's module `x` it is `x_cuda`."""
+    """The name of a module's twin module: the same name in `kernels/cuda/`; for a user's module `x`, `x_cuda`."""
     if module.startswith(_TWINS) or module.endswith("_cuda"):
         return module
     return _TWINS + module.removeprefix(_OURS) if module.startswith(_OURS) else module + "_cuda"
@@ -266,7 +266,7 @@ def twin_module(module: str) -> str:
 
 @functools.cache
 def get(index: int) -> Gpu:
-    """The Gpu with a number."""
+    """The Gpu with an index."""
     return Gpu(index)
 
 

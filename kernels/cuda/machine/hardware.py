@@ -20,11 +20,11 @@ from numba.cuda.cudadrv.driver import MemoryPointer
 
 from nbkeras.kernels.runtime.device_array import DeviceArray
 
-config.CUDA_LOW_OCCUPANCY_WARNINGS = 0  # small networks do not fill a GPU, which needs no warning
+config.CUDA_LOW_OCCUPANCY_WARNINGS = 0  # small networks do not fill a GPU; this needs no warning
 _SYNCHRONOUS = os.environ.get("NBKERAS_SYNCHRONOUS", "0") not in ("0", "")
 _OUT_OF_MEMORY = driver.CUresult.CUDA_ERROR_OUT_OF_MEMORY
-_LARGE = 256 << 10  # bytes from which waiting for an upload costs less than copying the array first
-_MOST_SENT = 128  # such copies
+_LARGE = 256 << 10  # from this many bytes, waiting for an upload costs less than copying the array first
+_MOST_SENT = 128  # most such copies in flight
 
 
 class GpuError(RuntimeError):
@@ -32,15 +32,15 @@ class GpuError(RuntimeError):
 
 
 class _Thread(threading.local):
-    index: int | None = None  # of the device whose context is current in this thread
-    stream: Any = None  # where a capture goes
+    index: int | None = None  # the device whose context is current in this thread
+    stream: Any = None  # the stream of a capture
 
 
 _thread = _Thread()
 
 
 def _call(function: Callable, *args: Any) -> Any:
-    """The result of a driver call; GpuError where it fails."""
+    """The result of a driver call; GpuError if it fails."""
     code, *values = function(*args)
     if code != driver.CUresult.CUDA_SUCCESS:
         raise GpuError(f"{function.__name__} failed: {_explain(code)}")
@@ -79,7 +79,7 @@ class Device:
         self._context = cuda.current_context()
         flag = driver.CUstream_flags.CU_STREAM_NON_BLOCKING.value
         self._stream, self._copies = _call(driver.cuStreamCreate, flag), _call(driver.cuStreamCreate, flag)
-        self._sent: list[np.ndarray] = []  # what uploads may still be reading
+        self._sent: list[np.ndarray] = []  # arrays that uploads may still be reading
         self._lock = threading.Lock()
 
     @staticmethod
@@ -93,13 +93,13 @@ class Device:
             _thread.index = self.index
 
     def _queue(self) -> Any:
-        """The stream that this thread's work goes to."""
+        """The stream of this thread's work."""
         return self._stream if _thread.stream is None else _thread.stream
 
     # Memory
 
     def allocate(self, nbytes: int) -> _Memory | None:
-        """Memory, or None where there is no room."""
+        """Memory, or None if there is no room."""
         self._enter()
         code, pointer = driver.cuMemAlloc(nbytes)
         if code == _OUT_OF_MEMORY:
@@ -113,18 +113,18 @@ class Device:
         _call(driver.cuMemFree, memory.address)
 
     def memory(self) -> tuple[int, int]:
-        """Bytes free and in all."""
+        """The bytes free, and in total."""
         self._enter()
         free, total = _call(driver.cuMemGetInfo)
         return int(free), int(total)
 
-    # Copies, in the order of the queue
+    # Copies, in stream order
 
     def upload(self, address: int, array: np.ndarray) -> None:
-        """Copy from the CPU; returns when the array may be changed. Never captured: a graph would read the CPU's memory later."""
+        """Copy from the CPU; returns when the array may change. Never captured: a graph would read the CPU's memory later."""
         self._enter()
         passing = array.nbytes < _LARGE
-        with self._lock:  # the driver need not have read an array when the call returns
+        with self._lock:  # when the call returns, the driver may not have read the array yet
             source = array.copy() if passing else array
             self._sent.append(source)
             _call(driver.cuMemcpyHtoDAsync, address, _address_of(source), source.nbytes, self._stream)
@@ -142,7 +142,7 @@ class Device:
         _call(driver.cuMemcpyDtoDAsync, target, source, nbytes, self._queue())
 
     def synchronize(self) -> None:
-        """Wait for all queued work; GpuError where a kernel failed."""
+        """Wait for all queued work; GpuError if a kernel failed."""
         self._enter()
         with self._lock:
             sent, self._sent = self._sent, []
@@ -151,18 +151,18 @@ class Device:
 
     @property
     def stream(self) -> int:
-        """The handle of the stream of this thread's work; the device becomes the thread's current one."""
+        """The handle of this thread's stream; the device becomes the thread's current one."""
         self._enter()
         return int(self._queue())
 
     def number_of(self, address: int) -> int:
-        """The number of the GPU whose memory an address is in."""
+        """The index of the GPU that an address belongs to."""
         self._enter()
         attribute = driver.CUpointer_attribute.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
         return int(_call(driver.cuPointerGetAttribute, attribute, address))
 
     def order(self, before: int, after: int) -> None:
-        """Let the future work of the stream `after` wait for the work queued so far on `before`."""
+        """Let future work on stream `after` wait for the work queued so far on `before`."""
         self._enter()
         event = _call(driver.cuEventCreate, driver.CUevent_flags.CU_EVENT_DISABLE_TIMING.value)
         try:
@@ -181,13 +181,13 @@ class Device:
             return f"the kernel {self._last} was the last to run"
         return (
             f"the last kernel queued was {self._last}, but an earlier one may be the cause: run again with "
-            "NBKERAS_SYNCHRONOUS=1 to know it. The GPU can be used again in a new process"
+            "NBKERAS_SYNCHRONOUS=1 to find it. The GPU is usable again in a new process"
         )
 
     # Kernels
 
     def _handle(self, array: DeviceArray) -> Any:
-        """The array as Numba's kernels take it."""
+        """The array in the form that Numba's kernels take."""
         if array.handle is None:
             pointer = MemoryPointer(self._context, driver.CUdeviceptr(array.address), array.nbytes, owner=array.memory)
             array.handle = DeviceNDArray(array.shape, array.strides, array.dtype, gpu_data=pointer)
@@ -222,7 +222,7 @@ class Device:
     # Programs
 
     def graph(self, play: Callable[[], None], gpu: Any) -> Callable[[], None]:
-        """A function that plays launches that ran before: the first call captures them, further calls run one CUDA graph."""
+        """A function that replays launches: the first call captures them, later calls run one CUDA graph."""
         return _Graph(self, play, gpu).run
 
     def capture(self, play: Callable[[], None]) -> Any:
@@ -255,7 +255,7 @@ class Device:
 
 
 class _Graph:
-    """A program that is played as a graph, or launch by launch if it cannot be captured."""
+    """A program that runs as a graph, or launch by launch if it cannot be captured."""
 
     def __init__(self, device: Device, play: Callable[[], None], gpu: Any):
         self._device, self._play, self._gpu, self._captured, self._plain = device, play, gpu, None, False
@@ -280,7 +280,7 @@ class _Graph:
 
 
 class _Pinned:
-    """Page-locked memory of the CPU, which the GPU reads without the CPU."""
+    """Page-locked CPU memory: the GPU reads it without the CPU."""
 
     def __init__(self, nbytes: int):
         self._address = int(_call(driver.cuMemHostAlloc, max(nbytes, 1), 0))
@@ -309,26 +309,26 @@ class _Slot:
     def __del__(self) -> None:
         if hasattr(self, "emptied"):
             self._device._enter()  # any thread may delete a slot
-            driver.cuEventSynchronize(self.filled)  # the batch was copied from page-locked memory, which is freed next
+            driver.cuEventSynchronize(self.filled)  # the batch is copied from page-locked memory, which is freed next
             driver.cuEventDestroy(self.filled)
             driver.cuEventDestroy(self.emptied)
 
 
 class InputStaging:
-    """Arrays to write the next batch into, on its way to a program's input buffers.
+    """Arrays that receive the next batch for a program's input buffers.
 
-    Two slots take turns: while a step runs, the next batch is written to pinned memory and copied to the device by the second
-    stream; then a copy within the device, on the first stream, puts it into the input buffers.
+    Two slots take turns. While a step runs, the next batch is written to pinned memory, and the second stream copies it to the
+    device. Then the first stream copies it, within the device, into the input buffers.
     """
 
     def __init__(self, device: Device, buffers: list):
         self._device, self._buffers = device, buffers
-        device.synchronize()  # earlier uses of the slots' memory must be over: another stream writes there
+        device.synchronize()  # earlier uses of the slots' memory must be finished: another stream writes there
         self._slots, self._turn = [_Slot(device, buffers), _Slot(device, buffers)], 0
 
     @property
     def arrays(self) -> list:
-        """Arrays of the CPU to write the next batch into; waits until the batch before last was copied from them."""
+        """CPU arrays that receive the next batch; waits until the batch before last was copied from them."""
         self._device._enter()
         slot = self._slots[self._turn]
         _call(driver.cuEventSynchronize, slot.filled)

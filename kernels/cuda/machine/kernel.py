@@ -1,8 +1,8 @@
-"""The decorators `@kernel` and `@device_function` of CUDA kernels, and `start`, by which a twin starts them.
+"""The decorators `@kernel` and `@device_function` of CUDA kernels, and `start`; twins start kernels with it.
 
-The twin of a family `<family>.py` is the file `cuda/<family>.py`. For each compiled loop of the family that is launched it has a
-function of the same name and arguments (without `share, shares`), which chooses blocks and threads and starts kernels. It gets
-DeviceArrays and constants; `device.launch` calls it instead of the loop. Such files are imported when first needed.
+The twin of a family `<family>.py` is the file `cuda/<family>.py`. For each launched compiled loop of the family, it has a
+function with the same name and arguments (without `share, shares`), which chooses blocks and threads and starts kernels.
+`device.launch` calls it instead of the loop, with DeviceArrays and constants. Such files are imported when first needed.
 
     @kernel
     def _scale(x, factor):
@@ -13,7 +13,7 @@ DeviceArrays and constants; `device.launch` calls it instead of the loop. Such f
     def scale(x, factor):
         start_each(_scale, x.size, x, factor)
 
-`from numba import cuda` and `import math` stand at the top of such a file, under these names: with NUMBA_ENABLE_CUDASIM=1
+`from numba import cuda` and `import math` must be at the top of such a file, under these names: with NUMBA_ENABLE_CUDASIM=1,
 kernels run in Python (simulator.py), with fewer threads (`size`), because each thread is slow there.
 """
 
@@ -43,7 +43,7 @@ def size(hardware: int, simulated: int) -> int:
     return simulated if SIMULATED else hardware
 
 
-THREADS = size(256, simulated=8)  # of a block, where a kernel needs no other number
+THREADS = size(256, simulated=8)  # default threads per block
 
 
 def blocks(count: int, threads: int) -> int:
@@ -82,11 +82,11 @@ def device_function(function: Callable) -> Callable:
 
 @functools.cache
 def _from_cpu(function: Callable) -> Callable:
-    """A device function from the Python function of a `@compiled` one, and so with the compiled functions that it calls."""
+    """A device function made from a `@compiled` function's Python function; so are the compiled functions that it calls."""
     names = {name: value for name, value in function.__globals__.items() if name in function.__code__.co_names}
     for name, value in names.items():
         names[name] = _from_cpu(value.py_func) if hasattr(value, "py_func") else value
-    copy = types.FunctionType(function.__code__, names, function.__name__)  # the CPU's keeps its own globals
+    copy = types.FunctionType(function.__code__, names, function.__name__)  # the CPU's function keeps its own globals
     copy.__module__ = function.__module__
     return device_function(copy)
 
@@ -129,7 +129,7 @@ def start(
 
 
 def start_each(kernel: Kernel, count: int, *args: Any) -> None:
-    """Run a kernel in blocks of THREADS, with a thread for each of `count` elements; the last block may have more threads."""
+    """Run a kernel in blocks of THREADS, with one thread per element of `count`; the last block may have excess threads."""
     start(kernel, blocks(count, THREADS), THREADS, *args)
 
 
@@ -153,7 +153,7 @@ _signatures: set[tuple] | None = None
 
 
 def _write_signatures(path: str) -> None:
-    """Append to the file in one write, so that processes that end together do not mix their lines."""
+    """Append to the file in one write, so that processes that exit at the same time do not mix their lines."""
     lines = "".join(json.dumps(each) + "\n" for each in sorted(_signatures or ()))
     with open(path, "ab", buffering=0) as file:
         file.write(lines.encode())

@@ -1,16 +1,16 @@
 """The `cuda`, `math`, `min` and `max` of kernels in the simulator: Numba's simulated module, completed.
 
-A GPU differs in these points, which the simulator cannot show:
+A GPU differs in these points; the simulator cannot show them:
 
-* Numba's integers have 64 bits as soon as one computes with them: uint32 * uint32 is uint64, where NumPy's wraps at 32 bits; and
-  Python's integers never overflow. compile a device function that computes with integers by `numba.njit` to see its result.
-* An integer times a float32 is a float64 there and a float32 here; so is a float32 times a literal. (Float arguments of kernels
-  are float64 here too.)
-* Each operation is rounded here; there a multiplication and an addition may become one. Division, exp and others may differ in
+* Numba's integers have 64 bits in any computation: uint32 * uint32 is uint64, while NumPy's wraps at 32 bits. Python's integers
+  never overflow. Compile a device function that computes with integers by `numba.njit` to see its result.
+* An integer times a float32 is a float64 on a GPU and a float32 here; so is a float32 times a literal. (Float arguments of
+  kernels are float64 here too.)
+* Here each operation is rounded; on a GPU a multiplication and an addition may be fused. Division, exp and others may differ in
   the last bits, by more with fastmath.
-* `x // 0` of integers and an index outside of an array are errors here, and anything there.
+* `x // 0` of integers and an index out of range are errors here, and undefined on a GPU.
 
-As there, `max` and `min` of two floats give the one that is no NaN.
+As on a GPU, `max` and `min` of two floats return the one that is not NaN.
 """
 
 import math as real_math
@@ -31,7 +31,7 @@ _ALL = 0xFFFFFFFF
 
 
 def poisoned(shape: Any, dtype: Any) -> np.ndarray:
-    """An array of undefined content, of all bits 1."""
+    """An array of undefined content: all bits are 1."""
     array = np.empty(shape, dtype)
     array.reshape(-1).view(np.uint8).fill(0xFF)
     return array
@@ -42,7 +42,7 @@ def _numpy_dtype(dtype: Any) -> np.dtype:
 
 
 class _Shared:
-    """Shared memory of the running block, one array for each line of source that makes one."""
+    """Shared memory of the running block: one array per source line that creates one."""
 
     def array(self, shape, dtype, alignment=None):
         frame, block, dtype = sys._getframe(1), cuda.block, _numpy_dtype(dtype)
@@ -64,7 +64,7 @@ class _Local:
 
 
 def _checked(array: np.ndarray, frame: Any) -> Any:
-    """Shared memory made at a frame, as the kernel gets it."""
+    """The shared memory of a frame's source line, in the form that the kernel gets."""
     if cuda.journal is None:
         return array
     cuda.journal.keep(array)
@@ -122,8 +122,8 @@ class _Cooperative:
 class _Module(FakeCUDAModule):
     """The `cuda` of kernels."""
 
-    thread: Any = None  # the _Thread that runs, if threads are greenlets
-    block: Any = None  # the _Block that runs
+    thread: Any = None  # the running _Thread, if threads are greenlets
+    block: Any = None  # the running _Block
     journal: Journal | None = None  # in strict mode
     threadIdx: Any = None
     blockIdx: Any = None
@@ -205,7 +205,7 @@ cuda = _Module()
 
 
 class _Math(types.ModuleType):
-    """`math` as it is on a GPU: of the argument's dtype, with infinity and NaN instead of exceptions."""
+    """`math` as on a GPU: in the argument's dtype, with infinity and NaN instead of exceptions."""
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(real_math, name)
@@ -216,7 +216,7 @@ class _Math(types.ModuleType):
 
 
 def _of_argument(function: Callable) -> Callable:
-    """A function of Python's math that gives a float32 for a float32."""
+    """A function of Python's math that returns a float32 for a float32."""
 
     def call(x, *others):
         try:
@@ -231,7 +231,7 @@ def _of_argument(function: Callable) -> Callable:
 
 
 def _rounded_once(function: Callable) -> Callable:
-    """In float32 to half a unit in the last place: a GPU's functions err by one or two, some of NumPy's by four."""
+    """Float32 results to 0.5 ulp: a GPU's functions err by one or two ulp, some of NumPy's by four."""
 
     def call(x: Any) -> Any:
         return np.float32(function(np.float64(x))) if isinstance(x, np.float32) else function(x)
@@ -262,5 +262,5 @@ def _of_floats(python: Callable, gpu: Callable) -> Callable:
     return choose
 
 
-# of two floats a GPU's take the one that is no NaN
+# of two floats, a GPU returns the one that is not NaN
 minimum, maximum = _of_floats(min, np.fmin), _of_floats(max, np.fmax)

@@ -1,15 +1,15 @@
-"""A CUDA device in Python, for tests: runs kernels over a grid of threads, with memory that is the CPU's.
+"""A CUDA device in Python, for tests: runs kernels over a grid of threads, in the CPU's memory.
 
 Numba's simulator gives each CUDA thread a Python thread and polls them. Here a thread is a plain call, or, if the kernel has
-barriers, a greenlet that runs until it comes to one. That is far faster. It also has features that Numba's simulator lacks
-(warp shuffles and votes, a grid-wide barrier over several blocks), and finds barriers that not all threads reach. Variables:
+barriers, a greenlet that runs up to a barrier. That is far faster. This simulator also has features that Numba's lacks (warp
+shuffles and votes, a grid-wide barrier over several blocks), and reports barriers that not all threads reach. Variables:
 
 * NBKERAS_SIMULATOR_SEED: a number shuffles the order in which blocks and threads run, so that a race shows;
 * NBKERAS_SIMULATOR=strict: indices and races are checked (checker.py), which takes a few times as long;
 * NBKERAS_SIMULATOR_MEMORY: the bytes of the device (8 GB).
 
-New memory is filled with bits that are all 1, NaN as a float; a shuffle returns the same for a lane that takes no part. Blocks
-run one after the other unless the launch is cooperative. language.py lists further differences to a GPU.
+New memory is filled with 1 bits (NaN as a float); a shuffle returns the same value to a lane that takes no part. Blocks run one
+after the other unless the launch is cooperative. language.py lists further differences from a GPU.
 """
 
 import ctypes
@@ -71,7 +71,7 @@ class _Warp:
             thread.log = Log()
 
     def released(self) -> list["_Thread"]:
-        """The threads whose masks' threads all wait for each other; each gets the values of all, by lane."""
+        """The threads that wait for each other with complete masks; each gets the values of all of them, by lane."""
         waiting = [thread for thread in self.threads if thread.waits_for == "warp"]
         ready = []
         for mask in {thread.mask for thread in waiting}:
@@ -88,20 +88,20 @@ class _Warp:
 
 
 class _Thread:
-    """A CUDA thread: its index in the block, and the barrier at which it waits."""
+    """A CUDA thread: its index in the block, and the barrier that it waits at."""
 
     __slots__ = ("block", "index", "number", "waits_for", "mask", "value", "worker", "log")
 
     def __init__(self, block: _Block, index: Index, number: int):
         self.block, self.index, self.number = block, index, number
-        self.waits_for = "start"  # then "warp", "block" or "grid", and at last "end"
+        self.waits_for = "start"  # then "warp", "block" or "grid", finally "end"
         self.mask = 0
         self.value: Any = None
         self.worker: Any = None
         self.log = Log()
 
     def wait(self, kind: str, value: Any, mask: int = 0) -> Any:
-        """Let others run until all threads that take part have come here; returns their values."""
+        """Let others run until all participating threads arrive here; returns their values."""
         if kind == "warp" and not mask >> self.number % WARP & 1:
             raise BarrierError(
                 f"lane {self.number % WARP} waits for the lanes of the mask {mask:#x}, and is not one of them"
@@ -111,7 +111,7 @@ class _Thread:
         return self.value
 
     def location(self) -> tuple[Any, int]:
-        """The instruction of the kernel at which it waits."""
+        """The kernel's instruction that the thread waits at."""
         frame = self.worker.gr_frame
         while frame.f_code.co_filename in (__file__, language.__file__):
             frame = frame.f_back
@@ -119,7 +119,7 @@ class _Thread:
 
 
 class _Workers(threading.local):
-    """Idle greenlets, for the next threads: making one costs more than running most threads."""
+    """Idle greenlets for the next threads: making one costs more than running most threads."""
 
     def __init__(self) -> None:
         self.idle: list[greenlet] = []
@@ -170,7 +170,7 @@ def _play(blocks: list[_Block], function: Callable, args: tuple, order: random.R
 
 
 def _released(blocks: list[_Block]) -> list[_Thread]:
-    """Threads whose barrier is complete; none where all have ended."""
+    """Threads whose barrier is complete; none if all have ended."""
     ready: list[_Thread] = []
     states = set()
     for block in blocks:
@@ -202,13 +202,13 @@ def _released(blocks: list[_Block]) -> list[_Thread]:
 
 
 def _check_meeting(threads: list[_Thread]) -> None:
-    """BarrierError where threads of a warp come from several lines: a GPU's must come to a barrier together."""
+    """BarrierError if a warp's threads come from several lines: on a GPU they must reach a barrier together."""
     if len({thread.location() for thread in threads}) > 1:
         raise _stuck([threads[0].block])
 
 
 def _stuck(blocks: list[_Block]) -> BarrierError:
-    """The error with the barriers at which threads wait, in the first block with threads that cannot continue."""
+    """The error, with the barriers where threads wait, in the first block with threads that cannot continue."""
     block = next(b for b in blocks if any(thread.waits_for != "end" for thread in b.threads))
     groups: dict[str, list[tuple]] = {}
     for thread in block.threads:
@@ -223,13 +223,13 @@ def _stuck(blocks: list[_Block]) -> BarrierError:
     ]
     return BarrierError(
         f"in block {tuple(block.index)} the threads {'; '.join(told)}: all threads of a block (of a mask, of the grid) must "
-        "come to the same barrier, and none may have ended"
+        "reach the same barrier, and none may have ended"
     )
 
 
 @functools.cache
 def has_barriers(function: Callable) -> bool:
-    """Whether a function, or a function that it calls by a global name, waits for other threads."""
+    """True if a function, or a function that it calls by a global name, waits for other threads."""
     names = _names(function.__code__)
     if names & _BARRIERS:
         return True
@@ -260,7 +260,7 @@ def _dimensions(count: Any) -> tuple[int, int, int]:
 
 
 def _argument(arg: Any, name: str) -> Any:
-    """An argument as the kernel gets it."""
+    """An argument in the form that the kernel gets."""
     if isinstance(arg, np.ndarray) and cuda.journal is not None:
         return Checked(arg, name, cuda.journal)
     return np.float64(arg) if type(arg) is float else arg

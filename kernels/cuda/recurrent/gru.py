@@ -1,6 +1,6 @@
-"""Twins of gru.py's kernels: all steps of a GRU and the backward pass; recurrence.py and steps.py say how.
+"""Twins of gru.py's kernels: all steps of a GRU and the backward pass; see recurrence.py and steps.py.
 
-Where the reset gate comes before the product, a step has two products one after the other. Such steps are taken one by one.
+If the reset gate comes before the product, a step needs two products in sequence. Such steps are launched one by one.
 """
 
 from numba import cuda
@@ -12,16 +12,16 @@ from nbkeras.kernels.cuda.recurrent.steps import uint64
 from nbkeras.kernels.cuda.runtime import device as device_cuda
 from nbkeras.kernels.recurrent.recurrence import Backward, Forward
 
-_TERMS = size(20, simulated=4)  # of a lane that a block's thread keeps in registers
+_TERMS = size(20, simulated=4)  # terms per lane that a block's thread keeps in registers
 _HELD = size(60, simulated=12)  # _TERMS * 3
-_PART = size(4, simulated=1)  # of each gate, in the backward pass
+_PART = size(4, simulated=1)  # terms of each gate, in the backward pass
 _HELD_BACK = size(48, simulated=12)  # _PART * 3 * 4
 _TWO = size(256, simulated=64)  # 2 * ROOM
 _SIX = size(768, simulated=192)  # 6 * ROOM
 
 
 def gru_forward_share(*args) -> None:
-    """All steps; z, inner and h are batch-major, h a history where there is room for it. args: Forward."""
+    """All steps; z, inner and h are batch-major; h is a history if there is room for it. args: Forward."""
     a = Forward(*args)
     keep = int(a.state_ring == a.x.shape[1] + 1)
     recurrence.input_product(a.x, a.kernel, a.z)
@@ -87,7 +87,7 @@ def _recurrent_kernel_gradient(a: Backward) -> None:
 
 
 def _bias_gradient(a: Backward) -> None:
-    """db, the sums of dz; with reset_after also the second bias's, which differs in the candidate's part."""
+    """db, the sums of dz; with reset_after also the second bias's gradient, which differs in the candidate's part."""
     width, two = 3 * a.units, 2 * a.units
     recurrence.sum_rows(a.dz, width, a.db[:width])
     if a.reset_after:
@@ -124,7 +124,7 @@ def _run_back_by_steps(a: Backward, args: tuple) -> None:
 
 @device_function
 def _write_step(h, y, output_mask, before, new, row, spot, step, unit, sizes, codes):
-    """Write a step's output and, where they are kept, its states."""
+    """Write a step's output, and its states if they are kept."""
     steps.write_output(y, new, output_mask, row, spot, step, unit, sizes, codes[1])
     if codes[5] != 0:
         steps.keep_state(h, before, new, row, spot, step, unit, sizes)
@@ -143,7 +143,7 @@ def _bias_of(bias, gate, unit, units, reset_after, like):
 
 @kernel(launch_bounds=steps.BLOCK)
 def _block_forward(packed, bias, h0, mask, output_mask, drop, z, inner, h, y, h_last, sizes, codes):
-    """One sample. Four lanes have a unit: each adds up a quarter of the terms of its gates; three then have a gate each."""
+    """One sample. Four lanes share a unit: each sums a quarter of the terms of its gates; then three have one gate each."""
     _, length, units = sizes
     backwards, _, activation, recurrent_activation, _, keep = codes
     u, sums = cuda.local.array(_HELD, z.dtype), cuda.local.array(4, z.dtype)
@@ -211,7 +211,7 @@ def _read(arrays, row, spot, step, unit, sizes, codes):
 
 @device_function
 def _add(saved, sums, row, column, tiles):
-    """The third sum of products stays on its own: the reset gate multiplies it."""
+    """The third sum of products stays separate: the reset gate multiplies it."""
     update, reset, new, before = saved
     update += steps.total(sums, row, column, tiles)
     reset += steps.total(sums, row, column + 1, tiles)
@@ -240,7 +240,7 @@ def _take(saved, arrays, row, spot, step, unit, sizes, codes):
 
 @device_function
 def _finish(update, new, before, row, spot, step, unit, mask, output_mask, h, y, h_last, sizes, codes):
-    """The new h, from the update gate, the candidate and the h before; written to all arrays that keep it."""
+    """The new h, from the update gate, the candidate and the old h; written to all arrays that keep it."""
     new = before if steps.is_masked(mask, spot) else update * before + (h.dtype.type(1) - update) * new
     h_last[uint64(row * sizes[2] + unit)] = new
     _write_step(h, y, output_mask, before, new, row, spot, step, unit, sizes, codes)
@@ -263,7 +263,7 @@ def _grid_forward(
 
 @kernel(launch_bounds=steps.BLOCK)
 def _block_backward(packed, mask, output_mask, drop, z, inner, h, dy, dh_last, dz, dinner, dh, sizes, codes):
-    """One sample. 16 lanes have four units: each adds up a sixteenth of their terms; four then have a unit, three with a gate."""
+    """One sample. 16 lanes share four units: each sums a sixteenth of the terms; then four share a unit, three have a gate."""
     _, length, units = sizes
     backwards, sequences, needs_h0, activation, recurrent_activation, _ = codes
     u, sums = cuda.local.array(_HELD_BACK, z.dtype), cuda.local.array(4, z.dtype)
@@ -333,7 +333,7 @@ def _read_back(arrays, row, spot, step, unit, sizes, codes):
 
 @device_function
 def _take_back(s, saved, arrays, row, spot, unit, sizes, codes):
-    """Where the reset gate comes before the product, its gradient is not known yet: 0."""
+    """If the reset gate comes before the product, its gradient is not known yet: 0."""
     update, reset, new, inside, before, carry = saved
     mask, _, _, _, _, dz, dinner, dh = arrays
     units, index = sizes[2], spot * 3 * sizes[2] + unit
@@ -416,7 +416,7 @@ def _step_backward(mask, output_mask, drop, z, inner, h, dy, dh_last, dz, dinner
 
 @kernel
 def _step_reset_back(mask, output_mask, drop, z, inner, h, dy, dh_last, dz, dinner, dh, sizes, codes, temporary, step):
-    """The reset gate's gradient, from `temporary`, the candidate's times the kernel; `temporary` becomes the part of h."""
+    """The reset gate's gradient. `temporary` (the candidate's gradient times the kernel) then becomes h's part."""
     batch, length, units = sizes
     at = cuda.grid(1)
     if at < batch * units:

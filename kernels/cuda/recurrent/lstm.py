@@ -1,4 +1,4 @@
-"""Twins of lstm.py's kernels: all steps of an LSTM and the backward pass; recurrence.py and steps.py say how."""
+"""Twins of lstm.py's kernels: all steps of an LSTM and the backward pass; see recurrence.py and steps.py."""
 
 from numba import cuda
 
@@ -7,15 +7,15 @@ from nbkeras.kernels.cuda.recurrent import recurrence, steps
 from nbkeras.kernels.cuda.recurrent.steps import uint64
 from nbkeras.kernels.recurrent.recurrence import Backward, Forward
 
-_TERMS = size(16, simulated=4)  # of a lane that a block's thread keeps in registers
-_PART = size(4, simulated=1)  # _TERMS / 4: of each gate, in the backward pass
+_TERMS = size(16, simulated=4)  # terms per lane that a block's thread keeps in registers
+_PART = size(4, simulated=1)  # _TERMS / 4: terms of each gate, in the backward pass
 _HELD = size(64, simulated=16)  # _TERMS * 4
 _TWO = size(256, simulated=64)  # 2 * ROOM
 _EIGHT = size(1024, simulated=256)  # 8 * ROOM
 
 
 def lstm_forward_share(*args) -> None:
-    """All steps; z, h and c are batch-major, h and c histories where there is room for them. args: Forward."""
+    """All steps; z, h and c are batch-major; h and c are histories if there is room for them. args: Forward."""
     a = Forward(*args)
     keep = int(a.state_ring == a.x.shape[1] + 1)
     recurrence.input_product(a.x, a.kernel, a.z)
@@ -41,7 +41,7 @@ def lstm_backward_share(*args) -> None:
 
 @device_function
 def _write_step(h, c, y, output_mask, before_h, before_c, new_h, new_c, row, spot, step, unit, sizes, codes):
-    """Write a step's output and, where they are kept, its states."""
+    """Write a step's output, and its states if they are kept."""
     _, sequences, _, _, keep = codes
     steps.write_output(y, new_h, output_mask, row, spot, step, unit, sizes, sequences)
     if keep != 0:
@@ -51,7 +51,7 @@ def _write_step(h, c, y, output_mask, before_h, before_c, new_h, new_c, row, spo
 
 @kernel(launch_bounds=steps.BLOCK)
 def _block_forward(packed, bias, h0, c0, mask, output_mask, drop, z, h, c, y, h_last, c_last, sizes, codes):
-    """All steps of a sample. Four lanes have a unit: each adds up a quarter of the terms of its four gates, then has one gate."""
+    """All steps of a sample. Four lanes share a unit: each sums a quarter of the terms of its gates, then has one gate."""
     _, length, units = sizes
     backwards, _, activation, recurrent_activation, keep = codes
     u, sums = cuda.local.array(_HELD, z.dtype), cuda.local.array(4, z.dtype)
@@ -174,7 +174,7 @@ def _step_forward(bias, h0, c0, mask, output_mask, drop, z, h, c, y, h_last, c_l
 
 @kernel(launch_bounds=steps.BLOCK)
 def _block_backward(packed, mask, output_mask, drop, z, c, dy, dh_last, dc_last, dz, dh, dc, sizes, codes):
-    """All steps of one sample. 16 lanes have four units: each adds up a sixteenth of their terms, then has a gate of a unit."""
+    """All steps of one sample. 16 lanes share four units: each sums a sixteenth of their terms, then has a gate of a unit."""
     _, length, units = sizes
     backwards, sequences, needs_h0, activation, recurrent_activation = codes
     u, sums = cuda.local.array(_HELD, z.dtype), cuda.local.array(4, z.dtype)

@@ -1,8 +1,8 @@
-"""The host code that the twins of the recurrent families share: it chooses how steps are taken, and computes the products.
+"""The host code that the twins of the recurrent families share: it chooses how to run the steps, and computes the products.
 
-x times the kernel is one matrix product for all steps, as are the gradients of x and of the weights. The recurrence itself runs
-in one kernel, in a block (`fits_block`) or over the grid (`run_over_grid`), see steps.py. Sizes that fit neither
-take their steps one by one: for each a matrix product and a kernel for the gates.
+x times the kernel is one matrix product for all steps, and so are the gradients of x and of the weights. The recurrence itself
+runs in one kernel, in a block (`fits_block`) or over the grid (`run_over_grid`), see steps.py. Sizes that fit neither run their
+steps one by one: each is a matrix product and a kernel for the gates.
 """
 
 import numpy as np
@@ -21,21 +21,21 @@ _SHARED = 32768  # bytes of operands in a block's shared memory
 
 
 def fits_block(dtype: np.dtype, batch: int, units: int) -> bool:
-    """Whether the recurrence runs in blocks of one sample each: float32, few units, and not too many samples."""
+    """True if the recurrence runs in blocks of one sample each: float32, few units, not too many samples."""
     few = units <= steps.MOST_UNITS // 2 or batch <= 2 * device.gpu().processors
     return dtype == np.float32 and units <= steps.MOST_UNITS and few
 
 
 def block_threads(units: int) -> int:
-    """Threads of a block for one sample: 16 for 4 units."""
+    """Threads per block of one sample: 16 for 4 units."""
     return blocks(blocks(units, 4) * 16, 32) * 32
 
 
 def pack(recurrent_kernel: DeviceArray, gates: int, backward: bool) -> DeviceArray:
-    """The recurrent kernel in the order in which the threads of a block read it: term by term, one number for each thread.
+    """The recurrent kernel in the order that a block's threads read it: term by term, one number per thread.
 
-    Forward: four lanes have one unit; its gates are the columns; each lane takes every fourth term. Backward: 16 lanes have four
-    units, which are the columns; there is a group of terms for each gate.
+    Forward: four lanes share one unit; its gates are the columns; each lane takes every fourth term. Backward: 16 lanes share
+    four units, which are the columns; there is a group of terms per gate.
     """
     units = recurrent_kernel.shape[0]
     lanes, groups, columns = (16, gates, 4) if backward else (4, 1, gates)
@@ -67,9 +67,9 @@ _resident: dict[tuple, int] = {}
 def run_at_once(
     block: Kernel, grid: Kernel, recurrent_kernel: DeviceArray, gates: int, args: tuple, first: tuple | None = None
 ) -> bool:
-    """Take all steps in one kernel: `block(packed, *args)` or `grid(weights, *args, ...)`. False where neither fits.
+    """Run all steps in one kernel: `block(packed, *args)` or `grid(weights, *args, ...)`. Returns False if neither fits.
 
-    args: end in the sizes (batch, length, units) and the codes. first: see `run_over_grid`; None on the way back.
+    args: end with the sizes (batch, length, units) and the codes. first: see `run_over_grid`; None in the backward pass.
     """
     (batch, _, units), backward = args[-2], first is None
     if fits_block(recurrent_kernel.dtype, batch, units):
@@ -82,13 +82,12 @@ def run_at_once(
 def run_over_grid(kernel: Kernel, batch: int, units: int, columns: int, terms: int, args: tuple, first=None) -> bool:
     """Start `kernel(*args, operands, counter, tiles)`, a recurrence over the grid, if its registers hold the recurrent kernel.
 
-    Returns False if they do not, and for float64, for which they are too few.
+    Returns False if they do not, and for float64, which needs too many registers.
 
-    columns: of a unit. terms: numbers of an operand. args: the first array has the dtype of all. first: (h0, drop), from which
-    the first operands are made where they are not 0. The kernel gets: operands, memory for twice (samples, terms), rounded up
-    and 0 beyond: one half is read while the other is written; counter, for `meet`; tiles, (binary logarithm of the
-    number of parts that the terms are cut into, terms of a part, samples at a time, units of a block, blocks for all units,
-    samples rounded up).
+    columns: per unit. terms: numbers of an operand. args: the first array has the dtype of all. first: (h0, drop), the source of
+    the first operands if they are not 0. The kernel gets: operands, memory for twice (samples, terms), rounded up and 0 beyond
+    (one half is read while the other is written); counter, for `meet`; tiles, (binary logarithm of the number of parts that the
+    terms are cut into, terms per part, samples at a time, units per block, blocks for all units, samples rounded up).
     """
     gpu, dtype, bits = device.gpu(), args[0].dtype, 0
     while bits < steps.WARP_BITS and terms > steps.LANES * steps.TERMS << bits:
@@ -120,7 +119,7 @@ def run_over_grid(kernel: Kernel, batch: int, units: int, columns: int, terms: i
 
 
 def scratch(name: str, count: int, dtype) -> DeviceArray:
-    """Memory for `count` numbers, until the twin returns."""
+    """Memory for `count` numbers, valid until the twin returns."""
     return device.gpu().scratch(f"recurrent {name}", (count,), dtype)
 
 
@@ -139,7 +138,7 @@ def input_product(x: DeviceArray, kernel: DeviceArray, z: DeviceArray) -> None:
 
 
 def input_gradients(a: Backward) -> None:
-    """dw = x^T dz and dx = dz @ kernel^T where they are needed."""
+    """dw = x^T dz and dx = dz @ kernel^T if they are needed."""
     rows, features = a.batch * a.length, a.features
     width = a.dz.size // rows
     if a.dw.size:
@@ -149,7 +148,7 @@ def input_gradients(a: Backward) -> None:
 
 
 def weight_gradients(a: Backward) -> None:
-    """dx and the gradients of the weights, where h was multiplied by the whole recurrent kernel at once."""
+    """dx and the weights' gradients, if h was multiplied by the whole recurrent kernel at once."""
     units, rows = a.units, a.batch * a.length
     width = a.dz.size // rows
     input_gradients(a)
@@ -165,7 +164,7 @@ def sum_rows(dz: DeviceArray, width: int, total: DeviceArray) -> None:
 
 
 def operands(a: Backward) -> DeviceArray:
-    """The factors of the recurrent kernel in all steps, from the history of h."""
+    """The recurrent kernel's factors in all steps, from the history of h."""
     if not a.drop.size:
         return a.h
     times_drop(a.h[: a.batch * a.length * a.units], a.drop, a.dropped, a.length * a.units, a.units, a.units)
@@ -185,7 +184,7 @@ def first_operand(a: Forward) -> DeviceArray:
 
 
 def run_by_steps(step_kernel: Kernel, a: Forward, z: DeviceArray, args: tuple) -> None:
-    """For each step a product with the whole recurrent kernel, added to z, and `step_kernel(*args, dropped, step)`."""
+    """For each step: add a product with the whole recurrent kernel to z, and run `step_kernel(*args, dropped, step)`."""
     batch, length, units = sizes_of(a)
     weights, width, operand = a.recurrent_kernel.reshape(-1), a.recurrent_kernel.shape[1], first_operand(a)
     for step in range(length):
@@ -197,7 +196,7 @@ def run_by_steps(step_kernel: Kernel, a: Forward, z: DeviceArray, args: tuple) -
 
 
 def run_back_by_steps(step_kernel: Kernel, a: Backward, args: tuple) -> None:
-    """For each step, from the last one on, `step_kernel(*args, temporary, step)`, and the product of its dz in temporary."""
+    """For each step from the last one on: run `step_kernel(*args, temporary, step)`, then put the product of its dz there."""
     batch, length, units, dz, temporary = a.batch, a.length, a.units, a.dz, a.temporary
     weights, width = a.recurrent_kernel.reshape(-1), dz.size // (batch * length)
     for step in range(length - 1, -1, -1):

@@ -7,8 +7,8 @@ from nbkeras.kernels.cuda.recurrent import recurrence, steps
 from nbkeras.kernels.cuda.recurrent.steps import uint64
 from nbkeras.kernels.recurrent.recurrence import Backward, Forward
 
-_TERMS = size(32, simulated=4)  # of a lane that a block's thread keeps in registers
-_PART = size(8, simulated=1)  # in the backward pass
+_TERMS = size(32, simulated=4)  # terms per lane that a block's thread keeps in registers
+_PART = size(8, simulated=1)  # terms in the backward pass
 _HELD_BACK = size(32, simulated=4)  # _PART * 4
 _TWO = size(256, simulated=64)  # 2 * ROOM
 
@@ -72,7 +72,7 @@ def _finish(value, before, row, spot, step, unit, mask, output_mask, h, y, sizes
 
 @kernel(launch_bounds=(steps.BLOCK, 2))
 def _block_forward(packed, bias, h0, mask, output_mask, drop, z, h, y, h_last, sizes, codes):
-    """One sample. Four lanes have a unit: each adds up a quarter of its terms."""
+    """One sample. Four lanes share a unit: each sums a quarter of its terms."""
     _, length, units = sizes
     backwards = codes[0]
     u, sums = cuda.local.array(_TERMS, z.dtype), cuda.local.array(1, z.dtype)
@@ -132,7 +132,7 @@ def _step_forward(bias, h0, mask, output_mask, drop, z, h, y, h_last, sizes, cod
 
 @kernel(launch_bounds=(steps.BLOCK, 2))
 def _block_backward(packed, mask, output_mask, drop, h, dy, dh_last, dz, dh, sizes, codes):
-    """One sample. 16 lanes have four units: each adds up a sixteenth of their terms; four then have the same unit."""
+    """One sample. 16 lanes share four units: each sums a sixteenth of their terms; then four lanes share a unit."""
     _, length, units = sizes
     backwards, sequences, needs_h0, activation = codes
     u, sums = cuda.local.array(_HELD_BACK, h.dtype), cuda.local.array(4, h.dtype)
@@ -175,7 +175,7 @@ def _block_backward(packed, mask, output_mask, drop, h, dy, dh_last, dz, dh, siz
 
 @device_function
 def _read_back(arrays, row, spot, step, unit, sizes, codes):
-    """A unit's h after the step, and the gradient of it."""
+    """A unit's h after the step, and its gradient."""
     _, h, dh_last, _, dh = arrays
     after = steps.state_before(h, row, step + 1, unit, sizes, codes[0])
     return after, steps.running_state(dh_last, dh, row * sizes[2] + unit, sizes[1] - 1 - step)

@@ -1,12 +1,12 @@
 """Device functions for the steps of a recurrence: activations, masks, outputs, and the product with the recurrent kernel.
 
-A step multiplies the result of the step before, the *operand*, by the recurrent kernel, whose numbers stay in registers for
-all steps. There are two ways:
+A step multiplies the result of the previous step, the *operand*, by the recurrent kernel. The kernel's numbers stay in registers
+for all steps. There are two ways:
 
 * *in a block*: a block has one sample, so a barrier of the block separates two steps. Neighbouring lanes share a few columns:
-  each adds up its terms of all of them, and shuffles add up the sums of the lanes.
+  each sums its terms of all of them, and shuffles add the sums of the lanes.
 * *over the grid*: a block has some columns and many samples, and gets operands from the other blocks through memory. The lanes
-  of a warp share COLUMNS columns and take ROWS samples at a time.
+  of a warp share COLUMNS columns and process ROWS samples at a time.
 
 Arrays of all steps are batch-major and in x's order of time. A *history* holds the state before each step (batch, length, units)
 and then the state after the last one (batch, units). Offsets are uint64: for signed ones Numba adds code for negative indices.
@@ -28,16 +28,16 @@ EVERYONE = 0xFFFFFFFF
 
 # In a block
 MOST_UNITS = size(128, simulated=20)
-BLOCK = size(512, simulated=96)  # threads for so many units
-ROOM = size(128, simulated=32)  # numbers of an operand, of which lanes take 16 at a time
-CHUNK = size(4, simulated=1)  # terms that are multiplied without a look at how many there are
+BLOCK = size(512, simulated=96)  # threads for that many units
+ROOM = size(128, simulated=32)  # numbers of an operand; lanes take 16 at a time
+CHUNK = size(4, simulated=1)  # terms that are multiplied without checking their number
 
 # Over the grid
 LANES = size(32, simulated=8)
 ROWS = size(4, simulated=2)
 COLUMNS = size(8, simulated=4)
 SUMS = size(32, simulated=8)  # ROWS * COLUMNS: each lane ends with one
-TERMS = size(8, simulated=2)  # that a lane takes of each column, or half of them
+TERMS = size(8, simulated=2)  # terms that a lane takes of each column, or half of them
 HALF = size(4, simulated=1)  # TERMS / 2
 HELD = size(64, simulated=8)  # TERMS * COLUMNS: numbers of the recurrent kernel in a thread's registers
 WARPS = size(8, simulated=4)
@@ -81,7 +81,7 @@ else:
 
     @intrinsic
     def _arrive(typing, counter):
-        """counter[0] += 1, after which other blocks see what this block's threads wrote before their last barrier."""
+        """counter[0] += 1; then other blocks see what this block's threads wrote before their last barrier."""
 
         def generate(context, builder, signature, args):
             text = "fence.acq_rel.gpu; red.relaxed.gpu.add.s32 [$0], 1;"
@@ -92,7 +92,7 @@ else:
 
     @intrinsic
     def _count_of(typing, counter):
-        """counter[0]; afterwards the writes of the blocks that it counts can be read."""
+        """counter[0]; afterwards the writes of the counted blocks are visible."""
 
         def generate(context, builder, signature, args):
             text = "ld.acquire.gpu.s32 $0, [$1];"
@@ -102,9 +102,9 @@ else:
 
     @device_function
     def meet(counter, target):
-        """Wait until all blocks have arrived, which makes counter[0] `target`; then their earlier writes can be read.
+        """Wait until all blocks have arrived (counter[0] is then `target`); afterwards their earlier writes are visible.
 
-        The barrier of cooperative groups does the same, but has to be linked: kernels then get fewer registers.
+        The barrier of cooperative groups does the same, but it must be linked, and then kernels get fewer registers.
         """
         cuda.syncthreads()
         if cuda.threadIdx.x == 0:
@@ -139,7 +139,7 @@ def slope(code, y, like):
     return formulas.slope(y, a, b, c, low, high)
 
 
-# -------------------- offsets: a step's numbers are at its *spot*, row * length + time --------------------
+# -------------------- offsets: the index of a step's numbers is its *spot*, row * length + time --------------------
 
 
 @device_function
@@ -155,13 +155,13 @@ def is_masked(mask, spot):
 
 @device_function
 def first_state(state, at, like):
-    """An initial state, or 0 where it is absent."""
+    """An initial state, or 0 if it is absent."""
     return state[uint64(at)] if state.size > 0 else like.dtype.type(0)
 
 
 @device_function
 def running_state(first, last, at, steps):
-    """A state after so many steps: the initial one before any step, else the one stored in `last`."""
+    """A state after the given steps: the initial one before any step, else the one in `last`."""
     return first_state(first, at, last) if steps == 0 else last[uint64(at)]
 
 
@@ -182,7 +182,7 @@ def keep_state(history, before, after, row, spot, step, unit, sizes):
 
 @device_function
 def state_before(history, row, step, unit, sizes, backwards):
-    """The state before a step, or before step `length`: after the last one."""
+    """The state before a step; before step `length`, the state after the last step."""
     batch, length, units = sizes
     spot = batch * length + row if step == length else spot_of(row, step, length, backwards)
     return history[uint64(spot * units + unit)]
@@ -190,7 +190,7 @@ def state_before(history, row, step, unit, sizes, backwards):
 
 @device_function
 def write_output(y, value, output_mask, row, spot, step, unit, sizes, sequences):
-    """A step's output: the value, or 0 where it is masked. output_mask: of size 0 unless masked outputs are 0."""
+    """A step's output: the value, or 0 if it is masked. output_mask: of size 0 unless masked outputs are 0."""
     _, length, units = sizes
     if sequences != 0 or step == length - 1:
         shown = y.dtype.type(0) if is_masked(output_mask, spot) else value
@@ -226,9 +226,9 @@ def terms_of(units, lanes):
 
 @device_function
 def hold(u, packed, groups, held, terms, columns):
-    """The first `held` of a lane's terms of each group, to registers.
+    """Load the first `held` of a lane's terms of each group into registers.
 
-    packed: what recurrence.pack has filled, for `terms` of each group, a multiple of CHUNK.
+    packed: the result of recurrence.pack, with `terms` terms per group, a multiple of CHUNK.
     """
     zero, thread = packed.dtype.type(0), cuda.threadIdx.x
     for s in range(groups):
@@ -272,7 +272,7 @@ def sum_of_lane(sums, lane):
 
 @device_function
 def product_back(sums, u, packed, groups, held, terms, operand, at):
-    """The product of the lane's unit on the way back, in each of the four lanes that have the unit; see recurrence.pack."""
+    """The product of the lane's unit in the backward pass, for each of the four lanes of the unit; see recurrence.pack."""
     thread = cuda.threadIdx.x
     for k in range(4):
         sums[k] = packed.dtype.type(0)
@@ -290,7 +290,7 @@ def product_back(sums, u, packed, groups, held, terms, operand, at):
 def hold_columns(u, weights, first, units, gates, strides, terms, tiles):
     """Load this warp's columns into registers: column c is gate c % gates of unit first + c // gates; 0 beyond the last.
 
-    strides: how many numbers of `weights` apart units, gates and terms are. terms: of all lanes and parts.
+    strides: the distances of units, gates and terms in `weights`. terms: of all lanes and parts.
     """
     bits, share, _, own, _, _ = tiles
     of_unit, of_gate, of_term = strides
@@ -318,7 +318,7 @@ def multiply(u, exchange, at, operand, sums, tiles):
     bits, share, rows, _, _, _ = tiles
     thread, width = cuda.threadIdx.x, share << bits
     e, end, step = 4 * thread, rows * width, 4 * GRID
-    while e + 3 * step < end:  # four loads on their way at once
+    while e + 3 * step < end:  # four loads in flight at a time
         a, b = load_quad(exchange, at + e), load_quad(exchange, at + e + step)
         c, d = load_quad(exchange, at + e + 2 * step), load_quad(exchange, at + e + 3 * step)
         store_quad(operand, e, a)
@@ -340,7 +340,7 @@ def multiply(u, exchange, at, operand, sums, tiles):
 
 @device_function
 def _sums_of_rows(u, operand, at, width, share, lane):
-    """The sum number `lane` of those over a warp's lanes for ROWS operands and COLUMNS columns."""
+    """Sum number `lane` of the sums over a warp's lanes for ROWS operands and COLUMNS columns."""
     sums = cuda.local.array(SUMS, operand.dtype)
     for i in range(SUMS):
         sums[i] = operand.dtype.type(0)
@@ -376,13 +376,13 @@ def total(sums, row, column, tiles):
 
 
 # The loops that the families share. A family passes its functions and a tuple of its arrays. Its codes begin with (backwards,
-# sequences) on the way forward, with (backwards, sequences, needs_h0) on the way back.
+# sequences) in the forward pass, with (backwards, sequences, needs_h0) in the backward pass.
 #
-# read(arrays, row, spot, step, unit, sizes, codes): the numbers of a unit that its step needs; `nothing` is as many zeros.
-# add(saved, sums, row, column, tiles): these numbers with the products of the unit's columns.
+# read(arrays, row, spot, step, unit, sizes, codes): the numbers of a unit that its step needs; `nothing` has as many zeros.
+# add(saved, sums, row, column, tiles): these numbers plus the products of the unit's columns.
 # take(saved, arrays, row, spot, step, unit, sizes, codes): take the step; returns the new h.
 # take_back(s, saved, arrays, row, spot, unit, sizes, codes): take the step back; s: the addend to the gradient of h. Returns the
-# factors of the unit's columns on the way back, as many as gates.
+# factors of the unit's columns in the backward pass, one per gate.
 
 
 @device_function
@@ -421,7 +421,7 @@ def forward_over_grid(read, add, take, gates, nothing, weights, arrays, drop, si
 def back_over_grid(
     read, take_back, gates, nothing, weights, arrays, output_mask, drop, dy, dh, sizes, codes, operands, counter, tiles
 ):  # fmt: skip
-    """All samples and steps; a block has some units, rows of the recurrent kernel, to be multiplied by their factors."""
+    """All samples and steps; a block has some units: rows of the recurrent kernel, to multiply by their factors."""
     batch, length, units = sizes
     bits, share, rows, own, slices, most = tiles
     backwards, sequences, needs_h0 = codes[:3]
@@ -464,7 +464,7 @@ def back_over_grid(
 
 @device_function
 def step_forward(read, take, arrays, drop, sizes, codes, dropped, step):
-    """One step of a unit of a sample; the sums of its gates are in the numbers that it reads."""
+    """One step of a unit of a sample; the numbers that it reads contain the sums of its gates."""
     batch, length, units = sizes
     at = cuda.grid(1)
     if at < batch * units:
@@ -477,7 +477,7 @@ def step_forward(read, take, arrays, drop, sizes, codes, dropped, step):
 
 @device_function
 def step_back(read, take_back, arrays, output_mask, drop, dy, sizes, codes, temporary, step):
-    """One step back of a unit of a sample; temporary: the gradient of h from the products of the step after."""
+    """One step back of a unit of a sample; temporary: the gradient of h from the products of the next step."""
     batch, length, units = sizes
     at = cuda.grid(1)
     if at < batch * units:

@@ -25,8 +25,8 @@ from nbkeras.kernels.runtime.device_array import DeviceArray
 
 _PLAIN, _TRUTH, _WHOLE = range(3)
 _TILE = size(32, simulated=4)
-_PITCH = _TILE + 1  # numbers from row to row of a tile, so that a column's are in as many banks
-_TILE_ROWS = size(8, simulated=2)  # that the threads of a block read at once
+_PITCH = _TILE + 1  # distance between rows of a tile; puts a column's numbers into different banks
+_TILE_ROWS = size(8, simulated=2)  # rows that a block's threads read at once
 
 
 @kernel
@@ -75,10 +75,10 @@ def _turn(
     shape,
     steps,
 ):
-    """Copy a batch of matrices that lie by rows in the source and by columns in the target.
+    """Copy a batch of matrices, stored by rows in the source and by columns in the target.
 
-    tiles: their numbers from top to bottom and from left to right. shape: of a matrix. steps: the source's from row to row, the
-    target's from column to column.
+    tiles: their numbers from top to bottom and from left to right. shape: of a matrix. steps: the distance between rows in the
+    source, and between columns in the target.
     """
     tile = cuda.shared.array((_TILE, _PITCH), source.dtype)
     x, y = cuda.threadIdx.x, cuda.threadIdx.y
@@ -124,7 +124,7 @@ def assign(source: Any, target: DeviceArray) -> None:
 
 
 def _transposed(path: tuple, source: DeviceArray, target: DeviceArray) -> bool:
-    """Copy by tiles where neighbours in the source lie along another axis than neighbours in the target; whether it did."""
+    """Copy by tiles if neighbours in the source and in the target are along different axes; returns whether it did."""
     sizes, _, _, (source_offset, *source_steps), (target_offset, *target_steps) = path
     wide = [axis for axis, n in enumerate(sizes) if 2 * n >= _TILE]
     row = next((axis for axis in wide if target_steps[axis] == 1), None)

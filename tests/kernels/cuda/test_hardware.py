@@ -238,7 +238,7 @@ def test_a_kernel_that_fails(gpu, hardware):
         start(gpu, double, x)
         gpu.device.synchronize()
     for call in (lambda: got(x), lambda: gpu.device.allocate(5), gpu.device.synchronize):
-        with pytest.raises(hardware.GpuError, match="NBKERAS_SYNCHRONOUS=1 to know it"):
+        with pytest.raises(hardware.GpuError, match="NBKERAS_SYNCHRONOUS=1 to find it"):
             call()
 
 

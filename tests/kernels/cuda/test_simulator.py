@@ -124,7 +124,7 @@ def test_dynamic_shared_memory(both):
     out = zeros(4)
     run(_dynamic, 1, 4, out, shared=16)
     assert out.tolist() == [7, 6, 5, 4]
-    with pytest.raises(IndexError, match="index 2 is out of bounds|tile.2. is outside of its shape"):
+    with pytest.raises(IndexError, match="index 2 is out of bounds|tile.2. is outside its shape"):
         run(_dynamic, 1, 4, out, shared=8)
 
 
@@ -414,14 +414,14 @@ def _rows(x, start, stop):
 
 
 def test_an_index_too_large(both):
-    with pytest.raises(IndexError, match="index 3 is out of bounds|x.3. is outside of its shape") as caught:
+    with pytest.raises(IndexError, match="index 3 is out of bounds|x.3. is outside its shape") as caught:
         run(_at, 1, 2, zeros(3), 3)
     assert caught.value.__notes__ == ["in CUDA thread (0, 0, 0) of block (0, 0, 0)"]
 
 
 def test_a_negative_index(strict):
     x = zeros(3)
-    with pytest.raises(IndexError, match=r"x\[-1\] is outside of its shape \(3,\)"):
+    with pytest.raises(IndexError, match=r"x\[-1\] is outside its shape \(3,\)"):
         run(_at, 1, 1, x, -1)
     assert not x.any()
 
@@ -429,10 +429,10 @@ def test_a_negative_index(strict):
 @pytest.mark.parametrize(
     ("kernel", "args", "message"),
     [
-        (_local_at, (zeros(1), -1), r"local\[1, -1\] is outside of its shape \(2, 3\)"),
-        (_row_at, (zeros(2, 3), -2), r"x\[1\]\[-2\] is outside of its shape \(3,\)"),
-        (_row_at, (zeros(1, 3), 0), r"x\[1\] is outside of its shape \(1, 3\)"),
-        (_rows, (zeros(2, 2), -1, 2), r"x\[-1:2\] is outside of its shape \(2, 2\)"),
+        (_local_at, (zeros(1), -1), r"local\[1, -1\] is outside its shape \(2, 3\)"),
+        (_row_at, (zeros(2, 3), -2), r"x\[1\]\[-2\] is outside its shape \(3,\)"),
+        (_row_at, (zeros(1, 3), 0), r"x\[1\] is outside its shape \(1, 3\)"),
+        (_rows, (zeros(2, 2), -1, 2), r"x\[-1:2\] is outside its shape \(2, 2\)"),
         (_rows, (zeros(2, 2), 1, 3), r"x\[1:3\] is outside"),
         (_at, (zeros(2, 2), (0, 0, 0)), r"x has 2 axes, and is indexed by \(0, 0, 0\)"),
     ],
@@ -604,7 +604,7 @@ def test_quads_are_four_elements_of_the_line_that_moves_them(strict, seed):
     assert f"in line {load} of test_simulator.py" in message
     assert f"in line {store} of test_simulator.py" in message and "8 such accesses" in message
     assert re.search(r"x\[[04]:[48]\]\[\d\]", message)
-    with pytest.raises(IndexError, match="outside of its shape"):
+    with pytest.raises(IndexError, match="outside its shape"):
         run(_quads_of_each_other, 1, 1, np.zeros(4, np.float32))
 
 
