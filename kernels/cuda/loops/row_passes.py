@@ -1,6 +1,6 @@
 """Kernels that compute a formula with sums and maxima over each row, on the GPU: the twins of kernels/loops/row_passes.py.
 
-Several lanes compute a row (see lanes.py), in the passes of the formula's PassPlan. One pass finds both the maximum and the sum of
+Several lanes compute a row in the passes of the formula's PassPlan; see lanes.py. One pass finds the maximum and the sum of
 exponentials of a softmax.
 """
 
