@@ -194,7 +194,7 @@ class Stream:
                     largest = np.abs(own - whole).max(initial=0)
                     if not largest <= tolerance * max(1.0, np.abs(whole).max(initial=0)):
                         raise ValueError(
-                            f"step by step, model {self.model.name!r} does not give the result of predict:  output {position} "
+                            f"step by step, model {self.model.name!r} does not give the result of predict: output {position} "
                             f"differs by {largest:.3g} in steps {first} to {last - 1}, in calls that begin at steps {(0, *cuts)}"
                         )
 

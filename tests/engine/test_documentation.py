@@ -91,7 +91,7 @@ def test_help_of_a_layer_has_each_argument(cls):
 
 def test_base_classes_and_callbacks_are_whole_too():
     assert "\n    name (str | None; default None): " in metrics.Metric.__doc__
-    assert "\n    mode (str; default 'auto'): Whether smaller" in callbacks.EarlyStopping.__doc__
+    assert "\n    mode (str; default 'auto'): 'min' if smaller" in callbacks.EarlyStopping.__doc__
     assert inspect.getdoc(callbacks.CallbackList.on_batch_end) == inspect.getdoc(callbacks.Callback.on_batch_end)
 
 

@@ -177,7 +177,7 @@ def test_predictions_with_weights_in_panels(rows):
     sizes = [20 * 210, 130 * 520, *([210 * 130] * 2 if rows <= 64 else [])]
     profile = keras.profile(model, x, batch_size=rows, steps=1)
     assert 4 * sum(sizes) <= profile.prepared_nbytes <= 1.1 * 4 * sum(sizes), "the weights, and zeros that fill lines"
-    assert f"as well: {profile.prepared_nbytes / 1e6:.2f} MB" in " ".join(str(profile).split())
+    assert f"in another form: {profile.prepared_nbytes / 1e6:.2f} MB" in " ".join(str(profile).split())
 
 
 @pytest.mark.parametrize(("units", "rows", "has_panels"), [(40, 1, False), (40, 2, True), (130, 1, True)])

@@ -458,7 +458,7 @@ def test_quantizers():
     np.testing.assert_array_equal(again(x)[0].numpy(), [[3, -4], [7, 7], [0, 0]])
     config = quantizers.deserialize(quantizers.serialize(quantizers.Int8QuantizationConfig(quantizer)))
     assert config.weight_quantizer.axis == (0,) and config.activation_quantizer.value_range == (-127, 127)
-    with pytest.raises(ValueError, match="within -128 and 127"):
+    with pytest.raises(ValueError, match="lie between -128 and 127"):
         quantizers.AbsMaxQuantizer(value_range=(-200, 200))
     with pytest.raises(ValueError, match="weight_quantizer must be an AbsMaxQuantizer"):
         quantizers.Int8QuantizationConfig(quantizers.Quantizer())
