@@ -128,7 +128,7 @@ class ModelOptions:
         (1,), "of a stream: steps of a request for which programs are recorded", _counts, "N,N"
     )
     max_batch: int | None = _option(
-        None, "the maximum rows of a batch (default:  the largest of batch_sizes, or 32)", _number(int, 1, 1 << 20)
+        None, "the maximum rows of a batch (default: the largest of batch_sizes, or 32)", _number(int, 1, 1 << 20)
     )
     max_wait_ms: float = _option(0.0, "milliseconds that a batch waits for more rows", _number(float, 0, 10_000))
     max_queue: int = _option(1024, "requests that may wait for a model; more get 503", _number(int, 1))
