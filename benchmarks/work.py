@@ -183,7 +183,7 @@ def calls(model: Any) -> Iterator[Any]:
     """The calls of layers (nodes) of a functional model in topological order; ValueError for other models."""
     if not getattr(model, "outputs", None):
         raise ValueError(
-            f"{type(model).__name__} is no functional model: the work of its own `train_step` cannot be counted"
+            f"{type(model).__name__} is not a functional model: the work of its own `train_step` cannot be counted"
         )
     done: set[int] = set()
 

@@ -35,7 +35,7 @@ def test_the_table_is_up_to_date(printed):
 def test_the_readme_gives_the_same_counts(printed):
     readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
     for version, (supported, partly, missing) in printed.items():
-        found = re.search(rf"{re.escape(version)}: ([\d,]+) are supported, (\d+) partly, (\d+) not", readme)
+        found = re.search(rf"{re.escape(version)}, ([\d,]+) are supported, (\d+) partly, (\d+) not", readme)
         assert found, version
         assert [int(n.replace(",", "")) for n in found.groups()] == [supported, partly, missing]
 
