@@ -40,12 +40,12 @@ def is_wide(count: int, *arrays: DeviceArray) -> int:
     return int(count % 4 == 0 and not any(array.address % 16 for array in arrays))
 
 
-def start_rows(kernel: Kernel, n: int, rows: int, arrays: tuple[DeviceArray, ...], *args) -> None:
-    """Start a kernel(*arrays, *args, rows, n, bits, wide) over rows of n numbers, with 2**bits lanes each.
+def start_rows(kernel: Kernel, n: int, rows: int, arrays: tuple[DeviceArray, ...], *args, most: int = LANES) -> None:
+    """Start a kernel(*arrays, *args, rows, n, bits, wide) over rows of n numbers, with 2**bits lanes each, `most` at most.
 
     arrays: contiguous; the kernel gets them as flat memory.
     """
-    bits = lane_bits(n)
+    bits = min(lane_bits(n), most.bit_length() - 1)
     flat = (array.reshape(-1) for array in arrays)
     start(kernel, *over_rows(rows, bits), *flat, *args, rows, n, bits, is_wide(n, *arrays))
 

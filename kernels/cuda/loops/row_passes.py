@@ -135,11 +135,12 @@ class _RowsText:
         lines += self._loop(number, inputs, passed)
         for i, fold in enumerate(folds):
             name, identity = self._name(fold), _IDENTITY[fold.op]
-            four = [f"a[{i}]"]  # elements beyond the end do not count
-            four += [
-                f"({lane}[{i}] if wide != 0 or at + {k} * step < end else {identity})"
-                for k, lane in enumerate("bcd", 1)
-            ]
+            four = [f"{lane}[{i}]" for lane in FOUR]
+            if fold.op != "total" or not _vanishes(fold.operands[0]):  # elements beyond the end do not count
+                four[1:] = [
+                    f"({each} if wide != 0 or at + {k} * step < end else {identity})"
+                    for k, each in enumerate(four[1:], 1)
+                ]
             if fold.op == "total":
                 lines += [f"        {name} += ({four[0]} + {four[1]}) + ({four[2]} + {four[3]})"]
             else:
@@ -223,7 +224,20 @@ class _RowsText:
         ]
 
 
+def _vanishes(value: Value) -> bool:
+    """True if a Value is 0 where the inputs of elements are, which they are beyond the end of a row."""
+    zeros = [_vanishes(each) for each in value.inputs]
+    if value.op in ("add", "subtract"):
+        return len(zeros) == 2 and all(zeros)
+    return value.op == ELEMENT or (value.op == "multiply" and any(zeros))
+
+
 _known = functools.lru_cache(1024)(known_of_numbers)
+
+
+def _most_lanes(dtype: np.dtype) -> int:
+    """The most lanes of a row: threads that compute exponentials in float64 need twice the registers."""
+    return LANES * 4 // dtype.itemsize
 
 
 @functools.cache
@@ -232,7 +246,7 @@ def _kernel_of(kernel: Rows, dtype: np.dtype, kinds: str) -> tuple[Kernel, list[
     others, axes = kinds.split("_")
     expression = kernel.expression_of(others)
     writer = _RowsText(kernel, expression, dict(zip(kernel.arrays, map(int, axes), strict=True)))
-    options = {"launch_bounds": LANES}
+    options = {"launch_bounds": _most_lanes(dtype)}
     found = compiled(kernel, __file__, __name__, dtype, writer.text(), kinds, options, **_NAMES)
     return found, writer.given, expression
 
@@ -261,7 +275,7 @@ def twin(kernel: Rows) -> Callable:
         rows, n = next(array.shape for array in own if array.ndim == 2)
         known = _known(expression, dtype, numbers, n)
         wanted = [dtype.type(known[value]) for value in given]
-        start_rows(found, n, rows, arrays, *wanted)
+        start_rows(found, n, rows, arrays, *wanted, most=_most_lanes(dtype))
 
     run.__name__ = kernel.__name__
     return run
