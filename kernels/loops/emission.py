@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras.kernels.loops import expressions
-from nbkeras.kernels.loops.expressions import ELEMENT, OF_ELEMENT, UNIFORM, Expression, Value
+from nbkeras.kernels.loops.expressions import COMPARISONS, ELEMENT, OF_ELEMENT, UNIFORM, Expression, Value
 from nbkeras.kernels.loops.vmath import FORMULAS, Float
 from nbkeras.kernels.runtime import cache, code, native
 from nbkeras.kernels.runtime.lazy import binding, intrinsic, ir, types
@@ -287,8 +287,8 @@ class Instructions:
         operands = [
             each if isinstance(each, Float) else Float(self.builder, like.constant(float(each))) for each in operands
         ]
-        if value.op in _COMPARISONS:
-            return operands[0].compare(_COMPARISONS[value.op], operands[1])
+        if value.op in COMPARISONS:
+            return operands[0].compare(COMPARISONS[value.op], operands[1])
         if value.op in EXACT and kind == self.double:
             return EXACT[value.op](*operands)
         return _OPERATIONS[value.op](*operands)
@@ -337,14 +337,6 @@ def _clip(x: Float, low: Float, high: Float) -> Float:
     return bounded.choose(bounded.compare(">", high), high, bounded)
 
 
-_COMPARISONS = {
-    "less": "<",
-    "less_equal": "<=",
-    "greater": ">",
-    "greater_equal": ">=",
-    "equal": "==",
-    "not_equal": "!=",
-}
 _OF_BITS = {"logical_or": "or_", "logical_and": "and_"}
 _OPERATIONS: dict[str, Callable[..., Float]] = {
     "add": lambda x, y: x + y,

@@ -29,6 +29,14 @@ ELEMENT, ROW, LABEL, CELL, NUMBER = "element", "row", "label", "cell", "number"
 UNIFORM, OF_ROW, OF_ELEMENT = range(3)  # the level at which a Value varies
 _LEVELS = {ELEMENT: OF_ELEMENT, ROW: OF_ROW, LABEL: OF_ROW, CELL: UNIFORM, NUMBER: UNIFORM}
 FOLDS = ("largest", "total")
+COMPARISONS = {
+    "less": "<",
+    "less_equal": "<=",
+    "greater": ">",
+    "greater_equal": ">=",
+    "equal": "==",
+    "not_equal": "!=",
+}
 _thread = threading.local()
 
 

@@ -9,16 +9,8 @@ import numpy as np
 from numba import cuda
 
 from nbkeras.kernels.cuda.machine.kernel import Kernel, device_function
-from nbkeras.kernels.loops.expressions import NUMBER, UNIFORM, Expression, Value, of_numbers
+from nbkeras.kernels.loops.expressions import COMPARISONS, NUMBER, UNIFORM, Expression, Value, of_numbers
 
-_COMPARISONS = {
-    "less": "<",
-    "less_equal": "<=",
-    "greater": ">",
-    "greater_equal": ">=",
-    "equal": "==",
-    "not_equal": "!=",
-}
 TEXTS = {
     "add": "{} + {}",
     "subtract": "{} - {}",
@@ -33,7 +25,7 @@ TEXTS = {
     "sigmoid": "sigmoid({}, zero, one)",
     "real": "real({})",
     "power": "math.pow({}, {})",
-    **{op: f"{{}} {sign} {{}}" for op, sign in _COMPARISONS.items()},
+    **{op: f"{{}} {sign} {{}}" for op, sign in COMPARISONS.items()},
     **{name: f"math.{name}({{}})" for name in ("exp", "expm1", "log", "log1p", "tanh", "erfc", "sqrt")},
 }
 LANES = "abcd"  # names of the numbers that a thread computes together
