@@ -284,17 +284,23 @@ OPS: list[Callable] = []
 
 @functools.cache
 def _launches(formula: Callable) -> list[tuple]:
-    """A formula of x (or y) and dy as (ufunc, numbers of operands or literals): of x 0, of dy 1, of the result so far 2."""
-    expression = trace(formula, (ELEMENT, ELEMENT))
-    number = {value: min(i, 2) for i, value in enumerate(expression.values)}
-    return [
-        (getattr(np, value.op), [number.get(each) for each in value.operands], value.operands)
-        for value in expression.values[2:]
-    ]
+    """The launches of a formula of x (or y) and dy: (ufunc, indices of operands, operands).
+
+    The index of x is 0, that of dy 1, that of the result before 2, that of a literal None. ValueError for a formula that uses
+    an older result, because there is one array for results.
+    """
+    *inputs, _ = values = trace(formula, (ELEMENT, ELEMENT)).values
+    found = []
+    for before, value in zip(inputs[1:], values[2:], strict=True):
+        index = {values[0]: 0, values[1]: 1} | ({before: 2} if before not in values[:2] else {})
+        if not all(each in index for each in value.inputs):
+            raise ValueError(f"the gradient's {value.op} needs a result that is overwritten: write it as a chain")
+        found.append((getattr(np, value.op), [index.get(each) for each in value.operands], value.operands))
+    return found
 
 
 def _gradient(formula: Callable, kept: Array, dy: Array, need: Any) -> tuple[Array]:
-    """A formula of what an op kept and of dy, by launches of ufuncs, each of which uses the result of the one before."""
+    """A formula of dy and of the array that an op kept, by launches of ufuncs. Each uses the result of the one before."""
     arrays = kept, dy, device.output(need, dy.shape, dy.dtype)
     for ufunc, numbers, operands in _launches(formula):
         given = [

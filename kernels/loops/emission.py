@@ -67,6 +67,10 @@ class FormulaKernel(cache.Kernel):
         """The Expression of the formula for some argument types."""
         raise NotImplementedError
 
+    def takes_numbers(self, found: tuple[Type, ...]) -> bool:
+        """True if the last arguments are numbers."""
+        return all(isinstance(kind, np.dtype) for kind in found[len(self.arrays) + len(self.others) :])
+
     def refuse(self, what: str, found: tuple[Type, ...]) -> TypeError:
         """The error for arguments that the kernel does not take."""
         return TypeError(f"the kernel {named(self)} takes {what}; received {text_of(found)}")

@@ -8,7 +8,7 @@ A formula is a Python function that applies operators and functions of this modu
 
 `trace` calls it with Values, which record the operations. Equal operations are one Value. An operation has its name in
 `nbkeras.ops`. kernels/loops/map.py turns them into LLVM instructions, kernels/cuda/loops/map.py into a CUDA kernel;
-nbkeras/autodiff and nbkeras/export compute them with Tensors and with ONNX nodes.
+nbkeras/autodiff computes them with Tensors.
 
 An element of an array, and anything computed from it, has the array's dtype. Numbers and elements of one-element arrays are
 float64 until they meet such an element, or until `real` converts them. Literals have the dtype of the other operand.
@@ -68,18 +68,7 @@ class Value:
     @property
     def is_bits(self) -> bool:
         """True if it is a condition."""
-        return self.op in (
-            "less",
-            "less_equal",
-            "greater",
-            "greater_equal",
-            "equal",
-            "not_equal",
-            "logical_or",
-            "logical_and",
-            "is_at",
-            "is_inside",
-        )
+        return self.op in COMPARISONS or self.op in ("logical_or", "logical_and", "is_at", "is_inside")
 
     def __add__(self, other: Any) -> Value:
         return _made("add", self, other)

@@ -101,7 +101,11 @@ class Map(FormulaKernel):
         found = super().signature(args)
         arrays, cells = found[: len(self.arrays)], found[len(self.arrays) :][: len(self.others)]
         dtypes = {kind.dtype for kind in arrays if is_flat(kind)}  # type: ignore[union-attr]
-        fits = all(map(is_flat, found[: len(self.arrays) + len(self.others)])) and len(dtypes) == 1
+        fits = (
+            all(map(is_flat, found[: len(self.arrays) + len(self.others)]))
+            and len(dtypes) == 1
+            and self.takes_numbers(found)
+        )
         known = {np.dtype(np.float32), np.dtype(np.float64)}
         if not fits or not dtypes <= known or any(kind.dtype.kind not in "if" for kind in cells):  # type: ignore[union-attr]
             raise self.refuse(

@@ -101,8 +101,7 @@ class _RowsEmitter(Emitter):
             pointers[name] = self.pointer(element)
             shapes[name] = [self.slot() for _ in range(kind.ndim)]
         self.ndims = dict(zip(names, [kind.ndim for kind in kinds], strict=True))
-        self.rows, self.columns = shapes[kernel.matrix(signature)]
-
+        rows, self.columns = shapes[kernel.matrix(signature)]
         first_number = len(kernel.inputs) + len(kernel.others)
         for value, number in zip(values[first_number:], signature[len(names) :], strict=False):
             self.known[value] = self.number(number)  # type: ignore[arg-type]
@@ -112,7 +111,7 @@ class _RowsEmitter(Emitter):
         self.compute_uniform()
         self._pointers = pointers
         following = b.add(share, self.integer(1))
-        first, last = (b.sdiv(b.mul(self.rows, each), shares) for each in (share, following))
+        first, last = (b.sdiv(b.mul(rows, each), shares) for each in (share, following))
         before_rows = self._spread_uniform()
         with self.loop(first, last, 1, {}) as row:
             self._row(row, before_rows)
@@ -367,6 +366,7 @@ class Rows(FormulaKernel):
         found = super().signature(args)
         arrays, others = found[: len(self.arrays)], found[len(self.arrays) :][: len(self.others)]
         fits = all(isinstance(kind, ArrayType) and kind.contiguous and kind.ndim <= 2 for kind in (*arrays, *others))
+        fits = fits and self.takes_numbers(found)
         fits = fits and arrays[0].dtype in (np.float32, np.float64)  # type: ignore[union-attr]
         fits = fits and all(kind.dtype == arrays[0].dtype for kind in arrays)  # type: ignore[union-attr]
         fits = fits and any(kind.ndim == 2 for kind in arrays)  # type: ignore[union-attr]

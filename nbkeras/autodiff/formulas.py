@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 from nbkeras import ops
 from nbkeras.engine.tensor import Tensor, as_tensor
-from nbkeras.kernels.loops.expressions import ELEMENT, NUMBER, Value, of_numbers, trace
+from nbkeras.kernels.loops.expressions import ELEMENT, NUMBER, Expression, Value, of_numbers, trace
+
+
+@functools.cache
+def _expression(formula: Callable, kinds: tuple[str, ...], names: tuple[str, ...]) -> Expression:
+    """The Expression of a formula whose last arguments have names."""
+    first = len(kinds) - len(names)
+    return trace(lambda *values: formula(*values[:first], **dict(zip(names, values[first:], strict=True))), kinds)
 
 
 def of_tensors(formula: Callable, *inputs: Tensor | float, axis: int = -1, **constants: float) -> Any:
@@ -16,11 +24,8 @@ def of_tensors(formula: Callable, *inputs: Tensor | float, axis: int = -1, **con
     axis: the axis of rows; a value per row keeps it with size 1. `largest` is treated as a constant: it only shifts exponents.
     """
     given = [*inputs, *constants.values()]
-    kinds = [ELEMENT if isinstance(each, Tensor) else NUMBER for each in given]
+    kinds = tuple(ELEMENT if isinstance(each, Tensor) else NUMBER for each in given)
     dtype = next(each.dtype for each in given if isinstance(each, Tensor))
-
-    def read(*values: Value) -> Any:
-        return formula(*values[: len(inputs)], **dict(zip(constants, values[len(inputs) :], strict=True)))
 
     def compute(value: Value, operands: list) -> Any:
         if value.op == "columns":
@@ -35,7 +40,7 @@ def of_tensors(formula: Callable, *inputs: Tensor | float, axis: int = -1, **con
             operands[1:] = [each if isinstance(each, Tensor) else as_tensor(each, dtype) for each in operands[1:]]
         return operands[0] if value.op == "real" else getattr(ops, value.op)(*operands)
 
-    found = trace(read, kinds).computed(given, compute)
+    found = _expression(formula, kinds, tuple(constants)).computed(given, compute)
     return found[0] if len(found) == 1 else tuple(found)
 
 

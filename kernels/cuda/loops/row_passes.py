@@ -225,11 +225,10 @@ class _RowsText:
 
 
 def _vanishes(value: Value) -> bool:
-    """True if a Value is 0 where the inputs of elements are, which they are beyond the end of a row."""
-    zeros = [_vanishes(each) for each in value.inputs]
-    if value.op in ("add", "subtract"):
-        return len(zeros) == 2 and all(zeros)
-    return value.op == ELEMENT or (value.op == "multiply" and any(zeros))
+    """True if a Value is 0 where all elements are 0, as they are beyond the end of a row. Other factors may be infinite."""
+    if value.op in ("add", "subtract", "multiply"):
+        return all(isinstance(each, Value) and _vanishes(each) for each in value.operands)
+    return value.op == ELEMENT
 
 
 _known = functools.lru_cache(1024)(known_of_numbers)
