@@ -245,7 +245,9 @@ def _kernel_of(kernel: Rows, dtype: np.dtype, kinds: str) -> tuple[Kernel, list[
     others, axes = kinds.split("_")
     expression = kernel.expression_of(others)
     writer = _RowsText(kernel, expression, dict(zip(kernel.arrays, map(int, axes), strict=True)))
-    options = {"launch_bounds": _most_lanes(dtype)}
+    lanes = _most_lanes(dtype)
+    # with one block as the minimum, the assembler does not limit registers for more blocks: it spilled those of float64
+    options = {"launch_bounds": (lanes, 1) if dtype.itemsize == 8 else lanes}
     found = compiled(kernel, __file__, __name__, dtype, writer.text(), kinds, options, **_NAMES)
     return found, writer.given, expression
 
