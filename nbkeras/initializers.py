@@ -403,19 +403,12 @@ def compute_fans(shape, input_axes=None, output_axes=None) -> tuple[int, int]:
     return field * shape[-2], field * shape[-1]
 
 
-def _scale(name: str, what: str, scale: Any) -> Any:
-    if not scale > 0:
-        raise ValueError(f"{name}: {what} must be positive, received {briefly(scale)}")
-    return scale
-
-
 def _distribution(name: str, what: str, distribution: Any) -> str:
     distribution = "truncated_normal" if str(distribution).lower() == "normal" else distribution
     return one_of(name, what, distribution, _DISTRIBUTIONS, any_case=True)
 
 
 _DISTRIBUTIONS = ("uniform", "truncated_normal", "untruncated_normal")
-Scale = Annotated[Any, option.kind(_scale, "a positive number")]
 Mode = Annotated[str, option.choice("fan_in", "fan_out", "fan_avg")]
 Axes = Annotated[Any, option.optional(option.Integers)]
 Distribution = Annotated[str, option.kind(_distribution, f"one of {_DISTRIBUTIONS}, or 'normal'")]
@@ -443,7 +436,7 @@ class VarianceScaling(RandomInitializer, names=("variance_scaling",)):
 
     def __init__(
         self,
-        scale: Scale = 1.0,
+        scale: option.Above0 = 1.0,
         mode: Mode = "fan_in",
         distribution: Distribution = "truncated_normal",
         seed: Seed = None,

@@ -108,6 +108,19 @@ def choice(*allowed: str | None, any_case: bool = False) -> Kind:
     return kind(one_of, f"one of {', '.join(map(repr, allowed))}", allowed, any_case)
 
 
+def bounded(words: str, holds: Callable[[Any], bool], bounds: str) -> Kind:
+    """The kind of an option that is a number for which `holds` is true. bounds: that condition, for the error."""
+
+    def check(name: str, what: str, value: Any) -> Any:
+        if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+            raise TypeError(f"{name}: {what} must be {words}, received {briefly(value)}")
+        if not holds(value):
+            raise ValueError(f"{name}: {what} must be {bounds}, received {briefly(value)}")
+        return value
+
+    return kind(check, words)
+
+
 def optional(annotation: Any) -> Kind:
     """The kind of an option that accepts None besides the annotated kind."""
     (each,) = annotation.__metadata__
@@ -145,6 +158,8 @@ Integers = Annotated[Any, kind(integers_of, "a tuple of integers")]
 Number = Annotated[float, kind(number_of, "a number")]
 AnyNumber = Annotated[Any, kind(as_given, "a number")]  # not converted: an integer stays an integer in configurations
 Verbosity = Annotated[int, kind(_verbosity, "a number")]  # or a flag
+AtLeast0 = Annotated[Any, bounded("a number, 0 or more", lambda value: value >= 0, ">= 0")]
+Above0 = Annotated[Any, bounded("a number above 0", lambda value: value > 0, "> 0")]
 MaybeInteger = Annotated[Any, optional(Integer)]
 MaybeNumber = Annotated[Any, optional(Number)]
 Rate = Annotated[float, kind(check_rate, "a number from 0 to 1")]

@@ -135,9 +135,8 @@ class GradientRecording:
     """
 
     is_spent = True  # whether no more gradients will be taken from it
-    applied: Callable | None = (
-        None  # applies ops while calls are kept; None: no op computes gradients from this recording
-    )
+    # applies ops while calls are kept; None: no op computes gradients from this recording
+    applied: Callable | None = None
 
     def __init__(self, on: bool = True):
         self._on = on

@@ -120,13 +120,6 @@ def evenly(count: int) -> list[float]:
     return [i / (count - 1) for i in range(count)]
 
 
-def _count(name: str, what: str, value: Any) -> int:
-    if not isinstance(value, int) or value <= 0:
-        raise ValueError(f"{name}: {what} must be an integer > 0, received {briefly(value)}")
-    return value
-
-
-Count = Annotated[int, option.kind(_count, "a positive integer")]
 Thresholds = Annotated[option.Anything, "init_thresholds"]
 
 
@@ -325,7 +318,7 @@ class SensitivityAtSpecificity(_AtConstraint):
     def __init__(
         self,
         specificity: option.Rate,
-        num_thresholds: Count = 200,
+        num_thresholds: option.Size = 200,
         class_id: option.MaybeInteger = None,
         name: str | None = None,
         dtype: Any = None,
@@ -357,7 +350,7 @@ class SpecificityAtSensitivity(_AtConstraint):
     def __init__(
         self,
         sensitivity: option.Rate,
-        num_thresholds: Count = 200,
+        num_thresholds: option.Size = 200,
         class_id: option.MaybeInteger = None,
         name: str | None = None,
         dtype: Any = None,
@@ -389,7 +382,7 @@ class PrecisionAtRecall(_AtConstraint):
     def __init__(
         self,
         recall: option.Rate,
-        num_thresholds: Count = 200,
+        num_thresholds: option.Size = 200,
         class_id: option.MaybeInteger = None,
         name: str | None = None,
         dtype: Any = None,
@@ -421,7 +414,7 @@ class RecallAtPrecision(_AtConstraint):
     def __init__(
         self,
         precision: option.Rate,
-        num_thresholds: Count = 200,
+        num_thresholds: option.Size = 200,
         class_id: option.MaybeInteger = None,
         name: str | None = None,
         dtype: Any = None,

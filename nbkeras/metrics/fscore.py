@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 from nbkeras import config, ops
 from nbkeras.engine import option
-from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Tensor, as_tensor
 from nbkeras.losses.loss import prediction
 from nbkeras.metrics.metric import Metric, check_columns
@@ -14,23 +13,9 @@ from nbkeras.metrics.metric import Metric, check_columns
 _COUNTS = ("true_positives", "false_positives", "false_negatives", "intermediate_weights")
 
 
-def _beta(name: str, what: str, beta: Any) -> Any:
-    if not isinstance(beta, int | float) or beta <= 0:
-        raise ValueError(f"{name}: {what} must be a number > 0, received {briefly(beta)}")
-    return beta
-
-
-def _threshold(name: str, what: str, threshold: Any) -> Any:
-    if threshold is not None and not (isinstance(threshold, int | float) and 0 < threshold <= 1):
-        raise ValueError(f"{name}: {what} must be a number > 0 and <= 1, received {briefly(threshold)}")
-    return threshold
-
-
 Average = Annotated[str | None, option.choice(None, "micro", "macro", "weighted")]
-Beta = Annotated[Any, option.kind(_beta, "a number above 0")]
-Threshold = Annotated[
-    Any, option.kind(_threshold, "a number above 0, at most 1, or None for the largest of each sample")
-]
+Part = Annotated[Any, option.bounded("a number above 0, at most 1", lambda x: 0 < x <= 1, "> 0 and <= 1")]
+Threshold = Annotated[Any, option.optional(Part)]
 
 
 class FBetaScore(Metric):
@@ -58,7 +43,7 @@ class FBetaScore(Metric):
     def __init__(
         self,
         average: Average = None,
-        beta: Beta = 1.0,
+        beta: option.Above0 = 1.0,
         threshold: Threshold = None,
         name: str | None = "fbeta_score",
         dtype: Any = None,

@@ -128,9 +128,8 @@ class Compiled:
         paired = zip(paths(names, nested), self.losses, strict=True)
         with_loss = [name for name, loss in paired if loss is not None]
         least = 2  # a single loss has no separate entry in the logs: 'loss' shows it
-        if not (
-            behaviour.current.measures_outputs_without_loss or self._own_loss
-        ):  # Keras 2.3.1 does not know user-defined losses
+        # Keras 2.3.1 does not know user-defined losses
+        if not (behaviour.current.measures_outputs_without_loss or self._own_loss):
             least = 1 if len(names) > 1 else 2
             for lists in self._lists:
                 lists[:] = [own if loss is not None else [] for own, loss in zip(lists, self.losses, strict=True)]
