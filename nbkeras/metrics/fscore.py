@@ -49,12 +49,6 @@ class FBetaScore(Metric):
         dtype: Any = None,
     ):
         super().__init__(**option.keep(self, locals()))
-        self._built = False
-
-    def _build(self, classes: int) -> None:
-        for name in _COUNTS:
-            setattr(self, name, self._total(name, () if self.average == "micro" else (classes,)))
-        self._built = True
 
     def update_state(self, y_true, y_pred, sample_weight=None) -> None:
         """Count a batch.
@@ -70,8 +64,9 @@ class FBetaScore(Metric):
         y_pred = prediction(y_pred)
         y_true = as_tensor(y_true, y_pred.dtype)
         check_columns(self.name, y_true, y_pred, "classes")
-        if not self._built:
-            self._build(y_pred.shape[1])
+        if not self._state:
+            for name in _COUNTS:
+                setattr(self, name, self._total(name, () if self.average == "micro" else y_pred.shape[1:]))
         if self.threshold is None:
             positive = ops.logical_and(y_pred >= ops.max(y_pred, axis=-1, keepdims=True), ops.abs(y_pred) > 1e-9)
         else:
@@ -84,7 +79,7 @@ class FBetaScore(Metric):
             getattr(self, name).assign_add(total)
 
     def result(self) -> Tensor:
-        if not self._built:
+        if not self._state:
             return ops.zeros((), self.dtype)
         tp, fp, fn, weights = (getattr(self, name) for name in _COUNTS)
         epsilon = config.epsilon()
