@@ -462,19 +462,10 @@ def _batch_normalization_training(x, gamma, beta, moving_mean, moving_variance, 
     # run the op for its side effect: it updates the moving statistics
     how = {"momentum": momentum, "epsilon": epsilon, **({} if ranks is None else {"ranks": ranks})}
     apply_plainly(normalization.batch_normalization_training, None, given, how)
-    if ranks is not None:
-        weights = ops.ones((x.shape[0], 1), x.dtype) if mask is None else ops.expand_dims(_number(mask, x), -1)
-        count = ops.maximum(sharding.total(ops.sum(weights)), 1)
-        middle = x - sharding.total(ops.sum(x * weights, axis=0)) / count
-        variance = sharding.total(ops.sum(ops.square(middle) * weights, axis=0)) / count
-    elif mask is None:
-        middle = x - ops.mean(x, axis=0)
-        variance = ops.mean(ops.square(middle), axis=0)
-    else:
-        weights = ops.expand_dims(_number(mask, x), -1)
-        count = ops.maximum(ops.sum(weights), 1)
-        middle = x - ops.sum(x * weights, axis=0) / count
-        variance = ops.sum(ops.square(middle) * weights, axis=0) / count
+    weights = ops.ones((x.shape[0], 1), x.dtype) if mask is None else ops.expand_dims(_number(mask, x), -1)
+    count = ops.maximum(sharding.total(ops.sum(weights)), 1)
+    middle = x - sharding.total(ops.sum(x * weights, axis=0)) / count
+    variance = sharding.total(ops.sum(ops.square(middle) * weights, axis=0)) / count
     return _normalized(middle, variance, gamma, beta, epsilon)
 
 
