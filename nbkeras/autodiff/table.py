@@ -185,30 +185,10 @@ _REDUCTIONS: dict[Callable, Rule] = {
 # -------------------- moving elements --------------------
 
 
-def _reshape(call, dys, needs):
-    return (ops.reshape(dys[0], call.inputs[0].shape),)
-
-
-def _transpose(call, dys, needs):
-    return (ops.transpose(dys[0], np.argsort(call.constants["axes"]).tolist()),)
-
-
-def _stack(call, dys, needs):
-    return ops.unstack(dys[0], axis=call.constants["axis"])
-
-
-def _unstack(call, dys, needs):
-    return (ops.stack(call.whole(dys), call.constants["axis"]),)
-
-
 def _concatenate(call, dys, needs):
     axis = call.constants["axis"]
     ends = np.cumsum([each.shape[axis] for each in call.inputs[:-1]]).tolist()
     return ops.split(dys[0], ends, axis=axis)
-
-
-def _split(call, dys, needs):
-    return (ops.concatenate(call.whole(dys), call.constants["axis"]),)
 
 
 def _spread_back(call, dys, needs):
@@ -265,32 +245,26 @@ def _sum_over_ranks(call, dys, needs):
 _MOVES: dict[Callable, Rule] = {
     sharding._sum: Linear(_sum_over_ranks),
     engine._cast_op: Linear(lambda call, dys, needs: (ops.cast(dys[0], call.inputs[0].dtype),)),
-    shape.reshape: Linear(_reshape),
-    shape.transpose: Linear(_transpose),
-    shape.stack: Linear(_stack),
-    shape.unstack: Linear(_unstack),
+    shape.reshape: Linear(lambda call, dys, needs: (ops.reshape(dys[0], call.inputs[0].shape),)),
+    shape.transpose: Linear(
+        lambda call, dys, needs: (ops.transpose(dys[0], np.argsort(call.constants["axes"]).tolist()),)
+    ),
+    shape.stack: Linear(lambda call, dys, needs: ops.unstack(dys[0], axis=call.constants["axis"])),
+    shape.unstack: Linear(lambda call, dys, needs: (ops.stack(call.whole(dys), call.constants["axis"]),)),
     shape.concatenate: Linear(_concatenate),
-    shape.split: Linear(_split),
+    shape.split: Linear(lambda call, dys, needs: (ops.concatenate(call.whole(dys), call.constants["axis"]),)),
     shape.spread: Linear(_spread_back),
     shape.pad: Linear(value=0),
-    shape.flip: Linear(),
-    shape.roll: Linear(),
-    shape.getitem: Linear(),
-    shape.set_slice: Linear(),
-    indexing.take: Linear(),
-    indexing.take_along_axis: Linear(),
     scattering.combine: Composed(_combine, Explicit(_combined)),
-    embedding.gather: Linear(),
-    unfold.unfold: Linear(),
-    fourier.forward: Linear(),
-    fourier.back: Linear(),
-    fourier.forward_real: Linear(),
-    fourier.back_real: Linear(),
+    **dict.fromkeys(
+        [shape.flip, shape.roll, shape.getitem, shape.set_slice, embedding.gather, unfold.unfold], Linear()
+    ),
+    **dict.fromkeys([indexing.take, indexing.take_along_axis, random.shuffle], Linear()),
+    **dict.fromkeys([fourier.forward, fourier.back, fourier.forward_real, fourier.back_real], Linear()),
     random.dropout: Explicit(
         lambda record, dys, needs: (dys[0] * _kept(record), None),
         lambda record, tangents: [tangents[0] * _kept(record)],
     ),
-    random.shuffle: Linear(),
 }
 
 # -------------------- products and windows --------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -279,19 +280,12 @@ class Compiled:
                 variable.trainable = False
 
 
+@dataclasses.dataclass(frozen=True)
 class CompiledMetrics:
     """One object for all metrics of `compile`, for a train_step that updates them itself."""
 
+    _compiled: Compiled
     name = "compile_metrics"
-
-    def __init__(self, compiled: Compiled):
-        self._compiled = compiled
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, CompiledMetrics) and other._compiled is self._compiled
-
-    def __hash__(self) -> int:
-        return id(self._compiled)
 
     @property
     def variables(self) -> list:
