@@ -311,9 +311,8 @@ class RandomNormal(RandomInitializer, names=("random_normal", "normal")):
         (1.0, 0.1)
     """
 
-    def __init__(self, mean: Number = 0.0, stddev: Number = 0.05, seed: Seed = None):
-        option.keep(self, locals())
-        super().__init__(self._given_seed)
+    def __init__(self, mean: Number = 0.0, stddev: Number = 0.05, seed: Any = None):
+        super().__init__(**option.keep(self, locals()))
 
     def __call__(self, shape, dtype=None) -> Array:
         shape, dtype = _weight(self, shape, dtype, floats=True)
@@ -333,9 +332,8 @@ class TruncatedNormal(RandomInitializer, names=("truncated_normal",)):
         True
     """
 
-    def __init__(self, mean: Number = 0.0, stddev: Number = 0.05, seed: Seed = None):
-        option.keep(self, locals())
-        super().__init__(self._given_seed)
+    def __init__(self, mean: Number = 0.0, stddev: Number = 0.05, seed: Any = None):
+        super().__init__(**option.keep(self, locals()))
 
     def __call__(self, shape, dtype=None) -> Array:
         values = _truncated_normal(self.generator(), *_weight(self, shape, dtype, floats=True))
@@ -355,9 +353,8 @@ class RandomUniform(RandomInitializer, names=("random_uniform", "uniform")):
         (0.0, 2.0)
     """
 
-    def __init__(self, minval: Number = -0.05, maxval: Number = 0.05, seed: Seed = None):
-        option.keep(self, locals())
-        super().__init__(self._given_seed)
+    def __init__(self, minval: Number = -0.05, maxval: Number = 0.05, seed: Any = None):
+        super().__init__(**option.keep(self, locals()))
 
     def __call__(self, shape, dtype=None) -> Array:
         values = self.generator().random(*_weight(self, shape, dtype, floats=True))
@@ -439,12 +436,11 @@ class VarianceScaling(RandomInitializer, names=("variance_scaling",)):
         scale: option.Above0 = 1.0,
         mode: Mode = "fan_in",
         distribution: Distribution = "truncated_normal",
-        seed: Seed = None,
+        seed: Any = None,
         input_axes: Axes = None,
         output_axes: Axes = None,
     ):
-        option.keep(self, locals())
-        super().__init__(self._given_seed)
+        super().__init__(**option.keep(self, locals()))
 
     def __call__(self, shape, dtype=None) -> Array:
         shape, dtype = _weight(self, shape, dtype, floats=True)
@@ -562,9 +558,8 @@ class Orthogonal(RandomInitializer, names=("orthogonal", "OrthogonalInitializer"
                [0., 1.]], dtype=float32)
     """
 
-    def __init__(self, gain: option.Number = 1.0, seed: Seed = None):
-        option.keep(self, locals())
-        super().__init__(self._given_seed)
+    def __init__(self, gain: option.Number = 1.0, seed: Any = None):
+        super().__init__(**option.keep(self, locals()))
 
     def __call__(self, shape, dtype=None) -> Array:
         shape, dtype = _weight(self, shape, dtype, floats=True)

@@ -203,15 +203,16 @@ def keep(item: Any, arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def of_class(cls: type) -> dict[str, Option]:
-    """The options that a class accepts: its own and, if its `__init__` takes **kwargs, its base classes'."""
+    """The options that a class accepts: its own, and those of its base classes that its `__init__` takes or gets in **kwargs."""
     found: dict[str, Option] = {}
+    taken: list[str] | None = None  # the parameters of an `__init__` without **kwargs
     for each in cls.__mro__:
         if "__init__" in vars(each):
             init = vars(each)["__init__"]
-            own = {option.name: option for option in _declared(init)}
+            own = {option.name: option for option in _declared(init) if taken is None or option.name in taken}
             found = own | found
-            if own and not inspect.unwrap(init).__code__.co_flags & inspect.CO_VARKEYWORDS:
-                break
+            if own and taken is None and not inspect.unwrap(init).__code__.co_flags & inspect.CO_VARKEYWORDS:
+                taken = parameters(init)
     without = left_out(cls)
     return {name: option for name, option in found.items() if name not in without}
 
