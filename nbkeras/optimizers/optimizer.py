@@ -401,8 +401,8 @@ class Optimizer(Observed, option.Configured):
             name: Its name; by default a numbered one.
         """
         dtype = np.dtype(np.int64 if dtype == "int" else dtype or config.floatx())
-        value = np.asarray(initializers.get(initializer)(tuple(shape), dtype=dtype.name))  # type: ignore[misc]
-        self._own.append(Variable(value, name=name or f"variable_{len(self._own)}", trainable=False, dtype=dtype))
+        name = name or f"variable_{len(self._own)}"
+        self._own.append(Variable(initializers.get(initializer), tuple(shape), dtype, trainable=False, name=name))
         return self._own[-1]
 
     def add_variable_from_reference(
