@@ -30,7 +30,6 @@ from nbkeras import utils as utils
 from nbkeras.building.graph import SymbolicTensor as _SymbolicTensor
 from nbkeras.compat import spellings as _spellings  # noqa: F401 (accepts older names)
 from nbkeras.engine import documentation as _documentation  # noqa: F401 (completes docstrings when they are read)
-from nbkeras.engine import former_names as _former_names  # noqa: F401 (module names of earlier versions)
 from nbkeras.engine import lazy_names as _lazy_names
 from nbkeras.engine.devices import DeviceError as DeviceError
 from nbkeras.engine.devices import device as device

@@ -311,9 +311,8 @@ class RandomNormal(RandomInitializer, names=("random_normal", "normal")):
         (1.0, 0.1)
     """
 
-    def __init__(self, mean: Number = 0.0, stddev: Number = 0.05, seed: Seed = None):
-        option.keep(self, locals())
-        super().__init__(self._given_seed)
+    def __init__(self, mean: Number = 0.0, stddev: Number = 0.05, seed: Any = None):
+        super().__init__(**option.keep(self, locals()))
 
     def __call__(self, shape, dtype=None) -> Array:
         shape, dtype = _weight(self, shape, dtype, floats=True)
@@ -333,9 +332,8 @@ class TruncatedNormal(RandomInitializer, names=("truncated_normal",)):
         True
     """
 
-    def __init__(self, mean: Number = 0.0, stddev: Number = 0.05, seed: Seed = None):
-        option.keep(self, locals())
-        super().__init__(self._given_seed)
+    def __init__(self, mean: Number = 0.0, stddev: Number = 0.05, seed: Any = None):
+        super().__init__(**option.keep(self, locals()))
 
     def __call__(self, shape, dtype=None) -> Array:
         values = _truncated_normal(self.generator(), *_weight(self, shape, dtype, floats=True))
@@ -355,9 +353,8 @@ class RandomUniform(RandomInitializer, names=("random_uniform", "uniform")):
         (0.0, 2.0)
     """
 
-    def __init__(self, minval: Number = -0.05, maxval: Number = 0.05, seed: Seed = None):
-        option.keep(self, locals())
-        super().__init__(self._given_seed)
+    def __init__(self, minval: Number = -0.05, maxval: Number = 0.05, seed: Any = None):
+        super().__init__(**option.keep(self, locals()))
 
     def __call__(self, shape, dtype=None) -> Array:
         values = self.generator().random(*_weight(self, shape, dtype, floats=True))
@@ -403,19 +400,12 @@ def compute_fans(shape, input_axes=None, output_axes=None) -> tuple[int, int]:
     return field * shape[-2], field * shape[-1]
 
 
-def _scale(name: str, what: str, scale: Any) -> Any:
-    if not scale > 0:
-        raise ValueError(f"{name}: {what} must be positive, received {briefly(scale)}")
-    return scale
-
-
 def _distribution(name: str, what: str, distribution: Any) -> str:
     distribution = "truncated_normal" if str(distribution).lower() == "normal" else distribution
     return one_of(name, what, distribution, _DISTRIBUTIONS, any_case=True)
 
 
 _DISTRIBUTIONS = ("uniform", "truncated_normal", "untruncated_normal")
-Scale = Annotated[Any, option.kind(_scale, "a positive number")]
 Mode = Annotated[str, option.choice("fan_in", "fan_out", "fan_avg")]
 Axes = Annotated[Any, option.optional(option.Integers)]
 Distribution = Annotated[str, option.kind(_distribution, f"one of {_DISTRIBUTIONS}, or 'normal'")]
@@ -443,15 +433,14 @@ class VarianceScaling(RandomInitializer, names=("variance_scaling",)):
 
     def __init__(
         self,
-        scale: Scale = 1.0,
+        scale: option.Above0 = 1.0,
         mode: Mode = "fan_in",
         distribution: Distribution = "truncated_normal",
-        seed: Seed = None,
+        seed: Any = None,
         input_axes: Axes = None,
         output_axes: Axes = None,
     ):
-        option.keep(self, locals())
-        super().__init__(self._given_seed)
+        super().__init__(**option.keep(self, locals()))
 
     def __call__(self, shape, dtype=None) -> Array:
         shape, dtype = _weight(self, shape, dtype, floats=True)
@@ -569,9 +558,8 @@ class Orthogonal(RandomInitializer, names=("orthogonal", "OrthogonalInitializer"
                [0., 1.]], dtype=float32)
     """
 
-    def __init__(self, gain: option.Number = 1.0, seed: Seed = None):
-        option.keep(self, locals())
-        super().__init__(self._given_seed)
+    def __init__(self, gain: option.Number = 1.0, seed: Any = None):
+        super().__init__(**option.keep(self, locals()))
 
     def __call__(self, shape, dtype=None) -> Array:
         shape, dtype = _weight(self, shape, dtype, floats=True)

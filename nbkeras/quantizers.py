@@ -85,7 +85,7 @@ def abs_max_quantize(
     return ops.cast(ops.clip(ops.round(ops.multiply(inputs, scale)), *value_range), dtype), scale
 
 
-class Quantizer:
+class Quantizer(option.Configured):
     """Base of quantizers: callables that convert a tensor to integers. The base class returns the tensor.
 
     Args:
@@ -112,15 +112,6 @@ class Quantizer:
             NotImplementedError: for a subclass that does not define it.
         """
         raise NotImplementedError(f"{type(self).__name__} must define get_config() to be saved")
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]):
-        """A quantizer from what `get_config` returned.
-
-        Args:
-            config: The dict.
-        """
-        return cls(**config)
 
 
 class AbsMaxQuantizer(Quantizer):
@@ -175,7 +166,7 @@ class AbsMaxQuantizer(Quantizer):
         return config if self.axis is None else {**config, "axis": list(self.axis)}
 
 
-class QuantizationConfig:
+class QuantizationConfig(option.Configured):
     """Base of the objects that describe how to quantize a model.
 
     Args:
@@ -194,15 +185,6 @@ class QuantizationConfig:
     def get_config(self) -> dict[str, Any]:
         """The arguments that recreate this object."""
         return {name: serialize(getattr(self, name)) for name in ("weight_quantizer", "activation_quantizer")}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]):
-        """An object from what `get_config` returned.
-
-        Args:
-            config: That dict.
-        """
-        return cls(**config)
 
 
 class Int8QuantizationConfig(QuantizationConfig):

@@ -667,8 +667,8 @@ MISTAKES = [
     ),
     (
         lambda: keras.optimizers.Adagrad(initial_accumulator_value=X[0, :1]),
-        ValueError,
-        "must be >= 0, received ndarray",
+        TypeError,
+        "must be a number, 0 or more, received ndarray",
     ),
     (lambda: keras.callbacks.CSVLogger("a", append=X), TypeError, "CSVLogger: append must be True or False, received"),
     (
@@ -714,7 +714,7 @@ MISTAKES = [
     (
         lambda: keras.optimizers.schedules.ExponentialDecay(0.1, decimal.Decimal("0.1"), 0.9),
         TypeError,
-        "ExponentialDecay: decay_steps must be a number, received Decimal",
+        "ExponentialDecay: decay_steps must be a number above 0, received Decimal",
     ),
     (
         lambda: keras.optimizers.SGD(lambda: None).apply([np.ones(2)], [keras.Variable(np.ones(2))]),

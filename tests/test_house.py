@@ -92,8 +92,8 @@ def is_for_type_checkers(node):
 # it: whoever asks it for one imports the module that defines it, and is checked for that. Names of modules that are values (see
 # BY_NAME below) come from users, from files, and from faces above.
 
-# Strings that name modules, and import none: names of earlier versions; modules whose frames a checker skips.
-NAMES_ONLY = ["nbkeras.engine.former_names", "nbkeras.kernels.cuda.machine.checker"]
+# Strings that name modules, and import none: modules whose frames a checker skips.
+NAMES_ONLY = ["nbkeras.kernels.cuda.machine.checker"]
 
 
 class Import(NamedTuple):
@@ -352,9 +352,8 @@ def test_no_asserts_in_the_library():
     assert not found
 
 
-# Modules that import by a name that is a value: tables of public or former names, names in files, GPUs, `import keras`.
+# Modules that import by a name that is a value: tables of public names, names in files, GPUs, `import keras`.
 BY_NAME = [
-    "nbkeras.engine.former_names",
     "nbkeras.engine.lazy_names",
     "nbkeras.engine.registry",
     "nbkeras.building.operation",

@@ -93,9 +93,8 @@ class GradientTape:
             >>> tape.gradient(y, w).item()
             9.0
         """
-        with tape.thread.now(
-            tapes=self._tape.others(), keeps=tape.keeps_calls()
-        ):  # other tapes may need second derivatives
+        # other tapes may need second derivatives
+        with tape.thread.now(tapes=self._tape.others(), keeps=tape.keeps_calls()):
             yield
 
     def reset(self) -> None:

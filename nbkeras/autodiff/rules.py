@@ -352,9 +352,8 @@ class Composed(Rule):
     """An op that is computed by other ops if higher-order derivatives are needed."""
 
     def __init__(self, function: Callable, otherwise: Rule | None = None):
-        self.function = (
-            function  # a function of the op's inputs and constants; it may return None if `otherwise` is enough
-        )
+        # a function of the op's inputs and constants; it may return None if `otherwise` is enough
+        self.function = function
         self.otherwise = otherwise  # the rule if `function` returns None
 
 

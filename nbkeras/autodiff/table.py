@@ -185,30 +185,10 @@ _REDUCTIONS: dict[Callable, Rule] = {
 # -------------------- moving elements --------------------
 
 
-def _reshape(call, dys, needs):
-    return (ops.reshape(dys[0], call.inputs[0].shape),)
-
-
-def _transpose(call, dys, needs):
-    return (ops.transpose(dys[0], np.argsort(call.constants["axes"]).tolist()),)
-
-
-def _stack(call, dys, needs):
-    return ops.unstack(dys[0], axis=call.constants["axis"])
-
-
-def _unstack(call, dys, needs):
-    return (ops.stack(call.whole(dys), call.constants["axis"]),)
-
-
 def _concatenate(call, dys, needs):
     axis = call.constants["axis"]
     ends = np.cumsum([each.shape[axis] for each in call.inputs[:-1]]).tolist()
     return ops.split(dys[0], ends, axis=axis)
-
-
-def _split(call, dys, needs):
-    return (ops.concatenate(call.whole(dys), call.constants["axis"]),)
 
 
 def _spread_back(call, dys, needs):
@@ -265,32 +245,26 @@ def _sum_over_ranks(call, dys, needs):
 _MOVES: dict[Callable, Rule] = {
     sharding._sum: Linear(_sum_over_ranks),
     engine._cast_op: Linear(lambda call, dys, needs: (ops.cast(dys[0], call.inputs[0].dtype),)),
-    shape.reshape: Linear(_reshape),
-    shape.transpose: Linear(_transpose),
-    shape.stack: Linear(_stack),
-    shape.unstack: Linear(_unstack),
+    shape.reshape: Linear(lambda call, dys, needs: (ops.reshape(dys[0], call.inputs[0].shape),)),
+    shape.transpose: Linear(
+        lambda call, dys, needs: (ops.transpose(dys[0], np.argsort(call.constants["axes"]).tolist()),)
+    ),
+    shape.stack: Linear(lambda call, dys, needs: ops.unstack(dys[0], axis=call.constants["axis"])),
+    shape.unstack: Linear(lambda call, dys, needs: (ops.stack(call.whole(dys), call.constants["axis"]),)),
     shape.concatenate: Linear(_concatenate),
-    shape.split: Linear(_split),
+    shape.split: Linear(lambda call, dys, needs: (ops.concatenate(call.whole(dys), call.constants["axis"]),)),
     shape.spread: Linear(_spread_back),
     shape.pad: Linear(value=0),
-    shape.flip: Linear(),
-    shape.roll: Linear(),
-    shape.getitem: Linear(),
-    shape.set_slice: Linear(),
-    indexing.take: Linear(),
-    indexing.take_along_axis: Linear(),
     scattering.combine: Composed(_combine, Explicit(_combined)),
-    embedding.gather: Linear(),
-    unfold.unfold: Linear(),
-    fourier.forward: Linear(),
-    fourier.back: Linear(),
-    fourier.forward_real: Linear(),
-    fourier.back_real: Linear(),
+    **dict.fromkeys(
+        [shape.flip, shape.roll, shape.getitem, shape.set_slice, embedding.gather, unfold.unfold], Linear()
+    ),
+    **dict.fromkeys([indexing.take, indexing.take_along_axis, random.shuffle], Linear()),
+    **dict.fromkeys([fourier.forward, fourier.back, fourier.forward_real, fourier.back_real], Linear()),
     random.dropout: Explicit(
         lambda record, dys, needs: (dys[0] * _kept(record), None),
         lambda record, tangents: [tangents[0] * _kept(record)],
     ),
-    random.shuffle: Linear(),
 }
 
 # -------------------- products and windows --------------------
@@ -462,19 +436,10 @@ def _batch_normalization_training(x, gamma, beta, moving_mean, moving_variance, 
     # run the op for its side effect: it updates the moving statistics
     how = {"momentum": momentum, "epsilon": epsilon, **({} if ranks is None else {"ranks": ranks})}
     apply_plainly(normalization.batch_normalization_training, None, given, how)
-    if ranks is not None:
-        weights = ops.ones((x.shape[0], 1), x.dtype) if mask is None else ops.expand_dims(_number(mask, x), -1)
-        count = ops.maximum(sharding.total(ops.sum(weights)), 1)
-        middle = x - sharding.total(ops.sum(x * weights, axis=0)) / count
-        variance = sharding.total(ops.sum(ops.square(middle) * weights, axis=0)) / count
-    elif mask is None:
-        middle = x - ops.mean(x, axis=0)
-        variance = ops.mean(ops.square(middle), axis=0)
-    else:
-        weights = ops.expand_dims(_number(mask, x), -1)
-        count = ops.maximum(ops.sum(weights), 1)
-        middle = x - ops.sum(x * weights, axis=0) / count
-        variance = ops.sum(ops.square(middle) * weights, axis=0) / count
+    weights = ops.ones((x.shape[0], 1), x.dtype) if mask is None else ops.expand_dims(_number(mask, x), -1)
+    count = ops.maximum(sharding.total(ops.sum(weights)), 1)
+    middle = x - sharding.total(ops.sum(x * weights, axis=0)) / count
+    variance = sharding.total(ops.sum(ops.square(middle) * weights, axis=0)) / count
     return _normalized(middle, variance, gamma, beta, epsilon)
 
 

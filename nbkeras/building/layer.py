@@ -34,18 +34,16 @@ class _Layers(Registry):
 
     def _written(self, item):
         written = super()._written(item)
-        if (
-            behaviour.current.writes_input_shape
-        ):  # files hold an InputLayer instead; Keras 3 does not have this argument
+        # files hold an InputLayer instead; Keras 3 does not have this argument
+        if behaviour.current.writes_input_shape:
             written["config"].pop("batch_input_shape", None)
         if item._build_takes or type(item).get_build_config is not Layer.get_build_config:
             written["build_config"] = item.get_build_config()
         return written
 
     def _made(self, cls, config):
-        if isinstance(
-            config["config"].get("vocabulary"), str
-        ):  # code may name a file to read, but a model file may not
+        # code may name a file to read, but a model file may not
+        if isinstance(config["config"].get("vocabulary"), str):
             raise ValueError(
                 f"the configuration of {cls.__name__} names a file for its vocabulary: loading a model may not read other files"
             )
@@ -726,9 +724,8 @@ class Layer(Module, CallHistory, Registered, registry=layers):
         """The inputs that `input_spec` describes. Raises ValueError for a list or dict around a single input."""
         tensors = structures.flatten(inputs)
         if len(tensors) == 1 and structures.is_nested(inputs) and isinstance(self.input_spec, InputSpec):
-            by_nbkeras = type(self).call.__module__.startswith(
-                "nbkeras.layers."
-            )  # a user's layer may take any structure
+            # a user's layer may take any structure
+            by_nbkeras = type(self).call.__module__.startswith("nbkeras.layers.")
             if by_nbkeras and not self._takes_structures:
                 received = f"a dict with the keys {list(inputs)}" if isinstance(inputs, dict) else "a list of one"
                 raise ValueError(

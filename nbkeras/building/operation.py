@@ -11,7 +11,6 @@ from nbkeras import ops
 from nbkeras.building import graph
 from nbkeras.building.layer import Layer
 from nbkeras.engine.annotations import briefly
-from nbkeras.engine.former_names import FORMER
 from nbkeras.engine.naming import checked, unique_name
 from nbkeras.engine.registry import custom_object, get_registered_name, nearest
 from nbkeras.engine.tensor import own_ops
@@ -79,9 +78,7 @@ def _named(name: str) -> Callable:
 
 def _own(name: str) -> Callable | None:
     """Returns nbkeras's op for a module and name, such as 'ops.image.resize'. Imports the module if necessary."""
-    module, _, function = name.rpartition(".")
-    module = FORMER.get(f"nbkeras.{module}", f"nbkeras.{module}").removeprefix("nbkeras.")
-    name = f"{module}.{function}"
+    module = name.rpartition(".")[0]
     if name not in own_ops and re.fullmatch(r"(ops|random)\.[a-z_]+", module):
         with contextlib.suppress(ModuleNotFoundError):
             importlib.import_module(f"nbkeras.{module}")

@@ -2,12 +2,11 @@
 
 import os
 from collections.abc import Callable
-from typing import Any
 
 from nbkeras.callbacks.callback_list import Callback
-from nbkeras.callbacks.checkpoints import check_save_freq
+from nbkeras.callbacks.checkpoints import SaveFrequency
 from nbkeras.callbacks.interruptions import Interruptions
-from nbkeras.engine import sharding
+from nbkeras.engine import option, sharding
 from nbkeras.saving.checkpoints import CheckpointFolder
 
 
@@ -61,20 +60,17 @@ class BackupAndRestore(Callback):
     def __init__(
         self,
         backup_dir: str | os.PathLike,
-        save_freq: str | int = "epoch",
-        double_checkpoint: bool = False,
-        delete_checkpoint: bool = True,
-        keep: int = 1,
+        save_freq: SaveFrequency = "epoch",
+        double_checkpoint: option.Flag = False,
+        delete_checkpoint: option.Flag = True,
+        keep: option.Size = 1,
     ):
         if not backup_dir:
             raise ValueError("BackupAndRestore needs a folder, received an empty backup_dir")
-        check_save_freq(save_freq)
+        super().__init__()
+        option.keep(self, locals())
         self.backup_dir = os.fspath(backup_dir)
-        self.save_freq: Any = save_freq
-        self.double_checkpoint = double_checkpoint
-        self.delete_checkpoint = delete_checkpoint
-        self.keep = keep
-        self._folder = CheckpointFolder(self.backup_dir, max(keep, 2) if double_checkpoint else keep)
+        self._folder = CheckpointFolder(self.backup_dir, max(self.keep, 2) if self.double_checkpoint else self.keep)
         self._number = 0  # of the next state
         self._batches = 0  # since the last save
         self._is_due = False
@@ -107,12 +103,6 @@ class BackupAndRestore(Callback):
             self._save()
 
     def on_train_begin(self, logs=None) -> None:
-        former = os.path.join(self.backup_dir, "latest.npz")
-        if os.path.exists(former):
-            raise ValueError(
-                f"{former!r} was written by an earlier version of nbkeras, and training cannot go on from it: delete it, or "
-                "choose another backup_dir"
-            )
         self._batches, self._is_due = 0, False
         if self.model._training is not None:  # in a `fit`
             self.model._training.closing.enter_context(self._folder)

@@ -1,11 +1,11 @@
 """Callback, CallbackList, and the two callbacks that `fit` always uses: History and ProgbarLogger."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nbkeras.engine import documentation, pictures
+from nbkeras.engine import documentation, pictures, structures
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.progress import Progbar, print_message
 from nbkeras.engine.registry import nearest
@@ -40,6 +40,10 @@ class Callback:
     _is_last = False  # whether its hooks run after the hooks of all others
     _stops = False  # whether its batch hooks may stop the loop, if nbkeras defines them; hooks of users always may
     _state_names: tuple[str, ...] = ()  # the attributes that are its state
+
+    if TYPE_CHECKING:  # the attributes that `option.keep` sets
+
+        def __getattr__(self, name: str) -> Any: ...
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -256,24 +260,16 @@ class _CachedLogs:
 
 def _flat(callbacks) -> list[Callback]:
     try:
-        return list(_each(callbacks))
-    except RecursionError:
+        found = [each for each in structures.flatten(callbacks) if each is not None]
+    except ValueError:
         raise ValueError("callbacks are lists that are nested too deeply, or contain themselves") from None
-
-
-def _each(callbacks) -> Iterator[Callback]:
-    if callbacks is None:
-        return
-    if isinstance(callbacks, list | tuple):
-        for item in callbacks:
-            yield from _each(item)
-    elif isinstance(callbacks, Callback):
-        yield callbacks
-    else:
-        hint = f"; did you mean {callbacks.__name__}(...)?" if isinstance(callbacks, type) else ""
-        raise TypeError(
-            f"callbacks must be Callback objects, received {briefly(callbacks)} of type {type(callbacks).__name__}{hint}"
-        )
+    for each in found:
+        if not isinstance(each, Callback):
+            hint = f"; did you mean {each.__name__}(...)?" if isinstance(each, type) else ""
+            raise TypeError(
+                f"callbacks must be Callback objects, received {briefly(each)} of type {type(each).__name__}{hint}"
+            )
+    return found
 
 
 class CallbackList(Callback):

@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import os
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -18,11 +18,14 @@ from nbkeras.saving.background import BackgroundWriter
 _COUNTS = ("_epoch", "_epochs_since_save", "_batches_since_save", "_last_batch")
 
 
-def check_save_freq(save_freq: Any) -> None:
-    """Raise ValueError unless it is 'epoch' or a number of batches."""
-    is_epoch = isinstance(save_freq, str) and save_freq == "epoch"
-    if not is_epoch and (not isinstance(save_freq, int) or save_freq < 1):
-        raise ValueError(f"save_freq must be 'epoch' or a positive number of batches, received {briefly(save_freq)}")
+def _frequency(name: str, what: str, value: Any) -> Any:
+    is_epoch = isinstance(value, str) and value == "epoch"
+    if not is_epoch and (not isinstance(value, int) or value < 1):
+        raise ValueError(f"{name}: {what} must be 'epoch' or a positive number of batches, received {briefly(value)}")
+    return value
+
+
+SaveFrequency = Annotated[Any, option.kind(_frequency, "'epoch', or a positive number of batches")]
 
 
 class ModelCheckpoint(MonitorCallback):
@@ -75,24 +78,18 @@ class ModelCheckpoint(MonitorCallback):
         save_best_only: option.Flag = False,
         save_weights_only: option.Flag = False,
         mode: str = "auto",
-        save_freq: str | int = "epoch",
+        save_freq: SaveFrequency = "epoch",
         initial_value_threshold: option.MaybeNumber = None,
         period: int = 1,
         keep: int | None = None,
     ):
-        self.initial_value_threshold: float | None
-        self.save_best_only: bool
-        self.save_weights_only: bool
-        self.verbose: int
         option.keep(self, locals())
         super().__init__(monitor, mode, self.initial_value_threshold)
-        check_save_freq(save_freq)
         if not isinstance(period, int) or period < 1:
             raise ValueError(f"period must be a positive number of epochs, received {briefly(period)}")
         if keep is not None and (not isinstance(keep, int) or keep < 1):
             raise ValueError(f"keep must be a positive number of files or None, received {briefly(keep)}")
         self.filepath = os.fspath(filepath)
-        self.save_freq: Any = save_freq
         self.period = period
         self.keep = keep
         self._writer = BackgroundWriter()

@@ -48,7 +48,6 @@ class CSVLogger(Callback):
         self.filename = os.fspath(filename)
         self.sep = separator
         super().__init__()
-        self.append: bool
         option.keep(self, locals())
         self.keys: list[str] | None = None
         self._replaces = not self.append

@@ -113,13 +113,7 @@ class EarlyStopping(MonitorCallback):
         restore_best_weights: option.Flag = False,
         start_from_epoch: option.AnyNumber = 0,
     ):
-        super().__init__(monitor, mode, min_delta=min_delta)
-        self.patience: float
-        self.verbose: int
-        self.baseline: float | None
-        self.restore_best_weights: bool
-        self.start_from_epoch: float
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
         self.on_train_begin()
 
     def on_train_begin(self, logs=None) -> None:
@@ -210,13 +204,7 @@ class ReduceLROnPlateau(MonitorCallback):
         cooldown: option.AnyNumber = 0,
         min_lr: option.AnyNumber = 0.0,
     ):
-        super().__init__(monitor, mode, min_delta=min_delta)
-        self.factor: float
-        self.patience: float
-        self.verbose: int
-        self.cooldown: int
-        self.min_lr: float
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
         if factor >= 1.0:
             raise ValueError(f"ReduceLROnPlateau needs a factor below 1.0, received {factor}")
         self.on_train_begin()

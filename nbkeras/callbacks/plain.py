@@ -85,9 +85,7 @@ class TerminateOnNaN(Callback):
     _stops = True
 
     def __init__(self, raise_error: Flag = False):
-        super().__init__()
-        self.raise_error: bool
-        keep(self, locals())
+        super().__init__(**keep(self, locals()))
 
     def on_batch_end(self, batch, logs=None) -> None:
         loss, guard = (logs or {}).get("loss"), getattr(self.model, "_guard", None)
@@ -126,9 +124,7 @@ class SwapEMAWeights(Callback):
     _state_names = ("_swapped",)
 
     def __init__(self, swap_on_epoch: Flag = False):
-        super().__init__()
-        self.swap_on_epoch: bool
-        keep(self, locals())
+        super().__init__(**keep(self, locals()))
         self._swapped = False
 
     def _pairs(self) -> list[tuple[Variable, Variable]]:

@@ -73,7 +73,6 @@ class LearningRateScheduler(Callback):
             )
         super().__init__()
         self.schedule = schedule
-        self.verbose: int
         option.keep(self, locals())
         try:
             inspect.signature(schedule).bind(0, 0.0)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras import config, ops
+from nbkeras.data.encoding import pad_sequences
 from nbkeras.data.images import COLOR_MODES, img_to_array, load_img, reading
 from nbkeras.data.selection import Selection
 from nbkeras.engine import option
@@ -280,10 +281,7 @@ class _Files:
         follow_links: bool,
         verbose: bool,
     ):
-        if label_mode not in ("int", "categorical", "binary", None):
-            raise ValueError(
-                f"label_mode must be 'int', 'categorical', 'binary' or None, received {briefly(label_mode)}"
-            )
+        one_of("a data set of a directory", "label_mode", label_mode, ("int", "categorical", "binary", None))
         if isinstance(labels, str) and labels != "inferred":
             raise ValueError(f"labels must be 'inferred', None or a list of numbers, received {briefly(labels)}")
         directory = os.fspath(directory)
@@ -374,8 +372,4 @@ def _stack(items: list) -> Array:
         raise ValueError(
             f"the sounds of a batch have different numbers of channels: {sorted({i.shape[1] for i in items})}"
         )
-    longest = max(len(item) for item in items)
-    batch = np.zeros((len(items), longest, *items[0].shape[1:]), items[0].dtype)
-    for row, item in zip(batch, items, strict=True):
-        row[: len(item)] = item
-    return batch
+    return pad_sequences(items, dtype=items[0].dtype, padding="post")

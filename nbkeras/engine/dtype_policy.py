@@ -48,15 +48,7 @@ class DTypePolicy:
         """The policy's name."""
         return self._name
 
-    @property
-    def compute_dtype(self) -> str:
-        """The dtype of computations."""
-        return self._name
-
-    @property
-    def variable_dtype(self) -> str:
-        """The dtype of weights."""
-        return self._name
+    compute_dtype = variable_dtype = property(lambda self: self._name, doc="The dtype of computations and weights.")
 
     def get_config(self) -> dict[str, Any]:
         """The arguments of the constructor."""

@@ -108,6 +108,19 @@ def choice(*allowed: str | None, any_case: bool = False) -> Kind:
     return kind(one_of, f"one of {', '.join(map(repr, allowed))}", allowed, any_case)
 
 
+def bounded(words: str, holds: Callable[[Any], bool], bounds: str) -> Kind:
+    """The kind of an option that is a number for which `holds` is true. bounds: that condition, for the error."""
+
+    def check(name: str, what: str, value: Any) -> Any:
+        if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+            raise TypeError(f"{name}: {what} must be {words}, received {briefly(value)}")
+        if not holds(value):
+            raise ValueError(f"{name}: {what} must be {bounds}, received {briefly(value)}")
+        return value
+
+    return kind(check, words)
+
+
 def optional(annotation: Any) -> Kind:
     """The kind of an option that accepts None besides the annotated kind."""
     (each,) = annotation.__metadata__
@@ -145,6 +158,8 @@ Integers = Annotated[Any, kind(integers_of, "a tuple of integers")]
 Number = Annotated[float, kind(number_of, "a number")]
 AnyNumber = Annotated[Any, kind(as_given, "a number")]  # not converted: an integer stays an integer in configurations
 Verbosity = Annotated[int, kind(_verbosity, "a number")]  # or a flag
+AtLeast0 = Annotated[Any, bounded("a number, 0 or more", lambda value: value >= 0, ">= 0")]
+Above0 = Annotated[Any, bounded("a number above 0", lambda value: value > 0, "> 0")]
 MaybeInteger = Annotated[Any, optional(Integer)]
 MaybeNumber = Annotated[Any, optional(Number)]
 Rate = Annotated[float, kind(check_rate, "a number from 0 to 1")]
@@ -188,15 +203,16 @@ def keep(item: Any, arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def of_class(cls: type) -> dict[str, Option]:
-    """The options that a class accepts: its own and, if its `__init__` takes **kwargs, its base classes'."""
+    """The options that a class accepts: its own, and those of its base classes that its `__init__` takes or gets in **kwargs."""
     found: dict[str, Option] = {}
+    taken: list[str] | None = None  # the parameters of an `__init__` without **kwargs
     for each in cls.__mro__:
         if "__init__" in vars(each):
             init = vars(each)["__init__"]
-            own = {option.name: option for option in _declared(init)}
+            own = {option.name: option for option in _declared(init) if taken is None or option.name in taken}
             found = own | found
-            if own and not inspect.unwrap(init).__code__.co_flags & inspect.CO_VARKEYWORDS:
-                break
+            if own and taken is None and not inspect.unwrap(init).__code__.co_flags & inspect.CO_VARKEYWORDS:
+                taken = parameters(init)
     without = left_out(cls)
     return {name: option for name, option in found.items() if name not in without}
 

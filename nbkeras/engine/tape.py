@@ -15,6 +15,7 @@ import numpy as np
 
 from nbkeras.engine import copy_on_write
 from nbkeras.engine.layer_stack import layer_stack
+from nbkeras.engine.temporary import temporarily
 from nbkeras.kernels import reduce
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.messages import named, short_description, takes
@@ -87,25 +88,13 @@ class _Thread(threading.local):
 
     def now(self, **values: Any) -> "_Now":
         """`with thread.now(name=value):` sets attributes of this thread for the block."""
-        return _Now(values)
+        return _Now(self, **values)
 
 
-class _Now:
-    def __init__(self, values: dict[str, Any]):
-        self._values = values
-
-    def __enter__(self) -> None:
-        self._before = {name: getattr(thread, name) for name in self._values}
-        self._set(self._values)
-
-    def __exit__(self, *error) -> None:
-        self._set(self._before)
-
-    @staticmethod
-    def _set(values: dict[str, Any]) -> None:
-        for name, value in values.items():
-            setattr(thread, name, value)
-        if "is_special" not in values:
+class _Now(temporarily):
+    def _exchange(self) -> None:
+        super()._exchange()
+        if "is_special" not in self._values:
             thread.is_special = thread.asks_for_more()
 
 
@@ -135,9 +124,8 @@ class GradientRecording:
     """
 
     is_spent = True  # whether no more gradients will be taken from it
-    applied: Callable | None = (
-        None  # applies ops while calls are kept; None: no op computes gradients from this recording
-    )
+    # applies ops while calls are kept; None: no op computes gradients from this recording
+    applied: Callable | None = None
 
     def __init__(self, on: bool = True):
         self._on = on

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from nbkeras import config, ops
 from nbkeras.engine import option
-from nbkeras.engine.annotations import briefly, one_of
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Tensor
 from nbkeras.metrics.confusion import _Confusion, evenly
 from nbkeras.ops.metrics import divide_no_nan
 
-_SUMMATIONS = ("interpolation", "minoring", "majoring")
 
-
-def _numbers(what: str, values: Any) -> list[float]:
+def _numbers(name: str, what: str, values: Any) -> list[float]:
     try:
-        return [option.number_of("AUC", what, each) for each in values]
+        return [option.number_of(name, what, each) for each in values]
     except TypeError:
-        raise TypeError(f"AUC: {what} must be numbers, received {briefly(values)}") from None
+        raise TypeError(f"{name}: {what} must be numbers, received {briefly(values)}") from None
+
+
+Curve = Annotated[str, option.choice("ROC", "PR", "PRGAIN", any_case=True)]
+Summation = Annotated[str, option.choice("interpolation", "minoring", "majoring", any_case=True)]
+Numbers = Annotated[Any, option.optional(Annotated[Any, option.kind(_numbers, "numbers")])]
+Thresholds = Annotated[Numbers, "init_thresholds"]
+Labels = Annotated[Any, option.optional(option.Size)]
 
 
 class AUC(_Confusion):
@@ -58,47 +62,36 @@ class AUC(_Confusion):
 
     def __init__(
         self,
-        num_thresholds: int = 200,
-        curve: str = "ROC",
-        summation_method: str = "interpolation",
+        num_thresholds: option.Anything = 200,
+        curve: Curve = "ROC",
+        summation_method: Summation = "interpolation",
         name: str | None = None,
         dtype: Any = None,
-        thresholds: Sequence[float] | None = None,
-        multi_label: bool = False,
-        num_labels: int | None = None,
-        label_weights: Sequence[float] | None = None,
-        from_logits: bool = False,
+        thresholds: Thresholds = None,
+        multi_label: option.Flag = False,
+        num_labels: Labels = None,
+        label_weights: Numbers = None,
+        from_logits: option.Flag = False,
     ):
-        self.curve = one_of("AUC", "curve", curve, ("ROC", "PR", "PRGAIN"), any_case=True)
-        self.summation_method = one_of("AUC", "summation_method", summation_method, _SUMMATIONS, any_case=True)
-        multi_label = option.flag_of("AUC", "multi_label", multi_label)
-        if num_labels is not None:
-            option.size_of("AUC", "num_labels", num_labels)
-        if num_labels and not multi_label:
+        option.keep(self, locals())
+        if self.num_labels and not self.multi_label:
             raise ValueError("AUC: num_labels is for multi_label=True only")
-        self.init_thresholds = None if thresholds is None else sorted(_numbers("thresholds", thresholds))
         if self.init_thresholds is None:
             if not isinstance(num_thresholds, int) or num_thresholds <= 1:
                 raise ValueError(f"AUC: num_thresholds must be an integer > 1, received {briefly(num_thresholds)}")
             inner = evenly(num_thresholds)[1:-1]
         else:
+            self.init_thresholds.sort()
             inner = self.init_thresholds
             if inner and not (0 <= inner[0] and inner[-1] <= 1):
                 raise ValueError(f"AUC: thresholds must be numbers from 0 to 1, received {briefly(thresholds)}")
         super().__init__([0.0, *inner, 1.0], None, name, dtype)
         self.thresholds[0], self.thresholds[-1] = -config.epsilon(), 1.0 + config.epsilon()
         self.num_thresholds = len(self.thresholds)
-        self.multi_label = multi_label
-        self.num_labels = num_labels
-        self.label_weights = None if label_weights is None else _numbers("label_weights", label_weights)
-        self.from_logits = option.flag_of("AUC", "from_logits", from_logits)
-        self._built = False
-        if num_labels or not multi_label:
-            self._build(num_labels)
-
-    def _build(self, labels: int | None) -> None:
-        self._make_counters(*([labels] if labels else []))
-        self._built = True
+        if not self.multi_label:
+            self._make_counters()
+        elif self.num_labels:
+            self._make_counters(self.num_labels)
 
     def _count(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None) -> None:
         if self.multi_label and (y_pred.ndim != 2 or (self.num_labels or y_pred.shape[1]) != y_pred.shape[1]):
@@ -106,8 +99,8 @@ class AUC(_Confusion):
             raise ValueError(
                 f"AUC with multi_label=True expects predictions of shape {expected}, received {y_pred.shape}"
             )
-        if not self._built:
-            self._build(y_pred.shape[1])
+        if not self._state:
+            self._make_counters(y_pred.shape[1])
         if self.from_logits:
             y_pred = ops.sigmoid(y_pred)
         if self.label_weights is not None:
@@ -119,7 +112,7 @@ class AUC(_Confusion):
         super()._count(y_true, y_pred, sample_weight)
 
     def result(self) -> Tensor:
-        if not self._built:
+        if not self._state:
             return ops.zeros((), self.dtype)
         tp, fp, tn, fn = self.true_positives, self.false_positives, self.true_negatives, self.false_negatives
         if self.curve == "PR" and self.summation_method == "interpolation":
@@ -146,19 +139,6 @@ class AUC(_Confusion):
             return ops.cast(ops.mean(areas), self.dtype)
         weights = np.asarray(self.label_weights)
         return ops.cast(ops.sum(areas * (weights / (weights.sum() or 1.0))), self.dtype)
-
-    def get_config(self) -> dict[str, Any]:
-        values = {
-            **super().get_config(),
-            "num_thresholds": self.num_thresholds,
-            "curve": self.curve,
-            "summation_method": self.summation_method,
-            "multi_label": self.multi_label,
-            "num_labels": self.num_labels,
-            "label_weights": self.label_weights,
-            "from_logits": self.from_logits,
-        }
-        return values if self.init_thresholds is None else {**values, "thresholds": self.init_thresholds}
 
 
 def _gains(tp: Any, fp: Any, tn: Any, fn: Any) -> tuple[Tensor, Tensor]:

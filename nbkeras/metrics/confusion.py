@@ -120,13 +120,6 @@ def evenly(count: int) -> list[float]:
     return [i / (count - 1) for i in range(count)]
 
 
-def _count(name: str, what: str, value: Any) -> int:
-    if not isinstance(value, int) or value <= 0:
-        raise ValueError(f"{name}: {what} must be an integer > 0, received {briefly(value)}")
-    return value
-
-
-Count = Annotated[int, option.kind(_count, "a positive integer")]
 Thresholds = Annotated[option.Anything, "init_thresholds"]
 
 
@@ -286,8 +279,9 @@ class _AtConstraint(_Confusion):
     _value_name = ""  # the constrained rate, and the argument with its minimum
     _wanted = ""  # the rate to maximize
 
-    def __init__(self, num_thresholds: int, class_id: int | None, name: str | None, dtype: Any):
-        super().__init__([0.5] if num_thresholds == 1 else evenly(num_thresholds), class_id, name, dtype)
+    def __init__(self, num_thresholds: option.Size, class_id: option.MaybeInteger, name: str | None, dtype: Any):
+        option.keep(self, locals())
+        super().__init__([0.5] if self.num_thresholds == 1 else evenly(self.num_thresholds), self.class_id, name, dtype)
         self._make_counters()
 
     def result(self) -> Tensor:
@@ -325,13 +319,12 @@ class SensitivityAtSpecificity(_AtConstraint):
     def __init__(
         self,
         specificity: option.Rate,
-        num_thresholds: Count = 200,
-        class_id: option.MaybeInteger = None,
+        num_thresholds: int = 200,
+        class_id: int | None = None,
         name: str | None = None,
         dtype: Any = None,
     ):
-        option.keep(self, locals())
-        super().__init__(num_thresholds, class_id, name, dtype)
+        super().__init__(**option.keep(self, locals()))
 
 
 class SpecificityAtSensitivity(_AtConstraint):
@@ -357,13 +350,12 @@ class SpecificityAtSensitivity(_AtConstraint):
     def __init__(
         self,
         sensitivity: option.Rate,
-        num_thresholds: Count = 200,
-        class_id: option.MaybeInteger = None,
+        num_thresholds: int = 200,
+        class_id: int | None = None,
         name: str | None = None,
         dtype: Any = None,
     ):
-        option.keep(self, locals())
-        super().__init__(num_thresholds, class_id, name, dtype)
+        super().__init__(**option.keep(self, locals()))
 
 
 class PrecisionAtRecall(_AtConstraint):
@@ -389,13 +381,12 @@ class PrecisionAtRecall(_AtConstraint):
     def __init__(
         self,
         recall: option.Rate,
-        num_thresholds: Count = 200,
-        class_id: option.MaybeInteger = None,
+        num_thresholds: int = 200,
+        class_id: int | None = None,
         name: str | None = None,
         dtype: Any = None,
     ):
-        option.keep(self, locals())
-        super().__init__(num_thresholds, class_id, name, dtype)
+        super().__init__(**option.keep(self, locals()))
 
 
 class RecallAtPrecision(_AtConstraint):
@@ -421,10 +412,9 @@ class RecallAtPrecision(_AtConstraint):
     def __init__(
         self,
         precision: option.Rate,
-        num_thresholds: Count = 200,
-        class_id: option.MaybeInteger = None,
+        num_thresholds: int = 200,
+        class_id: int | None = None,
         name: str | None = None,
         dtype: Any = None,
     ):
-        option.keep(self, locals())
-        super().__init__(num_thresholds, class_id, name, dtype)
+        super().__init__(**option.keep(self, locals()))

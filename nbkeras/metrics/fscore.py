@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 from nbkeras import config, ops
 from nbkeras.engine import option
-from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Tensor, as_tensor
 from nbkeras.losses.loss import prediction
 from nbkeras.metrics.metric import Metric, check_columns
@@ -14,23 +13,9 @@ from nbkeras.metrics.metric import Metric, check_columns
 _COUNTS = ("true_positives", "false_positives", "false_negatives", "intermediate_weights")
 
 
-def _beta(name: str, what: str, beta: Any) -> Any:
-    if not isinstance(beta, int | float) or beta <= 0:
-        raise ValueError(f"{name}: {what} must be a number > 0, received {briefly(beta)}")
-    return beta
-
-
-def _threshold(name: str, what: str, threshold: Any) -> Any:
-    if threshold is not None and not (isinstance(threshold, int | float) and 0 < threshold <= 1):
-        raise ValueError(f"{name}: {what} must be a number > 0 and <= 1, received {briefly(threshold)}")
-    return threshold
-
-
 Average = Annotated[str | None, option.choice(None, "micro", "macro", "weighted")]
-Beta = Annotated[Any, option.kind(_beta, "a number above 0")]
-Threshold = Annotated[
-    Any, option.kind(_threshold, "a number above 0, at most 1, or None for the largest of each sample")
-]
+Part = Annotated[Any, option.bounded("a number above 0, at most 1", lambda x: 0 < x <= 1, "> 0 and <= 1")]
+Threshold = Annotated[Any, option.optional(Part)]
 
 
 class FBetaScore(Metric):
@@ -58,18 +43,12 @@ class FBetaScore(Metric):
     def __init__(
         self,
         average: Average = None,
-        beta: Beta = 1.0,
+        beta: option.Above0 = 1.0,
         threshold: Threshold = None,
         name: str | None = "fbeta_score",
         dtype: Any = None,
     ):
         super().__init__(**option.keep(self, locals()))
-        self._built = False
-
-    def _build(self, classes: int) -> None:
-        for name in _COUNTS:
-            setattr(self, name, self._total(name, () if self.average == "micro" else (classes,)))
-        self._built = True
 
     def update_state(self, y_true, y_pred, sample_weight=None) -> None:
         """Count a batch.
@@ -85,8 +64,9 @@ class FBetaScore(Metric):
         y_pred = prediction(y_pred)
         y_true = as_tensor(y_true, y_pred.dtype)
         check_columns(self.name, y_true, y_pred, "classes")
-        if not self._built:
-            self._build(y_pred.shape[1])
+        if not self._state:
+            for name in _COUNTS:
+                setattr(self, name, self._total(name, () if self.average == "micro" else y_pred.shape[1:]))
         if self.threshold is None:
             positive = ops.logical_and(y_pred >= ops.max(y_pred, axis=-1, keepdims=True), ops.abs(y_pred) > 1e-9)
         else:
@@ -99,7 +79,7 @@ class FBetaScore(Metric):
             getattr(self, name).assign_add(total)
 
     def result(self) -> Tensor:
-        if not self._built:
+        if not self._state:
             return ops.zeros((), self.dtype)
         tp, fp, fn, weights = (getattr(self, name) for name in _COUNTS)
         epsilon = config.epsilon()

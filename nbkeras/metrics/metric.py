@@ -80,11 +80,10 @@ class Metric(Observed, option.Configured, Registered, registry=registry):
         shape = (shape,) if isinstance(shape, int) else tuple(shape)
         size = math.prod(shape) * np.dtype(dtype or self.dtype).itemsize
         load_budget.take(size, f"metric {briefly(self.name)} is described with an array of shape {shape}, which")
-        make: Any = initializers.get("zeros" if initializer is None else initializer)
+        make = initializers.get("zeros" if initializer is None else initializer)
+        name, aggregation = name or f"state_{len(self._state)}", aggregation or "sum"
         with outside_program():  # created once, even if a recorded first update creates it
-            value = make(shape, dtype=np.dtype(dtype or self.dtype).name)
-            variable = Variable(value, name=name or f"state_{len(self._state)}", trainable=False)
-        variable.aggregation = aggregation or "sum"
+            variable = Variable(make, shape, dtype or self.dtype, False, aggregation=aggregation, name=name)
         self._state.append(variable)
         return variable
 

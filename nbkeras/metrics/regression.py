@@ -7,20 +7,11 @@ from typing import Annotated, Any
 
 from nbkeras import config, ops
 from nbkeras.engine import option
-from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Tensor, as_tensor
 from nbkeras.losses.loss import pair
 from nbkeras.metrics.metric import FunctionMetric, Metric, check_columns, metric_function
 
-
-def _regressors(name: str, what: str, value: Any) -> Any:
-    if value < 0:
-        raise ValueError(f"{name}: {what} must be an integer >= 0, received {briefly(value)}")
-    return value
-
-
 Aggregation = Annotated[str | None, option.choice(None, "uniform_average", "variance_weighted_average")]
-Regressors = Annotated[int, option.kind(_regressors, "an integer, 0 or more")]
 
 
 class R2Score(Metric):
@@ -47,7 +38,7 @@ class R2Score(Metric):
     def __init__(
         self,
         class_aggregation: Aggregation = "uniform_average",
-        num_regressors: Regressors = 0,
+        num_regressors: option.AtLeast0 = 0,
         name: str | None = "r2_score",
         dtype: Any = None,
     ):

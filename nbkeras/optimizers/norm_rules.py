@@ -97,8 +97,7 @@ class Adafactor(_ByVariable):
         relative_step: option.Flag = True,
         **kwargs: Unpack[OptimizerOptions],
     ):
-        super().__init__(learning_rate, **kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
         self._factors: dict[Variable, tuple[Variable, Variable, Variable]] = {}
 
     def _make_own_state(self, variables: Sequence[Variable]) -> None:
@@ -178,8 +177,7 @@ class Muon(_ByVariable):
         rms_rate: option.MaybeNumber = 0.2,
         **kwargs: Unpack[RuleOptions],
     ):
-        super().__init__(learning_rate, weight_decay=weight_decay, **kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
         self._moments: dict[Variable, tuple[Variable, ...]] = {}
 
     def _takes_adam(self, variable: Variable) -> bool:

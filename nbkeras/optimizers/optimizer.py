@@ -49,12 +49,6 @@ Array = np.ndarray
 gradient_tape = LazyModule("nbkeras.autodiff.gradient_tape")  # few programs call `minimize`
 
 
-def _limit(name: str, what: str, value: Any) -> Any:
-    if value is not None and not (isinstance(value, int | float) and value >= 0):
-        raise ValueError(f"{name}: {what} must be a number >= 0 or None, received {briefly(value)}")
-    return value
-
-
 def _count(name: str, what: str, value: Any, least: int) -> Any:
     if value is not None and (not isinstance(value, int) or not least <= value <= sys.maxsize):
         bound = " and below 2**63" if isinstance(value, int) and value > sys.maxsize else ""
@@ -62,8 +56,7 @@ def _count(name: str, what: str, value: Any, least: int) -> Any:
     return value
 
 
-Limit = Annotated[Any, option.kind(_limit, "a number, 0 or more, or None")]
-Decay = Annotated[Any, option.kind(lambda *what: _limit(*what) or 0.0, "a number, 0 or more, or None")]
+Limit = Annotated[Any, option.optional(option.AtLeast0)]
 Steps = Annotated[Any, option.kind(_count, "a positive integer, or None", 1)]
 Batches = Annotated[Any, option.kind(_count, "an integer above 1, or None", 2)]
 
@@ -153,7 +146,7 @@ class Optimizer(Observed, option.Configured):
         loss_scale_factor: option.MaybeNumber = None,
         gradient_accumulation_steps: Batches = None,
         name: str | None = None,
-        decay: Decay = None,
+        decay: Limit = None,
         **unknown,
     ):
         kind = type(self).__name__
@@ -357,13 +350,13 @@ class Optimizer(Observed, option.Configured):
         self._sums = None
 
     def _make_slots(self, variables: list[Variable], groups: Sequence[Sequence[str]]) -> dict:
-        made = {}
-        for group in groups:
-            for variable in variables:
-                for name in group:
-                    view = self._buffers.slot(variable, self._slot_names.index(name))
-                    made[variable, name] = Slot(view, self._name_of(variable, name))
-        return made
+        places = {name: place for place, name in enumerate(self._slot_names)}
+        return {
+            (variable, name): Slot(self._buffers.slot(variable, places[name]), self._name_of(variable, name))
+            for group in groups
+            for variable in variables
+            for name in group
+        }
 
     @staticmethod
     def _name_of(variable: Variable, name: str) -> str:
@@ -408,8 +401,8 @@ class Optimizer(Observed, option.Configured):
             name: Its name; by default a numbered one.
         """
         dtype = np.dtype(np.int64 if dtype == "int" else dtype or config.floatx())
-        value = np.asarray(initializers.get(initializer)(tuple(shape), dtype=dtype.name))  # type: ignore[misc]
-        self._own.append(Variable(value, name=name or f"variable_{len(self._own)}", trainable=False, dtype=dtype))
+        name = name or f"variable_{len(self._own)}"
+        self._own.append(Variable(initializers.get(initializer), tuple(shape), dtype, trainable=False, name=name))
         return self._own[-1]
 
     def add_variable_from_reference(
@@ -768,9 +761,9 @@ class Optimizer(Observed, option.Configured):
                     optimizers.launch(optimizers.shrink, variable.data.reshape(-1), self._rate, run.decay)
                 self.update_step(Tensor(self._buffers.gradient(variable)), variable, rate)
 
-    def _launch(self, kernel: Callable, run: Run, slots: Sequence[str], *numbers: Any) -> None:
-        """Launch a kernel of kernels/optimizers.py on a run: on its weights, its gradients and these slots."""
-        state = (self.slot(run, name) for name in slots)
+    def _launch(self, kernel: Callable, run: Run, *numbers: Any) -> None:
+        """Launch a kernel of kernels/optimizers.py on a run: on its weights, its gradients and its slots."""
+        state = (self.slot(run, name) for group in self.slots for name in group)
         optimizers.launch(kernel, run.weights, run.gradients, *state, *numbers)
 
     def update_step(self, gradient: Tensor, variable: Variable, learning_rate: Tensor) -> None:

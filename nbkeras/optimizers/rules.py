@@ -1,7 +1,6 @@
 """The optimizers by name. Formulas, defaults and the order of the state follow Keras 3.15."""
 
-import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Unpack, overload
 
 import numpy as np
@@ -51,15 +50,8 @@ def _epsilon(item: Any, what: str, value: Any) -> float:
     return config.epsilon() if value is None else float(value)  # None as in Keras 2
 
 
-def _signed(name: str, what: str, value: Any, holds: Callable[[Any, int], bool], sign: str) -> Any:
-    if isinstance(value, np.ndarray) or not holds(value, 0):
-        raise ValueError(f"{name}: {what} must be {sign} 0, received {briefly(value)}")
-    return value
-
-
 Epsilon = Annotated[Any, option.Kind(_epsilon, "a number, or None for the backend's epsilon")]
-AtLeast0 = Annotated[Any, option.kind(_signed, "a number, 0 or more", operator.ge, ">=")]
-AtMost0 = Annotated[Any, option.kind(_signed, "a number, 0 or less", operator.le, "<=")]
+AtMost0 = Annotated[Any, option.bounded("a number, 0 or less", lambda value: value <= 0, "<= 0")]
 
 
 @register
@@ -89,16 +81,14 @@ class SGD(Optimizer):
         nesterov: option.Flag = False,
         **kwargs: Unpack[OptimizerOptions],
     ):
-        super().__init__(learning_rate, **kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
         self.slots = (("momentum",),) if self.momentum else ()
 
     def step(self, run: Run) -> None:
         if self.momentum:
-            how = (self._rate, run.decay, self.momentum, self.nesterov)
-            self._launch(optimizers.sgd_momentum, run, ("momentum",), *how)
+            self._launch(optimizers.sgd_momentum, run, self._rate, run.decay, self.momentum, self.nesterov)
         else:
-            self._launch(optimizers.sgd, run, (), self._rate, run.decay)
+            self._launch(optimizers.sgd, run, self._rate, run.decay)
 
     def rows_suffice(self, variable: Variable) -> bool:
         return not self.momentum
@@ -135,16 +125,14 @@ class RMSprop(Optimizer):
         centered: option.Flag = False,
         **kwargs: Unpack[OptimizerOptions],
     ):
-        super().__init__(learning_rate, **kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
         optional = [("momentum",)] * (self.momentum > 0) + [("average_gradient",)] * self.centered
         self.slots = (("velocity",), *optional)
 
     def step(self, run: Run) -> None:
         kernel = optimizers.RMSPROP[self.momentum > 0, self.centered]
         momentum = (self.momentum,) if self.momentum else ()
-        how = (self._rate, run.decay, self.rho, self.epsilon, *momentum)
-        self._launch(kernel, run, [name for (name,) in self.slots], *how)
+        self._launch(kernel, run, self._rate, run.decay, self.rho, self.epsilon, *momentum)
 
     def rows_suffice(self, variable: Variable) -> bool:
         plain = not self.momentum and not self.centered and variable.dtype.type(self.epsilon) > 0
@@ -179,17 +167,16 @@ class Adagrad(Optimizer):
     def __init__(
         self,
         learning_rate: Any = 0.001,
-        initial_accumulator_value: AtLeast0 = 0.1,
+        initial_accumulator_value: option.AtLeast0 = 0.1,
         epsilon: Epsilon = 1e-7,
         **kwargs: Unpack[OptimizerOptions],
     ):
-        super().__init__(learning_rate, **kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
         self.initial_accumulator_value: float = float(initial_accumulator_value)
         self.slot_values = {"accumulator": self.initial_accumulator_value}
 
     def step(self, run: Run) -> None:
-        self._launch(optimizers.adagrad, run, ("accumulator",), self._rate, run.decay, self.epsilon)
+        self._launch(optimizers.adagrad, run, self._rate, run.decay, self.epsilon)
 
     def rows_suffice(self, variable: Variable) -> bool:
         return bool(variable.dtype.type(self.epsilon) > 0)
@@ -226,12 +213,10 @@ class Adadelta(Optimizer):
         epsilon: Epsilon = 1e-7,
         **kwargs: Unpack[OptimizerOptions],
     ):
-        super().__init__(learning_rate, **kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def step(self, run: Run) -> None:
-        slots = ("accumulated_grad", "accumulated_delta_var")
-        self._launch(optimizers.adadelta, run, slots, self._rate, run.decay, self.rho, self.epsilon)
+        self._launch(optimizers.adadelta, run, self._rate, run.decay, self.rho, self.epsilon)
 
 
 class TwoMoments(Optimizer):
@@ -253,8 +238,7 @@ class TwoMoments(Optimizer):
         epsilon: Epsilon = 1e-7,
         **kwargs: Unpack[OptimizerOptions],
     ):
-        super().__init__(learning_rate, **kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def _constants(self, run: Run) -> tuple:
         return self._rate, self._step, run.decay, self.beta_1, self.beta_2, self.epsilon
@@ -287,13 +271,12 @@ class Adam(TwoMoments):
         amsgrad: option.Flag = False,
         **kwargs: Unpack[OptimizerOptions],
     ):
-        super().__init__(learning_rate, beta_1, beta_2, epsilon, **kwargs)
-        option.keep(self, locals())
-        self.slots = (("momentum", "velocity"), ("velocity_hat",)) if self.amsgrad else (("momentum", "velocity"),)
+        super().__init__(**option.keep(self, locals()))
+        if self.amsgrad:
+            self.slots = (*self.slots, ("velocity_hat",))
 
     def step(self, run: Run) -> None:
-        kernel, more = (optimizers.amsgrad, ["velocity_hat"]) if self.amsgrad else (optimizers.adam, [])
-        self._launch(kernel, run, ["momentum", "velocity", *more], *self._constants(run))
+        self._launch(optimizers.amsgrad if self.amsgrad else optimizers.adam, run, *self._constants(run))
 
 
 @register
@@ -341,7 +324,7 @@ class Adamax(TwoMoments):
     slots = (("momentum", "norm"),)
 
     def step(self, run: Run) -> None:
-        self._launch(optimizers.adamax, run, ("momentum", "norm"), *self._constants(run))
+        self._launch(optimizers.adamax, run, *self._constants(run))
 
 
 @register
@@ -375,7 +358,7 @@ class Nadam(TwoMoments):
         return self._product.data.reshape(1)  # type: ignore[union-attr]
 
     def step(self, run: Run) -> None:
-        self._launch(optimizers.nadam, run, ("momentum", "velocity"), self._flat_product, *self._constants(run))
+        self._launch(optimizers.nadam, run, self._flat_product, *self._constants(run))
 
 
 @register
@@ -407,13 +390,12 @@ class Lion(Optimizer):
         beta_2: option.Rate = 0.99,
         **kwargs: Unpack[OptimizerOptions],
     ):
-        super().__init__(learning_rate, **kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
         if not self.beta_1:
             raise ValueError("Lion: beta_1 must be above 0: with 0 a step is only the gradient's sign")
 
     def step(self, run: Run) -> None:
-        self._launch(optimizers.lion, run, ("momentum",), self._rate, run.decay, self.beta_1, self.beta_2)
+        self._launch(optimizers.lion, run, self._rate, run.decay, self.beta_1, self.beta_2)
 
 
 @register
@@ -446,15 +428,14 @@ class Ftrl(Optimizer):
         self,
         learning_rate: Any = 0.001,
         learning_rate_power: AtMost0 = -0.5,
-        initial_accumulator_value: AtLeast0 = 0.1,
-        l1_regularization_strength: AtLeast0 = 0.0,
-        l2_regularization_strength: AtLeast0 = 0.0,
-        l2_shrinkage_regularization_strength: AtLeast0 = 0.0,
-        beta: AtLeast0 = 0.0,
+        initial_accumulator_value: option.AtLeast0 = 0.1,
+        l1_regularization_strength: option.AtLeast0 = 0.0,
+        l2_regularization_strength: option.AtLeast0 = 0.0,
+        l2_shrinkage_regularization_strength: option.AtLeast0 = 0.0,
+        beta: option.AtLeast0 = 0.0,
         **kwargs: Unpack[OptimizerOptions],
     ):
-        super().__init__(learning_rate, **kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
         self.slot_values = {"accumulator": float(self.initial_accumulator_value)}
 
     def step(self, run: Run) -> None:
@@ -464,7 +445,7 @@ class Ftrl(Optimizer):
         if self.learning_rate_power != -0.5:
             kernel = optimizers.ftrl_power
             numbers.append(float(self.learning_rate_power))
-        self._launch(kernel, run, ("accumulator", "linear"), self._rate, run.decay, *numbers)
+        self._launch(kernel, run, self._rate, run.decay, *numbers)
 
 
 @register
@@ -494,11 +475,10 @@ class ScheduleFreeAdamW(TwoMoments):
         beta_1: float = 0.9,
         beta_2: float = 0.999,
         epsilon: float | None = 1e-8,
-        warmup_steps: AtLeast0 = 0,
+        warmup_steps: option.AtLeast0 = 0,
         **kwargs: Unpack[OptimizerOptions],
     ):
-        super().__init__(learning_rate, beta_1, beta_2, epsilon, **kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
         if not self.beta_1:
             raise ValueError(
                 "ScheduleFreeAdamW: beta_1 must be above 0: the mean is computed from the weights by dividing by it"
@@ -509,5 +489,4 @@ class ScheduleFreeAdamW(TwoMoments):
             self._slots[variable, "momentum"].assign(variable)
 
     def step(self, run: Run) -> None:
-        how = (*self._constants(run), float(self.warmup_steps))
-        self._launch(optimizers.schedule_free_adam, run, ("momentum", "velocity"), *how)
+        self._launch(optimizers.schedule_free_adam, run, *self._constants(run), float(self.warmup_steps))

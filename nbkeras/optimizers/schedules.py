@@ -5,7 +5,6 @@ optimizer calls it before each step. Formulas: keras/src/optimizers/schedules (K
 """
 
 import math
-from collections.abc import Callable
 from typing import Annotated, Any
 
 from nbkeras.engine import lazy_names as _lazy_names
@@ -55,13 +54,6 @@ def _list(name: str, what: str, value: Any) -> list:
     return list(value)
 
 
-def _bounded(name: str, what: str, value: Any, holds: Callable[[Any], bool], words: str) -> Any:
-    option.number_of(name, what, value)
-    if not holds(value):
-        raise ValueError(f"{name}: {what} must be {words}, received {briefly(value)}")
-    return value
-
-
 def _step_of(step: Any) -> float:
     """The number of steps made, the argument of a schedule."""
     try:
@@ -83,10 +75,8 @@ def _power(base: float, exponent: float) -> float:
 
 
 List = Annotated[list, option.kind(_list, "numbers")]
-Steps = Annotated[Any, option.kind(_bounded, "a number, 0 or more", lambda value: value >= 0, ">= 0")]
-Positive = Annotated[Any, option.kind(_bounded, "a number above 0", lambda value: value > 0, "> 0")]
 _NOT_SHRINKING = ">= 1 (periods may not shrink)"
-Growth = Annotated[Any, option.kind(_bounded, "a number, 1 or more", lambda value: value >= 1, _NOT_SHRINKING)]
+Growth = Annotated[Any, option.bounded("a number, 1 or more", lambda value: value >= 1, _NOT_SHRINKING)]
 Name = Annotated[Any, option.Kind(lambda item, what, value: value or type(item).__name__, "a string, or None")]
 
 
@@ -105,13 +95,12 @@ class _Decay(LearningRateSchedule):
     def __init__(
         self,
         initial_learning_rate: option.AnyNumber,
-        decay_steps: Positive,
+        decay_steps: option.Above0,
         decay_rate: option.AnyNumber,
         staircase: option.Flag = False,
         name: Name = None,
     ):
-        super().__init__()
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def _periods(self, step) -> float:
         periods = _step_of(step) / self.decay_steps
@@ -172,8 +161,7 @@ class PiecewiseConstantDecay(LearningRateSchedule):
     """
 
     def __init__(self, boundaries: List, values: List, name: option.Anything = "PiecewiseConstant"):
-        super().__init__()
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
         if len(self.boundaries) != len(self.values) - 1:
             raise ValueError(
                 f"there must be one value more than boundaries, received {len(self.values)} values {self.values} "
@@ -212,14 +200,13 @@ class PolynomialDecay(LearningRateSchedule):
     def __init__(
         self,
         initial_learning_rate: option.AnyNumber,
-        decay_steps: Positive,
+        decay_steps: option.Above0,
         end_learning_rate: option.AnyNumber = 0.0001,
         power: option.AnyNumber = 1.0,
         cycle: option.Flag = False,
         name: option.Anything = "PolynomialDecay",
     ):
-        super().__init__()
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def __call__(self, step) -> float:
         step, length = _step_of(step), float(self.decay_steps)
@@ -257,14 +244,13 @@ class CosineDecay(LearningRateSchedule):
     def __init__(
         self,
         initial_learning_rate: option.AnyNumber,
-        decay_steps: Positive,
+        decay_steps: option.Above0,
         alpha: option.AnyNumber = 0.0,
         name: option.Anything = "CosineDecay",
         warmup_target: Annotated[Any, option.optional(option.Number)] = None,
-        warmup_steps: Steps = 0,
+        warmup_steps: option.AtLeast0 = 0,
     ):
-        super().__init__()
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def __call__(self, step) -> float:
         step, start = _step_of(step), self.initial_learning_rate
@@ -300,14 +286,13 @@ class CosineDecayRestarts(LearningRateSchedule):
     def __init__(
         self,
         initial_learning_rate: option.AnyNumber,
-        first_decay_steps: Positive,
+        first_decay_steps: option.Above0,
         t_mul: Growth = 2.0,
         m_mul: option.AnyNumber = 1.0,
         alpha: option.AnyNumber = 0.0,
         name: option.Anything = "SGDRDecay",
     ):
-        super().__init__()
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def __call__(self, step) -> float:
         done, length, restarts = _step_of(step) / self.first_decay_steps, 1.0, 0

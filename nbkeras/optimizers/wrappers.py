@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections import UserDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,9 +53,9 @@ class LossScaleOptimizer(Optimizer):
 
     def __init__(
         self,
-        inner_optimizer: Optimizer,
-        initial_scale: float = 2.0**15,
-        dynamic_growth_steps: int = 2000,
+        inner_optimizer: option.Anything,
+        initial_scale: option.Number = 2.0**15,
+        dynamic_growth_steps: option.Size = 2000,
         name: str | None = None,
         dynamic: bool = True,
         **of_inner: Any,
@@ -73,9 +74,7 @@ class LossScaleOptimizer(Optimizer):
             if not in_old_files:
                 raise TypeError(f"LossScaleOptimizer does not take {key}: give it to the inner_optimizer")
         super().__init__(0.0, name=name)
-        self.inner_optimizer = inner_optimizer
-        self.initial_scale = option.number_of("LossScaleOptimizer", "initial_scale", initial_scale)
-        self.dynamic_growth_steps = option.size_of("LossScaleOptimizer", "dynamic_growth_steps", dynamic_growth_steps)
+        option.keep(self, locals())
         inner_optimizer.loss_scale_factor = None
 
     def build(self, variables: Sequence[Variable]) -> None:
@@ -148,12 +147,7 @@ class LossScaleOptimizer(Optimizer):
         self.inner_optimizer.finalize_variable_values(var_list)
 
     def get_config(self) -> dict[str, Any]:
-        return {
-            "name": self.name,
-            "inner_optimizer": registry.serialize(self.inner_optimizer),
-            "initial_scale": self.initial_scale,
-            "dynamic_growth_steps": self.dynamic_growth_steps,
-        }
+        return {"name": self.name, **option.config_of(self)}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]):
@@ -161,7 +155,7 @@ class LossScaleOptimizer(Optimizer):
 
 
 @registry.register
-class OptimizerMap(MutableMapping):
+class OptimizerMap(UserDict):
     """Optimizers by the paths of variables, for `MultiOptimizer`: `map['encoder/.*'] = Adam()`.
 
     A key is a path, or a regular expression that must match the whole path. `map(variable)` returns the variable's optimizer.
@@ -187,39 +181,29 @@ class OptimizerMap(MutableMapping):
         if not isinstance(optimizer_map, Mapping | None):
             raise TypeError(f"optimizer_map must be a dict of optimizers by path, received {briefly(optimizer_map)}")
         self.default_optimizer = default_optimizer
-        self._optimizers: dict[str, Optimizer] = {}
-        self.update(optimizer_map or {})
+        super().__init__(optimizer_map)
 
     def __call__(self, variable: Variable) -> Optimizer:
         return self[variable.path]
 
     def __getitem__(self, key: str) -> Optimizer:
-        if key in self._optimizers:
-            return self._optimizers[key]
-        fitting = [pattern for pattern in self._optimizers if re.fullmatch(pattern, key)]
+        if key in self.data:
+            return self.data[key]
+        fitting = [pattern for pattern in self.data if re.fullmatch(pattern, key)]
         if len(fitting) > 1:
             raise ValueError(f"the path {key!r} fits several keys of the OptimizerMap: {fitting}")
-        return self._optimizers[fitting[0]] if fitting else self.default_optimizer
+        return self.data[fitting[0]] if fitting else self.default_optimizer
 
     def __setitem__(self, key: str, optimizer: Optimizer) -> None:
-        if not isinstance(key, str) or key in self._optimizers:
+        if not isinstance(key, str) or key in self.data:
             raise ValueError(f"an OptimizerMap's keys are paths or patterns, each once, received {briefly(key)}")
         if not isinstance(optimizer, Optimizer) or isinstance(optimizer, LossScaleOptimizer | MultiOptimizer):
             raise ValueError(f"an OptimizerMap holds plain optimizers, received {briefly(optimizer)}")
-        self._optimizers[key] = optimizer
-
-    def __delitem__(self, key: str) -> None:
-        del self._optimizers[key]
-
-    def __len__(self) -> int:
-        return len(self._optimizers)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._optimizers)
+        self.data[key] = optimizer
 
     def get_config(self) -> dict[str, Any]:
         """The configuration for `from_config`."""
-        optimizers = {key: registry.serialize(optimizer) for key, optimizer in self._optimizers.items()}
+        optimizers = {key: registry.serialize(optimizer) for key, optimizer in self.items()}
         return {"default_optimizer": registry.serialize(self.default_optimizer), "optimizer_map": optimizers}
 
     @classmethod

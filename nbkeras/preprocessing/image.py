@@ -20,6 +20,7 @@ from nbkeras.preprocessing.iterators import DataFrameIterator as DataFrameIterat
 from nbkeras.preprocessing.iterators import DirectoryIterator as DirectoryIterator
 from nbkeras.preprocessing.iterators import Iterator as Iterator
 from nbkeras.preprocessing.iterators import NumpyArrayIterator as NumpyArrayIterator
+from nbkeras.preprocessing.iterators import warn_of_channels
 
 Array = np.ndarray
 
@@ -603,11 +604,7 @@ class ImageDataGenerator:
         x = np.array(x, self.dtype)
         if x.ndim != 4:
             raise ValueError(f"Input to `.fit()` should have rank 4. Got array with shape: {x.shape}")
-        if x.shape[self.channel_axis] not in (1, 3, 4):
-            warn(
-                f"images have 1, 3 or 4 channels; these, of shape {x.shape}, have {x.shape[self.channel_axis]} with "
-                f"data_format={self.data_format!r}"
-            )
+        warn_of_channels(x.shape, self.data_format)
         if seed is not None:
             np.random.seed(seed)
         if self.rescale:

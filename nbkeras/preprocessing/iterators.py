@@ -10,7 +10,7 @@ import numpy as np
 
 from nbkeras import config
 from nbkeras.data.directories import list_classes, list_folders
-from nbkeras.data.images import array_to_img, img_to_array, load_img
+from nbkeras.data.images import COLOR_MODES, array_to_img, img_to_array, load_img
 from nbkeras.data.pydataset import PyDataset
 from nbkeras.engine import option
 from nbkeras.engine.annotations import briefly
@@ -18,7 +18,6 @@ from nbkeras.engine.progress import print_message
 from nbkeras.engine.user_errors import warn
 
 Array = np.ndarray
-_CHANNELS = {"grayscale": 1, "rgb": 3, "rgba": 4}
 
 
 class Iterator(PyDataset):
@@ -210,12 +209,7 @@ class NumpyArrayIterator(Iterator):
             raise ValueError(
                 f"NumpyArrayIterator expects images of rank 4, (samples, rows, columns, channels), received {self.x.shape}"
             )
-        channels = self.x.shape[3 if self.data_format == "channels_last" else 1]
-        if channels not in (1, 3, 4):
-            warn(
-                f"images have 1, 3 or 4 channels; these, of shape {self.x.shape}, have {channels} with "
-                f"data_format={self.data_format!r}"
-            )
+        warn_of_channels(self.x.shape, self.data_format)
         self.image_data_generator = image_data_generator
         self._saving = _Saving(save_to_dir, save_prefix, save_format)
         super().__init__(len(self.x), batch_size, shuffle, seed)
@@ -249,8 +243,8 @@ class FileIterator(Iterator):
     ):
         """given: the arguments of a subclass by name."""
         how = types.SimpleNamespace(**given)
-        if how.color_mode not in _CHANNELS:
-            raise ValueError(f"Invalid color mode: {briefly(how.color_mode)}, expected one of {sorted(_CHANNELS)}")
+        if how.color_mode not in COLOR_MODES:
+            raise ValueError(f"Invalid color mode: {briefly(how.color_mode)}, expected one of {sorted(COLOR_MODES)}")
         self.directory, self.filenames = how.directory or "", filenames
         self.filepaths = [os.path.join(self.directory, name) for name in filenames]
         self.labels, self.sample_weight, self.class_mode = labels, sample_weight, how.class_mode
@@ -262,7 +256,7 @@ class FileIterator(Iterator):
         self.data_format = how.data_format or config.image_data_format()
         self.interpolation, self.keep_aspect_ratio = how.interpolation, how.keep_aspect_ratio
         self.dtype = how.dtype or config.floatx()
-        channels = (_CHANNELS[how.color_mode],)
+        channels = (len(COLOR_MODES[how.color_mode]),)
         channels_first = self.data_format == "channels_first"
         self.image_shape = channels + self.target_size if channels_first else self.target_size + channels
         self.samples = len(filenames)
@@ -485,6 +479,13 @@ def _columns(dataframe: Any, y_col: Any, class_mode: str | None, rows: np.ndarra
             raise TypeError(f"class_mode='multi_output' needs a list of columns as y_col, received {briefly(y_col)}")
         return [np.array(list(dataframe[name]))[rows] for name in y_col]
     return dataframe[y_col].to_numpy()[rows] if class_mode == "raw" else None
+
+
+def warn_of_channels(shape: tuple[int, ...], data_format: str) -> None:
+    """Warn if the channels axis of images has an unusual size: the data format may be wrong."""
+    channels = shape[3 if data_format == "channels_last" else 1]
+    if channels not in (1, 3, 4):
+        warn(f"images have 1, 3 or 4 channels; these, of shape {shape}, have {channels} with {data_format=}")
 
 
 def _part(subset: str | None, samples: int, generator: Any) -> slice:

@@ -145,8 +145,8 @@ class Tokenizer:
         self.num_words, self.filters, self.lower, self.split = num_words, filters, lower, split
         self.char_level, self.oov_token, self.analyzer = char_level, oov_token, analyzer
         self.document_count = document_count
-        self.word_counts: dict[str, int] = Counter()
-        self.word_docs: dict[str, int] = Counter()
+        self.word_counts: Counter[str] = Counter()
+        self.word_docs: Counter[str] = Counter()
         self.index_docs: dict[int, int] = defaultdict(int)
         self.word_index: dict[str, int] = {}
         self.index_word: dict[int, str] = {}
@@ -175,10 +175,8 @@ class Tokenizer:
         for text in texts:
             self.document_count += 1
             words = self._words(text)
-            for word in words:
-                self.word_counts[word] = self.word_counts.get(word, 0) + 1
-            for word in set(words):
-                self.word_docs[word] = self.word_docs.get(word, 0) + 1
+            self.word_counts.update(words)
+            self.word_docs.update(set(words))
         first = [] if self.oov_token is None else [self.oov_token]
         ranked = [*first, *sorted(self.word_counts, key=self.word_counts.__getitem__, reverse=True)]
         self.word_index = {word: number for number, word in enumerate(ranked, 1)}
@@ -194,7 +192,7 @@ class Tokenizer:
         self.document_count += len(sequences)
         for sequence in sequences:
             for number in set(sequence):
-                self.index_docs[number] = self.index_docs.get(number, 0) + 1
+                self.index_docs[number] += 1
 
     def texts_to_sequences(self, texts: Iterable) -> list[list[int]]:
         """The numbers of each text's words.
@@ -348,9 +346,9 @@ def tokenizer_from_json(json_string: str) -> Tokenizer:
         numbered = {name: json.loads(config.pop(name)) for name in ("index_docs", "index_word")}
         tokenizer = Tokenizer(**config)
         for name, table in counts.items():
-            setattr(tokenizer, name, dict(table))
+            getattr(tokenizer, name).update(dict(table))
         for name, table in numbered.items():
-            setattr(tokenizer, name, {int(number): value for number, value in table.items()})
+            getattr(tokenizer, name).update({int(number): value for number, value in table.items()})
     except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise ValueError(f"the string is not a result of Tokenizer.to_json: {type(error).__name__}: {error}") from error
     return tokenizer

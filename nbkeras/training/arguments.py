@@ -43,9 +43,8 @@ def check_validation(split: Any, frequency: Any) -> None:
     number = isinstance(split, int | float | np.number) and not isinstance(split, bool)
     if split is not None and not (number and 0 <= split < 1):
         raise ValueError(f"validation_split must be between 0 and 1, received {briefly(split)}")
-    if isinstance(frequency, str) or not hasattr(
-        frequency, "__contains__"
-    ):  # a list holds the epochs to validate after
+    # a list holds the epochs to validate after
+    if isinstance(frequency, str) or not hasattr(frequency, "__contains__"):
         check_counts(validation_freq=frequency)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -128,9 +129,8 @@ class Compiled:
         paired = zip(paths(names, nested), self.losses, strict=True)
         with_loss = [name for name, loss in paired if loss is not None]
         least = 2  # a single loss has no separate entry in the logs: 'loss' shows it
-        if not (
-            behaviour.current.measures_outputs_without_loss or self._own_loss
-        ):  # Keras 2.3.1 does not know user-defined losses
+        # Keras 2.3.1 does not know user-defined losses
+        if not (behaviour.current.measures_outputs_without_loss or self._own_loss):
             least = 1 if len(names) > 1 else 2
             for lists in self._lists:
                 lists[:] = [own if loss is not None else [] for own, loss in zip(lists, self.losses, strict=True)]
@@ -280,19 +280,12 @@ class Compiled:
                 variable.trainable = False
 
 
+@dataclasses.dataclass(frozen=True)
 class CompiledMetrics:
     """One object for all metrics of `compile`, for a train_step that updates them itself."""
 
+    _compiled: Compiled
     name = "compile_metrics"
-
-    def __init__(self, compiled: Compiled):
-        self._compiled = compiled
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, CompiledMetrics) and other._compiled is self._compiled
-
-    def __hash__(self) -> int:
-        return id(self._compiled)
 
     @property
     def variables(self) -> list:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from nbkeras.building.graph import Graph, Node
 from nbkeras.engine import structures
-from nbkeras.engine.annotations import briefly
+from nbkeras.engine.annotations import briefly, one_of
 from nbkeras.engine.user_errors import entry, optional_import
 from nbkeras.training import diagram_layout
 
@@ -177,8 +177,7 @@ def model_to_dot(
 
 def _level_of(model: Any, rankdir: str, content: _Content) -> _Level:
     """The boxes of a model's graph; raises ValueError if the model has no graph."""
-    if rankdir not in ("TB", "LR"):
-        raise ValueError(f"rankdir must be 'TB' or 'LR', received {briefly(rankdir)}")
+    one_of("plot_model", "rankdir", rankdir, ("TB", "LR"))
     graph = getattr(model, "_graph", None)
     if graph is None:
         raise ValueError(

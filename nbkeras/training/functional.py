@@ -33,9 +33,8 @@ class Functional(Trainer, registered=False):
         super().__init__(name=name, **kwargs)
         self._graph: Graph | None = None
         self._extended: Graph | None = None  # the graph with the symbolic losses and metrics that were added
-        self._added_metrics: list[
-            Metric | None
-        ] = []  # the metric of each added value; None if the metric updates itself
+        # the metric of each added value; None if the metric updates itself
+        self._added_metrics: list[Metric | None] = []
         self._loss_layers: list[Layer] = []  # layers with weights that only the added losses need
         if (inputs is None) != (outputs is None):
             raise ValueError("a functional model needs both inputs and outputs: Model(inputs=..., outputs=...)")

@@ -11,7 +11,7 @@ from nbkeras import building, optimizers
 from nbkeras.building.call_history import OverridableProperty
 from nbkeras.building.layer import Layer
 from nbkeras.data.adapters import unpack_x_y_sample_weight
-from nbkeras.engine import structures, tape, tensor
+from nbkeras.engine import option, structures, tape, tensor
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.observed import Observed, names_in_methods
 from nbkeras.engine.registry import nearest
@@ -83,16 +83,8 @@ class Learner(Layer, registered=False):
             >>> type(model.optimizer).__name__
             'Adam'
         """
-        arguments = {
-            "optimizer": optimizer,
-            "loss": loss,
-            "metrics": metrics,
-            "loss_weights": loss_weights,
-            "weighted_metrics": weighted_metrics,
-            "run_eagerly": run_eagerly,
-            "steps_per_execution": steps_per_execution,
-            "jit_compile": jit_compile,
-        }
+        arguments = option.given(locals())
+        del arguments["auto_scale_loss"]
         for key in kwargs:
             raise TypeError(f"compile got an unexpected argument {key!r}.{nearest(key, arguments)}")
         if isinstance(metrics, str) or isinstance(weighted_metrics, str):

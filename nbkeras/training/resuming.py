@@ -168,9 +168,8 @@ def _packed(value: Any, what: str, arrays: dict[str, Array]) -> Any:
     """A value in JSON's types; its arrays go into `arrays`."""
     if value is None or isinstance(value, bool | int | float | str) and type(value).__module__ == "builtins":
         return value
-    is_torch = (
-        type(value).__module__ == "torch" and type(value).__name__ == "Tensor"
-    )  # in the state of its data loaders
+    # in the state of torch's data loaders
+    is_torch = type(value).__module__ == "torch" and type(value).__name__ == "Tensor"
     if is_torch or (isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "fiub"):
         name = f"value {len(arrays)}"
         arrays[name] = np.array(value)

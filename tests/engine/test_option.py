@@ -7,7 +7,7 @@ import pytest
 
 from nbkeras import layers, metrics, regularizers
 from nbkeras.engine import option
-from nbkeras.optimizers.rules import AtLeast0
+from nbkeras.engine.option import AtLeast0
 
 Mode = Annotated[str, option.choice("fast", "slow", any_case=True)]
 

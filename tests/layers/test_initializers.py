@@ -195,7 +195,7 @@ def test_what_get_takes():
     [
         (lambda: initializers.get("glorot_unifrom"), "Did you mean 'glorot_uniform'"),
         (lambda: initializers.get(3), "initializer must be a name"),
-        (lambda: initializers.VarianceScaling(scale=0), "scale must be positive"),
+        (lambda: initializers.VarianceScaling(scale=0), "scale must be > 0"),
         (lambda: initializers.VarianceScaling(mode="fan"), "mode must be one of"),
         (lambda: initializers.VarianceScaling(distribution="cauchy"), "distribution must be one of"),
         (lambda: initializers.RandomNormal(seed="x"), "seed must be an integer"),

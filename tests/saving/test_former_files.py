@@ -1,4 +1,4 @@
-"""Models that nbkeras 0.1.0 saved before its modules moved into folders open, and compute what they computed then."""
+"""Files in each format that were written on 2026-11-27 open, and their models compute what they computed then."""
 
 import io
 import pathlib
@@ -52,17 +52,3 @@ def test_an_architecture_and_its_weights_open(name, tmp_path):
     (tmp_path / name).write_bytes(FORMER.read(name))
     model.load_weights(tmp_path / name)
     check(model, name)
-
-
-def test_modules_have_their_former_names_as_well():
-    import nbkeras.kernels.cache
-    import nbkeras.tape
-    from nbkeras.kernels.cache import compiled
-    from nbkeras.kernels.device import launch
-
-    assert (
-        nbkeras.tape is nbkeras.engine.tape and nbkeras.kernels.cache.compiled is nbkeras.kernels.compiled is compiled
-    )
-    assert launch is nbkeras.kernels.device.launch
-    with pytest.raises(ModuleNotFoundError, match=r"No module named 'nbkeras\.tapes'"):
-        import nbkeras.tapes  # noqa: F401

@@ -553,7 +553,7 @@ MISTAKES = [
     (lambda: optimizers.SGD("fast"), TypeError, "learning_rate must be a number"),
     (lambda: optimizers.SGD(-1.0), ValueError, "learning_rate must be >= 0"),
     (lambda: optimizers.SGD(clipnorm=1.0, clipvalue=1.0), ValueError, "at most one of clipnorm"),
-    (lambda: optimizers.SGD(clipnorm=-1.0), ValueError, "clipnorm must be a number >= 0"),
+    (lambda: optimizers.SGD(clipnorm=-1.0), ValueError, "clipnorm must be >= 0"),
     (lambda: optimizers.AdamW(weight_decay=None), ValueError, "weight_decay must be a number"),
     (
         lambda: optimizers.Adagrad(initial_accumulator_value=-1),

@@ -55,7 +55,7 @@ def test_mistakes_are_explained(call, message):
     ("call", "message"),
     [
         (lambda: schedules.ExponentialDecay("a", 5, 0.5), "initial_learning_rate must be a number, received 'a'"),
-        (lambda: schedules.CosineDecay(0.1, [5]), r"decay_steps must be a number, received \[5\]"),
+        (lambda: schedules.CosineDecay(0.1, [5]), r"decay_steps must be a number above 0, received \[5\]"),
         (lambda: schedules.PiecewiseConstantDecay([0, {}], [1, 2, 3]), "boundaries must be a number, received {}"),
         (lambda: schedules.CosineDecay(0.1, 5)(np.ones(2)), "the number of steps made, received ndarray of shape"),
     ],
