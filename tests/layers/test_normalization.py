@@ -313,6 +313,8 @@ def test_mask_passes_through():
             lambda: training(1, 3, np.ones((2, 3), bool))(as_tensor(normal(2, 3)), None, None),
             "a mask must broadcast to x's shape",
         ),
+        (lambda: layers.GroupNormalization(0), "groups must be a positive integer or -1, received 0"),
+        (lambda: layers.GroupNormalization(1.5), "groups must be a positive integer or -1, received 1.5"),
     ],
 )
 def test_mistakes_are_explained(make, message):
