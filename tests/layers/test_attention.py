@@ -244,6 +244,15 @@ def test_weights_have_the_paths_of_keras(tmp_path):
             lambda x: L.MultiHeadAttention(1, 2, attention_axes=(1, 2))(x[:, None], x[:, None], use_causal_mask=True),
             "attends over 2 axes: .* use_causal_mask and sliding_window are for one; pass attention_mask",
         ),
+        (
+            lambda x: attention.masked_softmax(x),
+            r"scores \(batch, heads, t, s\) of one key or more, received shape \(2, 4, 5\)",
+        ),
+        (lambda x: attention.attend(x[None], x[None, :, :3]), r"values \(batch, s, heads, size\) for weights of shape"),
+        (
+            lambda x: ops.dot_product_attention(np.ones((1, 2, 3, 4)), np.ones((1, 2, 2, 4)), np.ones((1, 2, 2, 4))),
+            "queries must have as many heads as keys and values, or a multiple; received 3 and 2",
+        ),
     ],
 )
 def test_mistakes_are_explained(call, message):
@@ -280,3 +289,11 @@ def test_a_quantized_kernel_with_more_summed_axes_than_the_output_has_axes_of_it
     layer.quantize("int8")
     assert layer.kernel_scale.shape == (1, 3)
     np.testing.assert_allclose(layer(x).numpy(), expected, atol=0.05)
+
+
+def test_a_scale_below_zero():
+    q, k, v = (normal(1, 3, 2, 4) for _ in range(3))
+    scores = -0.5 * np.einsum("btnh,bsnh->bnts", q, k)
+    weights = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
+    expected = np.einsum("bnts,bsnh->btnh", weights, v)
+    np.testing.assert_allclose(ops.dot_product_attention(q, k, v, scale=-0.5), expected, rtol=1e-6)
