@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nbkeras import GradientTape, Model, Sequential, layers, losses, metrics, ops
+from nbkeras import GradientTape, Model, Sequential, layers, losses, metrics, ops, utils
 
 RNG = np.random.default_rng(0)
 X = RNG.random((16, 4)).astype("float32")
@@ -281,3 +281,34 @@ def test_a_step_resets_the_metrics_of_compile():
 def test_targets_that_are_all_ignored():
     model = compiled(loss=losses.SparseCategoricalCrossentropy(ignore_class=-1))
     assert model.evaluate(X, np.full((16, 1), -1)) == 0
+
+
+class Nothing(utils.Sequence):
+    def __len__(self):
+        return 0
+
+    def __getitem__(self, index):
+        raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "message"),
+    [
+        ((Nothing(),), {}, "the Sequence has no batches"),
+        ((iter([(X[:0], Y[:0])]),), {}, "a batch of the generator or Sequence has no samples"),
+        (
+            (X, Y),
+            {"class_weight": {1.5: 2.0}},
+            r"class_weight's keys must be class numbers \(0, 1, ...\), received 1.5",
+        ),
+    ],
+)
+def test_data_that_do_not_fit(data, options, message):
+    with pytest.raises(ValueError, match=message):
+        compiled().fit(*data, verbose=0, **options)
+
+
+def test_numbers_that_are_no_integers():
+    model = Sequential([layers.Embedding(5, 2, input_shape=(2,))])
+    with pytest.raises(ValueError, match="holds NaN or infinity where whole numbers"):
+        model.predict(np.array([[np.nan, 1.0]]))
