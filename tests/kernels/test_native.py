@@ -13,7 +13,7 @@ import pytest
 import nbkeras
 from nbkeras import layers
 from nbkeras.kernels import compiled, device, launch_shares
-from nbkeras.kernels.runtime import cache_files, code, compiler, native, processor
+from nbkeras.kernels.runtime import cache_files, code, compiler, messages, native, processor
 from nbkeras.testing import Program
 
 pytestmark = pytest.mark.cpu("launches of the CPU")
@@ -434,3 +434,7 @@ def test_a_program_copies_inputs_and_outputs_that_fit_and_does_nothing_with_othe
         assert not play.copying(given, result), "a profile sees each launch"
         play()
     assert sum(profile.calls.values()) == 1
+
+
+def test_functions_of_c_that_tell_no_signature_take_any_arguments():
+    assert messages.takes(min, 1, 2) and messages.takes(lambda x: x, 1) and not messages.takes(lambda x: x)

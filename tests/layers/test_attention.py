@@ -7,6 +7,8 @@ import pytest
 
 from nbkeras import layers as L
 from nbkeras import models, ops, profile, utils
+from nbkeras.autodiff.gradient_tape import GradientTape
+from nbkeras.engine.tensor import Variable
 from nbkeras.ops import attention
 from nbkeras.testing import check_op
 
@@ -297,3 +299,12 @@ def test_a_scale_below_zero():
     weights = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
     expected = np.einsum("bnts,bsnh->btnh", weights, v)
     np.testing.assert_allclose(ops.dot_product_attention(q, k, v, scale=-0.5), expected, rtol=1e-6)
+
+
+def test_no_query_changes_no_gradient():
+    q, k, v = (Variable(normal(1, n, 2, 4)) for n in (0, 3, 3))
+    with GradientTape() as tape:
+        y = ops.dot_product_attention(q, k, v)
+    assert y.shape == (1, 0, 2, 4)
+    for each in tape.gradient(y, [k, v]):
+        np.testing.assert_array_equal(each, np.zeros((1, 3, 2, 4)))
