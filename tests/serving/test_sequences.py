@@ -493,7 +493,7 @@ def test_no_more_requests_wait_than_have_a_place(streams, monkeypatch):
         async with serving.sequences._turn(key_of("m", None, {"sequence_id": 1}), None):
             assert await refusal(serving.ask(x, 1)) == (
                 503,
-                "0 requests wait for others of their sequences; try again later",
+                "0 requests wait for earlier ones of their sequences; try again later",
             )
 
     asyncio.run(run())
