@@ -481,3 +481,26 @@ def test_a_server_never_has_more_memory_than_its_budget():
     lines = []
     faults = importlib.import_module("greedy").main(report=lambda line, **_: lines.append(line))
     assert not faults, "\n".join([*faults, *lines])
+
+
+@pytest.mark.parametrize(
+    ("data", "fields"),
+    [
+        (b"\x08\x96\x01", [(1, None)]),
+        (b"\x09" + bytes(8) + b"\x15" + bytes(4), [(1, None), (2, None)]),
+        (b"\x1a\x02ab", [(3, b"ab")]),
+    ],
+)
+def test_fields_of_a_message(data, fields):
+    frames()
+    messages = importlib.import_module("nbkeras.serving.messages")
+    found = messages.fields_of(memoryview(data))
+    assert [(number, part and bytes(part)) for number, part in found] == fields
+
+
+@pytest.mark.parametrize("data", [b"\x0b", b"\x09" + bytes(7), b"\x1a\x03ab", b"\x08\xff", b"\xff" * 11])
+def test_bytes_that_are_no_fields(data):
+    frames()
+    messages = importlib.import_module("nbkeras.serving.messages")
+    with pytest.raises(messages.Unreadable):
+        list(messages.fields_of(memoryview(data)))

@@ -497,3 +497,11 @@ def test_no_more_requests_wait_than_have_a_place(streams, monkeypatch):
             )
 
     asyncio.run(run())
+
+
+def test_a_state_larger_than_all_sequences_may_be(streams):
+    async def run():
+        status, message = await refusal(Serving(streams[0], max_bytes=100).ask(sequence(steps=1), 1, start=True))
+        assert status == 413 and "but the limit for all sequences is 100 (max_sequences_mb)" in message
+
+    asyncio.run(run())

@@ -411,3 +411,10 @@ def test_answers_of_bytes_and_of_views():
 
 def test_metadata_of_tensors():
     assert tensors.metadata_of(SPECS[0]) == {"name": "x", "datatype": "FP32", "shape": [-1, 2]}
+
+
+def test_parameters_of_an_answer():
+    answer = response(np.ones((1, 2)))
+    answer.parameters = {"sequence_id": 7}
+    body, _ = tensors.write_response(answer, False)
+    assert json.loads(body)["parameters"] == {"sequence_id": 7}
