@@ -11,7 +11,7 @@ import pytest
 from nbkeras import __main__ as main_module
 from nbkeras import commands, layers, models, version
 from nbkeras.__main__ import main
-from nbkeras.commands import diagnosis
+from nbkeras.commands import benchmark, diagnosis
 from nbkeras.engine import program, registry
 from nbkeras.kernels.runtime import machine
 from nbkeras.training import warmup
@@ -270,3 +270,8 @@ def test_kernels_of_a_file_with_an_output_without_a_loss(tmp_path):
     model.save(tmp_path / "m.keras")
     with pytest.warns(UserWarning, match="gradients do not exist for variables .*'b/kernel'"):
         commands.warm_file(str(tmp_path / "m.keras"), batch_size=2)
+
+
+@pytest.mark.parametrize("name", benchmark.MODELS)
+def test_models_of_the_benchmark(name):
+    assert benchmark.MODELS[name]().output_shape == (None, 10)
