@@ -504,3 +504,22 @@ def test_bytes_that_are_no_fields(data):
     messages = importlib.import_module("nbkeras.serving.messages")
     with pytest.raises(messages.Unreadable):
         list(messages.fields_of(memoryview(data)))
+
+
+def test_messages_of_grpc_that_are_too_long_or_none(monkeypatch):
+    frames()
+    rpc, messages = (importlib.import_module(f"nbkeras.serving.{name}") for name in ("rpc", "messages"))
+    kind = messages.message("inference.ModelReadyRequest")
+    with pytest.raises(ServingError, match="the bytes are not a message inference.ModelReadyRequest") as caught:
+        rpc._read(kind, b"\xff")
+    assert caught.value.status == 400
+    monkeypatch.setattr(rpc, "_MOST_CONTENT", 3)
+    with pytest.raises(
+        ServingError, match="inference.ModelReadyRequest may have at most 3 bytes, received 4"
+    ) as caught:
+        rpc._read(kind, bytes(4))
+    assert caught.value.status == 413
+    monkeypatch.setattr(rpc.tensors, "MOST_VALUES", 1)
+    contents = messages.message("inference.InferTensorContents")(fp32_contents=[1, 2])
+    with pytest.raises(ServingError, match="has 2 values in fp32_contents .limit: 1.; send it as raw_input_contents"):
+        rpc._typed("x", "FP32", [2], contents)
