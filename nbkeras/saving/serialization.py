@@ -34,8 +34,8 @@ def graph_config(graph: Graph) -> dict[str, Any]:
         calls[id(node.layer)].append(node)
 
     def reference(tensor: SymbolicTensor) -> list:
-        tensor = inputs.get(id(tensor), tensor)
-        return [tensor.node.layer.name, node_keys[id(tensor.node)], tensor.index]
+        found: Any = inputs.get(id(tensor), tensor)
+        return [found.node.layer.name, node_keys[id(found.node)], found.index]
 
     def written(leaf: Any) -> Any:
         if isinstance(leaf, SymbolicTensor):
