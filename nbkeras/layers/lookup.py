@@ -170,7 +170,7 @@ class Lookup(TextInputs, registered=False):
         if (idf_weights is not None) != (self.output_mode == "tf_idf"):
             raise ValueError(
                 f"{type(self).__name__} takes idf_weights if and only if output_mode is 'tf_idf'; received output_mode "
-                f"{self.output_mode!r} and idf_weights {briefly(idf_weights)}"
+                f"{briefly(self.output_mode)} and idf_weights {briefly(idf_weights)}"
             )
         if isinstance(vocabulary, str):
             vocabulary = _lines_of(type(self).__name__, vocabulary)

@@ -271,9 +271,9 @@ def test_a_folder_that_cannot_be_made_is_an_error(tmp_path, monkeypatch):
         file.writestr("member", "text")
 
     def refuse(*names):
-        raise PermissionError(errno.EACCES, "no")
+        raise PermissionError(errno.EACCES, "not this folder")
 
     monkeypatch.setattr(unpacking.os, "rename", refuse)
-    with pytest.raises(PermissionError):
+    with pytest.raises(PermissionError, match="not this folder"):
         unpacking.extract(str(tmp_path / "a.zip"), str(tmp_path / "a"))
     assert os.listdir(tmp_path) == ["a.zip"]

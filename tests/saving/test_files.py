@@ -722,8 +722,7 @@ def test_a_layer_of_ones_own_reads_its_arrays_like_a_dict(tmp_path):
             seen.update(names=sorted(store), count=len(store), bias=store["1"])
             with pytest.raises(TypeError, match="open for reading cannot be written"):
                 store["0"] = 1
-            with pytest.raises(KeyError, match="2"):
-                store["2"]
+            assert store.get("2") is None
             super().load_own_variables(store)
 
     model = Sequential([Reads(2, input_shape=(3,), bias_initializer="ones")])

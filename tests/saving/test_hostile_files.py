@@ -997,11 +997,15 @@ def test_a_json_of_any_length(good, monkeypatch):
         archive.parse_json(" " * 30, "this")
 
 
-@pytest.mark.parametrize(("code", "error"), [(errno.EINVAL, ValueError), (errno.EIO, OSError)])
-def test_errors_of_a_disk_are_not_taken_for_damage(code, error):
-    for undamaged in (archive._undamaged, hdf5._undamaged):
-        with pytest.raises(OSError if undamaged is hdf5._undamaged else error), undamaged("the file"):
-            raise OSError(code, "read")
+@pytest.mark.parametrize("undamaged", [archive._undamaged, hdf5._undamaged])
+def test_errors_of_a_disk_are_not_taken_for_damage(undamaged):
+    with pytest.raises(OSError, match="the disk does not answer"), undamaged("the file"):
+        raise OSError(errno.EIO, "the disk does not answer")
+
+
+def test_a_position_before_the_start_of_a_file_is_damage():
+    with pytest.raises(ValueError, match="the file .*Invalid argument"), archive._undamaged("the file"):
+        raise OSError(errno.EINVAL, "Invalid argument")
 
 
 def test_more_attributes_than_a_header_holds(good):

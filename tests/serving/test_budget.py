@@ -1,6 +1,7 @@
 """The budget: bytes that clients cause are counted before they exist, and given back."""
 
 import asyncio
+import contextlib
 import gzip
 import importlib
 import json
@@ -502,8 +503,11 @@ def test_fields_of_a_message(data, fields):
 def test_bytes_that_are_no_fields(data):
     frames()
     messages = importlib.import_module("nbkeras.serving.messages")
-    with pytest.raises(messages.Unreadable):
-        list(messages.fields_of(memoryview(data)))
+    found = []
+    with contextlib.suppress(messages.Unreadable):
+        found.extend(messages.fields_of(memoryview(data)))
+        found.append("the end")
+    assert "the end" not in found
 
 
 def test_messages_of_grpc_that_are_too_long_or_none(monkeypatch):
