@@ -997,7 +997,7 @@ def test_a_json_of_any_length(good, monkeypatch):
         archive.parse_json(" " * 30, "this")
 
 
-@pytest.mark.parametrize("undamaged", [archive._undamaged, hdf5._undamaged])
+@pytest.mark.parametrize("undamaged", [archive._undamaged, hdf5._undamaged], ids=["archive", "hdf5"])
 def test_errors_of_a_disk_are_not_taken_for_damage(undamaged):
     with pytest.raises(OSError, match="the disk does not answer"), undamaged("the file"):
         raise OSError(errno.EIO, "the disk does not answer")
