@@ -1,4 +1,4 @@
-"""Small parts of the engine: messages, configurations, names, and what is the same without a GPU."""
+"""Small parts of the engine: messages, configurations, names, and what is the same without a GPU or other processes."""
 
 import sys
 import types
@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from nbkeras import activations, config, layers, ops, utils
+from nbkeras.distribution import data_parallel
 from nbkeras.engine import pictures, settings
 from nbkeras.engine.devices import synchronize
 from nbkeras.engine.tensor import Variable
@@ -81,3 +82,32 @@ def test_the_random_numbers_of_a_loaded_torch_are_restored(monkeypatch):
 
 def test_a_curve_of_one_point_is_a_circle():
     assert "<circle" in pictures.curves({"loss": [1.0]}) and "<circle" not in pictures.curves({"loss": [1.0, 2.0]})
+
+
+def test_numbers_that_do_not_match_those_of_mpi(monkeypatch):
+    with pytest.raises(
+        ValueError, match="num_processes=3 does not match: MPI has 2 processes. Omit num_processes, or change"
+    ):
+        data_parallel._check("num_processes", 3, 2, "processes")
+    monkeypatch.setenv("KERAS_DISTRIBUTION_PROCESS_ID", "1")
+    data_parallel._check("process_id", None, 1, "as the rank of this one")
+    with pytest.raises(ValueError, match="process_id=1 does not match: MPI has 0 as the rank of this one"):
+        data_parallel._check("process_id", None, 0, "as the rank of this one")
+    monkeypatch.setenv("KERAS_DISTRIBUTION_PROCESS_ID", "first")
+    with pytest.raises(
+        ValueError, match="KERAS_DISTRIBUTION_PROCESS_ID must be a number, received 'first': correct or unset"
+    ):
+        data_parallel._check("process_id", None, 0, "as the rank of this one")
+
+
+def test_devices_of_one_process():
+    assert data_parallel.get_device_count("tpu") == 0
+    assert repr(data_parallel.DataParallel()) == "<DataParallel of 1 process>"
+    with pytest.raises(ValueError, match="device_type must be 'cpu', 'gpu' or None, received 'disk'"):
+        data_parallel.list_devices("disk")
+
+
+def test_windows_has_no_ranks(monkeypatch):
+    monkeypatch.setattr(data_parallel, "os", types.SimpleNamespace(name="nt", environ={}))
+    with pytest.raises(NotImplementedError, match="initialize is not supported on Windows, only on Linux and macOS"):
+        data_parallel.initialize()
