@@ -438,3 +438,26 @@ def test_a_program_copies_inputs_and_outputs_that_fit_and_does_nothing_with_othe
 
 def test_functions_of_c_that_tell_no_signature_take_any_arguments():
     assert messages.takes(min, 1, 2) and messages.takes(lambda x: x, 1) and not messages.takes(lambda x: x)
+
+
+@pytest.mark.parametrize(
+    ("platform", "variable", "expected"),
+    [
+        ("win32", "LOCALAPPDATA", "chosen"),
+        ("win32", None, os.path.join("~", "AppData", "Local")),
+        ("darwin", "XDG_CACHE_HOME", os.path.join("~", "Library", "Caches")),
+        ("linux", "XDG_CACHE_HOME", "chosen"),
+        ("linux", None, os.path.join("~", ".cache")),
+    ],
+)
+def test_the_users_folder_is_where_each_system_has_it(platform, variable, expected, monkeypatch):
+    monkeypatch.setattr(cache_files.sys, "platform", platform)
+    for name in ("LOCALAPPDATA", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    if variable:
+        monkeypatch.setenv(variable, "chosen")
+    assert cache_files._users_folder() == os.path.join(os.path.expanduser(expected), "nbkeras")
+
+
+def test_a_package_that_is_not_installed_has_no_version():
+    assert code.version("nbkeras_of_another_time") == "" and code.version("numba")[0].isdigit()
