@@ -35,8 +35,6 @@ def ctc(target: Array, logp: Array, target_length: Array, output_length: Array, 
 
 def ctc_vjp(saved, dy, needs):
     target, logp, target_length, output_length, blank, alpha, loss = saved
-    if needs[1] is False:
-        return None, None, None, None
     dlogp = device.output(needs[1], logp.shape, dy.dtype)
     beta = device.empty((len(loss), 2, alpha.shape[2]), dy.dtype)
     arrays = (target, logp, target_length, output_length, blank, alpha, loss, dy, beta, dlogp)

@@ -8,9 +8,11 @@ import sys
 
 import pytest
 
-from nbkeras import layers, models, version
+from nbkeras import __main__ as main_module
+from nbkeras import commands, layers, models, version
 from nbkeras.__main__ import main
-from nbkeras.engine import program
+from nbkeras.commands import benchmark, diagnosis
+from nbkeras.engine import program, registry
 from nbkeras.kernels.runtime import machine
 from nbkeras.training import warmup
 
@@ -224,3 +226,52 @@ def test_a_file_that_is_no_model(tmp_path, capsys):
     with pytest.raises(SystemExit, match="^2$"):
         main(["summary", str(tmp_path / "m.keras")])
     assert "m.keras" in capsys.readouterr().err
+
+
+def test_ctrl_c_has_no_traceback(monkeypatch, capsys):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(main_module, "_run", interrupted)
+    assert main(["doctor"]) == 1 and capsys.readouterr().err == "\nnbkeras: interrupted\n"
+
+
+def test_doctor_finds_old_versions_and_wrong_results(monkeypatch):
+    monkeypatch.setattr(diagnosis, "_LEAST", {"numpy": (99, 1)})
+    monkeypatch.setattr(diagnosis.ops, "matmul", lambda a, b: a @ b + 1)
+    problems = []
+    diagnosis._versions("0", problems)
+    diagnosis._kernels(problems)
+    old, wrong = problems
+    assert "is too old: 99.1 or newer is needed. pip install 'numpy>=99.1'" in old
+    assert wrong.startswith("a kernel computes wrong results: [[9.0, 9.0]")
+
+
+class WithoutInputs(models.Model):
+    def call(self, x):
+        return x
+
+
+def test_a_model_without_inputs_has_no_made_up_data(tmp_path):
+    WithoutInputs().save(tmp_path / "m.keras")
+    with registry.custom_object_scope({"WithoutInputs": WithoutInputs}):
+        for command, instead in (
+            (commands.profile_file, "nbkeras.profile"),
+            (commands.warm_file, "it once, in a process"),
+        ):
+            with pytest.raises(ValueError, match=f"has no defined inputs, so no data can be made up: use {instead}"):
+                command(str(tmp_path / "m.keras"))
+
+
+def test_kernels_of_a_file_with_an_output_without_a_loss(tmp_path):
+    x = layers.Input((3,))
+    model = models.Model(x, [layers.Dense(2, name="a")(x), layers.Dense(2, name="b")(x)])
+    model.compile("sgd", {"a": "mse"})
+    model.save(tmp_path / "m.keras")
+    with pytest.warns(UserWarning, match="gradients do not exist for variables .*'b/kernel'"):
+        commands.warm_file(str(tmp_path / "m.keras"), batch_size=2)
+
+
+@pytest.mark.parametrize("name", benchmark.MODELS)
+def test_models_of_the_benchmark(name):
+    assert benchmark.MODELS[name]().output_shape == (None, 10)

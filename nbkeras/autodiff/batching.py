@@ -69,10 +69,6 @@ class Mapped:
     def size(self) -> int:
         return int(np.prod(self.shape, dtype=np.int64))
 
-    @property
-    def nbytes(self) -> int:
-        return self.size * self.dtype.itemsize
-
     def spread(self, x: Tensor) -> Tensor:
         """x as a tensor that is mapped by the same vmap as this one."""
         if type(x.data) is Mapped and x.data.level is self.level:

@@ -84,6 +84,13 @@ class InputLayer(Layer):
         return {**own, "optional": True} if self.optional else own
 
 
+def input_layer_of(tensor: SymbolicTensor) -> InputLayer:
+    """The layer of a model's input. A new one if a layer outside of the model computes the input, as Keras writes it."""
+    if tensor.node is not None and isinstance(tensor.node.layer, InputLayer):
+        return tensor.node.layer
+    return InputLayer(batch_shape=tensor.shape, dtype=tensor.dtype.name, name=tensor.name)
+
+
 @entry
 def Input(  # noqa: N802
     shape: tuple | None = None,

@@ -75,11 +75,6 @@ class SparseRows:
     def __len__(self) -> int:
         return self.shape[0]
 
-    @property
-    def size(self) -> int:
-        """The number of elements, zeros included."""
-        return self.shape[0] * self.shape[1]
-
     def __getitem__(self, rows: slice | Array) -> SparseRows:
         return SparseRows(self._matrix[rows])
 

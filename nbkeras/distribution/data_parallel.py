@@ -74,8 +74,11 @@ def initialize(
 
 
 def _check(name: str, given: int | None, found: int, what: str) -> None:
-    own = os.environ.get(f"KERAS_DISTRIBUTION_{name.upper()}")
+    variable = f"KERAS_DISTRIBUTION_{name.upper()}"
+    own = os.environ.get(variable)
     if given is None and own is not None:
+        if not own.isdecimal():
+            raise ValueError(f"{variable} must be a number, received {briefly(own)}: correct or unset it")
         given = int(own)
     if given not in (None, found):
         raise ValueError(f"{name}={given} does not match: MPI has {found} {what}. Omit {name}, or change `mpiexec -n`")

@@ -286,8 +286,6 @@ class FrozenStream(SessionBase):
     def _check_form(self, new: _State) -> None:
         super()._check_form(new)
         own = self._state
-        if own.form.is_sequence != new.form.is_sequence:
-            raise ValueError(f"the inputs or outputs of model {new.form.name!r} are in another structure")
         if (own.start.shape, own.form.dtype, own.form.limit) != (new.start.shape, new.form.dtype, new.form.limit):
             raise ValueError(
                 f"the states of model {new.form.name!r} have another form: expected {self.state_size} columns and window="

@@ -261,8 +261,8 @@ def part_of(site: Site) -> Part:
 
 
 DECLARE = (
-    "If it does, set `each_step_alone = True` on its class or on the layer; if it keeps something from step to step, give it a "
-    "method `streamed` (docs/statefulness.md)"
+    "If it works on each step alone, set `each_step_alone = True` on its class or on the layer; if it keeps something from step "
+    "to step, give it a method `streamed` (docs/statefulness.md)"
 )
 _HARMLESS = {
     "__init__",

@@ -34,13 +34,13 @@ def _lines_of(name: str, path: str) -> list[str]:
 
 def _count(name: str, what: str, count: Any) -> int:
     if not isinstance(count, int) or count < 0:
-        raise ValueError(f"{name}'s {what} must not be negative, received {briefly(count)}")
+        raise ValueError(f"{name}'s {what} must be an integer of at least 0, received {briefly(count)}")
     return count
 
 
 def _table_size(name: str, what: str, size: Any) -> int | None:
     if size is not None and not (isinstance(size, int | np.integer) and size > 1):
-        raise ValueError(f"{name}'s {what} must be more than 1, received {briefly(size)}")
+        raise ValueError(f"{name}'s {what} must be None or an integer of at least 2, received {briefly(size)}")
     return None if size is None else int(size)
 
 
@@ -169,8 +169,8 @@ class Lookup(TextInputs, registered=False):
         """
         if (idf_weights is not None) != (self.output_mode == "tf_idf"):
             raise ValueError(
-                f"{type(self).__name__} takes idf_weights if and only if output_mode is 'tf_idf'; output_mode is "
-                f"{self.output_mode!r}"
+                f"{type(self).__name__} takes idf_weights if and only if output_mode is 'tf_idf'; received output_mode "
+                f"{briefly(self.output_mode)} and idf_weights {briefly(idf_weights)}"
             )
         if isinstance(vocabulary, str):
             vocabulary = _lines_of(type(self).__name__, vocabulary)
@@ -199,8 +199,11 @@ class Lookup(TextInputs, registered=False):
             )
         weights = None if idf_weights is None else np.asarray(idf_weights, np.float64)
         if weights is not None:
-            if weights.shape != (len(terms) + len(special) * found,):
-                raise ValueError(f"idf_weights must have one number for each term, received shape {weights.shape}")
+            count = len(terms) + len(special) * found
+            if weights.shape != (count,):
+                raise ValueError(
+                    f"idf_weights must have one number for each of the {count} terms, received shape {weights.shape}"
+                )
             front = [] if found else [weights.mean()] * len(special)
             weights = np.concatenate([front, weights])
         self._learn(terms, weights)

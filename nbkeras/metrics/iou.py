@@ -59,7 +59,9 @@ class IoU(Metric):
         super().__init__(name, "int32" if dtype is None else dtype)
         option.keep(self, locals())
         if not all(0 <= i < self.num_classes for i in self.target_class_ids):
-            raise ValueError(f"target_class_ids must be from 0 to {num_classes - 1}, received {self.target_class_ids}")
+            raise ValueError(
+                f"IoU: target_class_ids must be from 0 to {num_classes - 1}, received {self.target_class_ids}"
+            )
         self.total_cm = self._total("total_confusion_matrix", (num_classes, num_classes))
 
     def update_state(self, y_true, y_pred, sample_weight=None) -> None:

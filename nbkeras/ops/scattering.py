@@ -481,7 +481,8 @@ def select(condlist, choicelist, default: Any = 0) -> Tensor:
             raise TypeError(f"select: {what} must be a list of tensors, received {briefly(values)}")
     if len(condlist) != len(choicelist) or not condlist:
         raise ValueError(
-            f"select: expected the same number of conditions and choices, received {len(condlist)} and {len(choicelist)}"
+            f"select: expected the same number of conditions and choices, at least one of each, received {len(condlist)} and "
+            f"{len(choicelist)}"
         )
     *choices, y = promote(*choicelist, default)
     for condition, choice in zip(reversed(condlist), reversed(choices), strict=True):

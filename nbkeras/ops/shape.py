@@ -222,7 +222,9 @@ def moveaxis(x, source, destination) -> Tensor:
         for given in (source, destination)
     )
     if len(sources) != len(targets) or len(set(sources)) != len(sources) or len(set(targets)) != len(targets):
-        raise ValueError(f"moveaxis: source {source} and destination {destination} must name the same number of axes")
+        raise ValueError(
+            f"moveaxis: source {source} and destination {destination} must name the same number of axes, each once"
+        )
     order = [axis for axis in range(x.ndim) if axis not in sources]
     for target, axis in sorted(zip(targets, sources, strict=True)):
         order.insert(target, axis)

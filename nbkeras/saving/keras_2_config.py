@@ -196,7 +196,7 @@ def legacy(config: Any) -> Any:
     kind, inner = config["class_name"], config.get("config")
     if kind == "function":  # a custom function
         return inner
-    if kind == "__keras_tensor__" or not isinstance(inner, dict):
+    if not isinstance(inner, dict):
         return config
     if "input_layers" in inner:
         inner = _legacy_functional(inner)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras.building.graph import Graph, Node, SymbolicTensor
-from nbkeras.building.inputs import InputLayer
+from nbkeras.building.inputs import InputLayer, input_layer_of
 from nbkeras.building.layer import Layer, layers
 from nbkeras.building.operation import Operation
 from nbkeras.engine import structures
@@ -23,16 +23,19 @@ from nbkeras.saving import keras_ops
 
 def graph_config(graph: Graph) -> dict[str, Any]:
     """The layers, the calls between them, and the inputs and outputs, as Keras 3 writes them."""
+    inputs = {id(each): input_layer_of(each).output for each in graph.input_list}
+    starts = [each.node for each in inputs.values()]
+    # Keras makes an InputLayer for an input that a layer outside of the model computes
+    known = [*(node.layer for node in starts if node.layer not in graph.layers), *graph.layers]
     node_keys: dict[int, int] = {}  # number of each call of a layer within this model; other models may call it too
-    calls: dict[int, list] = {id(layer): [] for layer in graph.layers}
-    for node in [*graph.starts, *graph.nodes]:
+    calls: dict[int, list] = {id(layer): [] for layer in known}
+    for node in [*starts, *graph.nodes]:
         node_keys[id(node)] = len(calls[id(node.layer)])
         calls[id(node.layer)].append(node)
 
     def reference(tensor: SymbolicTensor) -> list:
-        if tensor.node is None or id(tensor.node) not in node_keys:
-            raise ValueError(f"{tensor!r} is not part of the model, so the model has no configuration")
-        return [tensor.node.layer.name, node_keys[id(tensor.node)], tensor.index]
+        found: Any = inputs.get(id(tensor), tensor)
+        return [found.node.layer.name, node_keys[id(found.node)], found.index]
 
     def written(leaf: Any) -> Any:
         if isinstance(leaf, SymbolicTensor):
@@ -42,10 +45,11 @@ def graph_config(graph: Graph) -> dict[str, Any]:
 
     def end(tensor: SymbolicTensor) -> list:
         name, number, index = reference(tensor)
-        return [name, number + first_call(layers.public_name(type(tensor.node.layer))), index]  # type: ignore[union-attr]
+        layer = inputs.get(id(tensor), tensor).node.layer
+        return [name, number + first_call(layers.public_name(type(layer))), index]
 
     entries = []
-    for layer in graph.layers:
+    for layer in known:
         entry, nodes = _entry(layer, [node for node in calls[id(layer)] if node.inputs])
         inbound = [{"args": _map_json(written, args), "kwargs": _map_json(written, kwargs)} for args, kwargs in nodes]
         entries.append({**entry, "name": layer.name, "inbound_nodes": inbound})

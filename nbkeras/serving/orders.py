@@ -61,9 +61,6 @@ class Channel:
         self.connection, self._buffer = connection, b""
         connection.setblocking(False)
 
-    def fileno(self) -> int:
-        return self.connection.fileno()
-
     def send(self, **message: Any) -> None:
         """Send a message. Raises OSError if the worker has ended, or has not read for a long time."""
         data = json.dumps(message).encode() + b"\n"

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from nbkeras.building.graph import SymbolicTensor
-from nbkeras.building.inputs import InputLayer
+from nbkeras.building.inputs import InputLayer, input_layer_of
 from nbkeras.building.layer import Layer
 from nbkeras.engine import structures
 from nbkeras.engine.annotations import briefly
@@ -98,7 +98,7 @@ def _clone_sequential(model: Sequential, input_tensors: Any, clone: Callable, ca
 def _clone_graph(model: Model, input_tensors: Any, clone: Callable, call: Callable) -> Model:
     graph: Any = model._graph
     if input_tensors is None:
-        starts = [_copied(symbol.node.layer).output for symbol in graph.input_list]
+        starts = [_copied(input_layer_of(symbol)).output for symbol in graph.input_list]
     else:
         starts = _symbols(input_tensors, len(graph.input_list))
     made = {id(old): new for old, new in zip(graph.input_list, starts, strict=True)}

@@ -311,7 +311,10 @@ class Trainer(Learner, registered=False):
         if together is not None:
             simple, parts = False, together.gather(parts)
         if not parts:
-            raise ValueError("predict got no batches")
+            raise ValueError(
+                "predict got no batches: x yielded some before, but none in this pass. Pass an iterable that starts again at "
+                "each iter(), or a generator for a single pass"
+            )
         if len(parts) == 1:
             if simple and isinstance(data, ArrayDataAdapter):
                 self._remember_inputs(x, data.whole, False)

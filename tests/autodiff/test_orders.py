@@ -16,7 +16,7 @@ from nbkeras import autodiff, kernels, ops
 from nbkeras.autodiff.gradient_tape import GradientTape
 from nbkeras.autodiff.nesting import rule_of
 from nbkeras.engine import structures
-from nbkeras.engine.tensor import Tensor, as_tensor, listening
+from nbkeras.engine.tensor import Tensor, Variable, as_tensor, listening
 from nbkeras.kernels import reduce
 from nbkeras.testing import check_op
 
@@ -206,3 +206,31 @@ def test_all_ways_to_a_second_derivative_agree(name):
             np.testing.assert_allclose(got, want, rtol=0, atol=1e-9 * scale)
     total = sum((h.numpy() * d).sum() for h, d in zip(first, directions, strict=True))
     np.testing.assert_allclose(twice, total, rtol=1e-8, atol=1e-8)
+
+
+@ops.custom_gradient
+def without_gradient(x):
+    return 2 * x, lambda dy: None
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_an_op_may_have_no_gradient(nested):
+    x = Variable(np.ones(2))
+    with GradientTape() if nested else contextlib.nullcontext():
+        with GradientTape() as tape:
+            y = without_gradient(ops.exp(x))
+        assert tape.gradient(y, x) is None
+
+
+def test_a_product_over_no_axes():
+    found = autodiff.hessian(lambda x: ops.sum(ops.prod(x * x, axis=())))(np.ones(2))
+    np.testing.assert_array_equal(found, 2 * np.eye(2))
+
+
+def test_gradients_of_another_shape():
+    x = Variable(np.ones(2))
+    with GradientTape():
+        with GradientTape() as tape:
+            y = ops.exp(x)
+        with pytest.raises(ValueError, match=r"output_gradients must have the target's shape \(2,\), received \(3,\)"):
+            tape.gradient(y, x, output_gradients=np.ones(3))

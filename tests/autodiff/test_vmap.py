@@ -709,6 +709,16 @@ def test_values_of_members_are_refused(name):
         vmap(VALUES[name])(np.ones((3, 2)))
 
 
+def pull_back(*dys):
+    return autodiff.vjp(lambda x: 2 * x, np.ones(2))[1](dys if len(dys) > 1 else dys[0])
+
+
+def two_vmaps():
+    kept = []
+    vmap(lambda x: kept.append(x) or x)(np.ones(2))
+    return vmap(lambda x: x + kept[0])(np.ones(2))
+
+
 MISTAKES = [
     (
         lambda: vmap(lambda x, y: x)(np.ones(2), np.ones(3)),
@@ -732,6 +742,14 @@ MISTAKES = [
         ValueError,
         "batch_normalization_training.*changes a variable",
     ),
+    (lambda: grad(lambda x: x)(np.array(1)), TypeError, "must be floats, received dtype int64.*argnums"),
+    (lambda: grad(lambda x: x, 3)(1.0), ValueError, "argnums 3 is out of range for the 1 positional arguments"),
+    (lambda: grad(lambda x: x, has_aux=True)(1.0), TypeError, r"returns \(output, auxiliary\), received Tensor"),
+    (lambda: grad(lambda x: x)(np.ones(2)), TypeError, "float tensor with one element, received .*Use vjp or jacrev"),
+    (lambda: pull_back(np.ones(2), np.ones(2)), ValueError, "vjp: expected 1 arrays, .*, received 2"),
+    (lambda: pull_back(np.ones(3)), ValueError, r"vjp: expected an array of the shape \(2,\), received \(3,\)"),
+    (lambda: autodiff.jvp(ops.sin, 1.0, 1.0), TypeError, "primals and tangents are tuples, .* received 1.0"),
+    (lambda: two_vmaps(), ValueError, "tensors of two vmaps: one of them was kept after its vmap had ended"),
 ]
 
 
@@ -748,6 +766,33 @@ def test_a_tensor_that_was_kept_cannot_be_used_later():
         kept[0].numpy()
     with pytest.raises(keras.engine.tensor.ValueReadError, match="autodiff.vmap maps it"):
         ops.exp(kept[0]).numpy()
+
+
+def test_a_gradient_of_a_tensor_that_was_kept():
+    w, kept = keras.Variable(np.array(2.0)), []
+
+    def scaled(x):
+        with keras.GradientTape():
+            kept.append(w * x)
+        return kept[-1]
+
+    with keras.GradientTape() as tape:
+        vmap(scaled)(np.ones(3))
+    with pytest.raises(
+        NotImplementedError, match="for a tensor that was kept. Compute the gradient inside the function"
+    ):
+        tape.gradient(kept[0], w)
+
+
+def test_the_inputs_and_the_bias_of_a_dense_op_are_mapped():
+    x, w, b = a(2, 5, 3), a(3, 4), a(2, 4)
+    y = vmap(lambda x, b: ops.dense(x, w, b, activation=ops.relu))(x, b)
+    np.testing.assert_allclose(y, np.maximum(x @ w + b[:, None], 0))
+
+
+def test_seeds_of_a_vmap_are_mapped_too():
+    y, pull = autodiff.vjp(lambda x: vmap(lambda row: ops.tanh(ops.sum(row * x)))(W), X[0])
+    np.testing.assert_allclose(vmap(pull)(np.eye(len(W)))[0], W / np.cosh(W @ X[0])[:, None] ** 2)
 
 
 # -------------------- recorded --------------------

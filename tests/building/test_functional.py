@@ -7,7 +7,7 @@ from nbkeras import KerasTensor, layers, ops
 from nbkeras.building.inputs import Input
 from nbkeras.engine.registry import custom_object_scope
 from nbkeras.engine.tensor import Variable
-from nbkeras.models import Model, Sequential, clone_model, model_from_json
+from nbkeras.models import Model, Sequential, clone_model, load_model, model_from_json
 
 
 def test_model_called_as_layer_shares_weights():
@@ -339,3 +339,17 @@ def test_variables_in_lists_are_weights():
     model.fit(np.ones((4, 3), "float32"), np.zeros((4, 2), "float32"), verbose=0)
     assert [w.name for w in model.weights] == ["a", "b", "kernel", "bias"]  # each once
     assert all((old != new).any() for old, new in zip(before, model.get_weights(), strict=True))
+
+
+@pytest.mark.parametrize("name", ["m.keras", "m.h5"])
+def test_a_model_that_begins_in_the_middle_of_another_is_written_and_cloned(name, tmp_path):
+    """As in Keras, its first layer is then an InputLayer."""
+    middle = layers.Dense(2)(Input((3,)))
+    model = Model([middle, extra := Input((2,))], layers.Dense(1)(layers.add([middle, extra])))
+    x = [np.ones((2, 2)), np.ones((2, 2))]
+    model.save(tmp_path / name)
+    again, clone = load_model(tmp_path / name), clone_model(model)
+    assert type(again.layers[0]) is layers.InputLayer and again.input_shape == [(None, 2), (None, 2)]
+    clone.set_weights(model.get_weights())
+    for each in (again, clone):
+        np.testing.assert_array_equal(each.predict(x), model.predict(x))

@@ -4,7 +4,8 @@ import h5py
 import numpy as np
 import pytest
 
-from nbkeras import Input, layers, ops
+from nbkeras import Input, KerasTensor, layers, ops
+from nbkeras.building.operation import Operation
 from nbkeras.models import Model, Sequential, load_model
 
 
@@ -248,3 +249,121 @@ def test_weights_are_in_the_order_in_which_parts_were_last_assigned(tmp_path):
     assert [float(norm.gamma.numpy()[0]) for norm in block.norms] == [1, 2]
     assert [float(conv.kernel.numpy()[0, 0]) for conv in (*block.convs, block.first, block.other)] == [3, 4, 5, 6]
     assert [float(norm.moving_variance.numpy()[0]) for norm in block.norms] == [8, 10]
+
+
+class OwnSpec(layers.Layer):
+    def compute_output_spec(self, x):
+        return x
+
+    def call(self, x):
+        return 2 * x
+
+
+def test_an_output_spec_that_is_the_input_becomes_a_tensor_of_its_own():
+    x = Input((3,))
+    y = OwnSpec()(x)
+    assert y is not x
+    np.testing.assert_array_equal(Model(x, y)(np.ones((1, 3))).numpy(), [[2, 2, 2]])
+
+
+class Returns(layers.Layer):
+    def __init__(self, value):
+        super().__init__()
+        self.value = value
+
+    def call(self, x):
+        return self.value
+
+
+class MaskOfInputs(layers.Layer):
+    def compute_mask(self, inputs):
+        return None
+
+    def call(self, x):
+        return x
+
+
+def test_a_mask_needs_a_compute_mask_that_takes_it():
+    x = np.ones((1, 3), np.float32)
+    np.testing.assert_array_equal(MaskOfInputs()(x).numpy(), x)
+    with pytest.raises(TypeError, match="compute_mask.* takes 2 positional arguments but 3 were given"):
+        MaskOfInputs()(layers.Embedding(2, 3, mask_zero=True)(x))
+
+
+class Empty(Model):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: layers.Layer()(np.ones(2)), NotImplementedError, "Layer must define call"),
+        (
+            lambda: Empty()(np.ones(2)),
+            NotImplementedError,
+            r"Empty must define call\(self, inputs\), or be given inputs",
+        ),
+        (lambda: Empty().inputs, AttributeError, "has no defined inputs: it was not made from symbolic tensors"),
+        (lambda: layers.Dense(2).input, AttributeError, "it was never called on a symbolic tensor"),
+        (
+            lambda: Returns(np.ones(2))(np.ones(2)),
+            TypeError,
+            "must return tensors, received ndarray: .* not with NumPy",
+        ),
+        (lambda: Input(tensor=np.ones(2)), ValueError, r"Input\(tensor=...\) is not offered: pass the array to fit"),
+        (
+            lambda: layers.Dense(2, input_shape=(1.5,)),
+            ValueError,
+            r"input_shape must be a tuple of integers .*\(1.5,\)",
+        ),
+        (lambda: layers.Layer().add_weight("kernel", (2,)), TypeError, r"write add_weight\(name='kernel', shape=...\)"),
+        (lambda: layers.Layer().add_weight((None, 2)), ValueError, r"needs a full shape, received \(None, 2\)"),
+        (lambda: built(layers.Dense(2)).load_own_variables({"0": 1}), ValueError, "has 2 own weights, the file has 1"),
+        (lambda: Operation(3), TypeError, "needs an op of nbkeras.ops, or its name, received 3"),
+        (lambda: Model(Input((3,)), KerasTensor((None, 3))), ValueError, "graph disconnected: the outputs depend on"),
+        (lambda: len(Input((3,))), TypeError, "has no length"),
+        (lambda: list(Input((3,))), TypeError, "cannot be iterated over"),
+        (lambda: two_of_one_name(), ValueError, r"must be unique, but \['d'\] are used more than once"),
+        (lambda: Sequential([layers.Dense(2)]).get_layer(index=5), ValueError, "no layer 5: the model has 1 layers"),
+        (lambda: Sequential([layers.Dense(2), Input((3,))]), ValueError, "an Input must be the first thing"),
+        (lambda: Sequential().pop(), TypeError, "there are no layers in the model"),
+        (lambda: Sequential().build((None, 3)), ValueError, "has no layers: add some before building it"),
+    ],
+)
+def test_mistakes_are_explained(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
+
+
+def built(layer):
+    layer.build((None, 3))
+    return layer
+
+
+def two_of_one_name():
+    x = Input((3,))
+    return Model(x, layers.Dense(3, name="d")(layers.Dense(3, name="d")(x)))
+
+
+def test_masks_of_the_only_call():
+    embedding = layers.Embedding(5, 3, mask_zero=True)
+    recurrent = layers.LSTM(2, return_sequences=True)
+    recurrent(embedding(Input((4,))))
+    assert embedding.input_mask is None
+    assert recurrent.input_mask is embedding.output_mask is recurrent.output_mask
+    assert recurrent.input_mask.shape == (None, 4)
+
+
+def test_a_functional_model_passes_a_mask_to_its_layers():
+    x = Input((None, 1))
+    model = Model(x, layers.LSTM(1, kernel_initializer="ones")(x))
+    values = np.array([[[1.0], [5.0]]], np.float32)
+    masked = model(values, mask=np.array([[True, False]])).numpy()
+    np.testing.assert_array_equal(masked, model(values[:, :1]).numpy())
+
+
+def test_a_model_that_is_built_stays_as_it_is():
+    model = Sequential([layers.Dense(2, input_shape=(3,))])
+    before = model.weights
+    model.build((None, 3))
+    assert model.weights == before

@@ -348,3 +348,7 @@ def test_lora_of_a_quantized_weight(name, last):
         np.testing.assert_allclose(stores[0][key], array, rtol=1e-5, atol=1e-6)
     layer.load_own_variables(stores[0])
     np.testing.assert_allclose(layer(x), expected(x), rtol=1e-5, atol=1e-6)
+
+
+def test_the_class_shows_the_adapted_weight():
+    assert isinstance(layers.Dense.kernel, lora.AdaptedWeight)

@@ -435,3 +435,20 @@ def test_dtypes_by_name():
     assert K.result_type("bool", "int32") == K.result_type("bool", int) == K.result_type(int) == "int32"
     assert K.result_type("uint8", int) == "uint8" and K.result_type("int64", int) == "int64"
     assert K.result_type() == K.result_type(int, float) == "float32"
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: K.slice(X, [0, 0], [1]), ValueError, r"expected a size for each start, received \(0, 0\) and \(1,\)"),
+        (lambda: K.rnn(len, Z, X), TypeError, "K.rnn: initial_states must be a list of tensors, received ndarray"),
+        (lambda: K.function(1, []), TypeError, "K.function takes lists of inputs and updates, received 1 and"),
+        (lambda: K.function([], [], [1]), TypeError, r"updates must be pairs \(variable, tensor\), received \[1\]"),
+        (lambda: K.placeholder((2,), sparse=True), ValueError, "sparse placeholders are not offered"),
+        (lambda: K.batch_get_value(1), TypeError, "K.batch_get_value takes a list of tensors, received 1"),
+        (lambda: K.batch_set_value([1]), TypeError, r"a list of pairs \(variable, value\), received \[1\]"),
+    ],
+)
+def test_mistakes_are_explained(call, error, message):
+    with pytest.raises(error, match=message):
+        call()

@@ -1,10 +1,15 @@
 """Small functions of Keras 2's utils: arguments of functions, lists, shapes, sizes, kernels, targets and weights."""
 
+import contextlib
+import os
+import tarfile
+import zipfile
+
 import numpy as np
 import pytest
 
-from nbkeras import Sequential, layers, losses, ops
-from nbkeras.compat import conv_utils, generic_utils, images, layer_utils, training_utils
+from nbkeras import Sequential, config, layers, losses, ops
+from nbkeras.compat import conv_utils, downloading, generic_utils, images, keras2, layer_utils, training_utils
 
 
 def test_has_arg():
@@ -126,3 +131,44 @@ def test_load_img_with_an_argument_more(tmp_path):
     image.save(path)
     assert images.load_img(path).mode == "RGB" and images.load_img(path, target_size=(2, 3)).size == (3, 2)
     assert images.load_img(path, True).mode == images.load_img(path, "grayscale").mode == "L"
+
+
+def test_batches_of_an_array():
+    assert training_utils.make_batches(7, 3) == [(0, 3), (3, 6), (6, 7)]
+
+
+def test_an_archive_is_unpacked_beside_itself(tmp_path):
+    """As Keras 2 does: into the folder that holds it, and files that are there stay."""
+    (tmp_path / "flowers").mkdir()
+    (tmp_path / "flowers" / "rose.txt").write_text("new")
+    tar, packed = tmp_path / "origin.tar.gz", tmp_path / "origin.zip"
+    with tarfile.open(tar, "w:gz") as file:
+        file.add(tmp_path / "flowers", "flowers")
+    with zipfile.ZipFile(packed, "w") as file:
+        file.writestr("flowers/rose.txt", "newer")
+        file.writestr("tulip.txt", "tulip")
+    cache = tmp_path / "cache"
+    folder = downloading.get_file("flowers", tar.as_uri(), untar=True, cache_dir=cache)
+    assert folder == str(cache / "datasets" / "flowers") and os.listdir(folder) == ["rose.txt"]
+    path = downloading.get_file("all.zip", packed.as_uri(), extract=True, cache_dir=cache)
+    assert path == str(cache / "datasets" / "all.zip")
+    assert (cache / "datasets" / "tulip.txt").read_text() == "tulip"
+    assert (cache / "datasets" / "flowers" / "rose.txt").read_text() == "new"
+    again = downloading.get_file(
+        os.path.join("sub", "a.txt"), (tmp_path / "flowers" / "rose.txt").as_uri(), cache_dir=cache
+    )
+    assert again == str(cache / "datasets" / "sub" / "a.txt")
+
+
+def test_settings_of_keras_json(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    with contextlib.ExitStack() as undo:
+        keras2._read_settings(undo)  # there is no file
+        assert config.floatx() == "float32"
+        (tmp_path / "keras.json").write_text('{"floatx": "float64"}')
+        keras2._read_settings(undo)
+        assert config.floatx() == "float64"
+    assert config.floatx() == "float32"
+    (tmp_path / "keras.json").write_text("{")
+    with pytest.raises(ValueError, match="keras.json is not valid JSON .*: correct or remove it"):
+        keras2._read_settings(undo)

@@ -96,6 +96,16 @@ class TestKeras2:
         assert estimator.predict(X).shape == (40, 1)
         np.testing.assert_allclose(estimator.predict_proba(X).sum(1), 1, rtol=1e-6)
 
+    def test_scikit_learn_knows_whether_it_is_fitted(self):
+        from sklearn.exceptions import NotFittedError
+        from sklearn.utils.validation import check_is_fitted
+
+        estimator = KerasClassifier(classifier, epochs=1, verbose=0)
+        with pytest.raises(NotFittedError, match="is not fitted yet"):
+            check_is_fitted(estimator)
+        estimator.fit(X, NAMES)
+        check_is_fitted(estimator)
+
     def test_grid_search(self):
         from sklearn.model_selection import GridSearchCV
 

@@ -1,6 +1,7 @@
 """Data sets and `get_file`: against local files and a local server, with everything that can go wrong on the way."""
 
 import contextlib
+import errno
 import hashlib
 import http.server
 import os
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 
 from nbkeras import datasets, utils
+from nbkeras.data import unpacking
 from nbkeras.datasets import digits, mnist
 
 CONTENT = bytes(range(256)) * 1000
@@ -262,3 +264,16 @@ class TestMnist:
     def test_the_real_address(self):
         assert mnist.ORIGIN == "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz"
         assert mnist.SHA256 == "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1"
+
+
+def test_a_folder_that_cannot_be_made_is_an_error(tmp_path, monkeypatch):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+        file.writestr("member", "text")
+
+    def refuse(*names):
+        raise PermissionError(errno.EACCES, "not this folder")
+
+    monkeypatch.setattr(unpacking.os, "rename", refuse)
+    with pytest.raises(PermissionError, match="not this folder"):
+        unpacking.extract(str(tmp_path / "a.zip"), str(tmp_path / "a"))
+    assert os.listdir(tmp_path) == ["a.zip"]

@@ -159,11 +159,25 @@ class TestFlow:
         history = model.fit(make.flow(self.x, self.y, batch_size=2), epochs=2, verbose=0)
         assert len(history.history["loss"]) == 2
 
+    def test_fit_to_augmented_images_repeats_with_a_seed(self):
+        means = []
+        for _ in range(2):
+            make = ImageDataGenerator(featurewise_center=True, rescale=0.5, horizontal_flip=True, rotation_range=30)
+            make.fit(self.x, augment=True, rounds=2, seed=3)
+            means.append(make.mean)
+        np.testing.assert_array_equal(*means)
+
     def test_mistakes_are_explained(self):
         with pytest.raises(ValueError, match=r"images of rank 4, \(samples, rows, columns, channels\), received"):
             ImageDataGenerator().flow(self.x[0])
         with pytest.raises(ValueError, match="`x` .* and `y` .* should have the same length"):
             ImageDataGenerator().flow(self.x, self.y[1:])
+        with pytest.raises(ValueError, match=r"should have the same length, received \[\d, \d\] rows"):
+            ImageDataGenerator().flow((self.x, self.x[1:]))
+        with pytest.warns(UserWarning, match="zca_whitening replaces featurewise_std_normalization"):
+            ImageDataGenerator(True, zca_whitening=True, featurewise_std_normalization=True)
+        with pytest.warns(UserWarning, match="images have 1, 3 or 4 channels; these, of shape .*, have 2"):
+            ImageDataGenerator(data_format="channels_last").fit(np.zeros((2, 3, 3, 2)))
         with pytest.raises(ValueError, match="should have rank 4. Got array with shape"):
             ImageDataGenerator().fit(self.x[0])
         with pytest.raises(ValueError, match="`zoom_range` should be a tuple or list of two floats"):
@@ -226,6 +240,8 @@ class TestFiles:
             utils.load_img(folder / "dogs" / "0.png", target_size=(2, 2), interpolation="magic")
         with pytest.raises(ValueError, match="1, 3 or 4 channels, received 2"):
             utils.array_to_img(np.zeros((2, 2, 2)))
+        with pytest.raises(ValueError, match=r"expects three axes \(a single image\), received shape \(2, 2\)"):
+            utils.array_to_img(np.zeros((2, 2)))
         with pytest.raises(ValueError, match="Unsupported image shape"):
             utils.img_to_array(np.zeros(3))
 

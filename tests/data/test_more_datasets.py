@@ -75,6 +75,14 @@ class TestImdb:
 
 
 class TestReuters:
+    def test_word_index(self, monkeypatch):
+        monkeypatch.setattr(
+            reuters,
+            "fetch_json",
+            lambda *source: {"the": 1} if source[1:] == (reuters.INDEX_ORIGIN, reuters.INDEX_MD5) else None,
+        )
+        assert reuters.get_word_index() == {"the": 1}
+
     def test_split_and_labels(self, tmp_path, monkeypatch):
         content = npz(x=lists(*[[i, i + 1] for i in range(10)]), y=np.arange(10))
         publish(reuters, monkeypatch, tmp_path / "origin.npz", content)

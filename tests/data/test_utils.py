@@ -98,6 +98,7 @@ class TestPadSequences:
         [
             ([[1], 2], {}, "received 2 at position 1"),
             ([[1], [[1, 2]]], {}, r"position 1 has steps of shape \(2,\), expected \(\)"),
+            (3, {}, "pad_sequences expects a list of sequences, received 3"),
             ([[1]], {"padding": "left"}, "padding must be 'pre' or 'post', received 'left'"),
             ([[1]], {"truncating": "left"}, "truncating must be"),
         ],

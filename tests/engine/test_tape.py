@@ -568,3 +568,12 @@ def test_a_step_through_a_frozen_network_computes_no_gradients_of_its_kernels():
         program.seal([gradient.data for gradient in gradients])
         shapes.append([tuple(arg.shape for arg in args if isinstance(arg, np.ndarray)) for _, args in program.steps])
     assert len(shapes[0]) == len(shapes[1]) - 2  # of the second kernel and its bias
+
+
+def test_a_reset_forgets_what_was_watched():
+    w = Variable(np.array(2.0))
+    with GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(w)
+        tape.reset()
+        y = w * w
+    assert tape.gradient(y, w) is None

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from nbkeras import autodiff, ops
+from nbkeras import KerasTensor, autodiff, layers, ops
 from nbkeras.engine.tensor import Tensor, apply
 from nbkeras.kernels.runtime import device
-from nbkeras.testing import check_op
+from nbkeras.testing import check_layer, check_op
 
 X = np.array([[0.5, -1.25, 2.0], [1.5, 0.75, -0.5]])
 
@@ -246,3 +246,51 @@ def test_without_a_rule_a_second_derivative_names_the_op():
     check_op(op_with(), X)
     with pytest.raises(NotImplementedError, match="the op 'doubled' has only a first derivative.* give it a rule"):
         check_op(op_with(), X, order=2)
+
+
+class Doubles(layers.Layer):
+    def call(self, x):
+        return 2 * x
+
+
+class OtherShape(Doubles):
+    def compute_output_spec(self, x):
+        return x
+
+    def compute_output_shape(self, shape):
+        return (*shape, 1)
+
+
+class OtherSpec(Doubles):
+    def compute_output_spec(self, x):
+        return KerasTensor((None, 7), x.dtype)
+
+
+class OtherWeights(layers.Dense):
+    def get_config(self):
+        return {**super().get_config(), "use_bias": False}
+
+
+class OtherOutput(layers.Layer):
+    """Its copy computes something else, since its name is another one."""
+
+    def call(self, x):
+        return x if self.name == "copy" else ops.expand_dims(x, 1)
+
+    def get_config(self):
+        return {**super().get_config(), "name": "copy"}
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (OtherShape, r"compute_output_shape gives \(None, 3, 1\), calling it \[\(None, 3\)\]"),
+        (OtherSpec, r"the symbolic output is \(None, 7\) float32, the real one \(2, 3\) float32"),
+        (lambda: OtherWeights(2), r"from_config gives weights \[\(3, 2\)\], not \[\(3, 2\), \(2,\)\]"),
+        (lambda: OtherOutput(name="own"), r"from_config gives an output of shape \(2, 3\), not \(2, 1, 3\)"),
+    ],
+)
+def test_wrong_layers_fail(make, message):
+    known = {each.__name__: each for each in (OtherShape, OtherSpec, OtherWeights, OtherOutput)}
+    with pytest.raises(AssertionError, match=message):
+        check_layer(make, X[:2, :3], custom_objects=known)

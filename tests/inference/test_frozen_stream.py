@@ -217,6 +217,8 @@ def test_what_cannot_be_frozen():
         model.stream().frozen()
     with pytest.raises(ValueError, match="steps must be a positive integer or a list of them, received 0"):
         lstm_stack().stream().frozen(steps=0)
+    frozen = lstm_stack().stream().frozen()
+    assert repr(frozen) == f"<FrozenStream {frozen.name!r}, batch sizes (1, 32), steps (1,)>"
 
     class Reads(layers.Layer):
         each_step_alone = True

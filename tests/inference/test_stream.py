@@ -528,6 +528,8 @@ def test_the_last_step_by_an_index():
         (lambda x: ops.roll(x, 1, axis=1), "is ops.roll, which is not known to work"),
         (lambda x: ops.softmax(ops.sum(x, axis=2)), "is ops.softmax, which goes along the step axis"),
         (lambda x: ops.dense(x[:, :, 0], np.ones((5, 2), "float32")), "is ops.dense, which goes along the step axis"),
+        (lambda x: ops.moveaxis(x, 1, 2), "is ops.moveaxis, which goes along the step axis"),
+        (lambda x: ops.take(x, ops.cast(x, "int32"), axis=2), "is ops.take, which joins several sequences"),
     ],
 )
 def test_ops_that_are_refused(call, why):
@@ -594,7 +596,10 @@ class Doubled(layers.Dense):
         ),
         (lambda: layers.Lambda(unknown), "is a function that is not known to work"),
         (lambda: layers.Activation(unknown), "has the activation unknown, which is not known to work"),
-        (lambda: Doubled(2), "overrides 'call' of Dense, so its computation is unknown. If it does, set"),
+        (
+            lambda: Doubled(2),
+            "overrides 'call' of Dense, so its computation is unknown. If it works on each step alone, set",
+        ),
         (lambda: layers.TimeDistributed(layers.LSTM(2, stateful=True)), "wraps a stateful layer"),
         (lambda: layers.TimeDistributed(layers.Lambda(unknown)), "not known to work on each sample alone"),
         (lambda: layers.TimeDistributed(layers.Softmax(axis=0)), "not known to work on each sample alone"),
@@ -606,6 +611,16 @@ def test_layers_that_are_refused(make, why):
     shape = (STEPS, 3, 2) if "time" in make().name or "random" in make().name else (STEPS, 3)
     with pytest.raises(ValueError, match=f"cannot go step by step: layer {make().name[:3]!r}"[:-1] + ".*" + why):
         keras.Sequential([keras.Input(batch_shape=(2, *shape)), make()]).stream()
+
+
+class OwnModel(keras.Model):
+    def call(self, inputs):
+        return super().call(inputs)
+
+
+def nested(x):
+    inside = keras.Input((None, 3))
+    return OwnModel(inside, layers.Dense(3)(inside))(x)
 
 
 def test_calls_that_are_refused():
@@ -634,6 +649,13 @@ def test_calls_that_are_refused():
         (None, 3),
         (None, 3),
     )
+    refused("takes its initial state from a sequence", lambda x: layers.GRU(5)(x, initial_state=ops.sum(x, 2)), (5, 3))
+    refused("attends over other axes", lambda x: layers.Attention()([x, x], use_causal_mask=True), (None, 4, 3))
+    refused("another tensor that has steps", lambda x, y: ops.concatenate([x, y]), (None, 3), (5, 3))
+    own = layers.Dense(3)
+    own.call = unknown
+    refused("has another `call`, so its computation is unknown. If it works on each step alone, set", own)
+    refused("overrides `call`, or is called with a mask", nested)
     refused("multiplies along axes of sequences", lambda x: layers.Dot(2)([x, x]))
     refused("gets a mask that is given", lambda x, m: layers.LSTM(2)(x, mask=m), (None, 3), (5,))
     refused("joins its inputs along the step axis", lambda x: layers.Concatenate(1)([x, x]))
@@ -956,3 +978,22 @@ def test_random_compositions(seed):
     draw = np.random.default_rng(seed)
     keras.utils.set_random_seed(seed)
     composed(draw).stream(window=12).check(draw.normal(size=(3, 7, 4)))
+
+
+def test_what_a_stream_shows_and_remembers():
+    stream = chain(layers.LSTM(3, return_sequences=True)).stream()
+    assert repr(stream) == f"<Stream {stream.model.name!r}, state_size 6>"
+    state = stream.initial(2)
+    stream._known.update((i, None) for i in range(64))  # calls with as many shapes
+    for _ in range(3):
+        stream(sequences(), state)
+    assert 0 < len(stream._known) < 64
+
+
+def test_axes_of_each_step_may_move():
+    check(functional(lambda x: ops.moveaxis(x, 2, 3), (None, 3, 2)), sequences(2, STEPS, 3, 2))
+
+
+def test_rows_of_a_table_for_each_step():
+    words = keras.Input((None,), dtype="int32", name="x")
+    check(keras.Model(words, ops.embedding(words, np.eye(9, 2, dtype="float32"))), numbers(9), sequences=["x"])

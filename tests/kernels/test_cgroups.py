@@ -70,7 +70,7 @@ def test_a_container_sees_its_own_group_as_the_top_of_the_mount(tmp_path):
     assert cgroups.memory(tree(tmp_path, version_1("/docker/abc", "/docker/abc") | files)) == 4096
 
 
-@pytest.mark.parametrize("path", ["/docker/abc", "/../../else"])
+@pytest.mark.parametrize("path", ["/docker/abc", "/../../else", "/docker/../else"])
 def test_a_group_that_is_not_mounted_here_has_the_limits_of_the_mount(tmp_path, path):
     files = {"sys/fs/cgroup/cpu.max": "100000 100000"}
     assert cgroups.processors(tree(tmp_path, version_2(path, "/docker") | files)) == 1.0
@@ -104,3 +104,9 @@ def test_files_that_are_damaged_mean_no_limit(tmp_path, text):
 def test_usable_processors(tmp_path, quota, count):
     root = tree(tmp_path, version_2("/") | {"sys/fs/cgroup/cpu.max": f"{quota} 100000"})
     assert cgroups.usable_processors(root) == (count or len(os.sched_getaffinity(0)))
+
+
+def test_a_system_that_tells_no_cores(monkeypatch):
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    assert cgroups.allowed_cores() == cgroups.allowed_processors() == 6

@@ -408,6 +408,10 @@ def test_the_interpreter_refuses_what_it_cannot_do():
         (reduce.fold, (x[:0], np.maximum, (0,), np.empty((), "f4"))),
         (reduce.find_largest, (x, 0, np.empty((), "i8"))),
         (device.copy, (x, np.empty(7, "f4"))),
+        (np.isfinite, (np.arange(9), np.empty(9, bool))),
+        (np.modf, (x, np.empty_like(x), np.empty_like(x))),
+        (reduce.fold, (x.astype("f2"), np.add, (0,), np.empty((), "f2"))),
+        (elementwise.select, (x > 0, x, x.astype("f8"), np.empty_like(x))),
     ]
     for function, args in refused:
         before = args[-1].copy()

@@ -13,7 +13,7 @@ import pytest
 import nbkeras
 from nbkeras import layers
 from nbkeras.kernels import compiled, device, launch_shares
-from nbkeras.kernels.runtime import cache_files, code, compiler, native, processor
+from nbkeras.kernels.runtime import cache_files, code, compiler, messages, native, processor
 from nbkeras.testing import Program
 
 pytestmark = pytest.mark.cpu("launches of the CPU")
@@ -434,3 +434,30 @@ def test_a_program_copies_inputs_and_outputs_that_fit_and_does_nothing_with_othe
         assert not play.copying(given, result), "a profile sees each launch"
         play()
     assert sum(profile.calls.values()) == 1
+
+
+def test_functions_of_c_that_tell_no_signature_take_any_arguments():
+    assert messages.takes(min, 1, 2) and messages.takes(lambda x: x, 1) and not messages.takes(lambda x: x)
+
+
+@pytest.mark.parametrize(
+    ("platform", "variable", "expected"),
+    [
+        ("win32", "LOCALAPPDATA", "chosen"),
+        ("win32", None, os.path.join("~", "AppData", "Local")),
+        ("darwin", "XDG_CACHE_HOME", os.path.join("~", "Library", "Caches")),
+        ("linux", "XDG_CACHE_HOME", "chosen"),
+        ("linux", None, os.path.join("~", ".cache")),
+    ],
+)
+def test_the_users_folder_is_where_each_system_has_it(platform, variable, expected, monkeypatch):
+    monkeypatch.setattr(cache_files.sys, "platform", platform)
+    for name in ("LOCALAPPDATA", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    if variable:
+        monkeypatch.setenv(variable, "chosen")
+    assert cache_files._users_folder() == os.path.join(os.path.expanduser(expected), "nbkeras")
+
+
+def test_a_package_that_is_not_installed_has_no_version():
+    assert code.version("nbkeras_of_another_time") == "" and code.version("numba")[0].isdigit()

@@ -230,12 +230,15 @@ def test_no_page_is_writable_and_executable():
 
 
 @here
-@pytest.mark.parametrize("reason", ["a symbol is missing", "the system does not protect memory"])
+@pytest.mark.parametrize("reason", ["a symbol is missing", "the system does not protect memory", "there is no memory"])
 def test_what_is_not_loaded_leaves_no_memory_behind(monkeypatch, reason):
     system, mapped = objects._memory_functions(), []
 
     class Counting:
         def mmap(self, *args):
+            if reason == "there is no memory":
+                ctypes.set_errno(12)
+                return ctypes.c_void_p(-1).value
             mapped.append(system.mmap(*args))
             return mapped[-1]
 
@@ -251,7 +254,10 @@ def test_what_is_not_loaded_leaves_no_memory_behind(monkeypatch, reason):
         with pytest.raises(objects.UnresolvedSymbol, match="uses the symbol 'far', which neither"):
             objects.load(compiled(FAR), objects.library_symbol)
     else:
-        with pytest.raises(PermissionError, match="does not let this process protect the memory of a compiled kernel"):
+        error = PermissionError if "protect" in reason else OSError
+        with pytest.raises(
+            error, match="does not let this process (protect the memory of|map memory for) a compiled kernel"
+        ):
             objects.load(compiled(TWICE), resolve)
     assert mapped == []
 
@@ -438,6 +444,22 @@ class TestDamage:
         with pytest.raises(
             ValueError, match="section .data (is of kind 0x1 with flags|would be writable and executable)"
         ):
+            linked(bytes(content), machine)
+
+    @pytest.mark.parametrize(
+        ("name", "at", "value", "message"),
+        [
+            (".symtab", 4, 1, "it has 0 tables of symbols instead of one"),
+            (".bss", 8, 2, "section .bss is without content and not writable"),
+        ],
+    )
+    def test_tables_of_symbols_and_zeros_that_are_none(self, triple, machine, name, at, value, message):
+        content = bytearray(compiled("@data = global i64 0\n" + TWICE, triple))
+        file = elf.File(bytes(content))
+        index = next(i for i in range(len(file.sections)) if file.section_name(i) == name)
+        (table,) = struct.unpack_from("<Q", content, 40)
+        struct.pack_into("<I", content, table + 64 * index + at, value)
+        with pytest.raises(ValueError, match=message):
             linked(bytes(content), machine)
 
     def test_another_machine_is_refused(self, triple, machine):

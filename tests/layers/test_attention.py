@@ -7,6 +7,8 @@ import pytest
 
 from nbkeras import layers as L
 from nbkeras import models, ops, profile, utils
+from nbkeras.autodiff.gradient_tape import GradientTape
+from nbkeras.engine.tensor import Variable
 from nbkeras.ops import attention
 from nbkeras.testing import check_op
 
@@ -231,6 +233,28 @@ def test_weights_have_the_paths_of_keras(tmp_path):
         (lambda x: L.EinsumDense("abc,cd->abd", (None, 3), bias_axes="x")(x), "bias_axes must be letters"),
         (lambda x: L.GroupNormalization(3)(x), r"divides axis -1 of an input of shape \(2, 4, 5\) into 3 groups"),
         (lambda x: L.SpectralNormalization(L.Flatten())(x), "a kernel or embeddings"),
+        (lambda x: L.EinsumDense("abc,cd->abe", (None, 3))(x), "'e' of the output 'abe' is in neither 'abc' nor 'cd'"),
+        (
+            lambda x: L.EinsumDense("abc,de->abc", (None, 5))(x),
+            "the letters 'de' of the kernel must all be in 'abc' or 'abc'",
+        ),
+        (
+            lambda x: L.Attention()([x, x], mask=np.ones((2, 4), bool)),
+            r"mask must be a list \[query mask, value mask\], received Tensor of shape",
+        ),
+        (
+            lambda x: L.MultiHeadAttention(1, 2, attention_axes=(1, 2))(x[:, None], x[:, None], use_causal_mask=True),
+            "attends over 2 axes: .* use_causal_mask and sliding_window are for one; pass attention_mask",
+        ),
+        (
+            lambda x: attention.masked_softmax(x),
+            r"scores \(batch, heads, t, s\) of one key or more, received shape \(2, 4, 5\)",
+        ),
+        (lambda x: attention.attend(x[None], x[None, :, :3]), r"values \(batch, s, heads, size\) for weights of shape"),
+        (
+            lambda x: ops.dot_product_attention(np.ones((1, 2, 3, 4)), np.ones((1, 2, 2, 4)), np.ones((1, 2, 2, 4))),
+            "queries must have as many heads as keys and values, or a multiple; received 3 and 2",
+        ),
     ],
 )
 def test_mistakes_are_explained(call, message):
@@ -252,3 +276,35 @@ def test_spectral_normalization_replays_its_iteration():
         np.testing.assert_array_equal(replayed, eager)
     zero = L.SpectralNormalization(L.Dense(3, kernel_initializer="zeros"))
     np.testing.assert_array_equal(zero(x, training=True).numpy(), 0)
+
+
+def test_initializers_may_be_functions():
+    ones = L.MultiHeadAttention(1, 2, kernel_initializer=lambda shape, dtype=None: np.ones(shape, dtype))
+    x = np.ones((1, 2, 3), np.float32)
+    np.testing.assert_array_equal(ones(x, x).numpy(), np.full((1, 2, 3), 6.0))
+
+
+def test_a_quantized_kernel_with_more_summed_axes_than_the_output_has_axes_of_its_own():
+    layer = L.EinsumDense("abc,bcd->ad", 3)
+    x = normal(2, 4, 5).astype("float32")
+    expected = layer(x).numpy()
+    layer.quantize("int8")
+    assert layer.kernel_scale.shape == (1, 3)
+    np.testing.assert_allclose(layer(x).numpy(), expected, atol=0.05)
+
+
+def test_a_scale_below_zero():
+    q, k, v = (normal(1, 3, 2, 4) for _ in range(3))
+    scores = -0.5 * np.einsum("btnh,bsnh->bnts", q, k)
+    weights = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
+    expected = np.einsum("bnts,bsnh->btnh", weights, v)
+    np.testing.assert_allclose(ops.dot_product_attention(q, k, v, scale=-0.5), expected, rtol=1e-6)
+
+
+def test_no_query_changes_no_gradient():
+    q, k, v = (Variable(normal(1, n, 2, 4)) for n in (0, 3, 3))
+    with GradientTape() as tape:
+        y = ops.dot_product_attention(q, k, v)
+    assert y.shape == (1, 0, 2, 4)
+    for each in tape.gradient(y, [k, v]):
+        np.testing.assert_array_equal(each, np.zeros((1, 3, 2, 4)))

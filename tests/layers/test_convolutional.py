@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nbkeras import GradientTape, config, models, ops
+from nbkeras import GradientTape, Input, config, models, ops
 from nbkeras import layers as L
 from nbkeras.saving.keras_2_config import legacy, translated
 
@@ -151,6 +151,10 @@ MISTAKES = {
     "padding of one": (lambda: L.ZeroPadding1D((1,)), "padding must be an integer or (before, after)"),
     "padding of three": (lambda: L.ZeroPadding1D((1, 2, 3)), "padding must be an integer or (before, after)"),
     "interpolation": (lambda: L.UpSampling2D(2, interpolation="area"), "'nearest', 'bilinear', 'bicubic'"),
+    "unknown size": (
+        lambda: L.LocallyConnected1D(2, 2)(Input((None, 3))),
+        "needs inputs of a known size, received shape (None, None, 3)",
+    ),
     "channels changed": (lambda: used_with_three_channels()(image(1, 5, 5, 4)), "to have size 3"),
     "op: channels": (
         lambda: ops.conv2d(image(1, 5, 5, 3), image(3, 3, 2, 4)),

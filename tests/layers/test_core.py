@@ -531,3 +531,8 @@ def test_what_has_an_array_is_a_tensor_to_a_layer():
     model = Model(inputs, layer(inputs))
     assert model(Table()).dtype == np.float32
     np.testing.assert_array_equal(model(Table()).numpy(), layer(np.asarray(Table())).numpy())
+
+
+def test_arguments_of_a_lambda_are_a_dict():
+    with pytest.raises(TypeError, match=r"arguments must be a dict of the function's keywords, received \[1\]"):
+        layers.Lambda(abs, arguments=[1])

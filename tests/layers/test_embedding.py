@@ -214,3 +214,10 @@ def test_vectors_are_no_numbers_of_a_reversed_table():
     inputs = layers.Input((4,))
     model = Model(inputs, layers.ReversibleEmbedding(3, 4)(inputs, reverse=True))
     assert model.predict(np.full((1, 4), 99.0)).shape == (1, 3)
+
+
+def test_scores_in_another_dtype():
+    layer = layers.ReversibleEmbedding(4, 2, reverse_dtype="float64")
+    scores = layer(np.ones((1, 2), np.float32), reverse=True).numpy()
+    assert scores.dtype == np.float64
+    np.testing.assert_allclose(scores[0], layer.embeddings.numpy().sum(1, dtype=float))

@@ -119,6 +119,7 @@ def test_chance_is_new_in_each_replayed_step_and_rests_in_inference():
         (lambda: L.RandomBrightness(0.1, 255), "value_range must be two numbers"),
         (lambda: L.RandomGrayscale(2), "factor must be a number from 0 to 1, received 2"),
         (lambda: L.Pipeline([len]), "list of layers"),
+        (lambda: L.RandomGaussianBlur(kernel_size=4), "kernel_size must be an odd integer or two, received 4"),
     ],
 )
 def test_mistakes_are_explained(call, message):

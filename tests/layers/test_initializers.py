@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from nbkeras import initializers, layers, random, utils
+from nbkeras import initializers, layers, losses, optimizers, quantizers, random, regularizers, utils
 from nbkeras.engine import behaviour, settings
 from nbkeras.engine.behaviour import KERAS_2, KERAS_3
+from nbkeras.layers.images import Images
+from nbkeras.layers.merging import Merge
 
 RANDOM = [
     "random_normal", "random_uniform", "truncated_normal", "variance_scaling", "orthogonal", "lecun_uniform",
@@ -211,3 +213,25 @@ def test_what_get_takes():
 def test_mistakes_are_explained(make, message):
     with pytest.raises((ValueError, TypeError), match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    ("call", "method"),
+    [
+        (lambda: initializers.Initializer()((2,)), "__call__"),
+        (lambda: regularizers.Regularizer()(np.ones(2)), "__call__"),
+        (lambda: quantizers.Quantizer().get_config(), "get_config"),
+        (lambda: quantizers.QuantizationConfig().mode, "mode"),
+        (lambda: optimizers.Optimizer(0.1).update_step(1.0, None, 0.1), "step"),
+        (lambda: Merge()([np.ones(2), np.ones(2)]), "merge"),
+        (lambda: Images()(np.ones((1, 2, 2, 3))), "change"),
+    ],
+)
+def test_a_subclass_that_lacks_a_method_is_told_so(call, method):
+    with pytest.raises(NotImplementedError, match=f"must define {method}"):
+        call()
+
+
+def test_objects_show_what_they_are():
+    assert repr(losses.MeanSquaredError()) == "<MeanSquaredError 'mean_squared_error' reduction='sum_over_batch_size'>"
+    assert losses.MeanSquaredError(reduction=None).reduction == "none"

@@ -313,6 +313,22 @@ def test_mask_passes_through():
             lambda: training(1, 3, np.ones((2, 3), bool))(as_tensor(normal(2, 3)), None, None),
             "a mask must broadcast to x's shape",
         ),
+        (lambda: layers.GroupNormalization(0), "groups must be a positive integer or -1, received 0"),
+        (lambda: layers.GroupNormalization(1.5), "groups must be a positive integer or -1, received 1.5"),
+        (
+            lambda: ops.group_normalization(normal(2, 4), 2, np.ones(3)),
+            r"gamma and beta must have shape \(4,\), received \(3,\)",
+        ),
+        (
+            lambda: ops.batch_normalization_training(normal(2, 3), np.ones(3), np.ones(3), 1),
+            "the moving statistics are Variables, received ndarray",
+        ),
+        (
+            lambda: ops.batch_normalization_training(
+                np.ones((2, 3), "float32"), *[Variable(np.ones(3), dtype="float64")] * 2, 1
+            ),
+            "the moving statistics have dtype float64, x has float32",
+        ),
     ],
 )
 def test_mistakes_are_explained(make, message):

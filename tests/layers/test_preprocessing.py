@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from preprocessing_cases import BATCHES, CASES, NUMBERS, TEXTS, TOKENS, WORDS
 
+from nbkeras import Input, config, models
 from nbkeras import layers as L
-from nbkeras import models
 
 
 @functools.cache
@@ -104,6 +104,11 @@ def test_functions_of_your_own_prepare_texts():
         layer.get_config()
 
 
+def built(layer, shape):
+    layer.build(shape)
+    return layer
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -142,6 +147,36 @@ def test_functions_of_your_own_prepare_texts():
         (lambda: L.TextVectorization(ragged=True), "does not offer ragged=True"),
         (lambda: L.TextVectorization(ngrams="two"), "ngrams must be"),
         (lambda: L.TextVectorization()(TEXTS.reshape(3, 2)), r"shape \(batch,\) or"),
+        (lambda: L.Normalization()(Input((None,))), r"needs the sizes of axes \[1\], received shape \(None, None\)"),
+        (
+            lambda: built(L.Normalization(), (None, 3)).adapt(np.ones((2, 4))),
+            r"\(1, 3\) .*, received data of shape \(2, 4\)",
+        ),
+        (lambda: L.Discretization(num_bins=3).adapt([]), "adapt needs data, received none"),
+        (lambda: L.StringLookup(num_oov_indices=-1), "num_oov_indices must be an integer of at least 0, received -1"),
+        (lambda: L.StringLookup(num_oov_indices=1.5), "num_oov_indices must be an integer of at least 0, received 1.5"),
+        (lambda: L.StringLookup(max_tokens=1), "max_tokens must be None or an integer of at least 2, received 1"),
+        (lambda: L.StringLookup(max_tokens=2.5), "max_tokens must be None or an integer of at least 2, received 2.5"),
+        (lambda: L.StringLookup(pad_to_max_tokens=True), "with pad_to_max_tokens=True needs max_tokens"),
+        (
+            lambda: L.StringLookup(vocabulary=["a"], invert=True, output_mode="count"),
+            "with invert=True needs output_mode 'int', received 'count'",
+        ),
+        (lambda: L.StringLookup(vocabulary=["[UNK]"]), r"has no terms; received \['\[UNK\]'\]"),
+        (
+            lambda: L.StringLookup(vocabulary=["a", "b"], output_mode="tf_idf", idf_weights=[1.0]),
+            r"idf_weights must have one number for each of the 2 terms, received shape \(1,\)",
+        ),
+        (
+            lambda: L.StringLookup(vocabulary=["a"], idf_weights=[1.0]),
+            r"received output_mode 'int' and idf_weights \[1.0\]",
+        ),
+        (lambda: L.StringLookup(output_mode="tf_idf")([["a"]]), r"has no idf_weights yet: call adapt\(data\)"),
+        (
+            lambda: L.TextVectorization(output_mode="count", output_sequence_length=3),
+            "output_sequence_length is for output_mode 'int'",
+        ),
+        (lambda: L.TextVectorization(vocabulary=["a"]).adapt(["b"]), "was created with a vocabulary and cannot adapt"),
     ],
 )
 def test_mistakes_are_explained(call, message):
@@ -193,3 +228,30 @@ def test_numbers_are_not_learned_from_texts(layer):
 def test_terms_of_an_integer_lookup_are_integers(term):
     with pytest.raises(ValueError, match="IntegerLookup .* needs integers as terms, received"):
         L.IntegerLookup(vocabulary=[1, term])
+
+
+def test_a_normalization_has_no_statistics_before_it_is_built():
+    assert L.Normalization().mean is None
+
+
+def test_a_single_number_is_encoded():
+    np.testing.assert_array_equal(L.CategoryEncoding(4, "multi_hot")(np.array(2)).numpy(), [0, 0, 1, 0])
+
+
+def test_factors_of_channels_that_come_first(monkeypatch):
+    monkeypatch.setattr(config, "image_data_format", lambda: "channels_first")
+    y = L.Rescaling([1.0, 2.0], offset=[0.0, 5.0])(np.ones((1, 2, 1, 3))).numpy()
+    np.testing.assert_array_equal(y, [[[[1, 1, 1]], [[7, 7, 7]]]])
+
+
+def test_the_vocabulary_of_a_text_vectorization_can_be_set():
+    layer = L.TextVectorization()
+    layer.set_vocabulary(["a", "b"])
+    assert layer.vocabulary_size() == 4
+    np.testing.assert_array_equal(layer(["b a c"]).numpy(), [[3, 2, 1]])
+
+
+def test_a_file_of_terms_may_end_in_empty_lines():
+    layer = L.StringLookup()
+    layer.read_vocabulary(["[UNK]", "a", "", ""])
+    assert layer.get_vocabulary() == ["[UNK]", "a"]

@@ -160,6 +160,39 @@ def test_integers_and_float64():
     assert L.LSTM(3)(np.ones((2, STEPS, 2), int)).dtype == np.float32
 
 
+class Counting:
+    """A cell that is no layer: its state is the sum of its inputs."""
+
+    def __init__(self, size, returns_states=True):
+        self.state_size, self.returns_states = size, returns_states
+
+    def build(self, shape):
+        self.shape = shape
+
+    def call(self, inputs, states):
+        total = states[0] + ops.sum(inputs, axis=1, keepdims=True)
+        return (total, [total]) if self.returns_states else total
+
+
+def keeps_states():
+    layer = L.SimpleRNN(2, stateful=True)
+    layer(np.ones((3, 1, 2), np.float32))
+    return layer
+
+
+def test_a_cell_that_is_no_layer_is_built():
+    cell = Counting(1)
+    np.testing.assert_array_equal(L.RNN(cell)(np.ones((2, 3, 2), np.float32)).numpy(), [[6.0], [6.0]])
+    assert cell.shape == (2, 2)
+
+
+def test_a_mask_chooses_the_samples_whose_states_are_reset():
+    layer = keeps_states()
+    before = layer.states[0].numpy()
+    layer.reset_states(samples=as_tensor(np.array([True, False, True])))
+    np.testing.assert_array_equal(layer.states[0].numpy(), before * [[0], [1], [0]])
+
+
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
@@ -187,6 +220,21 @@ def test_integers_and_float64():
         ),
         (lambda: L.GRU(4).reset_states(), AttributeError, "create it with stateful=True"),
         (lambda: L.LSTM(4).build((None, None, None)), ValueError, "needs the size of the last axis"),
+        (
+            lambda: L.RNN(L.LSTMCell(2)).build((2, 3)),
+            ValueError,
+            r"an input \(batch, steps, features\), received shape \(2, 3\)",
+        ),
+        (
+            lambda: L.RNN(Counting(1, returns_states=False))(floats(3, STEPS, 2)),
+            TypeError,
+            r"must return \(output, new states\) from its call, received Tensor",
+        ),
+        (
+            lambda: keeps_states().reset_states(samples=as_tensor(np.ones(2, bool))),
+            ValueError,
+            r"bool mask of shape \(3,\) or indices, received a tensor of shape \(2,\) and dtype bool",
+        ),
     ],
 )
 def test_mistakes_are_explained(make, error, message):

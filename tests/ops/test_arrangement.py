@@ -249,6 +249,26 @@ ERRORS = [
     (lambda: ops.array_split(V, 0), ValueError, "at least one part"),
     (lambda: ops.space_to_depth(IMAGE, 1), ValueError, "block_size must be at least 2, received 1"),
     (lambda: ops.nonzero(Input((3,))), RuntimeError, "value was read"),
+    (lambda: ops.view(np.ones((2, 3), "int8"), "int16"), ValueError, r"shape \(2, 3\) and int8 does not hold a whole"),
+    (lambda: ops.vsplit(V, 1), ValueError, r"vsplit: expected at least 2 axes, received shape \(\d,\)"),
+    (lambda: ops.rot90(M, axes=1), ValueError, "rot90: axes must be two integers, received 1"),
+    (lambda: ops.rot90(M, axes=(1, -1)), ValueError, r"rot90: the two axes must differ, received \(1, -1\)"),
+    (lambda: ops.diagonal(V), ValueError, "diagonal: expected at least two axes, received shape"),
+    (lambda: ops.scatter_update(V, [[0, 0]], V[:1]), ValueError, r"k from 1 to the 1 axes of .* received \(1, 2\)"),
+    (lambda: ops.slice(V, 0, (1,)), TypeError, "slice: the start must be an integer for each axis, received 0"),
+    (lambda: ops.argpartition(V[:3], 3), ValueError, r"kth must lie in \[-3, 3\), received 3"),
+    (lambda: ops.select(V > 0, [V]), TypeError, "select: condlist must be a list of tensors, received ndarray"),
+    (lambda: ops.select([], []), ValueError, "at least one of each, received 0 and 0"),
+    (lambda: ops.select([V > 0], [V, V]), ValueError, "same number of conditions and choices.* received 1 and 2"),
+    (lambda: ops.multi_hot([1], 2, sparse=True), ValueError, "sparse tensors are not supported, use sparse=False"),
+    (lambda: ops.one_hot([1], 2, sparse=True), ValueError, "sparse tensors are not supported, use sparse=False"),
+    (lambda: ops.unique([]), ValueError, "unique: the tensor is empty"),
+    (lambda: ops.bincount([1], sparse=True), ValueError, "sparse tensors are not supported, use sparse=False"),
+    (
+        lambda: ops.bincount(np.ones((1, 1, 1), int)),
+        ValueError,
+        r"expected one or two axes, received shape \(1, 1, 1\)",
+    ),
 ]
 
 
@@ -262,3 +282,8 @@ def test_ranges_of_integers_beyond_int32():
     numbers = ops.arange(0, 2**33, 2**31)
     assert numbers.dtype == np.int64 and numbers.numpy().tolist() == [0, 2**31, 2**32, 3 * 2**31]
     assert ops.arange(3).dtype == np.int32
+
+
+def test_no_number_is_among_none():
+    np.testing.assert_array_equal(ops.isin([1, 2], []), [False, False])
+    np.testing.assert_array_equal(ops.isin([1, 2], [], invert=True), [True, True])

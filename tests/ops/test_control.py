@@ -180,3 +180,29 @@ def test_lists_within_lists_are_no_structure_of_tensors():
         deep = [deep]
     with pytest.raises(ValueError, match="a list is nested too deeply, or contains itself"):
         ops.jvp(ops.sum, deep, deep)
+
+
+ERRORS = [
+    (
+        lambda: ops.switch(0, abs, 1),
+        TypeError,
+        "branches must be a list of functions, received <built-in function abs>",
+    ),
+    (lambda: ops.scan(lambda c, x: (c, x), 0.0, X[:0]), ValueError, "scan: there is nothing along the first axis"),
+    (
+        lambda: ops.vectorize(len, signature="(n)->()")(X, Y),
+        ValueError,
+        r"'\(n\)->\(\)' is for 1 arguments, received 2",
+    ),
+    (
+        lambda: ops.associative_scan(lambda a, b: a, [X, Y[:3]]),
+        ValueError,
+        r"must have the same size along axis 0, received \[3, 5\]",
+    ),
+]
+
+
+@pytest.mark.parametrize("call, error, message", ERRORS)
+def test_mistakes_are_explained(call, error, message):
+    with pytest.raises(error, match=message):
+        call()

@@ -348,3 +348,8 @@ def test_a_variable_used_by_two_products_gets_the_sum():
     step = 1e-6
     up, down = ((x.numpy() @ (value + s * direction) @ (value + s * direction)).sum() for s in (step, -step))
     np.testing.assert_allclose((tape.gradient(loss, w).numpy() * direction).sum(), (up - down) / (2 * step), rtol=1e-6)
+
+
+def test_axes_of_a_tensordot():
+    with pytest.raises(TypeError, match="axes must be an integer, or two lists of axes, received 'a'"):
+        ops.tensordot(np.ones((2, 2)), np.ones((2, 2)), axes="a")

@@ -115,6 +115,7 @@ ERRORS = [
     (lambda: image.map_coordinates(X[0, 0], PLACES, 3), "order must be 0 or 1, received 3"),
     (lambda: image.scale_and_translate(X, X.shape, [1.0], [0.0, 1.0], (1,), "linear"), "expected one scale"),
     (lambda: image.scale_and_translate(X, X.shape, [1.0], [0.0], (1,), "area"), "method must be"),
+    (lambda: image.extract_patches(X[0, 0], 2), r"extract_patches: expected 3 axes or a batch of 4, received shape"),
 ]
 
 

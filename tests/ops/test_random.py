@@ -8,7 +8,7 @@ import pytest
 import scipy.stats
 from numba import njit
 
-from nbkeras import random, utils
+from nbkeras import ops, random, utils
 from nbkeras.engine.program import Program
 from nbkeras.kernels import distributions
 from nbkeras.kernels import random as random_kernels
@@ -212,6 +212,8 @@ def test_numbers_do_not_depend_on_the_number_of_threads():
         (lambda: random.dropout(np.ones(3), 0.5, 0.0), "dropout: a shape must be made of integers, received 0.0"),
         (lambda: random.categorical(np.ones(3), 2), r"logits must have shape \(rows, classes\)"),
         (lambda: random.shuffle(np.ones(3), axis=1), "axis 1 is out of range"),
+        (lambda: random.dropout(np.ones(3), 1.5), "dropout: rate must be between 0 and 1, received 1.5"),
+        (lambda: ops.image.elastic_transform(np.ones((2, 2))), "an image of 3 axes or a batch of 4, received shape"),
     ],
 )
 def test_mistakes_are_explained(make, message):

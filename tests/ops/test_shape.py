@@ -291,6 +291,16 @@ MISTAKES = [
     (lambda: ops.in_top_k([1], X[0], 2), ValueError, "in_top_k: expected targets"),
     (lambda: ops.tril(V), ValueError, "tril: expected at least two axes"),
     (lambda: ops.roll(X, (1, 2, 3), axis=(0, 1)), ValueError, "roll: needs one shift, or one for each axis"),
+    (lambda: ops.pad(X, 1, constant_values=[1, 2]), ValueError, r"constant_values must be one number, received \[1, 2\]"),
+    (lambda: ops.pad(X[:0], 1, mode="reflect"), ValueError, "axis 0 .* has no element for mode 'reflect'"),
+    (lambda: ops.arange(X), TypeError, "arange: start, stop and step are numbers, received 0, ndarray of shape"),
+    (lambda: ops.arange(0, 3, 0), ZeroDivisionError, "arange: step must not be 0"),
+    (lambda: ops.vander(X), ValueError, r"vander: expected a vector, received shape \(2, 3, 4\)"),
+    (lambda: ops.transpose(X, 1), TypeError, "axes must name each of the 3 axes once, received 1"),
+    (lambda: ops.moveaxis(X, (0, 0), (0, 1)), ValueError, "must name the same number of axes, each once"),
+    (lambda: ops.split(V, [3, 1]), ValueError, r"positions must be in ascending order, received \[3, 1\]"),
+    (lambda: ops.tile(V, -1), ValueError, "tile: repeats must not be negative, received -1"),
+    (lambda: ops.convert_to_tensor(X)[True], TypeError, r"x\[True\] is not supported: use ops.where"),
 ]  # fmt: skip
 
 

@@ -141,6 +141,7 @@ ERRORS = [
     (lambda: ops.unfold(IMAGE, 9), "larger than an image"),
     (lambda: ops.unfold(IMAGE, 2, stride=0), "stride must be"),
     (lambda: ops.fold(X, (4, 4), 2), r"fold: expected \(n, channels \* 4, 9\) for an image of \(4, 4\)"),
+    (lambda: ops.irfft((EVEN, EVEN), fft_length=0), "irfft: fft_length must be at least 1, received 0"),
 ]
 
 

@@ -123,6 +123,9 @@ def test_nan_and_integers():
     np.testing.assert_array_equal(ops.saturate_cast(x, "uint8"), [0, 1, 255, 255])
     np.testing.assert_array_equal(ops.saturate_cast(x, "int32")[3], 2**31 - 1)
     np.testing.assert_array_equal(ops.saturate_cast(np.array([-5, 400]), "int8"), [-5, 127])
+    for whole in (np.int32, np.int64, np.uint32):  # float32 does not hold the largest of them
+        low, high = ops.saturate_cast(np.array([-1e30, 1e30], np.float32), whole).numpy()
+        assert low == np.iinfo(whole).min and 0 <= np.iinfo(whole).max - high < np.iinfo(whole).max * 1e-7
     assert ops.saturate_cast(np.float64(1.5), None).dtype == "float32"
     largest = np.finfo(np.float32).max
     np.testing.assert_array_equal(ops.saturate_cast(np.array([-np.inf, 1e300]), "float32"), [-largest, largest])
@@ -170,3 +173,9 @@ ERRORS = [
 def test_mistakes_are_explained(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_integers_have_no_nan():
+    np.testing.assert_array_equal(ops.nan_to_num([1, 2]), [1, 2])
+    y = ops.nanmax([1, 2])
+    assert y.dtype == "int32" and int(y) == 2

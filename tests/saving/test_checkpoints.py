@@ -706,3 +706,17 @@ def test_faults_at_random_places(tmp_path, monkeypatch):
         good = newest  # a fault after the rename
         assert not [name for name in os.listdir(tmp_path) if name.endswith(".part")]
     assert failed > 50
+
+
+@pytest.mark.parametrize("error", [PermissionError("no"), MemoryError()])
+def test_what_is_not_damage_is_not_passed_over(error, tmp_path, monkeypatch):
+    saved(tmp_path, 1, 2)
+
+    def fail(path):
+        if isinstance(error, PermissionError):
+            raise error
+        raise ValueError("too large") from error
+
+    monkeypatch.setattr(checkpoints, "read", fail)
+    with pytest.raises((PermissionError, ValueError), match="no|too large"):
+        found(tmp_path)

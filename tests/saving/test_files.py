@@ -18,9 +18,9 @@ from exchange import ALL, draw, outcome, outline, worst
 from file_cases import SHAPES
 
 import nbkeras
-from nbkeras import layers, losses, ops, saving
+from nbkeras import layers, losses, metrics, ops, saving
 from nbkeras.models import Model, Sequential, load_model, model_from_json
-from nbkeras.saving import keras_ops
+from nbkeras.saving import hdf5, keras_2_config, keras_2_ops, keras_ops
 
 FOLDER = Path(__file__).parents[1] / "reference" / "files"
 STORED = [
@@ -380,11 +380,17 @@ def test_a_lambda_layer_in_the_form_of_keras_2(tmp_path):
     assert config["mask"] == "same" and config["mask_type"] == "function"
 
 
+class Named(layers.Layer):
+    def call(self, named):
+        return 2 * named["a"]
+
+
 def test_what_keras_2_cannot_say_is_refused(tmp_path):
     x = layers.Input((3,))
     for y, message in (
         (x * 2.0, "ops on symbolic tensors"),
         (layers.Dense(2, activation="hard_sigmoid")(x), "does not have Keras 3's hard_sigmoid"),
+        (Named()({"a": x}), "is called in a way that HDF5 of Keras 2 cannot hold; save the model as .keras"),
     ):
         with pytest.raises(ValueError, match=message):
             Model(x, y).save(tmp_path / "m.h5")
@@ -631,3 +637,95 @@ def test_a_name_too_long_for_hdf5_is_refused(tmp_path):
     ):
         model.save(tmp_path / "m.h5")
     assert not list(tmp_path.iterdir())
+
+
+def test_arrays_in_configurations_of_keras_2():
+    config = keras_2("Lambda", arguments={"by": {"type": "ndarray", "value": [1.0, 2.0]}})
+    assert keras_2_config.translated(config)["config"]["arguments"] == {"by": [1.0, 2.0]}
+
+
+def graph_of_keras_2(*source, calls=None):
+    start = keras_2("InputLayer", name="i", batch_input_shape=[None, 3], dtype="float32", sparse=False)
+    nodes = [[[*source, {}]]] if calls is None else calls
+    entries = [{**start, "name": "i", "inbound_nodes": []}, {**dense("d", 1), "name": "d", "inbound_nodes": nodes}]
+    ends = {"input_layers": [["i", 0, 0]], "output_layers": [["d", 0, 0]]}
+    return json.dumps(keras_2("Model", name="m", layers=entries, **ends))
+
+
+def test_a_call_of_a_layer_that_is_not_there():
+    with pytest.raises(ValueError, match="refers to a layer 'elsewhere' that it does not have"):
+        model_from_json(graph_of_keras_2("elsewhere", 0, 0))
+
+
+def test_calls_in_the_form_of_keras_3_in_a_configuration_of_keras_2():
+    tensor = {"shape": [None, 3], "dtype": "float32", "keras_history": ["i", 0, 0]}
+    call = {"args": [{"class_name": "__keras_tensor__", "config": tensor}], "kwargs": {}}
+    assert model_from_json(graph_of_keras_2(calls=[call])).output_shape == (None, 1)
+
+
+@pytest.mark.parametrize(
+    ("function", "kwargs", "message"),
+    [
+        ("linalg.expm", {}, "an op of TensorFlow that nbkeras does not know: 'linalg.expm'"),
+        ("math.add", {"odd": 3}, "calls TensorFlow's add with odd=3, which nbkeras does not know"),
+    ],
+)
+def test_ops_of_tensorflow_that_are_not_known(function, kwargs, message):
+    entry = {"name": "o", "class_name": "TFOpLambda", "config": {"function": function}}
+    with pytest.raises(ValueError, match=message):
+        keras_2_ops.translated({**entry, "inbound_nodes": [{"args": [1.0, 2.0], "kwargs": kwargs}]})
+
+
+def test_a_lookup_of_keras_2_has_the_dtype_of_its_output(tmp_path):
+    Sequential([layers.Input((2,), dtype="int64"), layers.IntegerLookup(vocabulary=[3, 4])]).save(tmp_path / "m.h5")
+    with h5py.File(tmp_path / "m.h5") as file:
+        assert json.loads(file.attrs["model_config"])["config"]["layers"][-1]["config"]["dtype"] == "int64"
+    assert load_model(tmp_path / "m.h5").predict([[3, 9]]).tolist() == [[1, 0]]
+
+
+def test_a_metric_function_has_the_name_of_keras_2(tmp_path):
+    model = Sequential([layers.Dense(1, input_shape=(3,))])
+    model.compile("sgd", "mse", metrics=[metrics.MeanMetricWrapper(losses.kl_divergence, name="k")])
+    model.train_on_batch(np.ones((2, 3)), np.ones((2, 1)))
+    model.save(tmp_path / "m.h5")
+    with h5py.File(tmp_path / "m.h5") as file:
+        (metric,) = json.loads(file.attrs["training_config"])["metrics"]
+    assert metric["config"]["fn"] == "kullback_leibler_divergence"
+
+
+def test_states_and_outputs_by_name_in_hdf5_of_keras_2(tmp_path):
+    x, h, c = layers.Input((4, 3)), layers.Input((2,)), layers.Input((2,))
+    model = Model([x, h, c], {"last": layers.LSTM(2)(x, initial_state=[h, c])})
+    model.save(tmp_path / "m.h5")
+    values = draws((2, 4, 3), (2, 2), (2, 2))
+    np.testing.assert_array_equal(load_model(tmp_path / "m.h5").predict(values)["last"], model.predict(values)["last"])
+
+
+def test_a_layer_with_another_number_of_weights_than_the_file(tmp_path):
+    Sequential([layers.Dense(2, input_shape=(3,), name="d")]).save_weights(tmp_path / "w.h5")
+    with pytest.raises(ValueError, match=r"it has 1 weights \[\(3, 2\)\], the file 2"):
+        Sequential([layers.Dense(2, use_bias=False, input_shape=(3,), name="d")]).load_weights(tmp_path / "w.h5")
+
+
+def test_more_names_than_one_attribute_holds():
+    texts = [f"{number:08000d}" for number in range(17)]  # 8 to a part: three parts, not two
+    with h5py.File(io.BytesIO(), "w") as file:
+        hdf5.write_texts(file, "layer_names", texts)
+        assert [name for name in file.attrs] == ["layer_names0", "layer_names1", "layer_names2"]
+
+
+def test_a_layer_of_ones_own_reads_its_arrays_like_a_dict(tmp_path):
+    seen = {}
+
+    class Reads(layers.Dense):
+        def load_own_variables(self, store):
+            seen.update(names=sorted(store), count=len(store), bias=store["1"])
+            with pytest.raises(TypeError, match="open for reading cannot be written"):
+                store["0"] = 1
+            assert store.get("2") is None
+            super().load_own_variables(store)
+
+    model = Sequential([Reads(2, input_shape=(3,), bias_initializer="ones")])
+    model.save_weights(tmp_path / "m.weights.h5")
+    model.load_weights(tmp_path / "m.weights.h5")
+    assert seen["names"] == ["0", "1"] and seen["count"] == 2 and seen["bias"].tolist() == [1, 1]

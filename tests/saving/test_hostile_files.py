@@ -3,6 +3,7 @@ nothing is executed, nothing is written, no memory is taken.
 """
 
 import base64
+import errno
 import io
 import json
 import marshal
@@ -26,7 +27,7 @@ from nbkeras import layers, saving, utils
 from nbkeras.data import unpacking
 from nbkeras.models import Sequential, load_model, model_from_json
 from nbkeras.preprocessing.text import tokenizer_from_json
-from nbkeras.saving import hdf5
+from nbkeras.saving import archive, hdf5
 
 RAN = []  # code of a file would write here
 
@@ -988,3 +989,35 @@ def test_a_tokenizer_that_is_none():
 def test_a_full_model_still_loads(good):
     assert load_model(zipped(good)).compiled and load_model(zipped(good, zipfile.ZIP_DEFLATED)).compiled
     assert saving.load_model(io.BytesIO(good["m.h5"])).compiled
+
+
+def test_a_json_of_any_length(good, monkeypatch):
+    monkeypatch.setattr(archive, "JSON_LIMIT", 20)
+    with pytest.raises(ValueError, match="is 30 bytes: more than any model's configuration needs"):
+        archive.parse_json(" " * 30, "this")
+
+
+@pytest.mark.parametrize("undamaged", [archive._undamaged, hdf5._undamaged], ids=["archive", "hdf5"])
+def test_errors_of_a_disk_are_not_taken_for_damage(undamaged):
+    with pytest.raises(OSError, match="the disk does not answer"), undamaged("the file"):
+        raise OSError(errno.EIO, "the disk does not answer")
+
+
+def test_a_position_before_the_start_of_a_file_is_damage():
+    with pytest.raises(ValueError, match="the file .*Invalid argument"), archive._undamaged("the file"):
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+
+def test_more_attributes_than_a_header_holds(good):
+    """HDF5 then keeps them elsewhere, where their strings are not looked for."""
+    target = io.BytesIO()
+    with h5py.File(target, "w", libver="latest") as file:
+        file.attrs["model_config"] = "{}"
+        for number in range(20):
+            file.attrs[f"a{number}"] = "text"
+    refused(target, "is stored in a form that model files do not use: it is not read")
+
+
+def test_names_of_groups_that_are_no_paths(good):
+    with hdf5.opened(io.BytesIO(good["model.weights.h5"])) as file:
+        assert hdf5.child(file, "layers/./dense") is None and hdf5.child(file, f"{KERNEL}/more") is None

@@ -401,3 +401,47 @@ def test_signatures_in_keras_form_and_inputs_by_name(tmp_path):
     signature = [layers.InputSpec(dtype="float32", shape=(None, 4)), Input((None,), dtype="int32")]  # more, words
     found = run(model, tmp_path, more, words_, input_signature=signature)
     np.testing.assert_allclose(next(iter(found.values())), expected, rtol=1e-5)
+
+
+def test_ops_of_shapes_booleans_and_statistics(tmp_path):
+    x = Input((4, 5))
+    mean, variance = ops.mean(x, axis=(0, 1)), ops.var(x, axis=(0, 1))
+    outputs = {
+        "rolled": ops.roll(x, 2, axis=1),
+        "largest": ops.top_k(x, 2)[1],
+        "padded": ops.pad(x > 0, ((0, 0), (1, 0), (0, 2))),
+        "indexed": x[:, None, 1, ..., None],
+        "counted": ops.sum(x > 0, axis=1),
+        "same": ops.sum(x, axis=()),
+        "rounded": ops.round(ops.cast(x * 10, "int32")),
+        "normalized": ops.batch_normalization(x, mean, variance, -1, scale=mean),
+        "causal": layers.Attention()([x, x], use_causal_mask=True),
+    }
+    values = RNG.normal(size=(3, 4, 5)).astype("float32")
+    model = Model(x, outputs)
+    found = run(model, tmp_path, values)
+    for name, expected in model.predict(values, verbose=0).items():
+        assert found[name].dtype == expected.dtype, name
+        np.testing.assert_allclose(found[name], expected, rtol=2e-5, atol=1e-6, err_msg=name)
+
+
+class Positions(layers.Layer):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def call(self, x):
+        return x + self.function(np.arange(x.shape[1], dtype="float32"))
+
+
+def test_positions_of_an_open_axis(tmp_path):
+    """Numbers that rise evenly become a Range; any others would be those of the traced size."""
+    x = Input((None,))
+    assert_same(Model(x, Positions(lambda n: 2 * n + 1)(x)), tmp_path, RNG.normal(size=(2, 7)).astype("float32"))
+    for layer, message in (
+        (Positions(np.sin), "a constant depends on the size of an open axis"),
+        (layers.Lambda(lambda x: ops.roll(x, 1, axis=1)), "roll along an axis whose size is open"),
+        (layers.Lambda(lambda x: ops.arctan2(x, x)), "op functions.arctan2 of layer .* ONNX has no counterpart"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Model(x, layer(x)).export(str(tmp_path / "other.onnx"))

@@ -17,6 +17,7 @@ from nbkeras import ops as keras_ops
 from nbkeras.__main__ import main
 from nbkeras.models import Model, Sequential, load_model, model_from_json
 from nbkeras.saving import archive
+from nbkeras.saving.serialization import plain
 
 OLD = Path(__file__).parents[1] / "reference" / "nbkeras_1.zip"
 
@@ -595,3 +596,41 @@ def test_arguments_of_a_subclassed_model_without_get_config(tmp_path):
     nested(np.ones((1, 3)))
     with pytest.raises(NotImplementedError, match="Sized was made with inner=.*define get_config"):
         nested.save(tmp_path / "nested.keras")
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: saving.convert("m.keras", "m.txt"), ValueError, "no format belongs to the name 'm.txt': expected"),
+        (lambda: saving.convert("m.h5", "m.keras"), FileNotFoundError, "there is no file 'm.h5'"),
+        (
+            lambda: Sequential([layers.Dense(2)]).save_weights("m.weights.h5"),
+            ValueError,
+            "no weights yet: give it an input shape or call it before save_weights",
+        ),
+    ],
+)
+def test_mistakes_are_explained(call, error, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(error, match=message):
+        call()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_of_the_first_format_with_other_weights_than_its_model(tmp_path):
+    with zipfile.ZipFile(OLD) as file, zipfile.ZipFile(io.BytesIO(file.read("dense.keras"))) as model:
+        members = {name: model.read(name) for name in model.namelist()}
+    for name in members:
+        if name.endswith(".json") and "weights" in (index := json.loads(members[name])):
+            index["weights"].pop()
+            members[name] = json.dumps(index)
+    with zipfile.ZipFile(tmp_path / "m.keras", "w") as file:
+        for name, data in members.items():
+            file.writestr(name, data)
+    with pytest.raises(ValueError, match="the file has 3 weights, the model has 4: they belong to different models"):
+        load_model(tmp_path / "m.keras")
+
+
+def test_numbers_dtypes_and_slices_are_written_plainly():
+    assert plain(np.float32(0.5)) == 0.5 and plain(np.dtype("int32")) == "int32"
+    assert plain(...) == {"class_name": "__ellipsis__", "config": {}}

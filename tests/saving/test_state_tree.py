@@ -106,3 +106,10 @@ def test_trees_that_do_not_fit():
     twice(X)
     with pytest.raises(ValueError, match="found twice in the model: 'twice/same/kernel'"):
         twice.get_state_tree()
+
+
+def test_a_layer_in_two_places_is_in_the_tree_once():
+    shared = layers.Dense(3, name="d")
+    x = keras.Input((3,))
+    model = Model(x, Sequential([shared], name="inner")(shared(x)))
+    assert list(flat(model.get_state_tree()["trainable_variables"])) == ["d/kernel", "d/bias"]

@@ -1,6 +1,7 @@
 """The budget: bytes that clients cause are counted before they exist, and given back."""
 
 import asyncio
+import contextlib
 import gzip
 import importlib
 import json
@@ -481,3 +482,48 @@ def test_a_server_never_has_more_memory_than_its_budget():
     lines = []
     faults = importlib.import_module("greedy").main(report=lambda line, **_: lines.append(line))
     assert not faults, "\n".join([*faults, *lines])
+
+
+@pytest.mark.parametrize(
+    ("data", "fields"),
+    [
+        (b"\x08\x96\x01", [(1, None)]),
+        (b"\x09" + bytes(8) + b"\x15" + bytes(4), [(1, None), (2, None)]),
+        (b"\x1a\x02ab", [(3, b"ab")]),
+    ],
+)
+def test_fields_of_a_message(data, fields):
+    frames()
+    messages = importlib.import_module("nbkeras.serving.messages")
+    found = messages.fields_of(memoryview(data))
+    assert [(number, part and bytes(part)) for number, part in found] == fields
+
+
+@pytest.mark.parametrize("data", [b"\x0b", b"\x09" + bytes(7), b"\x1a\x03ab", b"\x08\xff", b"\xff" * 11])
+def test_bytes_that_are_no_fields(data):
+    frames()
+    messages = importlib.import_module("nbkeras.serving.messages")
+    found = []
+    with contextlib.suppress(messages.Unreadable):
+        found.extend(messages.fields_of(memoryview(data)))
+        found.append("the end")
+    assert "the end" not in found
+
+
+def test_messages_of_grpc_that_are_too_long_or_none(monkeypatch):
+    frames()
+    rpc, messages = (importlib.import_module(f"nbkeras.serving.{name}") for name in ("rpc", "messages"))
+    kind = messages.message("inference.ModelReadyRequest")
+    with pytest.raises(ServingError, match="the bytes are not a message inference.ModelReadyRequest") as caught:
+        rpc._read(kind, b"\xff")
+    assert caught.value.status == 400
+    monkeypatch.setattr(rpc, "_MOST_CONTENT", 3)
+    with pytest.raises(
+        ServingError, match="inference.ModelReadyRequest may have at most 3 bytes, received 4"
+    ) as caught:
+        rpc._read(kind, bytes(4))
+    assert caught.value.status == 413
+    monkeypatch.setattr(rpc.tensors, "MOST_VALUES", 1)
+    contents = messages.message("inference.InferTensorContents")(fp32_contents=[1, 2])
+    with pytest.raises(ServingError, match="has 2 values in fp32_contents .limit: 1.; send it as raw_input_contents"):
+        rpc._typed("x", "FP32", [2], contents)

@@ -851,3 +851,46 @@ def test_codes_of_grpc_follow_from_the_status():
     assert ServingError(400, "no").code == "INVALID_ARGUMENT"
     assert ServingError(404, "no").code == "NOT_FOUND"
     assert ServingError(418, "no").code == "UNKNOWN"
+
+
+@pytest.mark.parametrize("change", [lambda packed: packed[:-4], lambda packed: packed + b"more"], ids=["cut", "longer"])
+def test_packed_bodies_end_where_they_should(change, connection):
+    status, answer = connection.infer(change(gzip.compress(json.dumps(wanted(1)).encode())), content_encoding="gzip")
+    assert status == 400 and "not valid gzip data, as its Content-Encoding says: it does not end" in answer["error"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"parameters": 3}, "'parameters' must be an object, received 3"),
+        ([1], "the body must be a JSON object, received [1]"),
+    ],
+)
+def test_loads_take_an_object_of_parameters(content, message):
+    async def main():
+        application, _ = applied(Fake())
+        status, _, answer = await post(
+            application, content, "/v2/repository/models/f/load", content_type="application/json"
+        )
+        assert (status, answer["error"]) == (400, message)
+
+    asyncio.run(main())
+
+
+def test_the_configuration_of_a_model():
+    async def main():
+        application, _ = applied(Fake())
+        configuration = application.service.model_configuration("f", None)
+        sent = []
+
+        async def receive():
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message):
+            sent.append(message)
+
+        scope = {"type": "http", "method": "GET", "path": "/v2/models/f/config", "headers": [], "query_string": b""}
+        await application(scope, receive, send)
+        assert json.loads(sent[1]["body"]) == configuration
+
+    asyncio.run(main())

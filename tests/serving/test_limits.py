@@ -85,3 +85,19 @@ def test_a_worker_uses_its_part_of_the_processors():
         return int(subprocess.run(command, env=environment, capture_output=True, check=True).stdout)
 
     assert (threads(0, 1), threads(0, 4), threads(3, 8)) == (4, 2, 3)
+
+
+def test_a_process_that_has_ended_has_no_memory():
+    with subprocess.Popen([sys.executable, "-S", "-c", ""]) as ended:
+        os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+        assert limits.memory_of(ended.pid) is None
+
+
+def test_free_memory_may_be_given_back_at_any_time():
+    limits.give_back_free_memory()
+
+
+def test_a_system_without_the_functions_of_glibc(monkeypatch):
+    monkeypatch.setattr(limits.ctypes, "CDLL", lambda name: object())
+    limits.give_back_free_memory()
+    limits.keep_no_large_pieces()

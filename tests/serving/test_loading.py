@@ -240,3 +240,13 @@ def test_a_folder_that_a_killed_server_left_is_deleted_by_the_next_one(tmp_path)
     second = loading.Folder(str(tmp_path))
     assert left not in os.listdir(tmp_path)
     assert os.path.exists(first.path) and os.path.exists(second.path) and len(os.listdir(tmp_path)) == 3
+
+
+def test_folders_that_cannot_be_used(tmp_path, monkeypatch):
+    with pytest.raises(loading.LoadingError, match="cannot be read: .*none .No such file"):
+        list(loading._left(str(tmp_path / "none")))
+    monkeypatch.setattr(loading.os, "access", lambda *arguments: False)
+    with pytest.raises(
+        loading.LoadingError, match="no folder for frozen models is writable: mount one at /tmp, or name"
+    ):
+        loading._writable()

@@ -301,3 +301,54 @@ def test_the_log_of_a_server(tmp_path):
 
 def wait_for_all(lines, event):
     return [line for line in lines if line["event"] == event]
+
+
+def test_a_pipe_that_is_closed_drops_what_is_left():
+    reading, writing = os.pipe()
+    handler = logs.Handler("json", logs.Sink(writing))
+    handler._lines.extend([b"one\n", b"two\n"])
+    os.close(reading)
+    assert not handler.write() and handler.dropped == 2
+    handler._sink.close()
+    os.close(writing)
+
+
+class Slow:
+    """A terminal that takes three bytes at a time."""
+
+    def __init__(self):
+        self.taken = []
+
+    def write(self, data):
+        self.taken.append(data[:3])
+        return len(self.taken[-1])
+
+
+def test_the_rest_of_a_line_follows():
+    handler = logs.Handler("json", Slow())
+    handler._lines.append(b"seven\n")
+    while handler.write():
+        pass
+    assert handler._sink.taken == [b"sev", b"en\n"]
+
+
+def test_a_stream_that_cannot_be_opened_again_is_polled(pipe, monkeypatch):
+    def refuse(*arguments):
+        raise PermissionError
+
+    monkeypatch.setattr(logs.os, "open", refuse)
+    sink = logs.Sink(pipe.writing)
+    assert sink.write(b"one") == 3
+    pipe.fill()
+    assert sink.write(b"two") == 0
+    sink.close()
+
+
+def test_a_request_as_text(pipe):
+    logs.configure("text", "info", pipe.writing)
+    exchange = RequestContext("http")
+    exchange.name = "m"
+    exchange.end(200)
+    logs.Requests(access=True, slow=0.0)(exchange)
+    [line] = pipe.lines()
+    assert b" INFO request " in line and b" model=m " in line and b" status=200 " in line

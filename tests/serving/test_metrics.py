@@ -26,6 +26,7 @@ from prometheus_client.parser import text_string_to_metric_families as read_text
 from nbkeras import Input, Sequential, initializers, layers
 from nbkeras.inference.ready import TensorSpec
 from nbkeras.serving import board as boards
+from nbkeras.serving import logs
 from nbkeras.serving.board import SharedMetrics
 from nbkeras.serving.errors import ServingError
 from nbkeras.serving.exchange import RequestContext
@@ -352,3 +353,13 @@ def test_any_worker_tells_the_figures_of_all(tmp_path):
     finally:
         server.terminate()
         server.wait(60)
+
+
+def test_dropped_lines_are_counted_once(monkeypatch):
+    monkeypatch.setattr(logs, "handler", lambda: types.SimpleNamespace(dropped=3))
+    metrics = Metrics(SharedMetrics(1))
+    service, counted = Service(Repository(metrics)), []
+    monkeypatch.setattr(metrics.part, "add", lambda *entry: counted.append(entry))
+    for _ in range(2):
+        metrics.look(service)
+    assert counted == [("dropped_lines", 3)]

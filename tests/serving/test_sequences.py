@@ -22,7 +22,7 @@ pytest.importorskip("uvloop")
 pytest.importorskip("starlette")
 
 from nbkeras import Input, Sequential, layers, utils
-from nbkeras.serving import peers
+from nbkeras.serving import peers, sequences
 from nbkeras.serving.errors import ServingError
 from nbkeras.serving.exchange import Observer
 from nbkeras.serving.peers import SequenceRouter
@@ -481,3 +481,27 @@ def test_a_request_ends_at_its_time_although_the_owner_is_stopped(tmp_path):
     np.testing.assert_allclose(
         np.array([y for _, y in found]), stream(x, stream.initial(1))[0][0], rtol=1e-4, atol=1e-5
     )
+
+
+def test_no_more_requests_wait_than_have_a_place(streams, monkeypatch):
+    monkeypatch.setattr(sequences, "_MOST_WAITING", 0)
+
+    async def run():
+        serving = Serving(streams[0])
+        x = sequence(steps=1)
+        await serving.ask(x, 1, start=True)
+        async with serving.sequences._turn(key_of("m", None, {"sequence_id": 1}), None):
+            assert await refusal(serving.ask(x, 1)) == (
+                503,
+                "0 requests wait for earlier ones of their sequences; try again later",
+            )
+
+    asyncio.run(run())
+
+
+def test_a_state_larger_than_all_sequences_may_be(streams):
+    async def run():
+        status, message = await refusal(Serving(streams[0], max_bytes=100).ask(sequence(steps=1), 1, start=True))
+        assert status == 413 and "but the limit for all sequences is 100 (max_sequences_mb)" in message
+
+    asyncio.run(run())

@@ -171,6 +171,29 @@ def test_wrong_inputs_are_explained(change, message):
     assert message in message_of(read, tensor() | change)
 
 
+def test_a_level_of_nested_data_that_is_missing():
+    message = message_of(read, tensor([[1, 2], [3, 4]], shape=(2, 2, 1)))
+    assert "nested data must have 3 levels as the shape [2, 2, 1], received 1 at level 2" in message
+
+
+def test_a_number_becomes_infinite_in_its_datatype():
+    assert "holds 1e+39, which does not fit" in message_of(read, tensor([1, 1e39]))
+
+
+@pytest.mark.parametrize("end", ["]", ""])
+def test_the_search_for_cycles_waits_only_for_a_long_json(end, monkeypatch):
+    monkeypatch.setattr(tensors, "_PIECE", 100)
+    states = []
+    monkeypatch.setattr(tensors.gc, "disable", lambda: states.append(False))
+    monkeypatch.setattr(tensors.gc, "enable", lambda: states.append(True))
+    text = b"[" + b" " * 200 + end.encode()
+    if end:
+        assert tensors.read_json(text) == []
+    else:
+        assert "the body is not valid JSON" in message_of(tensors.read_json, text)
+    assert states == [False, True]
+
+
 def test_an_input_without_data_or_given_twice_is_refused():
     without = tensor()
     del without["data"]
@@ -191,6 +214,10 @@ def test_an_input_without_data_or_given_twice_is_refused():
         ({"outputs": [{}]}, "each output needs a 'name'"),
         ({"outputs": [{"name": "y"}, {"name": "y"}]}, "output 'y' is given twice"),
         ({"outputs": [{"name": "y", "parameters": {"classification": 3}}]}, "'classification' is not offered"),
+        (
+            {"outputs": [{"name": "y", "parameters": {"shared_memory_region": "r"}}]},
+            "output 'y': shared memory is not offered",
+        ),
     ],
 )
 def test_the_rest_of_a_request_is_checked(more, message):
@@ -266,6 +293,10 @@ def test_a_body_that_is_the_one_tensor():
     assert "'shape' must be a list of positive integers, received [1, 0, 2]" in message_of(
         tensors.raw_input, open_size, b""
     )
+    text = (TensorSpec("x", (None, 1), np.dtype(object)),)
+    assert tensors.raw_input(text, "ä".encode()).inputs["x"].tolist() == [["ä"]]
+    open_sizes = (TensorSpec("x", (None, None, None), np.dtype("float32")),)
+    assert "leaves several sizes open, so a body of bytes alone" in message_of(tensors.raw_input, open_sizes, b"1234")
     assert "for models with one input; this one has 'x', 'words'" in message_of(tensors.raw_input, TWO, b"")
 
 
@@ -380,3 +411,10 @@ def test_answers_of_bytes_and_of_views():
 
 def test_metadata_of_tensors():
     assert tensors.metadata_of(SPECS[0]) == {"name": "x", "datatype": "FP32", "shape": [-1, 2]}
+
+
+def test_parameters_of_an_answer():
+    answer = response(np.ones((1, 2)))
+    answer.parameters = {"sequence_id": 7}
+    body, _ = tensors.write_response(answer, False)
+    assert json.loads(body)["parameters"] == {"sequence_id": 7}

@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import math
 import os
 import struct
 import sys
@@ -13,6 +14,7 @@ import pytest
 
 from nbkeras import callbacks as cb
 from nbkeras import layers, models, optimizers
+from nbkeras.callbacks import tensorboard
 from nbkeras.utils import set_random_seed
 
 RNG = np.random.default_rng(0)
@@ -148,6 +150,19 @@ class TestSwapEMAWeights:
             np.testing.assert_allclose(a, b, rtol=1e-5)
             np.testing.assert_array_equal(a, c)
 
+    def test_predictions_use_the_averages(self):
+        model = make(averaging())
+        model.compile(averaging(), "mse")
+        for _ in range(3):
+            model.train_on_batch(X, Y)
+        before, plain = model.get_weights(), model.predict(X, verbose=0)
+        averages = model.predict(X, callbacks=[cb.SwapEMAWeights()], verbose=0)
+        for a, b in zip(before, model.get_weights(), strict=True):
+            np.testing.assert_array_equal(a, b)
+        model.optimizer.finalize_variable_values(model.trainable_variables)
+        np.testing.assert_allclose(averages, model.predict(X, verbose=0), rtol=1e-5)
+        assert np.abs(averages - plain).max() > 1e-4
+
     def test_without_averages(self):
         with pytest.raises(ValueError, match="optimizer that keeps averages: pass it use_ema=True"):
             make().evaluate(X, Y, callbacks=[cb.SwapEMAWeights()], verbose=0)
@@ -225,6 +240,20 @@ class TestTensorBoard:
         assert any(tag.startswith("hidden/kernel/image") for tag, _, _ in train)
         (model,) = [value for tag, _, value in train if value.metadata.plugin_data.plugin_name == "graph_keras_model"]
         assert json.loads(model.tensor.string_val[0])["class_name"] == "Sequential"
+
+    @pytest.mark.parametrize(
+        ("shape", "expected"),
+        [
+            ((3,), (1, 3, 1, 1)),
+            ((2, 3), (1, 2, 3, 1)),
+            ((3, 2), (1, 2, 3, 1)),
+            ((2, 3, 4), (4, 2, 3, 1)),
+            ((2,) * 4, None),
+        ],
+    )
+    def test_images_of_weights(self, shape, expected):
+        image = tensorboard._as_image(np.arange(math.prod(shape), dtype=np.float32).reshape(shape))
+        assert image is expected or (image.shape == expected and image.min() == 0 and image.max() == 1)
 
     def test_what_is_missing_or_not_offered(self, monkeypatch):
         with pytest.warns(UserWarning, match=r"profile_batch=2\) is not supported.*: nbkeras.profile\(model, x, y\)"):

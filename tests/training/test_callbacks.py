@@ -321,6 +321,13 @@ class TestModelCheckpoint:
             fit(model, cb.ModelCheckpoint(tmp_path / "m", save_best_only=True), [{"loss": 1}])
         assert model.saved
 
+    def test_a_metric_of_several_numbers_saves_and_warns(self, tmp_path):
+        model = Model()
+        save = cb.ModelCheckpoint(tmp_path / "m", "ious", mode="max", save_best_only=True)
+        with pytest.warns(UserWarning, match=r"ious is \[1. 2.\], which is not a single number .* saving always"):
+            fit(model, save, [{"ious": np.array([1.0, 2.0])}])
+        assert model.saved
+
     def test_mistakes_are_explained(self, tmp_path):
         with pytest.raises(
             ValueError, match="save_freq must be 'epoch' or a positive number of batches, received 'batch'"

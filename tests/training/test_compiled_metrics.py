@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nbkeras import GradientTape, Model, Sequential, layers, losses, metrics, ops
+from nbkeras import GradientTape, Model, Sequential, layers, losses, metrics, ops, utils
 
 RNG = np.random.default_rng(0)
 X = RNG.random((16, 4)).astype("float32")
@@ -207,3 +207,108 @@ def test_a_loss_with_no_more_than_a_configuration():
     assert again.part == 0.5
     with pytest.raises(ValueError, match="metric must be a name"):
         metrics.get(5)
+
+
+def compiled(outputs=1, loss="mse", **options):
+    x = layers.Input((4,))
+    model = Model(x, [layers.Dense(1, name=name)(x) for name in "pq"[:outputs]])
+    model.compile("sgd", loss, **options)
+    return model
+
+
+def test_one_metric_without_a_list():
+    assert compiled(metrics=metrics.MeanAbsoluteError()).evaluate(X, Y, return_dict=True).keys() == {
+        "loss",
+        "mean_absolute_error",
+    }
+
+
+def test_a_weighted_metric_of_the_same_name():
+    found = compiled(metrics=["mae"], weighted_metrics=["mae"]).evaluate(
+        X, Y, sample_weight=np.arange(16.0), return_dict=True
+    )
+    assert found["mae"] != found["weighted_mae"]
+
+
+def test_a_flat_list_of_metrics_is_for_each_output():
+    logs = compiled(2, metrics=["mae"]).evaluate(X, [Y, Y], return_dict=True)
+    assert list(logs) == ["loss", "p_loss", "q_loss", "p_mae", "q_mae"]
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (
+            lambda: compiled(2, ["mse", None], metrics={"q": ["mae"]}).evaluate(X, {"p": Y}),
+            ValueError,
+            "metric 'mae' needs targets for output 'q'",
+        ),
+        (lambda: compiled().evaluate(X, Y, return_dict="yes"), TypeError, "must be True or False, received 'yes'"),
+        (
+            lambda: compiled().fit(iter([(X, Y)]), validation_split=0.5),
+            ValueError,
+            "validation_split needs arrays: a generator or Sequence cannot be split",
+        ),
+        (lambda: compiled().train_on_batch(X[:0], Y[:0]), ValueError, "the data has no samples"),
+    ],
+)
+def test_mistakes_are_explained(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+class Resets(Model):
+    def test_step(self, data):
+        x, y = data
+        loss, others = self.metrics
+        assert others == self.metrics[1] != loss
+        assert others in {self.metrics[1]}
+        others.update_state(y, self(x))
+        assert len(others.variables) == 2
+        before = others.result()["mae"]
+        others.reset_state()
+        return {"before": before, "after": others.result()["mae"]}
+
+
+def test_a_step_resets_the_metrics_of_compile():
+    x = layers.Input((4,))
+    model = Resets(x, layers.Dense(1)(x))
+    model.compile("sgd", "mse", metrics=["mae"])
+    found = model.evaluate(X, Y, return_dict=True)
+    assert found["before"] > found["after"] == 0
+
+
+def test_targets_that_are_all_ignored():
+    model = compiled(loss=losses.SparseCategoricalCrossentropy(ignore_class=-1))
+    assert model.evaluate(X, np.full((16, 1), -1)) == 0
+
+
+class Nothing(utils.Sequence):
+    def __len__(self):
+        return 0
+
+    def __getitem__(self, index):
+        raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "message"),
+    [
+        ((Nothing(),), {}, "the Sequence has no batches"),
+        ((iter([(X[:0], Y[:0])]),), {}, "a batch of the generator or Sequence has no samples"),
+        (
+            (X, Y),
+            {"class_weight": {1.5: 2.0}},
+            r"class_weight's keys must be class numbers \(0, 1, ...\), received 1.5",
+        ),
+    ],
+)
+def test_data_that_do_not_fit(data, options, message):
+    with pytest.raises(ValueError, match=message):
+        compiled().fit(*data, verbose=0, **options)
+
+
+def test_numbers_that_are_no_integers():
+    model = Sequential([layers.Embedding(5, 2, input_shape=(2,))])
+    with pytest.raises(ValueError, match="holds NaN or infinity where whole numbers"):
+        model.predict(np.array([[np.nan, 1.0]]))

@@ -11,6 +11,7 @@ from nbkeras import metrics, ops
 from nbkeras.engine.program import Program
 from nbkeras.engine.tensor import Tensor, as_tensor
 from nbkeras.kernels.runtime import device
+from nbkeras.ops.metrics import class_matches, one_hot_matches, threshold_matches
 
 CUT = pytest.mark.filterwarnings("ignore:.*weights are truncated to integers")
 HALVES = (slice(0, 6), slice(6, 12))
@@ -229,6 +230,32 @@ MISTAKES = [
     (lambda: metrics.Mean()(np.ones((4, 3)), np.ones(3)), "sample_weight of shape .3,."),
     (lambda: metrics.Metric().result(), "must define result"),
     (lambda: metrics.MeanMetricWrapper(3), "must be callable"),
+    (lambda: metrics.AUC(multi_label=True)(np.ones(4), np.ones(4)), r"shape \(batch, labels\), received \(4,\)"),
+    (
+        lambda: metrics.AUC(multi_label=True, num_labels=3)(np.ones((4, 2)), np.ones((4, 2))),
+        r"shape \(batch, 3\), received \(4, 2\)",
+    ),
+    (
+        lambda: metrics.AUC(multi_label=True, label_weights=[1.0, 2.0])(np.ones((4, 3)), np.ones((4, 3))),
+        r"AUC has 2 label_weights for predictions \(4, 3\)",
+    ),
+    (lambda: metrics.PrecisionAtRecall(0.5, num_thresholds=0), "num_thresholds must be an integer > 0, received 0"),
+    (lambda: metrics.FBetaScore(beta=0), "FBetaScore: beta must be a number > 0, received 0"),
+    (lambda: metrics.FBetaScore(threshold=2), "threshold must be a number > 0 and <= 1, received 2"),
+    (lambda: metrics.FBetaScore()(np.ones(4), np.ones(4)), r"shape \(batch, classes\), received \(4,\) and \(4,\)"),
+    (lambda: metrics.IoU(2, [2]), r"IoU: target_class_ids must be from 0 to 1, received \[2\]"),
+    (lambda: metrics.R2Score(num_regressors=-1), "num_regressors must be an integer >= 0, received -1"),
+    (lambda: metrics.MeanIoU(2)([0, 1], [0]), r"targets of shape \(2,\) do not match predictions of shape \(1,\)"),
+    (lambda: metrics.Metric()(1, 2), "Metric must define update_state"),
+    (
+        lambda: class_matches([1], np.ones((2, 3))),
+        r"one class number for each prediction, received \(1,\) for \(2, 3\)",
+    ),
+    (
+        lambda: one_hot_matches(np.ones((2, 2)), np.ones((2, 3))),
+        r"one-hot targets of shape \(2, 3\), received \(2, 2\)",
+    ),
+    (lambda: threshold_matches([1], [[1]], 0.5), r"expected targets of shape \(1, 1\), received \(1,\)"),
 ]
 
 
@@ -260,3 +287,24 @@ def test_counts_of_integers_give_a_mean_of_floats():
 def test_predictions_without_classes():
     with pytest.raises(ValueError, match="one class or more on the last axis, received shape"):
         metrics.sparse_categorical_accuracy(np.array(0), np.zeros((0,), "float32"))
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: metrics.AUC(multi_label=True), metrics.FBetaScore, metrics.R2Score, metrics.Mean]
+)
+def test_a_metric_that_has_seen_nothing_is_zero(make):
+    assert float(make().result()) == 0
+
+
+def test_no_values_change_no_mean():
+    mean = metrics.Mean()
+    mean.update_state([2.0])
+    mean.update_state(np.zeros(0))
+    assert float(mean.result()) == 2
+
+
+def test_weights_in_the_order_of_keras_2():
+    metric = metrics.Metric(name="own")
+    assert metric.add_weight("total", (2,), "ones").numpy().tolist() == [1, 1]
+    assert metric.add_weight("count", "zeros").numpy() == 0
+    assert [v.name for v in metric.variables] == ["total", "count"] and repr(metric) == "<Metric 'own'>"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import nbkeras as keras
-from nbkeras import debug, layers, ops
+from nbkeras import autodiff, debug, layers, ops
 
 X = np.abs(np.random.default_rng(0).normal(size=(32, 4))).astype("float32") + 0.1
 Y = np.zeros((32, 1), "float32")
@@ -99,3 +99,17 @@ def test_ops_without_floats_pass():
         assert ops.sum(ops.array([1, 2])).item() == 3
         assert keras.layers.Input((3,)).shape == (None, 3)
         assert ops.any(ops.array([True, False])).item()
+
+
+def test_the_members_of_a_vmap_are_checked_together():
+    with (
+        debug.check_numerics(),
+        pytest.raises(debug.NumericsError, match="the result of op 'log'.*1 infinite numbers of 2"),
+    ):
+        autodiff.vmap(lambda x: ops.log(x))(np.array([[1.0], [0.0]]))
+
+
+def test_inputs_without_numbers_are_not_told():
+    with debug.check_numerics(), pytest.raises(debug.NumericsError, match="the result of op 'concatenate'") as caught:
+        ops.concatenate([np.zeros(0), np.array([np.inf])])
+    assert "input 1" in str(caught.value) and "input 0" not in str(caught.value)

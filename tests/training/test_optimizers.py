@@ -543,6 +543,12 @@ def test_names_and_instances_give_optimizers():
     assert float(optimizers.get("rmsprop").lr) == 0.001 and float(optimizers.get("sgd").lr) == 0.01
 
 
+def by_function():
+    optimizer = optimizers.MultiOptimizer(lambda variable: optimizers.SGD())
+    optimizer.build([Variable(np.ones(1))])
+    return optimizer
+
+
 MISTAKES = [
     (lambda: optimizers.get("adm"), ValueError, "unknown optimizer: 'adm'. Did you mean 'adam'"),
     (lambda: optimizers.get(3), ValueError, "optimizer must be"),
@@ -580,6 +586,40 @@ MISTAKES = [
     (lambda: optimizers.SGD().build([np.ones(1)]), TypeError, "built for Variables of a float dtype"),
     (lambda: optimizers.SGD().apply([np.ones(1)] * 2, [Variable(np.ones(1))]), ValueError, "2 gradients for 1"),
     (lambda: optimizers.SGD().apply([np.ones(2)], [Variable(np.ones(1))]), ValueError, "must have its shape"),
+    (
+        lambda: optimizers.SGD().add_optimizer_variables([Variable(np.ones(1))], ["a", "b"], ["zeros"]),
+        ValueError,
+        r"an initializer for each name, received \['zeros'\] for \['a', 'b'\]",
+    ),
+    (
+        lambda: optimizers.Optimizer(0.1).apply([np.ones(1)], [Variable(np.ones(1))]),
+        NotImplementedError,
+        "must define step",
+    ),
+    (
+        lambda: optimizers.SGD(loss_scale_factor=2.0).minimize(lambda: 1.0, [], tape=GradientTape()),
+        ValueError,
+        r"minimize\(tape=...\) cannot scale the loss: pass a function",
+    ),
+    (lambda: optimizers.OptimizerMap(3), TypeError, "default_optimizer must be an Optimizer, received 3"),
+    (
+        lambda: optimizers.OptimizerMap(optimizers.SGD(), 3),
+        TypeError,
+        "must be a dict of optimizers by path, received 3",
+    ),
+    (
+        lambda: optimizers.OptimizerMap(optimizers.SGD()).__setitem__(3, optimizers.SGD()),
+        ValueError,
+        "keys are paths or patterns, each once, received 3",
+    ),
+    (lambda: optimizers.MultiOptimizer(3), TypeError, "must be an OptimizerMap or a function, received 3"),
+    (lambda: by_function().get_config(), NotImplementedError, "cannot be saved: give it an OptimizerMap"),
+    (lambda: by_function().learning_rate, AttributeError, "read the rates of its `optimizers`"),
+    (
+        lambda: by_function().build([Variable(np.ones(1), name="other")]),
+        ValueError,
+        r"was built for other variables and does not know \['other'\]",
+    ),
 ]
 
 
@@ -605,3 +645,15 @@ def test_a_gradient_in_its_view_is_not_copied():
         optimizer.apply([Tensor(optimizer.gradient_views[0])])
     assert "copy" not in profile.calls
     np.testing.assert_array_equal(variable.numpy(), [-1, -1])
+
+
+def test_no_gradients_make_no_step():
+    optimizer = optimizers.SGD()
+    optimizer.apply_gradients([])
+    assert not optimizer.built and int(optimizer.iterations) == 0
+
+
+def test_an_entry_of_an_optimizer_map_can_be_deleted():
+    optimizer = optimizers.OptimizerMap(optimizers.SGD(), {"a": optimizers.Adam()})
+    del optimizer["a"]
+    assert list(optimizer) == []

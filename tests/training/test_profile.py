@@ -188,3 +188,14 @@ def test_chains_of_launches_that_are_one_on_a_gpu_keep_their_layers():
     fused = [(row.layer, row.direction) for row in rows if "|" in row.kernel]
     assert {("chain", "forward"), ("chain", "backward"), ("loss", "forward"), ("loss", "backward")} == set(fused)
     assert [row.flops for row in rows if (row.layer, row.direction) == ("before", "forward")] == [2 * 8 * 6 * 4]
+
+
+def test_operations_of_a_recurrent_layer():
+    model = keras.Sequential([layers.LSTM(4, name="first", return_sequences=True), layers.LSTM(2, name="second")])
+    model.compile("sgd", "mse")
+    profile = keras.profile(model, np.ones((8, 5, 3)), np.ones((8, 2)), batch_size=8, steps=2)
+    flops = {(row.layer, row.direction): row.flops for row in profile.layers}
+    steps = 2 * 8 * 5
+    assert flops["first", "forward"] == steps * 16 * (3 + 4)
+    assert flops["first", "backward"] == steps * 16 * (3 + 2 * 4)  # without the gradient of x
+    assert flops["second", "backward"] == steps * 8 * (2 * 4 + 2 * 2)

@@ -374,6 +374,7 @@ WRONG = [
     ((), {}, "You must provide either `mode` or `config` to `quantize`"),
     ((), {"config": 3}, "must be an instance of `QuantizationConfig`"),
     (("float8",), {"config": WEIGHTS_ONLY}, "'float8' is not offered"),
+    ((), {"config": "int4"}, "'int4' is not offered"),
     ((), {"config": quantizers.Int8QuantizationConfig(quantizers.AbsMaxQuantizer(axis=1))}, r"must have axis=\(0,\)"),
 ]
 
@@ -462,3 +463,8 @@ def test_quantizers():
         quantizers.AbsMaxQuantizer(value_range=(-200, 200))
     with pytest.raises(ValueError, match="weight_quantizer must be an AbsMaxQuantizer"):
         quantizers.Int8QuantizationConfig(quantizers.Quantizer())
+
+
+def test_ranges_of_a_quantizer_are_integers():
+    with pytest.raises(TypeError, match=r"value_range must be two integers, received \(0.5, 1\)"):
+        quantizers.AbsMaxQuantizer(axis=0, value_range=(0.5, 1))

@@ -441,9 +441,30 @@ def test_other_data_or_callbacks_are_an_error(tmp_path):
         run(with_rows(12, batch_size=2), tmp_path, backup)
     with pytest.raises(ValueError, match="interrupted with the callbacks .*, but resumes with .*SwapEMAWeights"):
         run(lambda folder: (*with_rows(12)(folder)[:2], [cb.SwapEMAWeights()]), tmp_path, backup)
+    killed(loader, tmp_path / "loader", 1)
+
+    def batches(folder):
+        model, _, callbacks = loader(folder)
+        return model, {"x": Shuffled(), "steps_per_epoch": 3}, callbacks
+
+    with pytest.raises(
+        ValueError, match="data that have state_dict .*; the present data, of type Shuffled, do not have them"
+    ):
+        run(batches, tmp_path, cb.BackupAndRestore(tmp_path / "loader"))
     killed(with_rows(12, validation_split=0.5), tmp_path / "other", 3)
     with pytest.raises(ValueError, match="saved in a validation, but this fit has no validation data"):
         run(with_rows(12), tmp_path, cb.BackupAndRestore(tmp_path / "other"))
+
+
+def test_another_model_is_an_error(tmp_path):
+    def wider(folder):
+        model, data, callbacks = several_outputs(folder)
+        model.shared = layers.Dense(5, "tanh")
+        return model, data, callbacks
+
+    killed(several_outputs, tmp_path / "backup", 1)
+    with pytest.raises(ValueError, match=r"has shape and dtype \(.*'float32'\), in the file \("):
+        run(wider, tmp_path, cb.BackupAndRestore(tmp_path / "backup"))
 
 
 def test_a_generator_must_yield_as_many_batches_again(tmp_path):

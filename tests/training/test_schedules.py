@@ -69,3 +69,9 @@ def test_powers_beyond_floats_are_those_of_arrays():
     assert schedules.ExponentialDecay(1.0, 2, 1.5)(2**40) == np.inf
     assert schedules.PolynomialDecay(1.0, 2, 0.0, power=-1.0)(2) == np.inf
     assert np.isnan(schedules.ExponentialDecay(1.0, 2, -0.5)(1))
+
+
+def test_a_schedule_of_ones_own_defines_its_methods():
+    for call in (lambda: schedules.LearningRateSchedule()(1), lambda: schedules.LearningRateSchedule().get_config()):
+        with pytest.raises(NotImplementedError, match="LearningRateSchedule must define (__call__|get_config)"):
+            call()

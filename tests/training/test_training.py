@@ -408,3 +408,23 @@ def test_models_are_pickled_and_copied_with_all_that_save_keeps(data):
         np.testing.assert_array_equal(twin.predict(x), model.predict(x))
         assert twin.optimizer.iterations == model.optimizer.iterations
         np.testing.assert_allclose(twin.train_on_batch(x, y), model.test_on_batch(x, y), rtol=1e-5)
+
+
+def test_an_iterable_that_yields_nothing_in_its_second_pass(data):
+    class Second:
+        passes = 0
+
+        def __iter__(self):
+            self.passes += 1
+            return iter([data[0][:4]] if self.passes == 1 else [])
+
+    with pytest.raises(ValueError, match="no batches: x yielded some before, but none in this pass. Pass an iterable"):
+        network().predict(Second(), verbose=0)
+
+
+def test_predict_remembers_a_bounded_number_of_shapes(data):
+    model = network()
+    model._known_inputs.update((i, None) for i in range(64))  # calls with as many shapes
+    for _ in range(2):
+        np.testing.assert_array_equal(model.predict(data[0][:4], verbose=0), model.predict(data[0][:4], verbose=0))
+    assert 0 < len(model._known_inputs) < 64
