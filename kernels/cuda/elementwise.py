@@ -97,7 +97,7 @@ _OTHERS: dict[Any, tuple[Callable, Kernel, int]] = {
 
 
 @functools.cache
-def of_ufunc(ufunc: np.ufunc) -> Callable:
+def twin(ufunc: np.ufunc) -> Callable:
     """The twin of a NumPy ufunc: called with its inputs, arrays or numbers, and its output.
 
     If there is no kernel for it, the ufunc itself runs on the CPU. Integers divided by 0 give 0; an integer to a negative
@@ -106,7 +106,7 @@ def of_ufunc(ufunc: np.ufunc) -> Callable:
     if ufunc not in _FLOATS:
         return host.on_copies(ufunc)
 
-    def twin(*args: Any) -> None:
+    def run_ufunc(*args: Any) -> None:
         dtype = next(arg.dtype for arg in args if isinstance(arg, DeviceArray))
         meant = _OF_BOOLEANS.get(ufunc, ufunc) if dtype.kind == "b" else ufunc
         known = (_FLOATS if dtype.kind == "f" else _OTHERS).get(meant)
@@ -115,18 +115,18 @@ def of_ufunc(ufunc: np.ufunc) -> Callable:
         run, kernel, code = known
         run(kernel, code, *args)
 
-    twin.__name__ = twin.fuses_as = ufunc.__name__  # type: ignore[attr-defined]
-    return twin
+    run_ufunc.__name__ = run_ufunc.fuses_as = ufunc.__name__  # type: ignore[attr-defined]
+    return run_ufunc
 
 
 def larger(x: Any, y: Any, out: DeviceArray) -> None:
     """The larger of two; NaN wins."""
-    of_ufunc(np.maximum)(x, y, out)
+    twin(np.maximum)(x, y, out)
 
 
 def smaller(x: Any, y: Any, out: DeviceArray) -> None:
     """The smaller of two; NaN wins."""
-    of_ufunc(np.minimum)(x, y, out)
+    twin(np.minimum)(x, y, out)
 
 
 def error_function(x: DeviceArray, y: DeviceArray) -> None:
@@ -194,7 +194,7 @@ def _round_half_even(scale, down, whole, count, sizes, multipliers, shifts, x, x
 def round_half_even(x: DeviceArray, decimals: int, out: DeviceArray) -> None:
     """x rounded to a number of decimals."""
     if x.dtype.kind != "f" and decimals >= 0:
-        of_ufunc(np.add)(x, 0, out)
+        twin(np.add)(x, 0, out)
         return
     number = x.dtype.type if x.dtype.kind == "f" else np.float64
     whole = number(2.0) ** (np.finfo(number).nmant)  # all floats from here on are integers

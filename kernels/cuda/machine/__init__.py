@@ -1,1 +1,1 @@
-"""The GPU itself, real and simulated: memory, streams, launches, fusion, checks."""
+"""The GPU itself, real and simulated: memory, streams, launches, checks."""

@@ -1,4 +1,4 @@
-"""Fusion: a chain of launches of NumPy's loops in a recorded program becomes one kernel.
+"""The twin of eager.py's fuse: a chain of launches of NumPy's loops in a recorded program becomes one kernel.
 
 The kernel's source code is generated for each chain that occurs, then compiled. Its name is the chain's description: see
 runtime/chains.py, which finds the chains.
@@ -8,6 +8,7 @@ Products are rounded before anything is added to them, so that a fused chain giv
 
 import functools
 import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,8 @@ from numba import cuda
 
 from nbkeras.kernels.cuda.loops.texts import TEXTS
 from nbkeras.kernels.cuda.machine.kernel import SIMULATED, Kernel, start_each
-from nbkeras.kernels.runtime.chains import Chain
+from nbkeras.kernels.runtime import chains
+from nbkeras.kernels.runtime.chains import Chain, Step
 from nbkeras.kernels.runtime.device_array import DeviceArray
 
 _COMPARISONS = ("equal", "not_equal", "less", "less_equal", "greater", "greater_equal")
@@ -99,6 +101,13 @@ class Fused:
     def __call__(self, *args: Any) -> None:
         flat = [_flat(arg) if isinstance(arg, DeviceArray) else self._real(arg) for arg in args]
         start_each(self._kernel, flat[-1].size, *flat)
+
+
+def fuse(
+    steps: Sequence[Step], memory_of: Callable[[Any], Any], needed_after: Callable[[Any, int], bool]
+) -> list[Step]:
+    """Recorded launches, with chains joined; see chains.fuse."""
+    return chains.fuse(steps, memory_of, needed_after, FORMULAS, Fused)
 
 
 def _flat(array: DeviceArray) -> DeviceArray:
