@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 import nbkeras
 from nbkeras import commands, saving
 from nbkeras.callbacks import LearningRateScheduler
-from nbkeras.compat import script
+from nbkeras.compat import alias
 from nbkeras.datasets import digits
 from nbkeras.engine import program
 from nbkeras.export.library import TARGETS
@@ -163,12 +163,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser, names = _parser()
     tensorflow = arguments[:1] == ["--tensorflow"]
     path, *rest = arguments[tensorflow:] or [""]
-    if script.is_script(path, names):
-        script.run(path, rest, tensorflow)
+    if alias.is_script(path, names):
+        alias.run_script(path, rest, tensorflow)
         return 0
     chosen = parser.parse_args(arguments)
     if chosen.command == "run":
-        script.run(chosen.script, chosen.arguments, chosen.tensorflow)
+        alias.run_script(chosen.script, chosen.arguments, chosen.tensorflow)
         return 0
     try:
         return _run(chosen, parser)

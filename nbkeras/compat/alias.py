@@ -1,19 +1,91 @@
-"""`install_as_keras` makes `import keras` and its submodules mean nbkeras."""
+"""`install_as_keras` makes `import keras` and its submodules mean nbkeras; `run_script` runs a Keras script so."""
 
+import functools
 import importlib
 import importlib.abc
 import importlib.machinery
+import importlib.util
+import os
 import pathlib
+import runpy
 import sys
-from types import ModuleType
+from collections.abc import Iterable, Sequence
+from types import ModuleType, TracebackType
 from typing import Any
 
+import numpy as np
+
 from nbkeras.compat import keras2
-from nbkeras.compat.modules import RENAMED, SHOWN
 from nbkeras.compat.tensorflow import finder as tensorflow_finder
 from nbkeras.engine import lazy_names
 
 FOLDER = str(pathlib.Path(__file__).parent / "drop_in")
+
+
+# -------------------- the modules --------------------
+
+# The modules of Keras 2 and 3, with the nbkeras modules that provide each one's names; the first module with a name wins. Keras 2
+# modules that are one module here all have the same names: `keras.layers.core` has every layer.
+_LAYERS = (
+    "advanced_activations convolutional convolutional_recurrent core cudnn_recurrent embeddings local merge noise "
+    "normalization pooling recurrent wrappers"
+)
+_ENGINE = "base_layer input_layer network saving sequential topology training"
+_UTILS = "conv_utils data_utils generic_utils io_utils layer_utils np_utils vis_utils"
+_OLD_LAYERS = ("nbkeras.layers", "nbkeras.compat.old_layers")
+_OLD_UTILS = (
+    "nbkeras.compat.generic_utils",
+    "nbkeras.compat.conv_utils",
+    "nbkeras.compat.layer_utils",
+    "nbkeras.compat.hdf5",
+    "nbkeras.training.summary",
+)
+_OLD_MODELS = ("nbkeras.models", "nbkeras.layers", "nbkeras.compat.model_yaml")
+_OLD_ENGINE = (*_OLD_MODELS, "nbkeras.compat.saving", "nbkeras.utils")
+_DATASETS = "boston_housing california_housing cifar cifar10 cifar100 fashion_mnist imdb mnist reuters"
+_SAME = (
+    "activations callbacks config constraints datasets distribution dtype_policies export initializers losses metrics "
+    "mixed_precision ops ops.image ops.linalg optimizers optimizers.schedules quantizers random regularizers tree"
+)
+
+SHOWN: dict[str, tuple[str, ...]] = {
+    "": ("nbkeras.compat.root", "nbkeras"),
+    **{name: (f"nbkeras.{name}",) for name in _SAME.split()},
+    "backend": ("nbkeras.compat.backend", "nbkeras.backend"),
+    "layers": _OLD_LAYERS,
+    "models": _OLD_MODELS,
+    "utils": ("nbkeras.utils", *_OLD_UTILS),
+    "utils.losses_utils": ("nbkeras.compat.constants",),
+    "utils.metrics_utils": ("nbkeras.compat.constants",),
+    "engine": _OLD_ENGINE,
+    "legacy": (),
+    "legacy.interfaces": ("nbkeras.compat.interfaces",),
+    "objectives": ("nbkeras.losses",),
+    "ops.nn": ("nbkeras.ops",),
+    "ops.numpy": ("nbkeras.ops",),
+    "saving": ("nbkeras.saving", "nbkeras.models", "nbkeras.utils"),
+    "preprocessing": ("nbkeras.preprocessing",),
+    **{f"preprocessing.{name}": (f"nbkeras.preprocessing.{name}",) for name in ("sequence", "text")},
+    "preprocessing.image": ("nbkeras.compat.images", "nbkeras.preprocessing.image"),
+    "wrappers": ("nbkeras.wrappers",),
+    "wrappers.scikit_learn": ("nbkeras.compat.scikit_learn",),
+    **{f"layers.{name}": _OLD_LAYERS for name in _LAYERS.split()},
+    **{f"engine.{name}": (*_OLD_ENGINE, "nbkeras.building.graph") for name in _ENGINE.split()},
+    # modules of tf.keras, 2019 to 2023
+    **{name: _OLD_LAYERS for name in ("layers.experimental", "layers.experimental.preprocessing")},
+    **{name: ("nbkeras.optimizers",) for name in ("optimizers.experimental", "optimizers.legacy")},
+    "engine.training_utils": ("nbkeras.compat.training_utils", "nbkeras.compat.generic_utils"),
+    **{f"utils.{name}": ("nbkeras.utils", *_OLD_UTILS) for name in _UTILS.split()},
+    **{f"datasets.{name}": (f"nbkeras.datasets.{name}",) for name in _DATASETS.split()},
+}
+
+# Module -> older name -> its name in the nbkeras modules.
+RENAMED: dict[str, dict[str, str]] = {
+    "constraints": {"maxnorm": "max_norm", "nonneg": "non_neg", "unitnorm": "unit_norm"},
+    "engine.network": {"Network": "Model"},
+    "layers.convolutional": {"Deconv2D": "Conv2DTranspose", "Deconv3D": "Conv3DTranspose"},
+    "optimizers": {name.lower(): name for name in ("Adadelta", "Adagrad", "Adam", "Adamax", "Nadam", "RMSprop", "SGD")},
+}
 
 
 class Alias(ModuleType):
@@ -138,3 +210,35 @@ def _stand_in(name: str, title: str, finder: importlib.abc.MetaPathFinder, folde
     sys.meta_path.insert(0, finder)
     sys.path.insert(1, folder)  # after the script's own folder
     sys.modules.pop(name, None)
+
+
+# -------------------- scripts --------------------
+
+_OLD_NUMPY = (bool, int, float, complex, object, str)  # np.float and others, for scripts older than NumPy 1.24
+
+
+def is_script(argument: str, commands: Iterable[str]) -> bool:
+    """Whether the first argument of the command line is a file to run, not one of the commands."""
+    return argument.endswith(".py") or (argument not in commands and os.path.isfile(argument))
+
+
+def run_script(path: str, arguments: Sequence[str], tensorflow: bool = False) -> None:
+    """Run the file as `__main__` with nbkeras as `keras`, and as `tensorflow.keras` if requested or without TensorFlow."""
+    if not os.path.isfile(path):
+        sys.exit(f"nbkeras: there is no file {path!r}")
+    if not sys.flags.safe_path:
+        sys.path[0] = os.path.dirname(os.path.abspath(path))
+    install_as_keras(tensorflow or importlib.util.find_spec("tensorflow") is None)
+    for kind in _OLD_NUMPY:
+        vars(np).setdefault(kind.__name__, kind)
+    sys.argv = [path, *arguments]
+    sys.excepthook = functools.partial(_show_from, path)
+    runpy.run_path(path, run_name="__main__")
+
+
+def _show_from(path: str, kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    """Print an uncaught error of the script, with a traceback that starts in the script."""
+    start = traceback
+    while start is not None and start.tb_frame.f_code.co_filename != path:
+        start = start.tb_next
+    sys.__excepthook__(kind, error.with_traceback(start or traceback), start)

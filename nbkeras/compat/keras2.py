@@ -10,11 +10,11 @@ from types import FunctionType
 from typing import Any
 
 from nbkeras import activations, callbacks, config, initializers, layers, ops, regularizers, utils
-from nbkeras.building import call_history, graph, layer, module
+from nbkeras.building import graph, module
 from nbkeras.compat import downloading, methods, recurrent
 from nbkeras.compat.spellings import renaming
 from nbkeras.data import downloads
-from nbkeras.engine import behaviour, registry, user_errors
+from nbkeras.engine import behaviour, learning_phase, registry, user_errors
 from nbkeras.engine.annotations import briefly
 from nbkeras.metrics import metric
 from nbkeras.optimizers import optimizer
@@ -53,7 +53,7 @@ ADDED: dict[type, type] = {
     model.Model: methods.Model,
     sequential.Sequential: methods.Sequential,
     module.Module: methods.Module,
-    call_history.CallHistory: methods.CallHistory,
+    graph.CallHistory: methods.CallHistory,
     graph.Node: methods.Node,
     graph.SymbolicTensor: methods.SymbolicTensor,
     layers.Bidirectional: recurrent.Bidirectional,
@@ -75,7 +75,7 @@ def install() -> None:
         _read_settings(_undo)
         _undo.callback(behaviour.use, behaviour.current)
         behaviour.use(behaviour.KERAS_2)
-        _undo.callback(layer.forget_learning_phase)
+        _undo.callback(learning_phase.forget_learning_phase)
         _add_names(_undo)
         for change in (_set_defaults, _take_more):
             _undo.callback(registry.watch(functools.partial(change, _undo)))  # classes that are imported later, too

@@ -1,30 +1,11 @@
-"""Keras 2's `to_yaml` and `model_from_yaml`, with the optional package pyyaml; reads only plain values, executes nothing."""
+"""Keras 2's `model_from_yaml`, with the optional package pyyaml; reads only plain values, executes nothing."""
 
 import json
 from typing import Any
 
-from nbkeras import models
-from nbkeras.engine.user_errors import optional_import
+from nbkeras.compat.methods import yaml_package
 from nbkeras.saving.archive import check_count, readable
-
-
-def _yaml() -> Any:
-    with optional_import("models as YAML need pyyaml: pip install pyyaml; model.to_json() needs nothing"):
-        import yaml
-    return yaml
-
-
-def to_yaml(model: Any, **options) -> str:
-    """A model's architecture as YAML, without weights. Only Keras 2 has this method: use `to_json`.
-
-    Args:
-        model: The model.
-        **options: Arguments of `yaml.safe_dump`.
-
-    Raises:
-        ImportError: if pyyaml is not installed.
-    """
-    return _yaml().safe_dump(json.loads(model.to_json()), **options)
+from nbkeras.training.loading import model_from_json
 
 
 def model_from_yaml(yaml_string: str, custom_objects=None) -> Any:
@@ -39,12 +20,13 @@ def model_from_yaml(yaml_string: str, custom_objects=None) -> Any:
         ValueError: for any other string.
 
     Example:
-        >>> from nbkeras.compat.model_yaml import model_from_yaml, to_yaml
+        >>> from nbkeras.compat.methods import to_yaml
+        >>> from nbkeras.compat.model_yaml import model_from_yaml
         >>> text = to_yaml(keras.Sequential([layers.Dense(2, input_shape=(3,))]))
         >>> model_from_yaml(text).count_params()
         8
     """
-    yaml = _yaml()
+    yaml = yaml_package()
     try:
         value = yaml.safe_load(yaml_string)
     except (yaml.YAMLError, RecursionError) as error:
@@ -52,7 +34,7 @@ def model_from_yaml(yaml_string: str, custom_objects=None) -> Any:
     check_count(_parts(value, {}), "the text")
     with readable("the text"):
         text = json.dumps(value)
-    return models.model_from_json(text, custom_objects)
+    return model_from_json(text, custom_objects)
 
 
 def _parts(value: Any, known: dict[int, int]) -> int:

@@ -71,6 +71,7 @@ class Embedding(Adaptable):
             kwargs["input_shape"] = tuple(lengths)
         super().__init__(lora_rank, lora_alpha, activity_regularizer=activity_regularizer, **kwargs)
         option.keep(self, locals())
+        self._indexed_rows = self.input_dim
         self.input_length = input_length
         self.supports_masking = self.mask_zero
         self._start_from(weights)

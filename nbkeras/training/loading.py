@@ -7,7 +7,7 @@ from typing import Any
 
 from nbkeras.engine.registry import custom_object_scope
 from nbkeras.engine.user_errors import entry
-from nbkeras.saving import archive, files, keras_2_config, keras_3
+from nbkeras.saving import archive, files, keras_2_config, keras_3_config
 from nbkeras.training.model import Model
 
 
@@ -82,5 +82,5 @@ def model_from_config(config: Mapping[str, Any], custom_objects: Mapping[str, An
     with custom_object_scope(custom_objects), archive.readable("the configuration"):
         if "module" not in config:
             config = keras_2_config.translated(config)
-        with keras_3.limits(None):
-            return keras_3.model_from_config(config)
+        with keras_3_config.limits(None):
+            return keras_3_config.model_from_config(config)
