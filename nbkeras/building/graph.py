@@ -115,6 +115,17 @@ def op_layer(cls: Any) -> Any:
     return cls
 
 
+def is_op(layer: Any) -> bool:
+    """Whether a layer stands for an op on symbolic tensors."""
+    return type(layer) is _op_layer
+
+
+def is_input(layer: Any) -> bool:
+    """Whether a layer is an InputLayer: its symbolic tensor has no inputs."""
+    nodes = getattr(layer, "_inbound_nodes", None)
+    return bool(nodes) and not nodes[0].inputs
+
+
 _numbers = itertools.count()
 
 

@@ -844,3 +844,13 @@ def _masks(inputs: Any) -> Any:
 
 
 set_by_init(Layer, "name dtype built _trainable _weights _states _losses _inbound_nodes _gpu")
+
+
+class SameShape(Layer, registered=False):
+    """The base of layers that change values, and keep the shape and the mask of their one input."""
+
+    supports_masking = True
+    input_spec = InputSpec()
+
+    def compute_output_shape(self, input_shape):
+        return structures.map_shapes(tuple, input_shape)

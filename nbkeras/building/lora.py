@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras import building, initializers, ops
-from nbkeras.building.layer import Layer
+from nbkeras.building.module import Module
 from nbkeras.engine import load_budget, option, step_lock, tape, tensor
 from nbkeras.engine.temporary import temporarily
 from nbkeras.engine.tensor import Tensor, Variable
@@ -21,7 +21,7 @@ _NARROW = 16  # smaller ranks take about as long: SIMD vectors are not filled, a
 
 
 class _Thread(threading.local):
-    sums: dict[Layer, Variable] | None = None  # layer -> the merged weight that it currently uses
+    sums: dict[Module, Variable] | None = None  # layer -> the merged weight that it currently uses
 
 
 _thread = _Thread()
@@ -54,8 +54,8 @@ class AdaptedWeight:
         return layer._sum()
 
 
-class Adaptable(Layer, registered=False):
-    """A layer with a weight that LoRA can adapt: `kernel`, or the weight that `adapted` names.
+class Adaptable(Module):
+    """A layer with a weight that LoRA can adapt: `kernel`, or the weight that `adapted` names. Written `(Adaptable, Layer)`.
 
     Args:
         lora_rank (an integer, or None): The rank of the small matrices, if the layer is built with LoRA; None for no LoRA.

@@ -11,7 +11,7 @@ from nbkeras.engine import option
 from nbkeras.engine.tensor import Tensor
 
 
-class Embedding(Adaptable):
+class Embedding(Adaptable, Layer):
     """Looks up a learned vector for each integer: row n of a table for n.
 
     `embeddings` has shape (input_dim, output_dim). Floats are truncated to integers, and negative integers
