@@ -16,9 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras.kernels.cuda.machine import host
-from nbkeras.kernels.cuda.machine.kernel import SIMULATED
-from nbkeras.kernels.loops.emission import FormulaKernel
+from nbkeras.kernels.cuda.machine import SIMULATED, host
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.device_array import DeviceArray, layout_at
 
@@ -202,8 +200,8 @@ class Gpu:
         if getattr(function, "on_host", False):
             return host.on_copies(function)
         if isinstance(function, np.ufunc):
-            return _twins_of("nbkeras.kernels.elementwise").twin(function)
-        if isinstance(function, FormulaKernel):
+            return _twins_of("nbkeras.kernels.runtime.eager").twin(function)
+        if hasattr(function, "formula"):
             return _twins_of(type(function).__module__).twin(function)
         name, module = function.__name__, function.__module__
         twins = twin_module(module)
