@@ -1,39 +1,17 @@
 """Methods and attributes of Keras 2's classes that the current classes lack.
 
-`keras2.install` sets the members of each class here on the nbkeras class of the same name; `keras2.uninstall` removes them. A
-method that replaces another one calls it by the name that this module imports.
+`alias.install_keras_2` sets the members of each class here on the nbkeras class of the same name; `alias.uninstall_keras_2`
+removes them. A method that replaces another one calls it by the name that this module imports.
 """
 
-import json
 from typing import Any
 
 import numpy as np
 
 from nbkeras.backend import control
 from nbkeras.building import module
-from nbkeras.compat import backend
+from nbkeras.compat import backend, model_yaml
 from nbkeras.engine import structures
-from nbkeras.engine.user_errors import optional_import
-
-
-def yaml_package() -> Any:
-    """The optional package pyyaml."""
-    with optional_import("models as YAML need pyyaml: pip install pyyaml; model.to_json() needs nothing"):
-        import yaml
-    return yaml
-
-
-def to_yaml(model: Any, **options) -> str:
-    """A model's architecture as YAML, without weights. Only Keras 2 has this method: use `to_json`.
-
-    Args:
-        model: The model.
-        **options: Arguments of `yaml.safe_dump`.
-
-    Raises:
-        ImportError: if pyyaml is not installed.
-    """
-    return yaml_package().safe_dump(json.loads(model.to_json()), **options)
 
 
 class Model:
@@ -52,7 +30,7 @@ class Model:
         """Only Keras 2 has this method: use `predict`, which takes a generator or Sequence."""
         return self.predict(generator, steps=steps, callbacks=callbacks, verbose=verbose, **kwargs)  # type: ignore
 
-    to_yaml = to_yaml
+    to_yaml = model_yaml.to_yaml
 
     def _make_predict_function(self) -> None:
         """Do nothing: a step is recorded at its first batch, in any thread."""

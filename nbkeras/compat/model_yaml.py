@@ -1,11 +1,30 @@
-"""Keras 2's `model_from_yaml`, with the optional package pyyaml; reads only plain values, executes nothing."""
+"""Keras 2's `to_yaml` and `model_from_yaml`, with the optional package pyyaml; reads only plain values, executes nothing."""
 
 import json
 from typing import Any
 
-from nbkeras.compat.methods import yaml_package
-from nbkeras.saving.archive import check_count, readable
-from nbkeras.training.loading import model_from_json
+from nbkeras.engine.user_errors import optional_import
+from nbkeras.saving import files
+from nbkeras.saving.archive import check_count, parse_json, readable
+
+
+def _yaml() -> Any:
+    with optional_import("models as YAML need pyyaml: pip install pyyaml; model.to_json() needs nothing"):
+        import yaml
+    return yaml
+
+
+def to_yaml(model: Any, **options) -> str:
+    """A model's architecture as YAML, without weights. Only Keras 2 has this method: use `to_json`.
+
+    Args:
+        model: The model.
+        **options: Arguments of `yaml.safe_dump`.
+
+    Raises:
+        ImportError: if pyyaml is not installed.
+    """
+    return _yaml().safe_dump(json.loads(model.to_json()), **options)
 
 
 def model_from_yaml(yaml_string: str, custom_objects=None) -> Any:
@@ -20,13 +39,12 @@ def model_from_yaml(yaml_string: str, custom_objects=None) -> Any:
         ValueError: for any other string.
 
     Example:
-        >>> from nbkeras.compat.methods import to_yaml
-        >>> from nbkeras.compat.model_yaml import model_from_yaml
+        >>> from nbkeras.compat.model_yaml import model_from_yaml, to_yaml
         >>> text = to_yaml(keras.Sequential([layers.Dense(2, input_shape=(3,))]))
         >>> model_from_yaml(text).count_params()
         8
     """
-    yaml = yaml_package()
+    yaml = _yaml()
     try:
         value = yaml.safe_load(yaml_string)
     except (yaml.YAMLError, RecursionError) as error:
@@ -34,7 +52,7 @@ def model_from_yaml(yaml_string: str, custom_objects=None) -> Any:
     check_count(_parts(value, {}), "the text")
     with readable("the text"):
         text = json.dumps(value)
-    return model_from_json(text, custom_objects)
+    return files.model_from_config(parse_json(text, "the text"), custom_objects)
 
 
 def _parts(value: Any, known: dict[int, int]) -> int:

@@ -163,6 +163,8 @@ class FrozenStream(SessionBase):
         8
     """
 
+    is_stream = True
+
     _state: _State
 
     def __init__(self, form: _Form, programs: Programs):
