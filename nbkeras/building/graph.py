@@ -122,7 +122,7 @@ def is_op(layer: Any) -> bool:
 
 def is_input(layer: Any) -> bool:
     """Whether a layer is an InputLayer: its symbolic tensor has no inputs."""
-    nodes = getattr(layer, "_inbound_nodes", None)
+    nodes: list[Node] = getattr(layer, "_inbound_nodes", [])
     return bool(nodes) and not nodes[0].inputs
 
 

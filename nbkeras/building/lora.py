@@ -66,6 +66,7 @@ class Adaptable(Module):
 
     adapted = "kernel"
     lora_enabled = False
+    _gpu: Any  # of Layer
 
     def __init__(self, lora_rank: int | None = None, lora_alpha: float | None = None, **kwargs: Any):
         super().__init__(**kwargs)
@@ -190,7 +191,7 @@ class Adaptable(Module):
 
     def get_config(self) -> dict[str, Any]:
         """The configuration; it has `lora_rank` and `lora_alpha` if LoRA is enabled."""
-        config = super().get_config()
+        config = super().get_config()  # type: ignore[misc] # of Layer
         if self.lora_rank is not None:
             config |= {"lora_rank": self.lora_rank, "lora_alpha": self.lora_alpha}
         return config

@@ -1,6 +1,7 @@
 """The ops, Keras's `ops`: functions of Tensors, arrays and symbolic tensors.
 
-Each family of ops has a module; the public names of a family are imported here.
+Each family of ops has a module. Its public names are imported when they are asked for, except those of `shape`: the name of a
+module that is imported hides a function of that name.
 """
 
 from typing import TYPE_CHECKING

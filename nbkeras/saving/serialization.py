@@ -63,7 +63,7 @@ def _entry(layer: Layer, nodes: list[Node]) -> tuple[dict[str, Any], list[tuple]
     """(configuration, arguments of the calls) of a layer. For an op of Keras, the configuration has the constants."""
     calls = [(node.args, node.kwargs) for node in nodes]
     if is_op(layer) and len(calls) == 1:
-        op = keras_ops.written(layer.function, *calls[0])
+        op = keras_ops.written(layer.function, *calls[0])  # type: ignore[attr-defined]
         if op is not None and not any(isinstance(leaf, SymbolicTensor) for leaf in structures.flatten(op[0]["config"])):
             config = {"name": layer.name, **_map_json(plain, op[0]["config"])}
             return {**op[0], "config": config, "registered_name": op[0]["class_name"]}, [op[1:]]
