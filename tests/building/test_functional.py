@@ -1,5 +1,8 @@
 """The functional graph: shared layers, nested models, nodes and their shapes, Sequential, subclasses."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -339,3 +342,10 @@ def test_variables_in_lists_are_weights():
     model.fit(np.ones((4, 3), "float32"), np.zeros((4, 2), "float32"), verbose=0)
     assert [w.name for w in model.weights] == ["a", "b", "kernel", "bias"]  # each once
     assert all((old != new).any() for old, new in zip(before, model.get_weights(), strict=True))
+
+
+@pytest.mark.process
+def test_ops_on_symbolic_tensors_need_no_import_but_nbkeras():
+    program = "import nbkeras; x = nbkeras.Input((3,)); print((x @ nbkeras.ops.transpose(x)).shape)"
+    run = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True, timeout=120)
+    assert run.stdout == "(None, None)\n", run.stderr
