@@ -8,6 +8,7 @@ library; `nbkeras serve a.keras` answers requests; `nbkeras script.py` runs a Ke
 
 import argparse
 import functools
+import importlib.util
 import os
 import platform
 import subprocess
@@ -17,9 +18,11 @@ from collections.abc import Callable, Iterable
 import nbkeras
 from nbkeras import commands, saving
 from nbkeras.callbacks import LearningRateScheduler
-from nbkeras.compat import script
+from nbkeras.compat import alias
 from nbkeras.datasets import digits
 from nbkeras.engine import program
+from nbkeras.engine.lazy_names import LazyModule
+from nbkeras.engine.user_errors import install, optional_import
 from nbkeras.export.library import TARGETS
 from nbkeras.layers import Dense, Dropout
 from nbkeras.models import Sequential, load_model
@@ -27,6 +30,10 @@ from nbkeras.optimizers import RMSprop
 from nbkeras.serving import options as serving
 from nbkeras.training import warmup
 from nbkeras.utils import set_random_seed, to_categorical
+
+logs, supervisor, worker = map(
+    LazyModule, ("nbkeras.serving.logs", "nbkeras.serving.supervisor", "nbkeras.serving.worker")
+)
 
 
 def train_digits(epochs: int = 20, seed: int = 0) -> float:
@@ -54,6 +61,18 @@ def train_digits(epochs: int = 20, seed: int = 0) -> float:
     print(f"Test loss: {loss:.4f}")
     print(f"Test accuracy: {accuracy:.4f}")
     return accuracy
+
+
+def serve(arguments: argparse.Namespace) -> int:
+    """Serve models until the process receives a signal to end; returns the exit code."""
+    read = functools.partial(serving.from_arguments, arguments)
+    first = read()
+    with optional_import("nbkeras serve needs starlette, uvicorn and others", "serve"):
+        work = worker.work  # imported before workers are forked, so that they share its memory
+    if first.grpc_port is not None and importlib.util.find_spec("grpc") is None:  # workers import it, after the fork
+        raise ImportError(f"--grpc-port needs grpcio and protobuf: {install('serve')}")
+    logs.configure(first.log, first.log_level)
+    return supervisor.Supervisor(read, work).run()
 
 
 def _parser() -> tuple[argparse.ArgumentParser, Iterable[str]]:
@@ -163,12 +182,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser, names = _parser()
     tensorflow = arguments[:1] == ["--tensorflow"]
     path, *rest = arguments[tensorflow:] or [""]
-    if script.is_script(path, names):
-        script.run(path, rest, tensorflow)
+    if alias.is_script(path, names):
+        alias.run_script(path, rest, tensorflow)
         return 0
     chosen = parser.parse_args(arguments)
     if chosen.command == "run":
-        script.run(chosen.script, chosen.arguments, chosen.tensorflow)
+        alias.run_script(chosen.script, chosen.arguments, chosen.tensorflow)
         return 0
     try:
         return _run(chosen, parser)
@@ -206,7 +225,7 @@ def _run(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         wanted = chosen.predict, chosen.save, chosen.memory
         commands.profile_file(chosen.file, chosen.batch_size, chosen.steps, *wanted)
     elif chosen.command == "serve":
-        return commands.serve_models(chosen)
+        return serve(chosen)
     elif chosen.command == "bench":
         commands.bench(chosen.models, chosen.batch_size)
     elif chosen.command == "doctor":

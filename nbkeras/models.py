@@ -3,8 +3,6 @@
 from typing import TYPE_CHECKING
 
 from nbkeras.engine import lazy_names as _lazy_names
-from nbkeras.training.model import Model as Model
-from nbkeras.training.sequential import Sequential as Sequential
 
 if TYPE_CHECKING:  # imported when first asked for
     from nbkeras.saving import load_model as load_model
@@ -12,5 +10,7 @@ if TYPE_CHECKING:  # imported when first asked for
     from nbkeras.saving import model_from_json as model_from_json
     from nbkeras.saving import save_model as save_model
     from nbkeras.training.cloning import clone_model as clone_model
+    from nbkeras.training.model import Model as Model
+    from nbkeras.training.sequential import Sequential as Sequential
 
 _lazy_names.attach(globals())

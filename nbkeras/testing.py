@@ -15,8 +15,9 @@ import numpy as np
 from nbkeras import autodiff, config
 from nbkeras.autodiff.gradient_tape import GradientTape
 from nbkeras.building.inputs import Input
-from nbkeras.building.layer import Layer, training_phase
+from nbkeras.building.layer import Layer
 from nbkeras.engine import structures
+from nbkeras.engine.learning_phase import training_phase
 from nbkeras.engine.program import Program
 from nbkeras.engine.registry import custom_object_scope
 from nbkeras.engine.tensor import Tensor, ValueReadError, gradient

@@ -12,7 +12,7 @@ import pytest
 import reference
 
 import nbkeras as keras
-from nbkeras.building.call_history import OverridableProperty
+from nbkeras.building.graph import OverridableProperty
 from nbkeras.engine import documentation
 
 SECTION = re.compile(r"^(Args|Call arguments):\n((?:(?: {4}.*)?\n)*)", re.MULTILINE)

@@ -1,11 +1,9 @@
-"""Twins of elementwise.py and of NumPy's ufuncs, for arrays of any strides that broadcast together.
+"""Twins of elementwise.py, for arrays of any strides that broadcast together.
 
 Arrays have one dtype, to which numbers are converted. An output may be one of the inputs, but must not overlap otherwise.
 """
 
-import functools
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,118 +18,24 @@ from nbkeras.kernels.cuda.loops.walk import (
     start_walk,
     unsigned_of,
 )
-from nbkeras.kernels.cuda.machine import host
-from nbkeras.kernels.cuda.machine.kernel import Kernel, blocks, kernel, start_each
+from nbkeras.kernels.cuda.machine.kernel import kernel
+from nbkeras.kernels.cuda.runtime.eager import twin, unary
 from nbkeras.kernels.runtime.device_array import DeviceArray
-
-
-def _unary(kernel: Kernel, code: int, x: DeviceArray, out: DeviceArray) -> None:
-    if kernel is ufuncs.plain and _in_quads(out, x):
-        start_each(ufuncs.plain_quads, blocks(out.size, 4), code, x.reshape(-1), out.reshape(-1))
-    else:
-        start_walk(kernel, (x, out), code)
-
-
-def _in_quads(out: DeviceArray, *arrays: DeviceArray) -> bool:
-    """Whether all arrays are contiguous, of one shape and dtype, and 16-byte aligned."""
-    return all(
-        array.shape == out.shape and array.dtype == out.dtype and array.flags.c_contiguous and array.address % 16 == 0
-        for array in (out, *arrays)
-    )
-
-
-def _binary(kernel: Kernel, code: int, x: Any, y: Any, out: DeviceArray) -> None:
-    if not out.size:
-        return
-    is_number, number = ufuncs.NEITHER, 0
-    if not isinstance(x, DeviceArray):
-        is_number, number, x = ufuncs.FIRST, x, y
-    elif not isinstance(y, DeviceArray):
-        is_number, number, y = ufuncs.SECOND, y, x
-    if x.dtype != y.dtype:
-        raise TypeError(
-            f"a GPU kernel of two arrays needs one dtype, received {x.dtype} and {y.dtype}: cast one of them"
-        )
-    number = x.dtype.type(number)
-    if kernel is ufuncs.combine and _in_quads(out, x, y):
-        x, y, out = (array.reshape(-1) for array in (x, y, out))
-        start_each(ufuncs.combine_quads, blocks(out.size, 4), code, number, is_number, x, y, out)
-    else:
-        start_walk(kernel, (x, y, out), code, numeric(x).dtype.type(number), is_number)
-
-
-_OF_BOOLEANS: dict[np.ufunc, np.ufunc] = {
-    np.add: np.logical_or,
-    np.multiply: np.logical_and,
-    np.maximum: np.logical_or,
-    np.minimum: np.logical_and,
-}
-
-
-# -------------------- twins --------------------
-
-_FLOATS: dict[Any, tuple[Callable, Kernel, int]] = {
-    ufunc: (run, kernel, code)
-    for run, kernel, codes in (
-        (_unary, ufuncs.plain, ufuncs.PLAIN),
-        (_unary, ufuncs.test, ufuncs.TESTS),
-        (_unary, ufuncs.curve, ufuncs.CURVES),
-        (_unary, ufuncs.rare, ufuncs.RARE),
-        (_binary, ufuncs.combine, ufuncs.SUMS),
-        (_binary, ufuncs.combine_quotients, ufuncs.QUOTIENTS),
-        (_binary, ufuncs.combine_rarely, ufuncs.RARE_PAIRS),
-        (_binary, ufuncs.compare, ufuncs.COMPARISONS),
-    )
-    for ufunc, code in codes.items()
-}
-_OTHERS: dict[Any, tuple[Callable, Kernel, int]] = {
-    ufunc: (run, kernel, code)
-    for run, kernel, codes in (
-        (_unary, ufuncs.plain_integers, ufuncs.PLAIN_INTEGERS),
-        (_unary, ufuncs.test, ufuncs.TESTS),
-        (_binary, ufuncs.combine_integers, ufuncs.INTEGERS),
-        (_binary, ufuncs.compare, ufuncs.COMPARISONS),
-    )
-    for ufunc, code in codes.items()
-}
-
-
-@functools.cache
-def of_ufunc(ufunc: np.ufunc) -> Callable:
-    """The twin of a NumPy ufunc: called with its inputs, arrays or numbers, and its output.
-
-    If there is no kernel for it, the ufunc itself runs on the CPU. Integers divided by 0 give 0; an integer to a negative
-    power, for which NumPy raises an error, is rounded towards 0.
-    """
-    if ufunc not in _FLOATS:
-        return host.on_copies(ufunc)
-
-    def twin(*args: Any) -> None:
-        dtype = next(arg.dtype for arg in args if isinstance(arg, DeviceArray))
-        meant = _OF_BOOLEANS.get(ufunc, ufunc) if dtype.kind == "b" else ufunc
-        known = (_FLOATS if dtype.kind == "f" else _OTHERS).get(meant)
-        if known is None:
-            raise TypeError(f"numpy.{ufunc.__name__} of {dtype} gives floats: cast to a float first on a GPU")
-        run, kernel, code = known
-        run(kernel, code, *args)
-
-    twin.__name__ = twin.fuses_as = ufunc.__name__  # type: ignore[attr-defined]
-    return twin
 
 
 def larger(x: Any, y: Any, out: DeviceArray) -> None:
     """The larger of two; NaN wins."""
-    of_ufunc(np.maximum)(x, y, out)
+    twin(np.maximum)(x, y, out)
 
 
 def smaller(x: Any, y: Any, out: DeviceArray) -> None:
     """The smaller of two; NaN wins."""
-    of_ufunc(np.minimum)(x, y, out)
+    twin(np.minimum)(x, y, out)
 
 
 def error_function(x: DeviceArray, y: DeviceArray) -> None:
     """y = erf(x)."""
-    _unary(ufuncs.curve, ufuncs.CURVES["erf"], x, y)
+    unary(ufuncs.curve, ufuncs.CURVES["erf"], x, y)
 
 
 larger.fuses_as, smaller.fuses_as = "maximum", "minimum"  # type: ignore[attr-defined]
@@ -194,7 +98,7 @@ def _round_half_even(scale, down, whole, count, sizes, multipliers, shifts, x, x
 def round_half_even(x: DeviceArray, decimals: int, out: DeviceArray) -> None:
     """x rounded to a number of decimals."""
     if x.dtype.kind != "f" and decimals >= 0:
-        of_ufunc(np.add)(x, 0, out)
+        twin(np.add)(x, 0, out)
         return
     number = x.dtype.type if x.dtype.kind == "f" else np.float64
     whole = number(2.0) ** (np.finfo(number).nmant)  # all floats from here on are integers

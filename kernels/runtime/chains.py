@@ -2,7 +2,7 @@
 
 Such loops spend their time reading and writing memory. In a chain the values between them stay in registers or in the first-level
 cache, and an array that no other launch reads is never made. This module describes what a chain computes, for all devices.
-cuda/machine/fusion.py turns a description into a CUDA kernel, runtime/instructions.py into a program for the interpreter.
+cuda/runtime/eager.py turns a description into a CUDA kernel, runtime/instructions.py into a program for the interpreter.
 
 A description is written `dtype:kinds of the inputs|ops|values to store`, as in `float32:aan|multiply 0 1;add 3 2|4`: values 0
 and 1 are arrays, 2 a number, and the ops make values 3 and 4. Kinds of inputs are: a, an array; b, one of booleans; s, one with

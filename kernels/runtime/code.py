@@ -19,6 +19,7 @@ from typing import Any
 
 from nbkeras.kernels.runtime import cache_files, fork_safety, lazy, objects, processor
 
+_compiler: Any = lazy.LazyModule("nbkeras.kernels.runtime.compiler")
 FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # kernels/
 # Python searches fast for the literal at its start; a `\b` before it added 8 ms to `import nbkeras`.
 _IMPORT = re.compile(r"kernels((?:\.\w+)*)(?: import (\([^)]*\)|[^\n]*))?")
@@ -120,7 +121,7 @@ class CompiledFunction:
 
     @fork_safety.cached_property
     def _helper(self) -> Any:
-        return lazy.compiler.Helper(self.py_func, self.options)
+        return _compiler.Helper(self.py_func, self.options)
 
     @property
     def _numba_type_(self) -> Any:
@@ -246,7 +247,7 @@ def check_enabled(function: Callable) -> None:
 def compiler(function: Callable) -> Any:
     """The module that compiles; notifies the listener first."""
     try:
-        lazy.compiler.load()
+        _compiler.load()
     except ModuleNotFoundError as error:
         if error.name not in ("numba", "llvmlite"):
             raise
@@ -255,7 +256,7 @@ def compiler(function: Callable) -> Any:
             f"needs {error.name}, which is not installed: pip install numba"
         ) from None
     will_compile()
-    return lazy.compiler
+    return _compiler
 
 
 def load(content: bytes) -> dict[str, int]:

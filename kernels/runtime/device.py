@@ -415,8 +415,8 @@ def fuse(
     steps: list[tuple[Callable, tuple]], memory_of: Callable, needed_after: Callable
 ) -> list[tuple[Callable, tuple]]:
     """Recorded launches, with chains of elementwise launches joined; see chains.py."""
-    where = _interpreter if _thread.gpu is None else _thread.gpu
-    return where.fuse(steps, memory_of, needed_after)
+    join = _interpreter.fuse if _thread.gpu is None else _thread.gpu.twin(_interpreter.fuse)
+    return join(steps, memory_of, needed_after)
 
 
 class InputStaging:

@@ -36,6 +36,11 @@ class StandIn(np.ndarray):
         raise NotImplementedError
 
 
+def address_of(array: np.ndarray) -> int:
+    """The address of an array's first element."""
+    return array.__array_interface__["data"][0]
+
+
 def layout_at(address: int, shape: tuple, dtype: Any, strides: tuple | None = None) -> np.ndarray:
     """A layout: a NumPy array over an address that is never read."""
     place = {"data": (address, False), "shape": tuple(shape), "typestr": np.dtype(dtype).str, "strides": strides}

@@ -14,7 +14,8 @@ from nbkeras.kernels.loops import interpreter
 from nbkeras.kernels.loops.instruction_set import WORDS
 from nbkeras.kernels.runtime import chains, code, fork_safety, instructions
 from nbkeras.kernels.runtime.chains import Chain, Step, operation
-from nbkeras.kernels.runtime.instructions import ProgramRow, address_of, parts_of
+from nbkeras.kernels.runtime.device_array import address_of
+from nbkeras.kernels.runtime.instructions import ProgramRow, parts_of
 
 Array = np.ndarray
 _MOST_PLANS = 1024

@@ -31,7 +31,7 @@ from nbkeras.kernels.loops.instruction_set import (
     WORDS,
 )
 from nbkeras.kernels.runtime.chains import Chain, operation
-from nbkeras.kernels.runtime.native import address as address_of
+from nbkeras.kernels.runtime.device_array import address_of
 
 Array = np.ndarray
 _BLOCK, _PLAIN_BLOCK = 1024, 8192  # most elements of a block, with registers and without

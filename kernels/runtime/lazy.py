@@ -35,7 +35,6 @@ cgutils: Any = LazyModule("numba.core.cgutils")
 arrayobj: Any = LazyModule("numba.np.arrayobj")
 registry: Any = LazyModule("numba.core.registry")
 serialize: Any = LazyModule("numba.core.serialize")
-compiler: Any = LazyModule("nbkeras.kernels.runtime.compiler")
 _extending: Any = LazyModule("numba.extending")
 
 

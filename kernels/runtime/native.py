@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras.kernels.runtime import code, fork_safety
+from nbkeras.kernels.runtime.device_array import address_of
 from nbkeras.kernels.runtime.messages import named, short_description
 from nbkeras.kernels.runtime.pointers import call, load, load32, stack, store
 from nbkeras.kernels.runtime.pool import Pool, run_shares
@@ -222,10 +223,10 @@ class NativeProgram:
     ):
         ports = [*inputs, *outputs]
         self._launches, self._keep = launches, ([frame for _, frame, _, _ in rows], ports, keep)
-        self._rows = np.array([(entry, address(frame), *rest) for entry, frame, *rest in rows], np.int64)
+        self._rows = np.array([(entry, address_of(frame), *rest) for entry, frame, *rest in rows], np.int64)
         self._ports = np.array([(id(array), array.nbytes) for array in ports], np.int64)
-        numbers = [address(self._ports), len(inputs), len(outputs)]
-        self._frame = np.array([address(self._rows), len(rows), Pool.state, 0, _PYTHON, 0, *numbers], np.int64)
+        numbers = [address_of(self._ports), len(inputs), len(outputs)]
+        self._frame = np.array([address_of(self._rows), len(rows), Pool.state, 0, _PYTHON, 0, *numbers], np.int64)
         self._play = python_function("nbkeras_run_program", self._frame)
         self._uses_pool = any(shares > 1 for _, _, shares, _ in rows)
         self._seconds: list[float] | None = []  # of the first runs
@@ -260,11 +261,6 @@ class NativeProgram:
         if len(seconds) == self._TRIES:
             self._frame[_HOLDS_GIL], self._seconds = min(seconds) < self._SHORT, None
         return failure
-
-
-def address(array: Array) -> int:
-    """The address of an array's memory."""
-    return array.__array_interface__["data"][0]
 
 
 def exception(failure: int, kernel: Any, where: str = "") -> Exception:
@@ -448,7 +444,7 @@ class Calls:
         args, guard = self._prepare(args)
         frame = np.empty(int(guard[_SLOTS]), np.int64)
         fill_frame = code.c_function("nbkeras_fill_frame", holds_gil=True)
-        if fill_frame(address(guard), id(args) + _ITEMS + 8 * self._before, address(frame), _PYTHON) == _MISS:
+        if fill_frame(address_of(guard), id(args) + _ITEMS + 8 * self._before, address_of(frame), _PYTHON) == _MISS:
             raise RuntimeError(f"the frame of {self._kernel.__name__!r} was not filled")
         return int(guard[_ENTRY]), frame, shares, flag
 
@@ -473,7 +469,7 @@ class Calls:
         head = (self._site[_FIRST_GUARD], self._kernel.entry(signature), len(own), slots)
         guard = np.array([*head, *words], np.int64)
         self._guards.append((guard, objects))
-        self._site[_FIRST_GUARD] = address(guard)
+        self._site[_FIRST_GUARD] = address_of(guard)
         return args, guard
 
 

@@ -84,8 +84,6 @@ from nbkeras.backend.variables import update_add as update_add
 from nbkeras.backend.variables import update_sub as update_sub
 from nbkeras.backend.variables import variable as variable
 from nbkeras.backend.variables import zeros as zeros
-from nbkeras.building.layer import learning_phase as learning_phase
-from nbkeras.building.layer import set_learning_phase as set_learning_phase
 from nbkeras.config import epsilon as epsilon
 from nbkeras.config import floatx as floatx
 from nbkeras.config import image_data_format as image_data_format
@@ -94,6 +92,8 @@ from nbkeras.config import set_floatx as set_floatx
 from nbkeras.config import set_image_data_format as set_image_data_format
 from nbkeras.engine import documentation as _documentation
 from nbkeras.engine import lazy_names as _lazy_names
+from nbkeras.engine.learning_phase import learning_phase as learning_phase
+from nbkeras.engine.learning_phase import set_learning_phase as set_learning_phase
 from nbkeras.engine.tensor import Tensor, as_tensor
 from nbkeras.ops import abs as abs
 from nbkeras.ops import all as all

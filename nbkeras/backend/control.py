@@ -9,14 +9,14 @@ from typing import Any
 
 from nbkeras import ops
 from nbkeras.autodiff.gradient_tape import GradientTape
-from nbkeras.building import graph, layer
+from nbkeras.building import graph
 from nbkeras.building.operation import Operation
-from nbkeras.engine import option, structures
+from nbkeras.engine import learning_phase, option, structures
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Tensor, as_tensor
 from nbkeras.engine.user_errors import checked
 
-learning_phase_scope = layer.training_phase
+learning_phase_scope = learning_phase.training_phase
 
 
 def _called(value: Any) -> Any:
@@ -58,7 +58,11 @@ def in_train_phase(x, alt, training=None):
     """
     return _called(
         x
-        if (layer.learning_phase() if training is None else option.flag_of("in_train_phase", "training", training))
+        if (
+            learning_phase.learning_phase()
+            if training is None
+            else option.flag_of("in_train_phase", "training", training)
+        )
         else alt
     )
 
@@ -225,7 +229,7 @@ def function(inputs: Sequence, outputs: Any, updates: Sequence | None = None, na
         if len(arrays) != len(part.input_list):
             raise ValueError(f"expected {len(part.input_list)} arrays, received {len(arrays)}")
         tensors = [as_tensor(array, symbol.dtype) for array, symbol in zip(arrays, part.input_list, strict=True)]
-        with layer.training_phase(training):
+        with learning_phase.training_phase(training):
             results, new = part.run(tensors)
         results = structures.map_leaves(ops.convert_to_numpy, results)
         for i, value in known:

@@ -1,10 +1,11 @@
-"""Floor 2: InputSpec, the dtype, rank and sizes that a layer expects of an input."""
+"""Floor 2: InputSpec, the dtype, rank and sizes that a layer expects of an input; DataFormat, the option for its channel axis."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-from nbkeras.engine import structures
+from nbkeras.engine import option, structures
+from nbkeras.ops.window import data_format_of
 
 
 class InputSpec(NamedTuple):
@@ -70,3 +71,11 @@ def _fits(spec: InputSpec, shape: tuple) -> bool:
         shape, wanted = (s[:-1] if s and s[-1] == 1 else s for s in (shape, wanted))
     pairs = zip(shape, wanted, strict=False)
     return len(shape) == len(wanted) and all(None in pair or pair[0] == pair[1] for pair in pairs)
+
+
+def _data_format(name: str, what: str, value: Any) -> str:
+    return data_format_of(name, value)
+
+
+_FORMATS = "'channels_last', 'channels_first', or None for config.image_data_format()"
+DataFormat = Annotated[Any, option.kind(_data_format, _FORMATS)]

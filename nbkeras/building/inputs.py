@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from nbkeras import config
+from nbkeras.building import operation  # noqa: F401 (makes the layers of ops on symbolic tensors)
 from nbkeras.building.graph import Node, SymbolicTensor
 from nbkeras.building.layer import Layer
 from nbkeras.engine import option, structures

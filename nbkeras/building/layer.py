@@ -12,12 +12,21 @@ import numpy as np
 
 from nbkeras import building, config, ops, regularizers
 from nbkeras.building import graph
-from nbkeras.building.call_history import CallHistory
-from nbkeras.building.graph import SymbolicTensor, is_symbolic
+from nbkeras.building.graph import CallHistory, SymbolicTensor, is_symbolic
 from nbkeras.building.input_spec import InputSpec as InputSpec
 from nbkeras.building.input_spec import mismatch
 from nbkeras.building.module import Module
-from nbkeras.engine import behaviour, build_lock, dtype_policy, load_budget, option, step_lock, structures, tensor
+from nbkeras.engine import (
+    behaviour,
+    build_lock,
+    dtype_policy,
+    learning_phase,
+    load_budget,
+    option,
+    step_lock,
+    structures,
+    tensor,
+)
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.documentation import ConstructorSignature
 from nbkeras.engine.dtype_policy import DTypePolicy
@@ -58,68 +67,10 @@ layers = _Layers("layer")
 
 
 class _Context(threading.local):
-    training: bool | None = None
     building: Any = None  # the layer whose `build` runs
 
 
 _context = _Context()
-_kept_phase: bool | None = None  # the phase of layers connected later, if behaviour.current.keeps_learning_phase
-
-
-def training_phase(value: bool | None) -> temporarily:
-    """Set the value of `training` for the layers called in a `with` block, unless a call gives its own.
-
-    Args:
-        value: True for training, False for inference, None for the default of each layer.
-
-    Returns:
-        A context manager. It applies to this thread.
-
-    Example:
-        >>> from nbkeras.testing import training_phase
-        >>> with training_phase(True):
-        ...     y = layers.Dropout(0.5)(np.ones((1, 100)))
-        >>> bool(np.any(y.numpy() == 0))
-        True
-    """
-    return temporarily(_context, training=value)
-
-
-def learning_phase() -> bool:
-    """The value of `training` for layers called now in this thread, unless a call gives its own.
-
-    Example:
-        >>> with K.learning_phase_scope(True):
-        ...     K.learning_phase()
-        True
-    """
-    return bool(_context.training)
-
-
-def set_learning_phase(value) -> None:
-    """Set the learning phase of calls outside fit, evaluate and predict.
-
-    For Keras 2 see `CompatibilityPolicy.keeps_learning_phase`.
-
-    Args:
-        value: 1 or True for training, 0 or False for inference.
-
-    Example:
-        >>> with K.learning_phase_scope(None):  # restores the phase afterwards
-        ...     K.set_learning_phase(1)
-        ...     K.learning_phase()
-        True
-    """
-    global _kept_phase
-    _context.training = bool(value)
-    if behaviour.current.keeps_learning_phase:
-        _kept_phase = bool(value)
-
-
-def forget_learning_phase() -> None:
-    """Undo `set_learning_phase`, for calls in this thread and for layers that are connected later."""
-    global _kept_phase
-    _context.training = _kept_phase = None
 
 
 def _entered(build: Callable) -> Callable:
@@ -231,6 +182,7 @@ class Layer(Module, CallHistory, Registered, registry=layers):
     input_dtype: str | None = None  # dtype of the input if the layer is first in a Sequential; None: the layer's
     trains_by_default = False  # the default of `training` outside fit, evaluate and predict
     output_dtype = "layer"  # 'input' for layers that only move elements: their output has the input's dtype
+    _indexed_rows: int | None = None  # the rows of the table that its input indexes, if it looks them up
     compute_dtype = variable_dtype = property(lambda layer: layer.dtype, doc="`dtype`: there is no mixed precision.")
     is_quantized_by_keras = False  # whether Keras's `quantize` takes layers of this class too
     _unwritten: tuple[str, ...] = ()  # entries that `get_config` omits
@@ -633,7 +585,8 @@ class Layer(Module, CallHistory, Registered, registry=layers):
     def _fill_arguments(self, kwargs: dict, named: dict[str, Any], masks: Any) -> None:
         """Add `training` and the first argument's masks to the keyword arguments, if `call` takes them."""
         if "training" in self._call_takes and kwargs.get("training") is None:
-            kwargs["training"] = self.trains_by_default if _context.training is None else _context.training
+            phase = learning_phase.thread.training
+            kwargs["training"] = self.trains_by_default if phase is None else phase
         if masks is not None and "mask" in self._call_takes and kwargs.get("mask") is None and self._takes_mask(named):
             kwargs["mask"] = masks
 
@@ -645,11 +598,11 @@ class Layer(Module, CallHistory, Registered, registry=layers):
         names.append(self.name)
         if self._phase is not None:
             kwargs = {**kwargs, "training": self._phase}
-        training = kwargs.get("training", _context.training)
+        training = kwargs.get("training", learning_phase.thread.training)
         if "training" not in self._call_takes and not self._call_takes_any:  # it still applies to the sublayers
             kwargs = {key: value for key, value in kwargs.items() if key != "training"}
         try:
-            with training_phase(training):
+            with learning_phase.training_phase(training):
                 outputs = call(*args, **kwargs)
         finally:
             names.pop()
@@ -849,7 +802,7 @@ class Layer(Module, CallHistory, Registered, registry=layers):
         for name in () if self._call_takes_any else kwargs.keys() - self._call_takes - {"training", "mask"}:
             raise TypeError(f"{type(self).__name__}.call() got an unexpected keyword argument {briefly(name)}")
         if behaviour.current.keeps_learning_phase:
-            self._phase = _kept_phase if kwargs.get("training") is None else None
+            self._phase = learning_phase.kept if kwargs.get("training") is None else None
         inputs, _, masks = self._prepared(args, kwargs)
         outputs = graph.connect(self, args, kwargs, self.compute_output_spec(*args, **kwargs))
         self._pass_masks(inputs, masks, kwargs, outputs)
@@ -888,3 +841,13 @@ def _masks(inputs: Any) -> Any:
 
 
 set_by_init(Layer, "name dtype built _trainable _weights _states _losses _inbound_nodes _gpu")
+
+
+class SameShape(Layer, registered=False):
+    """The base of layers that change values, and keep the shape and the mask of their one input."""
+
+    supports_masking = True
+    input_spec = InputSpec()
+
+    def compute_output_shape(self, input_shape):
+        return structures.map_shapes(tuple, input_shape)

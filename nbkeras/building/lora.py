@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras import building, initializers, ops
-from nbkeras.building.layer import Layer
+from nbkeras.building.module import Module
 from nbkeras.engine import load_budget, option, step_lock, tape, tensor
 from nbkeras.engine.temporary import temporarily
 from nbkeras.engine.tensor import Tensor, Variable
@@ -21,7 +21,7 @@ _NARROW = 16  # smaller ranks take about as long: SIMD vectors are not filled, a
 
 
 class _Thread(threading.local):
-    sums: dict[Layer, Variable] | None = None  # layer -> the merged weight that it currently uses
+    sums: dict[Module, Variable] | None = None  # layer -> the merged weight that it currently uses
 
 
 _thread = _Thread()
@@ -54,8 +54,8 @@ class AdaptedWeight:
         return layer._sum()
 
 
-class Adaptable(Layer, registered=False):
-    """A layer with a weight that LoRA can adapt: `kernel`, or the weight that `adapted` names.
+class Adaptable(Module):
+    """A layer with a weight that LoRA can adapt: `kernel`, or the weight that `adapted` names. Written `(Adaptable, Layer)`.
 
     Args:
         lora_rank (an integer, or None): The rank of the small matrices, if the layer is built with LoRA; None for no LoRA.
@@ -66,6 +66,7 @@ class Adaptable(Layer, registered=False):
 
     adapted = "kernel"
     lora_enabled = False
+    _gpu: Any  # of Layer
 
     def __init__(self, lora_rank: int | None = None, lora_alpha: float | None = None, **kwargs: Any):
         super().__init__(**kwargs)
@@ -190,7 +191,7 @@ class Adaptable(Layer, registered=False):
 
     def get_config(self) -> dict[str, Any]:
         """The configuration; it has `lora_rank` and `lora_alpha` if LoRA is enabled."""
-        config = super().get_config()
+        config = super().get_config()  # type: ignore[misc] # of Layer
         if self.lora_rank is not None:
             config |= {"lora_rank": self.lora_rank, "lora_alpha": self.lora_alpha}
         return config

@@ -64,7 +64,7 @@ def _named(name: str) -> Callable:
     for found in (lookup(each) for each in dict.fromkeys((name, own)) for lookup in lookups):
         if hasattr(found, "__wrapped__") and not own.startswith("_"):
             return found
-    suggestion = nearest(own, [each for each, found in vars(ops).items() if hasattr(found, "__wrapped__")])
+    suggestion = nearest(own, [each for each in dir(ops) if hasattr(getattr(ops, each), "__wrapped__")])
     if own in ops.__all__:  # type: ignore[attr-defined] # set by lazy_names
         raise ValueError(
             f"{own!r} of nbkeras.ops cannot be applied as a layer: a model applies only ops that take tensors and return "

@@ -10,6 +10,5 @@ if TYPE_CHECKING:  # imported when first asked for
     from nbkeras.commands.model_file import compile_file as compile_file
     from nbkeras.commands.model_file import profile_file as profile_file
     from nbkeras.commands.model_file import warm_file as warm_file
-    from nbkeras.commands.serve import serve_models as serve_models
 
 _lazy_names.attach(globals())

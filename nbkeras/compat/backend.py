@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from nbkeras import backend
 from nbkeras.backend import control
-from nbkeras.building import layer
+from nbkeras.engine import learning_phase as phase
 from nbkeras.engine.annotations import briefly, one_of
 
 
@@ -14,7 +14,7 @@ class LearningPhase:
     """The result of `K.learning_phase()`: an input for `K.function`. As a condition, True if layers are in training."""
 
     def __bool__(self) -> bool:
-        return layer.learning_phase()
+        return phase.learning_phase()
 
     def __int__(self) -> int:
         return int(bool(self))
@@ -100,7 +100,7 @@ def clear_session() -> None:
     """Restart the numbers in layer names and unset the phase."""
     backend.clear_session()
     backend.set_learning_phase(0)
-    layer.forget_learning_phase()
+    phase.forget_learning_phase()
 
 
 def image_dim_ordering() -> str:

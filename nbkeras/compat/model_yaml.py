@@ -3,9 +3,9 @@
 import json
 from typing import Any
 
-from nbkeras import models
 from nbkeras.engine.user_errors import optional_import
-from nbkeras.saving.archive import check_count, readable
+from nbkeras.saving import files
+from nbkeras.saving.archive import check_count, parse_json, readable
 
 
 def _yaml() -> Any:
@@ -52,7 +52,7 @@ def model_from_yaml(yaml_string: str, custom_objects=None) -> Any:
     check_count(_parts(value, {}), "the text")
     with readable("the text"):
         text = json.dumps(value)
-    return models.model_from_json(text, custom_objects)
+    return files.model_from_config(parse_json(text, "the text"), custom_objects)
 
 
 def _parts(value: Any, known: dict[int, int]) -> int:

@@ -1,4 +1,4 @@
-"""Keras 2's `keras.wrappers.scikit_learn`: scikit-learn estimators around a function that builds a Sequential."""
+"""Keras 2's `keras.wrappers.scikit_learn`: scikit-learn estimators around a function that builds a Model."""
 
 import copy
 import inspect
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras.data.encoding import to_categorical
-from nbkeras.models import Sequential
+from nbkeras.training.model import Model
 
 _PREDICT_CLASSES = ("x", "batch_size", "verbose")  # the arguments of Keras 2's predict_classes and predict_proba
 
@@ -44,7 +44,7 @@ class BaseWrapper:
         Raises:
             ValueError: for a name that neither build_fn nor the model's methods accept.
         """
-        methods = (Sequential.fit, Sequential.predict, Sequential.evaluate, self._builder())
+        methods = (Model.fit, Model.predict, Model.evaluate, self._builder())
         known = {name for method in methods for name in _parameters(method)}
         for name in params:
             if name not in known:
@@ -99,7 +99,7 @@ class BaseWrapper:
         self.model = self._builder()(**self.filter_sk_params(self._builder()))
         if _is_categorical(self.model.loss) and np.ndim(y) != 2:
             y = to_categorical(y)
-        return self.model.fit(x, y, **(copy.deepcopy(self.filter_sk_params(Sequential.fit)) | kwargs))
+        return self.model.fit(x, y, **(copy.deepcopy(self.filter_sk_params(Model.fit)) | kwargs))
 
     def __sklearn_tags__(self) -> Any:
         """The tags of the estimator; scikit-learn 1.6 and later call this."""
@@ -198,7 +198,7 @@ class KerasClassifier(BaseWrapper):
         y = np.searchsorted(self.classes_, y)
         if _is_categorical(self.model.loss) and y.ndim != 2:
             y = to_categorical(y)
-        kwargs = self.filter_sk_params(Sequential.evaluate, kwargs)
+        kwargs = self.filter_sk_params(Model.evaluate, kwargs)
         results = self.model.evaluate(x, y, **kwargs, return_dict=True)
         for name in ("accuracy", "acc"):
             if name in results:
@@ -237,7 +237,7 @@ class KerasRegressor(BaseWrapper):
             x: The inputs.
             **kwargs: Further arguments of the model's `predict`.
         """
-        outputs = self.model.predict(x, **self.filter_sk_params(Sequential.predict, kwargs))
+        outputs = self.model.predict(x, **self.filter_sk_params(Model.predict, kwargs))
         return outputs[..., 0] if outputs.shape[-1] == 1 else outputs
 
     def score(self, x, y, **kwargs) -> float:
@@ -248,7 +248,7 @@ class KerasRegressor(BaseWrapper):
             y: The targets.
             **kwargs: Further arguments of the model's `evaluate`.
         """
-        loss = self.model.evaluate(x, y, **self.filter_sk_params(Sequential.evaluate, kwargs))
+        loss = self.model.evaluate(x, y, **self.filter_sk_params(Model.evaluate, kwargs))
         return -(loss[0] if isinstance(loss, list) else loss)
 
 

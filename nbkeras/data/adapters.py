@@ -432,3 +432,32 @@ def pack_x_y_sample_weight(x: Any, y: Any = None, sample_weight: Any = None) -> 
     if y is None:
         return (x,) if isinstance(x, list | tuple) else x
     return (x, y) if sample_weight is None else (x, y, sample_weight)
+
+
+class Layout:
+    """The structures of x and y. It packs a batch's flat list of leaves into x, y and sample weights.
+
+    x, y: structures of placeholders. inputs, targets: their numbers. key: a hashable key; structures may not be hashable.
+    """
+
+    __slots__ = ("x", "y", "inputs", "targets", "key")
+
+    def __init__(self, x: Any, y: Any, inputs: int, targets: int):
+        self.x, self.y, self.inputs, self.targets = x, y, inputs, targets
+        self.key = repr((x, y, inputs, targets))
+
+    def is_like(self, other: Layout) -> bool:
+        """Whether another layout has the same structures; the order of dict keys does not matter."""
+        return (self.x, self.y, self.inputs, self.targets) == (other.x, other.y, other.inputs, other.targets)
+
+    def pack(self, leaves: list) -> Any:
+        """x, (x, y) or (x, y, sample_weight), in the structures that the user passed."""
+        end = self.inputs + self.targets
+        x, y, weights = structures.pack(self.x, leaves[: self.inputs]), leaves[self.inputs : end], leaves[end:]
+        by_name = isinstance(self.y, dict) and structures.nested(self.y) is None  # in the order of the outputs
+        packed = dict(zip(self.y, y, strict=True)) if by_name else structures.pack(self.y, y or [None])
+        if all(target is None for target in y):
+            packed = None
+        if all(weight is None for weight in weights):
+            return pack_x_y_sample_weight(x, packed)
+        return x, packed, weights[0] if len(weights) == 1 else weights

@@ -6,13 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras.building.graph import Graph, SymbolicTensor, is_symbolic
+from nbkeras.building.graph import Graph, SymbolicTensor, is_symbolic, name_of
 from nbkeras.data import tables
 from nbkeras.data.arrays import to_array
 from nbkeras.engine import behaviour, structures
 from nbkeras.engine.registry import nearest
 from nbkeras.engine.tensor import Tensor, as_tensor
-from nbkeras.layers.embedding import Embedding
 from nbkeras.ops.arguments import as_index
 
 Array = np.ndarray
@@ -172,11 +171,6 @@ class GraphInputs:
                 check_numbers(array, rows, layer, name_of(self._graph.input_list[position]))
 
 
-def name_of(symbol: SymbolicTensor) -> str:
-    """The name of an input or output: the name of the layer that made it."""
-    return symbol.node.layer.name if symbol.node else symbol.name
-
-
 def arrays_in_order(x: Any, count: int) -> list:
     """The arrays for `count` inputs, from one array or a list."""
     if isinstance(x, list | tuple) and any(hasattr(item, "shape") for item in x):
@@ -243,8 +237,8 @@ def tables_of(graph: Graph) -> dict[int, tuple[int, str]]:
         inner = getattr(layer, "_graph", None)
         if inner is not None and len(given) == len(inner.input_list) and not isinstance(node.call_inputs, dict):
             looked_up = tables_of(inner)
-        elif len(given) == 1 and isinstance(layer, Embedding) and not node.kwargs.get("reverse"):
-            looked_up = {0: (layer.input_dim, layer.name)}
+        elif len(given) == 1 and layer._indexed_rows is not None and not node.kwargs.get("reverse"):
+            looked_up = {0: (layer._indexed_rows, layer.name)}
         else:
             looked_up = {}
             if len(given) == 1 and given[0] is not None and layer.output_dtype == "input":

@@ -39,7 +39,8 @@ def attach(module: dict[str, Any], *registries: Registry) -> None:
             raise missing(own, name, sys._getframe(1))
         if lazy[name] == own:
             return importlib.import_module(f"{own}.{name}")
-        return getattr(importlib.import_module(lazy[name]), name)
+        module[name] = value = getattr(importlib.import_module(lazy[name]), name)
+        return value
 
     module.update(__getattr__=get, __dir__=lambda: public, __all__=public)
 

@@ -103,6 +103,13 @@ def integers_of(name: str, what: str, value: Any) -> tuple[int, ...]:
         raise TypeError(f"{name}: {what} must be a tuple of integers, received {briefly(value)}") from None
 
 
+def _several(name: str, what: str, value: Any) -> tuple:
+    sizes = tuple(value) if isinstance(value, list | tuple) else (value,)
+    if not all(each is None or (isinstance(each, int) and not isinstance(each, bool)) for each in sizes):
+        raise TypeError(f"{name}: {what} must be an integer, or several, received {briefly(value)}")
+    return sizes
+
+
 def choice(*allowed: str | None, any_case: bool = False) -> Kind:
     """The kind of an option that is one of these names."""
     return kind(one_of, f"one of {', '.join(map(repr, allowed))}", allowed, any_case)
@@ -154,6 +161,7 @@ def _layers(item: Any, what: str, value: Any) -> Any:
 Anything = Annotated[Any, Kind(lambda item, what, value: value, "")]  # the class's docstring describes accepted values
 Size = Annotated[int, kind(size_of, "a positive integer")]
 Integer = Annotated[int, kind(_integer, "an integer")]
+Several = Annotated[Any, kind(_several, "an integer, or several")]
 Integers = Annotated[Any, kind(integers_of, "a tuple of integers")]
 Number = Annotated[float, kind(number_of, "a number")]
 AnyNumber = Annotated[Any, kind(as_given, "a number")]  # not converted: an integer stays an integer in configurations

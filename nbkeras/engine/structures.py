@@ -150,3 +150,10 @@ def map_shapes(function: Callable, value: Any) -> Any:
 def one_or_all(values: Any) -> Any:
     """The item of a list or tuple of one, as Keras 3's functional models return it; other values unchanged."""
     return values[0] if isinstance(values, list | tuple) and len(values) == 1 else values
+
+
+def nested(outputs: Any) -> Any:
+    """The structure of outputs if it has a list or dict inside a list or dict; else None."""
+    if is_nested(outputs) and any(is_nested(part) for _, part in parts(outputs)):
+        return map_leaves(lambda _: 0, outputs)
+    return None

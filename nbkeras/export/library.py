@@ -21,7 +21,6 @@ from nbkeras.export.library_files import Description, Tensor
 from nbkeras.export.native_code import Code
 from nbkeras.inference import signature
 from nbkeras.inference.recording import Recording, record
-from nbkeras.inference.stream import Stream
 from nbkeras.saving.archive import PreparedFiles
 
 _PURPOSE = "become a library"
@@ -169,7 +168,7 @@ def _function(model: Any, code: Code, ending: str, rows: int, given: Any) -> lib
 
 def _step(model: Any, code: Code, rows: int, given: Any) -> library_files.FunctionSpec:
     """The function for one step of a model as a stream, with the state as an argument."""
-    stream = Stream(model)
+    stream = model.stream()
     if not stream.state_size:
         raise ValueError(f"model {model.name!r} keeps nothing from step to step: leave out state='explicit'")
     names, chosen, _ = signature.inputs_of(model, given)

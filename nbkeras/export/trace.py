@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras.building.layer import training_phase
 from nbkeras.engine import structures, tape
+from nbkeras.engine.learning_phase import training_phase
 from nbkeras.engine.tensor import Tensor, layer_stack, listening, shapes_only
 
 Axis = tuple[int, int]  # (input, axis): an axis whose size is open

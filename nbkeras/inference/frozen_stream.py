@@ -13,7 +13,7 @@ from nbkeras.engine import step_lock, structures
 from nbkeras.engine.structures import one_or_all
 from nbkeras.engine.tensor import Tensor, on_gpu
 from nbkeras.inference import signature
-from nbkeras.inference.interface import Interface
+from nbkeras.inference.interface import STEPS, Interface
 from nbkeras.inference.portable import Programs
 from nbkeras.inference.ready import (
     Ports,
@@ -31,7 +31,6 @@ from nbkeras.inference.ready import (
     usual_costs,
 )
 from nbkeras.inference.recording import Recording, record
-from nbkeras.inference.walk import STEPS
 
 Array = np.ndarray
 _PURPOSE = "be frozen"
@@ -163,6 +162,8 @@ class FrozenStream(SessionBase):
         >>> keras.inference.FrozenStream.load("model.stream", safe_mode=False).state_size
         8
     """
+
+    is_stream = True
 
     _state: _State
 

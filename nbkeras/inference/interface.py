@@ -10,6 +10,11 @@ import numpy as np
 from nbkeras.data.arrays import to_array
 from nbkeras.data.input_matching import GraphInputs, check_numbers
 
+STEPS, LAST, GIVEN = (
+    "steps",
+    "last",
+    "given",
+)  # kinds of tensors: a row for each step, the last step's, one for all steps
 Array = np.ndarray
 
 

@@ -63,6 +63,8 @@ class SessionBase:
         state: It has `form`, `programs`, `inputs`, `outputs`, `batch_sizes` and `costs`; its class takes a form and programs.
     """
 
+    is_stream = False  # whether it keeps a state from step to step
+
     _state: Any
 
     def __init__(self, state: Any):

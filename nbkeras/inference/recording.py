@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from nbkeras.building.layer import training_phase
 from nbkeras.engine import step_lock, structures
 from nbkeras.engine.layer_stack import layer_stack
+from nbkeras.engine.learning_phase import training_phase
 from nbkeras.engine.program import Program
 from nbkeras.engine.rewriting import improved
 from nbkeras.engine.tensor import Tensor

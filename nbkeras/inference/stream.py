@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 
 from nbkeras import ops
-from nbkeras.building.graph import SymbolicTensor
-from nbkeras.building.layer import training_phase
-from nbkeras.data.input_matching import name_of
+from nbkeras.building.graph import SymbolicTensor, name_of
 from nbkeras.engine import structures, tape, tensor
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.batch import ALL, Batch
+from nbkeras.engine.learning_phase import training_phase
 from nbkeras.engine.observed import observe
 from nbkeras.engine.program import ProgramCache
 from nbkeras.engine.rewriting import improved

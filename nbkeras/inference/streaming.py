@@ -16,7 +16,6 @@ from nbkeras.building.operation import Operation
 from nbkeras.engine import structures
 from nbkeras.engine.tensor import Tensor
 from nbkeras.inference.walk import (
-    ANY_AXIS,
     DECLARE,
     GIVEN,
     LAST,
@@ -54,7 +53,10 @@ from nbkeras.ops.attention import masked_softmax
 
 
 @rule(
-    *ANY_AXIS,
+    activation.ReLU,
+    activation.LeakyReLU,
+    activation.ELU,
+    activation.ThresholdedReLU,
     core.Identity,
     regularization.Dropout,
     regularization.GaussianNoise,

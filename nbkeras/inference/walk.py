@@ -19,10 +19,7 @@ from nbkeras.building.graph import Graph, Node, SymbolicTensor
 from nbkeras.building.layer import Layer
 from nbkeras.data.input_matching import in_dtype
 from nbkeras.engine import structures
-from nbkeras.layers import activation
-
-STEPS, LAST, GIVEN = "steps", "last", "given"
-
+from nbkeras.inference.interface import GIVEN, LAST, STEPS
 
 ELEMENTWISE = {
     getattr(activations, name)
@@ -33,7 +30,6 @@ ELEMENTWISE = {
     ).split()
 } | {ops.gelu}
 LAST_AXIS = {ops.softmax, ops.log_softmax, ops.sparsemax, ops.glu}
-ANY_AXIS = (activation.ReLU, activation.LeakyReLU, activation.ELU, activation.ThresholdedReLU)
 
 
 class Form(NamedTuple):
@@ -153,7 +149,7 @@ class Site:
 
     def check_activation(self, function: Any, rank: int) -> None:
         """Refuse an activation that may join steps."""
-        if function in ELEMENTWISE or getattr(function, "each_step_alone", False) or isinstance(function, ANY_AXIS):
+        if function in ELEMENTWISE or getattr(function, "each_step_alone", False):
             return
         if function in LAST_AXIS:
             return self.check_axes(-1, rank, f"applies {function.__name__} along")

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Annotated, Any, Unpack
 
 from nbkeras import activations, ops
-from nbkeras.building.layer import InputSpec, LayerOptions
+from nbkeras.building.layer import InputSpec, LayerOptions, SameShape
 from nbkeras.engine import option
 from nbkeras.engine.annotations import briefly
-from nbkeras.layers.same_shape import SameShape
 
 
 def _not_negative(name: str, what: str, value: Any) -> Any:
@@ -58,6 +57,8 @@ class ReLU(SameShape):
         array([-1.,  0.,  4.,  6.], dtype=float32)
     """
 
+    each_step_alone = True  # as an activation of a layer that continues a sequence
+
     def __init__(
         self,
         max_value: MaxValue = None,
@@ -91,6 +92,8 @@ class LeakyReLU(SameShape):
         array([-1.,  0.,  4.], dtype=float32)
     """
 
+    each_step_alone = True  # as an activation of a layer that continues a sequence
+
     def __init__(self, negative_slope: NotNegative = 0.3, **kwargs: Unpack[LayerOptions]):
         super().__init__(**option.keep(self, locals()))
 
@@ -114,6 +117,8 @@ class ELU(SameShape):
         >>> layers.ELU()(np.array([-100.0, -1.0, 0.0, 2.0])).numpy().round(3)
         array([-1.   , -0.632,  0.   ,  2.   ], dtype=float32)
     """
+
+    each_step_alone = True  # as an activation of a layer that continues a sequence
 
     def __init__(self, alpha: option.Number = 1.0, **kwargs: Unpack[LayerOptions]):
         super().__init__(**option.keep(self, locals()))
@@ -141,6 +146,8 @@ class ThresholdedReLU(SameShape):
         >>> layers.ThresholdedReLU(theta=1.0)(np.array([-1.0, 0.5, 1.0, 2.0])).numpy()
         array([0., 0., 0., 2.], dtype=float32)
     """
+
+    each_step_alone = True  # as an activation of a layer that continues a sequence
 
     def __init__(self, theta: NotNegative = 1.0, **kwargs: Unpack[LayerOptions]):
         super().__init__(**option.keep(self, locals()))

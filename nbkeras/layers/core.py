@@ -7,17 +7,16 @@ from typing import Any, Unpack
 
 from nbkeras import ops
 from nbkeras.building import graph
-from nbkeras.building.layer import CommonOptions, InputSpec, Layer, LayerOptions
+from nbkeras.building.input_spec import DataFormat
+from nbkeras.building.layer import CommonOptions, InputSpec, Layer, LayerOptions, SameShape
 from nbkeras.building.lora import Adaptable, AdaptedWeight
 from nbkeras.engine import behaviour, option, structures
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.behaviour import FunctionName
 from nbkeras.engine.registry import custom_object, custom_object_scope
-from nbkeras.layers.same_shape import SameShape
-from nbkeras.layers.spatial import DataFormat
 
 
-class Dense(Adaptable):
+class Dense(Adaptable, Layer):
     """A fully connected layer: activation(inputs @ kernel + bias).
 
     Each output is a weighted sum of all numbers of the input's last axis. `kernel` has shape (input_dim,

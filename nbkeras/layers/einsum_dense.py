@@ -7,7 +7,7 @@ import re
 from typing import Annotated, Any, NamedTuple, Unpack
 
 from nbkeras import initializers, ops
-from nbkeras.building.layer import InputSpec, LayerOptions
+from nbkeras.building.layer import InputSpec, Layer, LayerOptions
 from nbkeras.building.lora import Adaptable, AdaptedWeight
 from nbkeras.engine import option
 from nbkeras.engine.annotations import briefly
@@ -20,13 +20,6 @@ def _equation(name: str, what: str, equation: Any) -> str:
     return equation
 
 
-def _several(name: str, what: str, value: Any) -> tuple:
-    sizes = tuple(value) if isinstance(value, list | tuple) else (value,)
-    if not all(each is None or (isinstance(each, int) and not isinstance(each, bool)) for each in sizes):
-        raise TypeError(f"{name}: {what} must be an integer, or several, received {briefly(value)}")
-    return sizes
-
-
 def _letters(name: str, what: str, value: Any) -> str | None:
     if value is not None and not isinstance(value, str):
         raise TypeError(f"{name}: {what} must be letters or None, received {briefly(value)}")
@@ -34,12 +27,11 @@ def _letters(name: str, what: str, value: Any) -> str | None:
 
 
 Equation = Annotated[str, option.kind(_equation, "'ab,bc->ac', '...ab,bc->...ac' or 'ab...,bc->ac...'")]
-Several = Annotated[Any, option.kind(_several, "an integer, or several")]
-OutputShape = Annotated[Several, "partial_output_shape"]
+OutputShape = Annotated[option.Several, "partial_output_shape"]
 BiasAxes = Annotated[str | None, option.kind(_letters, "letters or None")]
 
 
-class EinsumDense(Adaptable):
+class EinsumDense(Adaptable, Layer):
     """A dense layer over axes that an equation names: activation(einsum(equation, inputs, kernel) + bias).
 
     Args:

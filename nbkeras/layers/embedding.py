@@ -11,7 +11,7 @@ from nbkeras.engine import option
 from nbkeras.engine.tensor import Tensor
 
 
-class Embedding(Adaptable):
+class Embedding(Adaptable, Layer):
     """Looks up a learned vector for each integer: row n of a table for n.
 
     `embeddings` has shape (input_dim, output_dim). Floats are truncated to integers, and negative integers
@@ -71,6 +71,7 @@ class Embedding(Adaptable):
             kwargs["input_shape"] = tuple(lengths)
         super().__init__(lora_rank, lora_alpha, activity_regularizer=activity_regularizer, **kwargs)
         option.keep(self, locals())
+        self._indexed_rows = self.input_dim
         self.input_length = input_length
         self.supports_masking = self.mask_zero
         self._start_from(weights)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Unpack
 
 from nbkeras import ops
+from nbkeras.building.input_spec import DataFormat
 from nbkeras.building.layer import Layer, LayerOptions
 from nbkeras.engine import option
 from nbkeras.engine.annotations import briefly
-from nbkeras.layers.spatial import DataFormat
 
 
 class Images(Layer, registered=False):

@@ -10,12 +10,12 @@ from typing import Annotated, Any, Unpack
 from nbkeras import ops
 from nbkeras.building.layer import InputSpec, Layer, LayerOptions
 from nbkeras.engine import option, structures
-from nbkeras.layers.einsum_dense import EinsumDense, Several
+from nbkeras.layers.einsum_dense import EinsumDense
 from nbkeras.layers.regularization import Dropout
 from nbkeras.ops import attention
 
 OptionalSize = Annotated[Any, option.optional(option.Size)]
-Axes = Annotated[Any, option.optional(Several)]
+Axes = Annotated[Any, option.optional(option.Several)]
 OutputShape = Annotated[Axes, "_output_sizes"]
 ProjectionRegularizer = Annotated[option.Regularizer, "_projection_activity"]
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Annotated, Any, Unpack
 
 from nbkeras import ops
-from nbkeras.building.layer import InputSpec, Layer, LayerOptions
+from nbkeras.building.layer import InputSpec, Layer, LayerOptions, SameShape
 from nbkeras.engine import behaviour, option
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Variable
-from nbkeras.layers.same_shape import SameShape
 
 
 def _axes(name: str, what: str, axis: Any) -> int | list[int]:

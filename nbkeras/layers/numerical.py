@@ -10,14 +10,12 @@ from typing import Annotated, Any, Unpack
 import numpy as np
 
 from nbkeras import config, ops
-from nbkeras.building.layer import Layer, LayerOptions
+from nbkeras.building.layer import Layer, LayerOptions, SameShape
 from nbkeras.engine import option
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.dtypes import array_of
 from nbkeras.engine.tensor import Tensor
 from nbkeras.layers.categorical import MODES, NotSparse, OutputMode, encoded
-from nbkeras.layers.einsum_dense import Several
-from nbkeras.layers.same_shape import SameShape
 
 
 class Rescaling(SameShape):
@@ -74,7 +72,7 @@ def _numbers(data: Any) -> np.ndarray:
         ) from None
 
 
-Axes = Annotated[Any, option.optional(Several)]
+Axes = Annotated[Any, option.optional(option.Several)]
 Mean = Annotated[option.Anything, "input_mean"]
 Variance = Annotated[option.Anything, "input_variance"]
 

@@ -9,11 +9,10 @@ import math
 from typing import Annotated, Any, Unpack
 
 from nbkeras import random
-from nbkeras.building.layer import CommonOptions, InputSpec, LayerOptions
+from nbkeras.building.input_spec import DataFormat
+from nbkeras.building.layer import CommonOptions, InputSpec, LayerOptions, SameShape
 from nbkeras.engine import option
 from nbkeras.engine.annotations import briefly, check_rate
-from nbkeras.layers.same_shape import SameShape
-from nbkeras.layers.spatial import DataFormat
 from nbkeras.regularizers import L1L2
 
 

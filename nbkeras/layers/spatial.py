@@ -5,9 +5,10 @@ Also the kinds of their options, which depend on the layer's rank and paddings.
 
 from typing import Annotated, Any, Unpack
 
+from nbkeras.building.input_spec import DataFormat
 from nbkeras.building.layer import InputSpec, Layer, LayerOptions
 from nbkeras.engine import option
-from nbkeras.ops.window import data_format_of, padding_of, sizes_of
+from nbkeras.ops.window import padding_of, sizes_of
 
 
 def _window_size(layer: Any, what: str, value: Any) -> tuple[int, ...]:
@@ -18,14 +19,8 @@ def _padding(layer: Any, what: str, value: Any) -> str:
     return padding_of(option.name_of(layer), value, layer.paddings)
 
 
-def _data_format(name: str, what: str, value: Any) -> str:
-    return data_format_of(name, value)
-
-
-_FORMATS = "'channels_last', 'channels_first', or None for config.image_data_format()"
 WindowSize = Annotated[Any, option.Kind(_window_size, "a positive integer, or one for each axis")]
 Padding = Annotated[str, option.Kind(_padding, "'valid' or 'same'; for sequences also 'causal' if the layer allows it")]
-DataFormat = Annotated[Any, option.kind(_data_format, _FORMATS)]
 
 
 class Spatial(Layer, registered=False):

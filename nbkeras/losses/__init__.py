@@ -25,6 +25,13 @@ from nbkeras.losses.classes import Poisson as Poisson
 from nbkeras.losses.classes import SparseCategoricalCrossentropy as SparseCategoricalCrossentropy
 from nbkeras.losses.classes import SquaredHinge as SquaredHinge
 from nbkeras.losses.classes import Tversky as Tversky
+from nbkeras.losses.functions import BCE as BCE
+from nbkeras.losses.functions import KLD as KLD
+from nbkeras.losses.functions import MAE as MAE
+from nbkeras.losses.functions import MAPE as MAPE
+from nbkeras.losses.functions import MSE as MSE
+from nbkeras.losses.functions import MSLE as MSLE
+from nbkeras.losses.functions import bce as bce
 from nbkeras.losses.functions import binary_crossentropy as binary_crossentropy
 from nbkeras.losses.functions import binary_focal_crossentropy as binary_focal_crossentropy
 from nbkeras.losses.functions import categorical_crossentropy as categorical_crossentropy
@@ -32,17 +39,27 @@ from nbkeras.losses.functions import categorical_focal_crossentropy as categoric
 from nbkeras.losses.functions import categorical_generalized_cross_entropy as categorical_generalized_cross_entropy
 from nbkeras.losses.functions import categorical_hinge as categorical_hinge
 from nbkeras.losses.functions import circle as circle
+from nbkeras.losses.functions import cosine as cosine
+from nbkeras.losses.functions import cosine_proximity as cosine_proximity
 from nbkeras.losses.functions import cosine_similarity as cosine_similarity
 from nbkeras.losses.functions import ctc as ctc
 from nbkeras.losses.functions import dice as dice
 from nbkeras.losses.functions import hinge as hinge
 from nbkeras.losses.functions import huber as huber
+from nbkeras.losses.functions import huber_loss as huber_loss
 from nbkeras.losses.functions import kl_divergence as kl_divergence
+from nbkeras.losses.functions import kld as kld
+from nbkeras.losses.functions import kullback_leibler_divergence as kullback_leibler_divergence
 from nbkeras.losses.functions import log_cosh as log_cosh
+from nbkeras.losses.functions import logcosh as logcosh
+from nbkeras.losses.functions import mae as mae
+from nbkeras.losses.functions import mape as mape
 from nbkeras.losses.functions import mean_absolute_error as mean_absolute_error
 from nbkeras.losses.functions import mean_absolute_percentage_error as mean_absolute_percentage_error
 from nbkeras.losses.functions import mean_squared_error as mean_squared_error
 from nbkeras.losses.functions import mean_squared_logarithmic_error as mean_squared_logarithmic_error
+from nbkeras.losses.functions import mse as mse
+from nbkeras.losses.functions import msle as msle
 from nbkeras.losses.functions import poisson as poisson
 from nbkeras.losses.functions import sparse_categorical_crossentropy as sparse_categorical_crossentropy
 from nbkeras.losses.functions import squared_hinge as squared_hinge
@@ -51,17 +68,6 @@ from nbkeras.losses.loss import Loss as Loss
 from nbkeras.losses.loss import LossFunctionWrapper as LossFunctionWrapper
 from nbkeras.losses.loss import registry
 from nbkeras.losses.loss import squeeze_or_expand_to_same_rank as squeeze_or_expand_to_same_rank
-
-mse = MSE = mean_squared_error
-mae = MAE = mean_absolute_error
-mape = MAPE = mean_absolute_percentage_error
-msle = MSLE = mean_squared_logarithmic_error
-bce = BCE = binary_crossentropy
-kld = KLD = kullback_leibler_divergence = kl_divergence
-cosine = cosine_proximity = cosine_similarity
-huber_loss = huber
-logcosh = log_cosh
-
 
 get, deserialize = registry.get, registry.deserialize
 

@@ -769,3 +769,14 @@ def ctc(y_true, y_pred) -> Tensor:
     lengths = ops.sum(ops.cast(ops.not_equal(y_true, 0), "int32"), axis=-1)
     steps = ops.full((y_pred.shape[0],), y_pred.shape[1], dtype="int32")
     return ops.ctc_loss(y_true, y_pred, lengths, steps)
+
+
+mse = MSE = mean_squared_error
+mae = MAE = mean_absolute_error
+mape = MAPE = mean_absolute_percentage_error
+msle = MSLE = mean_squared_logarithmic_error
+bce = BCE = binary_crossentropy
+kld = KLD = kullback_leibler_divergence = kl_divergence
+cosine = cosine_proximity = cosine_similarity
+huber_loss = huber
+logcosh = log_cosh

@@ -3,36 +3,36 @@
 from typing import TYPE_CHECKING, Any
 
 from nbkeras.engine import lazy_names as _lazy_names
-from nbkeras.losses import BCE as BCE
-from nbkeras.losses import KLD as KLD
-from nbkeras.losses import MAE as MAE
-from nbkeras.losses import MAPE as MAPE
-from nbkeras.losses import MSE as MSE
-from nbkeras.losses import MSLE as MSLE
-from nbkeras.losses import bce as bce
-from nbkeras.losses import binary_crossentropy as binary_crossentropy
-from nbkeras.losses import binary_focal_crossentropy as binary_focal_crossentropy
-from nbkeras.losses import categorical_crossentropy as categorical_crossentropy
-from nbkeras.losses import categorical_focal_crossentropy as categorical_focal_crossentropy
-from nbkeras.losses import categorical_hinge as categorical_hinge
-from nbkeras.losses import hinge as hinge
-from nbkeras.losses import huber as huber
-from nbkeras.losses import kl_divergence as kl_divergence
-from nbkeras.losses import kld as kld
-from nbkeras.losses import kullback_leibler_divergence as kullback_leibler_divergence
-from nbkeras.losses import log_cosh as log_cosh
-from nbkeras.losses import logcosh as logcosh
-from nbkeras.losses import mae as mae
-from nbkeras.losses import mape as mape
-from nbkeras.losses import mean_absolute_error as mean_absolute_error
-from nbkeras.losses import mean_absolute_percentage_error as mean_absolute_percentage_error
-from nbkeras.losses import mean_squared_error as mean_squared_error
-from nbkeras.losses import mean_squared_logarithmic_error as mean_squared_logarithmic_error
-from nbkeras.losses import mse as mse
-from nbkeras.losses import msle as msle
-from nbkeras.losses import poisson as poisson
-from nbkeras.losses import sparse_categorical_crossentropy as sparse_categorical_crossentropy
-from nbkeras.losses import squared_hinge as squared_hinge
+from nbkeras.losses.functions import BCE as BCE
+from nbkeras.losses.functions import KLD as KLD
+from nbkeras.losses.functions import MAE as MAE
+from nbkeras.losses.functions import MAPE as MAPE
+from nbkeras.losses.functions import MSE as MSE
+from nbkeras.losses.functions import MSLE as MSLE
+from nbkeras.losses.functions import bce as bce
+from nbkeras.losses.functions import binary_crossentropy as binary_crossentropy
+from nbkeras.losses.functions import binary_focal_crossentropy as binary_focal_crossentropy
+from nbkeras.losses.functions import categorical_crossentropy as categorical_crossentropy
+from nbkeras.losses.functions import categorical_focal_crossentropy as categorical_focal_crossentropy
+from nbkeras.losses.functions import categorical_hinge as categorical_hinge
+from nbkeras.losses.functions import hinge as hinge
+from nbkeras.losses.functions import huber as huber
+from nbkeras.losses.functions import kl_divergence as kl_divergence
+from nbkeras.losses.functions import kld as kld
+from nbkeras.losses.functions import kullback_leibler_divergence as kullback_leibler_divergence
+from nbkeras.losses.functions import log_cosh as log_cosh
+from nbkeras.losses.functions import logcosh as logcosh
+from nbkeras.losses.functions import mae as mae
+from nbkeras.losses.functions import mape as mape
+from nbkeras.losses.functions import mean_absolute_error as mean_absolute_error
+from nbkeras.losses.functions import mean_absolute_percentage_error as mean_absolute_percentage_error
+from nbkeras.losses.functions import mean_squared_error as mean_squared_error
+from nbkeras.losses.functions import mean_squared_logarithmic_error as mean_squared_logarithmic_error
+from nbkeras.losses.functions import mse as mse
+from nbkeras.losses.functions import msle as msle
+from nbkeras.losses.functions import poisson as poisson
+from nbkeras.losses.functions import sparse_categorical_crossentropy as sparse_categorical_crossentropy
+from nbkeras.losses.functions import squared_hinge as squared_hinge
 from nbkeras.metrics.accuracy import Accuracy as Accuracy
 from nbkeras.metrics.accuracy import BinaryAccuracy as BinaryAccuracy
 from nbkeras.metrics.accuracy import CategoricalAccuracy as CategoricalAccuracy
@@ -46,7 +46,6 @@ from nbkeras.metrics.accuracy import resolve_accuracy as resolve_accuracy
 from nbkeras.metrics.accuracy import sparse_categorical_accuracy as sparse_categorical_accuracy
 from nbkeras.metrics.accuracy import sparse_top_k_categorical_accuracy as sparse_top_k_categorical_accuracy
 from nbkeras.metrics.accuracy import top_k_categorical_accuracy as top_k_categorical_accuracy
-from nbkeras.metrics.auc import AUC as AUC
 from nbkeras.metrics.confusion import FalseNegatives as FalseNegatives
 from nbkeras.metrics.confusion import FalsePositives as FalsePositives
 from nbkeras.metrics.confusion import Precision as Precision
@@ -105,6 +104,7 @@ def serialize(metric) -> Any:
 
 
 if TYPE_CHECKING:  # imported when first asked for
+    from nbkeras.metrics.auc import AUC as AUC
     from nbkeras.metrics.fscore import F1Score as F1Score
     from nbkeras.metrics.fscore import FBetaScore as FBetaScore
     from nbkeras.metrics.iou import BinaryIoU as BinaryIoU

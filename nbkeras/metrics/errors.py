@@ -2,11 +2,16 @@
 
 from typing import Any
 
-from nbkeras import losses, ops
+from nbkeras import ops
 from nbkeras.engine import option
 from nbkeras.engine.tensor import Tensor
-from nbkeras.losses.loss import pair
-from nbkeras.metrics.metric import FunctionMetric, Mean, metric_function
+from nbkeras.losses import functions as losses
+from nbkeras.losses.loss import pair, registry
+from nbkeras.metrics.metric import FunctionMetric, Mean, functions, metric_function
+
+for _name, _function in registry.items().items():
+    if not isinstance(_function, type):
+        functions.register(_function, _name)
 
 
 class MeanSquaredError(FunctionMetric, fn=losses.mean_squared_error, names=("mse", "MSE")):

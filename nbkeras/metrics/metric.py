@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from nbkeras import config, initializers, losses, ops
+from nbkeras import config, initializers, ops
 from nbkeras.engine import load_budget, naming, option, sharding, stateless, structures
 from nbkeras.engine.annotations import briefly, one_of
 from nbkeras.engine.naming import snake_case
@@ -18,6 +18,7 @@ from nbkeras.engine.observed import Observed
 from nbkeras.engine.registry import Registered, Registry
 from nbkeras.engine.tensor import AGGREGATIONS, Tensor, Variable, as_tensor, op, outside_program
 from nbkeras.engine.user_errors import set_by_init
+from nbkeras.losses import loss as losses
 from nbkeras.losses.loss import mask_weights, prediction
 from nbkeras.ops.metrics import accumulate, divide_no_nan
 
@@ -359,11 +360,6 @@ functions = Registry("metric function", "keras.metrics")
 def metric_function(function: F) -> F:
     """Decorator that makes a function of (y_true, y_pred) an op that can be named as a metric."""
     return functions.register(op(function))
-
-
-for _name, _function in losses.registry.items().items():
-    if not isinstance(_function, type):
-        functions.register(_function, _name)
 
 
 class FunctionMetric(MeanMetricWrapper, registered=False):

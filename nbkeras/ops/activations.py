@@ -10,15 +10,12 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
-from nbkeras.engine import load_budget
 from nbkeras.engine.annotations import briefly
-from nbkeras.engine.tensor import Tensor, apply, as_tensor, op, value_of
+from nbkeras.engine.tensor import Tensor, apply, op, value_of
 from nbkeras.engine.user_errors import warn
 from nbkeras.kernels import activations
 from nbkeras.kernels import softmax as softmax_kernels
-from nbkeras.ops import elementwise, indexing, reduce
+from nbkeras.ops import elementwise
 from nbkeras.ops.arguments import as_float, axes_of, axis_of
 from nbkeras.ops.shape import over_axes, split
 
@@ -516,25 +513,6 @@ def log_softmax(x, axis: Any = -1) -> Tensor:
     return _over("log_softmax", softmax_kernels.log_softmax, softmax_kernels.log_softmax_vjp, x, axis)[0]
 
 
-@op
-def l2_normalize(x, axis: Any = -1, epsilon: float = 1e-12) -> Tensor:
-    """x divided by its Euclidean norm along an axis: x / sqrt(max(sum(x^2), epsilon)).
-
-    Args:
-        x: Numbers of any shape; integers become floatx.
-        axis: The axis of the sum, or several of them; None for all.
-        epsilon: The lower limit of the sum of squares, so that zeros stay zeros.
-
-    Example:
-        >>> ops.l2_normalize([[3.0, 4.0], [0.0, 0.0]]).numpy().round(4)
-        array([[0.6, 0.8],
-               [0. , 0. ]], dtype=float32)
-    """
-    x = as_float(x)
-    squares = reduce.sum(elementwise.square(x), axis=axis, keepdims=True)
-    return elementwise.multiply(x, elementwise.rsqrt(elementwise.maximum(squares, epsilon)))
-
-
 # -------------------- sparse results --------------------
 
 
@@ -566,35 +544,3 @@ def sparse_sigmoid(x) -> Tensor:
         array([0. , 0.5, 1. ], dtype=float32)
     """
     return elementwise.multiply(elementwise.add(elementwise.clip(as_float(x), -1.0, 1.0), 1), 0.5)
-
-
-@op
-def sparsemax(x, axis: int = -1) -> Tensor:
-    """A softmax with exact zeros: max(x - tau, 0) along an axis, with Keras 3's tau.
-
-    tau is computed from the k largest elements, which stay positive in Martins and Astudillo, 2016: tau is
-    (the sum of the running sums of these k elements - 1) / k. The paper takes only the last running sum, so that
-    its result sums to 1; this result does so only if k is 1.
-
-    Args:
-        x: Numbers of one axis or more; integers become floatx.
-        axis: The axis of the sum.
-
-    Raises:
-        ValueError: for an axis that x does not have.
-
-    Example:
-        >>> ops.sparsemax([[1.0, 3.0], [0.5, 1.0]]).numpy()
-        array([[0.  , 1.  ],
-               [0.  , 0.25]], dtype=float32)
-    """
-    x = as_float(x)
-    along = axis_of("sparsemax", axis, x.ndim)
-    falling = elementwise.negative(indexing.sort(elementwise.negative(x), along))
-    sums = reduce.cumsum(falling, along)
-    load_budget.take_briefly(8 * x.shape[along], f"sparsemax over {x.shape[along]} numbers")
-    ranks = np.arange(1, x.shape[along] + 1, dtype=x.dtype).reshape([-1 if i == along else 1 for i in range(x.ndim)])
-    inside = as_tensor(elementwise.greater(elementwise.add(elementwise.multiply(falling, ranks), 1), sums), x.dtype)
-    count = reduce.sum(inside, along, keepdims=True)
-    total = reduce.sum(elementwise.multiply(sums, inside), along, keepdims=True)
-    return relu(elementwise.subtract(x, elementwise.divide(elementwise.subtract(total, 1), count)))

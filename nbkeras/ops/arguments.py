@@ -5,6 +5,7 @@ dtypes: floats win over integers, and a value that is not a Tensor takes the flo
 
 import math
 import operator
+import string
 from typing import Any
 
 import numpy as np
@@ -170,3 +171,38 @@ def pair_of(name: str, what: str, value: Any) -> tuple[Any, Any]:
     if len(given) != 2:
         raise ValueError(f"{name}: {what} must be one value or a pair, received {briefly(value)}")
     return given
+
+
+def letters_of(subscripts: str, tensors: list[Tensor]) -> tuple[list[list[str]], list[str]]:
+    """The letters of each operand and of the result, with unused letters for the axes of ellipses."""
+    left, arrow, right = subscripts.replace(" ", "").partition("->")
+    parts = left.split(",")
+    plain = [part.replace("...", "", 1) for part in [*parts, right]]
+    if not all(part.isascii() and (part.isalpha() or not part) for part in plain) or len(parts) != len(tensors):
+        raise ValueError(
+            f"einsum takes letters for axes, at most one '...' per operand, and one operand for each term; received "
+            f"{briefly(subscripts)} and {len(tensors)} operands"
+        )
+    unused = [c for c in string.ascii_letters if c not in left]
+    inputs, widest = [], 0
+    for part, letters, tensor in zip(parts, plain, tensors, strict=False):
+        extra = tensor.ndim - len(letters)
+        if extra < 0 or (extra and "..." not in part):
+            raise ValueError(f"einsum: {part!r} of {subscripts!r} does not fit a tensor of shape {tensor.shape}")
+        widest = max(widest, extra)
+        inputs.append((part, unused[len(unused) - extra :]))
+    ellipsis = unused[len(unused) - widest :]
+
+    def named(part: str, axes: list[str]) -> list[str]:
+        before, dots, after = part.partition("...")
+        return [*before, *(axes if dots else []), *after]
+
+    if not arrow:
+        right = "..." + "".join(sorted(c for c in set(left) if c.isalpha() and left.count(c) == 1))
+    result = named(right, ellipsis)
+    known = set(ellipsis).union(*plain[:-1])
+    if len(set(result)) != len(result) or not set(result) <= known or not set(ellipsis) <= set(result):
+        raise ValueError(
+            f"einsum: the result of {subscripts!r} must have letters of the operands, each once, and '...' where they have it"
+        )
+    return [named(part, axes) for part, axes in inputs], result

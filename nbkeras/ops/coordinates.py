@@ -14,8 +14,8 @@ from nbkeras.engine.annotations import briefly, one_of
 from nbkeras.engine.tensor import Tensor, as_tensor, op
 from nbkeras.ops import elementwise
 from nbkeras.ops.arguments import as_float, floats
+from nbkeras.ops.contractions import matmul
 from nbkeras.ops.creation import ones, zeros
-from nbkeras.ops.dense import matmul
 from nbkeras.ops.indexing import take
 from nbkeras.ops.linalg import solve
 from nbkeras.ops.shape import concatenate, expand_dims, moveaxis, reshape, squeeze, stack, unstack

@@ -14,13 +14,13 @@ from nbkeras.engine.annotations import briefly, one_of
 from nbkeras.engine.tensor import Tensor, as_tensor, op
 from nbkeras.ops import elementwise, reduce
 from nbkeras.ops.arguments import as_float, floats
-from nbkeras.ops.conv import conv, depthwise_conv
+from nbkeras.ops.contractions import tensordot
+from nbkeras.ops.convolution import conv, depthwise_conv
 from nbkeras.ops.coordinates import affine_transform as affine_transform
 from nbkeras.ops.coordinates import as_batch
 from nbkeras.ops.coordinates import map_coordinates as map_coordinates
 from nbkeras.ops.coordinates import perspective_transform as perspective_transform
 from nbkeras.ops.creation import eye
-from nbkeras.ops.dense import tensordot
 from nbkeras.ops.functions import saturate_cast
 from nbkeras.ops.indexing import getitem, pad, take
 from nbkeras.ops.products import outer

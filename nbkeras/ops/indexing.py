@@ -13,9 +13,10 @@ from nbkeras.engine import load_budget
 from nbkeras.engine.annotations import briefly, one_of
 from nbkeras.engine.dtypes import array_of, known_dtype
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
+from nbkeras.kernels import embedding as embedding_kernels
 from nbkeras.kernels import indexing, scattering
 from nbkeras.kernels import shape as shape_kernels
-from nbkeras.ops import elementwise, reduce
+from nbkeras.ops import elementwise
 from nbkeras.ops.arguments import (
     as_index,
     as_integer,
@@ -29,11 +30,9 @@ from nbkeras.ops.arguments import (
 )
 from nbkeras.ops.shape import (
     broadcast_to,
-    expand_dims,
     moveaxis,
     one_axis,
     reshape,
-    squeeze,
     stack,
     transpose,
 )
@@ -187,6 +186,41 @@ def take(x, indices, axis: int | None = None) -> Tensor:
     index = _indices("take", indices)
     x, along = one_axis("take", as_tensor(x), axis)
     return apply(indexing.take, indexing.take_vjp, [x, index], axis=along)
+
+
+@op
+def embedding(indices, table) -> Tensor:
+    """Look up rows of a table: y[..., :] = table[indices[...], :].
+
+    The gradient is added into the rows that were used, and is 0 elsewhere.
+
+    Args:
+        indices: Row numbers of any shape (...). Floats are truncated; a negative number counts from the end;
+            a number outside the table gives a row of NaN and no gradient, as Keras on JAX does.
+        table: Floats (rows, width), or such a table quantized by rows.
+
+    Returns:
+        A tensor (..., width) of table's dtype. Differentiable in table.
+
+    Raises:
+        ValueError: if the table is not a float matrix.
+
+    Example:
+        >>> table = np.array([[0.0, 0.0], [1.0, 1.5], [2.0, 2.5]])
+        >>> ops.embedding([2, 0, 2], table).numpy()
+        array([[2. , 2.5],
+               [0. , 0. ],
+               [2. , 2.5]])
+    """
+    if getattr(table, "is_quantized", False):
+        return table.rows(indices)
+    table = as_tensor(table)
+    if table.ndim != 2 or table.dtype.kind != "f":
+        raise ValueError(
+            f"embedding: the table must be a float matrix (rows, width), received shape {table.shape} of dtype "
+            f"{table.dtype}"
+        )
+    return apply(embedding_kernels.gather, embedding_kernels.gather_vjp, [table, as_index(indices)])
 
 
 @op
@@ -451,42 +485,6 @@ def top_k(x, k: int, sorted: bool = True) -> tuple[Tensor, Tensor]:
     return take_along_axis(x, positions, -1), positions
 
 
-@op
-def in_top_k(targets, predictions, k: int) -> Tensor:
-    """Whether each target class is among the k largest predictions of its row.
-
-    Classes tied with the k-th are included. The result is False for a class that does not exist, and for a prediction
-    that is not finite.
-
-    Args:
-        targets: Classes, integers of shape (batch,).
-        predictions: Scores of shape (batch, classes).
-        k: The number of largest predictions to consider.
-
-    Returns:
-        A bool tensor of shape (batch,).
-
-    Raises:
-        TypeError: for targets that are not integers.
-        ValueError: for other shapes.
-
-    Example:
-        >>> ops.in_top_k([1, 0], [[0.1, 0.6, 0.3], [0.1, 0.6, 0.3]], k=2).numpy()
-        array([ True, False])
-    """
-    predictions, classes = as_tensor(predictions), as_integer(targets, "in_top_k: targets")
-    if predictions.ndim != 2 or classes.shape != predictions.shape[:1]:
-        raise ValueError(
-            "in_top_k: expected targets (batch,) and predictions (batch, classes), received "
-            f"{classes.shape} and {predictions.shape}"
-        )
-    existing = elementwise.clip(classes, 0, predictions.shape[1] - 1)
-    chosen = take_along_axis(predictions, expand_dims(existing, 1), 1)
-    above = reduce.count_nonzero(elementwise.greater(predictions, chosen), axis=1)
-    counts = elementwise.logical_and(elementwise.equal(classes, existing), elementwise.isfinite(squeeze(chosen, 1)))
-    return elementwise.logical_and(elementwise.less(above, k), counts)
-
-
 # -------------------- positions --------------------
 
 
@@ -538,6 +536,6 @@ def nonzero(x) -> tuple[Tensor, ...]:
     x = as_tensor(x)
     check_int32("nonzero", x.size)
     is_zero = reshape(elementwise.equal(x, as_tensor(0, x.dtype)), (x.size,))
-    count = x.size - int(reduce.count_nonzero(is_zero))
+    count = x.size - np.count_nonzero(is_zero.numpy())
     order = argsort(as_tensor(is_zero, np.int32), 0)
     return unravel_index(getitem(order, slice(count)), x.shape)

@@ -18,8 +18,8 @@ from nbkeras.kernels import linalg
 from nbkeras.kernels.elementwise import broadcast_shape
 from nbkeras.ops import elementwise, reduce
 from nbkeras.ops.arguments import as_float, axes_of, floats, promote
+from nbkeras.ops.contractions import matmul
 from nbkeras.ops.creation import eye
-from nbkeras.ops.dense import matmul
 from nbkeras.ops.elementwise import add, divide, multiply, negative, subtract
 from nbkeras.ops.functions import divide_no_nan
 from nbkeras.ops.indexing import getitem, tril, triu

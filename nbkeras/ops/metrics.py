@@ -15,9 +15,11 @@ from nbkeras.kernels import elementwise, metrics
 from nbkeras.kernels.embedding import add_rows
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.threads import launch_shares
-from nbkeras.ops.arguments import as_float, as_index
-from nbkeras.ops.elementwise import where
-from nbkeras.ops.shape import broadcast_to, reshape
+from nbkeras.ops.arguments import as_float, as_index, as_integer
+from nbkeras.ops.elementwise import clip, equal, greater, isfinite, less, logical_and, where
+from nbkeras.ops.indexing import take_along_axis
+from nbkeras.ops.reduce import count_nonzero
+from nbkeras.ops.shape import broadcast_to, expand_dims, reshape, squeeze
 
 
 def _check_classes(y_pred: Tensor) -> None:
@@ -179,3 +181,39 @@ def count_pairs(rows, columns, table: Variable, sample_weight=None, ignored: int
     arrays = device.to_this_device(weight.data).reshape(-1, 1), device.to_this_device(places.data).reshape(-1)
     will_write(table.data)
     launch_shares(add_rows, 1, *arrays, table.data.reshape(-1, 1))
+
+
+@op
+def in_top_k(targets, predictions, k: int) -> Tensor:
+    """Whether each target class is among the k largest predictions of its row.
+
+    Classes tied with the k-th are included. The result is False for a class that does not exist, and for a prediction
+    that is not finite.
+
+    Args:
+        targets: Classes, integers of shape (batch,).
+        predictions: Scores of shape (batch, classes).
+        k: The number of largest predictions to consider.
+
+    Returns:
+        A bool tensor of shape (batch,).
+
+    Raises:
+        TypeError: for targets that are not integers.
+        ValueError: for other shapes.
+
+    Example:
+        >>> ops.in_top_k([1, 0], [[0.1, 0.6, 0.3], [0.1, 0.6, 0.3]], k=2).numpy()
+        array([ True, False])
+    """
+    predictions, classes = as_tensor(predictions), as_integer(targets, "in_top_k: targets")
+    if predictions.ndim != 2 or classes.shape != predictions.shape[:1]:
+        raise ValueError(
+            "in_top_k: expected targets (batch,) and predictions (batch, classes), received "
+            f"{classes.shape} and {predictions.shape}"
+        )
+    existing = clip(classes, 0, predictions.shape[1] - 1)
+    chosen = take_along_axis(predictions, expand_dims(existing, 1), 1)
+    above = count_nonzero(greater(predictions, chosen), axis=1)
+    counts = logical_and(equal(classes, existing), isfinite(squeeze(chosen, 1)))
+    return logical_and(less(above, k), counts)

@@ -3,16 +3,18 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from nbkeras import config
-from nbkeras.engine import sharding
+from nbkeras.engine import load_budget, sharding
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Tensor, Variable, apply, as_tensor, op
 from nbkeras.kernels import group_normalization as group_kernels
 from nbkeras.kernels import normalization
 from nbkeras.kernels.runtime import device
-from nbkeras.ops import elementwise, reduce
-from nbkeras.ops import shape as shapes
+from nbkeras.ops import activations, elementwise, indexing, reduce
 from nbkeras.ops.arguments import as_float, axes_of, axis_of
+from nbkeras.ops.shape import broadcast_to, expand_dims, moveaxis, over_axes, reshape
 
 
 def _channels_last(name: str, x: Tensor, axis: int, function: Callable, *vectors: Any) -> Tensor:
@@ -25,9 +27,9 @@ def _channels_last(name: str, x: Tensor, axis: int, function: Callable, *vectors
                 f"({channels},), received {vector.shape}"
             )
     last = x.ndim - 1
-    moved = x if axis == last else shapes.moveaxis(x, axis, last)
-    y = shapes.reshape(function(shapes.reshape(moved, (-1, channels)), *vectors), moved.shape)
-    return y if axis == last else shapes.moveaxis(y, last, axis)
+    moved = x if axis == last else moveaxis(x, axis, last)
+    y = reshape(function(reshape(moved, (-1, channels)), *vectors), moved.shape)
+    return y if axis == last else moveaxis(y, last, axis)
 
 
 def _like(value: Any, x: Tensor) -> Tensor | None:
@@ -134,12 +136,12 @@ def batch_normalization_training(
                 f"{name}: a mask must broadcast to x's shape without its last axis, {places}; received shape {mask.shape}"
             )
         if axis != x.ndim - 1:
-            everywhere = shapes.broadcast_to(shapes.expand_dims(mask, -1), x.shape)
+            everywhere = broadcast_to(expand_dims(mask, -1), x.shape)
             mean, variance = _masked_moments(x, everywhere, axis, sharding.total if synchronized else lambda part: part)
             for moving, found in ((moving_mean, mean), (moving_variance, variance)):
                 moving.assign(elementwise.add(moving * momentum, found * (1 - momentum)))
             return batch_normalization(x, mean, variance, axis, offset, scale, epsilon)
-        rows_mask = shapes.reshape(shapes.broadcast_to(mask, places), (-1,))
+        rows_mask = reshape(broadcast_to(mask, places), (-1,))
 
     def run(rows, moving_mean, moving_variance, scale, offset):
         tensors = [rows, scale, offset, moving_mean, moving_variance, rows_mask]
@@ -160,7 +162,7 @@ def _masked_moments(x: Tensor, mask: Tensor, axis: int, total: Callable[[Tensor]
     count = elementwise.maximum(total(reduce.sum(as_tensor(mask, x.dtype), others, keepdims=True)), 1.0)
     mean = elementwise.divide(total(reduce.sum(elementwise.where(mask, x, 0.0), others, keepdims=True)), count)
     squares = total(reduce.sum(elementwise.square(elementwise.where(mask, x - mean, 0.0)), others, keepdims=True))
-    return shapes.reshape(mean, (-1,)), shapes.reshape(elementwise.divide(squares, count), (-1,))
+    return reshape(mean, (-1,)), reshape(elementwise.divide(squares, count), (-1,))
 
 
 @op
@@ -249,14 +251,14 @@ def group_normalization(x, groups: int, gamma=None, beta=None, axis: Any = -1, e
             raise ValueError(f"{name}: gamma and beta must have shape ({size},), received {vector.shape}")
     if axis == x.ndim - 1 and device.gpu() is None and 0 not in shape:
         function, vjp = group_kernels.group_normalization, group_kernels.group_normalization_vjp
-        places = shapes.reshape(x, (shape[0], -1, size))
-        return shapes.reshape(apply(function, vjp, [places, *vectors], groups=groups, epsilon=float(epsilon)), shape)
-    grouped = shapes.reshape(x, (*shape[:axis], groups, size // groups, *shape[axis + 1 :]))
+        places = reshape(x, (shape[0], -1, size))
+        return reshape(apply(function, vjp, [places, *vectors], groups=groups, epsilon=float(epsilon)), shape)
+    grouped = reshape(x, (*shape[:axis], groups, size // groups, *shape[axis + 1 :]))
     others = [i for i in range(1, grouped.ndim) if i != axis]
-    y = shapes.reshape(layer_normalization(grouped, axis=others, epsilon=epsilon), shape)
+    y = reshape(layer_normalization(grouped, axis=others, epsilon=epsilon), shape)
     along = [size if i == axis else 1 for i in range(x.ndim)]
-    y = y if vectors[0] is None else elementwise.multiply(y, shapes.reshape(vectors[0], along))
-    return y if vectors[1] is None else elementwise.add(y, shapes.reshape(vectors[1], along))
+    y = y if vectors[0] is None else elementwise.multiply(y, reshape(vectors[0], along))
+    return y if vectors[1] is None else elementwise.add(y, reshape(vectors[1], along))
 
 
 def _by_rows(name: str, x: Any, gamma: Any, beta: Any, axis: Any, epsilon: float | None, centered: bool) -> Tensor:
@@ -269,7 +271,7 @@ def _by_rows(name: str, x: Any, gamma: Any, beta: Any, axis: Any, epsilon: float
             raise ValueError(
                 f"{name}: scale and offset must have the shape of axes {axes}, {sizes}; received {vector.shape}"
             )
-        vectors.append(None if vector is None else shapes.reshape(vector, (-1,)))
+        vectors.append(None if vector is None else reshape(vector, (-1,)))
     constants = {"epsilon": config.epsilon() if epsilon is None else epsilon, "centered": centered}
 
     def run(rows: Tensor) -> Tensor:
@@ -277,4 +279,58 @@ def _by_rows(name: str, x: Any, gamma: Any, beta: Any, axis: Any, epsilon: float
             normalization.layer_normalization, normalization.layer_normalization_vjp, [rows, *vectors], **constants
         )
 
-    return shapes.over_axes(x, axes, run)
+    return over_axes(x, axes, run)
+
+
+# -------------------- along an axis, without weights --------------------
+
+
+@op
+def l2_normalize(x, axis: Any = -1, epsilon: float = 1e-12) -> Tensor:
+    """x divided by its Euclidean norm along an axis: x / sqrt(max(sum(x^2), epsilon)).
+
+    Args:
+        x: Numbers of any shape; integers become floatx.
+        axis: The axis of the sum, or several of them; None for all.
+        epsilon: The lower limit of the sum of squares, so that zeros stay zeros.
+
+    Example:
+        >>> ops.l2_normalize([[3.0, 4.0], [0.0, 0.0]]).numpy().round(4)
+        array([[0.6, 0.8],
+               [0. , 0. ]], dtype=float32)
+    """
+    x = as_float(x)
+    squares = reduce.sum(elementwise.square(x), axis=axis, keepdims=True)
+    return elementwise.multiply(x, elementwise.rsqrt(elementwise.maximum(squares, epsilon)))
+
+
+@op
+def sparsemax(x, axis: int = -1) -> Tensor:
+    """A softmax with exact zeros: max(x - tau, 0) along an axis, with Keras 3's tau.
+
+    tau is computed from the k largest elements, which stay positive in Martins and Astudillo, 2016: tau is
+    (the sum of the running sums of these k elements - 1) / k. The paper takes only the last running sum, so that
+    its result sums to 1; this result does so only if k is 1.
+
+    Args:
+        x: Numbers of one axis or more; integers become floatx.
+        axis: The axis of the sum.
+
+    Raises:
+        ValueError: for an axis that x does not have.
+
+    Example:
+        >>> ops.sparsemax([[1.0, 3.0], [0.5, 1.0]]).numpy()
+        array([[0.  , 1.  ],
+               [0.  , 0.25]], dtype=float32)
+    """
+    x = as_float(x)
+    along = axis_of("sparsemax", axis, x.ndim)
+    falling = elementwise.negative(indexing.sort(elementwise.negative(x), along))
+    sums = reduce.cumsum(falling, along)
+    load_budget.take_briefly(8 * x.shape[along], f"sparsemax over {x.shape[along]} numbers")
+    ranks = np.arange(1, x.shape[along] + 1, dtype=x.dtype).reshape([-1 if i == along else 1 for i in range(x.ndim)])
+    inside = as_tensor(elementwise.greater(elementwise.add(elementwise.multiply(falling, ranks), 1), sums), x.dtype)
+    count = reduce.sum(inside, along, keepdims=True)
+    total = reduce.sum(elementwise.multiply(sums, inside), along, keepdims=True)
+    return activations.relu(elementwise.subtract(x, elementwise.divide(elementwise.subtract(total, 1), count)))

@@ -4,8 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 from nbkeras.engine import user_errors
+from nbkeras.engine.tensor import Tensor
 from nbkeras.ops import elementwise, indexing, integers
-from nbkeras.ops.dense import matmul
+from nbkeras.ops.contractions import matmul
 from nbkeras.ops.shape import transpose, unstack
 
 _ARITHMETIC: dict[str, Callable] = {
@@ -74,3 +75,6 @@ def _rows(self):
     if self.ndim == 0:
         raise TypeError("a tensor without axes cannot be iterated")
     return iter(unstack(self))
+
+
+attach_operators(Tensor)

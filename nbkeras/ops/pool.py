@@ -10,11 +10,10 @@ from nbkeras.engine.tensor import Tensor, apply, op
 from nbkeras.kernels import pool
 from nbkeras.kernels.convolution import volumes
 from nbkeras.ops.arguments import as_float
-from nbkeras.ops.conv import rank_of
 from nbkeras.ops.indexing import take
 from nbkeras.ops.resize import blend
 from nbkeras.ops.shape import expand_dims, moveaxis, reshape, squeeze
-from nbkeras.ops.window import check_fits, data_format_of, padding_of, sizes_of
+from nbkeras.ops.window import check_fits, data_format_of, padding_of, rank_of, sizes_of
 
 
 @op

@@ -10,7 +10,7 @@ from nbkeras.engine.tensor import Tensor, as_tensor, op
 from nbkeras.kernels.elementwise import broadcast_shape
 from nbkeras.ops import elementwise, reduce
 from nbkeras.ops.arguments import as_float, axis_of, floats, promote
-from nbkeras.ops.dense import matmul, tensordot
+from nbkeras.ops.contractions import matmul, tensordot
 from nbkeras.ops.functions import log10
 from nbkeras.ops.indexing import getitem, pad, take
 from nbkeras.ops.shape import expand_dims, flip, moveaxis, reshape, stack

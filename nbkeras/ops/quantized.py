@@ -14,8 +14,7 @@ import numpy as np
 from nbkeras.engine.tensor import Tensor, Variable, apply
 from nbkeras.kernels import quantized as kernels
 from nbkeras.kernels.convolution import integers as convolution
-from nbkeras.ops.arguments import as_index
-from nbkeras.ops.einsum import letters_of
+from nbkeras.ops.arguments import as_index, letters_of
 from nbkeras.ops.elementwise import divide
 from nbkeras.ops.shape import broadcast_to, expand_dims, reshape, stack, transpose, unstack
 

@@ -13,8 +13,7 @@ from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
 from nbkeras.kernels import reduce
 from nbkeras.ops import elementwise
 from nbkeras.ops.arguments import as_float, axes_of, check_int32, length_of
-from nbkeras.ops.creation import full
-from nbkeras.ops.shape import one_axis, reshape
+from nbkeras.ops.shape import broadcast_to, one_axis, reshape
 
 
 def _not_empty(name: str, x: Tensor, axes: tuple[int, ...]) -> None:
@@ -119,7 +118,7 @@ def _extremum(name: str, kernel: Callable, pair: Callable, x: Any, axis: Any, ke
         _not_empty(name, x, axes)
     elif x.size == 0:
         shape = reduce.kept(x.shape, axes) if keepdims else tuple(n for i, n in enumerate(x.shape) if i not in axes)
-        return full(shape, initial, x.dtype)
+        return broadcast_to(as_tensor(initial, x.dtype), shape)
     y = apply(kernel, reduce.extremum_vjp, [x], axes=axes, keepdims=keepdims)
     return y if initial is None else pair(y, initial)
 

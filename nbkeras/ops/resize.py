@@ -10,7 +10,7 @@ from nbkeras.engine import load_budget
 from nbkeras.engine.annotations import one_of
 from nbkeras.engine.tensor import Tensor, as_tensor, op
 from nbkeras.ops.arguments import as_float
-from nbkeras.ops.dense import matmul
+from nbkeras.ops.contractions import matmul
 from nbkeras.ops.elementwise import add, multiply
 from nbkeras.ops.indexing import take
 from nbkeras.ops.shape import repeat, reshape

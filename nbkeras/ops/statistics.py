@@ -13,10 +13,10 @@ from nbkeras.engine.dtypes import array_of
 from nbkeras.engine.tensor import Tensor, as_tensor, op
 from nbkeras.kernels.elementwise import broadcast_shape
 from nbkeras.ops import elementwise, indexing, reduce
-from nbkeras.ops.activations import l2_normalize
 from nbkeras.ops.arguments import as_float, axes_of, check_int32, length_of, promote
+from nbkeras.ops.contractions import matmul
 from nbkeras.ops.creation import ones
-from nbkeras.ops.dense import matmul
+from nbkeras.ops.normalization import l2_normalize
 from nbkeras.ops.ranges import linspace
 from nbkeras.ops.scattering import searchsorted, segment_sum
 from nbkeras.ops.shape import broadcast_to, expand_dims, moveaxis, reshape, squeeze, transpose

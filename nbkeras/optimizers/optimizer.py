@@ -9,7 +9,7 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, TypedDict
+from typing import Annotated, Any, TypedDict
 
 import numpy as np
 
@@ -17,9 +17,9 @@ from nbkeras import config, initializers, ops
 from nbkeras.engine import behaviour, copy_on_write, naming, option, ranks, sharding, tape
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.layer_stack import layer_stack
-from nbkeras.engine.lazy_names import LazyModule
 from nbkeras.engine.observed import Observed
 from nbkeras.engine.registry import nearest
+from nbkeras.engine.tape import GradientRecording
 from nbkeras.engine.tensor import (
     Tensor,
     Variable,
@@ -42,11 +42,7 @@ from nbkeras.optimizers.guard import is_guarded, only_if_finite, square_sums
 from nbkeras.optimizers.reduction import Reduction
 from nbkeras.optimizers.slots import Slot
 
-if TYPE_CHECKING:
-    from nbkeras.autodiff.gradient_tape import GradientTape
-
 Array = np.ndarray
-gradient_tape = LazyModule("nbkeras.autodiff.gradient_tape")  # few programs call `minimize`
 
 
 def _count(name: str, what: str, value: Any, least: int) -> Any:
@@ -891,7 +887,7 @@ class Optimizer(Observed, option.Configured):
         self.apply([each for each, _ in pairs], [variable for _, variable in pairs])
         return value_of(self.iterations)
 
-    def minimize(self, loss: Any, var_list: Any, tape: GradientTape | None = None) -> Tensor:
+    def minimize(self, loss: Any, var_list: Any, tape: Any = None) -> Tensor:
         """Make a step that reduces a loss.
 
         Args:
@@ -915,9 +911,11 @@ class Optimizer(Observed, option.Configured):
         if tape is None and not callable(loss):
             raise ValueError("minimize needs a function that computes the loss, or the tape that recorded the loss")
         if tape is None:
-            with gradient_tape.GradientTape() as tape:
-                loss = self.scale_loss(loss())
-        elif self.loss_scale_factor is not None:
+            with GradientRecording():
+                loss = loss()
+            self.learn(loss, var_list() if callable(var_list) else var_list)
+            return value_of(self.iterations)
+        if self.loss_scale_factor is not None:
             raise ValueError("minimize(tape=...) cannot scale the loss: pass a function instead of the loss")
         variables = list(var_list() if callable(var_list) else var_list)
         return self.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))

@@ -20,11 +20,11 @@ if TYPE_CHECKING:  # imported when first asked for
     from nbkeras.saving.files import save_model as save_model
     from nbkeras.saving.files import save_weights as save_weights
     from nbkeras.saving.files import to_bytes as to_bytes
+    from nbkeras.saving.keras_3_config import model_to_json as model_to_json
     from nbkeras.saving.objects import deserialize_keras_object as deserialize_keras_object
     from nbkeras.saving.objects import serialize_keras_object as serialize_keras_object
     from nbkeras.saving.state_tree import tree_of as tree_of
     from nbkeras.saving.state_tree import write_tree as write_tree
-    from nbkeras.saving.text import model_to_json as model_to_json
     from nbkeras.training.loading import load_model as load_model
     from nbkeras.training.loading import model_from_config as model_from_config
     from nbkeras.training.loading import model_from_json as model_from_json

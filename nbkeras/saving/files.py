@@ -13,7 +13,17 @@ from nbkeras.engine.annotations import briefly
 from nbkeras.engine.registry import custom_object_scope
 from nbkeras.engine.user_errors import entry, warn
 from nbkeras.saving import archive as archives
-from nbkeras.saving import assets, hdf5, keras_2, keras_3, nbkeras_1, safetensors, state
+from nbkeras.saving import (
+    assets,
+    hdf5,
+    keras_2,
+    keras_2_config,
+    keras_3,
+    keras_3_config,
+    nbkeras_1,
+    safetensors,
+    state,
+)
 
 _FORMATS = {None: None, "keras": ".keras", "h5": ".h5", "tf": None}
 
@@ -101,6 +111,15 @@ def read_model(
                 return keras_3.read_model(archive, metadata, compile, safe_mode)
         with hdf5.opened(filepath) as file:
             return keras_2.read_model(file, _size(filepath), compile, safe_mode)
+
+
+def model_from_config(config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Any:
+    """The model of a configuration; see `model_from_config` in training/loading.py."""
+    with custom_object_scope(custom_objects), archives.readable("the configuration"):
+        if "module" not in config:
+            config = keras_2_config.translated(config)
+        with keras_3_config.limits(None):
+            return keras_3_config.model_from_config(config)
 
 
 def to_bytes(model: Any) -> bytes:

@@ -19,7 +19,7 @@ from nbkeras.engine.naming import numbered
 from nbkeras.engine.registry import sharing_scope
 from nbkeras.engine.tensor import Variable, assign_all
 from nbkeras.engine.user_errors import warn
-from nbkeras.saving import archive, compilation, hdf5, keras_2_config, keras_2_weights, keras_3
+from nbkeras.saving import archive, compilation, hdf5, keras_2_config, keras_2_weights, keras_3_config
 from nbkeras.saving.serialization import plain
 
 Array = np.ndarray
@@ -148,15 +148,15 @@ def read_model(file: Any, size: int, compile: bool, safe_mode: bool) -> Any:
     if text is None:
         raise ValueError("the file holds only weights, no model: build the model and use load_weights")
     config = _config(file, text, "model_config")
-    with keras_3.limits(size, safe_mode), load_budget.unfilled():
-        model = keras_3.model_from_config(config)
+    with keras_3_config.limits(size, safe_mode), load_budget.unfilled():
+        model = keras_3_config.model_from_config(config)
     weights = hdf5.subgroup(file, "model_weights")
     if weights is None:
         raise ValueError("the file has no weights: it is damaged")
     read_weights(weights, model)
     text = hdf5.read_text(file, "training_config")
     if compile and text is not None:
-        with sharing_scope(), keras_3.limits(size, safe_mode):
+        with sharing_scope(), keras_3_config.limits(size, safe_mode):
             model._compile_as_saved(_compile_arguments(_config(file, text, "training_config"), model.output_names))
         group = hdf5.subgroup(file, "optimizer_weights")
         if group is not None and model.compiled:
@@ -170,7 +170,7 @@ def _config(file: Any, text: str, what: str) -> dict[str, Any]:
     """A configuration in Keras 3's form. Keras 3 also writes HDF5 without modules; its names then mean Keras 3's functions."""
     config = archive.parse_json(text, what)
     version = hdf5.read_text(file, "keras_version") or ""
-    return keras_3.translated(config if version.startswith("3") else keras_2_config.translated(config), False)
+    return keras_3_config.translated(config if version.startswith("3") else keras_2_config.translated(config), False)
 
 
 def _compile_arguments(config: dict[str, Any], outputs: list[str]) -> dict[str, Any]:

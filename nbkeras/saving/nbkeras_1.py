@@ -12,7 +12,7 @@ from nbkeras.building.layer import layers
 from nbkeras.engine import load_budget
 from nbkeras.engine.tensor import Variable, assign_all
 from nbkeras.saving import archive as archives
-from nbkeras.saving import compilation, keras_3
+from nbkeras.saving import compilation, keras_3_config
 from nbkeras.saving.serialization import first_call, map_references
 
 FORMAT = "nbkeras-1"
@@ -21,7 +21,7 @@ FORMAT = "nbkeras-1"
 def read_model(archive: zipfile.ZipFile, metadata: dict[str, Any], size: int, compile: bool, safe_mode: bool) -> Any:
     """Read a model from a file of `size` bytes, with its compilation and optimizer state if the file has them."""
     config = archives.read_json(archive, "config.json")
-    with keras_3.limits(size, safe_mode):
+    with keras_3_config.limits(size, safe_mode):
         with load_budget.unfilled():
             model = layers.deserialize(_renumbered(config))
             if config.get("build_config") is not None and not model.weights:

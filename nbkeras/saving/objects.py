@@ -9,7 +9,7 @@ from nbkeras import activations, constraints, initializers, losses, metrics, reg
 from nbkeras.building.layer import layers
 from nbkeras.engine.registry import Registry, custom_object_scope, others, sharing_scope
 from nbkeras.optimizers import rules, schedules
-from nbkeras.saving import archive, keras_3
+from nbkeras.saving import archive, keras_3_config
 from nbkeras.saving.serialization import plain, read_plain
 
 _REGISTRIES: tuple[Registry, ...] = (
@@ -64,8 +64,8 @@ def deserialize_keras_object(
         ('L2', 0.1)
     """
     scope = custom_object_scope(custom_objects)
-    with scope, archive.readable("the configuration"), sharing_scope(), keras_3.limits(None):
-        return _made(keras_3.translated(config, bool(isinstance(config, dict) and config.get("nbkeras"))))
+    with scope, archive.readable("the configuration"), sharing_scope(), keras_3_config.limits(None):
+        return _made(keras_3_config.translated(config, bool(isinstance(config, dict) and config.get("nbkeras"))))
 
 
 def _made(config: Any) -> Any:

@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras.building.graph import Graph, Node, SymbolicTensor
-from nbkeras.building.inputs import InputLayer, input_layer_of
+from nbkeras.building.graph import Graph, Node, SymbolicTensor, is_input, is_op
+from nbkeras.building.inputs import input_layer_of
 from nbkeras.building.layer import Layer, layers
-from nbkeras.building.operation import Operation
 from nbkeras.engine import structures
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.registry import function_config, registry_of
@@ -68,8 +67,8 @@ def first_call(class_name: str) -> int:
 def _entry(layer: Layer, nodes: list[Node]) -> tuple[dict[str, Any], list[tuple]]:
     """(configuration, arguments of the calls) of a layer. For an op of Keras, the configuration has the constants."""
     calls = [(node.args, node.kwargs) for node in nodes]
-    if isinstance(layer, Operation) and len(calls) == 1:
-        op = keras_ops.written(layer.function, *calls[0])
+    if is_op(layer) and len(calls) == 1:
+        op = keras_ops.written(layer.function, *calls[0])  # type: ignore[attr-defined]
         if op is not None and not any(isinstance(leaf, SymbolicTensor) for leaf in structures.flatten(op[0]["config"])):
             config = {"name": layer.name, **_map_json(plain, op[0]["config"])}
             return {**op[0], "config": config, "registered_name": op[0]["class_name"]}, [op[1:]]
@@ -169,7 +168,7 @@ def build_graph(config: Mapping[str, Any], make: Callable[[Mapping], Layer] = la
             raise ValueError(f"the configuration has two layers named {briefly(name)}")
         made[name] = layer
         calls += [(name, number, node) for number, node in enumerate(nodes)]
-    inputs = {name for name, layer in made.items() if isinstance(layer, InputLayer)}
+    inputs = {name for name, layer in made.items() if is_input(layer)}
     before = {name: 0 if name in inputs else len(layer._inbound_nodes) for name, layer in made.items()}
     found: dict[tuple[str, int], list[SymbolicTensor]] = {}  # the outputs of each call
 

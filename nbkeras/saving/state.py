@@ -14,10 +14,9 @@ from typing import Any
 import numpy as np
 
 from nbkeras import building
-from nbkeras.building.inputs import InputLayer
+from nbkeras.building.graph import is_input, is_op
 from nbkeras.building.layer import layers
 from nbkeras.building.module import Module
-from nbkeras.building.operation import Operation
 from nbkeras.engine import step_lock, structures
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.naming import snake_case
@@ -36,7 +35,7 @@ def _is_listed(layer: Any) -> bool:
 def _children(layer: Module) -> Iterator[tuple[str, Any]]:
     known = layer._without_parts
     if _is_listed(layer):
-        yield "layers", [child for child in layer.layers if not isinstance(child, Operation)]  # type: ignore[attr-defined]
+        yield "layers", [child for child in layer.layers if not is_op(child)]  # type: ignore[attr-defined]
         known = known | {"_graph", "_chain", "_input"}
     children = {
         _public_name(layer, name, value): value
@@ -97,7 +96,7 @@ def _names_in(file: Any, path: str, items: list[Module]) -> list[str] | None:
     for key in hdf5.names(parent):
         group = hdf5.subgroup(parent, f"{key}/vars")
         by_name[hdf5.read_text(group, "name") if group is not None else None] = key
-    found = [by_name.get(item.name) for item in items if not isinstance(item, InputLayer)]
+    found = [by_name.get(item.name) for item in items if not is_input(item)]
     if None in found or len(set(found)) != len(found):
         return None
     return [str(by_name.get(item.name, item.name)) for item in items]

@@ -1,1 +1,1 @@
-"""`nbkeras serve`: models behind the Open Inference Protocol. Nothing imports this package but `nbkeras/commands/serve.py`."""
+"""`nbkeras serve`: models behind the Open Inference Protocol. Nothing imports this package but `nbkeras/__main__.py`."""

@@ -26,7 +26,7 @@ from nbkeras.engine import structures
 from nbkeras.inference import portable
 from nbkeras.inference.frozen import Frozen
 from nbkeras.inference.frozen_stream import FrozenStream
-from nbkeras.models import load_model
+from nbkeras.saving.files import read_model
 from nbkeras.serving.errors import LoadingError
 
 _FROZEN = ".frozen"  # the extension of files of Frozen.save
@@ -96,7 +96,7 @@ def _write(source: Any, job: dict) -> None:
         kind = FrozenStream if job["stream"] else Frozen
         portable.read(kind, source, path, safe_mode=False).save(target)
         return
-    model = load_model(source, compile=False)
+    model = read_model(source, compile=False)
     if job["stream"]:
         stream = model.stream(window=job["window"])
         stream.frozen(batch_sizes=job["batch_sizes"], steps=job["steps"]).save(target)

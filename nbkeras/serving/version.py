@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras.inference.frozen_stream import FrozenStream
 from nbkeras.serving import tensors
 from nbkeras.serving.batching import Batcher
 from nbkeras.serving.errors import refused
@@ -20,7 +19,7 @@ _STATES = 3  # a state, its copy in a batch, and the new state
 class StreamRuns:
     """A FrozenStream as a Batcher runs it: the state is the last input and the last output."""
 
-    def __init__(self, frozen: FrozenStream):
+    def __init__(self, frozen: Any):
         self.frozen, self.batch_sizes, self.is_by_rows = frozen, frozen.batch_sizes, frozen.is_by_rows
         self.parts = frozen.parts
 
@@ -36,7 +35,7 @@ class Version:
         self.name, self.version, self.frozen, self.options = name, version, frozen, options
         self.inputs, self.outputs = tuple(frozen.inputs), tuple(frozen.outputs)
         self.output_places = {spec.name: place for place, spec in enumerate(self.outputs)}
-        self.is_stream = isinstance(frozen, FrozenStream)
+        self.is_stream = frozen.is_stream
         self.state_bytes = frozen.state_size * frozen.state_dtype.itemsize if self.is_stream else 0  # of one row
         is_open = any(None in spec.shape[1:] for spec in self.outputs)
         self._row_bytes = None if is_open else self._bytes_of_row(1)

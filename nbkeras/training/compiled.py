@@ -13,7 +13,7 @@ from nbkeras.engine.annotations import briefly
 from nbkeras.engine.naming import numbered, snake_case
 from nbkeras.engine.tensor import Tensor, Variable
 from nbkeras.engine.user_errors import warn
-from nbkeras.training.output_matching import Output, flattened, nested, paths, per_output
+from nbkeras.training.output_matching import Output, flattened, paths, per_output
 
 
 def _loss_object(spec: Any) -> Any:
@@ -171,7 +171,7 @@ class Compiled:
 
     def _in_order(self, values: Any) -> list:
         """Values by output name, or in a structure, as a list; None gives an empty list."""
-        if isinstance(values, dict) and nested(values) is None:
+        if isinstance(values, dict) and structures.nested(values) is None:
             return [values.get(name) for name in self.names]
         return [] if values is None else structures.flatten(values)
 

@@ -7,18 +7,18 @@ from typing import Any, Self
 
 import numpy as np
 
-from nbkeras.building.call_history import OverridableProperty
-from nbkeras.building.graph import Graph, SymbolicTensor, is_symbolic, symbols
-from nbkeras.building.layer import Layer, training_phase
+from nbkeras.building.graph import Graph, OverridableProperty, SymbolicTensor, is_symbolic, symbols
+from nbkeras.building.layer import Layer
 from nbkeras.data.input_matching import GraphInputs
 from nbkeras.engine import behaviour, structures
 from nbkeras.engine.annotations import overridable
+from nbkeras.engine.learning_phase import training_phase
 from nbkeras.engine.registry import custom_object_scope
 from nbkeras.engine.structures import one_or_all
 from nbkeras.engine.tensor import Tensor, shapes_only
 from nbkeras.metrics import Mean, Metric
 from nbkeras.saving import serialization
-from nbkeras.training.output_matching import nested, output_names
+from nbkeras.training.output_matching import output_names
 from nbkeras.training.trainer import Trainer
 
 _GRAPH = ("layers", "input_layers", "output_layers")  # of a configuration
@@ -50,7 +50,7 @@ class Functional(Trainer, registered=False):
                 f"the names of a model's layers must be unique, but {sorted(twice)} are used more than once"
             )
         self._graph_inputs = GraphInputs(graph, self.name, self._sizes_vary)
-        self._output_names, self._nested_outputs = output_names(graph), nested(graph.outputs)
+        self._output_names, self._nested_outputs = output_names(graph), structures.nested(graph.outputs)
         self._graph = graph  # last: other threads use it as soon as it is set
         self.built = True
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from nbkeras import building, optimizers
-from nbkeras.building.call_history import OverridableProperty
+from nbkeras.building.graph import OverridableProperty
 from nbkeras.building.layer import Layer
 from nbkeras.data.adapters import unpack_x_y_sample_weight
 from nbkeras.engine import option, structures, tape, tensor
@@ -18,7 +18,7 @@ from nbkeras.engine.registry import nearest
 from nbkeras.engine.tensor import Tensor, on_own_device
 from nbkeras.optimizers.guard import Guard
 from nbkeras.training.compiled import Compiled
-from nbkeras.training.output_matching import names_by_structure, nested
+from nbkeras.training.output_matching import names_by_structure
 from nbkeras.training.step import Again, MetricResults, Step, log_tensors
 
 
@@ -187,7 +187,7 @@ class Learner(Layer, registered=False):
 
     def _set_output_names(self, outputs: Any) -> None:
         """Name the outputs after their structure."""
-        self._nested_outputs = nested(outputs)
+        self._nested_outputs = structures.nested(outputs)
         self._output_names = names_by_structure(outputs)
 
     # -------------------- what happens to a batch: a user may override it --------------------

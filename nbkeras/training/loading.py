@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from nbkeras.engine.registry import custom_object_scope
 from nbkeras.engine.user_errors import entry
-from nbkeras.saving import archive, files, keras_2_config, keras_3
+from nbkeras.saving import archive, files
 from nbkeras.training.model import Model
 
 
@@ -79,8 +78,4 @@ def model_from_config(config: Mapping[str, Any], custom_objects: Mapping[str, An
         >>> keras.models.model_from_config(config).count_params()
         8
     """
-    with custom_object_scope(custom_objects), archive.readable("the configuration"):
-        if "module" not in config:
-            config = keras_2_config.translated(config)
-        with keras_3.limits(None):
-            return keras_3.model_from_config(config)
+    return files.model_from_config(config, custom_objects)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nbkeras import building, export
-from nbkeras.building.call_history import OverridableProperty
+from nbkeras.building.graph import OverridableProperty
 from nbkeras.building.layer import Layer, layers
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.lazy_names import LazyModule
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from nbkeras.inference.stream import Stream
 
 _frozen, _stream = LazyModule("nbkeras.inference.frozen"), LazyModule("nbkeras.inference.stream")
-_files, _text = LazyModule("nbkeras.saving.files"), LazyModule("nbkeras.saving.text")
+_files, _text = LazyModule("nbkeras.saving.files"), LazyModule("nbkeras.saving.keras_3_config")
 _state_tree, _compilation = LazyModule("nbkeras.saving.state_tree"), LazyModule("nbkeras.saving.compilation")
 
 

@@ -8,9 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nbkeras import config
-from nbkeras.building.graph import Graph
+from nbkeras.building.graph import Graph, name_of
 from nbkeras.data import arrays, tables
-from nbkeras.data.input_matching import name_of
 from nbkeras.engine import structures
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.registry import nearest
@@ -71,17 +70,10 @@ def per_output(given: Any, names: list[str], what: str) -> list:
 
 def names_by_structure(outputs: Any) -> list[str]:
     """The names of outputs that a `call` returned: the keys of a dict, or 'output_1', ..."""
-    if isinstance(outputs, dict) and nested(outputs) is None:
+    if isinstance(outputs, dict) and structures.nested(outputs) is None:
         return sorted(outputs)
     count = len(structures.flatten(outputs))
     return ["output"] if count == 1 else [f"output_{i + 1}" for i in range(count)]
-
-
-def nested(outputs: Any) -> Any:
-    """The structure of outputs if it has a list or dict inside a list or dict; else None."""
-    if structures.is_nested(outputs) and any(structures.is_nested(part) for _, part in structures.parts(outputs)):
-        return structures.map_leaves(lambda _: 0, outputs)
-    return None
 
 
 def flattened(given: Any, structure: Any) -> Any:
@@ -204,7 +196,7 @@ def weigh_classes(targets: Array, of_classes: dict, given: Array | None) -> Arra
 
 def output_names(graph: Graph) -> list[str]:
     """The names of the layers that make the outputs, numbered if a layer makes several."""
-    if isinstance(graph.outputs, dict) and nested(graph.outputs) is None:
+    if isinstance(graph.outputs, dict) and structures.nested(graph.outputs) is None:
         return sorted(graph.outputs)
     names: dict[str, None] = {}
     numbers: dict[str, int] = {}  # the next number to try for each name

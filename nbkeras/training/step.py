@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras.building.layer import training_phase
+from nbkeras.data.adapters import Layout
 from nbkeras.engine import sharding, structures, tape, tensor
 from nbkeras.engine.batch import ALL, Batch
+from nbkeras.engine.learning_phase import training_phase
 from nbkeras.engine.observed import observe
 from nbkeras.engine.program import Program, ProgramCache, Replays
 from nbkeras.engine.rewriting import improved
 from nbkeras.engine.tensor import Tensor
-from nbkeras.training.conversion import Layout
 
 Array = np.ndarray
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
-from nbkeras.building.layer import training_phase
 from nbkeras.callbacks.callback_list import CallbackList, History
 from nbkeras.callbacks.plain import TerminateOnNaN
 from nbkeras.data.adapters import ArrayDataAdapter, DataAdapter, is_stream, unpack_x_y_sample_weight
@@ -20,6 +19,7 @@ from nbkeras.data.input_matching import GraphInputs
 from nbkeras.engine import behaviour, build_lock, ranks, step_lock, tensor, user_errors
 from nbkeras.engine.batch import Batch
 from nbkeras.engine.lazy_names import LazyModule
+from nbkeras.engine.learning_phase import training_phase
 from nbkeras.engine.tensor import on_own_device, shapes_only
 from nbkeras.training.arguments import (
     callback_list,

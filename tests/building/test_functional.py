@@ -1,5 +1,8 @@
 """The functional graph: shared layers, nested models, nodes and their shapes, Sequential, subclasses."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -353,3 +356,10 @@ def test_a_model_that_begins_in_the_middle_of_another_is_written_and_cloned(name
     clone.set_weights(model.get_weights())
     for each in (again, clone):
         np.testing.assert_array_equal(each.predict(x), model.predict(x))
+
+
+@pytest.mark.process
+def test_ops_on_symbolic_tensors_need_no_import_but_nbkeras():
+    program = "import nbkeras; x = nbkeras.Input((3,)); print((x @ nbkeras.ops.transpose(x)).shape)"
+    run = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True, timeout=120)
+    assert run.stdout == "(None, None)\n", run.stderr

@@ -7,7 +7,7 @@ from nbkeras import backend as K  # noqa: N812
 from nbkeras import ops
 from nbkeras.autodiff.gradient_tape import GradientTape
 from nbkeras.building.inputs import Input
-from nbkeras.building.layer import forget_learning_phase, learning_phase, training_phase
+from nbkeras.engine.learning_phase import forget_learning_phase, learning_phase, training_phase
 from nbkeras.engine.tensor import Tensor, Variable
 from nbkeras.testing import check_op
 

@@ -13,7 +13,7 @@ from compat_scripts import SCRIPTS, run_script
 
 import nbkeras
 from nbkeras import layers, metrics, optimizers
-from nbkeras.compat import modules, tensorflow
+from nbkeras.compat import alias, tensorflow
 
 
 def test_modules_of_keras_mean_nbkeras(tmp_path):
@@ -246,7 +246,7 @@ def test_what_is_named_in_place_of_tensorflows_is_there():
 
 
 def test_every_module_of_the_table_is_there():
-    for name, shown in modules.SHOWN.items():
+    for name, shown in alias.SHOWN.items():
         for each in shown:
             assert importlib.import_module(each), name
 

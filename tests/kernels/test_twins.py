@@ -90,7 +90,13 @@ RECORDS = {
 def test_twins_have_the_arguments_of_their_kernels(family):
     kernels, twins = functions(path_of(family)), twins_of(family)
     both = [name for name in kernels if name in twins and is_launched(kernels[name])]
-    assert both or family in ("convolution.implicit_gemm", "convolution.integers", "recurrent.recurrence", "loops.gemm")
+    assert both or family in (
+        "convolution.implicit_gemm",
+        "convolution.integers",
+        "recurrent.recurrence",
+        "loops.gemm",
+        "runtime.eager",
+    )
     for name in both:
         assert arguments(twins[name]) == arguments(kernels[name]), name
 

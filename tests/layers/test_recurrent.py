@@ -11,7 +11,7 @@ import nbkeras
 from nbkeras import layers as L
 from nbkeras import models, ops, utils
 from nbkeras.autodiff.gradient_tape import GradientTape
-from nbkeras.building.layer import training_phase
+from nbkeras.engine.learning_phase import training_phase
 from nbkeras.engine.tensor import Tensor, as_tensor
 
 KINDS = {

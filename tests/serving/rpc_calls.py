@@ -41,7 +41,7 @@ FIELDS = rpc._CONTENTS
 class Echo:
     """A model whose outputs are its inputs. A text `wait` is answered when `free` is set."""
 
-    batch_sizes, is_by_rows = (1, 4), True
+    batch_sizes, is_by_rows, is_stream = (1, 4), True, False
 
     def __init__(self, *datatypes):
         self.inputs = tuple(TensorSpec(f"x{n}", (None, 2), DTYPES[name]) for n, name in enumerate(datatypes))

@@ -37,7 +37,7 @@ MB = 1 << 20
 class Doubles:
     """A model of one input with `width` numbers."""
 
-    batch_sizes, is_by_rows = (1, 8), True
+    batch_sizes, is_by_rows, is_stream = (1, 8), True, False
 
     def __init__(self, width=2, outputs=2):
         self.inputs = (TensorSpec("x", (None, width), np.dtype("float32")),)

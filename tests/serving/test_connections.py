@@ -25,7 +25,7 @@ from nbkeras.serving.service import Service
 class Waits:
     """A model that computes when a test lets it."""
 
-    batch_sizes, is_by_rows = (1,), True
+    batch_sizes, is_by_rows, is_stream = (1,), True, False
     inputs = outputs = (TensorSpec("x", (None, 1), np.dtype("float32")),)
 
     def __init__(self):

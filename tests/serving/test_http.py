@@ -558,7 +558,7 @@ def test_a_server_that_ends_answers_what_it_has_taken(tmp_path):
 class Fake:
     """A frozen model in Python. gate: it computes when a test opens that."""
 
-    batch_sizes, is_by_rows = (1, 4), True
+    batch_sizes, is_by_rows, is_stream = (1, 4), True, False
 
     def __init__(self, gate=None, error=None, factor=2):
         self.gate, self.error, self.factor = gate, error, factor

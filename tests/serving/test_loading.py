@@ -137,7 +137,7 @@ def made_while(monkeypatch, path, target, change):
         return nbkeras.models.load_model(*arguments, **more)
 
     with monkeypatch.context() as patch:
-        patch.setattr(preparation, "load_model", load)
+        patch.setattr(preparation, "read_model", load)
         found = preparation.made(vars(options(path)) | {"target": str(target), "known": None})
     return found, float(inference.Frozen.load(target, safe_mode=False)(np.zeros((1, 3)))[0, 0])
 
@@ -207,7 +207,7 @@ def test_warnings_come_back(model, tmp_path, monkeypatch):
         cache_files.warn_not_saved("somewhere", "no right to write", "set NUMBA_CACHE_DIR")
         return nbkeras.models.load_model(*arguments, **more)
 
-    monkeypatch.setattr(preparation, "load_model", load)
+    monkeypatch.setattr(preparation, "read_model", load)
     job = vars(options(model)) | {"target": str(tmp_path / "m.frozen"), "known": None}
     [text] = preparation.made(job)["warnings"]
     assert "could not save a compiled kernel" in text and "set NUMBA_CACHE_DIR" in text

@@ -42,7 +42,7 @@ BODY = json.dumps({"inputs": [{"name": "x", "shape": [2, 1], "datatype": "FP32",
 class Fake:
     """A frozen model that returns its input."""
 
-    batch_sizes, is_by_rows = (1, 8), True
+    batch_sizes, is_by_rows, is_stream = (1, 8), True, False
     inputs = outputs = (TensorSpec("x", (None, 1), np.dtype("float32")),)
 
     def parts(self, rows):

@@ -128,7 +128,7 @@ def test_text_has_the_contrast_of_wcag(place):
 class Fake:
     """A frozen model with an open size and a name that is a script."""
 
-    batch_sizes, is_by_rows = (1, 8), True
+    batch_sizes, is_by_rows, is_stream = (1, 8), True, False
     inputs = (
         TensorSpec(SCRIPT, (None, None, 3), np.dtype("float32")),
         TensorSpec("words", (None, 2), np.dtype(object)),

@@ -8,7 +8,7 @@ allocated with `cuda.shared.array(..., alignment=16)`.
 
 import numpy as np
 
-from nbkeras.kernels.cuda.machine.kernel import SIMULATED
+from nbkeras.kernels.cuda.machine import SIMULATED
 
 if SIMULATED:
 

@@ -16,15 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras.kernels.cuda import elementwise as elementwise_cuda
-from nbkeras.kernels.cuda.loops import map as map_cuda
-from nbkeras.kernels.cuda.loops import row_passes as row_passes_cuda
-from nbkeras.kernels.cuda.machine import fusion, host
-from nbkeras.kernels.cuda.machine.kernel import SIMULATED
-from nbkeras.kernels.cuda.runtime import device as device_cuda
-from nbkeras.kernels.loops.map import Map
-from nbkeras.kernels.loops.row_passes import Rows
-from nbkeras.kernels.runtime import chains, device
+from nbkeras.kernels.cuda.machine import SIMULATED, host
+from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.device_array import DeviceArray, layout_at
 
 if SIMULATED:
@@ -168,14 +161,14 @@ class Gpu:
             self._device.upload(target.address, value)
         else:
             with device.on(self):
-                device_cuda.copy(self.upload(value), target)
+                self.twin(device.copy)(self.upload(value), target)
 
     def read(self, array: DeviceArray) -> Array:
         """The values as a NumPy array, after all queued work."""
         if not array.flags.c_contiguous:
             whole = self.empty(array.shape, array.dtype)
             with device.on(self):
-                device_cuda.copy(array, whole)
+                self.twin(device.copy)(array, whole)
             array = whole
         result = np.empty(array.shape, array.dtype)
         if array.size:
@@ -200,15 +193,16 @@ class Gpu:
     @staticmethod
     @functools.cache
     def twin(function: Callable) -> Callable:
-        """A function's twin: its namesake in `twin_module`, a ufunc's CUDA kernel, or the function itself on the CPU."""
-        if isinstance(function, np.ufunc):
-            return elementwise_cuda.of_ufunc(function)
+        """A function's twin: its namesake in `twin_module`, or the function itself on the CPU.
+
+        Kernels made of formulas and ufuncs have no namesake: the function `twin` of a twin module makes their twins.
+        """
         if getattr(function, "on_host", False):
             return host.on_copies(function)
-        if isinstance(function, Map):
-            return map_cuda.twin(function)
-        if isinstance(function, Rows):
-            return row_passes_cuda.twin(function)
+        if isinstance(function, np.ufunc):
+            return _twins_of("nbkeras.kernels.runtime.eager").twin(function)
+        if hasattr(function, "formula"):
+            return _twins_of(type(function).__module__).twin(function)
         name, module = function.__name__, function.__module__
         twins = twin_module(module)
         if twins == module:
@@ -235,11 +229,6 @@ class Gpu:
                 return None
         return self._device.graph(play, self)
 
-    @staticmethod
-    def fuse(steps: list, memory_of: Callable, needed_after: Callable) -> list:
-        """Recorded launches, with chains of elementwise launches joined."""
-        return chains.fuse(steps, memory_of, needed_after, fusion.FORMULAS, fusion.Fused)
-
     def interface(self, array: DeviceArray) -> dict:
         """`__cuda_array_interface__`, version 3."""
         self._device.synchronize()
@@ -255,6 +244,10 @@ class Gpu:
 
 
 _OURS, _TWINS = "nbkeras.kernels.", "nbkeras.kernels.cuda."
+
+
+def _twins_of(module: str) -> Any:
+    return importlib.import_module(twin_module(module))
 
 
 def twin_module(module: str) -> str:

@@ -26,12 +26,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import config, cuda
+from numba import cuda
 
+from nbkeras.kernels.cuda.machine import SIMULATED
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.device_array import DeviceArray
 
-SIMULATED = bool(config.ENABLE_CUDASIM)  # type: ignore[attr-defined]
 if SIMULATED:
     from nbkeras.kernels.cuda.machine import language
 else:

@@ -18,7 +18,8 @@ import numpy as np
 from numba import cuda
 
 from nbkeras.kernels.cuda.loops.registers import load_quad, store_quad
-from nbkeras.kernels.cuda.machine.kernel import SIMULATED, device_function, device_module, size
+from nbkeras.kernels.cuda.machine import SIMULATED
+from nbkeras.kernels.cuda.machine.kernel import device_function, device_module, size
 from nbkeras.kernels.recurrent import recurrence
 from nbkeras.kernels.recurrent.recurrence import HARD_SIGMOID, LEGACY_HARD_SIGMOID, RELU, SIGMOID, TANH
 

@@ -3,16 +3,29 @@
 A sequence is computed as an image of one row, a volume as an image whose channels come from neighbouring slices.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
 from nbkeras.kernels.convolution import conv as conv_kernels
 from nbkeras.kernels.convolution import volumes
+from nbkeras.kernels.convolution.unfold import Line, unfold, unfold_vjp
 from nbkeras.ops.activations import linear, relu
 from nbkeras.ops.arguments import as_float, floats
-from nbkeras.ops.shape import expand_dims, moveaxis, repeat, reshape, squeeze
-from nbkeras.ops.window import check_fits, data_format_of, padding_of, sizes_of
+from nbkeras.ops.contractions import matmul
+from nbkeras.ops.shape import expand_dims, moveaxis, repeat, reshape, squeeze, transpose
+from nbkeras.ops.window import (
+    check_fits,
+    data_format_of,
+    output_length,
+    padding_of,
+    paddings_of,
+    rank_of,
+    sizes_of,
+    transposed_before,
+    transposed_length,
+)
 
 
 @op
@@ -268,14 +281,6 @@ def separable_conv(
     return conv(y, pointwise_kernel, 1, "valid", data_format)
 
 
-def rank_of(name: str, inputs: Tensor, most: int = 3) -> int:
-    """The number of spatial axes: 1 for sequences, 2 for images, 3 for volumes."""
-    if not 3 <= inputs.ndim <= most + 2:
-        kinds = "3 axes (sequences), 4 (images) or 5 (volumes)" if most == 3 else "3 axes (sequences) or 4 (images)"
-        raise ValueError(f"{name}: inputs must have {kinds}, received shape {inputs.shape}")
-    return inputs.ndim - 2
-
-
 def _convolution(
     name: str,
     rank: int,
@@ -334,3 +339,141 @@ def _convolution(
     if channels_first:
         y = moveaxis(y, -1, 1)
     return y if rectify or activation is None or activation is linear else activation(y)
+
+
+@op
+def conv_transpose(
+    inputs,
+    kernel,
+    strides: Any = 1,
+    padding: str = "valid",
+    output_padding=None,
+    data_format: str | None = None,
+    dilation_rate: Any = 1,
+) -> Tensor:
+    """Transposed convolution: each input times the kernel is added to a window of the output.
+
+        y[n, i * stride + k * dilation - before, u] += sum over c of x[n, i, c] * kernel[k, u, c]
+
+    The same holds for each axis between batch and channels. It is the gradient of `conv` with respect to its
+    inputs.
+
+    Args:
+        inputs: Floats (batch, ..., channels) with 3, 4 or 5 axes; integers become floatx.
+        kernel: Weights (size..., units, channels).
+        strides: The distance from one window to the next: an integer, or one for each axis between batch and
+            channels.
+        padding: 'valid' gives an axis the length (length - 1) * stride + max(size, stride), 'same' length *
+            stride.
+        output_padding: None, or an integer below the stride (or one for each axis), which determines the length
+            instead: (length - 1) * stride + size + output_padding for 'valid', (length - 1) * stride + size
+            % 2 + output_padding for 'same'.
+        data_format: 'channels_last', 'channels_first' for (batch, channels, ...), which is transposed before
+            and after, or None for `config.image_data_format()`.
+        dilation_rate: The distance between the elements of a window, as `strides`.
+
+    Returns:
+        A float tensor (batch, ..., units). Differentiable in inputs and kernel.
+
+    Raises:
+        ValueError: if the shapes do not fit.
+
+    Example:
+        >>> x, kernel = np.array([1.0, 2.0]).reshape(1, 2, 1), np.array([1.0, 1.0, 1.0]).reshape(3, 1, 1)
+        >>> ops.conv_transpose(x, kernel, strides=2).numpy().ravel()
+        array([1., 1., 3., 2., 2.])
+        >>> ops.conv_transpose(np.ones((8, 7, 7, 64)), np.ones((3, 3, 32, 64)), strides=2, padding="same").shape
+        (8, 14, 14, 32)
+    """
+    name = "conv_transpose"
+    x, kernel = floats(inputs, kernel)
+    rank = rank_of(name, x)
+    channels_first = data_format_of(name, data_format) == "channels_first"
+    padding = padding_of(name, padding, ("valid", "same"))
+    step, dilation = sizes_of(name, "strides", strides, rank), sizes_of(name, "dilation_rate", dilation_rate, rank)
+    more = paddings_of(name, output_padding, step)
+    if channels_first:
+        x = moveaxis(x, 1, -1)
+    if kernel.ndim != rank + 2 or 0 in kernel.shape or kernel.shape[-1] != x.shape[-1]:
+        raise ValueError(
+            f"{name}: the kernel of inputs with {x.shape[-1]} channels must have shape ({rank} sizes, units, {x.shape[-1]}) "
+            f"without axes of size 0, received {kernel.shape}"
+        )
+    if 0 in x.shape[1:-1]:
+        raise ValueError(f"{name}: inputs must have lengths of at least 1, received shape {x.shape}, channels last")
+    axes = list(zip(kernel.shape, step, dilation, (padding,) * rank, more, strict=False))
+    before = tuple(transposed_before(*axis) for axis in axes)
+    lengths = tuple(transposed_length(n, *axis) for n, axis in zip(x.shape[1:], axes, strict=False))
+    if rank == 1:  # an image of one row
+        x, kernel = expand_dims(x, 1), expand_dims(kernel, 0)
+        step, dilation, before, lengths = (1, *step), (1, *dilation), (0, *before), (1, *lengths)
+    family = volumes if rank == 3 else conv_kernels
+    window = {"strides": step, "dilation": dilation, "before": before, "lengths": lengths}
+    y = apply(family.conv_transpose, family.conv_transpose_vjp, [x, kernel], **window)
+    if rank == 1:
+        y = squeeze(y, 1)
+    return moveaxis(y, -1, 1) if channels_first else y
+
+
+@op
+def local_conv(inputs, kernel, kernel_size, strides: Any = 1, data_format: str | None = None) -> Tensor:
+    """Convolution with a separate kernel for each output position, without padding.
+
+        y[n, place, u] = sum over a window's taps and channels of x * kernel[place, taps and channels, u]
+
+    Keras 2's locally connected layers compute this.
+
+    Args:
+        inputs: Floats (batch, ..., channels), sequences or images; integers become floatx.
+        kernel: Weights (places, size * channels, units); places are output positions, row by row. Taps
+            come before channels; with 'channels_first' channels come before taps, as in Keras 2.
+        kernel_size: The size of the window: an integer, or one for each axis between batch and channels.
+        strides: The distance from one window to the next, as `kernel_size`.
+        data_format: 'channels_last', 'channels_first' for (batch, channels, ...), which is transposed before
+            and after, or None for `config.image_data_format()`.
+
+    Returns:
+        A float tensor (batch, ..., units). Differentiable in inputs and kernel.
+
+    Raises:
+        ValueError: if the shapes do not fit, or the window is larger than the inputs.
+
+    Example:
+        >>> x, kernel = np.ones((1, 3, 1)), np.array([[1.0, 1.0], [10.0, 10.0]]).reshape(2, 2, 1)
+        >>> ops.local_conv(x, kernel, kernel_size=2).numpy().ravel()
+        array([ 2., 20.])
+    """
+    name = "local_conv"
+    x, kernel = floats(inputs, kernel)
+    rank = rank_of(name, x, most=2)
+    size, step = sizes_of(name, "kernel_size", kernel_size, rank), sizes_of(name, "strides", strides, rank)
+    channels_first = data_format_of(name, data_format) == "channels_first"
+    if channels_first:
+        x = moveaxis(x, 1, -1)
+    check_fits(name, "kernel", x, size, (1,) * rank, "valid")
+    windows = zip(x.shape[1:], size, step, strict=False)
+    counts = [output_length(length, n, stride, 1, "valid") for length, n, stride in windows]
+    channels, taps, places = x.shape[-1], math.prod(size), math.prod(counts)  # type: ignore[arg-type]
+    if kernel.ndim != 3 or kernel.shape[:2] != (places, taps * channels):
+        raise ValueError(
+            f"{name}: the kernel must have shape ({places} places, {taps * channels} taps and channels, units), received "
+            f"{kernel.shape}"
+        )
+    units = kernel.shape[-1]
+    if channels_first:
+        kernel = moveaxis(reshape(kernel, (places, channels, taps, units)), 1, 2)
+        kernel = reshape(kernel, (places, taps * channels, units))
+    for axis in range(rank, 0, -1):
+        x = _with_windows(x, axis, Line(size[axis - 1], step[axis - 1], 1, 0, counts[axis - 1]))
+    batch = x.shape[0]
+    rows = transpose(reshape(x, (batch, places, taps * channels)), (1, 0, 2))
+    y = reshape(transpose(matmul(rows, kernel), (1, 0, 2)), (batch, *counts, units))
+    return moveaxis(y, -1, 1) if channels_first else y
+
+
+def _with_windows(x: Tensor, axis: int, line: Line) -> Tensor:
+    """Windows along an axis: (..., length, ..., channels) -> (..., windows, ..., size * channels)."""
+    *rest, channels = x.shape
+    apart = math.prod(rest[:axis]), rest[axis], math.prod(rest[axis + 1 :]), 1, channels
+    y = apply(unfold, unfold_vjp, [reshape(x, apart)], line=line)
+    return reshape(y, (*rest[:axis], line.windows, *rest[axis + 1 :], line.size * channels))

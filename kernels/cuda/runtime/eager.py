@@ -1,0 +1,216 @@
+"""NumPy's loops on a GPU: the twins of ufuncs, for arrays of any strides that broadcast together, and of eager.py's fuse.
+
+Arrays have one dtype, to which numbers are converted. An output may be one of the inputs, but must not overlap otherwise.
+
+A chain of launches in a recorded program becomes one kernel. Its source code is generated for each chain that occurs, then
+compiled. Its name is the chain's description: see runtime/chains.py, which finds the chains.
+
+Products are rounded before anything is added to them, so that a fused chain gives the results of its single steps.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numba import cuda
+
+from nbkeras.kernels.cuda.loops import ufuncs
+from nbkeras.kernels.cuda.loops.texts import TEXTS
+from nbkeras.kernels.cuda.loops.walk import numeric, start_walk
+from nbkeras.kernels.cuda.machine import SIMULATED, host
+from nbkeras.kernels.cuda.machine.kernel import Kernel, blocks, start_each
+from nbkeras.kernels.runtime import chains
+from nbkeras.kernels.runtime.chains import Chain, Step
+from nbkeras.kernels.runtime.device_array import DeviceArray
+
+# -------------------- ufuncs --------------------
+
+
+def unary(kernel: Kernel, code: int, x: DeviceArray, out: DeviceArray) -> None:
+    if kernel is ufuncs.plain and _in_quads(out, x):
+        start_each(ufuncs.plain_quads, blocks(out.size, 4), code, x.reshape(-1), out.reshape(-1))
+    else:
+        start_walk(kernel, (x, out), code)
+
+
+def _in_quads(out: DeviceArray, *arrays: DeviceArray) -> bool:
+    """Whether all arrays are contiguous, of one shape and dtype, and 16-byte aligned."""
+    return all(
+        array.shape == out.shape and array.dtype == out.dtype and array.flags.c_contiguous and array.address % 16 == 0
+        for array in (out, *arrays)
+    )
+
+
+def _binary(kernel: Kernel, code: int, x: Any, y: Any, out: DeviceArray) -> None:
+    if not out.size:
+        return
+    is_number, number = ufuncs.NEITHER, 0
+    if not isinstance(x, DeviceArray):
+        is_number, number, x = ufuncs.FIRST, x, y
+    elif not isinstance(y, DeviceArray):
+        is_number, number, y = ufuncs.SECOND, y, x
+    if x.dtype != y.dtype:
+        raise TypeError(
+            f"a GPU kernel of two arrays needs one dtype, received {x.dtype} and {y.dtype}: cast one of them"
+        )
+    number = x.dtype.type(number)
+    if kernel is ufuncs.combine and _in_quads(out, x, y):
+        x, y, out = (array.reshape(-1) for array in (x, y, out))
+        start_each(ufuncs.combine_quads, blocks(out.size, 4), code, number, is_number, x, y, out)
+    else:
+        start_walk(kernel, (x, y, out), code, numeric(x).dtype.type(number), is_number)
+
+
+_OF_BOOLEANS: dict[np.ufunc, np.ufunc] = {
+    np.add: np.logical_or,
+    np.multiply: np.logical_and,
+    np.maximum: np.logical_or,
+    np.minimum: np.logical_and,
+}
+
+
+_FLOATS: dict[Any, tuple[Callable, Kernel, int]] = {
+    ufunc: (run, kernel, code)
+    for run, kernel, codes in (
+        (unary, ufuncs.plain, ufuncs.PLAIN),
+        (unary, ufuncs.test, ufuncs.TESTS),
+        (unary, ufuncs.curve, ufuncs.CURVES),
+        (unary, ufuncs.rare, ufuncs.RARE),
+        (_binary, ufuncs.combine, ufuncs.SUMS),
+        (_binary, ufuncs.combine_quotients, ufuncs.QUOTIENTS),
+        (_binary, ufuncs.combine_rarely, ufuncs.RARE_PAIRS),
+        (_binary, ufuncs.compare, ufuncs.COMPARISONS),
+    )
+    for ufunc, code in codes.items()
+}
+_OTHERS: dict[Any, tuple[Callable, Kernel, int]] = {
+    ufunc: (run, kernel, code)
+    for run, kernel, codes in (
+        (unary, ufuncs.plain_integers, ufuncs.PLAIN_INTEGERS),
+        (unary, ufuncs.test, ufuncs.TESTS),
+        (_binary, ufuncs.combine_integers, ufuncs.INTEGERS),
+        (_binary, ufuncs.compare, ufuncs.COMPARISONS),
+    )
+    for ufunc, code in codes.items()
+}
+
+
+@functools.cache
+def twin(ufunc: np.ufunc) -> Callable:
+    """The twin of a NumPy ufunc: called with its inputs, arrays or numbers, and its output.
+
+    If there is no kernel for it, the ufunc itself runs on the CPU. Integers divided by 0 give 0; an integer to a negative
+    power, for which NumPy raises an error, is rounded towards 0.
+    """
+    if ufunc not in _FLOATS:
+        return host.on_copies(ufunc)
+
+    def run_ufunc(*args: Any) -> None:
+        dtype = next(arg.dtype for arg in args if isinstance(arg, DeviceArray))
+        meant = _OF_BOOLEANS.get(ufunc, ufunc) if dtype.kind == "b" else ufunc
+        known = (_FLOATS if dtype.kind == "f" else _OTHERS).get(meant)
+        if known is None:
+            raise TypeError(f"numpy.{ufunc.__name__} of {dtype} gives floats: cast to a float first on a GPU")
+        run, kernel, code = known
+        run(kernel, code, *args)
+
+    run_ufunc.__name__ = run_ufunc.fuses_as = ufunc.__name__  # type: ignore[attr-defined]
+    return run_ufunc
+
+
+# -------------------- chains --------------------
+
+_COMPARISONS = ("equal", "not_equal", "less", "less_equal", "greater", "greater_equal")
+_SHARED = ("add", "subtract", "divide", "clip", "negative", "absolute", "sqrt", "exp", "expm1", "log", "log1p")
+FORMULAS = {
+    **{name: TEXTS[name] for name in _SHARED},
+    **{f"{name}?": TEXTS[name] for name in (*_COMPARISONS, "logical_and", "logical_or")},
+    **{name: f"one if {TEXTS[name]} else zero" for name in _COMPARISONS},
+    **{name: f"math.{name}({{}})" for name in ("sin", "cos", "tan", "floor", "ceil")},
+    "arctan": "math.atan({})",
+    "multiply": "product({}, {})",
+    "square": "product({0}, {0})",
+    "reciprocal": "one / {}",
+    "maximum": "{0} if {0} >= {1} or {0} != {0} else {1}",
+    "minimum": "{0} if {0} <= {1} or {0} != {0} else {1}",
+    "logical_xor?": "{} != {}",
+    "logical_not?": "not {}",
+    "isnan?": "{0} != {0}",
+    "select": TEXTS["where"],
+    "relu": "zero if {0} < zero else {0}",
+    "relu_slope": "{1} if {0} > zero else zero",
+}
+
+
+def _product(x, y):
+    """x * y, in the simulator."""
+    return x * y
+
+
+if SIMULATED:
+    _PRODUCTS = {"float32": _product, "float64": _product}
+else:
+    _PRODUCTS = {"float32": cuda.libdevice.fmul_rn, "float64": cuda.libdevice.dmul_rn}  # type: ignore[attr-defined]
+
+
+@functools.cache
+def kernel_of(description: str) -> Kernel:
+    """The kernel of a description; its arguments are the inputs, then the arrays to store to."""
+    dtype, kinds, ops, stored, _ = Chain.parsed(description)
+    inputs = [f"x{i}" for i in range(len(kinds))]
+    outputs = [f"y{i}" for i in range(len(stored))]
+    lines = [f"def fused({', '.join(inputs + outputs)}):", "    i = cuda.grid(1)", "    if i < y0.size:"]
+    lines += ["        zero, one = real(0), real(1)"]
+    reads = {
+        "a": "{}[i]",
+        "b": "{}[i] != 0",
+        "s": "{}[0]",
+        "v": "{0}[np.uint32(i) % np.uint32({0}.size)]",
+        "r": "{0}[np.uint32(i) // np.uint32(y0.size // {0}.size)]",
+        "n": "{}",
+    }
+    lines += [
+        f"        v{i} = {reads[kind].format(name)}" for i, (kind, name) in enumerate(zip(kinds, inputs, strict=True))
+    ]
+    for number, (name, operands) in enumerate(ops, len(inputs)):
+        lines.append(f"        v{number} = {FORMULAS[name].format(*(f'v{operand}' for operand in operands))}")
+    lines += [f"        {name}[i] = v{value}" for name, value in zip(outputs, stored, strict=True)]
+    names: dict[str, Any] = {"cuda": cuda, "math": math, "np": np, "product": _PRODUCTS[dtype], "__name__": __name__}
+    names["real"] = np.dtype(dtype).type
+    exec(compile("\n".join(lines), f"<{description}>", "exec"), names)  # noqa: S102 - generated above
+    function = names["fused"]
+    function.__name__ = description
+    return Kernel(function, {})
+
+
+def __getattr__(name: str) -> Kernel:
+    """A fused kernel by its description, for benchmarks/cuda_resources.py."""
+    if name.count("|") != 2:
+        raise AttributeError(name)
+    return kernel_of(name)
+
+
+class Fused:
+    """The function that programs record for a chain. Arguments: the inputs (arrays and numbers), then the outputs."""
+
+    def __init__(self, chain: Chain):
+        self.__name__ = str(chain)
+        self._kernel = kernel_of(str(chain))
+        self._real = np.dtype(chain.dtype).type
+
+    def __call__(self, *args: Any) -> None:
+        flat = [_flat(arg) if isinstance(arg, DeviceArray) else self._real(arg) for arg in args]
+        start_each(self._kernel, flat[-1].size, *flat)
+
+
+def fuse(
+    steps: Sequence[Step], memory_of: Callable[[Any], Any], needed_after: Callable[[Any, int], bool]
+) -> list[Step]:
+    """Recorded launches, with chains joined; see chains.fuse."""
+    return chains.fuse(steps, memory_of, needed_after, FORMULAS, Fused)
+
+
+def _flat(array: DeviceArray) -> DeviceArray:
+    return array.reshape(-1).view(np.uint8) if array.dtype == np.bool_ else array.reshape(-1)
