@@ -1,6 +1,6 @@
 """Methods and attributes of Keras 2's classes that the current classes lack.
 
-`alias.install_keras_2` sets the members of each class here on the nbkeras class of the same name; `alias.uninstall_keras_2`
+`keras2.install` sets the members of each class here on the nbkeras class of the same name; `keras2.uninstall`
 removes them. A method that replaces another one calls it by the name that this module imports.
 """
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from nbkeras.backend import control
 from nbkeras.building import module
-from nbkeras.compat import backend, model_yaml
+from nbkeras.compat import backend
 from nbkeras.engine import structures
 
 
@@ -29,8 +29,6 @@ class Model:
     def predict_generator(self, generator, steps=None, callbacks=None, *args, verbose=0, **kwargs):
         """Only Keras 2 has this method: use `predict`, which takes a generator or Sequence."""
         return self.predict(generator, steps=steps, callbacks=callbacks, verbose=verbose, **kwargs)  # type: ignore
-
-    to_yaml = model_yaml.to_yaml
 
     def _make_predict_function(self) -> None:
         """Do nothing: a step is recorded at its first batch, in any thread."""

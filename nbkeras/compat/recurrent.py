@@ -1,4 +1,4 @@
-"""Keras 2's `constants` for the cells of recurrent layers; `alias.install_keras_2` sets these members, as in methods.py."""
+"""Keras 2's `constants` for the cells of recurrent layers; `keras2.install` sets these members, as in methods.py."""
 
 import copy
 import inspect

@@ -28,7 +28,7 @@ class CompatibilityPolicy:
 
     name: str = "Keras 3"
 
-    # -------------------- written into signatures and registries by compat/alias.py --------------------
+    # -------------------- written into signatures and registries by compat/keras2.py --------------------
 
     argument_defaults: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     """Class -> argument -> its default, if it differs from the default in nbkeras's source."""
@@ -160,6 +160,6 @@ current = KERAS_3
 
 
 def use(behaviour: CompatibilityPolicy) -> None:
-    """Set the behaviour of the whole process; called by `nbkeras.compat.alias`, which also adds the names of Keras 2."""
+    """Set the behaviour of the whole process; called by `nbkeras.compat.keras2`, which also adds the names of Keras 2."""
     global current
     current = behaviour

@@ -5,13 +5,12 @@ from __future__ import annotations
 import heapq
 import inspect
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from nbkeras.building.graph import Graph, Node, SymbolicTensor, is_input, is_op
-from nbkeras.building.inputs import input_layer_of
 from nbkeras.building.layer import Layer, layers
 from nbkeras.engine import structures
 from nbkeras.engine.annotations import briefly
@@ -20,9 +19,14 @@ from nbkeras.engine.tensor import Tensor
 from nbkeras.saving import keras_ops
 
 
-def graph_config(graph: Graph) -> dict[str, Any]:
-    """The layers, the calls between them, and the inputs and outputs, as Keras 3 writes them."""
-    inputs = {id(each): input_layer_of(each).output for each in graph.input_list}
+def graph_config(graph: Graph, input_layers: Sequence[Layer]) -> dict[str, Any]:
+    """The layers, the calls between them, and the inputs and outputs, as Keras 3 writes them.
+
+    input_layers: an InputLayer for each input.
+    """
+    inputs: dict[int, Any] = {
+        id(each): layer.output for each, layer in zip(graph.input_list, input_layers, strict=True)
+    }
     starts = [each.node for each in inputs.values()]
     # Keras makes an InputLayer for an input that a layer outside of the model computes
     known = [*(node.layer for node in starts if node.layer not in graph.layers), *graph.layers]

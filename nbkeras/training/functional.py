@@ -8,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from nbkeras.building.graph import Graph, OverridableProperty, SymbolicTensor, is_symbolic, symbols
+from nbkeras.building.inputs import input_layer_of
 from nbkeras.building.layer import Layer
 from nbkeras.data.input_matching import GraphInputs
 from nbkeras.engine import behaviour, structures
@@ -278,7 +279,8 @@ class Functional(Trainer, registered=False):
         """The graph of a functional model, or the constructor's arguments of a subclass, for `from_config`."""
         if self._graph is None:
             return super().get_config()
-        return {"name": self.name, "trainable": self._trainable, **serialization.graph_config(self._graph)}
+        starts = list(map(input_layer_of, self._graph.input_list))
+        return {"name": self.name, "trainable": self._trainable, **serialization.graph_config(self._graph, starts)}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> Self:

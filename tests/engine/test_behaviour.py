@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from nbkeras import activations, callbacks, initializers, layers, models, optimizers, utils
-from nbkeras.compat import alias
+from nbkeras.compat import alias, keras2
 from nbkeras.engine import behaviour
 
 X, Y = np.ones((8, 3), "float32"), np.arange(8.0)
@@ -50,12 +50,12 @@ utils.get_file
 {inspect.getsource(contents)}
 {inspect.getsource(changes)}
 before = contents()
-from nbkeras.compat import alias
+from nbkeras.compat import alias, keras2
 print(changes(before, contents()))
-alias.install_keras_2()
+keras2.install()
 during = changes(before, contents())
 assert ("Model", "fit_generator") in [key[1:] for key in during] and len(during) > 40
-alias.uninstall_keras_2()
+keras2.uninstall()
 print(changes(before, contents()))
 nbkeras.install_as_keras(tensorflow=True)
 import keras, tensorflow.keras.layers
@@ -97,12 +97,12 @@ def observations():
 
 def test_installing_sets_keras_2_and_keras_3_is_the_same_afterwards():
     before = observations()
-    alias.install_keras_2()
+    keras2.install()
     try:
         assert behaviour.current is behaviour.KERAS_2
         inside = observations()
     finally:
-        alias.uninstall_keras_2()
+        keras2.uninstall()
     assert behaviour.current is behaviour.KERAS_3
     after = observations()
     assert str(after) == str(before)
@@ -113,7 +113,7 @@ def test_an_error_while_it_is_set_leaves_keras_3(tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     (tmp_path / "keras.json").write_text("{", encoding="utf-8")
     with pytest.raises(ValueError, match="keras.json is not valid JSON"):
-        alias.install_keras_2()
+        keras2.install()
     assert behaviour.current is behaviour.KERAS_3 and not hasattr(models.Model, "fit_generator")
 
 
@@ -146,7 +146,7 @@ def test_a_replayed_step_does_not_ask(monkeypatch):
 
 def test_uninstalling_what_is_not_installed_does_nothing():
     alias.uninstall()
-    alias.uninstall_keras_2()
+    keras2.uninstall()
     assert behaviour.current is behaviour.KERAS_3
 
 
@@ -154,15 +154,15 @@ def test_uninstalling_what_is_not_installed_does_nothing():
 def test_a_class_that_is_imported_meanwhile_is_put_back_too():
     source = """
 import nbkeras, sys
-from nbkeras.compat import alias
+from nbkeras.compat import alias, keras2
 assert "nbkeras.layers.depthwise" not in sys.modules
 import warnings
-alias.install_keras_2()
+keras2.install()
 with warnings.catch_warnings(record=True) as seen:
     warnings.simplefilter("always")
     nbkeras.layers.DepthwiseConv2D(3, kernel_initializer="zeros")
 print(len(seen), nbkeras.layers.GRU(2).reset_after, float(nbkeras.optimizers.Nadam(schedule_decay=0.004).learning_rate))
-alias.uninstall_keras_2()
+keras2.uninstall()
 print(nbkeras.layers.GRU(2).reset_after, round(float(nbkeras.optimizers.Nadam().learning_rate), 6))
 for make in (lambda: nbkeras.layers.DepthwiseConv2D(3, kernel_initializer="zeros"),
              lambda: nbkeras.optimizers.Nadam(schedule_decay=0.004)):
