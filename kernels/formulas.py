@@ -9,7 +9,6 @@ import math
 from nbkeras.kernels.loops.expressions import (
     clip,
     columns,
-    equal,
     erfc,
     exp,
     expm1,
@@ -55,7 +54,7 @@ def piecewise(x, /, *, negative_slope, threshold, max_value):
     max_value NaN means no maximum, because every comparison with NaN is false. With infinity, an input of infinity would be at
     the maximum and have slope 0.
     """
-    below = where(equal(negative_slope, 0), 0.0, negative_slope * (x - threshold))
+    below = where(negative_slope == 0, 0.0, negative_slope * (x - threshold))
     return where(x >= max_value, max_value, where(x <= threshold, below, x))
 
 

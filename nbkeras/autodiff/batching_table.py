@@ -15,7 +15,6 @@ from nbkeras.engine import tape
 from nbkeras.engine import tensor as engine
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, stand_in
 from nbkeras.kernels import (
-    activations,
     attention,
     ctc,
     dense,
@@ -160,7 +159,6 @@ _KINDS: dict[Callable, Batch] = {
             indexing.whole,
             metrics._divide_no_nan,
             *(each for each in vars(kernels).values() if getattr(each, "__module__", "") == kernels.__name__),
-            *activations.OPS,
         ],
         elementwise,
     ),

@@ -46,5 +46,5 @@ def of_tensors(formula: Callable, *inputs: Tensor | float, axis: int = -1, **con
 
 def slope_of(op: Any) -> Callable:
     """The slope of an op of one tensor, for a rule: a function of the tensors x and y, and of the op's constants."""
-    slope = op.slope if hasattr(op, "slope") else lambda kept: op.gradient(kept, 1.0)
+    (slope,) = op.slopes
     return lambda x, y, **constants: of_tensors(slope, x if op.keeps == "x" else y, **constants)
