@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from nbkeras.kernels.elementwise import broadcast_shape
-from nbkeras.kernels.loops.expressions import derivatives
 from nbkeras.kernels.loops.map import Map
 from nbkeras.kernels.runtime import device
 
@@ -51,11 +50,15 @@ def op_of(
     @functools.cache
     def backward(wanted: tuple[int, ...]) -> Map:
         """The kernel of some inputs' gradients."""
-        slope = slopes[0] if len(slopes) == 1 else derivatives(formula, wanted)
+
+        @functools.wraps(formula if keeps == "x" else slopes[0])  # type: ignore[arg-type]
+        def chosen(*values: Any, **constants: Any) -> tuple:
+            return tuple(slopes[i](*values, **constants) for i in wanted)  # type: ignore[misc]
+
         return Map(
             f"{name}.backward",
             module,
-            slope,  # type: ignore[arg-type]
+            chosen,
             " ".join(f"_d{i}" for i in wanted),
             times="_dy",
             fuses_as=fuses_as[1],

@@ -166,7 +166,7 @@ def softplus_slope(x, /):
 
 
 def sigmoid_crossentropy(target, logits, /):
-    """max(x, 0) - x t + log(1 + e^-|x|)."""
+    """-t log s - (1 - t) log(1 - s), s = sigmoid(x), as max(x, 0) - x t + log(1 + e^-|x|)."""
     return where(logits > 0, logits, 0.0) - logits * target + log1p(exp(-abs(logits)))
 
 

@@ -8,8 +8,8 @@ A formula is a Python function that applies operators and functions of this modu
 
 `trace` calls it with Values, which record the operations. Equal operations are one Value. An operation has its name in
 `nbkeras.ops`, whose functions take Values too. kernels/loops/map.py turns operations into LLVM instructions,
-kernels/cuda/loops/map.py into a CUDA kernel; nbkeras/autodiff computes them with Tensors. `derivatives` returns the
-formula of partial derivatives.
+kernels/cuda/loops/map.py into a CUDA kernel; nbkeras/autodiff computes them with Tensors. `derivative` returns the
+formula of a partial derivative.
 
 An element of an array, and anything computed from it, has the array's dtype. Numbers and elements of one-element arrays are
 float64 until they meet such an element, or until `real` converts them. Literals have the dtype of the other operand.
@@ -369,16 +369,15 @@ _SLOPES_OF_TWO: dict[str, tuple[Callable, Callable]] = {
 }
 
 
-def derivatives(formula: Callable, numbers: Sequence[int]) -> Callable:
-    """The formula of a formula's partial derivatives with respect to some parameters, which may be numbers."""
+def derivative(formula: Callable, i: int) -> Callable:
+    """The formula of the partial derivative with respect to parameter i. The derivative may be a number."""
 
     @functools.wraps(formula)
-    def slopes(*values: Value, **constants: Value) -> tuple:
-        (y,) = _results(formula(*values, **constants))
-        found = (_tangent(y, values[i], {}) for i in numbers)
-        return tuple(where(each, 1.0, 0.0) if isinstance(each, Value) and each.is_bits else each for each in found)
+    def slope(*values: Value, **constants: Value) -> Any:
+        found = _tangent(formula(*values, **constants), values[i], {})
+        return where(found, 1.0, 0.0) if isinstance(found, Value) and found.is_bits else found
 
-    return slopes
+    return slope
 
 
 def _tangent(value: Any, by: Value, found: dict[Value, Any]) -> Any:
@@ -413,7 +412,7 @@ def _derived(value: Value, tangent: Callable[[Any], Any]) -> Any:
 
 
 def with_slope(formula: Callable, slope: Callable, keeps: str) -> Callable:
-    """A formula of one number for use in other formulas, where `derivatives` takes its slope, a function of x or of y."""
+    """A formula of one number for use in other formulas, where `derivative` takes its slope, a function of x or of y."""
 
     @functools.wraps(formula)
     def known(x: Value) -> Value:
@@ -511,10 +510,6 @@ def of_numbers(op: str, *operands: Any) -> Any:
         return (_OF_NUMBERS.get(op) or getattr(np, op))(*operands)
 
 
-def _results(found: Any) -> tuple:
-    return found if isinstance(found, tuple) else (found,)
-
-
 def trace(function: Callable, kinds: Sequence[str]) -> Expression:
     """The Expression of a formula whose parameters have these kinds.
 
@@ -523,4 +518,5 @@ def trace(function: Callable, kinds: Sequence[str]) -> Expression:
     """
     with _reading():
         inputs = [Value(kind, (i,), _LEVELS[kind], kind in (ELEMENT, ROW)) for i, kind in enumerate(kinds)]
-        return Expression(tuple(kinds), inputs, _results(function(*inputs)))
+        found = function(*inputs)
+        return Expression(tuple(kinds), inputs, found if isinstance(found, tuple) else (found,))

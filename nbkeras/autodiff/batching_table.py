@@ -172,7 +172,7 @@ _KINDS: dict[Callable, Batch] = {
     indexing.take_along_axis: over_axis,
     **dict.fromkeys([fourier.forward, fourier.back, fourier.forward_real, fourier.back_real], over_last),
     **dict.fromkeys([losses.softmax_crossentropy, losses.sparse_softmax_crossentropy], over_last),
-    **dict.fromkeys([losses.sigmoid_crossentropy, indexing.largest], over_last),
+    indexing.largest: over_last,
     **dict.fromkeys([linalg.inv, linalg.det, linalg.slogdet, linalg.cholesky, linalg.eigh, linalg.qr], over_last),
     **dict.fromkeys([linalg.svd, linalg.pinv, linalg.lu], over_last),
     linalg.solve: elementwise,

@@ -11,7 +11,7 @@ from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import apply, op
 from nbkeras.kernels import activations
 from nbkeras.kernels.formula_ops import op_of
-from nbkeras.kernels.loops.expressions import ELEMENT, FUNCTIONS, NUMBER, Value, derivatives, trace, with_slope
+from nbkeras.kernels.loops.expressions import ELEMENT, FUNCTIONS, NUMBER, Value, derivative, trace, with_slope
 from nbkeras.ops.arguments import check_broadcast, floats
 
 F = TypeVar("F", bound=Callable)
@@ -89,7 +89,7 @@ def _numbers(function: Callable) -> list[str]:
 
 def _ops(name: str, function: Callable, count: int, numbers: list[str]) -> tuple[Callable, Callable | None]:
     """The op of a formula on arrays, and its vjp, whose rule are the ops of the slopes."""
-    slopes: list[Any] = [derivatives(function, (i,)) for i in range(count)]
+    slopes: list[Any] = [derivative(function, i) for i in range(count)]
     constants = [_read(slope, count, numbers)[0] for slope in slopes]
     slopes = [None if constant == 0.0 else slope for slope, constant in zip(slopes, constants, strict=True)]
     forward, backward = op_of(name, function.__module__, function, slopes, elements=count)
