@@ -62,6 +62,7 @@ def formula(function: F) -> F:
         return apply(forward, backward, tensors, **constants)
 
     made: Any = op(call)
+    made.each_step_alone = count == 1  # in a stream of steps
     made.as_formula, made.forward = function, forward.forward  # type: ignore[attr-defined]
     return cast(F, made)
 

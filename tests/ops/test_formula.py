@@ -13,7 +13,7 @@ import pytest
 
 from nbkeras import Variable, autodiff, config, ops
 from nbkeras.kernels.runtime import device
-from nbkeras.layers import Dense, Input
+from nbkeras.layers import LSTM, Dense, Input
 from nbkeras.models import Model, load_model
 from nbkeras.tensor import GradientTape, formula
 from nbkeras.testing import check_op
@@ -73,6 +73,23 @@ def test_operations_of_two_numbers(function):
     check_op(formula(function), x, y, order=2)
     np.testing.assert_allclose(
         formula(function)(x, y).numpy(), function(ops.array(x), ops.array(y)).numpy(), rtol=1e-12
+    )
+
+
+@pytest.mark.parametrize(
+    "function",
+    [lambda x, *, k=3.0: k * x, lambda x: x, lambda x: -x, lambda x: ops.relu(x), lambda x: (x > 0) * x],
+    ids=["a number", "1", "-1", "a condition", "a product with a condition"],
+)
+def test_slopes_that_are_simple(function):
+    check_op(formula(function), X, order=2)
+
+
+def test_a_step_function_has_no_gradient():
+    check_op(formula(lambda x: ops.sign(x) * 2), X)
+    assert (
+        autodiff.grad(lambda x: ops.sum(formula(lambda x: ops.sign(x))(x) + x))(X).numpy().tolist()
+        == np.ones_like(X).tolist()
     )
 
 
@@ -166,6 +183,14 @@ def test_it_works_in_models_steps_and_files(tmp_path):
     model.save(tmp_path / "model.keras")
     again = load_model(tmp_path / "model.keras", custom_objects={"snake": snake})
     np.testing.assert_array_equal(again.predict(X, verbose=0), model.predict(X, verbose=0))
+
+
+def test_it_computes_each_step_of_a_stream_alone():
+    steps = Input((None, 3))
+    model = Model(steps, snake(LSTM(2, return_sequences=True)(steps)))
+    x, stream = np.ones((1, 4, 3), "f4"), model.stream()
+    y, _ = stream(x[:, :1], stream.initial())
+    np.testing.assert_allclose(y, model.predict(x, verbose=0)[:, :1], rtol=1e-5)
 
 
 def test_vmap_computes_all_members_at_once():
