@@ -31,6 +31,7 @@ def op_of(
     cheap: str = "",
     fuses_as: tuple[str, str] = ("", ""),
     elements: int | None = None,
+    apart: bool = False,
 ) -> tuple[Callable, Callable]:
     """An op and its vjp. Its kernels `name.forward` and `name.backward` are attributes of the op, which the module has.
 
@@ -43,7 +44,10 @@ def op_of(
         cheap: The passes without exponentials: "forward", "backward" or both.
         fuses_as: The kernels' names in chains.
         elements: As in Map.
+        apart: Whether the slopes share no operations. Then only gradients that are needed are computed; else all of them, because
+            their last bits depend on which operations are shared.
     """
+    known = tuple(i for i, slope in enumerate(slopes) if slope is not None)
     least = [{"least": _PRODUCTS} if way in cheap else {} for way in ("forward", "backward")]
     forward = Map(f"{name}.forward", module, formula, "_y", fuses_as=fuses_as[0], elements=elements, **least[0])
 
@@ -76,14 +80,11 @@ def op_of(
 
     def vjp(saved, dy, needs):
         kept, numbers = saved
-        found = {
-            i: device.output(need, dy.shape, dy.dtype)
-            for i, (need, slope) in enumerate(zip(needs, slopes, strict=True))
-            if need is not False and slope is not None
-        }
+        wanted = tuple(i for i in known if needs[i] is not False or not apart)
+        found = {i: device.output(needs[i], dy.shape, dy.dtype) for i in wanted}
         if found:
-            backward(tuple(found)).launch(*kept, dy.reshape(-1), *(dx.reshape(-1) for dx in found.values()), *numbers)
-        return tuple(map(found.get, range(len(needs))))
+            backward(wanted).launch(*kept, dy.reshape(-1), *(dx.reshape(-1) for dx in found.values()), *numbers)
+        return tuple(None if need is False else found.get(i) for i, need in enumerate(needs))
 
     made: Any = op
     made.__name__ = made.__qualname__ = name
@@ -92,6 +93,6 @@ def op_of(
     made.__doc__ = formula.__doc__
     made.formula, made.slopes, made.keeps, made.broadcasts = formula, slopes, keeps, True
     made.forward = forward
-    if all(slopes):
-        made.backward = backward(tuple(range(len(slopes))))
+    if known:
+        made.backward = backward(known)
     return op, vjp

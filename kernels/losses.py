@@ -88,4 +88,5 @@ sigmoid_crossentropy, sigmoid_crossentropy_vjp = op_of(
     __name__,
     formulas.sigmoid_crossentropy,
     [lambda target, logits: -logits, formulas.sigmoid_crossentropy_slope],
+    apart=True,
 )

@@ -67,7 +67,7 @@ def powers(x, y):
     return (2 + x * x) ** y + 1.5**x + ops.square(x) / (3 + y) - 2.0 / (1 + ops.exp(-x)) ** 0.5
 
 
-@pytest.mark.parametrize("function", [softplus_of_two, powers])
+@pytest.mark.parametrize("function", [softplus_of_two, powers], ids=["softplus", "powers"])
 def test_operations_of_two_numbers(function):
     x, y = RANDOM.standard_normal((2, 7))
     check_op(formula(function), x, y, order=2)
@@ -79,7 +79,7 @@ def test_operations_of_two_numbers(function):
 @pytest.mark.parametrize(
     "function",
     [lambda x, *, k=3.0: k * x, lambda x: x, lambda x: -x, lambda x: ops.relu(x), lambda x: (x > 0) * x],
-    ids=["a number", "1", "-1", "a condition", "a product with a condition"],
+    ids=["a number", "one", "minus one", "a condition", "a product with a condition"],
 )
 def test_slopes_that_are_simple(function):
     check_op(formula(function), X, order=2)
@@ -211,34 +211,38 @@ def defaults(x, a=1.0):
     return a * x
 
 
-@pytest.mark.parametrize(
-    ("function", "message"),
-    [
-        (branches, r"write where\(condition, a, b\) for `a if condition else b`"),
-        (lambda x: math.sin(x), r"for functions of Python and `math` write those of nbkeras.ops"),
-        (lambda x: np.sin(x), "cannot call numpy.sin: write a function of nbkeras.ops"),
-        (
-            lambda x: ops.matmul(x, x),
-            "cannot call matmul; formulas may call each other, and of nbkeras.ops absolute, add",
-        ),
-        (lambda x: ops.relu(x, max_value=6), "can call relu only without options"),
-        (lambda x: ops.where(x, 1.0, 0.0), "takes conditions such as x > 0, received numbers: write x != 0"),
-        (lambda x: x * VARIABLE, "received Variable: pass an array or a tensor as an argument"),
-        (lambda x: np.ones(2) * x, "received ndarray: pass an array or a tensor as an argument"),
-        (lambda x: x[0], "single numbers, which have no elements"),
-        (lambda x: x % 2, "unsupported operand"),
-        (lambda x: (x, x), "expected one result, received 2"),
-        (lambda x: None, "expected a number that depends on a tensor, received None"),
-        (lambda x: 1.0, "expected a number that depends on a tensor, received a result that depends on no tensor"),
-        (lambda x, *, a: a * 2, "received a result that depends on no tensor"),
-        (lambda x: x > 0, r"returns a condition, expected a number: ops.where\(condition, 1.0, 0.0\)"),
-        (defaults, r"A number is a parameter after `\*`, as in `def defaults\(x, \*, a=1.0\)`"),
-        (lambda *x: x[0], r"each argument needs a name, received \*x"),
-        (lambda *, a: a, "expected a parameter for a tensor"),
-        (lambda x, share: x, "rename the parameter share"),
-    ],
-)
-def test_what_a_formula_cannot_do_is_refused_at_the_decorator(function, message):
+REFUSED = {
+    "a branch": (branches, r"write where\(condition, a, b\) for `a if condition else b`"),
+    "math": (lambda x: math.sin(x), r"for functions of Python and `math` write those of nbkeras.ops"),
+    "NumPy": (lambda x: np.sin(x), "cannot call numpy.sin: write a function of nbkeras.ops"),
+    "an op": (
+        lambda x: ops.matmul(x, x),
+        "cannot call matmul; formulas may call each other, and of nbkeras.ops absolute",
+    ),
+    "an option": (lambda x: ops.relu(x, max_value=6), "can call relu only without options"),
+    "a number as a condition": (
+        lambda x: ops.where(x, 1.0, 0.0),
+        "conditions such as x > 0, received numbers: write x != 0",
+    ),
+    "a variable": (lambda x: x * VARIABLE, "received Variable: pass an array or a tensor as an argument"),
+    "an array": (lambda x: np.ones(2) * x, "received ndarray: pass an array or a tensor as an argument"),
+    "an element": (lambda x: x[0], "single numbers, which have no elements"),
+    "a remainder": (lambda x: x % 2, "unsupported operand"),
+    "two results": (lambda x: (x, x), "expected one result, received 2"),
+    "no result": (lambda x: None, "expected a number that depends on a tensor, received None"),
+    "a constant": (lambda x: 1.0, "number that depends on a tensor, received a result that depends on no tensor"),
+    "a result of numbers": (lambda x, *, a: a * 2, "received a result that depends on no tensor"),
+    "a condition": (lambda x: x > 0, r"returns a condition, expected a number: ops.where\(condition, 1.0, 0.0\)"),
+    "a default": (defaults, r"A number is a parameter after `\*`, as in `def defaults\(x, \*, a=1.0\)`"),
+    "any arguments": (lambda *x: x[0], r"each argument needs a name, received \*x"),
+    "no tensor": (lambda *, a: a, "expected a parameter for a tensor"),
+    "a name of kernels": (lambda x, share: x, "rename the parameter share"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_a_formula_cannot_do_is_refused_at_the_decorator(name):
+    function, message = REFUSED[name]
     with pytest.raises(TypeError, match=message):
         formula(function)
 
