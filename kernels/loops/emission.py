@@ -353,7 +353,7 @@ def _by_library(name: str) -> Callable[[Float], Float]:
 
 
 def _larger(x: Float, y: Float) -> Float:
-    return x.choose(x.builder.or_(x.compare(">", y), x.compare("!=", x)), x, y)
+    return x.choose(x.builder.or_(x.compare(">=", y), x.compare("!=", x)), x, y)
 
 
 _OF_BITS = {"logical_or": "or_", "logical_and": "and_"}

@@ -35,12 +35,12 @@ UNIFORM, OF_ROW, OF_ELEMENT = range(3)  # the level at which a Value varies
 _LEVELS = {ELEMENT: OF_ELEMENT, ROW: OF_ROW, LABEL: OF_ROW, CELL: UNIFORM, NUMBER: UNIFORM}
 FOLDS = ("largest", "total")
 COMPARISONS = {
+    "equal": "==",
+    "not_equal": "!=",
     "less": "<",
     "less_equal": "<=",
     "greater": ">",
     "greater_equal": ">=",
-    "equal": "==",
-    "not_equal": "!=",
 }
 _LOGIC = ("logical_or", "logical_and")
 _thread = threading.local()
