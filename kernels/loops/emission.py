@@ -382,10 +382,6 @@ _OPERATIONS: dict[str, Callable[..., Float]] = {
 }
 
 
-def _exactly(name: str) -> Callable[[Float], Float]:
-    return lambda x: x.called(name)
-
-
 # In float64, the functions of the C library
-EXACT: dict[str, Callable[..., Float]] = {name: _exactly(name) for name in ("exp", "expm1", "log1p", "tanh", "erfc")}
+EXACT: dict[str, Callable[..., Float]] = {name: _by_library(name) for name in ("exp", "expm1", "log1p", "tanh", "erfc")}
 EXACT["sigmoid"] = lambda x: Float(x.builder, x.constant(1.0)) / ((-x).called("exp") + 1.0)

@@ -114,7 +114,13 @@ def _read(formula: Callable, count: int, numbers: list[str]) -> tuple:
     def read(*given: Value) -> Any:
         return formula(*given[:count], **dict(zip(numbers, given[count:], strict=True)))
 
-    return trace(read, [ELEMENT] * count + [NUMBER] * len(numbers)).results
+    try:
+        return trace(read, [ELEMENT] * count + [NUMBER] * len(numbers)).results
+    except RecursionError:
+        raise TypeError(
+            f"formula {formula.__name__}: it has hundreds of operations, one after the other, or calls itself: write loops "
+            "of your own, as docs/custom-ops.md shows"
+        ) from None
 
 
 def _check_result(name: str, results: tuple) -> None:

@@ -134,6 +134,14 @@ def test_a_formula_that_branches_on_a_value_is_refused():
         branching(np.ones(3), np.ones(3), 0, 1)
 
 
+def test_the_code_of_a_kernel_is_the_same_each_time():
+    """So that its object file is, whichever process writes it."""
+    x = np.zeros((2, 3), "f8")
+    signature = rows.signature((x, x[0], x, x[:, 0].copy(), x[:, 0].copy(), x[:, 0].copy(), np.zeros(2, "i4"), 0.25))
+    kept = [rows.emitter(rows, signature) for _ in range(20)]  # kept: new objects have other addresses
+    assert len({str(each.module) for each in kept}) == 1
+
+
 def test_equal_operations_are_one():
     expression = e.trace(lambda x: e.sigmoid(x) * (1 - e.sigmoid(x)), [e.ELEMENT])
     assert [value.op for value in expression.values] == ["element", "sigmoid", "subtract", "multiply"]

@@ -207,6 +207,12 @@ def branches(x):
     return x if x > 0 else -x
 
 
+def iterates(x):
+    for _ in range(2000):
+        x = 1.001 * x + 0.5
+    return x
+
+
 def defaults(x, a=1.0):
     return a * x
 
@@ -236,6 +242,7 @@ REFUSED = {
     "a default": (defaults, r"A number is a parameter after `\*`, as in `def defaults\(x, \*, a=1.0\)`"),
     "any arguments": (lambda *x: x[0], r"each argument needs a name, received \*x"),
     "no tensor": (lambda *, a: a, "expected a parameter for a tensor"),
+    "a long loop": (iterates, "formula iterates: it has hundreds of operations, one after the other"),
     "a name of kernels": (lambda x, share: x, "rename the parameter share"),
 }
 
