@@ -46,8 +46,8 @@ _LOGIC = ("logical_or", "logical_and")
 _thread = threading.local()
 
 
-class Value:
-    """The result of an operation in a formula, or an input of the formula.
+class Value(np.lib.mixins.NDArrayOperatorsMixin):
+    """The result of an operation in a formula, or an input of the formula. Its operators are NumPy's: see `__array_ufunc__`.
 
     Attributes:
         op: The operation's name; for an input, its kind (the operand is then its number).
@@ -76,56 +76,6 @@ class Value:
         """True if it is a condition."""
         return self.op in COMPARISONS or self.op in (*_LOGIC, "is_at", "is_inside")
 
-    def __add__(self, other: Any) -> Value:
-        return _made("add", self, other)
-
-    def __radd__(self, other: Any) -> Value:
-        return _made("add", other, self)
-
-    def __sub__(self, other: Any) -> Value:
-        return _made("subtract", self, other)
-
-    def __rsub__(self, other: Any) -> Value:
-        return _made("subtract", other, self)
-
-    def __mul__(self, other: Any) -> Value:
-        return _made("multiply", self, other)
-
-    def __rmul__(self, other: Any) -> Value:
-        return _made("multiply", other, self)
-
-    def __truediv__(self, other: Any) -> Value:
-        return _made("divide", self, other)
-
-    def __rtruediv__(self, other: Any) -> Value:
-        return _made("divide", other, self)
-
-    def __pow__(self, other: Any) -> Value:
-        if not isinstance(other, Value) and other in _PRODUCTS:
-            return functools.reduce(lambda x, y: x * y, [self] * int(other))
-        return _made("power", self, other)
-
-    def __rpow__(self, other: Any) -> Value:
-        return _made("power", other, self)
-
-    def __neg__(self) -> Value:
-        return _made("negative", self)
-
-    def __abs__(self) -> Value:
-        return _made("absolute", self)
-
-    def __lt__(self, other: Any) -> Value:
-        return _made("less", self, other)
-
-    def __le__(self, other: Any) -> Value:
-        return _made("less_equal", self, other)
-
-    def __gt__(self, other: Any) -> Value:
-        return _made("greater", self, other)
-
-    def __ge__(self, other: Any) -> Value:
-        return _made("greater_equal", self, other)
-
     def __eq__(self, other: Any) -> Any:
         """The comparison of numbers while a formula is read, else identity."""
         return NotImplemented if getattr(_thread, "known", None) is None else _made("equal", self, other)
@@ -134,12 +84,6 @@ class Value:
         return NotImplemented if getattr(_thread, "known", None) is None else _made("not_equal", self, other)
 
     __hash__ = object.__hash__
-
-    def __or__(self, other: Any) -> Value:
-        return _made("logical_or", self, other)
-
-    def __and__(self, other: Any) -> Value:
-        return _made("logical_and", self, other)
 
     def __bool__(self) -> bool:
         raise TypeError(
@@ -163,11 +107,12 @@ class Value:
         raise AttributeError(f"a formula computes with single numbers, which have no {name}")
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *operands: Any, **options: Any) -> Value:
-        if ufunc.__name__ not in (*_SLOPES_OF_TWO, *COMPARISONS):  # the operators of NumPy's numbers
+        op = _OPERATORS.get(ufunc.__name__)
+        if op is None:
             raise TypeError(
                 f"a formula cannot call numpy.{ufunc.__name__}: write a function of nbkeras.ops; {_takes()}"
             )
-        return _made(ufunc.__name__, *operands)
+        return _made(op, *operands)
 
     def symbolic_op(self, function: Callable, args: tuple, kwargs: dict) -> Any:
         """The result of an op that a formula calls; see nbkeras.engine.tensor.op."""
@@ -208,6 +153,8 @@ def _checked(op: str, operand: Any, position: int) -> Any:
 def _made(op: str, *operands: Any, level: int | None = None) -> Value:
     """The Value of an operation: one that is known, or a new one. level: None for the highest one of the operands."""
     operands = tuple(_checked(op, each, i) for i, each in enumerate(operands))
+    if op == "power" and not isinstance(operands[1], Value) and operands[1] in _PRODUCTS:
+        return functools.reduce(operator.mul, [operands[0]] * int(operands[1]))
     if op == "multiply" and 1 in [each for each in operands if not isinstance(each, Value)]:
         return next(each for each in operands if isinstance(each, Value))
     values = [each for each in operands if isinstance(each, Value)]
@@ -367,6 +314,10 @@ _SLOPES_OF_TWO: dict[str, tuple[Callable, Callable]] = {
     "maximum": (lambda x, y, z: _larger_share(x, y), lambda x, y, z: 1 - _larger_share(x, y)),
     "minimum": (lambda x, y, z: _larger_share(y, x), lambda x, y, z: 1 - _larger_share(y, x)),
 }
+
+
+_OPERATORS = {"bitwise_and": "logical_and", "bitwise_or": "logical_or"}
+_OPERATORS |= {name: name for name in ("negative", "absolute", *_SLOPES_OF_TWO, *COMPARISONS)}
 
 
 def derivative(formula: Callable, i: int) -> Callable:

@@ -233,7 +233,7 @@ REFUSED = {
     "a variable": (lambda x: x * VARIABLE, "received Variable: pass an array or a tensor as an argument"),
     "an array": (lambda x: np.ones(2) * x, "received ndarray: pass an array or a tensor as an argument"),
     "an element": (lambda x: x[0], "single numbers, which have no elements"),
-    "a remainder": (lambda x: x % 2, "unsupported operand"),
+    "a remainder": (lambda x: x % 2, "cannot call numpy.remainder"),
     "two results": (lambda x: (x, x), "expected one result, received 2"),
     "no result": (lambda x: None, "expected a number that depends on a tensor, received None"),
     "a constant": (lambda x: 1.0, "number that depends on a tensor, received a result that depends on no tensor"),
