@@ -4,65 +4,36 @@ Their formulas are in formulas.py; NaN stays NaN. Softmax is in softmax.py.
 """
 
 from collections.abc import Callable
-
-import numpy as np
+from typing import Any
 
 from nbkeras.kernels import formulas
-from nbkeras.kernels.loops.map import Map
-from nbkeras.kernels.runtime import device
+from nbkeras.kernels.formula_ops import op_of
 
-Array = np.ndarray
-_PRODUCTS = 32768  # elements of a share for loops without exponentials
-
-# The ops. Their attributes: `formula`, `slope` and `keeps` ("x" or "y": the argument of the slope)
+# The ops; formula_ops.py says what attributes they have
 OPS: list[Callable] = []
 
 
-def _activation(
-    name: str, formula: Callable, slope: Callable, keeps: str = "x", cheap: str = ""
-) -> tuple[Callable, Callable]:
-    """An op and its vjp; their kernels get names in this module.
-
-    cheap: the passes without exponentials: "forward", "backward" or both.
-    """
-    fused = ("relu", "relu_slope") if name == "relu" else ("", "")
-    least = [{"least": _PRODUCTS} if way in cheap else {} for way in ("forward", "backward")]
-    forward = Map(f"{name}_forward", __name__, formula, "y", fuses_as=fused[0], **least[0])
-    backward = Map(f"{name}_backward", __name__, slope, "dx", times="dy", fuses_as=fused[1], **least[1])
-    globals().update({kernel.__name__: kernel for kernel in (forward, backward)})
-
-    def op(x: Array, **constants: float):
-        y = device.empty(x.shape, x.dtype)
-        numbers = tuple(float(constants[each]) for each in forward.numbers)
-        forward.launch(x.reshape(-1), y.reshape(-1), *numbers)
-        return y, (x if keeps == "x" else y, numbers)
-
-    def vjp(saved, dy, needs):
-        kept, numbers = saved
-        dx = device.output(needs[0], dy.shape, dy.dtype)
-        backward.launch(kept.reshape(-1), dy.reshape(-1), dx.reshape(-1), *numbers)
-        return (dx,)
-
-    op.__name__ = op.__qualname__ = name
-    vjp.__name__ = vjp.__qualname__ = f"{name}_vjp"
-    op.__doc__ = formula.__doc__
-    op.formula, op.slope, op.keeps = formula, slope, keeps  # type: ignore[attr-defined]
+def _activation(formula: Callable, slope: Callable, name: str = "", **options: Any) -> tuple[Callable, Callable]:
+    """An op and its vjp."""
+    op, vjp = op_of(name or formula.__name__, __name__, formula, [slope], **options)
     OPS.append(op)
     return op, vjp
 
 
-relu, relu_vjp = _activation("relu", formulas.relu, formulas.relu_slope, "y", "forward backward")
-piecewise, piecewise_vjp = _activation(
-    "piecewise", formulas.piecewise, formulas.piecewise_slope, cheap="forward backward"
+_CHEAP = "forward backward"
+
+relu, relu_vjp = _activation(
+    formulas.relu, formulas.relu_slope, keeps="y", cheap=_CHEAP, fuses_as=("relu", "relu_slope")
 )
-elu, elu_vjp = _activation("elu", formulas.elu, formulas.elu_slope)
-sigmoid, sigmoid_vjp = _activation("sigmoid", formulas.logistic, formulas.logistic_slope, "y", "backward")
-tanh, tanh_vjp = _activation("tanh", formulas.hyperbolic_tangent, formulas.hyperbolic_tangent_slope, "y", "backward")
-silu, silu_vjp = _activation("silu", formulas.silu, formulas.silu_slope)
-gelu, gelu_vjp = _activation("gelu", formulas.gelu, formulas.gelu_slope)
-gelu_tanh, gelu_tanh_vjp = _activation("gelu_tanh", formulas.gelu_tanh, formulas.gelu_tanh_slope)
-mish, mish_vjp = _activation("mish", formulas.mish, formulas.mish_slope)
-hard_silu, hard_silu_vjp = _activation(
-    "hard_silu", formulas.hard_silu, formulas.hard_silu_slope, cheap="forward backward"
+piecewise, piecewise_vjp = _activation(formulas.piecewise, formulas.piecewise_slope, cheap=_CHEAP)
+elu, elu_vjp = _activation(formulas.elu, formulas.elu_slope)
+sigmoid, sigmoid_vjp = _activation(formulas.logistic, formulas.logistic_slope, "sigmoid", keeps="y", cheap="backward")
+tanh, tanh_vjp = _activation(
+    formulas.hyperbolic_tangent, formulas.hyperbolic_tangent_slope, "tanh", keeps="y", cheap="backward"
 )
-softplus, softplus_vjp = _activation("softplus", formulas.softplus, formulas.softplus_slope)
+silu, silu_vjp = _activation(formulas.silu, formulas.silu_slope)
+gelu, gelu_vjp = _activation(formulas.gelu, formulas.gelu_slope)
+gelu_tanh, gelu_tanh_vjp = _activation(formulas.gelu_tanh, formulas.gelu_tanh_slope)
+mish, mish_vjp = _activation(formulas.mish, formulas.mish_slope)
+hard_silu, hard_silu_vjp = _activation(formulas.hard_silu, formulas.hard_silu_slope, cheap=_CHEAP)
+softplus, softplus_vjp = _activation(formulas.softplus, formulas.softplus_slope)

@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras.kernels.loops import expressions
-from nbkeras.kernels.loops.expressions import ELEMENT, sign, trace
+from nbkeras.kernels.loops.expressions import ELEMENT, GRADIENTS, trace
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.cache import compiled
 
@@ -278,7 +277,8 @@ select.fuses_as, clip_between.fuses_as = "select", "clip"  # type: ignore[attr-d
 
 # -------------------- one operand --------------------
 
-# The ops of this part, each with the attributes `gradient`, a formula of what it keeps and dy, and `keeps`, "x" or "y"
+# The ops of this part. Their gradients are those of expressions.GRADIENTS, by launches of ufuncs; each of these uses the result
+# of the one before. As those of formula_ops.py, the ops have the attributes `slopes` and `keeps`.
 OPS: list[Callable] = []
 
 
@@ -311,23 +311,25 @@ def _gradient(formula: Callable, kept: Array, dy: Array, need: Any) -> tuple[Arr
     return (arrays[2],)
 
 
-def _of_one(ufunc: np.ufunc, formula: Callable, keeps: str = "x") -> tuple[Callable, Callable]:
+def _of_one(ufunc: np.ufunc) -> tuple[Callable, Callable]:
     """An op of one operand and its vjp."""
 
     def op(x: Array):
         y = _map(ufunc, x)
-        return y, x if keeps == "x" else y
+        return y, x if op.keeps == "x" else y  # type: ignore[attr-defined]
 
-    return _with_gradient(ufunc.__name__, op, formula, keeps)
+    return _with_gradient(ufunc.__name__, op)
 
 
-def _with_gradient(name: str, op: Any, formula: Callable, keeps: str) -> tuple[Callable, Callable]:
+def _with_gradient(name: str, op: Any) -> tuple[Callable, Callable]:
+    op.keeps, gradient = GRADIENTS[name]
+    op.slopes = [lambda kept: gradient(kept, 1.0)]
+
     def vjp(kept, dy, needs):
-        return _gradient(formula, kept, dy, needs[0])
+        return _gradient(gradient, kept, dy, needs[0])
 
     op.__name__ = op.__qualname__ = name
     vjp.__name__ = vjp.__qualname__ = f"{name}_vjp"
-    op.gradient, op.keeps = formula, keeps
     OPS.append(op)
     return op, vjp
 
@@ -346,20 +348,20 @@ def negative_vjp(saved, dy, needs):
     return (_map(np.negative, dy, into=needs[0]),)
 
 
-absolute, absolute_vjp = _of_one(np.absolute, lambda x, dy: sign(x) * dy)
-square, square_vjp = _of_one(np.square, lambda x, dy: (x + x) * dy)
-sqrt, sqrt_vjp = _of_one(np.sqrt, lambda y, dy: dy * 0.5 / y, "y")
-reciprocal, reciprocal_vjp = _of_one(np.reciprocal, lambda y, dy: -(y * y) * dy, "y")
-rsqrt, rsqrt_vjp = _with_gradient("rsqrt", _rsqrt, lambda y, dy: y * y * y * -0.5 * dy, "y")
-exp, exp_vjp = _of_one(np.exp, lambda y, dy: dy * y, "y")
-expm1, expm1_vjp = _of_one(np.expm1, lambda y, dy: (y + 1) * dy, "y")
-log, log_vjp = _of_one(np.log, lambda x, dy: dy / x)
-log1p, log1p_vjp = _of_one(np.log1p, lambda x, dy: dy / (x + 1))
-log2, log2_vjp = _of_one(np.log2, lambda x, dy: dy / x * (1 / math.log(2)))
-sin, sin_vjp = _of_one(np.sin, lambda x, dy: expressions.cos(x) * dy)
-cos, cos_vjp = _of_one(np.cos, lambda x, dy: -expressions.sin(x) * dy)
-tan, tan_vjp = _of_one(np.tan, lambda y, dy: (y * y + 1) * dy, "y")
-arctan, arctan_vjp = _of_one(np.arctan, lambda x, dy: dy / (x * x + 1))
+absolute, absolute_vjp = _of_one(np.absolute)
+square, square_vjp = _of_one(np.square)
+sqrt, sqrt_vjp = _of_one(np.sqrt)
+reciprocal, reciprocal_vjp = _of_one(np.reciprocal)
+exp, exp_vjp = _of_one(np.exp)
+expm1, expm1_vjp = _of_one(np.expm1)
+log, log_vjp = _of_one(np.log)
+log1p, log1p_vjp = _of_one(np.log1p)
+log2, log2_vjp = _of_one(np.log2)
+sin, sin_vjp = _of_one(np.sin)
+cos, cos_vjp = _of_one(np.cos)
+tan, tan_vjp = _of_one(np.tan)
+arctan, arctan_vjp = _of_one(np.arctan)
+rsqrt, rsqrt_vjp = _with_gradient("rsqrt", _rsqrt)
 
 
 @compiled
@@ -375,4 +377,4 @@ def _erf(x: Array):
     return y, x
 
 
-erf, erf_vjp = _with_gradient("erf", _erf, lambda x, dy: expressions.exp(-(x * x)) * (2 / math.sqrt(math.pi)) * dy, "x")
+erf, erf_vjp = _with_gradient("erf", _erf)

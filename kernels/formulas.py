@@ -9,7 +9,6 @@ import math
 from nbkeras.kernels.loops.expressions import (
     clip,
     columns,
-    equal,
     erfc,
     exp,
     expm1,
@@ -55,7 +54,7 @@ def piecewise(x, /, *, negative_slope, threshold, max_value):
     max_value NaN means no maximum, because every comparison with NaN is false. With infinity, an input of infinity would be at
     the maximum and have slope 0.
     """
-    below = where(equal(negative_slope, 0), 0.0, negative_slope * (x - threshold))
+    below = where(negative_slope == 0, 0.0, negative_slope * (x - threshold))
     return where(x >= max_value, max_value, where(x <= threshold, below, x))
 
 
@@ -167,7 +166,7 @@ def softplus_slope(x, /):
 
 
 def sigmoid_crossentropy(target, logits, /):
-    """max(x, 0) - x t + log(1 + e^-|x|)."""
+    """-t log s - (1 - t) log(1 - s), s = sigmoid(x), as max(x, 0) - x t + log(1 + e^-|x|)."""
     return where(logits > 0, logits, 0.0) - logits * target + log1p(exp(-abs(logits)))
 
 

@@ -8,7 +8,7 @@ bounds.
 import numpy as np
 
 from nbkeras.kernels import formulas
-from nbkeras.kernels.loops.map import Map
+from nbkeras.kernels.formula_ops import op_of
 from nbkeras.kernels.loops.row_passes import Rows
 from nbkeras.kernels.runtime import device
 
@@ -83,27 +83,10 @@ def sparse_softmax_crossentropy_vjp(saved, dy, needs):
 # -------------------- sigmoid --------------------
 
 
-sigmoid_crossentropy_forward = Map("sigmoid_crossentropy_forward", __name__, formulas.sigmoid_crossentropy, "loss")
-sigmoid_crossentropy_backward = Map(
-    "sigmoid_crossentropy_backward", __name__, formulas.sigmoid_crossentropy_slope, "dlogits", times="slope"
+sigmoid_crossentropy, sigmoid_crossentropy_vjp = op_of(
+    "sigmoid_crossentropy",
+    __name__,
+    formulas.sigmoid_crossentropy,
+    [lambda target, logits: -logits, formulas.sigmoid_crossentropy_slope],
+    apart=True,
 )
-
-
-def sigmoid_crossentropy(target: Array, logits: Array):
-    """-target log s - (1 - target) log(1 - s), s = sigmoid(logits); elementwise."""
-    loss = device.empty(logits.shape, logits.dtype)
-    sigmoid_crossentropy_forward.launch(target.reshape(-1), logits.reshape(-1), loss.reshape(-1))
-    return loss, (target, logits)
-
-
-def sigmoid_crossentropy_vjp(saved, dy, needs):
-    target, logits = saved
-    dtarget = dlogits = None
-    if needs[0] is not False:
-        dtarget = device.output(needs[0], dy.shape, dy.dtype)
-        device.launch(np.multiply, logits, dy, dtarget)
-        device.launch(np.negative, dtarget, dtarget)
-    if needs[1] is not False:
-        dlogits = device.output(needs[1], dy.shape, dy.dtype)
-        sigmoid_crossentropy_backward.launch(*(a.reshape(-1) for a in (target, logits, dy, dlogits)))
-    return dtarget, dlogits

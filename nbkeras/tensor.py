@@ -1,4 +1,4 @@
-"""Names for your own ops: `apply` and `op`, with Tensor, Variable and GradientTape. Defined in engine/tensor.py."""
+"""Names for your own ops: `formula`, `apply` and `op`, with Tensor, Variable and GradientTape."""
 
 from nbkeras.autodiff.gradient_tape import GradientTape as GradientTape
 from nbkeras.engine.tensor import Tensor as Tensor
@@ -6,3 +6,4 @@ from nbkeras.engine.tensor import Variable as Variable
 from nbkeras.engine.tensor import apply as apply
 from nbkeras.engine.tensor import as_tensor as as_tensor
 from nbkeras.engine.tensor import op as op
+from nbkeras.ops.formula import formula as formula

@@ -114,7 +114,7 @@ def document() -> str:
         "",
         "Ops of `nbkeras.ops` that are not named here, such as `einsum` or `image.resize`, are put together from these.",
         "Derivatives of a product with integer weights (`quantize`) are those of a product with the weights as floats. An op of",
-        "your own has a first derivative until it gets a rule.",
+        "your own loops has a first derivative until it gets a rule.",
         "",
         "| family | rule | ops | checked order |",
         "|---|---|---|---|",

@@ -37,6 +37,7 @@ MAY_IMPORT_KERNELS = [
         "engine.rewriting",
         "engine.tape",
         "engine.launch_costs",
+        "engine.lazy_names",
         "engine.naming",
         "engine.numerics",
         "engine.program",

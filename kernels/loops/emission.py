@@ -34,7 +34,8 @@ class FormulaKernel(cache.Kernel):
         module: The `__name__` of that module.
         formula: The function. Its parameters before `/` are elements of arrays; those after `*` are numbers.
         to: The names of its results. A result with the name of an array is written to that array; others get a new array.
-        times: The name of an additional array; its elements are multiplied by the result, a slope; see `expressions.scaled`.
+        times: The name of an additional array; its elements are multiplied by each result, a slope; see `expressions.scaled`.
+        elements: The number of parameters that are elements of arrays, if no `/` follows them.
 
     Attributes:
         others: The names of the parameters between `/` and `*`.
@@ -43,16 +44,21 @@ class FormulaKernel(cache.Kernel):
     emitter: type[Emitter]  # set by subclasses
     fuses_as = ""  # its op's name in chains (runtime/chains.py), if it has one
 
-    def __init__(self, name: str, module: str, formula: Callable, to: str, times: str = ""):
-        own = formula.__code__
+    def __init__(
+        self, name: str, module: str, formula: Callable, to: str, times: str = "", elements: int | None = None
+    ):
+        own = inspect.unwrap(formula).__code__
         names = own.co_varnames[: own.co_argcount + own.co_kwonlyargcount]
-        self.inputs = (*names[: own.co_posonlyargcount], *times.split())
-        self.others = names[own.co_posonlyargcount : own.co_argcount]
+        count = own.co_posonlyargcount if elements is None else elements
+        self.inputs = (*names[:count], *times.split())
+        self.others = names[count : own.co_argcount]
         self.numbers, self.results, self.formula = names[own.co_argcount :], tuple(to.split()), formula
         self.arrays = (*self.inputs, *(each for each in self.results if each not in self.inputs))
         self._is_slope = bool(times)
         super().__init__(
-            _declared(name, module, formula, (*self.arrays, *self.others, *self.numbers, "share", "shares"))
+            _declared(
+                name, module, inspect.unwrap(formula), (*self.arrays, *self.others, *self.numbers, "share", "shares")
+            )
         )
         self.takes_shares, self._calls = True, native.Calls(self, 0, 2)
 
@@ -61,7 +67,8 @@ class FormulaKernel(cache.Kernel):
         count, first = len(self.inputs) - self._is_slope, len(self.inputs)
         others, numbers = values[first:][: len(self.others)], values[first + len(self.others) :]
         result = self.formula(*values[:count], *others, **dict(zip(self.numbers, numbers, strict=True)))
-        return expressions.scaled(values[count], result) if self._is_slope else result
+        results = result if isinstance(result, tuple) else (result,)
+        return tuple(expressions.scaled(values[count], each) for each in results) if self._is_slope else results
 
     def expression(self, signature: tuple[Type, ...]) -> Expression:
         """The Expression of the formula for some argument types."""
@@ -102,7 +109,7 @@ def is_flat(kind: Type) -> bool:
 
 def _declared(name: str, module: str, formula: Callable, parameters: tuple[str, ...]) -> Callable:
     """A function with the kernel's name and parameters, in the formula's file, for messages."""
-    declared = python_types.FunctionType(formula.__code__, formula.__globals__, name)
+    declared = python_types.FunctionType(formula.__code__, formula.__globals__, name, None, formula.__closure__)
     declared.__module__, declared.__qualname__, declared.__doc__ = module, name, formula.__doc__
     declared.__signature__ = _signature(parameters)  # type: ignore[attr-defined]
     return declared
@@ -208,7 +215,7 @@ class Emitter:
 
     def calls_library(self, values: Iterable[Value]) -> bool:
         """True if functions of the C library compute the elements, one number at a time."""
-        functions = {"power", "log", *(EXACT if self.real == self.double else ())}
+        functions = {"power", "log", "log2", *_OF_LIBRARY, *(EXACT if self.real == self.double else ())}
         return any(value.level == OF_ELEMENT and value.op in functions for value in values)
 
     def spread(self, x: Any, lanes: int) -> Any:
@@ -341,7 +348,17 @@ def _clip(x: Float, low: Float, high: Float) -> Float:
     return bounded.choose(bounded.compare(">", high), high, bounded)
 
 
+def _by_library(name: str) -> Callable[[Float], Float]:
+    return lambda x: x.called(name if x.is_double else f"{name}f")
+
+
+def _larger(x: Float, y: Float) -> Float:
+    return x.choose(x.builder.or_(x.compare(">=", y), x.compare("!=", x)), x, y)
+
+
 _OF_BITS = {"logical_or": "or_", "logical_and": "and_"}
+# Functions of the C library for both dtypes, by their names in it
+_OF_LIBRARY = {"arctan": "atan"} | {name: name for name in ("sin", "cos", "tan", "sinh", "cosh", "erf")}
 _OPERATIONS: dict[str, Callable[..., Float]] = {
     "add": lambda x, y: x + y,
     "subtract": lambda x, y: x - y,
@@ -349,18 +366,22 @@ _OPERATIONS: dict[str, Callable[..., Float]] = {
     "divide": lambda x, y: x / y,
     "negative": lambda x: -x,
     "absolute": lambda x: x.intrinsic("fabs"),
+    "sign": lambda x: x.choose(x.compare(">", 0.0), 1.0, x.choose(x.compare("<", 0.0), -1.0, x)),
+    "square": lambda x: x * x,
     "sqrt": lambda x: x.intrinsic("sqrt"),
+    "reciprocal": lambda x: Float(x.builder, x.constant(1.0)) / x,
+    "rsqrt": lambda x: Float(x.builder, x.constant(1.0)) / x.intrinsic("sqrt"),
     "log": lambda x: x.intrinsic("log"),
+    "log2": lambda x: x.intrinsic("log2"),
+    "maximum": _larger,
+    "minimum": lambda x, y: -_larger(-x, -y),
     "power": lambda x, y: x.intrinsic("pow", y),
     "clip": _clip,
     **FORMULAS,
+    **{op: _by_library(name) for op, name in _OF_LIBRARY.items()},
 }
 
 
-def _exactly(name: str) -> Callable[[Float], Float]:
-    return lambda x: x.called(name)
-
-
 # In float64, the functions of the C library
-EXACT: dict[str, Callable[..., Float]] = {name: _exactly(name) for name in ("exp", "expm1", "log1p", "tanh", "erfc")}
+EXACT: dict[str, Callable[..., Float]] = {name: _by_library(name) for name in ("exp", "expm1", "log1p", "tanh", "erfc")}
 EXACT["sigmoid"] = lambda x: Float(x.builder, x.constant(1.0)) / ((-x).called("exp") + 1.0)

@@ -7,8 +7,9 @@ A formula is a Python function that applies operators and functions of this modu
         return x * sigmoid(x)
 
 `trace` calls it with Values, which record the operations. Equal operations are one Value. An operation has its name in
-`nbkeras.ops`. kernels/loops/map.py turns them into LLVM instructions, kernels/cuda/loops/map.py into a CUDA kernel;
-nbkeras/autodiff computes them with Tensors.
+`nbkeras.ops`, whose functions take Values too. kernels/loops/map.py turns operations into LLVM instructions,
+kernels/cuda/loops/map.py into a CUDA kernel; nbkeras/autodiff computes them with Tensors. `derivative` returns the
+formula of a partial derivative.
 
 An element of an array, and anything computed from it, has the array's dtype. Numbers and elements of one-element arrays are
 float64 until they meet such an element, or until `real` converts them. Literals have the dtype of the other operand.
@@ -17,9 +18,13 @@ float64 until they meet such an element, or until `real` converts them. Literals
 from __future__ import annotations
 
 import contextlib
+import functools
+import inspect
+import math
+import operator
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -30,18 +35,19 @@ UNIFORM, OF_ROW, OF_ELEMENT = range(3)  # the level at which a Value varies
 _LEVELS = {ELEMENT: OF_ELEMENT, ROW: OF_ROW, LABEL: OF_ROW, CELL: UNIFORM, NUMBER: UNIFORM}
 FOLDS = ("largest", "total")
 COMPARISONS = {
+    "equal": "==",
+    "not_equal": "!=",
     "less": "<",
     "less_equal": "<=",
     "greater": ">",
     "greater_equal": ">=",
-    "equal": "==",
-    "not_equal": "!=",
 }
+_LOGIC = ("logical_or", "logical_and")
 _thread = threading.local()
 
 
-class Value:
-    """The result of an operation in a formula, or an input of the formula.
+class Value(np.lib.mixins.NDArrayOperatorsMixin):
+    """The result of an operation in a formula, or an input of the formula. Its operators are NumPy's: see `__array_ufunc__`.
 
     Attributes:
         op: The operation's name; for an input, its kind (the operand is then its number).
@@ -68,76 +74,95 @@ class Value:
     @property
     def is_bits(self) -> bool:
         """True if it is a condition."""
-        return self.op in COMPARISONS or self.op in ("logical_or", "logical_and", "is_at", "is_inside")
+        return self.op in COMPARISONS or self.op in (*_LOGIC, "is_at", "is_inside")
 
-    def __add__(self, other: Any) -> Value:
-        return _made("add", self, other)
+    def __eq__(self, other: Any) -> Any:
+        """The comparison of numbers while a formula is read, else identity."""
+        return NotImplemented if getattr(_thread, "known", None) is None else _made("equal", self, other)
 
-    def __radd__(self, other: Any) -> Value:
-        return _made("add", other, self)
+    def __ne__(self, other: Any) -> Any:
+        return NotImplemented if getattr(_thread, "known", None) is None else _made("not_equal", self, other)
 
-    def __sub__(self, other: Any) -> Value:
-        return _made("subtract", self, other)
-
-    def __rsub__(self, other: Any) -> Value:
-        return _made("subtract", other, self)
-
-    def __mul__(self, other: Any) -> Value:
-        return _made("multiply", self, other)
-
-    def __rmul__(self, other: Any) -> Value:
-        return _made("multiply", other, self)
-
-    def __truediv__(self, other: Any) -> Value:
-        return _made("divide", self, other)
-
-    def __rtruediv__(self, other: Any) -> Value:
-        return _made("divide", other, self)
-
-    def __pow__(self, other: Any) -> Value:
-        return _made("power", self, other)
-
-    def __rpow__(self, other: Any) -> Value:
-        return _made("power", other, self)
-
-    def __neg__(self) -> Value:
-        return _made("negative", self)
-
-    def __abs__(self) -> Value:
-        return _made("absolute", self)
-
-    def __lt__(self, other: Any) -> Value:
-        return _made("less", self, other)
-
-    def __le__(self, other: Any) -> Value:
-        return _made("less_equal", self, other)
-
-    def __gt__(self, other: Any) -> Value:
-        return _made("greater", self, other)
-
-    def __ge__(self, other: Any) -> Value:
-        return _made("greater_equal", self, other)
-
-    def __or__(self, other: Any) -> Value:
-        return _made("logical_or", self, other)
-
-    def __and__(self, other: Any) -> Value:
-        return _made("logical_and", self, other)
+    __hash__ = object.__hash__
 
     def __bool__(self) -> bool:
         raise TypeError(
             "a formula's values are unknown while it is read: write where(condition, a, b) for `a if condition else b`"
         )
 
+    def _number(self) -> NoReturn:
+        raise TypeError(
+            "a formula's values are unknown while it is read: for functions of Python and `math` write those of nbkeras.ops, "
+            "such as ops.sin(x)"
+        )
+
+    __float__ = __int__ = __index__ = _number
+
+    def _elements(self, *_: Any) -> NoReturn:
+        raise TypeError("a formula computes with single numbers, which have no elements")
+
+    __getitem__ = __iter__ = __len__ = _elements
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"a formula computes with single numbers, which have no {name}")
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *operands: Any, **options: Any) -> Value:
+        op = _OPERATORS.get(ufunc.__name__)
+        if op is None:
+            raise TypeError(
+                f"a formula cannot call numpy.{ufunc.__name__}: write a function of nbkeras.ops; {_takes()}"
+            )
+        return _made(op, *operands)
+
+    def symbolic_op(self, function: Callable, args: tuple, kwargs: dict) -> Any:
+        """The result of an op that a formula calls; see nbkeras.engine.tensor.op."""
+        of_nbkeras = FUNCTIONS if function.__module__.startswith("nbkeras.ops.") else {}
+        known = getattr(function, "as_formula", None) or of_nbkeras.get(function.__name__)
+        if known is None:
+            raise TypeError(f"a formula cannot call {function.__name__}; {_takes()}")
+        given = inspect.signature(function).bind(*args, **kwargs)
+        try:
+            inspect.signature(known).bind(*given.args, **given.kwargs)
+        except TypeError:
+            raise TypeError(f"a formula can call {function.__name__} only without options") from None
+        return known(*given.args, **given.kwargs)
+
+
+_PRODUCTS = (1, 2, 3, 4)  # exponents of powers that are computed as products
+
+
+def _takes() -> str:
+    return f"formulas may call each other, and of nbkeras.ops {', '.join(sorted(FUNCTIONS))}"
+
+
+def _checked(op: str, operand: Any, position: int) -> Any:
+    """An operand in the form that the operation takes. A condition is 1 or 0 in arithmetic."""
+    if isinstance(operand, Value):
+        wants_bits = op in _LOGIC or (op == "where" and position == 0)
+        if wants_bits and not operand.is_bits:
+            raise TypeError(f"a formula's {op} takes conditions such as x > 0, received numbers: write x != 0")
+        return operand if wants_bits or not operand.is_bits else where(operand, 1.0, 0.0)
+    if not isinstance(operand, int | float | np.bool_ | np.integer | np.floating):
+        raise TypeError(
+            f"a formula computes with its arguments and with numbers, received {type(operand).__name__}: pass an array or a "
+            "tensor as an argument, and compute constants by `math`"
+        )
+    return operand
+
 
 def _made(op: str, *operands: Any, level: int | None = None) -> Value:
     """The Value of an operation: one that is known, or a new one. level: None for the highest one of the operands."""
+    operands = tuple(_checked(op, each, i) for i, each in enumerate(operands))
+    if op == "power" and not isinstance(operands[1], Value) and operands[1] in _PRODUCTS:
+        return functools.reduce(operator.mul, [operands[0]] * int(operands[1]))
     if op == "multiply" and 1 in [each for each in operands if not isinstance(each, Value)]:
         return next(each for each in operands if isinstance(each, Value))
+    values = [each for each in operands if isinstance(each, Value)]
+    if not values and level is None:
+        return float(of_numbers(op, *operands))  # type: ignore[return-value]
     key = (op, *(id(each) if isinstance(each, Value) else float(each) for each in operands))
     known = _thread.known
     if key not in known:
-        values = [each for each in operands if isinstance(each, Value)]
         level = max(each.level for each in values) if level is None else level
         known[key] = Value(op, operands, level, op in _REAL or any(each.is_real for each in values))
     return known[key]
@@ -148,12 +173,11 @@ _REAL = ("real", "tiny", "columns")
 
 def where(condition: Value, yes: Any, no: Any) -> Value:
     """yes where the condition holds, else no; both are computed."""
+    if not isinstance(condition, Value):
+        return yes if condition else no
+    if yes is no or (not isinstance(yes, Value) and not isinstance(no, Value) and yes == no):
+        return yes
     return _made("where", condition, yes, no)
-
-
-def equal(x: Value, y: Any) -> Value:
-    """True if x = y. (`==` compares the identity of Values.)"""
-    return _made("equal", x, y)
 
 
 def is_nan(x: Value) -> Value:
@@ -220,7 +244,7 @@ def _function(name: str, doc: str) -> Callable[[Any], Value]:
 exp = _function("exp", "e^x.")
 expm1 = _function("expm1", "e^x - 1, accurate near 0.")
 log = _function("log", "The natural logarithm.")
-log1p = _function("log1p", "log(1 + x), for 0 <= x <= 1.")
+log1p = _function("log1p", "log(1 + x), for -1/2 <= x <= 1.")
 tanh = _function("tanh", "The hyperbolic tangent.")
 sigmoid = _function("sigmoid", "1 / (1 + e^-x).")
 sign = _function("sign", "-1, 0 or 1.")
@@ -240,13 +264,140 @@ def scaled(dy: Value, slope: Any) -> Any:
     return where(slope, dy, 0.0) if slope.is_bits else dy * slope
 
 
+# -------------------- derivatives --------------------
+
+# The gradients of operations of one number: whether they need its operand x or its result y, and a formula of that and dy
+GRADIENTS: dict[str, tuple[str, Callable[[Value, Any], Any]]] = {
+    "negative": ("x", lambda x, dy: -dy),
+    "absolute": ("x", lambda x, dy: sign(x) * dy),
+    "square": ("x", lambda x, dy: (x + x) * dy),
+    "sqrt": ("y", lambda y, dy: dy * 0.5 / y),
+    "reciprocal": ("y", lambda y, dy: -(y * y) * dy),
+    "rsqrt": ("y", lambda y, dy: y * y * y * -0.5 * dy),
+    "exp": ("y", lambda y, dy: dy * y),
+    "expm1": ("y", lambda y, dy: (y + 1) * dy),
+    "log": ("x", lambda x, dy: dy / x),
+    "log1p": ("x", lambda x, dy: dy / (x + 1)),
+    "log2": ("x", lambda x, dy: dy / x * (1 / math.log(2))),
+    "sin": ("x", lambda x, dy: cos(x) * dy),
+    "cos": ("x", lambda x, dy: -sin(x) * dy),
+    "tan": ("y", lambda y, dy: (y * y + 1) * dy),
+    "arctan": ("x", lambda x, dy: dy / (x * x + 1)),
+    "sinh": ("x", lambda x, dy: _made("cosh", x) * dy),
+    "cosh": ("x", lambda x, dy: _made("sinh", x) * dy),
+    "tanh": ("y", lambda y, dy: (1 - y * y) * dy),
+    "sigmoid": ("y", lambda y, dy: y * (1 - y) * dy),
+    "erf": ("x", lambda x, dy: exp(-(x * x)) * (2 / math.sqrt(math.pi)) * dy),
+    "erfc": ("x", lambda x, dy: exp(-(x * x)) * (-2 / math.sqrt(math.pi)) * dy),
+    "sign": ("x", lambda x, dy: 0.0),
+    "real": ("x", lambda x, dy: dy),
+}
+
+
+def _larger_share(x: Any, y: Any) -> Any:
+    """The derivative of max(x, y) with respect to x: one half at a tie."""
+    return where(x > y, 1.0, where(x == y, 0.5, 0.0))
+
+
+def _slope_of_base(x: Any, y: Any, z: Value) -> Any:
+    slope = y * x ** (y - 1)
+    return where(y == 0, 0.0, slope) if isinstance(y, Value) else slope
+
+
+# The partial derivatives of operations of two numbers, from these and the result
+_SLOPES_OF_TWO: dict[str, tuple[Callable, Callable]] = {
+    "add": (lambda x, y, z: 1.0, lambda x, y, z: 1.0),
+    "subtract": (lambda x, y, z: 1.0, lambda x, y, z: -1.0),
+    "multiply": (lambda x, y, z: y, lambda x, y, z: x),
+    "divide": (lambda x, y, z: 1 / y, lambda x, y, z: -z / y),
+    "power": (_slope_of_base, lambda x, y, z: where(x > 0, z * log(x), 0.0)),
+    "maximum": (lambda x, y, z: _larger_share(x, y), lambda x, y, z: 1 - _larger_share(x, y)),
+    "minimum": (lambda x, y, z: _larger_share(y, x), lambda x, y, z: 1 - _larger_share(y, x)),
+}
+
+
+_OPERATORS = {"bitwise_and": "logical_and", "bitwise_or": "logical_or"}
+_OPERATORS |= {name: name for name in ("negative", "absolute", *_SLOPES_OF_TWO, *COMPARISONS)}
+
+
+def derivative(formula: Callable, i: int) -> Callable:
+    """The formula of the partial derivative with respect to parameter i. The derivative may be a number."""
+
+    @functools.wraps(formula)
+    def slope(*values: Value, **constants: Value) -> Any:
+        found = _tangent(formula(*values, **constants), values[i], {})
+        return where(found, 1.0, 0.0) if isinstance(found, Value) and found.is_bits else found
+
+    return slope
+
+
+def _tangent(value: Any, by: Value, found: dict[Value, Any]) -> Any:
+    """The derivative of a Value with respect to another one. Where a branch is not taken, its derivative has no effect."""
+    if value is by or not isinstance(value, Value):
+        return float(value is by)
+    if value.is_bits or not value.inputs:
+        return 0.0
+    if value not in found:
+        found[value] = _derived(value, lambda each: _tangent(each, by, found))
+    return found[value]
+
+
+def _derived(value: Value, tangent: Callable[[Any], Any]) -> Any:
+    """The derivative of an operation; `tangent` returns that of an operand."""
+    op, operands = value.op, value.operands
+    if value in _thread.slopes:
+        x, slope = _thread.slopes[value]
+        pairs = [(slope, tangent(x))]
+    elif op == "where":
+        return where(operands[0], *map(tangent, operands[1:]))
+    elif op == "clip":
+        x, low, high = operands
+        return where(x < low, tangent(low), where(x > high, tangent(high), tangent(x)))
+    elif op in GRADIENTS:
+        keeps, gradient = GRADIENTS[op]
+        pairs = [(gradient(operands[0] if keeps == "x" else value, 1.0), tangent(operands[0]))]
+    else:
+        pairs = [(slope(*operands, value), tangent(x)) for slope, x in zip(_SLOPES_OF_TWO[op], operands, strict=True)]
+    terms = [scaled(*pair) for pair in pairs if all(isinstance(each, Value) or each for each in pair)]
+    return functools.reduce(operator.add, terms) if terms else 0.0
+
+
+def with_slope(formula: Callable, slope: Callable, keeps: str) -> Callable:
+    """A formula of one number for use in other formulas, where `derivative` takes its slope, a function of x or of y."""
+
+    @functools.wraps(formula)
+    def known(x: Value) -> Value:
+        y = formula(x)
+        if isinstance(y, Value):
+            _thread.slopes[y] = x, slope(x if keeps == "x" else y)
+        return y
+
+    return known
+
+
+def _log1p(x: Value) -> Value:
+    return where((x < -0.5) | (x > 1), log(x + 1), log1p(x))
+
+
+# The functions that formulas may call, by their names in nbkeras.ops; nbkeras/ops/formula.py adds activations
+FUNCTIONS: dict[str, Callable] = {
+    **{name: functools.partial(_made, name) for name in (*GRADIENTS, *_SLOPES_OF_TWO, *COMPARISONS, *_LOGIC)},
+    "where": where,
+    "clip": lambda x, low, high: clip(x, -math.inf if low is None else low, math.inf if high is None else high),
+    "isnan": is_nan,
+    "log1p": _log1p,
+}
+del FUNCTIONS["real"]
+
+
 @contextlib.contextmanager
 def _reading() -> Iterator[None]:
-    before, _thread.known = getattr(_thread, "known", None), {}
+    before = getattr(_thread, "known", None), getattr(_thread, "slopes", None)
+    _thread.known, _thread.slopes = {}, {}
     try:
         yield
     finally:
-        _thread.known = before
+        _thread.known, _thread.slopes = before
 
 
 class Expression:
@@ -255,14 +406,15 @@ class Expression:
     Attributes:
         kinds: ELEMENT, ROW, ... of each input.
         values: The operations in a computable order, inputs first.
-        results: The Values that the formula returns.
+        results: The Values that the formula returns; numbers where they are constant.
     """
 
     def __init__(self, kinds: tuple[str, ...], inputs: list[Value], results: Sequence[Value]):
         self.kinds, self.results = kinds, tuple(results)
         found = dict.fromkeys(inputs)
         for result in results:
-            _note(result, found)
+            if isinstance(result, Value):
+                _note(result, found)
         self.values = list(found)
         place = {value: i for i, value in enumerate(self.values)}
         rows = [
@@ -271,7 +423,8 @@ class Expression:
             )
             for value in self.values[len(inputs) :]
         ]
-        self.text = f"{' '.join(kinds)}|{';'.join(rows)}|{' '.join(str(place[each]) for each in results)}"
+        returned = " ".join(str(place[each]) if isinstance(each, Value) else repr(each) for each in results)
+        self.text = f"{' '.join(kinds)}|{';'.join(rows)}|{returned}"
 
     def __str__(self) -> str:
         return self.text
@@ -282,7 +435,7 @@ class Expression:
         for value in self.values[len(inputs) :]:
             operands = [known[each] if isinstance(each, Value) else each for each in value.operands]
             known[value] = compute(value, operands)
-        return [known[each] for each in self.results]
+        return [known[each] if isinstance(each, Value) else each for each in self.results]
 
 
 def _note(value: Value, found: dict[Value, None]) -> None:
@@ -292,12 +445,20 @@ def _note(value: Value, found: dict[Value, None]) -> None:
         found[value] = None
 
 
+_OF_NUMBERS: dict[str, Callable] = {
+    "where": lambda condition, yes, no: yes if condition else no,
+    "real": lambda x: x,
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "rsqrt": lambda x: 1 / np.sqrt(x),
+    "erf": math.erf,
+    "erfc": math.erfc,
+}
+
+
 def of_numbers(op: str, *operands: Any) -> Any:
     """The result of an operation on NumPy or Python numbers."""
-    if op == "where":
-        return operands[1] if operands[0] else operands[2]
     with np.errstate(all="ignore"):
-        return operands[0] if op == "real" else getattr(np, op)(*operands)
+        return (_OF_NUMBERS.get(op) or getattr(np, op))(*operands)
 
 
 def trace(function: Callable, kinds: Sequence[str]) -> Expression:

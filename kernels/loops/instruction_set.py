@@ -19,6 +19,8 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from nbkeras.kernels.loops.expressions import COMPARISONS
+
 LANES = 16  # elements of a vector instruction
 SCRATCH = 65536  # total bytes of the registers
 REGISTER, SPLAT = -1, -2
@@ -29,7 +31,6 @@ TILE = {4: 16, 8: 8}  # rows of a transposed block, by bytes per element: a cach
 FLOATS = ("f4", "f8")
 NUMBERS = (*FLOATS, "i4", "i8")  # dtypes of arithmetic; b1 is a boolean, other dtypes are only cast
 COPIED = {1: "u1", 2: "i2", 4: "i4", 8: "i8"}  # the dtype that copies elements of a size
-COMPARISONS = {"equal": "==", "not_equal": "!=", "less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">="}
 
 
 class Vector:

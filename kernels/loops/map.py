@@ -78,9 +78,17 @@ class Map(FormulaKernel):
     emitter = _MapEmitter
 
     def __init__(
-        self, name: str, module: str, formula: Callable, to: str, times: str = "", least: int = 8192, fuses_as: str = ""
+        self,
+        name: str,
+        module: str,
+        formula: Callable,
+        to: str,
+        times: str = "",
+        least: int = 8192,
+        fuses_as: str = "",
+        elements: int | None = None,
     ):
-        super().__init__(name, module, formula, to, times)
+        super().__init__(name, module, formula, to, times, elements)
         self.least, self.fuses_as = least, fuses_as
 
     def launch(self, *args: Any) -> None:

@@ -184,8 +184,8 @@ class _RowsEmitter(Emitter):
     ) -> None:
         """Pass over the row once; the results of folds go to `of_row`."""
         b, values = self.builder, self.plan.needed[number]
-        used = {each for value in values for each in value.inputs if each.level == OF_ROW}
-        used.update(value for value in (*self.plan.results, *folds) if value.level == OF_ROW)
+        # in order, so that each process writes the same code
+        used = dict.fromkeys(each for value in values for each in value.inputs if each.level == OF_ROW)
         first, before = self.integer(0), 0
         sums: dict[Value, Any] = {}
         widths = self._widths(values)

@@ -1,5 +1,7 @@
 """exp, expm1, log1p, tanh, sigmoid, erfc for LLVM to vectorise: polynomials in float32, exact functions in float64.
 
+Kernels made of formulas use FORMULAS; loops written for Numba call `exp`, `tanh` and `sigmoid`.
+
 Numba has no vector math library, so `math.exp` in a loop is a scalar call (tanh takes 4.6 ns instead of 0.26). The float32
 formulas are emitted as LLVM instructions, because in Python, inlined by Numba, each use took 0.15 s to compile.
 Errors in float32, compared with float64 (tests/ops/test_activations.py): exp 1 ulp, expm1 and log1p 2 ulp, sigmoid 2.5
@@ -212,44 +214,15 @@ def _float(x) -> bool:
 
 
 @intrinsic
-def clip(typing, x, low, high):
-    """x, at least low and at most high (numbers); NaN stays NaN."""
-
-    def generate(context, builder, signature, args):
-        ends = [context.cast(builder, args[i], signature.args[i], signature.return_type) for i in (1, 2)]
-        return Float(builder, args[0]).clip(*(Float(builder, end) for end in ends)).value
-
-    return (x(x, low, high), generate) if _float(x) else None
-
-
-@intrinsic
 def exp(typing, x):
     """e**x; float32 gives 0 instead of subnormal numbers and at most 2.4e38 instead of infinity; NaN stays NaN."""
     return _elementwise(x(x), math.exp, _exp32) if _float(x) else None
 
 
 @intrinsic
-def expm1(typing, x):
-    """e**x - 1, accurate near 0."""
-    return _elementwise(x(x), math.expm1, _expm1_32) if _float(x) else None
-
-
-@intrinsic
-def log1p(typing, x):
-    """log(1 + x), in float32 for 0 <= x <= 1 only."""
-    return _elementwise(x(x), math.log1p, _log1p32) if _float(x) else None
-
-
-@intrinsic
 def tanh(typing, x):
     """Hyperbolic tangent."""
     return _elementwise(x(x), math.tanh, _tanh32) if _float(x) else None
-
-
-@intrinsic
-def erfc(typing, x):
-    """1 - erf(x), with a small relative error even near 0."""
-    return _elementwise(x(x), math.erfc, _erfc32) if _float(x) else None
 
 
 @intrinsic

@@ -4,6 +4,7 @@ An entry is `int64 entry(int8* frame, int64 share, int64 shares)`; compiler.py s
 """
 
 import functools
+import importlib
 import inspect
 import threading
 from collections.abc import Callable
@@ -106,6 +107,14 @@ class Kernel(code.CompiledFunction):
             self.bound.add(signature)
         code.keep(self.py_func, what, made.content, made.is_lasting)
         return made.content
+
+
+def named(module: str, name: str) -> Any:
+    """The object of a name, such as "kernel" or "op.kernel", in a module, which is imported; None if there is none."""
+    try:
+        return functools.reduce(getattr, name.split("."), importlib.import_module(module))
+    except (ImportError, AttributeError):
+        return None
 
 
 class Shared:

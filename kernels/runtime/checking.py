@@ -119,7 +119,7 @@ class Checks:
                 )
 
     def _run_checked(self, kernel: Any, args: tuple) -> None:
-        if _is_own(kernel):
+        if _is_own(kernel) or hasattr(kernel, "formula"):  # a formula has no indices
             device.run(kernel, args)
             return
         if isinstance(kernel, types.FunctionType):

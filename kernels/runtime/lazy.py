@@ -1,4 +1,4 @@
-"""Numba and llvmlite for modules that describe code: imported only when something is compiled.
+"""Modules that are imported when they are used. Numba and llvmlite are imported only when something is compiled.
 
 `ir`, `types`, `cgutils`, `binding` and `arrayobj` are modules that are imported on the first use of an attribute. `intrinsic`
 and `overload` are Numba's decorators; their results are registered with Numba when something that uses them is compiled.
@@ -13,7 +13,7 @@ from nbkeras.kernels.runtime import fork_safety
 
 
 class LazyModule:
-    """A module that is imported when it is used."""
+    """A module that is imported when it is used: `rules = LazyModule("nbkeras.autodiff.rules")`. It keeps what it has found."""
 
     def __init__(self, name: str):
         self._name = name

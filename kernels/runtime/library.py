@@ -13,7 +13,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from importlib import import_module
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -266,7 +265,7 @@ def _made_by_child(wanted: Sequence[Wanted], target: str) -> list[bytes]:
 def _described(kernel: cache.Kernel, signature: tuple[Type, ...]) -> tuple[str, str, tuple[Type, ...]]:
     """A kernel's module, its name there and its types; Unavailable if a child process cannot import it."""
     module, name = kernel.py_func.__module__, kernel.py_func.__name__
-    if module == "__main__" or getattr(sys.modules.get(module), name, None) is not kernel:
+    if module == "__main__" or cache.named(module, name) is not kernel:
         raise Unavailable(
             f"{named(kernel)} cannot be compiled for another processor, because the compiling process cannot import it: define "
             "it at the top level of a module"
@@ -280,6 +279,6 @@ def serve() -> None:
     out, sys.stdout = sys.stdout, sys.stderr  # a user's module may print
     wanted: list[Wanted] = []
     for module, name, signature in job:
-        kernel = getattr(import_module(module), name, None)
+        kernel = cache.named(module, name)
         wanted.append(name if signature is None else (kernel, signature))
     out.buffer.write(pickle.dumps(made(wanted, "")))

@@ -15,7 +15,6 @@ from nbkeras.engine import tape
 from nbkeras.engine import tensor as engine
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, stand_in
 from nbkeras.kernels import (
-    activations,
     attention,
     ctc,
     dense,
@@ -160,7 +159,6 @@ _KINDS: dict[Callable, Batch] = {
             indexing.whole,
             metrics._divide_no_nan,
             *(each for each in vars(kernels).values() if getattr(each, "__module__", "") == kernels.__name__),
-            *activations.OPS,
         ],
         elementwise,
     ),
@@ -174,7 +172,7 @@ _KINDS: dict[Callable, Batch] = {
     indexing.take_along_axis: over_axis,
     **dict.fromkeys([fourier.forward, fourier.back, fourier.forward_real, fourier.back_real], over_last),
     **dict.fromkeys([losses.softmax_crossentropy, losses.sparse_softmax_crossentropy], over_last),
-    **dict.fromkeys([losses.sigmoid_crossentropy, indexing.largest], over_last),
+    indexing.largest: over_last,
     **dict.fromkeys([linalg.inv, linalg.det, linalg.slogdet, linalg.cholesky, linalg.eigh, linalg.qr], over_last),
     **dict.fromkeys([linalg.svd, linalg.pinv, linalg.lu], over_last),
     linalg.solve: elementwise,

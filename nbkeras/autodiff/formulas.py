@@ -44,7 +44,11 @@ def of_tensors(formula: Callable, *inputs: Tensor | float, axis: int = -1, **con
     return found[0] if len(found) == 1 else tuple(found)
 
 
-def slope_of(op: Any) -> Callable:
-    """The slope of an op of one tensor, for a rule: a function of the tensors x and y, and of the op's constants."""
-    slope = op.slope if hasattr(op, "slope") else lambda kept: op.gradient(kept, 1.0)
-    return lambda x, y, **constants: of_tensors(slope, x if op.keeps == "x" else y, **constants)
+def slopes_of(op: Any) -> list[Callable]:
+    """The slopes of an op for a rule: functions of the tensors that are its inputs and its result, and of its constants."""
+
+    def of_kept(slope: Callable) -> Callable:
+        kept = slice(None, -1) if op.keeps == "x" else slice(-1, None)
+        return lambda *tensors, **constants: of_tensors(slope, *tensors[kept], **constants)
+
+    return [of_kept(slope) for slope in op.slopes]

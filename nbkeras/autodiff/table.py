@@ -12,7 +12,7 @@ import numpy as np
 
 from nbkeras import ops
 from nbkeras.autodiff import recurrences
-from nbkeras.autodiff.formulas import of_tensors, slope_of
+from nbkeras.autodiff.formulas import of_tensors, slopes_of
 from nbkeras.autodiff.rules import (
     Call,
     Composed,
@@ -104,7 +104,7 @@ _ELEMENTWISE: dict[Callable, Rule] = {
     ),
     elementwise.negative: Elementwise(-1),
     elementwise.show: Elementwise(lambda x, y, message: 1),
-    **{op: Elementwise(slope_of(op)) for op in (*activations.OPS, *elementwise.OPS)},
+    **{op: Elementwise(*slopes_of(op)) for op in (*activations.OPS, *elementwise.OPS, losses.sigmoid_crossentropy)},
 }
 
 # -------------------- reductions --------------------
@@ -466,10 +466,6 @@ _NORMALIZED: dict[Callable, Rule] = {
     ),
     losses.softmax_crossentropy: Composed(_softmax_crossentropy),
     losses.sparse_softmax_crossentropy: Composed(_sparse_softmax_crossentropy),
-    losses.sigmoid_crossentropy: Elementwise(
-        lambda target, logits, loss: -logits,
-        lambda target, logits, loss: of_tensors(formulas.sigmoid_crossentropy_slope, target, logits),
-    ),
     normalization.batch_normalization: Composed(_batch_normalization),
     normalization.batch_normalization_training: Composed(_batch_normalization_training),
     normalization.layer_normalization: Composed(_layer_normalization),

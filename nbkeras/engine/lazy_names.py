@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from nbkeras.engine.registry import Registry
+from nbkeras.kernels.runtime.lazy import LazyModule as LazyModule
 
 _SHOWN = re.compile(r"^ *from (\S+) import (\w+) as \2\b", re.MULTILINE)
 
@@ -43,16 +44,6 @@ def attach(module: dict[str, Any], *registries: Registry) -> None:
         return value
 
     module.update(__getattr__=get, __dir__=lambda: public, __all__=public)
-
-
-class LazyModule:
-    """A module of nbkeras that is imported at its first use: `rules = LazyModule("nbkeras.autodiff.rules")`."""
-
-    def __init__(self, name: str):
-        self._name = name
-
-    def __getattr__(self, attribute: str) -> Any:
-        return getattr(importlib.import_module(self._name), attribute)
 
 
 def attach_names_of(module: dict[str, Any], other: ModuleType) -> None:

@@ -9,9 +9,7 @@ process.
 from __future__ import annotations
 
 import ctypes
-import functools
 import hashlib
-import importlib
 import json
 import mmap
 import os
@@ -258,7 +256,7 @@ def _described(function: Any) -> Any:
     if not isinstance(kernel, cache.Kernel | types.FunctionType):
         return function
     module, name = kernel.__module__, kernel.__qualname__
-    if _named(module, name) is not kernel:
+    if cache.named(module, name) is not kernel:
         raise pickle.PicklingError(
             f"the kernel {named(kernel)} cannot be pickled, as another process would not find it: define it at the top level of "
             "a module, under its own name"
@@ -279,20 +277,13 @@ def _found(described: Any) -> Any:
         return device.Conditional(_found(described.function), described.flags)
     if not isinstance(described, _Kernel):
         return described
-    kernel = _named(described.module, described.name)
+    kernel = cache.named(described.module, described.name)
     if not isinstance(kernel, cache.Kernel) or _stamp(kernel) != described.stamp:
         raise ValueError(
             f"the kernel {described.name!r} of {described.module!r} is not the one that this model was frozen with: freeze the "
             "model again, from its .keras file"
         )
     return kernel.shared if described.is_shared else kernel
-
-
-def _named(module: str, name: str) -> Any:
-    try:
-        return functools.reduce(getattr, name.split("."), importlib.import_module(module))
-    except (ImportError, AttributeError):
-        return None
 
 
 # -------------------- files --------------------

@@ -62,7 +62,7 @@ def test_folded_networks_predict_what_their_layers_compute(normalization):
         np.testing.assert_array_equal(one, again)
     kernels = kernels_of(model)
     assert kernels.count("scale_rows") == 1, "the one after a relu is no part of a product"
-    assert kernels.count("relu_forward") == 2 and "given_moments" not in kernels, "of the sum, and of an output's copy"
+    assert kernels.count("relu.forward") == 2 and "given_moments" not in kernels, "of the sum, and of an output's copy"
     assert "transform_whole_kernel" not in kernels
 
 
@@ -249,7 +249,7 @@ def test_an_output_that_is_used_twice_is_not_joined():
     model = randomized(keras.Model(inputs, [product, normal, layers.ReLU()(normal), layers.ReLU()(product)]))
     x = np.random.default_rng(0).normal(size=(5, 4)).astype("f")
     check(model, x)
-    assert kernels_of(model).count("relu_forward") == 2
+    assert kernels_of(model).count("relu.forward") == 2
 
 
 def test_threads_predict_while_weights_change():

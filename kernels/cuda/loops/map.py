@@ -7,7 +7,6 @@ blocks, so that few blocks compute them.
 """
 
 import functools
-import importlib
 import math
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +18,7 @@ from nbkeras.kernels.cuda.loops.texts import LANES, TEXTS, compiled, known_of_nu
 from nbkeras.kernels.cuda.machine.kernel import THREADS, Kernel, blocks, device_function, size, start
 from nbkeras.kernels.loops.expressions import CELL, ELEMENT, Value, trace
 from nbkeras.kernels.loops.map import Map
-from nbkeras.kernels.runtime import device
+from nbkeras.kernels.runtime import cache, device
 
 _RESIDENT = size(8, simulated=8)  # blocks per processor: 2048 threads, the most that one runs
 # A block computes powers in float64: a GPU's powf may be off by some ulp, and 1 - beta**t then by a thousand.
@@ -155,7 +154,7 @@ def __getattr__(name: str) -> Kernel:
     if name.count(":") != 2:
         raise AttributeError(name)
     module, kernel, dtype = name.split(":")
-    return _kernel_of(getattr(importlib.import_module(module), kernel), np.dtype(dtype))[0]
+    return _kernel_of(cache.named(module, kernel), np.dtype(dtype))[0]
 
 
 @functools.cache

@@ -11,6 +11,7 @@ from numba import cuda
 from nbkeras.kernels.cuda.machine.kernel import Kernel, device_function
 from nbkeras.kernels.loops.expressions import COMPARISONS, NUMBER, UNIFORM, Expression, Value, of_numbers
 
+_OF_MATH = "exp expm1 log log1p log2 sin cos tan sinh cosh tanh erf erfc sqrt".split()
 TEXTS = {
     "add": "{} + {}",
     "subtract": "{} - {}",
@@ -18,6 +19,12 @@ TEXTS = {
     "divide": "{} / {}",
     "negative": "-{}",
     "absolute": "math.fabs({})",
+    "sign": "one if {0} > zero else -one if {0} < zero else zero if {0} == zero else {0}",
+    "square": "{0} * {0}",
+    "reciprocal": "one / {}",
+    "rsqrt": "one / math.sqrt({})",
+    "maximum": "{0} if {0} >= {1} or {0} != {0} else {1}",
+    "minimum": "{0} if {0} <= {1} or {0} != {0} else {1}",
     "where": "{1} if {0} else {2}",
     "logical_or": "{} or {}",
     "logical_and": "{} and {}",
@@ -26,7 +33,8 @@ TEXTS = {
     "real": "real({})",
     "power": "math.pow({}, {})",
     **{op: f"{{}} {sign} {{}}" for op, sign in COMPARISONS.items()},
-    **{name: f"math.{name}({{}})" for name in ("exp", "expm1", "log", "log1p", "tanh", "erfc", "sqrt")},
+    **{name: f"math.{name}({{}})" for name in _OF_MATH},
+    "arctan": "math.atan({})",
 }
 LANES = "abcd"  # names of the numbers that a thread computes together
 

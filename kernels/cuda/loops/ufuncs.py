@@ -15,6 +15,7 @@ from nbkeras.kernels.cuda.loops.lanes import load_four, store_four
 from nbkeras.kernels.cuda.loops.texts import TEXTS
 from nbkeras.kernels.cuda.loops.walk import indices_of_three, indices_of_two
 from nbkeras.kernels.cuda.machine.kernel import Kernel, device_function
+from nbkeras.kernels.loops import expressions
 
 NEITHER, FIRST, SECOND = range(3)  # which operand is a number
 
@@ -132,7 +133,6 @@ def _kernel(name: str, texts: dict[Any, str], template: str, stored: str = "v") 
 
 
 _TRUTH = "out.dtype.type(1) if v else out.dtype.type(0)"
-_LARGER, _SMALLER = "{0} if {0} >= {1} or {0} != {0} else {1}", "{0} if {0} <= {1} or {0} != {0} else {1}"
 
 
 def _named(*names: str) -> dict[Any, str]:
@@ -148,9 +148,8 @@ def _of_math(**names: str) -> dict[Any, str]:
 # -------------------- one argument --------------------
 
 _PLAIN: dict[Any, str] = {
-    **{np.negative: "-{0}", np.absolute: "math.fabs({0})", np.square: "{0} * {0}"},
-    **{np.sign: "one if {0} > zero else -one if {0} < zero else zero if {0} == zero else {0}"},
-    **{np.reciprocal: "one / {0}", **_of_math(sqrt="sqrt", floor="floor", ceil="ceil")},
+    **_named("negative", "absolute", "square", "sign", "reciprocal", "sqrt"),
+    **_of_math(floor="floor", ceil="ceil"),
 }
 _PLAIN_INTEGERS: dict[Any, str] = {
     **{np.negative: "-{0}", np.absolute: "{0} if {0} >= 0 else -{0}", np.square: "{0} * {0}"},
@@ -161,13 +160,13 @@ _TESTS: dict[Any, str] = {
     **{np.isinf: "{0} == {0} and {0} - {0} != zero", np.isfinite: "{0} - {0} == zero"},
 }
 _CURVES: dict[Any, str] = {
-    **_named("exp", "expm1", "log", "log1p"),
-    **_of_math(log2="log2", sin="sin", cos="cos", tan="tan", arctan="atan"),
-    "erf": "math.erf({0})",
+    **_named("exp", "expm1", "log", "log1p", "log2", "sin", "cos", "tan", "arctan"),
+    "erf": TEXTS["erf"],
 }
 _RARE: dict[Any, str] = {
     **_of_math(arcsin="asin", arccos="acos", arcsinh="asinh", arccosh="acosh", arctanh="atanh"),
-    **_of_math(sinh="sinh", cosh="cosh", log10="log10"),
+    **_named("sinh", "cosh"),
+    **_of_math(log10="log10"),
     **{np.exp2: "math.pow(one + one, {0})", np.trunc: "math.copysign(math.floor(math.fabs({0})), {0})"},
     **{np.deg2rad: f"{{0}} * {math.pi / 180}", np.rad2deg: f"{{0}} * {180 / math.pi}"},
 }
@@ -179,7 +178,7 @@ curve, rare = _kernel("curve", _CURVES, _OF_ONE), _kernel("rare", _RARE, _OF_ONE
 
 # -------------------- two arguments --------------------
 
-_SUMS: dict[Any, str] = {**_named("add", "subtract", "multiply", "divide"), np.maximum: _LARGER, np.minimum: _SMALLER}
+_SUMS: dict[Any, str] = _named("add", "subtract", "multiply", "divide", "maximum", "minimum")
 _QUOTIENTS: dict[Any, str] = {
     np.floor_divide: "quotient({0}, {1}, zero, one)",
     np.mod: "remainder({0}, {1}, zero)",
@@ -189,15 +188,16 @@ _RARE_PAIRS: dict[Any, str] = {
     **{np.hypot: "math.hypot({0}, {1})", np.arctan2: "math.atan2({0}, {1})", np.fmod: "math.fmod({0}, {1})"},
     **{np.fmax: "{0} if {0} >= {1} or {1} != {1} else {1}", np.fmin: "{0} if {0} <= {1} or {1} != {1} else {1}"},
     # equal ones may be infinite
-    np.logaddexp: f"{{0}} + {math.log(2)} if {{0}} == {{1}} else ({_LARGER}) + math.log1p(math.exp(-math.fabs({{0}} - {{1}})))",
+    np.logaddexp: f"{{0}} + {math.log(2)} if {{0}} == {{1}} else ({TEXTS['maximum']}) + "
+    "math.log1p(math.exp(-math.fabs({0} - {1})))",
 }
 _INTEGERS: dict[Any, str] = {
-    **{**_named("add", "subtract", "multiply"), np.maximum: _LARGER, np.minimum: _SMALLER},
+    **_named("add", "subtract", "multiply", "maximum", "minimum"),
     **{np.floor_divide: "{0} // {1} if {1} != 0 else 0", np.mod: "{0} - {0} // {1} * {1} if {1} != 0 else 0"},
     **{np.power: "power({0}, {1})"},
 }
 _COMPARISONS: dict[Any, str] = {
-    **_named("equal", "not_equal", "less", "less_equal", "greater", "greater_equal"),
+    **_named(*expressions.COMPARISONS),
     **{np.logical_and: "{0} != zero and {1} != zero", np.logical_or: "{0} != zero or {1} != zero"},
     **{np.logical_xor: "({0} != zero) != ({1} != zero)"},
 }

@@ -21,6 +21,7 @@ from nbkeras.kernels.cuda.loops.texts import TEXTS
 from nbkeras.kernels.cuda.loops.walk import numeric, start_walk
 from nbkeras.kernels.cuda.machine import SIMULATED, host
 from nbkeras.kernels.cuda.machine.kernel import Kernel, blocks, start_each
+from nbkeras.kernels.loops.expressions import COMPARISONS
 from nbkeras.kernels.runtime import chains
 from nbkeras.kernels.runtime.chains import Chain, Step
 from nbkeras.kernels.runtime.device_array import DeviceArray
@@ -122,19 +123,16 @@ def twin(ufunc: np.ufunc) -> Callable:
 
 # -------------------- chains --------------------
 
-_COMPARISONS = ("equal", "not_equal", "less", "less_equal", "greater", "greater_equal")
-_SHARED = ("add", "subtract", "divide", "clip", "negative", "absolute", "sqrt", "exp", "expm1", "log", "log1p")
+_SHARED = (
+    "add subtract divide maximum minimum clip negative absolute reciprocal sqrt exp expm1 log log1p sin cos tan arctan"
+).split()
 FORMULAS = {
     **{name: TEXTS[name] for name in _SHARED},
-    **{f"{name}?": TEXTS[name] for name in (*_COMPARISONS, "logical_and", "logical_or")},
-    **{name: f"one if {TEXTS[name]} else zero" for name in _COMPARISONS},
-    **{name: f"math.{name}({{}})" for name in ("sin", "cos", "tan", "floor", "ceil")},
-    "arctan": "math.atan({})",
+    **{f"{name}?": TEXTS[name] for name in (*COMPARISONS, "logical_and", "logical_or")},
+    **{name: f"one if {TEXTS[name]} else zero" for name in COMPARISONS},
+    **{name: f"math.{name}({{}})" for name in ("floor", "ceil")},
     "multiply": "product({}, {})",
     "square": "product({0}, {0})",
-    "reciprocal": "one / {}",
-    "maximum": "{0} if {0} >= {1} or {0} != {0} else {1}",
-    "minimum": "{0} if {0} <= {1} or {0} != {0} else {1}",
     "logical_xor?": "{} != {}",
     "logical_not?": "not {}",
     "isnan?": "{0} != {0}",

@@ -143,7 +143,7 @@ def test_vectors_row_scalars_and_booleans_join_in(on_gpu):
         device.launch(np.logical_and, mask, other, mask)
         device.launch(elementwise.select, mask, a, np.float32(-1), b)
         device.launch(elementwise.clip_between, b, np.float32(-0.5), np.float32(4), b)
-        device.launch(activations.relu_forward, b.reshape(-1), a.reshape(-1))
+        device.launch(activations.relu.forward, b.reshape(-1), a.reshape(-1))
         return a
 
     program, y, first = record(step, x, bias, scale)

@@ -1,0 +1,156 @@
+"""Your own elementwise ops from formulas: `nbkeras.tensor.formula`."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numpy as np
+
+from nbkeras.engine.annotations import briefly
+from nbkeras.engine.tensor import apply, op
+from nbkeras.kernels import activations
+from nbkeras.kernels.formula_ops import op_of
+from nbkeras.kernels.loops.expressions import ELEMENT, FUNCTIONS, NUMBER, Value, derivative, trace, with_slope
+from nbkeras.ops.arguments import check_broadcast, floats
+
+F = TypeVar("F", bound=Callable)
+
+
+def formula(function: F) -> F:
+    """Decorator that makes an elementwise op of a formula: one kernel forward, one backward, on the CPU and the GPU.
+
+    nbkeras reads the formula once, at the decorator: it calls the function with symbols for the numbers. The gradient is
+    derived from the formula. See docs/custom-ops.md.
+
+    Args:
+        function: A function of numbers that returns one number. It may use Python's operators and comparisons, other formulas,
+            and ops such as `ops.exp`, `ops.where` and `ops.maximum`; an error names all of them. Parameters after `*` are
+            numbers, which have no gradient; all others are tensors.
+
+    Returns:
+        The op. Its tensors broadcast; integers become floatx.
+
+    Raises:
+        TypeError: if the formula needs a value while it is read, calls another function, or returns something else than a number
+            that depends on a tensor.
+
+    Example:
+        >>> from nbkeras.tensor import formula
+        >>> @formula
+        ... def snake(x, *, a=1.0):
+        ...     return x + ops.sin(a * x) ** 2 / a
+        >>> snake(ops.array([0.0, 1.0]), a=2.0).numpy().round(4)
+        array([0.    , 1.4134], dtype=float32)
+    """
+    name, numbers = function.__name__, _numbers(function)
+    signature = inspect.signature(function)
+    count = len(signature.parameters) - len(numbers)
+    _check_result(name, _read(function, count, numbers))
+    forward, backward = _ops(name, function, count, numbers)
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            bound = signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{name}: {error}") from None
+        bound.apply_defaults()
+        constants = {each: _number(name, each, bound.arguments[each]) for each in numbers}
+        tensors = floats(*list(bound.arguments.values())[:count])
+        check_broadcast(name, *tensors)
+        return apply(forward, backward, tensors, **constants)
+
+    made: Any = op(call)
+    made.each_step_alone = count == 1  # in a stream of steps
+    made.as_formula, made.forward = function, forward.forward  # type: ignore[attr-defined]
+    return cast(F, made)
+
+
+def _numbers(function: Callable) -> list[str]:
+    """The names of a formula's parameters after `*`; TypeError for parameters that formulas cannot have."""
+    name, parameters = function.__name__, inspect.signature(function).parameters
+    for each, parameter in parameters.items():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            raise TypeError(f"formula {name}: each argument needs a name, received {parameter}")
+        if each.startswith("_") or each in ("share", "shares"):
+            raise TypeError(
+                f"formula {name}: rename the parameter {each}; kernels use this name for their own arguments"
+            )
+        if parameter.kind != parameter.KEYWORD_ONLY and parameter.default is not parameter.empty:
+            raise TypeError(
+                f"formula {name}: the tensor {each} has a default. A number is a parameter after `*`, as in "
+                f"`def {name}(x, *, {parameter})`"
+            )
+    found = [each for each, parameter in parameters.items() if parameter.kind == parameter.KEYWORD_ONLY]
+    if len(found) == len(parameters):
+        raise TypeError(f"formula {name}: expected a parameter for a tensor, received {inspect.signature(function)}")
+    return found
+
+
+def _ops(name: str, function: Callable, count: int, numbers: list[str]) -> tuple[Callable, Callable | None]:
+    """The op of a formula on arrays, and its vjp, whose rule are the ops of the slopes."""
+    slopes: list[Any] = [derivative(function, i) for i in range(count)]
+    constants = [_read(slope, count, numbers)[0] for slope in slopes]
+    slopes = [None if constant == 0.0 else slope for slope, constant in zip(slopes, constants, strict=True)]
+    forward, backward = op_of(name, function.__module__, function, slopes, elements=count)
+
+    @functools.cache
+    def ops_of_slope(i: int) -> tuple[Callable, Callable | None]:
+        return _ops(f"{name}.slope_{i}", slopes[i], count, numbers)
+
+    def slope_of(i: int) -> Any:
+        if not isinstance(constants[i], Value):
+            return constants[i] or None
+        return lambda *tensors, **given: apply(*ops_of_slope(i), tensors[:-1], **given)
+
+    backward.derivative = lambda rules: rules.Elementwise(*map(slope_of, range(count)))  # type: ignore[attr-defined]
+    return forward, backward if any(slopes) else None
+
+
+def _read(formula: Callable, count: int, numbers: list[str]) -> tuple:
+    """The results of a formula of `count` tensors, then of numbers."""
+
+    def read(*given: Value) -> Any:
+        return formula(*given[:count], **dict(zip(numbers, given[count:], strict=True)))
+
+    try:
+        return trace(read, [ELEMENT] * count + [NUMBER] * len(numbers)).results
+    except RecursionError:
+        raise TypeError(
+            f"formula {formula.__name__}: it has hundreds of operations, one after the other, or calls itself: write loops "
+            "of your own, as docs/custom-ops.md shows"
+        ) from None
+
+
+def _check_result(name: str, results: tuple) -> None:
+    """Raise TypeError unless a formula returns one number for each element."""
+    if len(results) != 1:
+        raise TypeError(f"formula {name}: expected one result, received {len(results)}: write a formula for each")
+    (y,) = results
+    if isinstance(y, Value) and y.is_bits:
+        raise TypeError(f"formula {name}: it returns a condition, expected a number: ops.where(condition, 1.0, 0.0)")
+    if not isinstance(y, Value) or not y.varies:
+        what = "a result that depends on no tensor" if isinstance(y, Value | int | float) else briefly(y)
+        raise TypeError(f"formula {name}: expected a number that depends on a tensor, received {what}")
+
+
+def _number(name: str, parameter: str, value: Any) -> float:
+    if not isinstance(value, int | float | np.integer | np.floating):
+        raise TypeError(
+            f"{name}: {parameter} must be a number, received {briefly(value)}. A tensor is a parameter before `*`: "
+            "it has a gradient"
+        )
+    return float(value)
+
+
+def _known(kernel: Any) -> Callable:
+    """An activation for formulas, with the slope of its kernel."""
+    return with_slope(kernel.formula, kernel.slopes[0], kernel.keeps)
+
+
+FUNCTIONS |= {
+    name: _known(getattr(activations, name))
+    for name in ("relu", "sigmoid", "tanh", "silu", "mish", "hard_silu", "softplus")
+}
+FUNCTIONS["gelu"] = _known(activations.gelu_tanh)
