@@ -12,18 +12,18 @@ from nbkeras.kernels.loops.map import Map
 from nbkeras.kernels.runtime import device
 
 Array = np.ndarray
-_PRODUCTS = 32768  # elements of a share for loops without exponentials
+_PRODUCTS = 32768  # least elements of a share, for loops without exponentials
 
-# The ops. Their attributes: `formula`, `slope` and `keeps` ("x" or "y": the argument of the slope)
+# The ops. Each has the attributes `formula`, `slope` and `keeps` ("x" or "y": the argument of the slope).
 OPS: list[Callable] = []
 
 
 def _activation(
     name: str, formula: Callable, slope: Callable, keeps: str = "x", cheap: str = ""
 ) -> tuple[Callable, Callable]:
-    """An op and its vjp; their kernels get names in this module.
+    """Returns an op and its vjp, and gives their kernels names in this module.
 
-    cheap: the passes without exponentials: "forward", "backward" or both.
+    cheap: names the passes without exponentials: "forward", "backward" or both.
     """
     fused = ("relu", "relu_slope") if name == "relu" else ("", "")
     least = [{"least": _PRODUCTS} if way in cheap else {} for way in ("forward", "backward")]

@@ -31,12 +31,13 @@ from nbkeras.kernels.loops.expressions import (
 
 # -------------------- activations --------------------
 
-# A slope is the factor of dy in the gradient, a function of the input x or the output y. A condition stands for dy or 0.
+# A slope is the factor of dy in the gradient, a function of the input x or the output y. A condition means dy where it holds,
+# else 0.
 
-# Beyond -1000 and 1000 the vanishing factors (sigmoid, erfc, e^x and their slopes) are 0 in float32 and float64. Inputs are
-# clipped there, because infinity times 0 is NaN and the limit is 0.
+# Beyond -1000 and 1000, the factors that vanish (sigmoid, erfc, e^x and their slopes) are 0 in float32 and float64. Inputs are
+# clipped to this range, because infinity times 0 is NaN, where the limit is 0.
 _FAR = 1000.0
-_LINEAR = 2 * math.sqrt(2 / math.pi)  # of gelu_tanh
+_LINEAR = 2 * math.sqrt(2 / math.pi)  # twice the factors of x and x^3 in gelu_tanh's tanh
 _CUBIC = _LINEAR * 0.044715
 
 
@@ -52,8 +53,8 @@ def relu_slope(y, /):
 def piecewise(x, /, *, negative_slope, threshold, max_value):
     """max_value where x >= max_value, x where x > threshold, else negative_slope * (x - threshold).
 
-    max_value NaN means no maximum, because every comparison with NaN is false. With infinity, an input of infinity would be at
-    the maximum and have slope 0.
+    A max_value of NaN means no maximum, because every comparison with NaN is false. If infinity meant this, an infinite input
+    would be at the maximum and have slope 0.
     """
     below = where(equal(negative_slope, 0), 0.0, negative_slope * (x - threshold))
     return where(x >= max_value, max_value, where(x <= threshold, below, x))
@@ -104,7 +105,7 @@ def silu_slope(x, /):
 
 
 def gelu(x, /):
-    """x Phi(x) = x erfc(-x / sqrt(2)) / 2, with the normal distribution's Phi."""
+    """x Phi(x) = x erfc(-x / sqrt(2)) / 2, where Phi is the normal distribution function."""
     x = clip(x, -_FAR, math.inf)
     return 0.5 * x * erfc(-math.sqrt(0.5) * x)
 
@@ -117,7 +118,7 @@ def gelu_slope(x, /):
 
 
 def gelu_tanh(x, /):
-    """x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2, as x times the sigmoid of twice the argument of tanh."""
+    """x (1 + tanh(a)) / 2 with a = sqrt(2 / pi) (x + 0.044715 x^3), computed as x * sigmoid(2 a)."""
     x = clip(x, -_FAR, math.inf)
     return x * sigmoid(x * (_LINEAR + _CUBIC * (x * x)))
 
@@ -129,14 +130,14 @@ def gelu_tanh_slope(x, /):
 
 
 def mish(x, /):
-    """x tanh(softplus(x)) = x n / (n + 2), n = w (w + 2), w = e^x; the factor of x is 1 for x >= 20."""
+    """x tanh(softplus(x)) = x n / (n + 2) with n = w (w + 2), w = e^x. For x >= 20, n / (n + 2) is 1."""
     w = exp(clip(x, -_FAR, 20.0))
     n = w * (w + 2)
     return clip(x, -_FAR, math.inf) * (n / (n + 2))
 
 
 def mish_slope(x, /):
-    """n / (n + 2) + 4 x w (w + 1) / (n + 2)^2."""
+    """n / (n + 2) + 4 x w (w + 1) / (n + 2)^2, with n and w as in `mish`."""
     x = clip(x, -_FAR, 20.0)
     w = exp(x)
     n = w * (w + 2)
@@ -172,7 +173,7 @@ def sigmoid_crossentropy(target, logits, /):
 
 
 def sigmoid_crossentropy_slope(target, logits, /):
-    """The derivative with respect to the logits."""
+    """The derivative of `sigmoid_crossentropy` with respect to the logits."""
     return sigmoid(logits) - target
 
 
@@ -185,7 +186,7 @@ def sigmoid_crossentropy_slope(target, logits, /):
 
 
 def normal(x):
-    """x, or zero where it is subnormal; NaN stays.
+    """x, or zero where x is subnormal; NaN stays NaN.
 
     Slots that shrink for ever (a dead unit's moments) become zero before they are subnormal numbers, which are many times
     slower to compute with on most CPUs.
@@ -194,12 +195,12 @@ def normal(x):
 
 
 def moved(mean, x, take):
-    """A running mean, moved towards x by the fraction `take`."""
+    """A running mean after a step towards x: mean + take * (x - mean)."""
     return normal(mean + (x - mean) * take)
 
 
 def mixed(mean, x, keep, take):
-    """A running mean: keep * mean + take * x. `moved` rounds differently; Keras uses both."""
+    """A running mean after a step: keep * mean + take * x. `moved` rounds differently; Keras uses both."""
     return normal(keep * mean + take * x)
 
 
@@ -254,7 +255,7 @@ def rmsprop_faded(v, keep, /):
 
 
 def rmsprop_faded_four_times(v, keep, /):
-    """v after four such steps. v never grows, so a number that becomes subnormal on the way is subnormal at the end too."""
+    """v after four such steps. v never grows, so a number that becomes subnormal in between is subnormal at the end too."""
     return normal(keep * (keep * (keep * (keep * v))))
 
 
@@ -275,12 +276,12 @@ def adadelta(w, g, squares, changes, /, rate, *, decay, rho, epsilon):
 
 
 def beta_power(beta, step):
-    """beta**t in step t, counted from 1, in the weights' dtype as in Keras."""
+    """beta**t in step t (the first step has t = 1), in the weights' dtype as in Keras."""
     return real(beta) ** real(step + 1)
 
 
 def adam_rate(rate, step, beta_1, beta_2):
-    """The learning rate, corrected for moments that start at zero."""
+    """The learning rate with Adam's correction for moments that start at zero."""
     return real(rate) * sqrt(1 - beta_power(beta_2, step)) / (1 - beta_power(beta_1, step))
 
 
@@ -315,7 +316,7 @@ def nadam_product(product, /, step, *, beta_1):
 
 
 def nadam(w, g, m, v, /, product, rate, step, *, decay, beta_1, beta_2, epsilon):
-    """product: the product of the momenta up to this step."""
+    """Adam with Nesterov's momentum. product: the product of the momenta up to this step."""
     first, second, t = real(beta_1), real(beta_2), real(step + 1)
     now, following = nadam_momentum(first, t), nadam_momentum(first, t + 1)
     of_mean = following / (1 - real(product) * following)
@@ -327,7 +328,7 @@ def nadam(w, g, m, v, /, product, rate, step, *, decay, beta_1, beta_2, epsilon)
 
 def lion(w, g, m, /, rate, *, decay, beta_1, beta_2):
     ahead = m * beta_1 + g * (1 - beta_1)
-    step = where(ahead > 0, rate, where(ahead < 0, -rate, rate * ahead))  # zero and NaN stay
+    step = where(ahead > 0, rate, where(ahead < 0, -rate, rate * ahead))  # `rate * ahead` keeps zero and NaN
     return w - w * (decay * rate) - step, normal(m * beta_2 + g * (1 - beta_2))
 
 
@@ -340,13 +341,13 @@ def _ftrl(w, g, accumulator, linear, lr, l1, l2, l2_shrinkage, beta, raised):
 
 
 def ftrl(w, g, accumulator, linear, /, rate, *, decay, l1, l2, l2_shrinkage, beta):
-    """Follow the regularized leader, with the usual learning_rate_power of -0.5."""
+    """Follows the regularized leader, with the usual learning_rate_power of -0.5."""
     w = w - w * (decay * rate)
     return _ftrl(w, g, accumulator, linear, real(rate), real(l1), real(l2), l2_shrinkage, real(beta), sqrt)
 
 
 def ftrl_power(w, g, accumulator, linear, /, rate, *, decay, l1, l2, l2_shrinkage, beta, power):
-    """With any learning_rate_power, at most 0: loops with powers are not vectorised."""
+    """`ftrl` with any learning_rate_power <= 0. It is separate, because loops with powers are not vectorised."""
     w = w - w * (decay * rate)
     return _ftrl(
         w, g, accumulator, linear, real(rate), real(l1), real(l2), l2_shrinkage, real(beta), lambda x: x ** (-power)
@@ -354,7 +355,7 @@ def ftrl_power(w, g, accumulator, linear, /, rate, *, decay, l1, l2, l2_shrinkag
 
 
 def schedule_free_adam(w, g, z, v, /, rate, step, *, decay, beta_1, beta_2, epsilon, warmup):
-    """`z`: the weights after plain steps, started at w; w lies between z and the mean of all z. warmup: steps."""
+    """z: the weights after plain steps, initially w. w lies between z and the mean of all z. warmup: a number of steps."""
     t, keep, take = real(step + 1), real(beta_1), 1 - real(beta_2)
     share = t / real(warmup)
     lr = where(warmup > 0, real(rate) * where(share < 1, share, 1.0), real(rate))
@@ -373,7 +374,7 @@ def unscale(g, /, scale):
 
 
 def clip_both_ways(g, /, *, limit):
-    """g, at least -limit and at most limit; NaN stays NaN."""
+    """Limits g to at least -limit and at most limit; NaN stays NaN."""
     return clip(g, -limit, limit)
 
 
@@ -438,7 +439,7 @@ def sparse_crossentropy_backward(probabilities, /, label, slope):
 
 
 def layer_normalization(x, gamma, beta, /, *, epsilon):
-    """(x - mean) / sqrt(variance + epsilon) * gamma + beta, the mean, and the factor of x - mean."""
+    """Returns (x - mean) / sqrt(variance + epsilon) * gamma + beta, the mean, and 1 / sqrt(variance + epsilon)."""
     mean = total(x) * (1 / columns())
     distance = x - mean
     inverse = 1 / sqrt(total(distance * distance) * (1 / columns()) + epsilon)
@@ -446,6 +447,6 @@ def layer_normalization(x, gamma, beta, /, *, epsilon):
 
 
 def rms_normalization(x, gamma, beta, /, *, epsilon):
-    """The same with a mean of 0: the variance is the mean square (Zhang and Sennrich, 2019)."""
+    """`layer_normalization` with a mean of 0: the variance is the mean square (Zhang and Sennrich, 2019)."""
     inverse = 1 / sqrt(total(x * x) * (1 / columns()) + epsilon)
     return x * inverse * gamma + beta, 0 * real(epsilon), inverse

@@ -11,11 +11,11 @@ from nbkeras.kernels.runtime.cache import compiled
 Array = np.ndarray
 _K0, _K1, _K2 = np.uint64(0xC3A5C85C97CB3127), np.uint64(0xB492B66FBE98F273), np.uint64(0x9AE16A3B2F90404F)
 _CROSS = np.uint64(0xC6A4A7935BD1E995)
-_DIGITS = 20  # digits of an int64, with its sign
+_DIGITS = 20  # most characters of an int64: its digits and sign
 
 
 def hash_integers(x: Array, bins: int, key: tuple[int, int] | None):
-    """The bin of each int64 integer: SipHash of its digits with a key, or FarmHash, modulo bins; for 0 bins the hash itself."""
+    """Returns the bin of each int64: SipHash (with a key) or FarmHash of its digits, modulo bins; 0 bins: the hash itself."""
     y = device.empty(x.shape, np.int64)
     digits = device.empty((_DIGITS,), np.uint8)
     device.launch(hash_digits, x.reshape(-1), digits, y.reshape(-1), bins, *_key(key))
@@ -23,14 +23,14 @@ def hash_integers(x: Array, bins: int, key: tuple[int, int] | None):
 
 
 def hash_texts(text: Array, ends: Array, bins: int, key: tuple[int, int] | None):
-    """The bin of each string, as in `hash_integers`. text: uint8 (total,), all strings; ends: int64 (n,), their ends."""
+    """Returns the bin of each string, as `hash_integers`. text: uint8 (total,), all strings; ends: int64 (n,), their ends."""
     y = device.empty(ends.shape, np.int64)
     device.launch(hash_bytes, text, ends, y, bins, *_key(key))
     return y, None
 
 
 def cross(*hashes: Array, bins: int):
-    """The bin of the combination of several int64 numbers, by FingerprintCat64, starting from the key 0xDECAFCAFFE."""
+    """Returns the bin of a combination of int64 numbers, by FingerprintCat64, starting from the key 0xDECAFCAFFE."""
     y = device.empty(hashes[0].shape, np.int64)
     device.launch(device.fill, y, 0xDECAFCAFFE)
     for numbers in hashes:
@@ -52,7 +52,7 @@ def hash_digits(x, digits, y, bins, keyed, first, second):
         value, at = x[i], digits.size
         while True:
             digit = value % 10
-            if value < 0 and digit > 0:  # the remainder has the divisor's sign
+            if value < 0 and digit > 0:  # Python's remainder has the divisor's sign
                 digit = 10 - digit
             at -= 1
             digits[at] = 48 + digit
@@ -105,7 +105,7 @@ def _bin(s, bins, keyed, first, second):
 
 @compiled
 def _load(s, at, count):
-    """`count` bytes from an offset as one number, the first byte lowest."""
+    """Reads `count` bytes at an offset as a little-endian number."""
     value = np.uint64(0)
     for i in range(count):
         value |= np.uint64(s[at + i]) << np.uint64(8 * i)
@@ -119,7 +119,7 @@ def _load8(s, at):
 
 @compiled
 def _right(x, count):
-    """Rotate to the right."""
+    """Rotates a 64-bit number to the right."""
     return (x >> np.uint64(count)) | (x << np.uint64(64 - count))
 
 
@@ -194,7 +194,7 @@ def _farmhash_64(s):
 
 @compiled
 def _weak(s, at, a, b):
-    """Two numbers from 32 bytes and two seeds."""
+    """Returns two numbers from 32 bytes and two seeds."""
     w, x, y, z = _load8(s, at), _load8(s, at + 8), _load8(s, at + 16), _load8(s, at + 24)
     a += w
     b = _right(b + a + z, 21)

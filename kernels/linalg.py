@@ -1,7 +1,7 @@
 """Decompositions and inverses of matrices by NumPy's LAPACK, for the last two axes of an array. They run on the CPU.
 
-Each function returns the result and the arrays for its gradient; nbkeras/ops/linalg.py computes the gradient with ops. A matrix
-that cannot be inverted or decomposed raises NumPy's LinAlgError, a ValueError.
+Each function returns the result and the arrays that its gradient needs; nbkeras/ops/linalg.py computes the gradient with ops. A
+matrix that cannot be inverted or decomposed raises NumPy's LinAlgError, a ValueError.
 """
 
 import functools
@@ -27,7 +27,7 @@ class _Kernel:
         self.__name__, self._inputs, self._constants = name, inputs, constants
 
     def __call__(self, *arrays: Array) -> None:
-        # LAPACK finds the values by iteration, which may never end if a number is infinite.
+        # LAPACK finds the values by iteration, which may never end for an infinite number.
         if self.__name__ in ("eigh", "pinv", "svd") and not np.isfinite(arrays[0]).all():
             raise np.linalg.LinAlgError(f"{self.__name__}: a matrix with NaN or infinity cannot be decomposed")
         results = getattr(np.linalg, self.__name__)(*arrays[: self._inputs], **self._constants)
@@ -38,12 +38,12 @@ class _Kernel:
 
 @functools.cache
 def _kernel(name: str, inputs: int, **constants: Any) -> _Kernel:
-    """The kernel of a function; the same object each time."""
+    """Returns the kernel of a function, the same object each time."""
     return _Kernel(name, inputs, constants)
 
 
 def _made(name: str, inputs: tuple[Array, ...], *shapes: tuple[int, ...], **constants: Any) -> tuple[Array, ...]:
-    """The results of a function of numpy.linalg, with the given shapes, in the dtype of the first input."""
+    """Returns the results of a numpy.linalg function. shapes: of the results, whose dtype is that of the first input."""
     outputs = tuple(device.empty(shape, inputs[0].dtype) for shape in shapes)
     device.launch(_kernel(name, len(inputs), **constants), *inputs, *outputs)
     return outputs
@@ -64,7 +64,7 @@ def slogdet(x: Array):
 
 
 def solve(a: Array, b: Array):
-    """b (..., n, k)."""
+    """Solves a x = b for b (..., n, k)."""
     (x,) = _made("solve", (a, b), (*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), *b.shape[-2:]))
     return x, (a, x)
 
@@ -101,7 +101,7 @@ def pinv(x: Array, rcond: float):
 
 
 def lu(x: Array):
-    """The lower and upper factors in one matrix, and the exchanged rows, int32."""
+    """Returns the lower and upper factors in one matrix, and the row exchanges, int32."""
     factors = device.empty(x.shape, x.dtype)
     pivots = device.empty((*x.shape[:-2], min(x.shape[-2:])), np.int32)
     device.launch(factor, x, factors, pivots)
@@ -118,7 +118,7 @@ def factor(x: Array, factors: Array, pivots: Array) -> None:
 
 @compiled
 def _factor(a, pivots):
-    """Factor a matrix in place, with the largest element of each column as its pivot."""
+    """Factors a matrix in place. The pivot is the largest element of each column."""
     rows, columns = a.shape
     for k in range(pivots.size):
         best = k

@@ -1,6 +1,6 @@
-"""Moving elements: reshape, transpose, concatenate, split, tile, pad, flip, roll, slices.
+"""Ops that move elements: reshape, transpose, concatenate, split, tile, pad, flip, roll, slices.
 
-A result is a view of the argument if that view is contiguous.
+A result is a view of the argument where that view is contiguous.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ Shape = tuple[int, ...]
 
 
 def _copied(view: Array, need=True) -> Array:
-    """A contiguous array of a view's elements; the view itself if it is contiguous and there is no destination."""
+    """Returns a contiguous array of a view's elements: the view itself if it is contiguous and there is no destination."""
     if view.flags.c_contiguous and not isinstance(need, device.ARRAYS):
         return view
     out = device.output(need, view.shape, view.dtype)
@@ -45,7 +45,7 @@ def transpose_vjp(axes, dy, needs):
 
 @of_steps
 def concatenate_into(out: Array, axis: int, *arrays: Array) -> Iterator[tuple]:
-    """Kernel: join the arrays along an axis."""
+    """Kernel: joins the arrays along an axis."""
     pieces = _pieces(out, [array.shape[axis] for array in arrays], axis)
     for array, piece in zip(arrays, pieces, strict=True):
         yield device.copy, array, piece
@@ -69,7 +69,7 @@ def concatenate_vjp(saved, dy, needs):
 
 
 def _pieces(x: Array, sizes: list[int], axis: int) -> list[Array]:
-    """Views of consecutive parts along an axis."""
+    """Returns views of consecutive parts along an axis."""
     views, start = [], 0
     for size in sizes:
         views.append(x[(slice(None),) * axis + (slice(start, start + size),)])
@@ -87,7 +87,7 @@ def split_vjp(saved, dy, needs):
 
 
 def _joined(dy, views, shape: Shape, need) -> Array:
-    """The gradient of an input that was cut into `views`: joins their gradients, with zeros for unused views."""
+    """Returns the gradient of an input that was cut into `views`: joins their gradients, with zeros for unused views."""
     parts = dy if isinstance(dy, tuple) else (dy,)
     dx = device.output(need, shape, next(part.dtype for part in parts if part is not None))
     for part, view in zip(parts, views(dx), strict=True):
@@ -112,7 +112,7 @@ def stack_vjp(axis, dy, needs):
 
 
 def _layers(x: Array, axis: int) -> list[Array]:
-    """Views of the elements along an axis, without that axis."""
+    """Returns a view for each index along an axis, without that axis."""
     return [x[(slice(None),) * axis + (i, ...)] for i in range(x.shape[axis])]
 
 
@@ -129,7 +129,7 @@ def unstack_vjp(saved, dy, needs):
 
 
 def spread(x: Array, seen_as: Shape, over: Shape, shape: Shape):
-    """x reshaped to `seen_as`, broadcast to `over`, then reshaped to `shape`: broadcast_to, tile and repeat."""
+    """Reshapes x to `seen_as`, broadcasts it to `over`, then reshapes it to `shape`, for broadcast_to, tile and repeat."""
     y = device.empty(over, x.dtype)
     device.launch(device.copy, x.reshape(seen_as), y)
     return y.reshape(shape), (x.shape, seen_as, over)
@@ -181,12 +181,12 @@ def roll_vjp(saved, dy, needs):
 
 
 def _ending_open(key: tuple) -> tuple:
-    """The key with an Ellipsis, so that NumPy returns a view even for a single element."""
+    """Appends an Ellipsis to the key, so that NumPy returns a view even for a single element."""
     return key if Ellipsis in key else (*key, Ellipsis)
 
 
 def getitem(x: Array, key: tuple):
-    """x[key] for integers, slices, None and Ellipsis."""
+    """Returns x[key] for a key of integers, slices, None and Ellipsis."""
     return _copied(x[_ending_open(key)]), (x.shape, key)
 
 
@@ -199,7 +199,7 @@ def getitem_vjp(saved, dy, needs):
 
 
 def set_slice(x: Array, updates: Array, key: tuple):
-    """x with `updates` at x[key]."""
+    """Returns a copy of x with `updates` at x[key]."""
     y = device.empty(x.shape, x.dtype)
     device.launch(device.copy, x, y)
     device.launch(device.copy, updates, y[_ending_open(key)])
@@ -216,5 +216,5 @@ def set_slice_vjp(key, dy, needs):
 
 
 def reread(x: Array, dtype: np.dtype):
-    """The bytes of x as another dtype."""
+    """Returns the bytes of x as another dtype."""
     return _copied(x.view(dtype)), None

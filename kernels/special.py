@@ -1,4 +1,4 @@
-"""Elementwise functions of contiguous arrays that NumPy does not have: erfc, the inverse of erf, Bessel functions.
+"""Elementwise functions that NumPy does not have, for contiguous arrays: erfc, the inverse of erf, Bessel functions.
 
 They are rarely used.
 """
@@ -29,7 +29,7 @@ def erfinv(x, y):
 
 @compiled
 def _erfinv(x, y):
-    """Winitzki's approximation (2008), refined by Halley's method; for large |x| it works on the tail 1 - |x|."""
+    """Winitzki's approximation (2008), refined by Halley's method. For large |x| it uses the tail 1 - |x|."""
     for i in range(x.size):
         p = abs(float(x[i]))
         if not 0.0 < p < 1.0:

@@ -1,11 +1,11 @@
-"""Convolution of any size, stride, dilation and grouping as matrix products over windows, NHWC.
+"""NHWC convolutions of any size, stride, dilation and grouping as matrix products over windows.
 
 Windows are rows of a matrix, but their numbers stay in the image: the product gets tables of offsets, one of windows in the image
 and one of taps in a window (the indirect convolution of M. Dukhan, arXiv:1907.02129, with two short tables instead of one long
 table). The output is that matrix times the kernel, and the kernel's gradient is its transpose times dy. For stride 1, the input's
-gradient is the same product over dy with the kernel turned; for other strides, it is the sum of the windows that form the rows of
-dy @ kernel^T. Padding: a band of rows is copied, with zeros around, into a buffer that stays in the cache. The shape determines
-shares and bands. Limit: each group is a separate product, so many groups are slow.
+gradient is the same product over dy with the kernel turned. For other strides, it is a product for each phase of pixels, see
+`input_gradient`. Padded images are copied band by band, with zeros around, into a buffer that stays in the cache. The shape
+determines shares and bands. Limit: each group is a separate product, so many groups are slow.
 """
 
 import functools
@@ -24,14 +24,14 @@ from nbkeras.kernels.runtime.cache import compiled
 from nbkeras.kernels.runtime.threads import launch_shares, share_count
 
 Array = np.ndarray
-_BUFFER = 32768  # elements of a buffer of windows: it fits with the output's block into an L2 of 256 KiB
+_BUFFER = 32768  # most elements of a buffer: it fits with the output's block into an L2 of 256 KiB
 _SHARES = 16
-_PARTIAL_ELEMENTS = 8_000_000  # total elements of all shares' partial kernel gradients
-_SHARE_WORK = 140_000  # multiply-adds, about 3 us: with fewer, another share costs more than it saves
-_GRADIENT_WORK = 1_000_000  # multiply-adds in a share of a gradient: the shares' results must be summed
-_BAND, _THIN = 128, 32  # positions of a band: enough; the least, below which products are too thin
-_COLUMNS = 48  # least units of a part, if there are too few bands for the shares
-_OWN = 8  # cost factor of a multiply-add if each channel has its own kernel
+_PARTIAL_ELEMENTS = 8_000_000  # most elements of the partial kernel gradients of all shares
+_SHARE_WORK = 140_000  # least multiply-adds of a share, about 3 us: with fewer, another share costs more than it saves
+_GRADIENT_WORK = 1_000_000  # the same for the kernel's gradient: it is more, because the shares' results must be summed
+_BAND, _THIN = 128, 32  # positions of a band: enough for a fast product, and the least number
+_COLUMNS = 48  # least units of a part; units are cut into parts if there are fewer bands than shares
+_OWN = 8  # the relative cost of a multiply-add if each channel has its own kernel
 
 
 # -------------------- bands --------------------
@@ -39,9 +39,9 @@ _OWN = 8  # cost factor of a multiply-add if each channel has its own kernel
 
 @functools.lru_cache(maxsize=256)
 def _tables(window: Window, rows: int, columns: int, across: int, depth: int, channels: int, turn: bool) -> Array:
-    """Offsets of the windows of `rows` x `columns` positions in an image of `across` columns, then of the taps in a window.
+    """Returns the offsets of the windows of rows x columns positions in an image of `across` columns, then of a window's taps.
 
-    depth: channels of the image; channels: of a group. turn: the taps in reverse order.
+    depth: channels of the image; channels: of a group. turn: True to reverse the order of the taps.
     """
     i, j = np.arange(rows)[:, None] * window.row_stride * across, np.arange(columns) * window.column_stride
     ky = np.arange(window.height)[:, None, None] * window.row_dilation * across
@@ -52,7 +52,10 @@ def _tables(window: Window, rows: int, columns: int, across: int, depth: int, ch
 
 
 def band_rows(height: int, width: int, images: int, shares: int, numbers: int) -> int:
-    """The rows of a band: enough bands for the shares, none larger than the cache, none thin. numbers: per position."""
+    """Returns the rows of a band: the shares get enough bands, and no band exceeds the cache or is too thin.
+
+    numbers: elements per position.
+    """
     most = max(_BAND, _BUFFER // max(1, numbers))
     bands = max(1, -(-shares // max(1, images)), -(-height * width // most))
     least = -(-_THIN // max(1, width))
@@ -60,9 +63,9 @@ def band_rows(height: int, width: int, images: int, shares: int, numbers: int) -
 
 
 class _Bands:
-    """The bands of rows that the output positions of images are cut into, and the tables of offsets for a band's product.
+    """The cut of images' output positions into bands of rows, and the tables of offsets for a band's product.
 
-    x_shape, y_shape: of the images under the windows, and of the positions. shares: the wanted number.
+    x_shape, y_shape: the shapes of the images under the windows, and of the positions. shares: the desired number.
     """
 
     def __init__(self, x_shape: tuple, y_shape: tuple, window: Window, groups: int, shares: int, turn: bool = False):
@@ -78,15 +81,15 @@ class _Bands:
         rows_in = (self.rows - 1) * window.row_stride + extent(window.height, window.row_dilation)
         self.room = rows_in * across * depth if self.padded else 0
         self.tables = _tables(window, self.rows, out_width, across, depth, depth // groups, turn)
-        self.numbers = (self.rows, self.bands, across, int(self.padded))  # the form that launches take
+        self.numbers = (self.rows, self.bands, across, int(self.padded))  # a plain tuple for launches
 
     def rooms(self, shares: int, dtype: np.dtype) -> Array:
-        """A buffer for each share."""
+        """Returns a buffer for each share."""
         return device.empty((shares, self.room), dtype)
 
 
 def upright(window: Window, *arrays: Array) -> tuple:
-    """The window and the arrays, with columns as rows if there is only one row: bands are cut along rows."""
+    """Returns the window and the arrays, with rows and columns exchanged if there is only one row: bands are cut along rows."""
     if window.height != 1 or window.top != 0 or any(array.shape[1] != 1 for array in arrays):
         return window, *arrays
     turned = Window(window.width, 1, window.column_stride, 1, window.column_dilation, 1, window.left, 0)
@@ -95,9 +98,9 @@ def upright(window: Window, *arrays: Array) -> tuple:
 
 @compiled
 def pad_band(x, n, row0, rows, before, across, room):
-    """room = `rows` rows of image n from row0 on, with zeros around: `before` zeros before a row, `across` columns in total.
+    """Copies `rows` rows of image n from row0 on to room, with zeros around: `before` before a row, `across` columns in total.
 
-    before: negative to skip columns at the start of a row.
+    A negative `before` skips columns at the start of a row.
     """
     height, width, depth = x.shape[1], x.shape[2], x.shape[3]
     zero, size, left, skipped = x.dtype.type(0), across * depth, max(0, before) * depth, max(0, -before) * depth
@@ -120,7 +123,7 @@ def pad_band(x, n, row0, rows, before, across, room):
 
 @compiled
 def band_of(b, x, y, window, bands, room):
-    """(offset, count, position) of band b's windows: offset of the first one in x, or in room (padded), and its position in y."""
+    """Returns (offset, count, position) of band b's windows: the first one's offset in x or room (padded), its position in y."""
     band_rows, per_image, across, padded = bands
     n, top = b // per_image, b % per_image * band_rows
     rows, row0 = min(band_rows, y.shape[1] - top), top * window.row_stride - window.top
@@ -134,17 +137,17 @@ def band_of(b, x, y, window, bands, room):
 
 @compiled
 def forward_bands(x, flat, kernel, form, bias, y, rooms, tables, window, groups, ends, bands, parts, share, shares):
-    """Compute a share of the output's bands. flat: x as flat memory. ends: of the products. bands: see _Bands.numbers.
+    """Kernel: computes a share of the output's bands. flat: x as flat memory. ends: see `gemm_ended`. bands: _Bands.numbers.
 
-    kernel: (taps and channels of a group, units), or this matrix in the form `form`, see `gemm`. With as many groups as
-    channels and units, each channel has its own kernel. parts: the number of parts of a group's units; each is a share of a band.
+    kernel: the matrix (taps and channels of a group, units) in the form `form`, see `gemm`. With as many groups as channels and
+    units, each channel has its own kernel. parts: the number of parts of a group's units; shares may compute parts of a band.
     """
     window, (band_rows, per_image, _, padded) = Window(*window), bands
     units, channels = y.shape[3], x.shape[3] // groups
     width, room, zero = units // groups, rooms[share], y.dtype.type(0)
     taps, k0 = window.height * window.width * channels, band_rows * y.shape[2]
     a, ldb = room if padded != 0 else flat, kernel.shape[1]
-    unit = ldb if form == PANELS else 1  # parts begin at panels
+    unit = ldb if form == PANELS else 1  # a part begins where a panel begins
     total = x.shape[0] * per_image * parts
     for task in range(total * share // shares, total * (share + 1) // shares):
         b, part = task // parts, task % parts
@@ -164,7 +167,7 @@ def forward_bands(x, flat, kernel, form, bias, y, rooms, tables, window, groups,
 
 
 def forward(x: Array, kernel: Array, bias: Array, y: Array, window: Window, groups: int, relu: bool) -> None:
-    """y = conv(x, kernel) + bias, then optional relu. A bias of size 0 means none."""
+    """Computes y = conv(x, kernel) + bias, then optional relu. A bias of size 0 means none."""
     _convolve(x, kernel, bias, y, window, groups, relu, False)
 
 
@@ -189,7 +192,7 @@ def _convolve(
 
 @compiled
 def kernel_gradient_bands(x, flat, dy, partials, rooms, tables, window, groups, bands, share, shares):
-    """partials[share] = windows^T @ dy over a share of the bands. flat: x as flat memory."""
+    """Kernel: partials[share] = windows^T @ dy over a share of the bands. flat: x as flat memory."""
     window, (band_rows, per_image, _, padded) = Window(*window), bands
     units, channels = dy.shape[3], x.shape[3] // groups
     width, room, partial = units // groups, rooms[share], partials[share]
@@ -209,7 +212,7 @@ def kernel_gradient_bands(x, flat, dy, partials, rooms, tables, window, groups, 
 
 
 def kernel_gradient(x: Array, dy: Array, dkernel: Array, window: Window, groups: int) -> None:
-    """dkernel = the gradient of conv(x, kernel) for the output's gradient dy."""
+    """Computes dkernel, the kernel's gradient of conv(x, kernel), from the output's gradient dy."""
     window, x, dy = upright(window, x, dy)
     work, most = dy.size * (dkernel.size // dkernel.shape[3]), max(2, _PARTIAL_ELEMENTS // dkernel.size)
     bands = _Bands(x.shape, dy.shape, window, groups, share_count(work, _GRADIENT_WORK, _SHARES, most))
@@ -238,17 +241,17 @@ transpose_matrices.fuses_as = "transpose"  # type: ignore[attr-defined]
 
 
 class _Phase(NamedTuple):
-    """Pixels along an axis, a stride apart, that the same taps reach; each tap reads a window at a fixed distance before."""
+    """Pixels along an axis, a stride apart, that the same taps reach. Each tap reads a window at a fixed distance before them."""
 
     first: int  # the first pixel
     pixels: int  # the number of pixels
     window: int  # the first pixel's window, for a tap of distance 0
     taps: range
-    distances: tuple[int, ...]  # of the taps
+    distances: tuple[int, ...]  # the distance of each tap
 
     @staticmethod
     def all(length: int, size: int, stride: int, dilation: int, before: int) -> list["_Phase"]:
-        """The phases of an axis of `length` pixels."""
+        """Returns the phases of an axis of `length` pixels."""
         found = []
         for phase in range(stride):
             first = (phase - before) % stride
@@ -263,7 +266,7 @@ class _Phase(NamedTuple):
 
 
 class _Phases:
-    """The phases of an image (pairs: one along the rows, one along the columns), and the windows that they read."""
+    """The phases of an image (pairs of a phase of rows and a phase of columns), and the windows that they read."""
 
     def __init__(self, window: Window, height: int, width: int):
         down = _Phase.all(height, window.height, window.row_stride, window.row_dilation, window.top)
@@ -279,7 +282,7 @@ class _Phases:
         )
 
     def table(self, positions: int, across: int, units: int, group: int) -> Array:
-        """Offsets in dy of `positions` windows and of taps, then eight numbers per phase."""
+        """Returns offsets in dy of `positions` windows and of taps, then eight numbers for each phase."""
         i = np.arange(positions)
         parts = [((i // self.columns * across) + i % self.columns) * units]
         numbers, first = [], 0
@@ -294,7 +297,7 @@ class _Phases:
 
 @functools.lru_cache(maxsize=256)
 def _gradient_plan(window: Window, dy_shape: tuple, dx_shape: tuple, groups: int, shares: int) -> tuple:
-    """(phases, sizes for the kernel, elements of a buffer, table of offsets)."""
+    """Returns (phases, sizes for the kernel, elements of a buffer, table of offsets)."""
     (_, out_height, out_width, units), (images, height, width, _) = dy_shape, dx_shape
     phases, strides = _Phases(window, height, width), (window.row_stride, window.column_stride)
     high, right = phases.rows + phases.high, phases.columns + phases.right
@@ -311,7 +314,7 @@ def _gradient_plan(window: Window, dy_shape: tuple, dx_shape: tuple, groups: int
 
 @compiled
 def input_gradient_bands(dy, flat, turned, dx, rooms, tables, sizes, groups, share, shares):
-    """Compute a share of the bands of dx. flat: dy as flat memory. turned: a matrix, units x channels, per group and tap.
+    """Kernel: computes a share of the bands of dx. flat: dy as flat memory. turned: a matrix units x channels per group and tap.
 
     tables: offsets of windows and of taps in dy, then the numbers of each phase, see input_gradient.
     """
@@ -358,7 +361,7 @@ def input_gradient_bands(dy, flat, turned, dx, rooms, tables, sizes, groups, sha
 
 
 def input_gradient(dy: Array, kernel: Array, dx: Array, window: Window, groups: int) -> None:
-    """dx = the gradient of conv(x, kernel) for the output's gradient dy: products over windows of dy.
+    """Computes dx, the input's gradient of conv(x, kernel), from the output's gradient dy, by products over windows of dy.
 
     With strides, different taps reach different pixels. A phase is the pixels, a stride apart, that the same taps reach.
     """
@@ -374,9 +377,9 @@ def input_gradient(dy: Array, kernel: Array, dx: Array, window: Window, groups: 
 
 
 def _turned(kernel: Array, phases: list, groups: int) -> Array:
-    """The kernel's matrices, phase by phase and transposed: groups x taps x units x channels of a group.
+    """Returns the kernel's matrices, transposed and phase by phase: groups x taps x units x channels of a group.
 
-    If each channel has its own kernel: taps x channels.
+    If each channel has its own kernel, they are taps x channels.
     """
     height, width, channels, units = kernel.shape
     group = units // groups
@@ -384,7 +387,7 @@ def _turned(kernel: Array, phases: list, groups: int) -> Array:
         groups > 1 and channels == group == 1,
         len(phases[0][0].taps) * len(phases[0][1].taps) == height * width,
     )
-    if is_own and is_whole:  # one phase has all taps, in their order
+    if is_own and is_whole:  # a single phase has all taps in order
         return kernel
     with device.prepared(kernel):
         if groups == 1 and is_whole:

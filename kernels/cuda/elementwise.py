@@ -1,6 +1,6 @@
 """Twins of elementwise.py and of NumPy's ufuncs, for arrays of any strides that broadcast together.
 
-Arrays have one dtype, to which numbers are converted. An output may be one of the inputs, but must not overlap otherwise.
+Arrays have the same dtype, and numbers are converted to it. An output may be one of the inputs; it must not overlap otherwise.
 """
 
 import functools
@@ -33,7 +33,7 @@ def _unary(kernel: Kernel, code: int, x: DeviceArray, out: DeviceArray) -> None:
 
 
 def _in_quads(out: DeviceArray, *arrays: DeviceArray) -> bool:
-    """Whether all arrays are contiguous, of one shape and dtype, and 16-byte aligned."""
+    """True if all arrays are contiguous, 16-byte aligned, and of the same shape and dtype."""
     return all(
         array.shape == out.shape and array.dtype == out.dtype and array.flags.c_contiguous and array.address % 16 == 0
         for array in (out, *arrays)
@@ -98,10 +98,10 @@ _OTHERS: dict[Any, tuple[Callable, Kernel, int]] = {
 
 @functools.cache
 def of_ufunc(ufunc: np.ufunc) -> Callable:
-    """The twin of a NumPy ufunc: called with its inputs, arrays or numbers, and its output.
+    """Returns the twin of a NumPy ufunc. It takes the inputs, arrays or numbers, and the output.
 
-    If there is no kernel for it, the ufunc itself runs on the CPU. Integers divided by 0 give 0; an integer to a negative
-    power, for which NumPy raises an error, is rounded towards 0.
+    If the ufunc has no CUDA kernel, it runs on the CPU. Integers divided by 0 give 0. An integer to a negative power, where NumPy
+    raises an error, is rounded towards 0.
     """
     if ufunc not in _FLOATS:
         return host.on_copies(ufunc)
@@ -120,12 +120,12 @@ def of_ufunc(ufunc: np.ufunc) -> Callable:
 
 
 def larger(x: Any, y: Any, out: DeviceArray) -> None:
-    """The larger of two; NaN wins."""
+    """The larger of two numbers, or NaN if one is NaN."""
     of_ufunc(np.maximum)(x, y, out)
 
 
 def smaller(x: Any, y: Any, out: DeviceArray) -> None:
-    """The smaller of two; NaN wins."""
+    """The smaller of two numbers, or NaN if one is NaN."""
     of_ufunc(np.minimum)(x, y, out)
 
 
@@ -154,7 +154,7 @@ def _select(
 
 
 def select(condition: DeviceArray, x: Any, y: Any, out: DeviceArray) -> None:
-    """x where the condition is true, else y; x and y are arrays or constants, and may be out."""
+    """x where the condition is true, else y. x and y are arrays or constants; either may be the output."""
     bits = unsigned_of(out.itemsize)
     are_numbers = sum(flag for flag, value in ((1, x), (2, y)) if not isinstance(value, DeviceArray))
     numbers = tuple(
@@ -175,7 +175,7 @@ def _clip(low, high, count, sizes, multipliers, shifts, x, x_steps, y, y_steps):
 
 
 def clip_between(x: DeviceArray, low: Any, high: Any, out: DeviceArray) -> None:
-    """x, at least low and at most high; NaN stays NaN."""
+    """Limits x to at least low and at most high; NaN stays NaN."""
     number = numeric(x).dtype.type
     start_walk(_clip, (x, out), number(low), number(high))
 
@@ -197,8 +197,8 @@ def round_half_even(x: DeviceArray, decimals: int, out: DeviceArray) -> None:
         of_ufunc(np.add)(x, 0, out)
         return
     number = x.dtype.type if x.dtype.kind == "f" else np.float64
-    whole = number(2.0) ** (np.finfo(number).nmant)  # all floats from here on are integers
-    tens = number(float(f"1e{abs(decimals)}"))  # gives infinity where a power would raise an error
+    whole = number(2.0) ** (np.finfo(number).nmant)  # all larger floats are integers
+    tens = number(float(f"1e{abs(decimals)}"))  # infinity where a power would raise an error
     start_walk(_round_half_even, (x, out), tens, decimals < 0, whole)
 
 

@@ -1,7 +1,7 @@
-"""Twins of pool.py. A thread computes one position and four neighbouring channels (or the remaining one to three).
+"""Twins of pool.py. A thread computes four neighbouring channels (or the remaining one to three) of one position.
 
-The gradient is gathered: each pixel of dx sums the gradients of the windows that cover it, row by row like the CPU. For maxima, a
-first kernel records the pixel that each window took. Limit: arrays of 2**31 elements are refused.
+The gradient is gathered: each pixel of dx sums the gradients of the windows that cover it, row by row as on the CPU. For maxima,
+a first kernel records the pixel that each window took. Arrays of 2**31 elements or more are an error.
 """
 
 import functools
@@ -20,7 +20,7 @@ _i = np.int32
 
 
 def _launch(kernel: Any, over: tuple[int, ...], *args: Any) -> None:
-    """Start a kernel with a thread for each four channels of each position of a shape (images, rows, columns, channels)."""
+    """Starts a kernel on a shape (images, rows, columns, channels); a thread has four channels of a position."""
     images, height, width, channels = over
     threads = images * height * width * blocks(channels, 4)
     start_each(kernel, threads, ints(*over), *args)
@@ -31,7 +31,7 @@ _flat = functools.partial(in_32_bits, "pooling")
 
 @device_function
 def _where(over):
-    """This thread's image (possibly beyond the last), row, column and first channel."""
+    """Returns this thread's image (possibly beyond the last), row, column and first channel."""
     _, height, width, channels = over
     rest, four = divided(cuda.grid(1), (channels + 3) // 4)
     rest, column = divided(rest, width)
@@ -47,7 +47,7 @@ def _offset(shape, image, row, column, channel):
 
 @device_function
 def _larger(v, most):
-    return v if v > most or v != v else most  # NaN replaces any number
+    return v if v > most or v != v else most  # a NaN replaces the maximum
 
 
 # -------------------- any window --------------------
@@ -80,7 +80,7 @@ def _pool(over, shape, x, y, window, average, wide):
 
 
 def pool_rows(x, y, window, average):
-    """Compute y: the largest element of each window, or with `average` the mean."""
+    """Computes y: the largest element of each window, or with `average` the mean."""
     wide = is_wide(x.shape[3], x, y)
     _launch(_pool, y.shape, ints(*x.shape), *_flat(x, y), ints(*window), average, wide)
 
@@ -92,7 +92,7 @@ def _first(found, x, y, pixel):
 
 @kernel
 def _find(over, shape, x, y, found, window, wide):
-    """Find the pixel of its image that each window took its maximum from: the first that equals it; -1 for NaN."""
+    """Finds the pixel from which each window took its maximum: the first equal one, or -1 for NaN."""
     kh, kw, sh, sw, _, _, top, left = window
     n, i, j, c = _where(over)
     if n >= over[0]:
@@ -111,7 +111,7 @@ def _find(over, shape, x, y, found, window, wide):
 
 @device_function
 def _on(pixel, size, stride, before, count):
-    """(first, last + 1) of `count` windows that cover a pixel."""
+    """Returns (first, last + 1) of the windows, out of `count`, that cover a pixel."""
     reach = pixel + before
     last, _ = divided(reach, stride)
     first, _ = divided(max(reach - size + stride, 0), stride)
@@ -161,7 +161,7 @@ def unpool_images(dy, y, x, dx, rest, window, average):
 
 @device_function
 def _largest(v0, v1, v2, v3):
-    """The largest of four, and its index; the first of equal numbers."""
+    """Returns the largest of four, and its index (the first of equal numbers)."""
     most, which = v0, _i(0)
     if v1 > most or v1 != v1:
         most, which = v1, _i(1)
@@ -201,13 +201,13 @@ def _halve(over, shape, x, y, chosen, wide):
 
 
 def halve_rows(x, y, chosen):
-    """Compute y, the largest of each 2x2, and chosen, its index among the four."""
+    """Computes y, the largest of each 2x2, and chosen, its index among the four."""
     wide, chosen = _words(chosen, x, y)
     _launch(_halve, y.shape, ints(*x.shape), *_flat(x, y), chosen, wide)
 
 
 def _words(chosen: DeviceArray, *arrays: DeviceArray) -> tuple[int, DeviceArray]:
-    """True if threads read four channels at once; `chosen` is then read as words of four bytes."""
+    """True if threads read four channels at once; they then read `chosen` as words of four bytes."""
     wide = is_wide(chosen.shape[3], chosen, *arrays)
     (flat,) = _flat(chosen)
     return wide, flat.view(np.uint32) if wide else flat
@@ -221,7 +221,7 @@ def _unhalve(cells, over, shape, dy, chosen, dx, wide):
     rest, zero, right, below = over[3] - c, dx.dtype.type(0), over[3], over[2] * over[3]
     v0, v1, v2, v3 = zero, zero, zero, zero
     w0, w1, w2, w3 = _i(0), _i(0), _i(0), _i(0)
-    if i < shape[1] and j < shape[2]:  # else it is an odd last row or column without a window
+    if i < shape[1] and j < shape[2]:  # an odd last row or column has no window
         q = _offset(shape, n, i, j, c)
         v0, v1, v2, v3 = load_four(dy, q, q + rest, 1, wide, zero)
         if wide != 0:
@@ -241,7 +241,7 @@ def _unhalve(cells, over, shape, dy, chosen, dx, wide):
 
 
 def unhalve_rows(dy, chosen, dx):
-    """Compute dx: dy at the pixel that was chosen, else 0."""
+    """Computes dx: dy at the chosen pixel, 0 at the others."""
     wide, chosen = _words(chosen, dy, dx)
     images, height, width, channels = dx.shape
     cells = images, blocks(height, 2), blocks(width, 2), channels

@@ -28,22 +28,22 @@ TEXTS = {
     **{op: f"{{}} {sign} {{}}" for op, sign in COMPARISONS.items()},
     **{name: f"math.{name}({{}})" for name in ("exp", "expm1", "log", "log1p", "tanh", "erfc", "sqrt")},
 }
-LANES = "abcd"  # names of the numbers that a thread computes together
+LANES = "abcd"  # the names of the four numbers that a thread computes together
 
 
 @device_function
 def _sigmoid(x, zero, one):
-    power = math.exp(-math.fabs(x))  # e^-|x|, so that a small result keeps its accuracy
+    power = math.exp(-math.fabs(x))  # of -|x|, so that a small result is accurate
     return (one if x >= zero else power) / (one + power)
 
 
 def text_of(op: str, operands: Sequence[str]) -> str:
-    """The source code of an operation."""
+    """Returns the source code of an operation."""
     return TEXTS[op].format(*operands)
 
 
 def literal(number: float) -> str:
-    """The source code of a literal."""
+    """Returns the source code of a literal."""
     number = float(number)
     return (
         repr(number) if math.isfinite(number) else "math.nan" if math.isnan(number) else f"{'-' * (number < 0)}math.inf"
@@ -53,7 +53,7 @@ def literal(number: float) -> str:
 def known_of_numbers(
     expression: Expression, dtype: np.dtype, numbers: tuple[float, ...], columns: int = 0
 ) -> dict[Value, Any]:
-    """The Values that depend only on numbers and on the number of columns."""
+    """Computes the Values that depend only on numbers and on the number of columns."""
     known: dict[Value, Any] = {}
     waiting = iter(numbers)
     for value in expression.values:
@@ -80,11 +80,11 @@ def compiled(
     options: dict | None = None,
     **names: Any,
 ) -> Kernel:
-    """The CUDA kernel `kernel` in a source code; its other functions become device functions.
+    """Compiles the function `kernel` of a source code as a CUDA kernel; its other functions become device functions.
 
     Args:
         kernel: The kernel on the CPU.
-        file, module: The caller's; the disk cache and benchmarks/cuda_resources.py find the kernel under them.
+        file, module: The caller's. The disk cache and benchmarks/cuda_resources.py find the kernel under them.
         kinds: The kinds of the kernel's arguments, if they vary.
         options: The options of `cuda.jit`.
         names: The names that the source code uses.

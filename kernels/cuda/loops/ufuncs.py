@@ -1,7 +1,7 @@
 """NumPy's ufuncs as CUDA kernels: arithmetic, comparisons, functions of one number; cuda/elementwise.py starts them.
 
-There is one kernel for each group of ufuncs, made from their texts; a code chooses the ufunc: the time goes to memory, not to
-the choice. Arithmetic on contiguous floats goes four numbers at a time. Booleans are seen as uint8.
+A group of ufuncs has one kernel, made from their source code. An argument chooses the ufunc; the choice costs nothing, because
+memory bounds the kernel. Arithmetic on contiguous floats takes four numbers at a time. Booleans are uint8 here.
 """
 
 import hashlib
@@ -16,12 +16,12 @@ from nbkeras.kernels.cuda.loops.texts import TEXTS
 from nbkeras.kernels.cuda.loops.walk import indices_of_three, indices_of_two
 from nbkeras.kernels.cuda.machine.kernel import Kernel, device_function
 
-NEITHER, FIRST, SECOND = range(3)  # which operand is a number
+NEITHER, FIRST, SECOND = range(3)  # the operand that is a number
 
 
 @device_function
 def _remainder(a, b, zero):
-    """As NumPy computes it: a remainder of 0 has the divisor's sign."""
+    """Computes the remainder as NumPy does: a remainder of 0 has the divisor's sign."""
     rest = math.fmod(a, b)
     if b == zero:
         return rest
@@ -32,7 +32,7 @@ def _remainder(a, b, zero):
 
 @device_function
 def _quotient(a, b, zero, one):
-    """As NumPy computes it: floor_divide and mod agree."""
+    """Computes floor_divide as NumPy does, so that it agrees with mod."""
     if b == zero:
         return a / b
     rest = math.fmod(a, b)
@@ -47,7 +47,7 @@ def _quotient(a, b, zero, one):
 
 @device_function
 def _power(base, exponent):
-    """base to a whole power; to a negative one, where NumPy raises, the quotient rounded towards 0."""
+    """Computes base to a whole power. For a negative power, where NumPy raises an error, it rounds towards 0."""
     one = base - base + 1
     if exponent < 0:
         return one if base == 1 or base == -1 and exponent & 1 == 0 else base if base == -1 else one - one
@@ -83,7 +83,7 @@ def {name}(code, number, is_number, count, sizes, multipliers, shifts, x, x_step
         v = function(code, a, b, x.dtype.type(0), x.dtype.type(1))
         out[np.uint64(k)] = {stored}
 """
-# Of contiguous arrays: a thread computes four neighbours
+# for contiguous arrays: a thread computes four neighbours
 _FOUR_OF_ONE = """
 def {name}(code, x, out):
     n, zero, one = 4 * cuda.grid(1), x.dtype.type(0), x.dtype.type(1)
@@ -111,12 +111,12 @@ def {name}(code, number, is_number, x, y, out):
 
 
 def _codes(texts: dict[Any, str]) -> dict[Any, int]:
-    """The code of each ufunc of a group."""
+    """Returns the code of each ufunc of a group."""
     return {ufunc: code for code, ufunc in enumerate(texts)}
 
 
 def _kernel(name: str, texts: dict[Any, str], template: str, stored: str = "v") -> Kernel:
-    """The kernel of a group: a template around a function that computes the texts for operands `a` and `b`, zero and one."""
+    """Makes the kernel of a group: a template around a function that evaluates the ufuncs' source for operands `a` and `b`."""
     operands = "a, b" if template in (_OF_TWO, _FOUR_OF_TWO) else "a"
     lines = [f"def function(code, {operands}, zero, one):"]
     *others, last = texts.values()
@@ -126,7 +126,7 @@ def _kernel(name: str, texts: dict[Any, str], template: str, stored: str = "v") 
     names: dict[str, Any] = {**_NAMES, "__name__": __name__}
     exec(compile(text, __file__, "exec"), names)  # noqa: S102 - the text is made above
     names["function"] = device_function(names["function"])
-    # the text is part of the name by which compiled code is found on disk
+    # the source is part of the compiled code's name on disk
     names[name].__qualname__ = f"{name}_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
     return Kernel(names[name], {})
 
@@ -136,12 +136,12 @@ _LARGER, _SMALLER = "{0} if {0} >= {1} or {0} != {0} else {1}", "{0} if {0} <= {
 
 
 def _named(*names: str) -> dict[Any, str]:
-    """The texts of ufuncs that formulas have too."""
+    """Returns the source of ufuncs that formulas have too."""
     return {getattr(np, name): TEXTS[name] for name in names}
 
 
 def _of_math(**names: str) -> dict[Any, str]:
-    """The texts of ufuncs that are functions of `math` by another name, or the same."""
+    """Returns the source of ufuncs that are functions of `math`, by the same or another name."""
     return {getattr(np, ufunc): f"math.{name}({{0}})" for ufunc, name in names.items()}
 
 
@@ -188,7 +188,7 @@ _QUOTIENTS: dict[Any, str] = {
 _RARE_PAIRS: dict[Any, str] = {
     **{np.hypot: "math.hypot({0}, {1})", np.arctan2: "math.atan2({0}, {1})", np.fmod: "math.fmod({0}, {1})"},
     **{np.fmax: "{0} if {0} >= {1} or {1} != {1} else {1}", np.fmin: "{0} if {0} <= {1} or {1} != {1} else {1}"},
-    # equal ones may be infinite
+    # equal operands may be infinite
     np.logaddexp: f"{{0}} + {math.log(2)} if {{0}} == {{1}} else ({_LARGER}) + math.log1p(math.exp(-math.fabs({{0}} - {{1}})))",
 }
 _INTEGERS: dict[Any, str] = {
