@@ -1,4 +1,4 @@
-"""Formulas of numbers, written in Python and read once into an Expression, from which all targets compute the same formula.
+"""Formulas of numbers, written in Python. Each is read once into an Expression, which all targets compute.
 
 A formula is a Python function that applies operators and functions of this module (`exp`, `where`, ...) to numbers.
 
@@ -6,8 +6,8 @@ A formula is a Python function that applies operators and functions of this modu
         x = clip(x, -1000.0, math.inf)
         return x * sigmoid(x)
 
-`trace` calls it with Values, which record the operations. Equal operations are one Value. An operation has its name in
-`nbkeras.ops`. kernels/loops/map.py turns them into LLVM instructions, kernels/cuda/loops/map.py into a CUDA kernel;
+`trace` calls it with Values, which record the operations. Equal operations become the same Value. An operation has its name in
+`nbkeras.ops`. kernels/loops/map.py turns operations into LLVM instructions, and kernels/cuda/loops/map.py into a CUDA kernel;
 nbkeras/autodiff computes them with Tensors.
 
 An element of an array, and anything computed from it, has the array's dtype. Numbers and elements of one-element arrays are
@@ -26,7 +26,7 @@ import numpy as np
 # Kinds of inputs: an element of an array; an element of an array with one number (or integer label) per row; an element of a
 # one-element array; a number
 ELEMENT, ROW, LABEL, CELL, NUMBER = "element", "row", "label", "cell", "number"
-UNIFORM, OF_ROW, OF_ELEMENT = range(3)  # the level at which a Value varies
+UNIFORM, OF_ROW, OF_ELEMENT = range(3)  # how a Value varies, see `Value.level`
 _LEVELS = {ELEMENT: OF_ELEMENT, ROW: OF_ROW, LABEL: OF_ROW, CELL: UNIFORM, NUMBER: UNIFORM}
 FOLDS = ("largest", "total")
 COMPARISONS = {
@@ -44,10 +44,10 @@ class Value:
     """The result of an operation in a formula, or an input of the formula.
 
     Attributes:
-        op: The operation's name; for an input, its kind (the operand is then its number).
-        operands: Values and literals.
-        level: OF_ELEMENT if it varies by element, OF_ROW if it varies only by row, else UNIFORM.
-        is_real: True if it has the dtype of the arrays; else it is a float64.
+        op: The operation's name. An input has its kind here, and its index as the operand.
+        operands: The operation's Values and literals.
+        level: OF_ELEMENT if the Value varies by element, OF_ROW if it varies only by row, else UNIFORM.
+        is_real: True if the Value has the arrays' dtype, False if it is a float64.
     """
 
     __slots__ = ("is_real", "level", "op", "operands")
@@ -131,7 +131,7 @@ class Value:
 
 
 def _made(op: str, *operands: Any, level: int | None = None) -> Value:
-    """The Value of an operation: one that is known, or a new one. level: None for the highest one of the operands."""
+    """Returns the Value of an operation: a known one, or a new one. level: None for the operands' highest level."""
     if op == "multiply" and 1 in [each for each in operands if not isinstance(each, Value)]:
         return next(each for each in operands if isinstance(each, Value))
     key = (op, *(id(each) if isinstance(each, Value) else float(each) for each in operands))
@@ -147,7 +147,7 @@ _REAL = ("real", "tiny", "columns")
 
 
 def where(condition: Value, yes: Any, no: Any) -> Value:
-    """yes where the condition holds, else no; both are computed."""
+    """Returns yes where the condition holds, else no. Both are computed."""
     return _made("where", condition, yes, no)
 
 
@@ -162,35 +162,35 @@ def is_nan(x: Value) -> Value:
 
 
 def clip(x: Value, low: Any, high: Any) -> Value:
-    """x, at least low and at most high; NaN stays NaN."""
+    """Limits x to at least low and at most high; NaN stays NaN."""
     return _made("clip", x, low, high)
 
 
 def real(x: Value) -> Value:
-    """A number in the dtype of the arrays."""
+    """Converts a number to the dtype of the arrays."""
     return _made("real", x)
 
 
 def tiny() -> Value:
-    """The smallest normal number of the arrays' dtype."""
+    """Returns the smallest normal number of the arrays' dtype."""
     return _made("tiny", level=UNIFORM)
 
 
-# Of rows: see loops/row_passes.py
+# Operations on rows: see loops/row_passes.py
 
 
 def largest(x: Value) -> Value:
-    """The largest element of the row; any number if there are NaNs."""
+    """Returns the largest element of the row, or any number if there are NaNs."""
     return _made("largest", x, level=OF_ROW)
 
 
 def total(x: Value) -> Value:
-    """The sum over the row."""
+    """Returns the sum over the row."""
     return _made("total", x, level=OF_ROW)
 
 
 def columns() -> Value:
-    """The number of elements of a row."""
+    """Returns the number of elements of a row."""
     return _made("columns", level=UNIFORM)
 
 
@@ -205,7 +205,7 @@ def is_inside(label: Value) -> Value:
 
 
 def pick(x: Value, label: Value) -> Value:
-    """The element of an array's row at a label; the first element for a label out of range."""
+    """Returns the element of an array's row at a label, or the first element for a label out of range."""
     return _made("pick", x, label, level=OF_ROW)
 
 
@@ -231,7 +231,7 @@ sqrt = _function("sqrt", "The square root.")
 
 
 def scaled(dy: Value, slope: Any) -> Any:
-    """dy * slope; slope may be a condition. Where slope is 0, the result is 0, even for an infinite dy."""
+    """Returns dy * slope; slope may be a condition. The result is 0 where slope is 0, even if dy is infinite."""
     if not isinstance(slope, Value):
         return dy * slope if slope not in (0, 1) else dy if slope else 0.0
     if slope.op == "where":
@@ -250,11 +250,11 @@ def _reading() -> Iterator[None]:
 
 
 class Expression:
-    """A formula as operations.
+    """A formula as a list of operations.
 
     Attributes:
-        kinds: ELEMENT, ROW, ... of each input.
-        values: The operations in a computable order, inputs first.
+        kinds: The kind of each input: ELEMENT, ROW, ...
+        values: Inputs, then operations, each after its operands.
         results: The Values that the formula returns.
     """
 
@@ -277,7 +277,7 @@ class Expression:
         return self.text
 
     def computed(self, inputs: Sequence[Any], compute: Callable[[Value, list], Any]) -> list:
-        """The results in a target's form: compute(value, operands) returns its form of a Value."""
+        """Returns the results in a target's form; compute(value, operands) returns this form of a Value."""
         known: dict[Value, Any] = dict(zip(self.values, inputs, strict=False))
         for value in self.values[len(inputs) :]:
             operands = [known[each] if isinstance(each, Value) else each for each in value.operands]
@@ -293,7 +293,7 @@ def _note(value: Value, found: dict[Value, None]) -> None:
 
 
 def of_numbers(op: str, *operands: Any) -> Any:
-    """The result of an operation on NumPy or Python numbers."""
+    """Returns the result of an operation on NumPy or Python numbers."""
     if op == "where":
         return operands[1] if operands[0] else operands[2]
     with np.errstate(all="ignore"):
@@ -301,7 +301,7 @@ def of_numbers(op: str, *operands: Any) -> Any:
 
 
 def trace(function: Callable, kinds: Sequence[str]) -> Expression:
-    """The Expression of a formula whose parameters have these kinds.
+    """Returns the Expression of a formula whose parameters have these kinds.
 
     Raises:
         TypeError: if it branches on a value.

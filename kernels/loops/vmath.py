@@ -1,4 +1,4 @@
-"""exp, expm1, log1p, tanh, sigmoid, erfc for LLVM to vectorise: polynomials in float32, exact functions in float64.
+"""exp, expm1, log1p, tanh, sigmoid, erfc that LLVM can vectorise: polynomials in float32, the C library in float64.
 
 Numba has no vector math library, so `math.exp` in a loop is a scalar call (tanh takes 4.6 ns instead of 0.26). The float32
 formulas are emitted as LLVM instructions, because in Python, inlined by Numba, each use took 0.15 s to compile.
@@ -13,7 +13,7 @@ import math
 
 from nbkeras.kernels.runtime.lazy import intrinsic, ir, types
 
-# They keep NaN, infinity and the rounding trick in `exp`; Numba's code gets the same flags (runtime/code.py).
+# These flags keep NaN, infinity and the rounding trick in `exp`; Numba's code gets the same (runtime/code.py).
 _FLAGS = ("nsz", "contract")
 
 
@@ -36,11 +36,11 @@ class Float:
         return getattr(self.value.type, "element", self.value.type) == ir.DoubleType()
 
     def like(self, kind):
-        """An LLVM type with as many lanes."""
+        """Returns an LLVM type with the same number of lanes."""
         return ir.VectorType(kind, self.count) if self.count else kind
 
     def constant(self, number):
-        """The same number in each lane, as an LLVM value."""
+        """Returns an LLVM value with the number in each lane."""
         return ir.Constant(self.value.type, [number] * self.count if self.count else number)
 
     def _operand(self, other):
@@ -68,23 +68,23 @@ class Float:
         return self._where("<", 0.0, -self, self)
 
     def compare(self, comparison, other):
-        """Bits: 1 where a comparison holds; for NaN only != holds."""
+        """Returns bits, 1 where a comparison holds; for NaN only != holds."""
         compare = self.builder.fcmp_unordered if comparison == "!=" else self.builder.fcmp_ordered
         return compare(comparison, self.value, self._operand(other))
 
     def choose(self, bits, yes, no):
-        """yes where the bits are 1, else no."""
+        """Returns yes where the bits are 1, else no."""
         return self._new(self.builder.select(bits, self._operand(yes), self._operand(no)))
 
     def called(self, name, *others):
-        """The result of a function of LLVM or the C library, by name."""
+        """Calls a function of LLVM or the C library by name."""
         values = [self.value, *(self._operand(other) for other in others)]
         kind = ir.FunctionType(self.value.type, [self.value.type] * len(values))
         function = self.builder.module.globals.get(name) or ir.Function(self.builder.module, kind, name)
         return self._new(self.builder.call(function, values))
 
     def intrinsic(self, name, *others):
-        """The result of LLVM's intrinsic of this name for this type."""
+        """Calls LLVM's intrinsic of this name for this type."""
         lanes = f"v{self.count}" if self.count else ""
         return self.called(f"llvm.{name}.{lanes}{'f64' if self.is_double else 'f32'}", *others)
 
@@ -92,12 +92,12 @@ class Float:
         return self.choose(self.compare(comparison, other), yes, no)
 
     def clip(self, low, high):
-        """At least low, at most high; NaN stays NaN."""
+        """Limits it to at least low and at most high; NaN stays NaN."""
         bounded = self._where(">", high, high, self)
         return bounded._where("<", low, low, bounded)
 
     def polynomial(self, *coefficients):
-        """Horner's rule, highest power first."""
+        """Evaluates a polynomial by Horner's rule; the highest power comes first."""
         total = self * coefficients[0] + coefficients[1]
         for coefficient in coefficients[2:]:
             total = total * self + coefficient
@@ -105,7 +105,7 @@ class Float:
 
 
 def _reduced(x: Float) -> tuple[Float, Float, Float]:
-    """x = n log 2 + r with |r| <= log(2) / 2, for |x| < 88; returns 2**n, r and e**r - 1 - r."""
+    """For x = n log 2 + r with |r| <= log(2) / 2 and |x| < 88, returns 2**n, r and e**r - 1 - r."""
     builder = x.builder
     rounded = x * 1.44269504088896341 + 12582912.0  # adding 1.5 * 2**23 leaves the nearest integer in the low bits
     n = rounded - 12582912.0
@@ -185,7 +185,7 @@ def _erfc32(x: Float) -> Float:
     return x._where("<", 0.0, -tail + 2.0, tail)
 
 
-# The functions of formulas (expressions.py) in float32; float64 uses the C library
+# The functions of formulas (expressions.py) in float32. float64 uses the C library.
 FORMULAS = {
     "exp": _exp32,
     "expm1": _expm1_32,
@@ -197,7 +197,7 @@ FORMULAS = {
 
 
 def _elementwise(signature, exact, formula):
-    """The result of an intrinsic: the formula in float32, the function of `math` in float64."""
+    """Makes an intrinsic: the formula in float32, the function of `math` in float64."""
 
     def generate(context, builder, signature, args):
         if signature.return_type == types.float32:
@@ -213,7 +213,7 @@ def _float(x) -> bool:
 
 @intrinsic
 def clip(typing, x, low, high):
-    """x, at least low and at most high (numbers); NaN stays NaN."""
+    """Limits x to at least low and at most high (numbers); NaN stays NaN."""
 
     def generate(context, builder, signature, args):
         ends = [context.cast(builder, args[i], signature.args[i], signature.return_type) for i in (1, 2)]
@@ -236,7 +236,7 @@ def expm1(typing, x):
 
 @intrinsic
 def log1p(typing, x):
-    """log(1 + x), in float32 for 0 <= x <= 1 only."""
+    """log(1 + x); in float32 only for 0 <= x <= 1."""
     return _elementwise(x(x), math.log1p, _log1p32) if _float(x) else None
 
 

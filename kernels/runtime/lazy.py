@@ -1,4 +1,4 @@
-"""Numba and llvmlite for modules that describe code: imported only when something is compiled.
+"""Numba and llvmlite for modules that describe code. They are imported only when something is compiled.
 
 `ir`, `types`, `cgutils`, `binding` and `arrayobj` are modules that are imported on the first use of an attribute. `intrinsic`
 and `overload` are Numba's decorators; their results are registered with Numba when something that uses them is compiled.
@@ -20,7 +20,7 @@ class LazyModule:
 
     def __getattr__(self, attribute: str) -> Any:
         value = getattr(self.load(), attribute)
-        setattr(self, attribute, value)  # later look-ups do not call this method
+        setattr(self, attribute, value)  # so that later look-ups do not call this method
         return value
 
     def load(self) -> Any:
@@ -40,7 +40,7 @@ _extending: Any = LazyModule("numba.extending")
 
 
 class _Registered:
-    """A function for kernels: Numba asks for `_numba_type_` when it compiles a kernel that calls it."""
+    """A function for kernels. Numba reads `_numba_type_` when it compiles a kernel that calls the function."""
 
     def __init__(self, register: Callable[[], Any], function: Any):
         functools.update_wrapper(self, function)  # type: ignore[arg-type]

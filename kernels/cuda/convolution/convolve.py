@@ -31,9 +31,8 @@ TWO, ONE = (0, LARGE[3] // 2), (0,)  # offsets of the quads of a thread's units
 LARGE_A, LARGE_B = 2 * DEPTH * (LARGE[2] + ROOM), 2 * DEPTH * (LARGE[3] + ROOM)
 MEDIUM_A, MEDIUM_B = 2 * DEPTH * (MEDIUM[2] + ROOM), 2 * DEPTH * (MEDIUM[3] + ROOM)
 SMALL_A, SMALL_B = 2 * DEPTH * (SMALL[2] + ROOM), 2 * DEPTH * (SMALL[3] + ROOM)
-PASSES = max(
-    DEPTH * max(tile[2:]) // 4 // tile[0] for tile in (LARGE, MEDIUM, SMALL)
-)  # most quads a thread loads in a step
+# the most quads that a thread loads in a step
+PASSES = max(DEPTH * max(tile[2:]) // 4 // tile[0] for tile in (LARGE, MEDIUM, SMALL))
 FETCHED = 4 * PASSES
 SIDE, LINES = size(32, simulated=4), size(8, simulated=2)  # tiles of `turn`: side, and lines that threads read at a time
 _PITCH = SIDE + 1

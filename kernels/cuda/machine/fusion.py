@@ -3,7 +3,7 @@
 The kernel's source code is generated for each chain that occurs, then compiled. Its name is the chain's description: see
 runtime/chains.py, which finds the chains.
 
-Products are rounded before anything is added to them, so that a fused chain gives the results of its single steps.
+Products are rounded before anything is added to them, so a fused chain gives the results of its single steps.
 """
 
 import functools
@@ -41,7 +41,7 @@ FORMULAS = {
 
 
 def _product(x, y):
-    """x * y, in the simulator."""
+    """The simulator's x * y."""
     return x * y
 
 
@@ -53,7 +53,7 @@ else:
 
 @functools.cache
 def kernel_of(description: str) -> Kernel:
-    """The kernel of a description; its arguments are the inputs, then the arrays to store to."""
+    """Returns the kernel of a description. Its arguments are the inputs, then the arrays to store to."""
     dtype, kinds, ops, stored, _ = Chain.parsed(description)
     inputs = [f"x{i}" for i in range(len(kinds))]
     outputs = [f"y{i}" for i in range(len(stored))]
@@ -82,14 +82,14 @@ def kernel_of(description: str) -> Kernel:
 
 
 def __getattr__(name: str) -> Kernel:
-    """A fused kernel by its description, for benchmarks/cuda_resources.py."""
+    """Returns a fused kernel by its description, for benchmarks/cuda_resources.py."""
     if name.count("|") != 2:
         raise AttributeError(name)
     return kernel_of(name)
 
 
 class Fused:
-    """The function that programs record for a chain. Arguments: the inputs (arrays and numbers), then the outputs."""
+    """The function that programs record for a chain. It takes the inputs (arrays and numbers), then the outputs."""
 
     def __init__(self, chain: Chain):
         self.__name__ = str(chain)
