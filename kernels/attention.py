@@ -170,7 +170,7 @@ def masked_softmax_vjp(saved, dy, needs):
 def masked_forward(
     x, y, mask, empty, scale, causal, spread, heads, queries, of_batch, of_head, of_query, of_key, share, shares
 ):
-    """Kernel: softmax of scale * x for each row (batch, head, query), where mask[batch * of_batch + ...] is True.
+    """Kernel: computes softmax of scale * x for each row (batch, head, query), where mask[batch * of_batch + ...] is True.
 
     A mask of size 0 allows all. scale is positive. Masked scores up to the next full vector get exponentials too: for 64 scores
     of a causal attention, stopping exactly at the end took twice as long.

@@ -20,8 +20,10 @@ _SHARE_WORK = 250_000  # least multiply-adds of a share, about 3 us: another thr
 _COLUMNS = 64  # least columns of a tile, where C would otherwise be a single tile
 _SUM_SHARE = 32768  # least numbers that a share sums
 _ROW_SHARE = 32768  # least numbers of B that a share reads in a product with one row: 1 to 2 us
-_PANEL_ROWS = 64  # up to this many rows, weights in panels are faster; with more rows, the product's own copy costs little
-_TRANSPOSE_ROWS = 1024  # with at least this many rows of A, copy a transposed B before multiplying (100 instead of 85 GF/s)
+# up to this many rows, weights in panels are faster; with more rows, the product's own copy costs little
+_PANEL_ROWS = 64
+# with at least this many rows of A, copy a transposed B before multiplying (100 instead of 85 GF/s)
+_TRANSPOSE_ROWS = 1024
 
 
 # -------------------- the dense layer --------------------

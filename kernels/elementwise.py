@@ -75,7 +75,7 @@ def round(x: Array, decimals: int):
 
 
 def round_half_even(x: Array, decimals: int, out: Array) -> None:
-    """Kernel: x rounded to a number of decimals."""
+    """Kernel: computes x rounded to a number of decimals."""
     if x.dtype.kind == "f":
         np.round(x, decimals, out=out)
     else:  # NumPy rejects an integer output for negative decimals, because it divides
@@ -185,12 +185,12 @@ def _is(comparison: np.ufunc, x: Array, value) -> Array:
 
 
 def larger(x: Array, y: Array, out: Array) -> None:
-    """Kernel: the larger of two. (For this ufunc and the next, NumPy takes the output only as a keyword.)"""
+    """Kernel: computes the larger of two. (For this ufunc and the next, NumPy takes the output only as a keyword.)"""
     np.maximum(x, y, out=out)
 
 
 def smaller(x: Array, y: Array, out: Array) -> None:
-    """Kernel: the smaller of two."""
+    """Kernel: computes the smaller of two."""
     np.minimum(x, y, out=out)
 
 

@@ -11,7 +11,8 @@ from nbkeras.kernels.runtime.cache import compiled
 from nbkeras.kernels.runtime.threads import launch_shares, share_count, stretch
 
 Array = np.ndarray
-_SHARE = 8192  # least elements of a share that gathers or adds rows; a share that clears has at least eight times as many
+# least elements of a share that gathers or adds rows; a share that clears has at least eight times as many
+_SHARE = 8192
 _COLUMNS = 32  # least columns for each share that adds rows, because each share reads all indices
 
 

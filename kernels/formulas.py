@@ -42,7 +42,7 @@ _CUBIC = _LINEAR * 0.044715
 
 
 def relu(x, /):
-    """max(x, 0)."""
+    """Returns max(x, 0)."""
     return where(x < 0, 0.0, x)
 
 
@@ -51,7 +51,7 @@ def relu_slope(y, /):
 
 
 def piecewise(x, /, *, negative_slope, threshold, max_value):
-    """max_value where x >= max_value, x where x > threshold, else negative_slope * (x - threshold).
+    """Returns max_value where x >= max_value, x where x > threshold, else negative_slope * (x - threshold).
 
     A max_value of NaN means no maximum, because every comparison with NaN is false. If infinity meant this, an infinite input
     would be at the maximum and have slope 0.
@@ -61,12 +61,12 @@ def piecewise(x, /, *, negative_slope, threshold, max_value):
 
 
 def piecewise_slope(x, /, *, negative_slope, threshold, max_value):
-    """0, 1 or negative_slope; at the threshold negative_slope, as in TensorFlow and PyTorch."""
+    """Returns 0, 1 or negative_slope. At the threshold it is negative_slope, as in TensorFlow and PyTorch."""
     return where(x >= max_value, 0.0, where(x <= threshold, negative_slope, 1.0))
 
 
 def elu(x, /, *, alpha, scale):
-    """scale * x where x > 0, else scale * alpha * (e^x - 1)."""
+    """Returns scale * x where x > 0, else scale * alpha * (e^x - 1)."""
     return where(x > 0, scale * x, alpha * scale * expm1(x))
 
 
@@ -75,7 +75,7 @@ def elu_slope(x, /, *, alpha, scale):
 
 
 def logistic(x, /):
-    """1 / (1 + e^-x)."""
+    """Returns 1 / (1 + e^-x)."""
     return sigmoid(x)
 
 
@@ -84,7 +84,7 @@ def logistic_slope(y, /):
 
 
 def hyperbolic_tangent(x, /):
-    """tanh(x)."""
+    """Returns tanh(x)."""
     return tanh(x)
 
 
@@ -93,7 +93,7 @@ def hyperbolic_tangent_slope(y, /):
 
 
 def silu(x, /):
-    """x sigmoid(x)."""
+    """Returns x sigmoid(x)."""
     x = clip(x, -_FAR, math.inf)
     return x * sigmoid(x)
 
@@ -137,7 +137,7 @@ def mish(x, /):
 
 
 def mish_slope(x, /):
-    """n / (n + 2) + 4 x w (w + 1) / (n + 2)^2, with n and w as in `mish`."""
+    """Returns n / (n + 2) + 4 x w (w + 1) / (n + 2)^2, with n and w as in `mish`."""
     x = clip(x, -_FAR, 20.0)
     w = exp(x)
     n = w * (w + 2)
@@ -146,7 +146,7 @@ def mish_slope(x, /):
 
 
 def hard_silu(x, /):
-    """0 for x <= -3, x for x >= 3, x (x + 3) / 6 between."""
+    """Returns 0 for x <= -3, x for x >= 3, x (x + 3) / 6 between."""
     x = clip(x, -3.0, math.inf)
     return x * ((clip(x, -3.0, 3.0) + 3) * (1 / 6))
 
@@ -156,7 +156,7 @@ def hard_silu_slope(x, /):
 
 
 def softplus(x, /):
-    """log(1 + e^x)."""
+    """Returns log(1 + e^x)."""
     return where(x > 0, x, 0.0) + log1p(exp(-abs(x)))
 
 
@@ -168,7 +168,7 @@ def softplus_slope(x, /):
 
 
 def sigmoid_crossentropy(target, logits, /):
-    """max(x, 0) - x t + log(1 + e^-|x|)."""
+    """Returns max(x, 0) - x t + log(1 + e^-|x|)."""
     return where(logits > 0, logits, 0.0) - logits * target + log1p(exp(-abs(logits)))
 
 
@@ -186,7 +186,7 @@ def sigmoid_crossentropy_slope(target, logits, /):
 
 
 def normal(x):
-    """x, or zero where x is subnormal; NaN stays NaN.
+    """Returns x, or zero where x is subnormal; NaN stays NaN.
 
     Slots that shrink for ever (a dead unit's moments) become zero before they are subnormal numbers, which are many times
     slower to compute with on most CPUs.
@@ -250,7 +250,7 @@ def rmsprop_centered_momentum(w, g, v, m, mean, /, rate, *, decay, rho, epsilon,
 
 
 def rmsprop_faded(v, keep, /):
-    """v after a step of RMSprop with a gradient of 0."""
+    """Returns v after a step of RMSprop with a gradient of 0."""
     return normal(keep * v)
 
 
@@ -355,7 +355,7 @@ def ftrl_power(w, g, accumulator, linear, /, rate, *, decay, l1, l2, l2_shrinkag
 
 
 def schedule_free_adam(w, g, z, v, /, rate, step, *, decay, beta_1, beta_2, epsilon, warmup):
-    """z: the weights after plain steps, initially w. w lies between z and the mean of all z. warmup: a number of steps."""
+    """Schedule-free Adam. z: the weights after plain steps, initially w. w is between z and the mean of all z."""
     t, keep, take = real(step + 1), real(beta_1), 1 - real(beta_2)
     share = t / real(warmup)
     lr = where(warmup > 0, real(rate) * where(share < 1, share, 1.0), real(rate))
@@ -382,7 +382,7 @@ def clip_both_ways(g, /, *, limit):
 
 
 def softmax(x, /):
-    """e^x / sum(e^x) of each row."""
+    """Returns e^x / sum(e^x) of each row."""
     powers = exp(x - largest(x))
     return powers * (1 / total(powers))
 
@@ -393,7 +393,7 @@ def softmax_backward(y, dy, /):
 
 
 def log_softmax(x, /):
-    """x - log(sum(e^x)) of each row."""
+    """Returns x - log(sum(e^x)) of each row."""
     top = largest(x)
     return (x - top) - log(total(exp(x - top)))
 

@@ -79,7 +79,7 @@ def forward_real_vjp(saved, dy, needs):
 
 @device.host
 def transform_real_back(real: Array, imag: Array, n: int, dx: Array) -> None:
-    """Kernel: the real part of the sum of dy exp(i w t) over the frequencies in dy."""
+    """Kernel: computes the real part of the sum of dy exp(i w t) over the frequencies in dy."""
     found = np.fft.ifft(real + 1j * imag, n, norm="forward").real
     size = min(n, dx.shape[-1])
     dx[..., :size], dx[..., size:] = found[..., :size], 0
@@ -106,7 +106,7 @@ def back_real_vjp(shape, dy, needs):
 
 @device.host
 def analyze(dy: Array, dreal: Array, dimag: Array) -> None:
-    """Kernel: the adjoint of `synthesize`; each frequency between 0 and the highest represents two."""
+    """Kernel: computes the adjoint of `synthesize`. Each frequency between 0 and the highest also represents its negative."""
     n = dy.shape[-1]
     found = np.fft.rfft(dy, norm="forward")
     found[..., 1 : (n + 1) // 2] *= 2

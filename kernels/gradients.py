@@ -85,7 +85,7 @@ def _square_sum(g):
 
 @compiled
 def square_sums(g, sums, share, shares):
-    """Kernel: sums, float64 (chunks(g.size),), = the sum of squares of each chunk. Threads do not change the chunks."""
+    """Kernel: computes sums, float64 (chunks(g.size),), the sum of squares of each chunk. Threads do not change the chunks."""
     for c in range(sums.size * share // shares, sums.size * (share + 1) // shares):
         sums[c] = _square_sum(g[c * CHUNK : (c + 1) * CHUNK])
 

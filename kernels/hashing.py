@@ -89,7 +89,7 @@ def cross_with(x, y):
 @device.host
 @compiled
 def cross_end(y, bins):
-    """Kernel: y modulo bins."""
+    """Kernel: computes y modulo bins."""
     for i in range(y.size):
         y[i] = np.int64(np.uint64(y[i]) % np.uint64(bins))
 

@@ -196,7 +196,7 @@ def argsort(x: Array, axis: int):
 
 
 def order(x: Array, axis: int, out: Array) -> None:
-    """Kernel: the positions in x of its sorted elements along an axis; equal elements keep their order."""
+    """Kernel: computes the positions in x of its sorted elements along an axis; equal elements keep their order."""
     out[...] = np.argsort(x, axis=axis, kind="stable")
 
 

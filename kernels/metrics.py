@@ -16,14 +16,14 @@ Array = np.ndarray
 
 
 def class_matches(classes: Array, y_pred: Array):
-    """Kernel: 1 where classes (...), of any dtype, is the position of the (first) largest element of y_pred (..., n)."""
+    """Kernel: computes 1 where classes (...), of any dtype, is the position of the (first) largest element of y_pred (..., n)."""
     out = device.empty(classes.shape, y_pred.dtype)
     device.launch(match_classes, classes.reshape(-1), y_pred.reshape(-1, y_pred.shape[-1]), out.reshape(-1))
     return out, None
 
 
 def one_hot_matches(y_true: Array, y_pred: Array):
-    """Kernel: 1 where the largest elements of y_true (..., n) and y_pred (..., n) are at the same position."""
+    """Kernel: computes 1 where the largest elements of y_true (..., n) and y_pred (..., n) are at the same position."""
     n = y_pred.shape[-1]
     out = device.empty(y_pred.shape[:-1], y_pred.dtype)
     device.launch(match_one_hot, y_true.reshape(-1, n), y_pred.reshape(-1, n), out.reshape(-1))
@@ -31,7 +31,7 @@ def one_hot_matches(y_true: Array, y_pred: Array):
 
 
 def threshold_matches(y_true: Array, y_pred: Array, threshold: float):
-    """Kernel: 1 where y_true (0 or 1) equals y_pred > threshold, element by element. Both have the same shape."""
+    """Kernel: computes 1 where y_true (0 or 1) equals y_pred > threshold, element by element. Both have the same shape."""
     out = device.empty(y_pred.shape, y_pred.dtype)
     device.launch(match_threshold, y_true.reshape(-1), y_pred.reshape(-1), threshold, out.reshape(-1))
     return out, None

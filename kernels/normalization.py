@@ -186,7 +186,7 @@ def _batch_gradients(saved, dy, need_x, need_gamma, need_beta, ranks=None):
 
 @compiled
 def block_moments(x, mask, counts, means, squares, share, shares):
-    """Kernel: count, mean and sum of squared deviations of each column, for each block of rows; counts only rows in the mask."""
+    """Kernel: computes count, mean and sum of squared deviations by column and block of rows; counts only rows in the mask."""
     rows, blocks, none = x.shape[0], counts.size, x.dtype.type(0)
     for block in range(blocks * share // shares, blocks * (share + 1) // shares):
         first, last = rows * block // blocks, rows * (block + 1) // blocks
@@ -342,7 +342,7 @@ def join_parts(
 @device.host
 @compiled
 def place_sums(sums, products, both):
-    """Kernel: the sums of this rank's dy and dy * (x - center) for each channel."""
+    """Kernel: computes the sums of this rank's dy and dy * (x - center) for each channel."""
     for c in range(both.shape[1]):
         s, p = 0.0, 0.0
         for part in range(sums.shape[0]):
@@ -356,7 +356,7 @@ def place_sums(sums, products, both):
 @device.host
 @compiled
 def slopes_of_sums(both, total, inverse, scale, slope, shift):
-    """Kernel: the slope and shift of `join_sums`, from the sums over the rows of all ranks."""
+    """Kernel: computes the slope and shift of `join_sums`, from the sums over the rows of all ranks."""
     channels = both.shape[1]
     count = total[0] if total.size > 0 else np.inf
     for i in range(slope.size):
@@ -367,7 +367,7 @@ def slopes_of_sums(both, total, inverse, scale, slope, shift):
 
 @compiled
 def given_moments(mean, variance, joined, gamma, beta, epsilon, center, inverse, scale, offset):
-    """Kernel: the coefficients for each column, from the given statistics."""
+    """Kernel: computes the coefficients for each column, from the given statistics."""
     for c in range(joined.shape[1]):
         joined[0, c] = mean[c % mean.size]
         joined[1, c] = variance[c % mean.size]
@@ -386,7 +386,7 @@ def scale_rows(x, center, scale, offset, y, share, shares):
 
 @compiled
 def block_sums(dy, x, center, sums, products, share, shares):
-    """Kernel: column sums of dy and dy * (x - center) over each block of rows; computes a share of the blocks."""
+    """Kernel: computes column sums of dy and dy * (x - center) over each block of rows; computes a share of the blocks."""
     rows, blocks = x.shape[0], sums.shape[0]
     for block in range(blocks * share // shares, blocks * (share + 1) // shares):
         s, p = sums[block], products[block]
@@ -510,7 +510,7 @@ def _sums_of_gradient(dy, gamma, x, center):
 
 @compiled
 def row_gradients(dy, x, gamma, means, inverses, centered, dx, products, sums, share, shares):
-    """Kernel: dx, and the part of dgamma and dbeta of each block of rows; computes a share of the blocks."""
+    """Kernel: computes dx, and the part of dgamma and dbeta of each block of rows; computes a share of the blocks."""
     rows, blocks = x.shape[0], sums.shape[0]
     part = x.dtype.type(1.0 / max(x.shape[1], 1))
     for block in range(blocks * share // shares, blocks * (share + 1) // shares):

@@ -61,8 +61,7 @@ shrink = _step("shrink")
 
 @compiled(inline="always")
 def share_range(size, share, shares):
-    """Returns the indices of a share's elements. They are unsigned: with signed indices, which may count from the end, loops
-        would not vectorise."""
+    """Returns the unsigned indices of a share's elements. Signed ones may count from the end, which prevents vectorisation."""
     first, last = stretch(size, share, shares)
     return range(np.uint64(first), np.uint64(last))
 

@@ -82,7 +82,7 @@ def take_key(state, key):
 
 @compiled
 def fill_words(key, stream, out, share, shares):
-    """Kernel: random uint32 words; computes a share of the blocks. The last block may be shorter by a multiple of 4.
+    """Kernel: computes random uint32 words; computes a share of the blocks. The last block may be shorter by a multiple of 4.
 
     The words of a block's counter i are at position i of each quarter.
     """
@@ -165,7 +165,7 @@ def uniform(key: Array, shape, dtype, low: float = 0.0, high: float = 1.0, rows:
 
 @compiled
 def uniform_from_words(high, low, width, lowest, out, share, shares):
-    """Kernel: lowest + width * (words as a number in [0, 1))."""
+    """Kernel: computes lowest + width * (words as a number in [0, 1))."""
     first, last = stretch(out.size, share, shares)
     high, low, out = high[first:last], low[first:last], out[first:last]
     for i in range(out.size):
@@ -239,7 +239,7 @@ def _normal_number(high, low, cut, like):
 
 @compiled
 def normal_from_words(high, low, cut, stddev, mean, out, share, shares):
-    """Kernel: mean + stddev * z, for standard normal numbers z with P(normal > |z|) >= cut."""
+    """Kernel: computes mean + stddev * z, for standard normal numbers z with P(normal > |z|) >= cut."""
     first, last = stretch(out.size, share, shares)
     high, low, out = high[first:last], low[first:last], out[first:last]
     for i in range(out.size):
@@ -274,7 +274,7 @@ def randint(key: Array, shape, low: int, high: int, rows: Rows = None):
 
 @compiled
 def integers_from_words(high, low, lowest, count, out, share, shares):
-    """Kernel: lowest + (a 64-bit word modulo count)."""
+    """Kernel: computes lowest + (a 64-bit word modulo count)."""
     first, last = stretch(out.size, share, shares)
     high, low, out = high[first:last], low[first:last], out[first:last]
     for i in range(out.size):
@@ -346,7 +346,7 @@ def shuffle_vjp(saved, dy, needs):
 
 @compiled
 def permute(high, low, order, inverse):
-    """Kernel: a random permutation (Fisher and Yates, after Durstenfeld) and its inverse."""
+    """Kernel: computes a random permutation (Fisher and Yates, after Durstenfeld) and its inverse."""
     n = order.size
     for i in range(n):
         order[i] = i

@@ -208,12 +208,12 @@ def _index_of(kernel, x: Array, axis: int) -> Array:
 
 
 def find_largest(x: Array, axis: int, out: Array) -> None:
-    """Kernel: the first position of the largest element along an axis."""
+    """Kernel: computes the first position of the largest element along an axis."""
     np.argmax(x, axis, out=out)
 
 
 def find_smallest(x: Array, axis: int, out: Array) -> None:
-    """Kernel: the first position of the smallest element along an axis."""
+    """Kernel: computes the first position of the smallest element along an axis."""
     np.argmin(x, axis, out=out)
 
 
@@ -276,7 +276,7 @@ def _finite(x: Array) -> Array:
 
 
 def keep_finite(x: Array, out: Array) -> None:
-    """Kernel: x where x is finite, else 0."""
+    """Kernel: computes x where x is finite, else 0."""
     out.fill(0)
     np.copyto(out, x, where=np.isfinite(x))
 

@@ -23,7 +23,7 @@ def _erfc(x, y):
 
 @device.host
 def erfinv(x, y):
-    """Kernel: the inverse of erf."""
+    """Kernel: computes the inverse of erf."""
     _erfinv(x.reshape(-1), y.reshape(-1))
 
 
@@ -62,11 +62,11 @@ def _bessel(order, x, y):
 
 @device.host
 def i0(x, y):
-    """Kernel: the modified Bessel function of the first kind of order 0."""
+    """Kernel: computes the modified Bessel function of the first kind of order 0."""
     _bessel(0, x.reshape(-1), y.reshape(-1))
 
 
 @device.host
 def i1(x, y):
-    """Kernel: the modified Bessel function of the first kind of order 1, the derivative of the function of order 0."""
+    """Kernel: computes the modified Bessel function of the first kind of order 1, the derivative of the function of order 0."""
     _bessel(1, x.reshape(-1), y.reshape(-1))

@@ -154,7 +154,7 @@ def _select(
 
 
 def select(condition: DeviceArray, x: Any, y: Any, out: DeviceArray) -> None:
-    """x where the condition is true, else y. x and y are arrays or constants; either may be the output."""
+    """Computes x where the condition is true, else y. x and y are arrays or constants; either may be the output."""
     bits = unsigned_of(out.itemsize)
     are_numbers = sum(flag for flag, value in ((1, x), (2, y)) if not isinstance(value, DeviceArray))
     numbers = tuple(
@@ -192,7 +192,7 @@ def _round_half_even(scale, down, whole, count, sizes, multipliers, shifts, x, x
 
 
 def round_half_even(x: DeviceArray, decimals: int, out: DeviceArray) -> None:
-    """x rounded to a number of decimals."""
+    """Computes x rounded to a number of decimals."""
     if x.dtype.kind != "f" and decimals >= 0:
         of_ufunc(np.add)(x, 0, out)
         return

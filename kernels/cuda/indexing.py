@@ -39,7 +39,7 @@ def cut(x: DeviceArray, low: Any, past: Any, least: int, out: DeviceArray) -> No
 
 @kernel
 def _gather(x, index, along, length, shape, multipliers, shifts, missing, out):
-    """along: True if each element of `out` has its own index."""
+    """Gathers elements. along: True if each element of `out` has its own index."""
     n = cuda.grid(1)
     if n < out.size:
         row, k = split(n, shape[2], multipliers[2], shifts[2])

@@ -78,7 +78,7 @@ def _match_classes(classes, y_pred, out, rows, n, bits, wide):
 
 
 def match_classes(classes, y_pred, out):
-    """1 where a class is the position of the largest number of its row."""
+    """Computes 1 where a class is the position of the largest number of its row."""
     rows, n = y_pred.shape
     start_rows(_match_classes, n, rows, (classes, y_pred, out))
 
@@ -94,7 +94,7 @@ def _match_one_hot(y_true, y_pred, out, rows, n, bits, wide):
 
 
 def match_one_hot(y_true, y_pred, out):
-    """1 where the largest numbers of two rows are at the same position."""
+    """Computes 1 where the largest numbers of two rows are at the same position."""
     rows, n = y_pred.shape
     start_rows(_match_one_hot, n, rows, (y_true, y_pred, out))
 
@@ -108,7 +108,7 @@ def _match_threshold(y_true, y_pred, limit, out):
 
 
 def match_threshold(y_true, y_pred, threshold, out):
-    """1 where y_true (0 or 1) equals y_pred > threshold."""
+    """Computes 1 where y_true (0 or 1) equals y_pred > threshold."""
     limit = y_pred.dtype.type(threshold)
     start_each(_match_threshold, out.size, y_true, y_pred, limit, out)
 

@@ -133,7 +133,7 @@ def _uniform64(high, low, width, lowest, out):
 
 
 def uniform_from_words(high, low, width, lowest, out):
-    """lowest + width * (words as a number in [0, 1)), rounded once."""
+    """Computes lowest + width * (words as a number in [0, 1)), rounded once."""
     if out.dtype == np.float32:
         start_each(_uniform32, out.size, high, width, lowest, out)
     else:
@@ -162,7 +162,7 @@ def _normal64(high, low, cut, stddev, mean, out):
 
 
 def normal_from_words(high, low, cut, stddev, mean, out):
-    """mean + stddev * z, for standard normal numbers z with P(normal > |z|) >= cut."""
+    """Computes mean + stddev * z, for standard normal numbers z with P(normal > |z|) >= cut."""
     if out.dtype == np.float32:
         start_each(_normal32, out.size, high, cut, stddev, mean, out)
     else:
@@ -180,7 +180,7 @@ def _integers(high, low, lowest, count, out):
 
 
 def integers_from_words(high, low, lowest, count, out):
-    """lowest + (a 64-bit word modulo count)."""
+    """Computes lowest + (a 64-bit word modulo count)."""
     start_each(_integers, out.size, high, low, lowest, count, out)
 
 

@@ -204,7 +204,8 @@ def _emit_steps(v, own, phases, first, k, start, a_rows, k_step, b, ldb, masks):
     for phase in range(phases):
         b_row, at = builder.gep(b, [builder.mul(row, ldb)]), _offset(builder, row, k_step)
         b_values = [v.load(v.vector_at(b_row, j * v.lanes), mask) for j, mask in enumerate(masks)]
-        if _AHEAD and (len(a_rows) > 1 or len(masks) > _VECTORS):  # not for a single stream: the processor's prefetch is faster
+        # not for a single stream: the processor's prefetch is faster
+        if _AHEAD and (len(a_rows) > 1 or len(masks) > _VECTORS):
             ahead = builder.gep(b_row, [builder.mul(ldb, ir.Constant(number, _AHEAD))])
             for j in range(len(masks)):
                 v.prefetch(v.vector_at(ahead, j * v.lanes))
@@ -494,7 +495,8 @@ def _block(own, heights, widths):
         signature = types.void(*first, *second, number, number, number)
 
         def generate(context, builder, signature, args):
-            builder.function.attributes.add("noinline")  # inlined, the code around it would take registers from the loops
+            # inlined, the code around it would take registers from the loops
+            builder.function.attributes.add("noinline")
             height, *args = args
             *_, width, _ = args
             v, half = Vectors(builder, signature.args[3]), Vectors(builder, signature.args[3], 2)

@@ -137,7 +137,8 @@ class Vector:
 # The bits of a float's mantissa, its exponent of 1, and 1.5 * 2**bits; adding the latter leaves the nearest integer in the low
 # bits.
 _FORMAT = {"f4": (23, 127, 12582912.0), "f8": (52, 1023, 6755399441055744.0)}
-_LOG_2 = {"f4": (0.693359375, -2.12194440e-4), "f8": (0.693145751953125, 1.42860682030941723212e-6)}  # log(2) in two parts
+# log(2) in two parts
+_LOG_2 = {"f4": (0.693359375, -2.12194440e-4), "f8": (0.693145751953125, 1.42860682030941723212e-6)}
 _TINY = {"f4": 1.1754943508222875e-38, "f8": 2.2250738585072014e-308}
 _INFINITY, _NAN = float("inf"), float("nan")
 

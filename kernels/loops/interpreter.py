@@ -457,7 +457,8 @@ class _Emitter:
             with simple:
                 with b.if_then(b.icmp_signed(">", whole, self.constant(0))):
                     b.call(vectors, [opcode, *pointers, *steps[1:], whole])
-                with b.if_then(b.icmp_signed(">", rest, self.constant(0))):  # the last few elements are copied to vectors
+                # the last few elements are copied to vectors
+                with b.if_then(b.icmp_signed(">", rest, self.constant(0))):
                     with b.goto_entry_block():
                         copies = [b.alloca(self.types["u1"], LANES * 8) for _ in range(4)]
                     ends = [self.at(pointer, b.mul(whole, step)) for pointer, step in zip(pointers, steps, strict=True)]

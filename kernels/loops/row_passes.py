@@ -223,7 +223,8 @@ class _RowsEmitter(Emitter):
         after = b.block
         b.branch(end)
         b.position_at_end(end)
-        if self.plan.keeps == number:  # keep it in a register: a load right after a masked store to the same memory stalls
+        # keep it in a register: a load right after a masked store to the same memory stalls
+        if self.plan.keeps == number:
             kept = self._kept_rest.value  # type: ignore[union-attr]
             phi = b.phi(kept.type)
             phi.add_incoming(ir.Constant(kept.type, ir.Undefined), before)

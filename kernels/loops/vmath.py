@@ -224,19 +224,19 @@ def clip(typing, x, low, high):
 
 @intrinsic
 def exp(typing, x):
-    """e**x; float32 gives 0 instead of subnormal numbers and at most 2.4e38 instead of infinity; NaN stays NaN."""
+    """Returns e**x; float32 gives 0 instead of subnormal numbers and at most 2.4e38 instead of infinity; NaN stays NaN."""
     return _elementwise(x(x), math.exp, _exp32) if _float(x) else None
 
 
 @intrinsic
 def expm1(typing, x):
-    """e**x - 1, accurate near 0."""
+    """Returns e**x - 1, accurate near 0."""
     return _elementwise(x(x), math.expm1, _expm1_32) if _float(x) else None
 
 
 @intrinsic
 def log1p(typing, x):
-    """log(1 + x); in float32 only for 0 <= x <= 1."""
+    """Returns log(1 + x); in float32 only for 0 <= x <= 1."""
     return _elementwise(x(x), math.log1p, _log1p32) if _float(x) else None
 
 
@@ -248,13 +248,13 @@ def tanh(typing, x):
 
 @intrinsic
 def erfc(typing, x):
-    """1 - erf(x), with a small relative error even near 0."""
+    """Returns 1 - erf(x), with a small relative error even near 0."""
     return _elementwise(x(x), math.erfc, _erfc32) if _float(x) else None
 
 
 @intrinsic
 def sigmoid(typing, x):
-    """1 / (1 + e**-x); float32 gives 0 instead of subnormal numbers."""
+    """Returns 1 / (1 + e**-x); float32 gives 0 instead of subnormal numbers."""
     if not _float(x):
         return None
 

@@ -26,7 +26,8 @@ import time
 import uuid
 import warnings
 
-PACKAGE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "__pycache__")  # the folder kernels/
+# the folder kernels/
+PACKAGE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "__pycache__")
 SPARE = "NBKERAS_SPARE_KERNELS"
 _MOST_BYTES = 512 * 2**20  # in a folder: about ten times all kernels in float32 and float64
 _DAY = 86400.0

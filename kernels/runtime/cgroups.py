@@ -105,5 +105,5 @@ def _words(folder: str, name: str) -> list[str]:
 
 
 def _unescaped(path: str) -> str:
-    """Unescapes a path of mountinfo, which writes a space as \\\\040, for example."""
+    """Unescapes a path of mountinfo, which writes a space as \\040, for example."""
     return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), path)

@@ -95,7 +95,8 @@ class Checks:
         finally:
             self._op, self._given = before
         is_pair = isinstance(result, tuple) and len(result) == 2
-        for array in _arrays(result if rest or not is_pair else result[0]):  # the second item of a pair is only for the vjp
+        # the second item of a pair is only for the vjp
+        for array in _arrays(result if rest or not is_pair else result[0]):
             self._check_written(function, array)
         return result
 

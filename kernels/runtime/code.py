@@ -265,7 +265,8 @@ def load(content: bytes) -> dict[str, int]:
 
 # -------------------- functions that compiled code calls by a symbol --------------------
 
-_functions: dict[str, tuple[Callable, str, Callable[[Any], bytes]]] = {}  # symbol: (function, signature, how to compile it)
+# symbol: (function, signature, how to compile it)
+_functions: dict[str, tuple[Callable, str, Callable[[Any], bytes]]] = {}
 _addresses: dict[str, int] = {}
 
 
@@ -290,7 +291,8 @@ def address(name: str) -> int:
 def object_of(name: str) -> bytes:
     """Returns the object file of a registered function; compiles it if necessary."""
     function, signature, compile_with = _functions[name]
-    what = f"{name} {signature} {object.__basicsize__} {tuple.__basicsize__}"  # native.py's code contains offsets of fields
+    # native.py's code contains offsets of fields
+    what = f"{name} {signature} {object.__basicsize__} {tuple.__basicsize__}"
     content = find(function, what)
     if content is None:
         content = compile_with(compiler(function))

@@ -48,7 +48,8 @@ class _Thread(threading.local):
 _thread = _Thread()
 _persistent: dict[int, weakref.ref] = {}
 _constants: set[int] = set()  # ids of owners that `mark_constant` marked
-_watched: dict[int, tuple[weakref.ref, ...]] = {}  # id of an owner: its watchers, see `watch`. Threads read this without a lock
+# id of an owner: its watchers, see `watch`. Threads read this without a lock
+_watched: dict[int, tuple[weakref.ref, ...]] = {}
 _watching = fork_safety.lock()
 gpu_used = False  # True once a GPU was used; before, `launch` need not check the devices of arrays
 

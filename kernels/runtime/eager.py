@@ -44,7 +44,8 @@ class _Plan:
     def __init__(self, parts: list[ProgramRow], bounds: list[tuple[int, int]]):
         self.lock = fork_safety.lock()
         self._parts = [(part, address_of(part.frame)) for part in parts]
-        self._moves = []  # (code, index of an address in it, the array it points into, the offset from the array's start)
+        # (code, index of an address in it, the array it points into, the offset from the array's start)
+        self._moves = []
         for part in parts:
             code = memoryview(part.code.reshape(-1))
             for row, word in itertools.product(range(len(part.code)), range(2, WORDS, 2)):

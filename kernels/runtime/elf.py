@@ -1,8 +1,7 @@
 """Links relocatable object files (ELF, for x86-64 and aarch64) for an address that the caller chooses.
 
-Nothing here touches memory or asks the system: bytes go in and bytes come out, for any machine on any machine.
-
-Files come from a disk, so everything read from them is checked: anything unknown or inconsistent is a ValueError, never a crash.
+This module converts bytes to bytes, for any machine on any machine; it makes no system calls and uses no memory by address.
+Files come from a disk, so everything in them is checked: unknown or inconsistent content raises ValueError, and never crashes.
 A file must link wherever the system maps memory. So a call to a target out of reach goes through a stub, a jump to an address.
 Other uses of external symbols go through a cell that holds the address, as in the position-independent code of compilers.
 """
@@ -13,7 +12,7 @@ from typing import Any, NamedTuple
 
 LARGEST = 1 << 26  # most bytes of an object in memory: more than any kernel, and within reach of calls on both machines
 _MOST_ALIGNED = 4096  # the smallest page size of any system
-_STUB, _CELL_SIZE = 16, 8  # bytes
+_STUB, _CELL_SIZE = 16, 8  # bytes of a stub and of a cell
 
 
 class UnresolvedSymbol(LookupError):

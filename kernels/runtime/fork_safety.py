@@ -21,7 +21,7 @@ def lock(kind: Callable[[], Any] = threading.Lock) -> Any:
 
 
 class cached_property(functools.cached_property):
-    """functools.cached_property whose lock (Python 3.11 has one per class) is free in a forked child."""
+    """functools.cached_property with a lock (Python 3.11 has one per class) that is free in a forked child."""
 
     def __init__(self, function: Callable[[Any], Any]):
         super().__init__(function)

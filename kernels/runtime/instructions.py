@@ -136,7 +136,8 @@ class InstructionProgram:
     def number(self, value: Any, dtype: str) -> _Value:
         """Returns a constant as a value."""
         constant = np.asarray(value).astype(dtype)
-        if constant.dtype.kind in "iu" and constant != value:  # NumPy accepts numbers that are too large for the dtype in comparisons
+        # in comparisons, NumPy accepts numbers that are too large
+        if constant.dtype.kind in "iu" and constant != value:
             raise _UnknownError
         key = dtype, constant.tobytes()
         if key not in self._numbers:
@@ -321,7 +322,8 @@ class InstructionProgram:
             block = max(self._places[4], self._places[8])
         elif count:
             block = min(_BLOCK, max(_CACHE // (width * (count + len(arrays))), _LEAST) // LANES * LANES)
-        stride = -(-block * width // 64) * 64 + 64  # not a multiple of 4096, because addresses at such distances share cache sets
+        # not a multiple of 4096, because addresses at such distances share cache sets
+        stride = -(-block * width // 64) * 64 + 64
         first = len(splats) * LANES * 8
         if count and first + count * stride > SCRATCH:
             raise _UnknownError
@@ -584,4 +586,5 @@ def linked(parts: list[ProgramRow]) -> list[ProgramRow]:
 
 @functools.cache
 def _c_library() -> ctypes.CDLL:
-    return ctypes.CDLL(None if os.name == "posix" else "ucrtbase")  # None is this process, which has loaded the C library
+    # None is this process, which has loaded the C library
+    return ctypes.CDLL(None if os.name == "posix" else "ucrtbase")

@@ -54,7 +54,7 @@ class _Registered:
 
 
 def intrinsic(function: Any = None, **options: Any) -> Any:
-    """numba.extending.intrinsic."""
+    """Returns `numba.extending.intrinsic(function)`, made on first use."""
     if function is None:
         return functools.partial(intrinsic, **options)
 

@@ -30,13 +30,16 @@ Array = np.ndarray
 
 # the bytes before the fields of an object, and before the items of a tuple
 _HEADER, _ITEMS = object.__basicsize__, tuple.__basicsize__
-_DATA, _NDIM, _DIMENSIONS, _STRIDES, _DESCR, _ARRAY_FLAGS = 0, 8, 16, 24, 40, 48  # offsets of an array's fields after its header
+# offsets of an array's fields after its header
+_DATA, _NDIM, _DIMENSIONS, _STRIDES, _DESCR, _ARRAY_FLAGS = 0, 8, 16, 24, 40, 48
 # offsets in a dtype, in NumPy 1 and 2: 4 bytes with kind, character, byte order and flags; the dtype's number
 _MARKS, _DTYPE_NUMBER = 8, 12
-_NAMES_OF_DTYPE = 40 if np.__version__.startswith("1.") else 88  # offset of the names of an element's fields, 0 if it has none
+# offset of the names of an element's fields, 0 if it has none
+_NAMES_OF_DTYPE = 40 if np.__version__.startswith("1.") else 88
 # the position of the byte order in the 4 bytes, and the order that is not this machine's
 _ORDER, _FOREIGN = (16, ord(">")) if sys.byteorder == "little" else (8, ord("<"))
-_LAST_NUMBER = np.dtype(np.clongdouble).num  # the numbers of booleans, integers, floats and complex numbers are 0 to this one
+# the numbers of booleans, integers, floats and complex numbers are 0 to this one
+_LAST_NUMBER = np.dtype(np.clongdouble).num
 # what compiled functions must know about Python: the addresses of objects, of functions and of the pool
 _INT_TYPE, _TRUE, _NO_VALUE, _AS_INT, _FROM_INT, _HOLD, _SAVE, _RESTORE, _MOVE, _POOL, _NAMES = range(11)
 

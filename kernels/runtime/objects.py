@@ -66,7 +66,8 @@ def _library(name: str | None) -> ctypes.CDLL | None:
 
 def _address(library: ctypes.CDLL, name: str) -> int | None:
     try:
-        return ctypes.cast(library[name], ctypes.c_void_p).value  # as an attribute, the name could be one of ctypes's own
+        # as an attribute, the name could be one of ctypes's own
+        return ctypes.cast(library[name], ctypes.c_void_p).value
     except AttributeError:
         return None
 

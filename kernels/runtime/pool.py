@@ -25,9 +25,11 @@ _LINE = 8  # numbers in a cache line of 64 bytes; each thread writes to a separa
 _CODE, _FRAME, _SHARES, _THREADS, _PATIENCE, _IDLE, _BUSY_PATIENCE, _BUSY_UNTIL = range(8)
 _DONE, _BUSY, _ROUND, _STOP, _FAILURE, _TICKETS = (i * _LINE for i in range(1, 7))
 _ASLEEP = 1  # in the line of a thread's ticket, the offset of a flag that is 1 while the thread sleeps
-_HALF, _LOW = 32, 0xFFFFFFFF  # A ticket has the end of a thread's range in the high half, and its next share in the low half.
+# A ticket has the end of a thread's range in the high half, and its next share in the low half.
+_HALF, _LOW = 32, 0xFFFFFFFF
 _IDLE_SECONDS, _BUSY_SECONDS = 300e-6, 100e-6  # time to spin on an idle machine, and next to busy processes
-_LOST = 1_000_000  # a thread that waited this many nanoseconds (and a tenth of its time) for its processor assumes busy processes
+# a thread that waited this many nanoseconds (and a tenth of its time) for its processor assumes busy processes
+_LOST = 1_000_000
 _BUSY_FOR = 100_000_000  # how many nanoseconds the assumption lasts
 _ROUNDS = 32  # a thread looks at the clock after this many launches
 
@@ -37,7 +39,7 @@ _ROUNDS = 32  # a thread looks at the clock after this many launches
 
 @code.CompiledFunction
 def _take_shares(state, me, threads):
-    """Runs shares until none is left, first from its own range, then from the others. Returns the number of shares that it ran."""
+    """Runs shares until none is left, first from its own range, then from the others. Returns how many it ran."""
     taken = 0
     for i in range(threads):
         at = _TICKETS + (me + i) % threads * _LINE

@@ -5,7 +5,8 @@ from numba import cuda
 from nbkeras.kernels.cuda.machine.kernel import blocks, kernel, size, start
 from nbkeras.kernels.runtime.device_array import DeviceArray
 
-_COLUMNS, _ROWS = size(32, simulated=3), size(8, simulated=2)  # threads of a block, along the units and along the positions
+# threads of a block, along the units and along the positions
+_COLUMNS, _ROWS = size(32, simulated=3), size(8, simulated=2)
 
 
 @kernel

@@ -34,7 +34,8 @@ SMALL_A, SMALL_B = 2 * DEPTH * (SMALL[2] + ROOM), 2 * DEPTH * (SMALL[3] + ROOM)
 # the most quads that a thread loads in a step
 PASSES = max(DEPTH * max(tile[2:]) // 4 // tile[0] for tile in (LARGE, MEDIUM, SMALL))
 FETCHED = 4 * PASSES
-SIDE, LINES = size(32, simulated=4), size(8, simulated=2)  # tiles of `turn`: side, and lines that threads read at a time
+# tiles of `turn`: side, and lines that threads read at a time
+SIDE, LINES = size(32, simulated=4), size(8, simulated=2)
 _PITCH = SIDE + 1
 
 

@@ -10,7 +10,8 @@ from nbkeras.kernels.cuda.loops.walk import divided
 from nbkeras.kernels.cuda.machine.kernel import kernel, size
 
 _i = np.int32
-ACROSS, ROWS = size(32, simulated=4), size(8, simulated=2)  # threads of `correlate`, along the units and along the positions
+# threads of `correlate`, along the units and along the positions
+ACROSS, ROWS = size(32, simulated=4), size(8, simulated=2)
 _SUMS = ACROSS * ROWS
 
 

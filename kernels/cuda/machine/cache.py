@@ -28,7 +28,8 @@ class _Cache(NullCache):
         if not getattr(data, "launch_config_sensitive", False):
             cache_files.write(self._file(sig, data.codegen), dumps(data._reduce_states()))
 
-    def flush(self):  # `recompile` calls it, because a function's globals may have changed; file names do not depend on globals
+    # `recompile` calls it, because a function's globals may have changed; file names do not depend on globals
+    def flush(self):
         self._flushed = True
 
     def _file(self, sig, codegen):

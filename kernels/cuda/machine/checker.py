@@ -105,7 +105,8 @@ class Journal:
         self._kernel = kernel
         self._kept: list[Any] = []
         self._fenced: set[tuple] = set()  # blocks that called threadfence
-        self._released: dict[int, set[tuple]] = {}  # address: the blocks whose writes an atomic at this address published
+        # address: the blocks whose writes an atomic at this address published
+        self._released: dict[int, set[tuple]] = {}
         self._acquired: dict[tuple, set[tuple]] = {}  # block: the blocks whose writes it sees
         self.grid = Log()  # the accesses of blocks that have ended
         self.block: tuple = ()

@@ -309,7 +309,8 @@ class _Slot:
     def __del__(self) -> None:
         if hasattr(self, "emptied"):
             self._device._enter()  # because any thread may delete a slot
-            driver.cuEventSynchronize(self.filled)  # wait for the copy of the batch from page-locked memory, which is freed next
+            # wait for the copy of the batch from page-locked memory, which is freed next
+            driver.cuEventSynchronize(self.filled)
             driver.cuEventDestroy(self.filled)
             driver.cuEventDestroy(self.emptied)
 

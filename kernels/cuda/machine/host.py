@@ -7,8 +7,7 @@ from nbkeras.kernels.runtime.device_array import DeviceArray
 
 
 def on_copies(function: Callable) -> Callable:
-    """Returns a twin that calls the function on copies of a GPU's arrays, then copies the changed arrays back. The twin waits
-        for the GPU."""
+    """Returns a twin that runs on copies of a GPU's arrays and copies the changed ones back. It waits for the GPU."""
 
     def twin(*args: Any) -> None:
         before = [arg.copy() if isinstance(arg, DeviceArray) else None for arg in args]
