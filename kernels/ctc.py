@@ -115,7 +115,7 @@ def beam_search(logp: Array, lengths: Array, width: int, paths: int, blank: int)
 @device.host
 @compiled
 def search_beams(logp, lengths, blank, tree, beams, nodes, candidates, found, scores):
-    """Kernel: computes prefix beam search. A prefix is a node of a tree, kept while it is among the most likely.
+    """Kernel: runs a prefix beam search. A prefix is a node of a tree, and is kept while it is among the most likely.
 
     tree: parent, label, first child and next sibling of each node. beams[now], (2, width): the log-probabilities of the
     alignments that end in a blank and of those that end in the label. candidates have the same layout: (i, blank) is prefix i,

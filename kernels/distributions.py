@@ -107,7 +107,7 @@ def draw_binomial(key, first, counts, probabilities, out):
 
 @compiled
 def _binomial_by_search(key, i, n, p):
-    """Invert the distribution function at a random number, by a search from 0."""
+    """Inverts the distribution function at a random number, by a search from 0."""
     rest, _ = _two_units(key, 20, i, 0)
     probability = math.exp(n * math.log1p(-p))
     k = 0.0

@@ -94,7 +94,7 @@ def show_vjp(saved, dy, needs):
 
 @device.host
 def print_array(x: Array, message: str) -> None:
-    """Kernel: print x after a message."""
+    """Kernel: prints x after a message."""
     print(message, x, flush=True)
 
 
@@ -225,7 +225,7 @@ def _shared(comparison: np.ufunc, saved, dy, needs):
 
 
 def select(condition: Array, x, y, out: Array) -> None:
-    """Kernel: x where the condition is true, else y. x and y are arrays or constants; y and the output may be the same array."""
+    """Kernel: computes x where the condition is true, else y. x and y are arrays or constants; y may be the output."""
     if y is not out:
         np.copyto(out, y)
     np.copyto(out, x, where=condition)

@@ -42,7 +42,7 @@ def back_vjp(axes, dy, needs):
 
 
 def _both(dy: tuple[Array | None, Array | None]) -> list[Array]:
-    """The gradients of both parts; zeros for an unused part."""
+    """Returns the gradients of the real and the imaginary part; zeros for an unused part."""
     shape, dtype = next((part.shape, part.dtype) for part in dy if part is not None)
     parts = []
     for part in dy:

@@ -32,7 +32,7 @@ def _check_range(index: Array, size: int) -> None:
 
 @compiled
 def _check_indices(index, size):
-    """`_check_range` for compiled code, where a message cannot contain numbers."""
+    """Does the check of `_check_range` in compiled code, where a message cannot contain numbers."""
     for i in range(index.size):
         if index[i] < -size or index[i] >= size:
             raise IndexError("an index is out of range")

@@ -241,8 +241,9 @@ def join_moments(
     scale,
     offset,
 ):
-    """Kernel: mean and variance of each channel, repeated for the k sets of channels of a wide row; then the moving averages,
-    and the coefficients of each column.
+    """Kernel: computes mean and variance of each channel, the moving averages, and the coefficients of each column.
+
+    The k sets of channels of a wide row get the same mean and variance.
     """
     columns, channels = means.shape[1], moving_mean.size
     mean, deviation = joined[0], joined[1]

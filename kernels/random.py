@@ -100,7 +100,7 @@ def fill_words(key, stream, out, share, shares):
 
 @compiled
 def fill_words_from(key, stream, begin, count, out, share, shares):
-    """Kernel: out of `count` words in the layout of `drop`, those from `begin` on; computes a share of the blocks."""
+    """Kernel: writes the words from `begin` on, out of `count` words in the layout of `drop`; computes a share of the blocks."""
     seed, step, flow = key[0], key[1], _U(stream)
     lowest, blocks = begin // BLOCK, (begin + out.size + BLOCK - 1) // BLOCK - begin // BLOCK
     for number in range(blocks * share // shares, blocks * (share + 1) // shares):

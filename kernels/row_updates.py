@@ -25,19 +25,19 @@ _COLUMNS = 128  # most columns of a task: so several threads sum a row that occu
 
 
 def sgd(gradient: RowGradient, w: Array, rate: Array) -> None:
-    """`optimizers.sgd` without decay, for the rows in use."""
+    """Runs `optimizers.sgd` without decay on the rows in use."""
     _launch(_sgd_rows, *_grouped(gradient), w, rate)
 
 
 def adagrad(gradient: RowGradient, w: Array, accumulator: Array, rate: Array, epsilon: float) -> None:
-    """`optimizers.adagrad` without decay, for the rows in use."""
+    """Runs `optimizers.adagrad` without decay on the rows in use."""
     _launch(_adagrad_rows, *_grouped(gradient), w, accumulator, rate, epsilon)
 
 
 def rmsprop(
     gradient: RowGradient, w: Array, v: Array, seen: Array, clock: Array, rate: Array, rho: float, epsilon: float
 ) -> None:
-    """`optimizers.rmsprop` without decay, for the rows in use. Rows first catch up on the updates that they missed."""
+    """Runs `optimizers.rmsprop` without decay on the rows in use, which first catch up on the updates that they missed."""
     count, lists, dy = _grouped(gradient)
     _launch(_rmsprop_rows, count, lists, dy, w, v, seen, clock, rate, rho, epsilon)
     device.launch(_tick, count, lists, seen, clock)

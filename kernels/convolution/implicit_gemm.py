@@ -174,7 +174,7 @@ def forward(x: Array, kernel: Array, bias: Array, y: Array, window: Window, grou
 def _convolve(
     x: Array, kernel: Array, bias: Array, y: Array, window: Window, groups: int, relu: bool, turn: bool
 ) -> None:
-    """`forward`; turn: reverse the order of the kernel's taps."""
+    """Runs `forward`. turn: True to reverse the order of the kernel's taps."""
     window, x, y = upright(window, x, y)
     work = y.size * window.height * window.width * (x.shape[3] // groups if groups == 1 else _OWN)
     wanted = share_count(work, _SHARE_WORK, _SHARES)

@@ -299,7 +299,7 @@ class Instructions:
         return _OPERATIONS[value.op](*operands)
 
     def _choice(self, kind: Any, condition: Any, yes: Any, no: Any) -> Float:
-        """Selects yes or no. These are Floats, or literals, which get the condition's number of lanes."""
+        """Selects `yes` or `no`. Each is a Float, or a literal, which becomes a vector like the condition."""
         lanes = getattr(condition.type, "count", 0)
         like = Float(self.builder, ir.Constant(ir.VectorType(kind, lanes) if lanes else kind, ir.Undefined))
         return like.choose(condition, *(each if isinstance(each, Float) else float(each) for each in (yes, no)))

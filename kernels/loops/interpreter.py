@@ -60,7 +60,7 @@ class _Emitter:
         return ir.VectorType(self.types[kind], lanes) if lanes > 1 else self.types[kind]
 
     def like(self, value: Any, kind: str) -> Any:
-        """Returns the type of `kind` with the lanes of a value."""
+        """Returns the type `kind`, with as many lanes as a value."""
         return self.vector(kind, getattr(value.type, "count", 1))
 
     def truth(self, bits: Any) -> Vector:

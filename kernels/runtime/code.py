@@ -101,8 +101,8 @@ def will_compile() -> None:
 
 # -------------------- functions --------------------
 
-# NumPy's error model lets loops with divisions vectorise; `nsz` and `contract` are the only fast-math flags that keep NaN,
-# infinity and the rounding trick inside `vmath.exp` intact.
+# With NumPy's error model, LLVM can vectorise loops with divisions. `nsz` and `contract` are the only fast-math flags that keep
+# NaN, infinity and the rounding trick inside `vmath.exp`.
 OPTIONS: dict[str, Any] = {"error_model": "numpy", "fastmath": {"nsz", "contract"}}
 
 

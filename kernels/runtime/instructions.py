@@ -379,7 +379,7 @@ def _order(array: Array) -> tuple[int, ...]:
 
 
 def _check_overlap(out: Array, *inputs: Any) -> None:
-    """Rejects an output that partly overlaps an input (it may be an input), because NumPy copies the input first."""
+    """Rejects an output that partly overlaps an input, because NumPy copies the input first. The output may equal an input."""
     for x in inputs:
         if isinstance(x, Array) and np.may_share_memory(x, out):
             same = (x.shape, x.strides, address_of(x)) == (out.shape, out.strides, address_of(out))

@@ -22,7 +22,7 @@ def _number(count, emit):
 
 
 def _nothing(count, emit):
-    """`_number` for a function that returns nothing."""
+    """Does what `_number` does, for a function that returns nothing."""
 
     def generate(context, builder, signature, args):
         emit(builder, *args)

@@ -16,7 +16,7 @@ LEVELS = {"x86-64-v4": _V4, "x86-64-v3": _V3, "x86-64-v2": _V2}
 _FOREIGN = {"aarch64": {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": "+neon"}}
 TARGETS = (*LEVELS, *_FOREIGN)  # the targets that a process can compile for, see `variables_of`
 _OF_NUMPY = {"fma": "FMA3", "sse4.2": "SSE42"}  # NumPy's names, where they differ from LLVM's
-_SIZE = 16384  # bytes to read of /proc/cpuinfo, enough for one processor; the others are the same
+_SIZE = 16384  # bytes to read of /proc/cpuinfo: enough for the first processor, which is like the others
 _TELLING = (
     "vendor_id",
     "cpu family",

@@ -292,6 +292,6 @@ def convolve_small(x, kernel, bias, y, sizes, window, plan):
 
 @kernel(launch_bounds=(SMALL[0], 4))
 def convolve_double(x, kernel, bias, y, sizes, window, plan):
-    """`convolve` for float64, whose sums take twice the registers."""
+    """Runs a tile in float64, whose sums take twice the registers."""
     a, b = cuda.shared.array(SMALL_A, x.dtype, alignment=16), cuda.shared.array(SMALL_B, x.dtype, alignment=16)
     _convolve(SMALL, ONE, a, b, x, kernel, bias, y, sizes, window, plan)

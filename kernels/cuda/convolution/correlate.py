@@ -145,6 +145,6 @@ def correlate_small(x, dy, y, sizes, window, plan):
 
 @kernel(launch_bounds=(SMALL[0], 4))
 def correlate_double(x, dy, y, sizes, window, plan):
-    """`correlate` for float64, whose sums take twice the registers."""
+    """Runs a tile in float64, whose sums take twice the registers."""
     a, b = cuda.shared.array(SMALL_A, x.dtype, alignment=16), cuda.shared.array(SMALL_B, x.dtype, alignment=16)
     _correlate(SMALL, ONE, a, b, x, dy, y, sizes, window, plan)

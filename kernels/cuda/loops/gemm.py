@@ -128,7 +128,7 @@ def _multiply(rows, columns, side, warps, stages, sizes, a, left, b, right, c, f
     m, n, k, depth = sizes
     thread, part, batch = cuda.threadIdx.x, cuda.blockIdx.y, cuda.blockIdx.z
     down, across = (m + side - 1) // side, (n + side - 1) // side
-    if across <= down:  # neighbouring blocks share the longer side
+    if across <= down:  # neighbouring blocks read the same part of the longer side
         i, j = np.int32(cuda.blockIdx.x // across * side), np.int32(cuda.blockIdx.x % across * side)
     else:
         i, j = np.int32(cuda.blockIdx.x % down * side), np.int32(cuda.blockIdx.x // down * side)
@@ -329,7 +329,7 @@ _TILES = {
 }  # by the bytes of a number: the tiles, the largest first
 _PARTS = 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128
 _LEAST = 4 * _DEPTH  # least terms of a part
-_BEGIN, _ADD = 1500, 2500  # cycles of a block outside its loop, and of one more kernel
+_BEGIN, _ADD = 1500, 2500  # cycles of a block outside its loop, and of an additional kernel
 _BYTES = 15  # bytes that memory moves per cycle
 
 

@@ -107,7 +107,7 @@ class Journal:
         self._fenced: set[tuple] = set()  # blocks that called threadfence
         # address: the blocks whose writes an atomic at this address published
         self._released: dict[int, set[tuple]] = {}
-        self._acquired: dict[tuple, set[tuple]] = {}  # block: the blocks whose writes it sees
+        self._acquired: dict[tuple, set[tuple]] = {}  # block: the blocks that wrote what it sees
         self.grid = Log()  # the accesses of blocks that have ended
         self.block: tuple = ()
         self.thread: tuple = ()
