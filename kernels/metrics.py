@@ -79,7 +79,7 @@ def _sum(x):
 
 @compiled
 def accumulate(values, weights, scale, total, count):
-    """total += scale * sum(values * weights), count += scale * sum(weights). A weight is for values.size / weights.size values.
+    """total += scale * sum(values * weights), count += scale * sum(weights). One weight covers values.size / weights.size values.
 
     values, weights 1-D; total (1,), count (1,), or (0,) if it is not needed.
     """
