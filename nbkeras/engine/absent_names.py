@@ -6,7 +6,7 @@ _FOREIGN = "it runs code of another framework, which nbkeras does not load"
 _AUDIO = "nbkeras has no layers for audio"
 _DETECTION = "nbkeras has no functions for bounding boxes of object detection"
 _ONE_DEVICE = "a process computes on one device; with nbkeras.distribution, several processes train a model together"
-_DATA_PARALLEL = "nbkeras does not split a model over processes: each process has the whole model, see DataParallel"
+_DATA_PARALLEL = "each process has the whole model, because nbkeras does not split models: see DataParallel"
 _MIXES = "it changes images and their labels, and nbkeras's preprocessing layers change only images"
 _INTERNAL = "it is an internal function or class of Keras"
 _SESSION = "nbkeras has no sessions: it computes immediately"
@@ -76,7 +76,7 @@ ABSENT: dict[str, dict[str, str]] = {
     },
     "keras.saving": {"nbkeras cannot edit model files": "KerasFileEditor"},
     "keras.utils": {
-        "convert the columns of a table to arrays with preprocessing layers": "FeatureSpace",
+        "prepare the columns of a table as arrays, with preprocessing layers": "FeatureSpace",
         _INTERNAL: "H5Dict",
         _ONE_DEVICE: "multi_gpu_model",
     },
