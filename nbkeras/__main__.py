@@ -212,7 +212,7 @@ def _run(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     elif chosen.command == "doctor":
         return commands.doctor(nbkeras.__version__)
     else:
-        if chosen.cpu:  # a process fixes its target processor at its start
+        if chosen.cpu:  # a process has one target processor, from its start
             _check_level(chosen.cpu)
             flags = [*["--float64"] * chosen.float64, *["--in-package"] * chosen.in_package]
             command = [sys.executable, "-m", "nbkeras", "warmup", *flags, *chosen.families]

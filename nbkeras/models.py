@@ -6,7 +6,7 @@ from nbkeras.engine import lazy_names as _lazy_names
 from nbkeras.training.model import Model as Model
 from nbkeras.training.sequential import Sequential as Sequential
 
-if TYPE_CHECKING:  # imported when first asked for
+if TYPE_CHECKING:  # imported at first use
     from nbkeras.saving import load_model as load_model
     from nbkeras.saving import model_from_config as model_from_config
     from nbkeras.saving import model_from_json as model_from_json

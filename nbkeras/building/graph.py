@@ -161,8 +161,8 @@ def _by_axis(batch: tuple[int, int], other: tuple[int, int]) -> Sizes:
 
 
 _small = _by_axis((2, 61), (3, 131))
-_large = _by_axis((24, 48), (120, 240))  # larger than windows, and divisible by many numbers
-_tiny = _by_axis((5, 7), (5, 7))  # small, and the same for all axes
+_large = _by_axis((24, 48), (120, 240))  # sizes that are larger than windows and divisible by many numbers
+_tiny = _by_axis((5, 7), (5, 7))  # small sizes, the same for all axes
 
 
 def _as_found(symbol: SymbolicTensor, trial: int) -> list[int]:
@@ -320,7 +320,7 @@ class Graph:
             key = id(node.layer)
             layers[key] = node.layer
             depths[key] = max(depths.get(id(node), 0), depths.get(key, 0))
-        last = len(met)  # the walk does not meet an input that no output needs
+        last = len(met)  # for an input that no output needs, which the walk does not meet
         return sorted(layers.values(), key=lambda each: (-depths[id(each)], met.get(id(each), last)))
 
     @property

@@ -75,8 +75,8 @@ class BackupAndRestore(Callback):
         self.delete_checkpoint = delete_checkpoint
         self.keep = keep
         self._folder = CheckpointFolder(self.backup_dir, max(keep, 2) if double_checkpoint else keep)
-        self._number = 0  # of the next state
-        self._batches = 0  # since the last save
+        self._number = 0  # the number of the next state
+        self._batches = 0  # batches since the last save
         self._is_due = False
         self._next_epoch = 0
         self._interruptions = Interruptions()
@@ -114,7 +114,7 @@ class BackupAndRestore(Callback):
                 "choose another backup_dir"
             )
         self._batches, self._is_due = 0, False
-        if self.model._training is not None:  # in a `fit`
+        if self.model._training is not None:  # within `fit`
             self.model._training.closing.enter_context(self._folder)
         if not sharding.agreed(sharding.is_first() and self._folder.take()):
             raise RuntimeError(

@@ -114,7 +114,7 @@ class ModelCheckpoint(MonitorCallback):
 
     def on_train_begin(self, logs=None) -> None:
         self._folders.clear()
-        if getattr(self.model, "_training", None) is not None:  # in a `fit`
+        if getattr(self.model, "_training", None) is not None:  # within `fit`
             self.model._training.closing.enter_context(self._writer)
 
     def on_train_end(self, logs=None) -> None:

@@ -126,7 +126,7 @@ class Watch:
             messages = lines.receive()
             for message in messages:
                 self._take(lines, message)
-        except (OSError, ValueError, KeyError, TypeError):  # the end, or a stranger
+        except (OSError, ValueError, KeyError, TypeError):  # the connection ended, or it is not from a rank
             self._selector.unregister(lines.connection)
             lines.connection.close()
             rank = self._by_lines.pop(lines)
@@ -168,7 +168,7 @@ class Watch:
             if now - self._start < _JOIN:
                 return None
             return missing[0], f"the ranks {missing} did not connect to the watcher of the job on the host of rank 0"
-        if self._lost:  # only the first is at fault: MPI ends ranks that were about to read its memory
+        if self._lost:  # only the first lost rank is at fault: MPI ends ranks that were about to read its memory
             rank, *others = self._lost
             then = f" Then {', '.join(other.name for other in others)} ended." if others else ""
             return rank.number, (

@@ -1,6 +1,6 @@
 """The names of Keras that nbkeras omits, and the reasons. Error messages and docs/keras-parity.md show them."""
 
-_QUANTIZED = "nbkeras quantizes weights only to int8"
+_QUANTIZED = "nbkeras quantizes weights to int8 only"
 _COMPLEX = "nbkeras has no complex numbers"
 _FOREIGN = "it runs code of another framework, which nbkeras does not load"
 _AUDIO = "nbkeras has no layers for audio"

@@ -199,4 +199,4 @@ class Trace:
 def _same(value: Any, other: Any) -> bool:
     if isinstance(value, np.ndarray) or isinstance(other, np.ndarray):
         return np.array_equal(value, other)
-    return value is other or bool(value == other) or (value != value and other != other)  # NaN is NaN
+    return value is other or bool(value == other) or (value != value and other != other)  # NaN counts as equal to NaN

@@ -168,7 +168,7 @@ class _Constants:
 
     def __init__(self, recordings: Any):
         pieces = sorted({library.bounds_of(array) for each in recordings for array in _constants_of(each)})
-        whole: list[list[int]] = []  # start, end; of overlapping arrays
+        whole: list[list[int]] = []  # [start, end] of overlapping arrays
         for low, high in pieces:
             if whole and low < whole[-1][1]:
                 whole[-1][1] = max(high, whole[-1][1])
@@ -180,7 +180,7 @@ class _Constants:
         known: dict[tuple, int] = {}
         size, parts = 0, []
         for low, high in whole:
-            shift = low % ALIGNMENT  # kept, so that each array in it has the same alignment
+            shift = low % ALIGNMENT  # keep the offset's remainder, so that each array has the same alignment
             content: Any = _memory_at(low, high)
             key = shift, high - low, hashlib.sha256(content).digest() if alike[shift, high - low] > 1 else b""
             if key not in known:

@@ -140,7 +140,8 @@ def rescaled(site: Site) -> Part:
 @rule(rnn_wrappers.TimeDistributed)
 def each_step(site: Site) -> Part:
     site.only_first()
-    for each in site.layer.layer._all_layers():  # all steps are one batch for the layer, so samples must be independent
+    # the layer gets all steps as one batch, so its samples must be independent
+    for each in site.layer.layer._all_layers():
         if getattr(each, "stateful", False):
             site.refuse("wraps a stateful layer", "Make it stateless")
         axis = getattr(each, "axis", 1)
@@ -234,7 +235,7 @@ def concatenated(site: Site) -> Part:
     site.check_axes(site.layer.axis, site.first.ndim, "joins its inputs along")
     if any(site.kind(each) != STEPS for each in site.node.call_inputs):
         site.refuse(
-            "joins a sequence with another tensor that has steps", "Make that tensor an input of the stream too"
+            "joins a sequence with another tensor that has steps", "Make this tensor an input of the stream too"
         )
     return plain(site, STEPS)
 
@@ -426,7 +427,7 @@ def _attended(site: Site, query: Any, others: Sequence[Any]) -> bool:
     name = type(site.layer).__name__
     causal, kinds = bool(site.named.get("use_causal_mask")), {site.kind(each) for each in others}
     if site.named.get("attention_mask") is not None or site.named.get("return_attention_scores"):
-        site.refuse("has an attention_mask, or returns its scores, whose axes are all steps", "Leave them out")
+        site.refuse("has an attention_mask or returns its scores, which have an axis of all steps", "Leave them out")
     if site.kind(query) != STEPS or len(kinds) > 1:
         site.refuse(
             "attends from something given to a sequence", "The query must have steps; key and value both, or both not"

@@ -72,7 +72,7 @@ class EinsumDense(Adaptable):
 
     input_spec = InputSpec()
     is_quantized_by_keras = True
-    quantized_channels = {"kernel": ()}  # from the equation
+    quantized_channels = {"kernel": ()}  # `build` sets the axes from the equation
     kernel: Any = AdaptedWeight()
     equation: str
     bias_axes: Any

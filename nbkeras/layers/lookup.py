@@ -27,7 +27,7 @@ def _lines_of(name: str, path: str) -> list[str]:
     try:
         with open(path, encoding="utf-8") as file:
             return file.read().splitlines()
-    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or no path
+    except (OSError, ValueError) as error:  # ValueError: the file is not UTF-8, or the value is not a path
         reason = getattr(error, "strerror", None) or error
         raise ValueError(f"{name}: no vocabulary can be read from the file {briefly(path)}: {reason}") from error
 
@@ -114,7 +114,7 @@ class Lookup(TextInputs, registered=False):
         self._terms: list = []
         self._numbers: dict = {}
         self._idf: np.ndarray | None = None
-        self._expected = vocabulary_size  # from a file; the vocabulary follows later
+        self._expected = vocabulary_size  # the size in a file; the vocabulary follows later
         if vocabulary is not None:
             self.set_vocabulary(vocabulary, idf_weights)
 

@@ -146,7 +146,8 @@ class Normalization(SameShape):
         if self.input_mean is None:
             self.adapt_mean = self.add_weight(sizes, "zeros", trainable=False, name="mean")
             self.adapt_variance = self.add_weight(sizes, "ones", trainable=False, name="variance")
-            self.count = self.add_weight((), "zeros", "int32", False, name="count")  # in Keras's files, unused
+            # unused, but Keras's files contain it
+            self.count = self.add_weight((), "zeros", "int32", False, name="count")
 
     @property
     def mean(self):

@@ -104,7 +104,7 @@ def serialize(metric) -> Any:
     return registry.serialize(metric)
 
 
-if TYPE_CHECKING:  # imported when first asked for
+if TYPE_CHECKING:  # imported at first use
     from nbkeras.metrics.fscore import F1Score as F1Score
     from nbkeras.metrics.fscore import FBetaScore as FBetaScore
     from nbkeras.metrics.iou import BinaryIoU as BinaryIoU

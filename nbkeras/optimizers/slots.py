@@ -20,7 +20,7 @@ class Slot(Variable):
     __slots__ = ("rows", "clock", "seen", "fading", "_recorded")
 
     def __init__(self, view: Array, name: str):
-        self.rows = view  # without catching up
+        self.rows = view  # set without bringing rows up to date
         self.fading: float | None = None  # the factor of a row in a step without gradient; None: no row lags behind
         self._recorded = False
         super().__init__(np.empty(0, view.dtype), name=name, trainable=False)

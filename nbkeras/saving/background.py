@@ -27,7 +27,7 @@ class BackgroundWriter:
         self._is_done = threading.Event()
         self._errors: list[BaseException] = []
 
-    def __reduce__(self) -> tuple:  # a copy has no job
+    def __reduce__(self) -> tuple:  # a copy or a pickle has no job
         return BackgroundWriter, ()
 
     def __enter__(self) -> BackgroundWriter:
@@ -53,7 +53,7 @@ class BackgroundWriter:
         job: a `functools.partial` if it has arrays, since an error's traceback keeps the variables of a closure alive.
         """
         self.wait()
-        self._errors, self._is_done = [], threading.Event()  # a fork has its own
+        self._errors, self._is_done = [], threading.Event()  # a forked process gets new ones
         rest = self._errors, self._is_done
         self._thread = threading.Thread(target=_run, args=(job, *rest), name="nbkeras writer")
         try:

@@ -78,13 +78,13 @@ class Batcher:
         self.max_wait, self.max_queue = max_wait, max_queue
         self._observe = observe
         self._queue: collections.deque[PendingRequest] = collections.deque()
-        self.rows = self.bytes = 0  # in the queue
+        self.rows = self.bytes = 0  # rows and bytes in the queue
         self.running = 0  # rows being computed
         self._began = 0.0  # when the last batch was taken from the queue
         self._is_scheduled = False
         self._timer: asyncio.TimerHandle | None = None
         self._thread: ThreadPoolExecutor | None = None
-        self.seconds = 0.0  # of a row, averaged over the last batches
+        self.seconds = 0.0  # seconds of a row, averaged over the last batches
         self._least = [math.inf] * 64  # seconds of the fastest recent batch, by the binary digits of its rows
         self._idle: asyncio.Event | None = None
 

@@ -20,7 +20,7 @@ from nbkeras.serving.errors import STATUSES
 
 SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 ROWS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
-CODES = (200, *STATUSES)  # others count as 500
+CODES = (200, *STATUSES)  # other codes count as 500
 PROTOCOLS = ("http", "grpc")
 MODELS = 128  # versions of models that a segment counts separately
 

@@ -35,7 +35,7 @@ _BINARY = (b"content-type", b"application/octet-stream")
 _CONTENT_TYPES = {b"", b"application/json", b"application/octet-stream"}
 GONE = "nbkeras.gone"  # scope key, set when the client has gone and the task is cancelled
 WHOLE = "nbkeras.whole"  # scope key for `Connection.answer_whole`, if the server has it
-_PORT = re.compile(r":\d*$")  # of a Host
+_PORT = re.compile(r":\d*$")  # the port of a Host header
 _LEAST_PACKED = 1024  # bytes: shorter answers are not compressed
 _LONG = 1 << 18  # bytes: more are compressed and decompressed in a thread
 _MOST_CONTENT = 1 << 16  # bytes of a body that holds no tensors
@@ -302,7 +302,7 @@ class Application:
         return Response(status_code=200)
 
     async def _parameters(self, request: Request) -> dict[str, Any]:
-        if self.service.control is not None:  # else all are refused, with another message
+        if self.service.control is not None:  # without control, all are refused with another message
             self._check_caller(request)
         parameters = (await self._content(request)).get("parameters", {})
         if not isinstance(parameters, dict):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from nbkeras.kernels.runtime import cgroups, pool
 from nbkeras.serving import budget
 
-_M_MMAP_THRESHOLD = -3  # of malloc.h
+_M_MMAP_THRESHOLD = -3  # the constant of malloc.h
 _LARGE = 4 << 20
 
 

@@ -29,7 +29,7 @@ import orjson
 from nbkeras.serving.exchange import RequestContext
 
 LONGEST = 4096  # bytes of a line: PIPE_BUF of Linux
-MOST_LINES = 2000  # waiting to be written
+MOST_LINES = 2000  # most lines that wait to be written
 _PAUSE, _LONG_PAUSE = (
     0.02,
     0.2,

@@ -35,7 +35,7 @@ def _number(kind: type, least: float, most: float = math.inf) -> Check:
                 raise ValueError(words) from None
         if isinstance(value, bool) or not isinstance(value, (int, float) if kind is float else int):
             raise ValueError(words)
-        if not least <= value <= most:  # NaN too
+        if not least <= value <= most:  # NaN fails too
             raise ValueError(words)
         return kind(value)
 

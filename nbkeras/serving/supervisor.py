@@ -46,7 +46,7 @@ from nbkeras.serving.repository import LOADING, STARTING, UNAVAILABLE, UNLOADED
 _log = logging.getLogger("nbkeras.serving")
 _PINGS = 4  # unanswered pings in a row after which a worker counts as hung
 _HEALTHY = 5.0  # seconds of life after which a worker is restarted without a pause
-_MOST_FAILURES = 6  # of one worker in a row during its start; then the server gives up
+_MOST_FAILURES = 6  # failed starts of a worker in a row after which the server gives up
 _BEGIN = -1  # the number of the order `begin`
 _FIRST_PAUSE, _LONGEST_PAUSE = (
     0.1,
@@ -69,8 +69,8 @@ class Worker:
         self.process: int | None = None
         self.channel: Channel | None = None
         self.started = self.next_start = 0.0
-        self.deaths = 0  # in a row, each soon after the start of the process
-        self.failures = 0  # in a row, each before it could answer requests
+        self.deaths = 0  # consecutive deaths, each soon after the start of the process
+        self.failures = 0  # consecutive deaths before the worker could answer requests
         self.has_begun = False
         self.silence = 0  # unanswered pings
 
@@ -142,7 +142,7 @@ class Supervisor:
         self._first: set[Key] = set()  # versions that must be loaded before the server counts as started
         self._next_ping = 0.0
         self._ending = 0.0  # when the shutdown began
-        self._deadline: float | None = None  # of the shutdown
+        self._deadline: float | None = None  # the deadline of the shutdown
         self._code = 0
 
     # -------------------- the life of the server --------------------
@@ -329,7 +329,8 @@ class Supervisor:
         ours, theirs = socket.socketpair()
         sys.stdout.flush()
         sys.stderr.flush()
-        with warnings.catch_warnings():  # about threads: NumPy's OpenBLAS has some, and stops them before a fork
+        # ignore warnings about threads: NumPy's OpenBLAS has some, and stops them before a fork
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
             process = os.fork()
         if process == 0:
@@ -549,7 +550,7 @@ class Supervisor:
             worker.send(**self._load_order(change.order, change.made))
         elif change.options is None and not change.failure:
             worker.send(do="unload", order=change.order, name=change.key[0], version=change.key[1])
-        else:  # a change that failed is taken back
+        else:  # undo a change that failed
             self._take_back(change, worker)
 
     def _take_back(self, change: Change, worker: Worker) -> None:

@@ -46,7 +46,7 @@ MOST_JSON = 1 << 30  # bytes of memory for reading JSON; the process does nothin
 # Maximum memory for reading JSON, measured with strings such as `[],`: for each byte, and for each of these characters.
 _TEXT_COST = 3
 _COSTS = {",": 64, "[": 144, "{": 272, '"': 36}
-_COST_OF_TEXTS = 24  # for each byte of strings with their lengths
+_COST_OF_TEXTS = 24  # bytes of memory for each byte of strings with their lengths
 _PIECE = 1 << 20
 
 
@@ -216,7 +216,7 @@ def timeout_of(parameters: Mapping[str, Any]) -> float | None:
     timeout = parameters.get("timeout")
     if timeout is None:
         return None
-    if type(timeout) not in (int, float) or not 0 <= timeout < math.inf:  # NaN too
+    if type(timeout) not in (int, float) or not 0 <= timeout < math.inf:  # NaN fails too
         raise refused(
             f"the parameter 'timeout' must be microseconds, a finite number of at least 0, received {shown(timeout)}"
         )
@@ -592,4 +592,4 @@ def _misfit(data: Sequence[Any], dtype: np.dtype) -> str:
             return f"must be {words}, received {shown(value)}"
         if not least <= value <= most:
             return f"holds {value!r:.40}, which does not fit"
-    return "does not fit"  # rounded up to infinity
+    return "does not fit"  # rounding gave infinity

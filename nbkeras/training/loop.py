@@ -21,7 +21,7 @@ Logs = dict[str, Any]
 
 
 _NOTHING: Any = object()
-_ASK = 16  # the ranks ask each other every so many batches whether one has stopped; see `_interval`
+_ASK = 16  # after this many batches, the ranks ask each other whether one has stopped; see `_interval`
 _STOP = {"train": "stop_training", "test": "stop_evaluating", "predict": "stop_predicting"}
 
 
@@ -50,10 +50,10 @@ class EpochRunner:
         self._listens = callbacks is not None
         self._callbacks = CallbackList() if callbacks is None else callbacks
         self._owner, self._flag = owner, _STOP[kind]
-        self._epoch, self._phase = 0, "train"  # or "test", in its validation; or "end"
-        self._logs: Logs = {}  # of the last epoch that ran all its batches
+        self._epoch, self._phase = 0, "train"  # the phase is "train", "test" in validation, or "end"
+        self._logs: Logs = {}  # the logs of the last epoch that ran all its batches
         self._done = 0  # batches done in this epoch
-        self._result = _NOTHING  # of the last batch
+        self._result = _NOTHING  # the result of the last batch
         self._resumed: str | None = None  # the phase where the resumed training was interrupted
         self._restore: Callable[[], None] | None = None  # called before the next batch
 

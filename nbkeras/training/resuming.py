@@ -170,7 +170,7 @@ def _packed(value: Any, what: str, arrays: dict[str, Array]) -> Any:
         return value
     is_torch = (
         type(value).__module__ == "torch" and type(value).__name__ == "Tensor"
-    )  # in the state of its data loaders
+    )  # the state of its data loaders has tensors
     if is_torch or (isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "fiub"):
         name = f"value {len(arrays)}"
         arrays[name] = np.array(value)
