@@ -118,7 +118,7 @@ def _load8(s, at):
 
 
 @compiled
-def _right(x, count):
+def _rotate_right(x, count):
     """Rotates a 64-bit number to the right."""
     return (x >> np.uint64(count)) | (x << np.uint64(64 - count))
 
@@ -156,7 +156,7 @@ def _farmhash_16(s):
     factor = _K2 + size * np.uint64(2)
     if n >= 8:
         a, b = _load8(s, 0) + _K2, _load8(s, n - 8)
-        return _mixed(_right(b, 37) * factor + a, (_right(a, 25) + b) * factor, factor)
+        return _mixed(_rotate_right(b, 37) * factor + a, (_rotate_right(a, 25) + b) * factor, factor)
     if n >= 4:
         return _mixed(size + (_load(s, 0, 4) << np.uint64(3)), _load(s, n - 4, 4), factor)
     if n > 0:
@@ -168,7 +168,7 @@ def _farmhash_16(s):
 
 @compiled
 def _paired(a, b, c, d, seed):
-    return _right(a + b, 43) + _right(c, 30) + d, a + _right(b + seed, 18) + c
+    return _rotate_right(a + b, 43) + _rotate_right(c, 30) + d, a + _rotate_right(b + seed, 18) + c
 
 
 @compiled
@@ -197,19 +197,19 @@ def _weak(s, at, a, b):
     """Returns two numbers from 32 bytes and two seeds."""
     w, x, y, z = _load8(s, at), _load8(s, at + 8), _load8(s, at + 16), _load8(s, at + 24)
     a += w
-    b = _right(b + a + z, 21)
+    b = _rotate_right(b + a + z, 21)
     c = a
     a += x + y
-    return a + z, b + _right(a, 44) + c
+    return a + z, b + _rotate_right(a, 44) + c
 
 
 @compiled
 def _long_round(s, at, x, y, z, v0, v1, w0, w1, factor, times):
-    x = _right(x + y + v0 + _load8(s, at + 8), 37) * factor
-    y = _right(y + v1 + _load8(s, at + 48), 42) * factor
+    x = _rotate_right(x + y + v0 + _load8(s, at + 8), 37) * factor
+    y = _rotate_right(y + v1 + _load8(s, at + 48), 42) * factor
     x ^= w1 * times
     y += v0 * times + _load8(s, at + 40)
-    z = _right(z + w0, 33) * factor
+    z = _rotate_right(z + w0, 33) * factor
     v0, v1 = _weak(s, at, v1 * factor, x + w0)
     w0, w1 = _weak(s, at + 32, z + w1, y + _load8(s, at + 16))
     return z, y, x, v0, v1, w0, w1
@@ -238,15 +238,15 @@ def _farmhash_long(s):
 @compiled
 def _round(a, b, c, d):
     a += b
-    b = _right(b, 51) ^ a
-    a = _right(a, 32)
+    b = _rotate_right(b, 51) ^ a
+    a = _rotate_right(a, 32)
     c += d
-    d = _right(d, 48) ^ c
+    d = _rotate_right(d, 48) ^ c
     a += d
-    d = _right(d, 43) ^ a
+    d = _rotate_right(d, 43) ^ a
     c += b
-    b = _right(b, 47) ^ c
-    return a, b, _right(c, 32), d
+    b = _rotate_right(b, 47) ^ c
+    return a, b, _rotate_right(c, 32), d
 
 
 @compiled

@@ -16,7 +16,7 @@ Array = np.ndarray
 Shape = tuple[int, ...]
 
 
-def _around(x: Array, shape: Shape, axis: int) -> Array:
+def _around_axis(x: Array, shape: Shape, axis: int) -> Array:
     """Reshapes x to (before, n, after). x has the axes of `shape`, but others in place of `axis`; these become n."""
     before, after = math.prod(shape[:axis]), math.prod(shape[axis + 1 :])
     return x.reshape(before, x.size // max(1, before * after), after) if before * after else x.reshape(before, 0, after)
@@ -81,7 +81,7 @@ def _scattered(kernel: Any, dy: Array, index: Array, shape: Shape, axis: int, ne
     dx = device.output(need, shape, dy.dtype)
     device.launch(device.fill, dx, 0)
     if dy.size:
-        device.launch(kernel, _around(dy, shape, axis), index, _around(dx, shape, axis))
+        device.launch(kernel, _around_axis(dy, shape, axis), index, _around_axis(dx, shape, axis))
     return dx
 
 
@@ -106,7 +106,7 @@ def _gather(x, index, out):
 def _gather_in_library(x: Array, index: Array, axis: int, out: Array) -> Iterator[tuple]:
     if x.flags.c_contiguous and index.flags.c_contiguous:
         yield _check_indices, index.reshape(-1), x.shape[axis]
-        yield _gather, _around(x, x.shape, axis), index.reshape(-1), _around(out, x.shape, axis)
+        yield _gather, _around_axis(x, x.shape, axis), index.reshape(-1), _around_axis(out, x.shape, axis)
 
 
 gather.in_library = _gather_in_library  # type: ignore[attr-defined]
@@ -131,13 +131,18 @@ def take_along_axis(x: Array, index: Array, axis: int):
     """Computes y[.., j, ..] = x[.., index[.., j, ..], ..]. The shapes are equal except along the axis."""
     y = device.empty(index.shape, x.dtype)
     if y.size:
-        device.launch(gather_along, _around(x, x.shape, axis), _around(index, x.shape, axis), _around(y, x.shape, axis))
+        device.launch(
+            gather_along,
+            _around_axis(x, x.shape, axis),
+            _around_axis(index, x.shape, axis),
+            _around_axis(y, x.shape, axis),
+        )
     return y, (x.shape, index, axis)
 
 
 def take_along_axis_vjp(saved, dy, needs):
     shape, index, axis = saved
-    return _scattered(scatter_along, dy, _around(index, shape, axis), shape, axis, needs[0]), None
+    return _scattered(scatter_along, dy, _around_axis(index, shape, axis), shape, axis, needs[0]), None
 
 
 def gather_along(x: Array, index: Array, out: Array) -> None:

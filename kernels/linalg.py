@@ -42,7 +42,7 @@ def _kernel(name: str, inputs: int, **constants: Any) -> _Kernel:
     return _Kernel(name, inputs, constants)
 
 
-def _made(name: str, inputs: tuple[Array, ...], *shapes: tuple[int, ...], **constants: Any) -> tuple[Array, ...]:
+def _results_of(name: str, inputs: tuple[Array, ...], *shapes: tuple[int, ...], **constants: Any) -> tuple[Array, ...]:
     """Returns the results of a numpy.linalg function. shapes: of the results, whose dtype is that of the first input."""
     outputs = tuple(device.empty(shape, inputs[0].dtype) for shape in shapes)
     device.launch(_kernel(name, len(inputs), **constants), *inputs, *outputs)
@@ -50,39 +50,39 @@ def _made(name: str, inputs: tuple[Array, ...], *shapes: tuple[int, ...], **cons
 
 
 def inv(x: Array):
-    (y,) = _made("inv", (x,), x.shape)
+    (y,) = _results_of("inv", (x,), x.shape)
     return y, (y,)
 
 
 def det(x: Array):
-    (y,) = _made("det", (x,), x.shape[:-2])
+    (y,) = _results_of("det", (x,), x.shape[:-2])
     return y, (x, y)
 
 
 def slogdet(x: Array):
-    return _made("slogdet", (x,), x.shape[:-2], x.shape[:-2]), (x,)
+    return _results_of("slogdet", (x,), x.shape[:-2], x.shape[:-2]), (x,)
 
 
 def solve(a: Array, b: Array):
     """Solves a x = b for b (..., n, k)."""
-    (x,) = _made("solve", (a, b), (*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), *b.shape[-2:]))
+    (x,) = _results_of("solve", (a, b), (*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), *b.shape[-2:]))
     return x, (a, x)
 
 
 def cholesky(x: Array):
-    (y,) = _made("cholesky", (x,), x.shape)
+    (y,) = _results_of("cholesky", (x,), x.shape)
     return y, (y,)
 
 
 def eigh(x: Array):
-    values, vectors = _made("eigh", (x,), x.shape[:-1], x.shape)
+    values, vectors = _results_of("eigh", (x,), x.shape[:-1], x.shape)
     return (values, vectors), (values, vectors)
 
 
 def qr(x: Array, mode: str):
     *batch, m, n = x.shape
     k = m if mode == "complete" else min(m, n)
-    q, r = _made("qr", (x,), (*batch, m, k), (*batch, k, n), mode=mode)
+    q, r = _results_of("qr", (x,), (*batch, m, k), (*batch, k, n), mode=mode)
     return (q, r), (x, q, r)
 
 
@@ -90,13 +90,13 @@ def svd(x: Array, full_matrices: bool):
     *batch, m, n = x.shape
     k = min(m, n)
     shapes = (*batch, m, m if full_matrices else k), (*batch, k), (*batch, n if full_matrices else k, n)
-    u, s, v = _made("svd", (x,), *shapes, full_matrices=full_matrices)
+    u, s, v = _results_of("svd", (x,), *shapes, full_matrices=full_matrices)
     return (u, s, v), (u, s, v)
 
 
 def pinv(x: Array, rcond: float):
     *batch, m, n = x.shape
-    (y,) = _made("pinv", (x,), (*batch, n, m), rcond=rcond)
+    (y,) = _results_of("pinv", (x,), (*batch, n, m), rcond=rcond)
     return y, (x, y)
 
 

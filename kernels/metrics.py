@@ -16,14 +16,14 @@ Array = np.ndarray
 
 
 def class_matches(classes: Array, y_pred: Array):
-    """Kernel: computes 1 where classes (...), of any dtype, is the position of the (first) largest element of y_pred (..., n)."""
+    """Computes 1 where classes (...), of any dtype, is the position of the (first) largest element of y_pred (..., n)."""
     out = device.empty(classes.shape, y_pred.dtype)
     device.launch(match_classes, classes.reshape(-1), y_pred.reshape(-1, y_pred.shape[-1]), out.reshape(-1))
     return out, None
 
 
 def one_hot_matches(y_true: Array, y_pred: Array):
-    """Kernel: computes 1 where the largest elements of y_true (..., n) and y_pred (..., n) are at the same position."""
+    """Computes 1 where the largest elements of y_true (..., n) and y_pred (..., n) are at the same position."""
     n = y_pred.shape[-1]
     out = device.empty(y_pred.shape[:-1], y_pred.dtype)
     device.launch(match_one_hot, y_true.reshape(-1, n), y_pred.reshape(-1, n), out.reshape(-1))
@@ -31,7 +31,7 @@ def one_hot_matches(y_true: Array, y_pred: Array):
 
 
 def threshold_matches(y_true: Array, y_pred: Array, threshold: float):
-    """Kernel: computes 1 where y_true (0 or 1) equals y_pred > threshold, element by element. Both have the same shape."""
+    """Computes 1 where y_true (0 or 1) equals y_pred > threshold, element by element. Both have the same shape."""
     out = device.empty(y_pred.shape, y_pred.dtype)
     device.launch(match_threshold, y_true.reshape(-1), y_pred.reshape(-1), threshold, out.reshape(-1))
     return out, None
@@ -110,7 +110,7 @@ ratio.fuses_as = "ratio"  # type: ignore[attr-defined]
 
 @compiled
 def count_at_thresholds(y_true, y_pred, weights, thresholds, tp, fp, tn, fn):
-    """Kernel: passes over the predictions once per threshold. For few thresholds, in any order."""
+    """Passes over the predictions once per threshold. For few thresholds, in any order."""
     for t in range(thresholds.size):
         limit = y_pred.dtype.type(thresholds[t])
         for i in range(y_pred.shape[0]):
@@ -130,7 +130,7 @@ def count_at_thresholds(y_true, y_pred, weights, thresholds, tp, fp, tn, fn):
 
 @compiled
 def count_at_even_thresholds(y_true, y_pred, weights, zero_counts, buckets, tp, fp, tn, fn):
-    """Kernel: for thresholds 0, 1/n, ..., 1. Counts predictions in buckets between thresholds in one pass, then sums from above.
+    """For thresholds 0, 1/n, ..., 1. Counts predictions in buckets between thresholds in one pass, then sums from above.
 
     zero_counts: True if a prediction of 0 is above the first threshold (which is then slightly below 0). buckets: scratch
     (2, thresholds + 1, columns), by label and by the number of thresholds below the prediction.

@@ -24,7 +24,7 @@ BLOCK = 32768  # elements of a block of rows; each block has its own sums
 SHARE = 16384  # least elements of a share in kernels without sums
 _WIDE = 256  # widening makes at least this many columns, if there are enough rows
 ALL_ROWS = np.ones(0, np.bool_)  # the mask that selects all rows
-_GIVEN = np.zeros(0)  # the `total` of `join_sums` if the statistics do not depend on x
+_NO_TOTAL = np.zeros(0)  # the `total` of `join_sums` if the statistics do not depend on x
 
 
 def _block_count(rows: int, columns: int) -> int:
@@ -118,7 +118,7 @@ def batch_normalization(
         device.launch(given_moments, mean, variance, joined, *affine)
     y = device.empty(x.shape, x.dtype)
     launch_shares(scale_rows, share_count(x.size, SHARE), wide, center, scale, offset, y.reshape(shape))
-    return y, (wide, ALL_ROWS, _GIVEN, center, inverse, scale, channels)
+    return y, (wide, ALL_ROWS, _NO_TOTAL, center, inverse, scale, channels)
 
 
 def folded(
@@ -175,7 +175,7 @@ def _batch_gradients(saved, dy, need_x, need_gamma, need_beta, ranks=None):
         both = device.empty((2, channels), np.float64)
         device.launch(place_sums, sums, products, both)
         ranks.launch_gradient_sum(both)
-        device.launch(slopes_of_sums, both, total if ranks.has_rows else _GIVEN, inverse, scale, slope, shift)
+        device.launch(slopes_of_sums, both, total if ranks.has_rows else _NO_TOTAL, inverse, scale, slope, shift)
     dx = None
     if need_x is not False:
         dx = device.output(need_x, (shape[0] * shape[1] // channels, channels), dtype)

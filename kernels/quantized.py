@@ -30,7 +30,7 @@ _DEPTH = 256  # rows of B that are converted at a time
 
 
 @overload(inline="always")
-def _bits(x):
+def _to_bits(x):
     """A float's bits as an integer."""
     if x == types.float32:
         return lambda x: np.float32(x).view(np.int32)
@@ -38,7 +38,7 @@ def _bits(x):
 
 
 @overload(inline="always")
-def _of_bits(bits):
+def _from_bits(bits):
     """The float that has these bits."""
     if bits == types.int32:
         return lambda bits: np.int32(bits).view(np.float32)
@@ -51,10 +51,10 @@ def largest_magnitude(row):
 
     The bits of positive numbers, as integers, have the order of the numbers, with NaN last. LLVM vectorises maxima of integers.
     """
-    largest = _bits(row.dtype.type(0))
+    largest = _to_bits(row.dtype.type(0))
     for j in range(row.size):
-        largest = max(largest, _bits(abs(row[j])))
-    return _of_bits(largest)
+        largest = max(largest, _to_bits(abs(row[j])))
+    return _from_bits(largest)
 
 
 def quantize(x: Array, low: int, high: int, epsilon: float):

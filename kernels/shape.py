@@ -15,7 +15,7 @@ Array = np.ndarray
 Shape = tuple[int, ...]
 
 
-def _copied(view: Array, need=True) -> Array:
+def _contiguous(view: Array, need=True) -> Array:
     """Returns a contiguous array of a view's elements: the view itself if it is contiguous and there is no destination."""
     if view.flags.c_contiguous and not isinstance(need, device.ARRAYS):
         return view
@@ -33,11 +33,11 @@ def reshape_vjp(shape, dy, needs):
 
 
 def transpose(x: Array, axes: Shape):
-    return _copied(x.transpose(axes)), axes
+    return _contiguous(x.transpose(axes)), axes
 
 
 def transpose_vjp(axes, dy, needs):
-    return (_copied(dy.transpose(np.argsort(axes)), needs[0]),)
+    return (_contiguous(dy.transpose(np.argsort(axes)), needs[0]),)
 
 
 # -------------------- joining and splitting --------------------
@@ -63,7 +63,7 @@ def concatenate(*arrays: Array, axis: int):
 def concatenate_vjp(saved, dy, needs):
     sizes, axis = saved
     return tuple(
-        None if need is False else _copied(piece, need)
+        None if need is False else _contiguous(piece, need)
         for piece, need in zip(_pieces(dy, sizes, axis), needs, strict=True)
     )
 
@@ -78,7 +78,7 @@ def _pieces(x: Array, sizes: list[int], axis: int) -> list[Array]:
 
 
 def split(x: Array, sizes: list[int], axis: int):
-    return tuple(_copied(piece) for piece in _pieces(x, sizes, axis)), (x.shape, sizes, axis)
+    return tuple(_contiguous(piece) for piece in _pieces(x, sizes, axis)), (x.shape, sizes, axis)
 
 
 def split_vjp(saved, dy, needs):
@@ -107,22 +107,23 @@ def stack(*arrays: Array, axis: int):
 
 def stack_vjp(axis, dy, needs):
     return tuple(
-        None if need is False else _copied(layer, need) for layer, need in zip(_layers(dy, axis), needs, strict=True)
+        None if need is False else _contiguous(layer, need)
+        for layer, need in zip(_unstacked(dy, axis), needs, strict=True)
     )
 
 
-def _layers(x: Array, axis: int) -> list[Array]:
+def _unstacked(x: Array, axis: int) -> list[Array]:
     """Returns a view for each index along an axis, without that axis."""
     return [x[(slice(None),) * axis + (i, ...)] for i in range(x.shape[axis])]
 
 
 def unstack(x: Array, axis: int):
-    return tuple(_copied(layer) for layer in _layers(x, axis)), (x.shape, axis)
+    return tuple(_contiguous(layer) for layer in _unstacked(x, axis)), (x.shape, axis)
 
 
 def unstack_vjp(saved, dy, needs):
     shape, axis = saved
-    return (_joined(dy, lambda dx: _layers(dx, axis), shape, needs[0]),)
+    return (_joined(dy, lambda dx: _unstacked(dx, axis), shape, needs[0]),)
 
 
 # -------------------- repeating --------------------
@@ -154,16 +155,16 @@ def pad(x: Array, widths: tuple[tuple[int, int], ...], value):
 
 
 def pad_vjp(inside, dy, needs):
-    return (_copied(dy[inside], needs[0]),)
+    return (_contiguous(dy[inside], needs[0]),)
 
 
 def flip(x: Array, axes: Shape):
-    backwards = _ending_open(tuple(slice(None, None, -1 if axis in axes else 1) for axis in range(x.ndim)))
-    return _copied(x[backwards]), backwards
+    backwards = _with_ellipsis(tuple(slice(None, None, -1 if axis in axes else 1) for axis in range(x.ndim)))
+    return _contiguous(x[backwards]), backwards
 
 
 def flip_vjp(backwards, dy, needs):
-    return (_copied(dy[backwards], needs[0]),)
+    return (_contiguous(dy[backwards], needs[0]),)
 
 
 def roll(x: Array, shift: int, axis: int):
@@ -180,21 +181,21 @@ def roll_vjp(saved, dy, needs):
     return (roll(dy, -shift, axis)[0],)
 
 
-def _ending_open(key: tuple) -> tuple:
+def _with_ellipsis(key: tuple) -> tuple:
     """Appends an Ellipsis to the key, so that NumPy returns a view even for a single element."""
     return key if Ellipsis in key else (*key, Ellipsis)
 
 
 def getitem(x: Array, key: tuple):
     """Returns x[key] for a key of integers, slices, None and Ellipsis."""
-    return _copied(x[_ending_open(key)]), (x.shape, key)
+    return _contiguous(x[_with_ellipsis(key)]), (x.shape, key)
 
 
 def getitem_vjp(saved, dy, needs):
     shape, key = saved
     dx = device.output(needs[0], shape, dy.dtype)
     device.launch(device.fill, dx, 0)
-    device.launch(device.copy, dy, dx[_ending_open(key)])
+    device.launch(device.copy, dy, dx[_with_ellipsis(key)])
     return (dx,)
 
 
@@ -202,7 +203,7 @@ def set_slice(x: Array, updates: Array, key: tuple):
     """Returns a copy of x with `updates` at x[key]."""
     y = device.empty(x.shape, x.dtype)
     device.launch(device.copy, x, y)
-    device.launch(device.copy, updates, y[_ending_open(key)])
+    device.launch(device.copy, updates, y[_with_ellipsis(key)])
     return y, key
 
 
@@ -211,10 +212,10 @@ def set_slice_vjp(key, dy, needs):
     if needs[0] is not False:
         dx = device.output(needs[0], dy.shape, dy.dtype)
         device.launch(device.copy, dy, dx)
-        device.launch(device.fill, dx[_ending_open(key)], 0)
-    return dx, None if needs[1] is False else _copied(dy[_ending_open(key)], needs[1])
+        device.launch(device.fill, dx[_with_ellipsis(key)], 0)
+    return dx, None if needs[1] is False else _contiguous(dy[_with_ellipsis(key)], needs[1])
 
 
 def reread(x: Array, dtype: np.dtype):
     """Returns the bytes of x as another dtype."""
-    return _copied(x.view(dtype)), None
+    return _contiguous(x.view(dtype)), None

@@ -179,11 +179,11 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:  # a file that is not a model may raise anything
-        parser.exit(2, f"nbkeras {chosen.command}: error: {_told(error)}\n")
+        parser.exit(2, f"nbkeras {chosen.command}: error: {_error_message(error)}\n")
     return 2
 
 
-def _told(error: Exception) -> str:
+def _error_message(error: Exception) -> str:
     """An error's message, after the name of its class if the message alone is not clear."""
     text = str(error) or type(error).__name__
     return text if isinstance(error, ValueError | OSError | ImportError) else f"{type(error).__name__}: {text}"

@@ -31,7 +31,7 @@ _SHARE_WORK = 140_000  # least multiply-adds of a share, about 3 us: with fewer,
 _GRADIENT_WORK = 1_000_000  # the same for the kernel's gradient: it is more, because the shares' results must be summed
 _BAND, _THIN = 128, 32  # positions of a band: enough for a fast product, and the least number
 _COLUMNS = 48  # least units of a part; units are cut into parts if there are fewer bands than shares
-_OWN = 8  # the relative cost of a multiply-add if each channel has its own kernel
+_DEPTHWISE_COST = 8  # the relative cost of a multiply-add if each channel has its own kernel
 
 
 # -------------------- bands --------------------
@@ -176,7 +176,7 @@ def _convolve(
 ) -> None:
     """Runs `forward`. turn: True to reverse the order of the kernel's taps."""
     window, x, y = upright(window, x, y)
-    work = y.size * window.height * window.width * (x.shape[3] // groups if groups == 1 else _OWN)
+    work = y.size * window.height * window.width * (x.shape[3] // groups if groups == 1 else _DEPTHWISE_COST)
     wanted = share_count(work, _SHARE_WORK, _SHARES)
     wanted = 1 << (wanted.bit_length() - 1)  # a power of two: with three shares, one of two threads would wait
     bands = _Bands(x.shape, y.shape, window, groups, wanted, turn)

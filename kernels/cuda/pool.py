@@ -30,7 +30,7 @@ _flat = functools.partial(in_32_bits, "pooling")
 
 
 @device_function
-def _where(over):
+def _position(over):
     """Returns this thread's image (possibly beyond the last), row, column and first channel."""
     _, height, width, channels = over
     rest, four = divided(cuda.grid(1), (channels + 3) // 4)
@@ -56,7 +56,7 @@ def _larger(v, most):
 @kernel
 def _pool(over, shape, x, y, window, average, wide):
     kh, kw, sh, sw, _, _, top, left = window
-    n, i, j, c = _where(over)
+    n, i, j, c = _position(over)
     if n >= over[0]:
         return
     rest, zero = over[3] - c, x.dtype.type(0)
@@ -94,7 +94,7 @@ def _first(found, x, y, pixel):
 def _find(over, shape, x, y, found, window, wide):
     """Finds the pixel from which each window took its maximum: the first equal one, or -1 for NaN."""
     kh, kw, sh, sw, _, _, top, left = window
-    n, i, j, c = _where(over)
+    n, i, j, c = _position(over)
     if n >= over[0]:
         return
     rest, zero, to = over[3] - c, x.dtype.type(0), _offset(over, n, i, j, c)
@@ -110,7 +110,7 @@ def _find(over, shape, x, y, found, window, wide):
 
 
 @device_function
-def _on(pixel, size, stride, before, count):
+def _covering(pixel, size, stride, before, count):
     """Returns (first, last + 1) of the windows, out of `count`, that cover a pixel."""
     reach = pixel + before
     last, _ = divided(reach, stride)
@@ -121,13 +121,13 @@ def _on(pixel, size, stride, before, count):
 @kernel
 def _unpool(over, shape, dy, found, dx, window, average, wide):
     kh, kw, sh, sw, _, _, top, left = window
-    n, i, j, c = _where(over)
+    n, i, j, c = _position(over)
     if n >= over[0]:
         return
     rest, pixel, zero = over[3] - c, _i(i * over[2] + j), dx.dtype.type(0)
     a, b, d, e = zero, zero, zero, zero
-    first_row, last_row = _on(i, kh, sh, top, shape[1])
-    first, last = _on(j, kw, sw, left, shape[2])
+    first_row, last_row = _covering(i, kh, sh, top, shape[1])
+    first, last = _covering(j, kw, sw, left, shape[2])
     for row in range(first_row, last_row):
         for column in range(first, last):
             at = _offset(shape, n, row, column, c)
@@ -174,7 +174,7 @@ def _largest(v0, v1, v2, v3):
 
 @kernel
 def _halve(over, shape, x, y, chosen, wide):
-    n, i, j, c = _where(over)
+    n, i, j, c = _position(over)
     if n >= over[0]:
         return
     rest, zero, right, below = over[3] - c, x.dtype.type(0), shape[3], shape[2] * shape[3]
@@ -202,11 +202,11 @@ def _halve(over, shape, x, y, chosen, wide):
 
 def halve_rows(x, y, chosen):
     """Computes y, the largest of each 2x2, and chosen, its index among the four."""
-    wide, chosen = _words(chosen, x, y)
+    wide, chosen = _reads_words(chosen, x, y)
     _launch(_halve, y.shape, ints(*x.shape), *_flat(x, y), chosen, wide)
 
 
-def _words(chosen: DeviceArray, *arrays: DeviceArray) -> tuple[int, DeviceArray]:
+def _reads_words(chosen: DeviceArray, *arrays: DeviceArray) -> tuple[int, DeviceArray]:
     """True if threads read four channels at once; they then read `chosen` as words of four bytes."""
     wide = is_wide(chosen.shape[3], chosen, *arrays)
     (flat,) = _flat(chosen)
@@ -215,7 +215,7 @@ def _words(chosen: DeviceArray, *arrays: DeviceArray) -> tuple[int, DeviceArray]
 
 @kernel
 def _unhalve(cells, over, shape, dy, chosen, dx, wide):
-    n, i, j, c = _where(cells)
+    n, i, j, c = _position(cells)
     if n >= cells[0]:
         return
     rest, zero, right, below = over[3] - c, dx.dtype.type(0), over[3], over[2] * over[3]
@@ -242,7 +242,7 @@ def _unhalve(cells, over, shape, dy, chosen, dx, wide):
 
 def unhalve_rows(dy, chosen, dx):
     """Computes dx: dy at the chosen pixel, 0 at the others."""
-    wide, chosen = _words(chosen, dy, dx)
+    wide, chosen = _reads_words(chosen, dy, dx)
     images, height, width, channels = dx.shape
     cells = images, blocks(height, 2), blocks(width, 2), channels
     _launch(_unhalve, cells, ints(*dx.shape), ints(*dy.shape), *_flat(dy), chosen, *_flat(dx), wide)

@@ -21,7 +21,7 @@ from nbkeras.kernels.runtime import cache, code, native
 from nbkeras.kernels.runtime.lazy import binding, intrinsic, ir, types
 from nbkeras.kernels.runtime.messages import named
 from nbkeras.kernels.runtime.processor import has
-from nbkeras.kernels.runtime.signatures import ArrayType, Type, text_of
+from nbkeras.kernels.runtime.signatures import ArrayType, Type, signature_string
 
 REGISTER = 64 if has("avx512f") else 32  # bytes of a vector register
 
@@ -74,11 +74,11 @@ class FormulaKernel(cache.Kernel):
 
     def refuse(self, what: str, found: tuple[Type, ...]) -> TypeError:
         """Returns the error for arguments that the kernel does not take."""
-        return TypeError(f"the kernel {named(self)} takes {what}; received {text_of(found)}")
+        return TypeError(f"the kernel {named(self)} takes {what}; received {signature_string(found)}")
 
     def object_for(self, signature: tuple[Type, ...]) -> bytes:
         """Returns the object file whose symbol ENTRY is the entry for a signature; compiles it if necessary."""
-        what = f"{text_of(signature)} {self.expression(signature)}"
+        what = f"{signature_string(signature)} {self.expression(signature)}"
         content = code.find(self._origin, what)
         self.found += content is not None
         if content is None:

@@ -13,13 +13,13 @@ from nbkeras.kernels.runtime import code, fork_safety, native
 from nbkeras.kernels.runtime.code import compilations as compilations
 from nbkeras.kernels.runtime.messages import cannot_compile, takes, wrong_argument, wrong_number
 from nbkeras.kernels.runtime.pool import Pool
-from nbkeras.kernels.runtime.signatures import Type, text_of, type_of
+from nbkeras.kernels.runtime.signatures import Type, signature_string, type_of
 
 ENTRY = "entry"
 _lock = fork_safety.lock(threading.RLock)
 
 
-def _text(options: dict[str, Any]) -> str:
+def _options_string(options: dict[str, Any]) -> str:
     """Returns options as a string that is the same in each process."""
     return str({name: sorted(value) if isinstance(value, set) else value for name, value in sorted(options.items())})
 
@@ -88,7 +88,7 @@ class Kernel(code.CompiledFunction):
 
     def object_for(self, signature: tuple[Type, ...]) -> bytes:
         """Returns the object file whose symbol ENTRY is the entry for a signature; compiles it if necessary."""
-        what = f"{text_of(signature)} {self.takes_shares} {_text(self.options)}"
+        what = f"{signature_string(signature)} {self.takes_shares} {_options_string(self.options)}"
         content = code.find(self.py_func, what)
         self.found += content is not None
         return content or self._compile(signature, what)

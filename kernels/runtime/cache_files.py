@@ -39,23 +39,27 @@ def keep_in_package() -> None:
     """From now on, use only the package's own folder."""
     global _in_package
     _in_package = True
-    _make(PACKAGE)
+    _make_folder(PACKAGE)
 
 
 def folders() -> list[str]:
     """Returns the folders to search for kernels, in order. New kernels go to the first."""
     if _in_package:
         return [PACKAGE]
-    spare = _spare()
-    return [os.path.join(_chosen(), "nbkeras") if _chosen() else _users_folder(), PACKAGE, *([spare] if spare else [])]
+    spare = _spare_folder()
+    return [
+        os.path.join(_chosen_folder(), "nbkeras") if _chosen_folder() else _users_folder(),
+        PACKAGE,
+        *([spare] if spare else []),
+    ]
 
 
-def _spare() -> str:
+def _spare_folder() -> str:
     """Returns the folder for kernels that cannot be written elsewhere, or ''."""
     return os.environ.get(SPARE, "")
 
 
-def _chosen() -> str:
+def _chosen_folder() -> str:
     """Returns the folder that the user chose, or ''."""
     return os.environ.get("NUMBA_CACHE_DIR", "")
 
@@ -76,18 +80,18 @@ class _Untrusted(PermissionError):
 
 
 @functools.cache
-def _make(folder: str) -> None:
+def _make_folder(folder: str) -> None:
     """Makes the folder if it does not exist. Only this user gets rights, unless the user chose the folder."""
-    is_chosen = folder == PACKAGE or bool(_chosen())
+    is_chosen = folder == PACKAGE or bool(_chosen_folder())
     if not os.path.isabs(folder) and not is_chosen:
         raise FileNotFoundError(errno.ENOENT, "there is no home directory")
-    _make_all(folder, 0o755 if is_chosen else 0o700)
+    _make_folders(folder, 0o755 if is_chosen else 0o700)
 
 
-def _make_all(folder: str, mode: int) -> None:
+def _make_folders(folder: str, mode: int) -> None:
     """Makes folders that others cannot write into, whatever the umask."""
     if folder and not os.path.isdir(folder):
-        _make_all(os.path.dirname(folder), 0o755)
+        _make_folders(os.path.dirname(folder), 0o755)
         try:
             os.mkdir(folder, mode)
         except FileExistsError:
@@ -96,7 +100,7 @@ def _make_all(folder: str, mode: int) -> None:
 
 
 @functools.cache
-def _check(folder: str) -> None:
+def _check_folder(folder: str) -> None:
     """Raises _Untrusted for a folder that another user may write or replace."""
     if folder != PACKAGE and hasattr(os, "geteuid"):  # Windows has no such rights
         _check_rights(os.stat(folder), "there")
@@ -123,8 +127,8 @@ def _owner_of_package() -> int:
 
 def check_writable(folder: str) -> None:
     """Raise OSError if no folder of `folders()` is writable."""
-    _make(folder)
-    _check(folder)
+    _make_folder(folder)
+    _check_folder(folder)
     with tempfile.TemporaryFile(dir=folder):
         pass
 
@@ -142,7 +146,7 @@ def read(name: str, in_package: bool = False) -> bytes | None:
     for folder in [PACKAGE] if in_package else folders():
         path = os.path.join(folder, name)
         try:
-            _check(folder)
+            _check_folder(folder)
             with open(path, "rb") as file:
                 status = os.fstat(file.fileno())  # not os.stat(path): by now, the name may refer to another file
                 if hasattr(os, "geteuid"):
@@ -176,14 +180,14 @@ def write(name: str, payload: bytes) -> None:
         if os.path.exists(os.path.join(folder, name)):
             return  # Windows does not replace a file while another process, which just wrote it, reads it
         warn_not_saved(f"in {folder}", error.strerror, "set NUMBA_CACHE_DIR to a folder where this user can write")
-    if _spare():
+    if _spare_folder():
         with contextlib.suppress(OSError):
-            _write(_spare(), name, payload)
+            _write(_spare_folder(), name, payload)
 
 
 def _write(folder: str, name: str, payload: bytes) -> None:
-    _make(folder)
-    _check(folder)
+    _make_folder(folder)
+    _check_folder(folder)
     _prune(folder)
     put(os.path.join(folder, name), _checksum(name, payload) + payload)
 

@@ -73,10 +73,10 @@ class _CallConvention(callconv.CPUCallConv):
     def return_user_exc(
         self, builder: Any, exc: Any, exc_args: Any = None, loc: Any = None, func_name: Any = None
     ) -> None:
-        super().return_user_exc(builder, exc, exc_args, loc or _place(), func_name)
+        super().return_user_exc(builder, exc, exc_args, loc or _source_location(), func_name)
 
 
-def _place() -> Any:
+def _source_location() -> Any:
     """Returns the source location of the statement that Numba is compiling, from a stack frame above."""
     frame: Any = sys._getframe()
     while frame is not None and not isinstance(frame.f_locals.get("self"), lowering.BaseLower):

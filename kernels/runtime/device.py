@@ -75,7 +75,7 @@ def on(gpu: Any) -> contextlib.AbstractContextManager[None]:
     """Computes on a GPU, or on the CPU (None), in this thread."""
     global gpu_used
     gpu_used = gpu_used or gpu is not None
-    return _during(gpu=gpu)
+    return _temporarily(gpu=gpu)
 
 
 def set_gpu(gpu: Any) -> None:
@@ -199,10 +199,10 @@ def _launch_observed(function: Callable, args: tuple) -> None:
         args = tuple(plain(arg) for arg in args)
         recorder.launched(function, args)
     if runner is None:
-        with _during(recorder=None):
+        with _temporarily(recorder=None):
             run(function, args)
     else:
-        with _during(runner=None):  # the runner may ask for the recorder
+        with _temporarily(runner=None):  # the runner may ask for the recorder
             runner.run(function, args)
 
 
@@ -227,7 +227,7 @@ def _preparation_of(arrays: tuple) -> Any:
 
 def preparing(preparation: Any) -> contextlib.AbstractContextManager[None]:
     """Runs the launches of the block, and records them for a preparation instead of this thread's program."""
-    return _during(recorder=preparation, runner=None, dry=False)
+    return _temporarily(recorder=preparation, runner=None, dry=False)
 
 
 def host(function: Callable) -> Callable:
@@ -246,12 +246,12 @@ def only_if(flag: Array) -> contextlib.AbstractContextManager[None]:
     flag: int64 (1,), persistent or written by a launch. Only the block may use the arrays that it makes. On a GPU each launch
     waits for the flag, and a program with these launches does not become a CUDA graph.
     """
-    return _during(flags=(*_thread.flags, flag))
+    return _temporarily(flags=(*_thread.flags, flag))
 
 
 def always() -> contextlib.AbstractContextManager[None]:
     """Runs the launches of the block even if an `only_if` around it would skip them."""
-    return _during(flags=())
+    return _temporarily(flags=())
 
 
 class Conditional:
@@ -313,7 +313,7 @@ def play(steps: list[tuple[Callable, tuple]]) -> None:
         for function, args in steps:
             function(*args)
     else:
-        with _during(runner=None):
+        with _temporarily(runner=None):
             for function, args in steps:
                 runner.run(function, args)
 
@@ -385,7 +385,7 @@ def _rows(function: Any, args: tuple) -> _Rows | None:
         if inner is None:
             return None
         programs: list[native.NativeProgram] = []  # the rows use their memory
-        rows = [_under(flags, row, (function, args), programs) for row in inner.rows]
+        rows = [_conditional_row(flags, row, (function, args), programs) for row in inner.rows]
         return _Rows(rows, (inner, programs))
     if hasattr(function, "row"):
         return _Rows([function.row(args, 0)])
@@ -395,7 +395,7 @@ def _rows(function: Any, args: tuple) -> _Rows | None:
     )
 
 
-def _under(
+def _conditional_row(
     flags: list[int], row: native.Row, launch: tuple[Callable, tuple], programs: list[native.NativeProgram]
 ) -> native.Row:
     """Returns a row that runs only if no flag is 0. Several flags need a nested program, which is appended to `programs`."""
@@ -631,7 +631,7 @@ def plain(value: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _during(result: Any = None, **chosen: Any) -> Iterator[Any]:
+def _temporarily(result: Any = None, **chosen: Any) -> Iterator[Any]:
     """Sets attributes of `_thread` for a block, then restores them; one that was not set has the class's value again."""
     own = vars(_thread)
     before = {name: own[name] for name in chosen if name in own}
@@ -646,7 +646,7 @@ def _during(result: Any = None, **chosen: Any) -> Iterator[Any]:
 
 def record(recorder: Any) -> contextlib.AbstractContextManager[Any]:
     """Reports each `empty`, `launch` and `read` of this thread to `recorder` (its methods allocated, launched, ...)."""
-    return _during(recorder, recorder=recorder)
+    return _temporarily(recorder, recorder=recorder)
 
 
 def recorder() -> Any:
@@ -656,12 +656,12 @@ def recorder() -> Any:
 
 def dry() -> contextlib.AbstractContextManager[None]:
     """Runs no kernels: ops then compute only shapes and dtypes, and nothing is compiled."""
-    return _during(dry=True, recorder=None)
+    return _temporarily(dry=True, recorder=None)
 
 
 def ordinary() -> contextlib.AbstractContextManager[None]:
     """Runs without recording, even inside `dry` or `record`, for work that is done once, such as building weights."""
-    return _during(dry=False, recorder=None)
+    return _temporarily(dry=False, recorder=None)
 
 
 def is_dry() -> bool:
@@ -711,7 +711,7 @@ def profile() -> contextlib.AbstractContextManager[Profile]:
 
 def run_by(runner: Any) -> contextlib.AbstractContextManager[Any]:
     """Lets `runner.run(function, args)` run this thread's launches; the runner calls `run`."""
-    return _during(runner, runner=runner)
+    return _temporarily(runner, runner=runner)
 
 
 def copy(source: Array, target: Array) -> None:

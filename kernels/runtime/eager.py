@@ -45,17 +45,17 @@ class _Plan:
         self.lock = fork_safety.lock()
         self._parts = [(part, address_of(part.frame)) for part in parts]
         # (code, index of an address in it, the array it points into, the offset from the array's start)
-        self._moves = []
+        self._address_slots = []
         for part in parts:
             code = memoryview(part.code.reshape(-1))
             for row, word in itertools.product(range(len(part.code)), range(2, WORDS, 2)):
                 place = row * WORDS + word
                 inside = [i for i, (low, high) in enumerate(bounds) if low <= code[place] < high]
                 if code[place + 1] >= 0 and inside:
-                    self._moves.append((code, place, inside[0], code[place] - bounds[inside[0]][0]))
+                    self._address_slots.append((code, place, inside[0], code[place] - bounds[inside[0]][0]))
 
     def run(self, bounds: list[tuple[int, int]], shares: int = 0) -> None:
-        for words, place, number, distance in self._moves:
+        for words, place, number, distance in self._address_slots:
             words[place] = bounds[number][0] + distance
         for part, frame in self._parts:
             count = shares or part.shares

@@ -119,7 +119,9 @@ class InstructionProgram:
         self._section = self._body
         self._keep: list[Any] = []
         self._numbers: dict[tuple, _Value] = {}
-        self._places: tuple[int, ...] = ()  # the frame's words from `tasks` on, if a reduction or a transpose set them
+        self._task_words: tuple[
+            int, ...
+        ] = ()  # the frame's words from `tasks` on, if a reduction or a transpose set them
 
     def _add(self, name: str, dtype: str, *values: _Value, information: int = 0, period: int = 0) -> _Value:
         out = _Value(dtype, step=SPLAT if period == 1 else REGISTER)
@@ -246,7 +248,7 @@ class InstructionProgram:
         else:
             several, pieces = 0, -(-length // _FOLDED)
             places = (rows * pieces, pieces, length, _FOLDED, _FOLDED, length, pieces, 1, 1, rows * pieces)
-        self._places, value = places, self._spread(value)
+        self._task_words, value = places, self._spread(value)
         out = self._add(f"rows.{name}.{value.dtype}", value.dtype, value, information=min(length, _FOLDED))
         self._section = self._epilogue
         return out, pieces
@@ -257,7 +259,7 @@ class InstructionProgram:
         chunks, width = -(-rows // _ROWS), min(columns, _BLOCK)
         across = -(-columns // width)
         places = (matrices * chunks * across, across, columns, width, width, columns)
-        self._places = (*places, *places[2:])
+        self._task_words = (*places, *places[2:])
         step = columns * value.size
         table = self.words(rows, chunks, step, rows * step, width, across)
         out = self._add(f"columns.{name}.{value.dtype}", value.dtype, value, information=table)
@@ -270,7 +272,7 @@ class InstructionProgram:
         strips, matrices = -(-rows // tile), math.prod(sizes[:-2])
         step = tile * length
         places = (matrices * strips, strips, rows * length, step, step, rows * length, 0, 0, 0, 1)
-        self._places = places
+        self._task_words = places
         table = self.words(len(sizes), *sizes, *strides)
         target = _Value(value.dtype, out, value.size)
         self._body.append(_Instruction(f"transpose.{value.size}", target, (value,), table))
@@ -279,7 +281,7 @@ class InstructionProgram:
 
     def part(self, *keep: Any) -> ProgramRow:
         """Returns the finished program."""
-        prologue = [i for i in self._body if i.period == 1 or (i.period and not self._places)]
+        prologue = [i for i in self._body if i.period == 1 or (i.period and not self._task_words)]
         block = self._choose_registers(prologue)
         period = math.lcm(*(i.period for i in prologue))
         if period > block // 2 and self._size > block:  # too large for the prologue, so read them for each block
@@ -287,7 +289,7 @@ class InstructionProgram:
             block = self._choose_registers(prologue)
         block = block // period * period if self._size > block else self._size
         tasks = -(-self._size // max(block, 1))
-        places = self._places or (tasks, max(tasks, 1), 0, block, block, max(self._size, 1), 0, 0, 0, 1)
+        places = self._task_words or (tasks, max(tasks, 1), 0, block, block, max(self._size, 1), 0, 0, 0, 1)
         body = [i for i in self._body if i not in prologue]
         code = np.array([_row(i) for i in (*prologue, *body, *self._epilogue)], np.int64)
         frame = (0, address_of(code), len(prologue), len(body), len(self._epilogue), *places)
@@ -318,8 +320,8 @@ class InstructionProgram:
         arrays = {value.address for value in used if value.step > 0}
         width = max((value.size for value in used if value.step != SPLAT), default=1)
         block = _PLAIN_BLOCK
-        if self._places:
-            block = max(self._places[4], self._places[8])
+        if self._task_words:
+            block = max(self._task_words[4], self._task_words[8])
         elif count:
             block = min(_BLOCK, max(_CACHE // (width * (count + len(arrays))), _LEAST) // LANES * LANES)
         # not a multiple of 4096, because addresses at such distances share cache sets

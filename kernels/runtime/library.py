@@ -227,10 +227,10 @@ def bytes_at(low: int, high: int) -> bytes:
     return ctypes.string_at(low, high - low)
 
 
-Wanted = str | tuple[cache.Kernel, tuple[Type, ...]]  # a registered function, or a kernel for certain argument types
+Callee = str | tuple[cache.Kernel, tuple[Type, ...]]  # a registered function, or a kernel for certain argument types
 
 
-def made(wanted: Sequence[Wanted], target: str) -> list[bytes]:
+def made(wanted: Sequence[Callee], target: str) -> list[bytes]:
     """Returns the object files for a target."""
     if target:
         return _made_by_child(wanted, target)
@@ -247,7 +247,7 @@ def _object_for(kernel: cache.Kernel, signature: tuple[Type, ...]) -> bytes:
     return content
 
 
-def _made_by_child(wanted: Sequence[Wanted], target: str) -> list[bytes]:
+def _made_by_child(wanted: Sequence[Callee], target: str) -> list[bytes]:
     job = [(code.module_of(each), each, None) if isinstance(each, str) else _described(*each) for each in wanted]
     # it sets the path first, because the working directory may contain another nbkeras
     script = f"import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer); from {__name__} import serve; serve()"
@@ -279,7 +279,7 @@ def serve() -> None:
     """Runs in the child process: reads requests for objects, and writes the objects."""
     job = pickle.load(sys.stdin.buffer)
     out, sys.stdout = sys.stdout, sys.stderr  # because a user's module may print
-    wanted: list[Wanted] = []
+    wanted: list[Callee] = []
     for module, name, signature in job:
         kernel = getattr(import_module(module), name, None)
         wanted.append(name if signature is None else (kernel, signature))

@@ -162,7 +162,7 @@ code.symbol("nbkeras_wake_all", _wake_all, "int64(int64, int64)")
 # -------------------- the pool --------------------
 
 
-def _wanted() -> int | None:
+def _environment_threads() -> int | None:
     """Returns NUMBA_NUM_THREADS, if it is set."""
     wanted = os.environ.get("NUMBA_NUM_THREADS", "")
     return int(wanted) if wanted.isdecimal() and int(wanted) > 0 else None
@@ -179,7 +179,7 @@ def _memory(threads: int) -> np.ndarray:
 class Pool:
     """The threads of this process. A forked child has none of them and starts its own, over the same memory."""
 
-    most = _wanted() or cgroups.allowed_processors()
+    most = _environment_threads() or cgroups.allowed_processors()
     memory = _memory(most)
     state = memory.ctypes.data
     current: "Pool | None" = None
@@ -198,7 +198,7 @@ class Pool:
         self.memory[_BUSY_PATIENCE] = int(_BUSY_SECONDS * looks_per_second)
         self._threads: list[threading.Thread] = []
         self._starting = fork_safety.lock()
-        self.threads = min(Pool.chosen or _wanted() or cgroups.usable_processors(), self.most)
+        self.threads = min(Pool.chosen or _environment_threads() or cgroups.usable_processors(), self.most)
 
     @classmethod
     def get(cls) -> "Pool":

@@ -17,7 +17,7 @@ _FOREIGN = {"aarch64": {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": "+neo
 TARGETS = (*LEVELS, *_FOREIGN)  # the targets that a process can compile for, see `variables_of`
 _OF_NUMPY = {"fma": "FMA3", "sse4.2": "SSE42"}  # NumPy's names, where they differ from LLVM's
 _SIZE = 16384  # bytes to read of /proc/cpuinfo: enough for the first processor, which is like the others
-_TELLING = (
+_CPU_INFO_NAMES = (
     "vendor_id",
     "cpu family",
     "model",
@@ -65,10 +65,10 @@ def keys() -> list[str]:
     if level():
         return [level()]
     chosen = os.environ.get("NUMBA_CPU_NAME", ""), os.environ.get("NUMBA_CPU_FEATURES", "")
-    told = {} if all(chosen) else _told_by_system()
+    info = {} if all(chosen) else _cpu_info()
     machine = foreign_triple() or platform.machine()
-    own = f"{machine} {hashlib.sha256(repr((chosen, told)).encode()).hexdigest()[:16]}"
-    flags = told.get("flags", "").split()
+    own = f"{machine} {hashlib.sha256(repr((chosen, info)).encode()).hexdigest()[:16]}"
+    flags = info.get("flags", "").split()
     return [own, *(level for level, needed in LEVELS.items() if set(needed) <= set(flags))]
 
 
@@ -82,11 +82,11 @@ def has(feature: str) -> bool:
         return feature.replace(".", "_") in LEVELS[name]
     known = __cpu_features__.get(_OF_NUMPY.get(feature, feature.upper()))
     if known is None:  # if NumPy does not report it
-        return feature in _told_by_system().get("flags", "").replace("_", "").split()
+        return feature in _cpu_info().get("flags", "").replace("_", "").split()
     return bool(known)
 
 
-def _told_by_system() -> dict[str, str]:
+def _cpu_info() -> dict[str, str]:
     """Returns the properties that distinguish processors."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
@@ -94,4 +94,4 @@ def _told_by_system() -> dict[str, str]:
     except OSError:
         return {"name": platform.processor(), **{name: "1" for name, has in __cpu_features__.items() if has}}
     pairs = (line.partition(":")[::2] for line in first.splitlines())
-    return {name.strip(): value.strip() for name, value in pairs if name.strip() in _TELLING}
+    return {name.strip(): value.strip() for name, value in pairs if name.strip() in _CPU_INFO_NAMES}

@@ -48,6 +48,6 @@ def type_of(value: Any) -> Type:
     raise TypeError(f"a kernel takes arrays, numbers, and tuples of numbers, received {type(value).__name__}")
 
 
-def text_of(signature: tuple[Type, ...]) -> str:
+def signature_string(signature: tuple[Type, ...]) -> str:
     """Returns the types of all arguments as a string, for a file name."""
     return ", ".join(map(str, signature))

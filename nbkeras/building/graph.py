@@ -165,7 +165,7 @@ _large = _by_axis((24, 48), (120, 240))  # sizes that are larger than windows an
 _tiny = _by_axis((5, 7), (5, 7))  # small sizes, the same for all axes
 
 
-def _as_found(symbol: SymbolicTensor, trial: int) -> list[int]:
+def _inferred_sizes(symbol: SymbolicTensor, trial: int) -> list[int]:
     """The sizes that inferred the tensor's shape, so that a batch axis in another position is recognized."""
     return _small(symbol, trial) if symbol.trials is None else list(symbol.trials[trial])
 
@@ -223,7 +223,7 @@ def _trials(function: Callable, args: tuple, kwargs: dict) -> list:
     failure: Exception | None = None
     trials: Iterable[Sizes] = [_small]
     if any(isinstance(leaf, SymbolicTensor) and None in leaf.shape for leaf in leaves):
-        trials = itertools.chain([_as_found, _small, _large, _tiny], _fitted(leaves))
+        trials = itertools.chain([_inferred_sizes, _small, _large, _tiny], _fitted(leaves))
     for sizes in trials:
         try:
             return [_dry_run(function, args, kwargs, sizes, trial) for trial in (0, 1)]

@@ -332,7 +332,7 @@ class Program:
         launches = _without_unread_copies(self._recorded, kept)
         self._recorded = _fused(launches, kept)
         self.places = _places(self._places, launches, self._recorded)
-        lives = _lives(self._recorded, [view for view in kept if isinstance(view, View)])
+        lives = _lifetimes(self._recorded, [view for view in kept if isinstance(view, View)])
         offsets, size = _plan(self._sizes, lives)
         self.buffers = [Buffer(offsets[b], self._sizes[b], *lives[b]) for b in lives]
         self.arena = arena = device.persistent_empty((size,), np.uint8)
@@ -425,7 +425,7 @@ def _places(known: dict[int, LayerScope], launches: list, steps: list) -> list[L
     return found
 
 
-def _lives(recorded: list, kept: list[View]) -> dict[int, tuple[int, int]]:
+def _lifetimes(recorded: list, kept: list[View]) -> dict[int, tuple[int, int]]:
     """For each buffer, the first and the last launch that use it. Buffers of `kept` live beyond the last launch."""
     first: dict[int, int] = {}
     last: dict[int, int] = {}

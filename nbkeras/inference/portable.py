@@ -142,7 +142,7 @@ class Programs:
 def _programs(described: dict[Any, Steps], constants: Any) -> Programs:
     """The unpickled programs."""
     steps = {
-        key: each._replace(launches=[(_found(function), args) for function, args in each.launches])
+        key: each._replace(launches=[(_function_of(function), args) for function, args in each.launches])
         for key, each in described.items()
     }
     return Programs(steps, _aligned(np.frombuffer(constants, np.uint8)))
@@ -273,10 +273,10 @@ def _stamp(kernel: Any) -> str:
     return code.stamp(path) if os.path.exists(path) else ""
 
 
-def _found(described: Any) -> Any:
+def _function_of(described: Any) -> Any:
     """The launched function for a description."""
     if isinstance(described, _Conditional):
-        return device.Conditional(_found(described.function), described.flags)
+        return device.Conditional(_function_of(described.function), described.flags)
     if not isinstance(described, _Kernel):
         return described
     kernel = _named(described.module, described.name)

@@ -156,7 +156,7 @@ def wrapped(site: Site) -> Part:
     return part_of(Site(site.node, site.kinds, site.window, site.model, site.layer.layer))
 
 
-def _going_on(layer: Any, step: Callable) -> Callable:
+def _run_with(layer: Any, step: Callable) -> Callable:
     """The `run` of a Part that calls a layer with `step` in place of its `call`.
 
     step: (now, states, *the arguments of `call`) -> (outputs, new states).
@@ -185,7 +185,7 @@ def reshaped(site: Site) -> Part:
             "does not keep each step's numbers together", "Use target_shape=(-1, ...) with as many numbers a step"
         )
     target = tuple(after)
-    return Part(_going_on(layer, lambda now, states, x: (ops.reshape(x, (*x.shape[:2], *target)), ())))
+    return Part(_run_with(layer, lambda now, states, x: (ops.reshape(x, (*x.shape[:2], *target)), ())))
 
 
 @rule(core.Permute)
@@ -286,7 +286,7 @@ def recurred(site: Site) -> Part:
         return layer.returned(output, last[:count]), last
 
     kinds = [STEPS if layer.return_sequences else LAST, *[LAST] * (len(site.outputs()) - 1)]
-    return Part(_going_on(layer, step), forms, kinds, start, counts=given)
+    return Part(_run_with(layer, step), forms, kinds, start, counts=given)
 
 
 def _shows_state(cell: Any) -> bool:
@@ -349,7 +349,7 @@ def convolved(site: Site) -> Part:
         known = ops.concatenate([states[0], ops.cast(inputs, layer.dtype)], axis=1)
         return layer.convolved(known, "valid"), [known[:, now.steps :]]
 
-    return Part(_going_on(layer, step), [Form((kept, first.shape[-1]), layer.dtype)])
+    return Part(_run_with(layer, step), [Form((kept, first.shape[-1]), layer.dtype)])
 
 
 @rule(spatial.Spatial)
@@ -371,7 +371,7 @@ def largest(site: Site) -> Part:
         most = ops.max(ops.concatenate([before, inputs], axis=1), axis=1, keepdims=layer.keepdims)
         return most, [most]
 
-    return Part(_going_on(layer, step), [Form(shape, layer.dtype)], [LAST], start)
+    return Part(_run_with(layer, step), [Form(shape, layer.dtype)], [LAST], start)
 
 
 @rule(pooling.GlobalAveragePooling1D)
@@ -391,7 +391,7 @@ def mean(site: Site) -> Part:
         mean = ops.add(mean, ops.divide(change, ops.maximum(total, 1.0)))
         return mean if mask is None else ops.where(ops.greater(total, 0.0), mean, np.nan), [mean, total]
 
-    return Part(_going_on(layer, step), [Form(shape, layer.dtype), Form(counts, layer.dtype)], [LAST])
+    return Part(_run_with(layer, step), [Form(shape, layer.dtype), Form(counts, layer.dtype)], [LAST])
 
 
 def _pooled(site: Site) -> tuple:
@@ -490,7 +490,7 @@ def attended_by_heads(site: Site) -> Part:
         heads, _ = layer._attend(layer._query_dense(query), *known[:2], allowed, False, False, layer.dropout == 0)
         return layer._output_dense(heads if gate is None else ops.multiply(heads, gate)), after
 
-    return Part(_going_on(layer, step), forms, counts=True, limit=limit)
+    return Part(_run_with(layer, step), forms, counts=True, limit=limit)
 
 
 def _all_of(now: StepContext, *masks: Any) -> Tensor:
@@ -522,4 +522,4 @@ def attended(site: Site) -> Part:
         outputs = ops.matmul(ops.squeeze(masked_softmax(scores, allowed, spread=True), 1), value)
         return outputs if query_mask is None else ops.where(ops.expand_dims(query_mask, -1), outputs, 0.0), after
 
-    return Part(_going_on(layer, step), forms, counts=True, limit=limit)
+    return Part(_run_with(layer, step), forms, counts=True, limit=limit)

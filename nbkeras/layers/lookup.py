@@ -489,7 +489,7 @@ class StringLookup(Lookup):
     def __call__(self, *args, **kwargs):
         given = args[0] if args else kwargs.get("inputs")
         if self.invert:
-            return self._texts_of(np.asarray(given))
+            return self._strings_of(np.asarray(given))
         if hashing.as_texts(given) is None:
             raise TypeError(f"{self.name!r} takes strings, an array or a list of str, received {briefly(given)}")
         return super().__call__(*args, **kwargs)
@@ -521,7 +521,7 @@ class StringLookup(Lookup):
             table[self.mask_token] = self._mask_number
         return [table[term] for term in terms]
 
-    def _texts_of(self, numbers: np.ndarray) -> np.ndarray:
+    def _strings_of(self, numbers: np.ndarray) -> np.ndarray:
         terms = dict(enumerate(self.get_vocabulary()))
         found = [terms.get(number, self.oov_token) for number in numbers.ravel().tolist()]
         return np.array(found, np.str_).reshape(numbers.shape)

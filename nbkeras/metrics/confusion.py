@@ -284,7 +284,7 @@ class _AtConstraint(_Confusion):
 
     _direction = "up"
     _value_name = ""  # the constrained rate, and the argument with its minimum
-    _wanted = ""  # the rate to maximize
+    _maximized_name = ""  # the rate to maximize
 
     def __init__(self, num_thresholds: int, class_id: int | None, name: str | None, dtype: Any):
         super().__init__([0.5] if num_thresholds == 1 else evenly(num_thresholds), class_id, name, dtype)
@@ -292,7 +292,7 @@ class _AtConstraint(_Confusion):
 
     def result(self) -> Tensor:
         limit, rate = (
-            divide_no_nan(x, ops.add(x, y)) for x, y in map(self._counters, (self._value_name, self._wanted))
+            divide_no_nan(x, ops.add(x, y)) for x, y in map(self._counters, (self._value_name, self._maximized_name))
         )
         return ops.cast(ops.max(ops.where(limit >= getattr(self, self._value_name), rate, 0.0)), self.dtype)
 
@@ -320,7 +320,7 @@ class SensitivityAtSpecificity(_AtConstraint):
         0.5
     """
 
-    _value_name, _wanted = "specificity", "sensitivity"
+    _value_name, _maximized_name = "specificity", "sensitivity"
 
     def __init__(
         self,
@@ -352,7 +352,7 @@ class SpecificityAtSensitivity(_AtConstraint):
         0.75
     """
 
-    _value_name, _wanted = "sensitivity", "specificity"
+    _value_name, _maximized_name = "sensitivity", "specificity"
 
     def __init__(
         self,
@@ -384,7 +384,7 @@ class PrecisionAtRecall(_AtConstraint):
         0.5
     """
 
-    _value_name, _wanted = "recall", "precision"
+    _value_name, _maximized_name = "recall", "precision"
 
     def __init__(
         self,
@@ -416,7 +416,7 @@ class RecallAtPrecision(_AtConstraint):
         0.5
     """
 
-    _value_name, _wanted = "precision", "recall"
+    _value_name, _maximized_name = "precision", "recall"
 
     def __init__(
         self,

@@ -49,11 +49,11 @@ class Slot(Variable):
         recorded = device.recorder() is not None
         if self.fading is None:
             self._recorded |= recorded  # recorded by a program that would not settle
-        elif recorded or self._behind():
+        elif recorded or self._is_behind():
             with device.on(device.gpu_of(self.rows)):
                 will_write(self.rows)
                 row_updates.settle(self.rows, self.seen, self.clock, self.fading)
 
-    def _behind(self) -> bool:
+    def _is_behind(self) -> bool:
         made, caught_up = np.asarray(self.clock)
         return made != caught_up

@@ -251,14 +251,14 @@ class Batcher:
             if waiting.future.done():
                 continue
             if isinstance(outputs, Exception):
-                waiting.future.set_exception(self._explained(outputs, told))
+                waiting.future.set_exception(self._client_error(outputs, told))
             else:
                 waiting.future.set_result(outputs)
         if self._observe is not None:
             self._observe(rows, seconds, [self._began - waiting.since for waiting in taken])
         self._finish()
 
-    def _explained(self, error: Exception, told: dict[int, str]) -> ServingError:
+    def _client_error(self, error: Exception, told: dict[int, str]) -> ServingError:
         """The error for a client. A failure's traceback is logged once per batch, under a number that clients receive.
 
         A ValueError is about the data of a request, such as an index outside of the vocabulary.

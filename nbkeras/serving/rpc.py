@@ -91,11 +91,11 @@ def read_request(message: Any, specs: Sequence[TensorSpec] = ()) -> InferRequest
     parameters = messages.parameters_of(message.parameters)
     tensors.check_id(message.id)
     return InferRequest(
-        inputs, message.id or None, parameters, _wanted(message.outputs), tensors.timeout_of(parameters)
+        inputs, message.id or None, parameters, _requested_outputs(message.outputs), tensors.timeout_of(parameters)
     )
 
 
-def _wanted(outputs: Any) -> list[str] | None:
+def _requested_outputs(outputs: Any) -> list[str] | None:
     names: list[str] = []
     for output in outputs:
         parameters = messages.parameters_of(output.parameters)

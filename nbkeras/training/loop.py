@@ -64,7 +64,7 @@ class EpochRunner:
             return self._logs
         for loop in (self, validation):
             if not epochs and loop is not None:  # the interrupted epoch is not run again
-                loop._go_to_place()
+                loop._go_to_position()
         for epoch in epochs:
             self._epoch, self._phase = epoch, "train"
             self._reset()
@@ -90,7 +90,7 @@ class EpochRunner:
 
     def test(self) -> Logs:
         """Run one epoch; returns the logs after its last batch."""
-        self._go_on()
+        self._clear_stop()
         self._callbacks.on_test_begin()
         self._reset()
         logs = self._run_epoch()
@@ -99,7 +99,7 @@ class EpochRunner:
 
     def predict(self) -> list:
         """The results of the step on each batch of one pass."""
-        self._go_on()
+        self._clear_stop()
         self._callbacks.on_predict_begin()
         results = list(self._results())
         if results:
@@ -115,7 +115,7 @@ class EpochRunner:
         """The logs after the last batch of an epoch; empty if there was none."""
         self._done, self._result = 0, _NOTHING
         self.data.on_epoch_begin()
-        self._go_to_place()
+        self._go_to_position()
         for result in self._results():
             self._result = result
         self.data.on_epoch_end()
@@ -182,12 +182,12 @@ class EpochRunner:
         else:
             here._restore = go_there
 
-    def _go_to_place(self) -> None:
+    def _go_to_position(self) -> None:
         if self._restore is not None:
             restore, self._restore = self._restore, None
             restore()
 
-    def _go_on(self) -> None:
+    def _clear_stop(self) -> None:
         if self._owner is not None:
             setattr(self._owner, self._flag, False)
 

@@ -20,7 +20,7 @@ _FAR = _i(-(1 << 30))  # a row far outside: no tap reaches the image from it
 DEPTH = size(16, simulated=4)  # the terms of a step
 _QUADS = DEPTH // 4
 TERMS = tuple(range(DEPTH))
-ROOM = 4  # padding after each row in shared memory: a warp's threads then store to different banks, except for pairs
+PAD = 4  # padding after each row in shared memory: a warp's threads then store to different banks, except for pairs
 
 # A tile: threads, threads along a row of units, positions, units. Warps of 4 x 8 threads are side by side.
 LARGE = size(128, simulated=4), size(8, simulated=2), size(128, simulated=16), size(64, simulated=16)
@@ -28,9 +28,9 @@ MEDIUM = size(128, simulated=8), size(16, simulated=4), size(64, simulated=16), 
 SMALL = size(64, simulated=4), size(8, simulated=2), size(64, simulated=16), size(32, simulated=8)
 _DOWN, _ACROSS = size(4, simulated=2), size(8, simulated=2)
 TWO, ONE = (0, LARGE[3] // 2), (0,)  # offsets of the quads of a thread's units
-LARGE_A, LARGE_B = 2 * DEPTH * (LARGE[2] + ROOM), 2 * DEPTH * (LARGE[3] + ROOM)
-MEDIUM_A, MEDIUM_B = 2 * DEPTH * (MEDIUM[2] + ROOM), 2 * DEPTH * (MEDIUM[3] + ROOM)
-SMALL_A, SMALL_B = 2 * DEPTH * (SMALL[2] + ROOM), 2 * DEPTH * (SMALL[3] + ROOM)
+LARGE_A, LARGE_B = 2 * DEPTH * (LARGE[2] + PAD), 2 * DEPTH * (LARGE[3] + PAD)
+MEDIUM_A, MEDIUM_B = 2 * DEPTH * (MEDIUM[2] + PAD), 2 * DEPTH * (MEDIUM[3] + PAD)
+SMALL_A, SMALL_B = 2 * DEPTH * (SMALL[2] + PAD), 2 * DEPTH * (SMALL[3] + PAD)
 # the most quads that a thread loads in a step
 PASSES = max(DEPTH * max(tile[2:]) // 4 // tile[0] for tile in (LARGE, MEDIUM, SMALL))
 FETCHED = 4 * PASSES
@@ -207,7 +207,7 @@ def _convolve(tile, columns, a, b, x, kernel, bias, y, sizes, window, plan):
         at_b = _i(at_b + _slot(tap_row, row_period, kernel_rows, tap_column, column_period, kernel_columns, matrix))
 
     next_a, next_b = cuda.local.array(FETCHED, x.dtype), cuda.local.array(FETCHED, x.dtype)
-    line_a, line_b, rows, zero = high + ROOM, wide + ROOM, (0, high // 2), x.dtype.type(0)
+    line_a, line_b, rows, zero = high + PAD, wide + PAD, (0, high // 2), x.dtype.type(0)
     ty, tx = first_sums(t, across)
     sums = zero_block(x, rows, columns)
     for step in range(steps + 1):

@@ -18,7 +18,7 @@ from nbkeras.kernels.cuda.convolution.convolve import (
     MEDIUM_A,
     MEDIUM_B,
     ONE,
-    ROOM,
+    PAD,
     SMALL,
     SMALL_A,
     SMALL_B,
@@ -77,7 +77,7 @@ def _correlate(tile, columns, a, b, x, dy, y, sizes, window, plan):
     at_b = _i(k_b * out_depth + group * units + n_b)
 
     next_a, next_b = cuda.local.array(FETCHED, x.dtype), cuda.local.array(FETCHED, x.dtype)
-    line_a, line_b, rows, zero = high + ROOM, wide + ROOM, (0, high // 2), x.dtype.type(0)
+    line_a, line_b, rows, zero = high + PAD, wide + PAD, (0, high // 2), x.dtype.type(0)
     ty, tx = first_sums(t, across)
     sums = zero_block(x, rows, columns)
     for step in range(steps + 1):

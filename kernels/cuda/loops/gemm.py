@@ -49,7 +49,7 @@ _LARGE_STAGES, _MEDIUM_STAGES, _SMALL_STAGES = (4 * _DEPTH * (side + _PAD) for s
 
 
 @device_function
-def _bring(operand, thread, side, first, extent):
+def _load_pattern(operand, thread, side, first, extent):
     """Returns which four numbers a thread loads from each stage of an operand.
 
     The result is: the first number's line and term, the distance between numbers in terms and in the stage, the first number's
@@ -136,8 +136,8 @@ def _multiply(rows, columns, side, warps, stages, sizes, a, left, b, right, c, f
     length = min(k - start, depth)
     count = min(length, (length - 1) % _DEPTH + 1)  # the first stage may be shorter than the others
 
-    a_line, a_term, a_terms, a_spread, a_to = _bring(left, thread, side, i, m)
-    b_line, b_term, b_terms, b_spread, b_to = _bring(right, thread, side, j, n)
+    a_line, a_term, a_terms, a_spread, a_to = _load_pattern(left, thread, side, i, m)
+    b_line, b_term, b_terms, b_spread, b_to = _load_pattern(right, thread, side, j, n)
     a_at, a_lines, a_distance, a_step, a_quads, a_apart, a_stage = left
     b_at, b_lines, b_distance, b_step, b_quads, b_apart, b_stage = right
     a_at += batch * a_step + a_line * a_lines + (start + a_term) * a_distance
@@ -287,7 +287,7 @@ def _start(m, n, k, a, left, b, right, target, batches) -> None:
 
 
 def _operand(form: tuple) -> tuple:
-    """Returns the form, the distance in memory of the four numbers that a thread loads (see `_bring`), and that of stages."""
+    """Returns the form, and the distances in memory of the numbers that a thread loads (see `_load_pattern`) and of stages."""
     _, _, terms, _, quads = form
     return *form, 1 if terms == 1 or quads else _DEPTH // 4 * terms, _DEPTH * terms
 

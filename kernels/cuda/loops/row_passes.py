@@ -24,8 +24,8 @@ from nbkeras.kernels.cuda.loops.lanes import (
     start_rows,
     store_four,
 )
-from nbkeras.kernels.cuda.loops.texts import LANES as FOUR
-from nbkeras.kernels.cuda.loops.texts import compiled, known_of_numbers, literal, text_of
+from nbkeras.kernels.cuda.loops.sources import LANES as FOUR
+from nbkeras.kernels.cuda.loops.sources import compiled, known_of_numbers, literal, source_of
 from nbkeras.kernels.cuda.machine.kernel import Kernel, device_function
 from nbkeras.kernels.loops.expressions import ELEMENT, FOLDS, LABEL, OF_ELEMENT, OF_ROW, ROW, Expression, Value
 from nbkeras.kernels.loops.row_passes import PassPlan, Rows
@@ -72,18 +72,18 @@ _NAMES = {
 }
 
 
-class _RowsText:
+class _RowsSource:
     """Writes the source code of a formula's kernel. A Value's name contains its index: `v3`."""
 
     def __init__(self, kernel: Rows, expression: Expression, ndims: dict[str, int]):
         self.kernel, self.expression, self.ndims, self.plan = kernel, expression, ndims, PassPlan(expression)
-        self.place = {value: i for i, value in enumerate(expression.values)}
+        self.index = {value: i for i, value in enumerate(expression.values)}
         wanted = [each for value in expression.values if value.level for each in value.inputs]
         uniform = dict.fromkeys([*wanted, *expression.results])
         self.given = [value for value in uniform if value.level not in (OF_ROW, OF_ELEMENT)]
 
     def _name(self, x: Any) -> str:
-        return f"v{self.place[x]}" if isinstance(x, Value) else f"real({literal(x)})"
+        return f"v{self.index[x]}" if isinstance(x, Value) else f"real({literal(x)})"
 
     def _array(self, x: Value) -> str:
         """Returns the array of an element input."""
@@ -97,7 +97,7 @@ class _RowsText:
         if value.op == "pick":
             array = self._array(value.operands[0])
             return f"{name} = {array}[np.uint64(base + {operands[1]})] if 0 <= {operands[1]} < n else zero"
-        return f"{name} = {text_of(value.op, operands)}"
+        return f"{name} = {source_of(value.op, operands)}"
 
     def _function(self, number: int, values: list[Value], wanted: list[Value]) -> tuple[list[str], list[Value], str]:
         """Returns a function of an element: its lines, its element inputs, and the names of its other arguments."""
@@ -110,19 +110,19 @@ class _RowsText:
             if value.op == "is_at":
                 lines += [f"    {self._name(value)} = here == {self._name(value.operands[0])}"]
             elif value.op != ELEMENT:
-                lines += [f"    {self._name(value)} = {text_of(value.op, list(map(self._name, value.operands)))}"]
+                lines += [f"    {self._name(value)} = {source_of(value.op, list(map(self._name, value.operands)))}"]
         return [*lines, f"    return ({', '.join(map(self._name, wanted))},)", ""], inputs, passed
 
     def _loop(self, number: int, inputs: list[Value], passed: str) -> list[str]:
         """Returns a loop over the four elements of a lane, which calls the function."""
         lines = ["    at = first", "    while at < end:"]
         for value in inputs:
-            names = ", ".join(f"x{self.place[value]}{lane}" for lane in FOUR)
+            names = ", ".join(f"x{self.index[value]}{lane}" for lane in FOUR)
             array = self._array(value)
             where = "at, end" if self.ndims[self.kernel.inputs[value.operands[0]]] == 2 else "at - base, n"
             lines += [f"        {names} = load_four({array}, {where}, step, wide, zero)"]
         for i, lane in enumerate(FOUR):
-            own = "".join(f"x{self.place[value]}{lane}, " for value in inputs)
+            own = "".join(f"x{self.index[value]}{lane}, " for value in inputs)
             here = passed.replace("here", f"at + {i} * step - base", 1)
             lines += [f"        {lane} = each{number}({own}{here})"]
         return lines
@@ -162,7 +162,7 @@ class _RowsText:
             shifted is not None and shifted.op == "subtract" and shifted.operands[0] is x and shifted.operands[1] is top
         )
 
-    def text(self) -> str:
+    def source(self) -> str:
         """Returns the source code of the functions of elements, and of `kernel`."""
         kernel, plan, values = self.kernel, self.plan, self.expression.values
         others = values[len(kernel.inputs) :][: len(kernel.others)]
@@ -244,11 +244,11 @@ def _kernel_of(kernel: Rows, dtype: np.dtype, kinds: str) -> tuple[Kernel, list[
     """Returns the CUDA kernel and its arguments. kinds: the dtype kinds of the per-row arrays, then the ndims of the others."""
     others, axes = kinds.split("_")
     expression = kernel.expression_of(others)
-    writer = _RowsText(kernel, expression, dict(zip(kernel.arrays, map(int, axes), strict=True)))
+    writer = _RowsSource(kernel, expression, dict(zip(kernel.arrays, map(int, axes), strict=True)))
     lanes = _most_lanes(dtype)
     # With a minimum of one block, the assembler does not save registers for more blocks; it spilled those of float64.
     options = {"launch_bounds": (lanes, 1) if dtype.itemsize == 8 else lanes}
-    found = compiled(kernel, __file__, __name__, dtype, writer.text(), kinds, options, **_NAMES)
+    found = compiled(kernel, __file__, __name__, dtype, writer.source(), kinds, options, **_NAMES)
     return found, writer.given, expression
 
 

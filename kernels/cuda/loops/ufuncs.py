@@ -12,7 +12,7 @@ import numpy as np
 from numba import cuda
 
 from nbkeras.kernels.cuda.loops.lanes import load_four, store_four
-from nbkeras.kernels.cuda.loops.texts import TEXTS
+from nbkeras.kernels.cuda.loops.sources import SOURCES
 from nbkeras.kernels.cuda.loops.walk import indices_of_three, indices_of_two
 from nbkeras.kernels.cuda.machine.kernel import Kernel, device_function
 
@@ -110,24 +110,24 @@ def {name}(code, number, is_number, x, y, out):
 """
 
 
-def _codes(texts: dict[Any, str]) -> dict[Any, int]:
+def _codes(sources: dict[Any, str]) -> dict[Any, int]:
     """Returns the code of each ufunc of a group."""
-    return {ufunc: code for code, ufunc in enumerate(texts)}
+    return {ufunc: code for code, ufunc in enumerate(sources)}
 
 
-def _kernel(name: str, texts: dict[Any, str], template: str, stored: str = "v") -> Kernel:
+def _kernel(name: str, sources: dict[Any, str], template: str, stored: str = "v") -> Kernel:
     """Makes the kernel of a group: a template around a function that evaluates the ufuncs' source for operands `a` and `b`."""
     operands = "a, b" if template in (_OF_TWO, _FOUR_OF_TWO) else "a"
     lines = [f"def function(code, {operands}, zero, one):"]
-    *others, last = texts.values()
+    *others, last = sources.values()
     for code, each in enumerate(others):
         lines += [f"    if code == {code}:", f"        return {each.format('a', 'b')}"]
-    text = "\n".join([*lines, f"    return {last.format('a', 'b')}", template.format(name=name, stored=stored)])
+    source = "\n".join([*lines, f"    return {last.format('a', 'b')}", template.format(name=name, stored=stored)])
     names: dict[str, Any] = {**_NAMES, "__name__": __name__}
-    exec(compile(text, __file__, "exec"), names)  # noqa: S102 - the text is made above
+    exec(compile(source, __file__, "exec"), names)  # noqa: S102 - the source is made above
     names["function"] = device_function(names["function"])
     # the source is part of the compiled code's name on disk
-    names[name].__qualname__ = f"{name}_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    names[name].__qualname__ = f"{name}_{hashlib.sha256(source.encode()).hexdigest()[:16]}"
     return Kernel(names[name], {})
 
 
@@ -137,7 +137,7 @@ _LARGER, _SMALLER = "{0} if {0} >= {1} or {0} != {0} else {1}", "{0} if {0} <= {
 
 def _named(*names: str) -> dict[Any, str]:
     """Returns the source of ufuncs that formulas have too."""
-    return {getattr(np, name): TEXTS[name] for name in names}
+    return {getattr(np, name): SOURCES[name] for name in names}
 
 
 def _of_math(**names: str) -> dict[Any, str]:

@@ -37,7 +37,7 @@ class _Access(NamedTuple):
     array: "Checked"
     key: Any
 
-    def told(self, verb: str) -> str:
+    def describe(self, verb: str) -> str:
         return (
             f"thread {tuple(self.thread)} of block {tuple(self.block)} {verb} {self.array.name}{_brackets(self.key)} "
             f"in {line_of(self.code, self.instruction)}"
@@ -138,7 +138,7 @@ class Journal:
         verb, first, other_verb, second = found[0]
         between = "a barrier in between" if first.block == second.block else "atomics"
         more = f"; {len(found)} such accesses in all" if len(found) > 1 else ""
-        return f"a race in {self._kernel}: {first.told(verb)}, and {second.told(other_verb)}, without {between}{more}"
+        return f"a race in {self._kernel}: {first.describe(verb)}, and {second.describe(other_verb)}, without {between}{more}"
 
     def fence(self) -> None:
         """The block's next atomics publish its writes so far."""

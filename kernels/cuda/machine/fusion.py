@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from nbkeras.kernels.cuda.loops.texts import TEXTS
+from nbkeras.kernels.cuda.loops.sources import SOURCES
 from nbkeras.kernels.cuda.machine.kernel import SIMULATED, Kernel, start_each
 from nbkeras.kernels.runtime.chains import Chain
 from nbkeras.kernels.runtime.device_array import DeviceArray
@@ -21,9 +21,9 @@ from nbkeras.kernels.runtime.device_array import DeviceArray
 _COMPARISONS = ("equal", "not_equal", "less", "less_equal", "greater", "greater_equal")
 _SHARED = ("add", "subtract", "divide", "clip", "negative", "absolute", "sqrt", "exp", "expm1", "log", "log1p")
 FORMULAS = {
-    **{name: TEXTS[name] for name in _SHARED},
-    **{f"{name}?": TEXTS[name] for name in (*_COMPARISONS, "logical_and", "logical_or")},
-    **{name: f"one if {TEXTS[name]} else zero" for name in _COMPARISONS},
+    **{name: SOURCES[name] for name in _SHARED},
+    **{f"{name}?": SOURCES[name] for name in (*_COMPARISONS, "logical_and", "logical_or")},
+    **{name: f"one if {SOURCES[name]} else zero" for name in _COMPARISONS},
     **{name: f"math.{name}({{}})" for name in ("sin", "cos", "tan", "floor", "ceil")},
     "arctan": "math.atan({})",
     "multiply": "product({}, {})",
@@ -34,7 +34,7 @@ FORMULAS = {
     "logical_xor?": "{} != {}",
     "logical_not?": "not {}",
     "isnan?": "{0} != {0}",
-    "select": TEXTS["where"],
+    "select": SOURCES["where"],
     "relu": "zero if {0} < zero else {0}",
     "relu_slope": "{1} if {0} > zero else zero",
 }

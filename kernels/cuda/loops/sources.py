@@ -11,7 +11,7 @@ from numba import cuda
 from nbkeras.kernels.cuda.machine.kernel import Kernel, device_function
 from nbkeras.kernels.loops.expressions import COMPARISONS, NUMBER, UNIFORM, Expression, Value, of_numbers
 
-TEXTS = {
+SOURCES = {
     "add": "{} + {}",
     "subtract": "{} - {}",
     "multiply": "{} * {}",
@@ -37,9 +37,9 @@ def _sigmoid(x, zero, one):
     return (one if x >= zero else power) / (one + power)
 
 
-def text_of(op: str, operands: Sequence[str]) -> str:
+def source_of(op: str, operands: Sequence[str]) -> str:
     """Returns the source code of an operation."""
-    return TEXTS[op].format(*operands)
+    return SOURCES[op].format(*operands)
 
 
 def literal(number: float) -> str:
@@ -75,7 +75,7 @@ def compiled(
     file: str,
     module: str,
     dtype: np.dtype,
-    text: str,
+    source: str,
     kinds: str = "",
     options: dict | None = None,
     **names: Any,
@@ -92,11 +92,11 @@ def compiled(
     own: dict[str, Any] = {"cuda": cuda, "math": math, "np": np, "sigmoid": _sigmoid, **names, "__name__": module}
     own |= {"real": dtype.type, "real_type": dtype}
     before = set(own)
-    exec(compile(text, file, "exec"), own)  # noqa: S102 - generated above
+    exec(compile(source, file, "exec"), own)  # noqa: S102 - generated above
     function: Callable = own["kernel"]
     function.__name__ = ":".join([kernel.__module__, kernel.__name__, dtype.name, *([kinds] if kinds else [])])
     # the source code is part of the compiled code's name on disk
-    function.__qualname__ = f"{kernel.__name__}_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    function.__qualname__ = f"{kernel.__name__}_{hashlib.sha256(source.encode()).hexdigest()[:16]}"
     for name in set(own) - before - {"kernel", "__builtins__"}:
         own[name] = device_function(own[name])
     return Kernel(function, options or {})
