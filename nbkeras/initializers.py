@@ -424,7 +424,7 @@ _TRUNCATED_STDDEV = 0.87962566103423978  # the standard deviation of a standard 
 
 
 class VarianceScaling(RandomInitializer, names=("variance_scaling",)):
-    """Random numbers of variance scale / n, with a number n of units of the weight.
+    """Random numbers of variance scale / n, where n is a number of units of the weight.
 
     Args:
         scale: The factor of the variance.

@@ -16,7 +16,7 @@ _EQUATION = re.compile(r"(\.\.\.)?([a-zA-Z]+)(\.\.\.)?,([a-zA-Z]+)->(\.\.\.)?([a
 
 
 def _equation(name: str, what: str, equation: Any) -> str:
-    _parsed(equation)  # raises its error
+    _parsed(equation)  # called for its errors
     return equation
 
 

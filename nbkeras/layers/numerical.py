@@ -41,7 +41,7 @@ class Rescaling(SameShape):
     def __init__(self, scale: option.Anything, offset: option.Anything = 0.0, **kwargs: Unpack[LayerOptions]):
         super().__init__(**option.keep(self, locals()))
         for numbers in (scale, offset):
-            array_of(numbers)  # raises its error
+            array_of(numbers)  # called for its errors
 
     def call(self, inputs):
         scale, offset = (self._by_channel(value) for value in (self.scale, self.offset))

@@ -99,7 +99,7 @@ class _SpatialDropout(Dropout):
 
     spatial_axes: int
     _left_out = ("noise_shape",)
-    _unwritten = ("trainable",)  # as in Keras
+    _unwritten = ("trainable",)  # Keras omits it too
 
     def __init__(self, rate, data_format: DataFormat = None, seed=None, **kwargs: Unpack[LayerOptions]):
         super().__init__(rate, None, seed, **kwargs)

@@ -48,7 +48,7 @@ class Slot(Variable):
         """Update the rows that lag behind; a recorded step does so at each replay."""
         recorded = device.recorder() is not None
         if self.fading is None:
-            self._recorded |= recorded  # recorded by a program that would not settle
+            self._recorded |= recorded  # the recording program would not settle the rows again
         elif recorded or self._is_behind():
             with device.on(device.gpu_of(self.rows)):
                 will_write(self.rows)

@@ -329,7 +329,7 @@ def _second(seconds: int) -> str:
 
 
 def _short(content: dict[str, Any], limit: int) -> dict[str, Any]:
-    """The content with short and clean strings. Of an exception the end is kept, which has its type and message."""
+    """The content with short and clean strings. It keeps the end of an exception, which has its type and message."""
     found = {}
     for name, value in content.items():
         if isinstance(value, str):
