@@ -25,7 +25,7 @@ def is_worth_panels(weight: Array) -> bool:
 
 
 def panels_of(weight: Array, transposed: bool = False, cuts: tuple[int, ...] = ()) -> Array:
-    """Copies a matrix (k, n), or its transpose, into the panels that `gemm` takes with PANELS. The result's columns are `ldb`.
+    """Copies a matrix (k, n), or its transpose, into the panels that `gemm` takes with PANELS. `ldb` is the result's columns.
 
     cuts: the columns where the weight is cut into parts. The parts' panels follow one another and have the same width. The result
     is flat memory: its rows are not rows of panels.

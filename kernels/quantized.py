@@ -31,7 +31,7 @@ _DEPTH = 256  # rows of B that are converted at a time
 
 @overload(inline="always")
 def _to_bits(x):
-    """A float's bits as an integer."""
+    """Returns a float's bits as an integer."""
     if x == types.float32:
         return lambda x: np.float32(x).view(np.int32)
     return lambda x: np.float64(x).view(np.int64)
@@ -39,7 +39,7 @@ def _to_bits(x):
 
 @overload(inline="always")
 def _from_bits(bits):
-    """The float that has these bits."""
+    """Returns the float that has these bits."""
     if bits == types.int32:
         return lambda bits: np.int32(bits).view(np.float32)
     return lambda bits: np.int64(bits).view(np.float64)

@@ -94,8 +94,8 @@ def positions_by_nine(x, at, step, offsets, form, weights, units, y, to, count, 
 
 
 @compiled
-def rows_by_nine(x, flat, weights, y, offsets, rooms, out_height, out_width, window, relu, share, shares):
-    """Kernel: computes a share of the output's rows. flat: x as a flat array; y is flat too. rooms: a window buffer per share."""
+def rows_by_nine(x, flat, weights, y, offsets, buffers, out_height, out_width, window, relu, share, shares):
+    """Kernel: computes a share of the output's rows. flat: x as a flat array; y is flat too. buffers: for windows, by share."""
     window = Window(*window)
     height, width, channels = x.shape[1], x.shape[2], x.shape[3]
     sw, left, reach = window.column_stride, window.left, (window.width - 1) * window.column_dilation
@@ -113,9 +113,9 @@ def rows_by_nine(x, flat, weights, y, offsets, rooms, out_height, out_width, win
             positions_by_nine(flat, at, sw * channels, offsets, _ZERO, weights, units, y, to, last - first, least)
         for outside in range(out_width - last + first):
             column = outside if outside < first else outside + last - first
-            gather(x, n, r % out_height * out_width + column, _ONE, window, out_width, _ZERO, channels, rooms[share])
+            gather(x, n, r % out_height * out_width + column, _ONE, window, out_width, _ZERO, channels, buffers[share])
             to = (r * out_width + column) * units
-            positions_by_nine(rooms[share], _ZERO, _ZERO, offsets, _ONE, weights, units, y, to, _ONE, least)
+            positions_by_nine(buffers[share], _ZERO, _ZERO, offsets, _ONE, weights, units, y, to, _ONE, least)
 
 
 def forward(x: Array, kernel: Array, bias: Array, y: Array, window: Window, relu: bool) -> None:
@@ -130,5 +130,5 @@ def forward(x: Array, kernel: Array, bias: Array, y: Array, window: Window, relu
             device.launch(device.fill, weights[TAPS], 0)
     shares = share_count(y.size * TAPS, _SHARE_WORK, _SHARES)
     arrays = (x, x.reshape(-1), weights.reshape(-1), y.reshape(-1), _offsets(window, x.shape[2], x.shape[3]))
-    rooms = device.empty((shares, TAPS), x.dtype)
-    launch_shares(rows_by_nine, shares, *arrays, rooms, y.shape[1], y.shape[2], tuple(window), relu)
+    buffers = device.empty((shares, TAPS), x.dtype)
+    launch_shares(rows_by_nine, shares, *arrays, buffers, y.shape[1], y.shape[2], tuple(window), relu)

@@ -79,13 +79,13 @@ class _Bands:
         self.bands = -(-out_height // self.rows) if self.rows else 0
         self.count = images * self.bands
         rows_in = (self.rows - 1) * window.row_stride + extent(window.height, window.row_dilation)
-        self.room = rows_in * across * depth if self.padded else 0
+        self.buffer = rows_in * across * depth if self.padded else 0
         self.tables = _tables(window, self.rows, out_width, across, depth, depth // groups, turn)
         self.numbers = (self.rows, self.bands, across, int(self.padded))  # a plain tuple for launches
 
-    def rooms(self, shares: int, dtype: np.dtype) -> Array:
+    def buffers(self, shares: int, dtype: np.dtype) -> Array:
         """Returns a buffer for each share."""
-        return device.empty((shares, self.room), dtype)
+        return device.empty((shares, self.buffer), dtype)
 
 
 def upright(window: Window, *arrays: Array) -> tuple:
@@ -97,8 +97,8 @@ def upright(window: Window, *arrays: Array) -> tuple:
 
 
 @compiled
-def pad_band(x, n, row0, rows, before, across, room):
-    """Copies `rows` rows of image n from row0 on to room, with zeros around: `before` before a row, `across` columns in total.
+def pad_band(x, n, row0, rows, before, across, buffer):
+    """Copies `rows` rows of image n from row0 on to buffer, with zeros around: `before` before a row, `across` columns in total.
 
     A negative `before` skips columns at the start of a row.
     """
@@ -110,20 +110,20 @@ def pad_band(x, n, row0, rows, before, across, room):
         row, to = row0 + r, r * size
         if row < 0 or row >= height:
             for j in range(size):
-                store(room, to + j, zero)
+                store(buffer, to + j, zero)
             continue
         at = (n * height + row) * width * depth + skipped
         for j in range(left):
-            store(room, to + j, zero)
+            store(buffer, to + j, zero)
         for j in range(run):
-            store(room, to + left + j, load(x, at + j))
+            store(buffer, to + left + j, load(x, at + j))
         for j in range(left + run, size):
-            store(room, to + j, zero)
+            store(buffer, to + j, zero)
 
 
 @compiled
-def band_of(b, x, y, window, bands, room):
-    """Returns (offset, count, position) of band b's windows: the first one's offset in x or room (padded), its position in y."""
+def band_of(b, x, y, window, bands, buffer):
+    """Returns (offset, count, position) of band b's windows: the first one's offset in x or buffer, and its position in y."""
     band_rows, per_image, across, padded = bands
     n, top = b // per_image, b % per_image * band_rows
     rows, row0 = min(band_rows, y.shape[1] - top), top * window.row_stride - window.top
@@ -131,12 +131,12 @@ def band_of(b, x, y, window, bands, room):
     if padded != 0:
         start = 0
         reach = (rows - 1) * window.row_stride + (window.height - 1) * window.row_dilation + 1
-        pad_band(x, n, row0, reach, window.left, across, room)
+        pad_band(x, n, row0, reach, window.left, across, buffer)
     return start, rows * y.shape[2], (n * y.shape[1] + top) * y.shape[2]
 
 
 @compiled
-def forward_bands(x, flat, kernel, form, bias, y, rooms, tables, window, groups, ends, bands, parts, share, shares):
+def forward_bands(x, flat, kernel, form, bias, y, buffers, tables, window, groups, ends, bands, parts, share, shares):
     """Kernel: computes a share of the output's bands. flat: x as flat memory. ends: see `gemm_ended`. bands: _Bands.numbers.
 
     kernel: the matrix (taps and channels of a group, units) in the form `form`, see `gemm`. With as many groups as channels and
@@ -144,14 +144,14 @@ def forward_bands(x, flat, kernel, form, bias, y, rooms, tables, window, groups,
     """
     window, (band_rows, per_image, _, padded) = Window(*window), bands
     units, channels = y.shape[3], x.shape[3] // groups
-    width, room, zero = units // groups, rooms[share], y.dtype.type(0)
+    width, buffer, zero = units // groups, buffers[share], y.dtype.type(0)
     taps, k0 = window.height * window.width * channels, band_rows * y.shape[2]
-    a, ldb = room if padded != 0 else flat, kernel.shape[1]
+    a, ldb = buffer if padded != 0 else flat, kernel.shape[1]
     unit = ldb if form == PANELS else 1  # a part begins where a panel begins
     total = x.shape[0] * per_image * parts
     for task in range(total * share // shares, total * (share + 1) // shares):
         b, part = task // parts, task % parts
-        ao, count, position = band_of(b, x, y, window, bands, room)
+        ao, count, position = band_of(b, x, y, window, bands, buffer)
         to = position * units
         if groups > 1 and channels == width == 1:
             gemm_own(count, units, taps, a, ao, tables, 0, k0, kernel, 0, units, zero, y, to, units, bias, 0, ends)
@@ -185,23 +185,23 @@ def _convolve(
     weights, form = kernel.reshape(-1, y.shape[3]), PLAIN
     if groups == 1 and is_worth_panels(weights):
         weights, form = panels_of(weights), PANELS
-    arrays = (x, x.reshape(-1), weights, form, bias, y, bands.rooms(shares, x.dtype), bands.tables)
+    arrays = (x, x.reshape(-1), weights, form, bias, y, bands.buffers(shares, x.dtype), bands.tables)
     ends = (BIAS if bias.size else 0) + (RECTIFIED if relu else 0)
     launch_shares(forward_bands, shares, *arrays, tuple(window), groups, ends, bands.numbers, parts)
 
 
 @compiled
-def kernel_gradient_bands(x, flat, dy, partials, rooms, tables, window, groups, bands, share, shares):
+def kernel_gradient_bands(x, flat, dy, partials, buffers, tables, window, groups, bands, share, shares):
     """Kernel: partials[share] = windows^T @ dy over a share of the bands. flat: x as flat memory."""
     window, (band_rows, per_image, _, padded) = Window(*window), bands
     units, channels = dy.shape[3], x.shape[3] // groups
-    width, room, partial = units // groups, rooms[share], partials[share]
+    width, buffer, partial = units // groups, buffers[share], partials[share]
     taps, k0 = window.height * window.width * channels, band_rows * dy.shape[2]
-    a = room if padded != 0 else flat
+    a = buffer if padded != 0 else flat
     total = x.shape[0] * per_image
     first = total * share // shares
     for b in range(first, total * (share + 1) // shares):
-        ao, count, position = band_of(b, x, dy, window, bands, room)
+        ao, count, position = band_of(b, x, dy, window, bands, buffer)
         to, beta = position * units, dy.dtype.type(0) if b == first else dy.dtype.type(1)
         if groups > 1 and channels == width == 1:
             gemm_own(taps, units, count, a, ao, tables, k0, 0, dy, to, units, beta, partial, 0, units, dy, 0, 0)
@@ -221,7 +221,7 @@ def kernel_gradient(x: Array, dy: Array, dkernel: Array, window: Window, groups:
     partials = flat if shares == 1 else device.empty((shares, dkernel.size), x.dtype)
     if bands.count == 0:
         device.launch(device.fill, partials, 0)
-    arrays = (x, x.reshape(-1), dy, partials, bands.rooms(shares, x.dtype), bands.tables)
+    arrays = (x, x.reshape(-1), dy, partials, bands.buffers(shares, x.dtype), bands.tables)
     launch_shares(kernel_gradient_bands, shares, *arrays, tuple(window), groups, bands.numbers)
     if shares > 1:
         reduce.sum_rows(partials[None], flat)
@@ -313,7 +313,7 @@ def _gradient_plan(window: Window, dy_shape: tuple, dx_shape: tuple, groups: int
 
 
 @compiled
-def input_gradient_bands(dy, flat, turned, dx, rooms, tables, sizes, groups, share, shares):
+def input_gradient_bands(dy, flat, turned, dx, buffers, tables, sizes, groups, share, shares):
     """Kernel: computes a share of the bands of dx. flat: dy as flat memory. turned: a matrix units x channels per group and tap.
 
     tables: offsets of windows and of taps in dy, then the numbers of each phase, see input_gradient.
@@ -322,15 +322,15 @@ def input_gradient_bands(dy, flat, turned, dx, rooms, tables, sizes, groups, sha
         sizes
     )
     height, width, depth, units = dx.shape[1], dx.shape[2], dx.shape[3], dy.shape[3]
-    channels, group, zero, room = depth // groups, units // groups, dx.dtype.type(0), rooms[share]
-    a, all_taps = room if padded != 0 else flat, turned.size // (group * depth)
+    channels, group, zero, buffer = depth // groups, units // groups, dx.dtype.type(0), buffers[share]
+    a, all_taps = buffer if padded != 0 else flat, turned.size // (group * depth)
     total = dx.shape[0] * per_image
     for b in range(total * share // shares, total * (share + 1) // shares):
         n, top = b // per_image, b % per_image * band_rows
         base = ((n * dy.shape[1] + top + low) * dy.shape[2] + left) * units
         if padded != 0:
             base = 0
-            pad_band(dy, n, top + low, band_rows + reach, -left, across, room)
+            pad_band(dy, n, top + low, band_rows + reach, -left, across, buffer)
         for f in range(at_phases, at_phases + 8 * phases, 8):
             first_row, first_column = load(tables, f), load(tables, f + 1)
             row, column = load(tables, f + 2), load(tables, f + 3)
@@ -369,10 +369,10 @@ def input_gradient(dy: Array, kernel: Array, dx: Array, window: Window, groups: 
         return
     window, dy, dx = upright(window, dy, dx)
     shares = share_count(dy.size * window.height * window.width * (dx.shape[3] // groups), _SHARE_WORK, _SHARES)
-    phases, sizes, room, table = _gradient_plan(window, dy.shape, dx.shape, groups, shares)
+    phases, sizes, buffer, table = _gradient_plan(window, dy.shape, dx.shape, groups, shares)
     shares = max(1, min(shares, dx.shape[0] * sizes[1]))
     turned = _turned(kernel.reshape(window.height, window.width, *kernel.shape[2:]), phases, groups)
-    arrays = (dy, dy.reshape(-1), turned, dx, device.empty((shares, room), dx.dtype), table)
+    arrays = (dy, dy.reshape(-1), turned, dx, device.empty((shares, buffer), dx.dtype), table)
     launch_shares(input_gradient_bands, shares, *arrays, sizes, groups)
 
 

@@ -150,7 +150,7 @@ class Tiling(NamedTuple):
     def blocks(self) -> int:
         return -(-self.tiles // self.block)
 
-    def rooms(self, shares: int) -> Array:
+    def buffers(self, shares: int) -> Array:
         """Returns buffers for each share: for the transformed tiles before and after the products, and for one tile."""
         both = self.channels + self.units
         return device.empty((shares, 36 * self.block * both + 72 * max(self.channels, self.units)), _f)
@@ -172,8 +172,8 @@ def cut(source, image, height, width, channels, row0, column0, size, patch, at):
 
 
 @compiled
-def input_tiles(x, tiling, first, count, room, to, spare):
-    """room[to:] = B^T d B for `count` tiles from `first` on, as elements x tiles x channels. spare: offset of a free buffer."""
+def input_tiles(x, tiling, first, count, buffer, to, spare):
+    """buffer[to:] = B^T d B for `count` tiles from `first` on, as elements x tiles x channels. spare: offset of free memory."""
     height, width, channels = tiling.height, tiling.width, tiling.channels
     patch = spare + 36 * channels
     for i in range(count):
@@ -183,21 +183,21 @@ def input_tiles(x, tiling, first, count, room, to, spare):
             at = ((image * height + row) * width + column) * channels
             for k in range(6):
                 transform_input(
-                    x, at + k * width * channels, channels, room, spare + k * 6 * channels, channels, channels
+                    x, at + k * width * channels, channels, buffer, spare + k * 6 * channels, channels, channels
                 )
         else:
-            cut(x, image, height, width, channels, row, column, _SIX, room, patch)
+            cut(x, image, height, width, channels, row, column, _SIX, buffer, patch)
             for k in range(6):
                 put = k * 6 * channels
-                transform_input(room, patch + put, channels, room, spare + put, channels, channels)
+                transform_input(buffer, patch + put, channels, buffer, spare + put, channels, channels)
         for k in range(6):
             put = to + (k * count + i) * channels
-            transform_input(room, spare + k * channels, 6 * channels, room, put, 6 * count * channels, channels)
+            transform_input(buffer, spare + k * channels, 6 * channels, buffer, put, 6 * count * channels, channels)
 
 
 @compiled
-def gradient_tiles(dy, tiling, first, count, room, to, spare):
-    """room[to:] = A dy A^T for `count` tiles from `first` on, as elements x tiles x units."""
+def gradient_tiles(dy, tiling, first, count, buffer, to, spare):
+    """buffer[to:] = A dy A^T for `count` tiles from `first` on, as elements x tiles x units."""
     height, width, units = tiling.out_height, tiling.out_width, tiling.units
     patch = spare + 24 * units
     for i in range(count):
@@ -206,14 +206,14 @@ def gradient_tiles(dy, tiling, first, count, room, to, spare):
         if row + 4 <= height and column + 4 <= width:
             at = ((image * height + row) * width + column) * units
             for k in range(4):
-                transform_gradient(dy, at + k * width * units, units, room, spare + k * 6 * units, units, units)
+                transform_gradient(dy, at + k * width * units, units, buffer, spare + k * 6 * units, units, units)
         else:
-            cut(dy, image, height, width, units, row, column, _QUAD, room, patch)
+            cut(dy, image, height, width, units, row, column, _QUAD, buffer, patch)
             for k in range(4):
-                transform_gradient(room, patch + k * 4 * units, units, room, spare + k * 6 * units, units, units)
+                transform_gradient(buffer, patch + k * 4 * units, units, buffer, spare + k * 6 * units, units, units)
         for k in range(6):
             put = to + (k * count + i) * units
-            transform_gradient(room, spare + k * units, 6 * units, room, put, 6 * count * units, units)
+            transform_gradient(buffer, spare + k * units, 6 * units, buffer, put, 6 * count * units, units)
 
 
 @compiled
@@ -231,8 +231,8 @@ def finish(y, at, rows, width, bias, relu):
 
 
 @compiled
-def output_tiles(room, at, y, tiling, first, count, spare, bias, relu):
-    """y = A^T m A + bias, then optional relu, for `count` tiles from `first` on. m: room[at:], as elements x tiles x units."""
+def output_tiles(buffer, at, y, tiling, first, count, spare, bias, relu):
+    """y = A^T m A + bias, then optional relu, for `count` tiles from `first` on. m = buffer[at:], as elements x tiles x units."""
     height, width, units = tiling.out_height, tiling.out_width, tiling.units
     patch = spare + 24 * units
     for i in range(count):
@@ -240,16 +240,16 @@ def output_tiles(room, at, y, tiling, first, count, spare, bias, relu):
         row, column = tile // tiling.columns * 4, tile % tiling.columns * 4
         for k in range(6):
             source = at + (k * count + i) * units
-            transform_output(room, source, 6 * count * units, room, spare + k * units, 6 * units, units)
+            transform_output(buffer, source, 6 * count * units, buffer, spare + k * units, 6 * units, units)
         rows, columns = min(4, height - row), min(4, width - column)
         for k in range(rows):
             to = ((image * height + row + k) * width + column) * units
             if columns == 4:
-                transform_output(room, spare + k * 6 * units, units, y, to, units, units)
+                transform_output(buffer, spare + k * 6 * units, units, y, to, units, units)
             else:
-                transform_output(room, spare + k * 6 * units, units, room, patch, units, units)
+                transform_output(buffer, spare + k * 6 * units, units, buffer, patch, units, units)
                 for c in range(columns * units):
-                    y[to + c] = room[patch + c]
+                    y[to + c] = buffer[patch + c]
             finish(y, to, columns, units, bias, relu)
 
 
@@ -269,21 +269,37 @@ def transform_whole_kernel(kernel, size, turn, half, transformed, share, shares)
 
 
 @compiled
-def convolve_tiles(x, transformed, bias, y, rooms, tiling, relu, share, shares):
+def convolve_tiles(x, transformed, bias, y, buffers, tiling, relu, share, shares):
     """Kernel: computes a share of the output's tiles, in blocks; x and y are flat."""
     tiling = Tiling(*tiling)
     tiles, block, channels, units = tiling.tiles, tiling.block, tiling.channels, tiling.units
-    first, last, room = tiles * share // shares, tiles * (share + 1) // shares, rooms[share]
+    first, last, buffer = tiles * share // shares, tiles * (share + 1) // shares, buffers[share]
     products = 36 * block * channels
     spare = products + 36 * block * units
     size = channels * units
     for start in range(first, last, block):
         count = min(block, last - start)
-        input_tiles(x, tiling, start, count, room, 0, spare)
+        input_tiles(x, tiling, start, count, buffer, 0, spare)
         for k in range(36):
             at, to = k * count * channels, products + k * count * units
-            gemm(0, 0, count, units, channels, room, at, channels, transformed, k * size, units, _ZERO, room, to, units)
-        output_tiles(room, products, y, tiling, start, count, spare, bias, relu)
+            gemm(
+                0,
+                0,
+                count,
+                units,
+                channels,
+                buffer,
+                at,
+                channels,
+                transformed,
+                k * size,
+                units,
+                _ZERO,
+                buffer,
+                to,
+                units,
+            )
+        output_tiles(buffer, products, y, tiling, start, count, spare, bias, relu)
 
 
 def convolve(
@@ -303,30 +319,35 @@ def convolve(
         runs = -(-size // _RUN)
         flat = kernel.reshape(-1)
         launch_shares(transform_whole_kernel, runs, flat, size, int(turn), half, transformed)
-    rooms = tiling.rooms(min(_SHARES, tiling.blocks))
-    arrays = (x.reshape(-1), transformed, bias, y.reshape(-1), rooms)
-    launch_shares(convolve_tiles, len(rooms), *arrays, tuple(tiling), relu)
+    buffers = tiling.buffers(min(_SHARES, tiling.blocks))
+    arrays = (x.reshape(-1), transformed, bias, y.reshape(-1), buffers)
+    launch_shares(convolve_tiles, len(buffers), *arrays, tuple(tiling), relu)
 
 
 # -------------------- the kernel's gradient --------------------
 
 
 @compiled
-def kernel_gradient_tiles(x, dy, partials, rooms, tiling, share, shares):
+def kernel_gradient_tiles(x, dy, partials, buffers, tiling, share, shares):
     """Kernel: partials[share] = the sum of (B^T d B) * (A dy A^T) over a share of the tiles, as elements x channels x units."""
     tiling = Tiling(*tiling)
     tiles, block, channels, units = tiling.tiles, tiling.block, tiling.channels, tiling.units
-    first, last, room, partial = tiles * share // shares, tiles * (share + 1) // shares, rooms[share], partials[share]
+    first, last, buffer, partial = (
+        tiles * share // shares,
+        tiles * (share + 1) // shares,
+        buffers[share],
+        partials[share],
+    )
     gradients = 36 * block * channels
     spare = gradients + 36 * block * units
     for start in range(first, last, block):
         count = min(block, last - start)
-        input_tiles(x, tiling, start, count, room, 0, spare)
-        gradient_tiles(dy, tiling, start, count, room, gradients, spare)
+        input_tiles(x, tiling, start, count, buffer, 0, spare)
+        gradient_tiles(dy, tiling, start, count, buffer, gradients, spare)
         beta = _ZERO if start == first else _ONE
         for k in range(36):
             a, b, c = k * count * channels, gradients + k * count * units, k * channels * units
-            gemm(1, 0, channels, units, count, room, a, channels, room, b, units, beta, partial, c, units)
+            gemm(1, 0, channels, units, count, buffer, a, channels, buffer, b, units, beta, partial, c, units)
 
 
 @compiled
@@ -350,8 +371,8 @@ def kernel_gradient(x: Array, dy: Array, dkernel: Array, top: int, left: int) ->
     """Computes dkernel, the kernel's gradient of conv(x, kernel), from the output's gradient dy."""
     tiling, size = Tiling.of(x.shape, dy.shape, top, left), x.shape[3] * dy.shape[3]
     shares = min(_SHARES, tiling.blocks, max(2, _PARTIAL_ELEMENTS // (36 * size)))
-    rooms, partials = tiling.rooms(shares), device.empty((shares, 36 * size), _f)
-    arrays = (x.reshape(-1), dy.reshape(-1), partials, rooms)
+    buffers, partials = tiling.buffers(shares), device.empty((shares, 36 * size), _f)
+    arrays = (x.reshape(-1), dy.reshape(-1), partials, buffers)
     launch_shares(kernel_gradient_tiles, shares, *arrays, tuple(tiling))
     half, runs = device.empty((18 * size,), _f), -(-size // _RUN)
     launch_shares(transform_back, runs, partials, size, half, dkernel.reshape(-1))

@@ -41,7 +41,7 @@ def _position(over):
 
 @device_function
 def _offset(shape, image, row, column, channel):
-    """The offset of an element in a flat array."""
+    """Returns the offset of an element in a flat array."""
     return _i(((image * shape[1] + row) * shape[2] + column) * shape[3] + channel)
 
 

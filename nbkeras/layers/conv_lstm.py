@@ -23,7 +23,7 @@ class ConvCellOptions(CellOptions, total=False):
 
 
 class _ConvLSTMCell(LSTMCell):
-    """One step of ConvLSTM; states h and c have the shape of the output, gates and weights the order i, f, c, o.
+    """One step of ConvLSTM. The states h and c have the output's shape. Gates and weights are in the order i, f, c, o.
 
     Args:
         kernel_size: The size of the window, for inputs and states.

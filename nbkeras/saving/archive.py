@@ -107,7 +107,7 @@ def atomic_file(path: str | os.PathLike) -> Iterator[Any]:
 def _check_target(given: Any, path: str) -> None:
     folder = os.path.dirname(path)
     with contextlib.suppress(FileNotFoundError):
-        os.lstat(path)  # raises for a name that is too long, or below a file
+        os.lstat(path)  # raises if the name is too long, or if a parent is a file
     if not os.path.isdir(folder):
         raise FileNotFoundError(f"cannot write {given!r}: there is no folder {folder!r}")
     if os.path.isdir(path):

@@ -260,7 +260,7 @@ def add_terms(sums, u, packed, group, held, terms, columns, operand, at, lanes):
 
 @device_function
 def sum_of_lane(sums, lane):
-    """Each lane gets sums[lane % 4], added up over four neighbouring lanes."""
+    """Returns to each lane the sum of sums[lane % 4] over four neighbouring lanes."""
     odd, upper = lane & 1, lane & 2
     kept, sent = (sums[1], sums[0]) if odd else (sums[0], sums[1])
     a = kept + cuda.shfl_xor_sync(EVERYONE, sent, 1)
