@@ -417,7 +417,7 @@ def refused(why):
 
 def forget_checks():
     """What another process does not know."""
-    cache_files._check.cache_clear()
+    cache_files._check_folder.cache_clear()
     cache_files._ignored.clear()
 
 
