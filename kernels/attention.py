@@ -19,16 +19,16 @@ from nbkeras.kernels.softmax import dot, larger, largest, total
 
 Array = np.ndarray
 LEAST = -1e38  # replaces a masked score; a row whose scores are all this low has no allowed score
-_ROWS = 128  # rows of a result in one product
-_SHARE_WORK = 250_000  # multiply-adds
-_SHARE = 4096  # elements of a share of a softmax
+_ROWS = 128  # most rows of a result in one product
+_SHARE_WORK = 250_000  # least multiply-adds of a share
+_SHARE = 4096  # least elements of a share of a softmax
 
 
 # -------------------- products over heads --------------------
 
 
 def inner(x: Array, y: Array):
-    """z[b, n, t, s] = x[b, t, n] . y[b, s, n]: (b, t, n, h) and (b, s, k, h) -> (b, n, t, s), k a divisor of n."""
+    """Computes z[b, n, t, s] = x[b, t, n] . y[b, s, n]. Shapes: (b, t, n, h) and (b, s, k, h) -> (b, n, t, s); k divides n."""
     return _inner(x, y, True), (x, y)
 
 
@@ -40,7 +40,7 @@ def inner_vjp(saved, dz, needs):
 
 
 def weighted(w: Array, y: Array):
-    """z[b, t, n] = sum over s of w[b, n, t, s] y[b, s, n]: (b, n, t, s) and (b, s, k, h) -> (b, t, n, h)."""
+    """Computes z[b, t, n] = sum over s of w[b, n, t, s] y[b, s, n]. Shapes: (b, n, t, s) and (b, s, k, h) -> (b, t, n, h)."""
     return _weighted(w, y, True), (w, y)
 
 
@@ -74,7 +74,7 @@ def _weighted(w: Array, y: Array, need) -> Array:
 
 
 def _summed(w: Array, x: Array, shape: tuple[int, ...], need) -> Array:
-    """z[b, s, m] = sum over t, and over the query heads n that use m, of w[b, n, t, s] x[b, t, n]."""
+    """Computes z[b, s, m] = the sum of w[b, n, t, s] x[b, t, n] over t, and over the query heads n that use m."""
     (batch, n, t, s), (k, h) = w.shape, shape[2:]
     z = device.output(need, shape, w.dtype)
     if device.gpu() is not None:
@@ -89,7 +89,7 @@ def _summed(w: Array, x: Array, shape: tuple[int, ...], need) -> Array:
 
 
 def _heads_first(x: Array) -> Array:
-    """(b, t, n, h) as (b, n, t, h)."""
+    """Returns a view of (b, t, n, h) as (b, n, t, h)."""
     out = device.empty((x.shape[0], x.shape[2], x.shape[1], x.shape[3]), x.dtype)
     device.launch(device.copy, x.transpose(0, 2, 1, 3), out)
     return out
@@ -116,7 +116,7 @@ def multiply_heads(
 ):  # fmt: skip
     """Kernel: C = sum over groups of op(A) @ op(B) for each batch and head; computes a share of the row blocks of C.
 
-    C[i, j] is (m, n) at i * c_batch + j * c_head, its rows ldc apart. Group g of A's head j is at i * a_batch + j * a_head +
+    C[i, j] is (m, n) at i * c_batch + j * c_head, with rows ldc apart. Group g of A's head j is at i * a_batch + j * a_head +
     g * a_group. It uses B's head (j * groups + g) // served, at i * b_batch + head * b_head.
     """
     zero, one = c.dtype.type(0), c.dtype.type(1)
@@ -137,7 +137,7 @@ def multiply_heads(
 
 
 def masked_softmax(x: Array, mask: Array | None, scale: float, causal: bool, spread: bool):
-    """Softmax along the last axis of scale * x where mask is True, 0 elsewhere. x: (b, n, t, s); mask: bool, broadcasts to x.
+    """Softmax of scale * x along the last axis where mask is True; 0 elsewhere. x: (b, n, t, s); mask: bool, broadcasts to x.
 
     scale must be positive: the kernel finds the largest score before it scales.
     causal: query t uses only keys up to t. A row without an allowed score is 0, or 1 / s with `spread`.
@@ -170,10 +170,10 @@ def masked_softmax_vjp(saved, dy, needs):
 def masked_forward(
     x, y, mask, empty, scale, causal, spread, heads, queries, of_batch, of_head, of_query, of_key, share, shares
 ):
-    """Kernel: softmax of scale * x by rows (batch, head, query) where mask[batch * of_batch + ...] allows; size 0: everywhere.
+    """Kernel: computes softmax of scale * x for each row (batch, head, query), where mask[batch * of_batch + ...] is True.
 
-    scale is positive. Masked scores up to the next full vector get exponentials too: for 64 scores of a causal
-    attention, stopping exactly at the end took twice as long.
+    A mask of size 0 allows all. scale is positive. Masked scores up to the next full vector get exponentials too: for 64 scores
+    of a causal attention, stopping exactly at the end took twice as long.
     """
     least, zero, n = x.dtype.type(LEAST), x.dtype.type(0), x.shape[1]
     for r in range(len(x) * share // shares, len(x) * (share + 1) // shares):
@@ -210,7 +210,7 @@ def masked_forward(
 
 @compiled
 def largest_allowed(x, allowed, least):
-    """The largest allowed element; `least` if there is none; any number if some are NaN."""
+    """Returns the largest allowed element, or `least` if there is none. If some are NaN, the result is undefined."""
     result = least
     for i in range(x.size):
         result = larger(x[i] if allowed[i] else least, result)

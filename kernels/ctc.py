@@ -1,8 +1,8 @@
 """Connectionist temporal classification: the probability of a label sequence over all its alignments, and its gradient.
 
-Forward and backward variables in log space, Graves et al., 2006. A sequence of n labels has 2n + 1 states: blank, label 0,
-blank, label 1, ... blank. A step leads from a state to itself or to the next state, and from a label also to the next label
-if it is different.
+It computes the forward and backward variables of Graves et al. (2006) in log space. A sequence of n labels has 2n + 1 states:
+blank, label 0, blank, label 1, ... blank. A step leads from a state to itself or to the next state, and from a label also to the
+next label if it is different.
 """
 
 import math
@@ -15,11 +15,11 @@ from nbkeras.kernels.runtime.cache import compiled
 from nbkeras.kernels.runtime.threads import launch_shares, share_count
 
 Array = np.ndarray
-_SHARE = 512  # pairs of state and step per share, about 10 us
+_SHARE = 512  # least number of states times steps in a share, about 10 us
 
 
 def ctc(target: Array, logp: Array, target_length: Array, output_length: Array, blank: int):
-    """-log of the probability of each sequence; lengths are at least 0.
+    """Returns -log of the probability of each sequence; lengths are at least 0.
 
     int32 target (batch, labels), log-probabilities logp (batch, time, classes), int32 lengths (batch,) -> (batch,). A
     sequence that is too long for its time has probability 0 and loss infinity, with gradient 0. A label outside 0 <= label
@@ -44,7 +44,7 @@ def ctc_vjp(saved, dy, needs):
 
 @compiled
 def ctc_forward(target, logp, target_length, output_length, blank, alpha, loss, share, shares):
-    """Kernel: loss, and alpha[t, s], the log-probability of all partial alignments that are in state s at step t."""
+    """Kernel: computes the loss, and alpha[t, s], the log-probability of all partial alignments that are in state s at step t."""
     real = logp.dtype.type
     never = real(-math.inf)
     batch, time, classes = logp.shape
@@ -96,7 +96,7 @@ def ctc_backward(target, logp, target_length, output_length, blank, alpha, loss,
 
 
 def beam_search(logp: Array, lengths: Array, width: int, paths: int, blank: int):
-    """The most likely label sequences of logp (batch, time, classes): int32 (paths, batch, time), with -1 after their ends.
+    """Returns the most likely label sequences of logp (batch, time, classes): int32 (paths, batch, time), -1 after their ends.
 
     Also returns their log-probabilities (batch, paths), -infinity if there are fewer sequences. `width` prefixes are kept at each
     step.
@@ -113,11 +113,11 @@ def beam_search(logp: Array, lengths: Array, width: int, paths: int, blank: int)
 @device.host
 @compiled
 def search_beams(logp, lengths, blank, tree, beams, nodes, candidates, found, scores):
-    """Kernel: prefix beam search. A prefix is a node of a tree, kept while it is among the most likely.
+    """Kernel: runs a prefix beam search. A prefix is a node of a tree, and is kept while it is among the most likely.
 
-    tree: parent, label, first child and next sibling of each node. beams[now], (2, width): log-probabilities of the alignments
-    that end in a blank and of those that end in the label. candidates have the same layout: (i, blank) is prefix i, (i, c) is
-    prefix i with one more label c.
+    tree: parent, label, first child and next sibling of each node. beams[now], (2, width): the log-probabilities of the
+    alignments that end in a blank and of those that end in the label. candidates have the same layout: (i, blank) is prefix i,
+    (i, c) is prefix i with one more label c.
     """
     never = logp.dtype.type(-math.inf)
     batch, time, classes = logp.shape

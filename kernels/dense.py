@@ -16,19 +16,21 @@ from nbkeras.kernels.runtime.cache import compiled
 from nbkeras.kernels.runtime.threads import launch_shares, share_count
 
 Array = np.ndarray
-_SHARE_WORK = 250_000  # multiply-adds, about 3 us: another thread needs 1 us to find its share
-_COLUMNS = 64  # least columns of a tile, if otherwise there would be one tile only
-_SUM_SHARE = 32768  # numbers to sum in a share
-_ROW_SHARE = 32768  # numbers of B, 1 to 2 us to read, in a share of a product with one row
-_PANEL_ROWS = 64  # weights in panels pay up to this many rows; with more, copying them in the product costs little
-_TRANSPOSE_ROWS = 1024  # from this many rows of A on, copy a transposed B before multiplying (85 -> 100 GF/s)
+_SHARE_WORK = 250_000  # least multiply-adds of a share, about 3 us: another thread needs 1 us to find its share
+_COLUMNS = 64  # least columns of a tile, where C would otherwise be a single tile
+_SUM_SHARE = 32768  # least numbers that a share sums
+_ROW_SHARE = 32768  # least numbers of B that a share reads in a product with one row: 1 to 2 us
+# up to this many rows, weights in panels are faster; with more rows, the product's own copy costs little
+_PANEL_ROWS = 64
+# with at least this many rows of A, copy a transposed B before multiplying (100 instead of 85 GF/s)
+_TRANSPOSE_ROWS = 1024
 
 
 # -------------------- the dense layer --------------------
 
 
 def dense(x: Array, w: Array, b: Array | None, rectify: bool = False):
-    """y = x @ w + b, or its positive part if rectify; x (..., k), w (k, n), b (n,) or None."""
+    """Computes y = x @ w + b, or its positive part if rectify; x (..., k), w (k, n), b (n,) or None."""
     rows, (k, n) = math.prod(x.shape[:-1]), w.shape
     y = device.empty((*x.shape[:-1], n), x.dtype)
     _product(False, False, x, w, y, 1, rows, n, k, bias=b, rectify=rectify)
@@ -56,7 +58,7 @@ def dense_vjp(saved, dy, needs):
 
 
 def _rectifier_backward(y: Array, dy: Array, db: Array | None) -> Array:
-    """dz = dy where y > 0 and, in the same pass, db = its column sums."""
+    """Computes dz = dy where y > 0, else 0, and in the same pass db, the column sums of dz."""
     rows, n = y.shape
     dz = device.empty(dy.shape, dy.dtype)
     block = max(16, 16384 // max(n, 1))
@@ -74,7 +76,7 @@ def _rectifier_backward(y: Array, dy: Array, db: Array | None) -> Array:
 
 @compiled
 def rectifier_backward(y, dy, dz, partial, block, share, shares):
-    """Kernel, for a share of the blocks of rows: dz = dy where y > 0, else 0; partial[i] = column sums of dz's i-th block."""
+    """Kernel: dz = dy where y > 0, else 0; partial[i] = column sums of dz's i-th block of rows. Computes a share of blocks."""
     zero, n, blocks = dy.dtype.type(0), dy.shape[1], partial.shape[0]
     for t in range(blocks * share // shares, blocks * (share + 1) // shares):
         sums = partial[t]
@@ -92,7 +94,7 @@ def rectifier_backward(y, dy, dz, partial, block, share, shares):
 
 
 def matmul(a: Array, b: Array, transpose_a: bool = False, transpose_b: bool = False, into=None):
-    """op(a) @ op(b) over the last two axes, where op may swap them; leading axes broadcast. into: the output array."""
+    """Computes op(a) @ op(b) over the last two axes, where op may swap them; leading axes broadcast. into: the output array."""
     m, k = a.shape[-2:][::-1] if transpose_a else a.shape[-2:]
     n = b.shape[-2] if transpose_b else b.shape[-1]
     batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
@@ -134,7 +136,7 @@ def _is_one_product(a: Array, b: Array, transpose_a: bool) -> bool:
 
 
 def _steps(a: Array, batch: tuple[int, ...]) -> tuple[Array, int]:
-    """The array with equal steps between the matrices of `batch`, and the step (0 for a single matrix)."""
+    """Returns the array with equal steps between the matrices of `batch`, and that step (0 for a single matrix)."""
     if math.prod(a.shape[:-2]) == 1:
         return a, 0
     size = a.shape[-2] * a.shape[-1]
@@ -174,7 +176,7 @@ def _product(ta, tb, a, b, c, batches, m, n, k, a_step=0, b_step=0, bias=None, r
     if parts == 1:
         _launch(ta, form, a, b, c, batches, m, n, k, batches * k, lda, ldb, a_step, b_step, bias, rectify)
         return
-    # one small C and a long sum: compute parts of the sum in shares, then add them
+    # C is small and its sums are long: shares compute parts of the sums, which are added afterwards
     depth = -(-k // parts)
     depth += -depth % 4 if shares > 1 else 0  # multiply_row processes four rows at a time
     partial = device.empty((-(-k // depth), m, n), c.dtype)
@@ -189,7 +191,7 @@ def _product(ta, tb, a, b, c, batches, m, n, k, a_step=0, b_step=0, bias=None, r
 
 
 def _launch(ta, form, a, b, c, batches, m, n, k, depth, lda, ldb, a_step, b_step, bias, rectify) -> None:
-    # products with few rows are bound by reading B, so eight rows are added to the count
+    # reading B bounds products with few rows, so eight rows are added to the count
     wanted = share_count(batches * (m + 8) * n * k, _SHARE_WORK)
     rows, columns = _tile_size(batches, m, n, wanted)
     if form == PANELS:
@@ -234,7 +236,7 @@ def multiply_row(x, w, partial, depth, share, shares):
 
 @compiled
 def add_up(partial, bias, c, rectify, share, shares):
-    """Kernel: c = the sum of partial, plus bias (size 0: none), its positive part if rectify; computes a share of the rows."""
+    """Kernel: c = the sum of partial, plus bias (size 0: none), or its positive part if rectify; computes a share of the rows."""
     zero, rows = c.dtype.type(0), c.shape[0]
     for r in range(rows * share // shares, rows * (share + 1) // shares):
         out = c[r]
@@ -254,7 +256,7 @@ def add_up(partial, bias, c, rectify, share, shares):
 def _tile_size(batches: int, m: int, n: int, shares: int) -> tuple[int, int]:
     """The rows and columns of a tile of C: small enough for several cores, larger if there are many tiles.
 
-    shares: the number that the work is enough for.
+    shares: the number of shares that have enough work.
     """
     rows, columns = 128, 128
     while rows > 32 and rows >= m / 2 and _tile_count(batches, m, n, rows, columns) < 4:
@@ -279,7 +281,7 @@ def _tile_count(batches: int, m: int, n: int, rows: int, columns: int) -> int:
 def multiply(
     ta, tb, a, b, bias, c, batches, m, n, k, depth, lda, ldb, a_step, b_step, rows, columns, rectify, share, shares
 ):
-    """Kernel: C[i] = op(A[i]) @ op(B[i]) + bias, its positive part if rectify; computes a share of the tiles.
+    """Kernel: C[i] = op(A[i]) @ op(B[i]) + bias, or its positive part if rectify; computes a share of the tiles.
 
     All arrays are flat. ta, tb: how A[i], B[i] are stored, as for `gemm`. C[i] is (m, n) at i * m * n; A[i] starts at
     i * a_step with rows lda apart, B[i] at i * b_step with rows ldb apart; the i-th sum has min(k, depth - i * k) terms. rows,
@@ -290,7 +292,8 @@ def multiply(
     tile, end = tiles * share // shares, tiles * (share + 1) // shares
     while tile < end:
         rest = tile % (across * down)
-        # a share is a range of tiles: along the rows for a weight gradient (like the optimizer's shares), else along the columns
+        # A share is a range of tiles: along the rows for a weight gradient (as in the optimizer's shares), else along the
+        # columns.
         if ta != 0:
             i, j = rest // across, rest % across
             count = min(end - tile, across - j)

@@ -27,7 +27,7 @@ def _two_units(key, stream, i, attempt):
 
 @compiled
 def _log_gamma_number(key, stream, i, alpha):
-    """The logarithm of a gamma-distributed number. For alpha < 1: a number for alpha + 1, times u^(1 / alpha)."""
+    """Returns the log of a gamma-distributed number; for alpha < 1, of a number for alpha + 1 times u^(1 / alpha)."""
     shape = alpha if alpha >= 1.0 else alpha + 1.0
     d = shape - 1.0 / 3.0
     c = 1.0 / math.sqrt(9.0 * d)
@@ -44,7 +44,7 @@ def _log_gamma_number(key, stream, i, alpha):
 
 
 def _drawn(kernel, key: Array, rows: Rows, *parameters: Array):
-    """A number for each element of the parameters, which have one shape. rows: see random.py."""
+    """Draws a number for each element of the parameters, which all have the same shape. rows: see random.py."""
     y = device.empty(parameters[0].shape, parameters[0].dtype)
     first = 0 if rows is None else rows[0]
     device.launch(kernel, key, first, *(parameter.reshape(-1) for parameter in parameters), y.reshape(-1))
@@ -72,7 +72,7 @@ def beta(key: Array, alpha: Array, beta: Array, rows: Rows = None):
 @device.host
 @compiled
 def draw_beta(key, first, alpha, beta, out):
-    """Kernel: see `beta`; x / (x + y) for two gamma-distributed numbers, from their logarithms, because they may be tiny."""
+    """Kernel: see `beta`. Computes x / (x + y) of gamma-distributed numbers from their logarithms, because they may be tiny."""
     for i in range(out.size):
         if alpha[i] > 0 and beta[i] > 0:
             x = _log_gamma_number(key, 16, first + i, np.float64(alpha[i]))
@@ -107,7 +107,7 @@ def draw_binomial(key, first, counts, probabilities, out):
 
 @compiled
 def _binomial_by_search(key, i, n, p):
-    """Invert the distribution function at a random number, by a search from 0."""
+    """Inverts the distribution function at a random number, by a search from 0."""
     rest, _ = _two_units(key, 20, i, 0)
     probability = math.exp(n * math.log1p(-p))
     k = 0.0
@@ -120,7 +120,7 @@ def _binomial_by_search(key, i, n, p):
 
 @compiled
 def _binomial(key, i, n, p):
-    """Transformed rejection with squeeze (BTRS), for n p of at least 10."""
+    """Transformed rejection with squeeze (BTRS); n p must be at least 10."""
     spread = math.sqrt(n * p * (1.0 - p))
     b = 1.15 + 2.53 * spread
     a = -0.0873 + 0.0248 * b + 0.01 * p

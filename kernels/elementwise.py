@@ -20,7 +20,7 @@ Shape = tuple[int, ...]
 
 
 def broadcast_shape(a: Shape, b: Shape) -> Shape | None:
-    """The shape of two arrays broadcast together, or None if they do not fit."""
+    """Returns the shape that two arrays broadcast to, or None if they do not broadcast."""
     if a == b or not b:
         return a
     if len(a) < len(b):
@@ -35,7 +35,7 @@ def broadcast_shape(a: Shape, b: Shape) -> Shape | None:
 
 
 def _map(ufunc: Callable, x: Array, *others, into=None) -> Array:
-    """ufunc(x, *others) in x's dtype; `into`: an output array to use if it fits. Scalars among the others are constants."""
+    """Computes ufunc(x, *others) in x's dtype. Scalars among the others are constants. into: an output array, used if it fits."""
     shape = x.shape
     for other in others:
         if isinstance(other, device.ARRAYS) and other.shape != shape:
@@ -46,7 +46,7 @@ def _map(ufunc: Callable, x: Array, *others, into=None) -> Array:
 
 
 def _scaled(factor: Array, dy: Array) -> tuple[Array]:
-    """The gradient dy * factor, written into `factor`, which is a temporary of dy's shape."""
+    """Returns the gradient dy * factor. It overwrites `factor`, a temporary of dy's shape."""
     return (_map(np.multiply, factor, dy, into=factor),)
 
 
@@ -54,14 +54,14 @@ def _scaled(factor: Array, dy: Array) -> tuple[Array]:
 
 
 def unary(x: Array, ufunc: np.ufunc, dtype=None):
-    """Any ufunc of one argument, into `dtype` (x's own by default)."""
+    """Computes any ufunc of one argument. dtype: of the result (default: x's)."""
     y = device.empty(x.shape, x.dtype if dtype is None else dtype)
     device.launch(ufunc, x, y)
     return y, None
 
 
 def binary(x: Array, y: Array, ufunc: np.ufunc, dtype=None):
-    """Any ufunc of two arguments, into `dtype` (x's own by default)."""
+    """Computes any ufunc of two arguments. dtype: of the result (default: x's)."""
     z = device.empty(broadcast_shape(x.shape, y.shape), x.dtype if dtype is None else dtype)
     device.launch(ufunc, x, y, z)
     return z, None
@@ -74,15 +74,15 @@ def round(x: Array, decimals: int):
 
 
 def round_half_even(x: Array, decimals: int, out: Array) -> None:
-    """Kernel: x rounded to a number of decimals."""
+    """Kernel: computes x rounded to a number of decimals."""
     if x.dtype.kind == "f":
         np.round(x, decimals, out=out)
-    else:  # NumPy does not accept an integer output if it divides
+    else:  # NumPy rejects an integer output for negative decimals, because it divides
         out[...] = np.round(x, decimals)
 
 
 def show(x: Array, message: str):
-    """x unchanged; it is printed each time the step runs, also when it is replayed."""
+    """Returns x unchanged. Each run of the step prints it, also a replay."""
     device.launch(print_array, x, message)
     return x, None
 
@@ -93,7 +93,7 @@ def show_vjp(saved, dy, needs):
 
 @device.host
 def print_array(x: Array, message: str) -> None:
-    """Kernel: print x after a message."""
+    """Kernel: prints x after a message."""
     print(message, x, flush=True)
 
 
@@ -160,7 +160,7 @@ def power(x: Array, y: Array):
 
 
 def power_vjp(saved, dy, needs):
-    """dx = dy y x^(y-1), 0 where y = 0; the exponent's gradient dy x^y log x is 0 unless x > 0, as in TensorFlow."""
+    """dx = dy y x^(y-1), or 0 where y = 0. The exponent's gradient is dy x^y log x where x > 0, else 0, as in TensorFlow."""
     x, y, z = saved
     one, zero = x.dtype.type(1), x.dtype.type(0)
     dx = dexponent = None
@@ -184,12 +184,12 @@ def _is(comparison: np.ufunc, x: Array, value) -> Array:
 
 
 def larger(x: Array, y: Array, out: Array) -> None:
-    """Kernel: the larger of two (NumPy takes the output of this ufunc and the next only by name)."""
+    """Kernel: computes the larger of two. (For this ufunc and the next, NumPy takes the output only as a keyword.)"""
     np.maximum(x, y, out=out)
 
 
 def smaller(x: Array, y: Array, out: Array) -> None:
-    """Kernel: the smaller of two."""
+    """Kernel: computes the smaller of two."""
     np.minimum(x, y, out=out)
 
 
@@ -210,7 +210,7 @@ def minimum_vjp(saved, dy, needs):
 
 
 def _shared(comparison: np.ufunc, saved, dy, needs):
-    """dy for the chosen operand; half of it for each at a tie, as in JAX and PyTorch (TensorFlow: all for the first)."""
+    """The chosen operand gets dy. At a tie each gets half of it, as in JAX and PyTorch (in TensorFlow the first gets all)."""
     x, y = saved
     dx = _map(comparison, x, y)
     tie = _map(np.equal, x, y)
@@ -224,7 +224,7 @@ def _shared(comparison: np.ufunc, saved, dy, needs):
 
 
 def select(condition: Array, x, y, out: Array) -> None:
-    """Kernel: x where the condition is true, else y; x and y are arrays or constants, and y may be out."""
+    """Kernel: computes x where the condition is true, else y. x and y are arrays or constants; y may be the output."""
     if y is not out:
         np.copyto(out, y)
     np.copyto(out, x, where=condition)
@@ -250,14 +250,14 @@ def where_vjp(condition, dy, needs):
 
 
 def clip(x: Array, low, high):
-    """low, high: constants of x's dtype."""
+    """Limits x to at least low and at most high, which are constants of x's dtype."""
     y = device.empty(x.shape, x.dtype)
     device.launch(clip_between, x, low, high, y)
     return y, (x, low, high)
 
 
 def clip_vjp(saved, dy, needs):
-    """dy inside the interval, including its ends, as in TensorFlow."""
+    """The gradient is dy inside the interval and at its ends, else 0, as in TensorFlow."""
     x, low, high = saved
     inside, below = _is(np.greater_equal, x, low), _is(np.less_equal, x, high)
     device.launch(np.logical_and, inside, below, inside)
@@ -267,7 +267,7 @@ def clip_vjp(saved, dy, needs):
 
 
 def clip_between(x: Array, low, high, out: Array) -> None:
-    """Kernel: x, at least low and at most high."""
+    """Kernel: limits x to at least low and at most high."""
     np.clip(x, low, high, out=out)
 
 
@@ -284,10 +284,10 @@ OPS: list[Callable] = []
 
 @functools.cache
 def _launches(formula: Callable) -> list[tuple]:
-    """The launches of a formula of x (or y) and dy: (ufunc, indices of operands, operands).
+    """Returns the launches that compute a formula of x (or y) and dy: (ufunc, indices of operands, operands).
 
-    The index of x is 0, that of dy 1, that of the result before 2, that of a literal None. ValueError for a formula that uses
-    an older result, because there is one array for results.
+    x has index 0, dy has index 1, the previous result has index 2, and a literal has None. Raises ValueError for a formula that
+    uses an older result, because there is only one array for results.
     """
     *inputs, _ = values = trace(formula, (ELEMENT, ELEMENT)).values
     found = []
@@ -300,7 +300,7 @@ def _launches(formula: Callable) -> list[tuple]:
 
 
 def _gradient(formula: Callable, kept: Array, dy: Array, need: Any) -> tuple[Array]:
-    """A formula of dy and of the array that an op kept, by launches of ufuncs. Each uses the result of the one before."""
+    """Launches ufuncs that compute a formula of dy and of the array that an op kept. Each uses the previous result."""
     arrays = kept, dy, device.output(need, dy.shape, dy.dtype)
     for ufunc, numbers, operands in _launches(formula):
         given = [
@@ -312,7 +312,7 @@ def _gradient(formula: Callable, kept: Array, dy: Array, need: Any) -> tuple[Arr
 
 
 def _of_one(ufunc: np.ufunc) -> tuple[Callable, Callable]:
-    """An op of one operand and its vjp."""
+    """Returns an op of one operand, and its vjp."""
 
     def op(x: Array):
         y = _map(ufunc, x)
@@ -366,7 +366,7 @@ rsqrt, rsqrt_vjp = _with_gradient("rsqrt", _rsqrt)
 
 @compiled
 def error_function(x, y):
-    """Kernel: y = erf(x); compiled, because importing SciPy's would take a quarter of the time of `import nbkeras`."""
+    """Kernel: y = erf(x). It is compiled, because importing SciPy's erf would take a quarter of the time of `import nbkeras`."""
     for i in range(x.size):
         y[i] = math.erf(x[i])
 

@@ -11,12 +11,13 @@ from nbkeras.kernels.runtime.cache import compiled
 from nbkeras.kernels.runtime.threads import launch_shares, share_count, stretch
 
 Array = np.ndarray
-_SHARE = 8192  # least elements of a share that gathers or adds rows; a share that clears has eight times as many
+# least elements of a share that gathers or adds rows; a share that clears has at least eight times as many
+_SHARE = 8192
 _COLUMNS = 32  # least columns for each share that adds rows, because each share reads all indices
 
 
 def gather(table: Array, indices: Array):
-    """table (rows, width), int64 indices of any shape -> indices.shape + (width,)."""
+    """Looks up rows: table (rows, width), int64 indices of any shape -> indices.shape + (width,)."""
     width = table.shape[1]
     y = device.empty((*indices.shape, width), table.dtype)
     flat = indices.reshape(-1)
@@ -83,7 +84,7 @@ class RowGradient:
 
 @compiled
 def clear(x, share, shares):
-    """Kernel: x = 0; in shares, because filling a large table costs more than adding to a few of its rows."""
+    """Kernel: x = 0. It has shares, because filling a large table costs more than adding to a few of its rows."""
     first, last = stretch(x.size, share, shares)
     x = x[first:last]
     for i in range(x.size):
@@ -94,8 +95,8 @@ def clear(x, share, shares):
 def add_rows(dy, indices, table, share, shares):
     """Kernel: table[indices[i]] += dy[i], in the order of i; a share is every shares-th row of the table.
 
-    Shares of columns would take three times as long in total, and shares of neighbouring rows would have very different work,
-    because common words come first.
+    Shares of columns would take three times as long in total. Shares of neighbouring rows would have unequal work, because common
+    words come first.
     """
     rows = table.shape[0]
     for i in range(indices.size):

@@ -11,7 +11,7 @@ from nbkeras.kernels.loops.map import Map
 from nbkeras.kernels.runtime import device
 
 Array = np.ndarray
-_PRODUCTS = 32768  # elements of a share for loops without exponentials
+_PRODUCTS = 32768  # least elements of a share, for loops without exponentials
 
 
 def _over(shape: tuple[int, ...], x: Array) -> Array:

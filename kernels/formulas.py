@@ -30,17 +30,18 @@ from nbkeras.kernels.loops.expressions import (
 
 # -------------------- activations --------------------
 
-# A slope is the factor of dy in the gradient, a function of the input x or the output y. A condition stands for dy or 0.
+# A slope is the factor of dy in the gradient, a function of the input x or the output y. A condition means dy where it holds,
+# else 0.
 
-# Beyond -1000 and 1000 the vanishing factors (sigmoid, erfc, e^x and their slopes) are 0 in float32 and float64. Inputs are
-# clipped there, because infinity times 0 is NaN and the limit is 0.
+# Beyond -1000 and 1000, the factors that vanish (sigmoid, erfc, e^x and their slopes) are 0 in float32 and float64. Inputs are
+# clipped to this range, because infinity times 0 is NaN, where the limit is 0.
 _FAR = 1000.0
-_LINEAR = 2 * math.sqrt(2 / math.pi)  # of gelu_tanh
+_LINEAR = 2 * math.sqrt(2 / math.pi)  # twice the factors of x and x^3 in gelu_tanh's tanh
 _CUBIC = _LINEAR * 0.044715
 
 
 def relu(x, /):
-    """max(x, 0)."""
+    """Returns max(x, 0)."""
     return where(x < 0, 0.0, x)
 
 
@@ -49,22 +50,22 @@ def relu_slope(y, /):
 
 
 def piecewise(x, /, *, negative_slope, threshold, max_value):
-    """max_value where x >= max_value, x where x > threshold, else negative_slope * (x - threshold).
+    """Returns max_value where x >= max_value, x where x > threshold, else negative_slope * (x - threshold).
 
-    max_value NaN means no maximum, because every comparison with NaN is false. With infinity, an input of infinity would be at
-    the maximum and have slope 0.
+    A max_value of NaN means no maximum, because every comparison with NaN is false. If infinity meant this, an infinite input
+    would be at the maximum and have slope 0.
     """
     below = where(negative_slope == 0, 0.0, negative_slope * (x - threshold))
     return where(x >= max_value, max_value, where(x <= threshold, below, x))
 
 
 def piecewise_slope(x, /, *, negative_slope, threshold, max_value):
-    """0, 1 or negative_slope; at the threshold negative_slope, as in TensorFlow and PyTorch."""
+    """Returns 0, 1 or negative_slope. At the threshold it is negative_slope, as in TensorFlow and PyTorch."""
     return where(x >= max_value, 0.0, where(x <= threshold, negative_slope, 1.0))
 
 
 def elu(x, /, *, alpha, scale):
-    """scale * x where x > 0, else scale * alpha * (e^x - 1)."""
+    """Returns scale * x where x > 0, else scale * alpha * (e^x - 1)."""
     return where(x > 0, scale * x, alpha * scale * expm1(x))
 
 
@@ -73,7 +74,7 @@ def elu_slope(x, /, *, alpha, scale):
 
 
 def logistic(x, /):
-    """1 / (1 + e^-x)."""
+    """Returns 1 / (1 + e^-x)."""
     return sigmoid(x)
 
 
@@ -82,7 +83,7 @@ def logistic_slope(y, /):
 
 
 def hyperbolic_tangent(x, /):
-    """tanh(x)."""
+    """Returns tanh(x)."""
     return tanh(x)
 
 
@@ -91,7 +92,7 @@ def hyperbolic_tangent_slope(y, /):
 
 
 def silu(x, /):
-    """x sigmoid(x)."""
+    """Returns x sigmoid(x)."""
     x = clip(x, -_FAR, math.inf)
     return x * sigmoid(x)
 
@@ -103,7 +104,7 @@ def silu_slope(x, /):
 
 
 def gelu(x, /):
-    """x Phi(x) = x erfc(-x / sqrt(2)) / 2, with the normal distribution's Phi."""
+    """x Phi(x) = x erfc(-x / sqrt(2)) / 2, where Phi is the normal distribution function."""
     x = clip(x, -_FAR, math.inf)
     return 0.5 * x * erfc(-math.sqrt(0.5) * x)
 
@@ -116,7 +117,7 @@ def gelu_slope(x, /):
 
 
 def gelu_tanh(x, /):
-    """x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2, as x times the sigmoid of twice the argument of tanh."""
+    """x (1 + tanh(a)) / 2 with a = sqrt(2 / pi) (x + 0.044715 x^3), computed as x * sigmoid(2 a)."""
     x = clip(x, -_FAR, math.inf)
     return x * sigmoid(x * (_LINEAR + _CUBIC * (x * x)))
 
@@ -128,14 +129,14 @@ def gelu_tanh_slope(x, /):
 
 
 def mish(x, /):
-    """x tanh(softplus(x)) = x n / (n + 2), n = w (w + 2), w = e^x; the factor of x is 1 for x >= 20."""
+    """x tanh(softplus(x)) = x n / (n + 2) with n = w (w + 2), w = e^x. For x >= 20, n / (n + 2) is 1."""
     w = exp(clip(x, -_FAR, 20.0))
     n = w * (w + 2)
     return clip(x, -_FAR, math.inf) * (n / (n + 2))
 
 
 def mish_slope(x, /):
-    """n / (n + 2) + 4 x w (w + 1) / (n + 2)^2."""
+    """Returns n / (n + 2) + 4 x w (w + 1) / (n + 2)^2, with n and w as in `mish`."""
     x = clip(x, -_FAR, 20.0)
     w = exp(x)
     n = w * (w + 2)
@@ -144,7 +145,7 @@ def mish_slope(x, /):
 
 
 def hard_silu(x, /):
-    """0 for x <= -3, x for x >= 3, x (x + 3) / 6 between."""
+    """Returns 0 for x <= -3, x for x >= 3, x (x + 3) / 6 between."""
     x = clip(x, -3.0, math.inf)
     return x * ((clip(x, -3.0, 3.0) + 3) * (1 / 6))
 
@@ -154,7 +155,7 @@ def hard_silu_slope(x, /):
 
 
 def softplus(x, /):
-    """log(1 + e^x)."""
+    """Returns log(1 + e^x)."""
     return where(x > 0, x, 0.0) + log1p(exp(-abs(x)))
 
 
@@ -171,7 +172,7 @@ def sigmoid_crossentropy(target, logits, /):
 
 
 def sigmoid_crossentropy_slope(target, logits, /):
-    """The derivative with respect to the logits."""
+    """The derivative of `sigmoid_crossentropy` with respect to the logits."""
     return sigmoid(logits) - target
 
 
@@ -184,7 +185,7 @@ def sigmoid_crossentropy_slope(target, logits, /):
 
 
 def normal(x):
-    """x, or zero where it is subnormal; NaN stays.
+    """Returns x, or zero where x is subnormal; NaN stays NaN.
 
     Slots that shrink for ever (a dead unit's moments) become zero before they are subnormal numbers, which are many times
     slower to compute with on most CPUs.
@@ -193,12 +194,12 @@ def normal(x):
 
 
 def moved(mean, x, take):
-    """A running mean, moved towards x by the fraction `take`."""
+    """A running mean after a step towards x: mean + take * (x - mean)."""
     return normal(mean + (x - mean) * take)
 
 
 def mixed(mean, x, keep, take):
-    """A running mean: keep * mean + take * x. `moved` rounds differently; Keras uses both."""
+    """A running mean after a step: keep * mean + take * x. `moved` rounds differently; Keras uses both."""
     return normal(keep * mean + take * x)
 
 
@@ -248,12 +249,12 @@ def rmsprop_centered_momentum(w, g, v, m, mean, /, rate, *, decay, rho, epsilon,
 
 
 def rmsprop_faded(v, keep, /):
-    """v after a step of RMSprop with a gradient of 0."""
+    """Returns v after a step of RMSprop with a gradient of 0."""
     return normal(keep * v)
 
 
 def rmsprop_faded_four_times(v, keep, /):
-    """v after four such steps. v never grows, so a number that becomes subnormal on the way is subnormal at the end too."""
+    """v after four such steps. v never grows, so a number that becomes subnormal in between is subnormal at the end too."""
     return normal(keep * (keep * (keep * (keep * v))))
 
 
@@ -274,12 +275,12 @@ def adadelta(w, g, squares, changes, /, rate, *, decay, rho, epsilon):
 
 
 def beta_power(beta, step):
-    """beta**t in step t, counted from 1, in the weights' dtype as in Keras."""
+    """beta**t in step t (the first step has t = 1), in the weights' dtype as in Keras."""
     return real(beta) ** real(step + 1)
 
 
 def adam_rate(rate, step, beta_1, beta_2):
-    """The learning rate, corrected for moments that start at zero."""
+    """The learning rate with Adam's correction for moments that start at zero."""
     return real(rate) * sqrt(1 - beta_power(beta_2, step)) / (1 - beta_power(beta_1, step))
 
 
@@ -314,7 +315,7 @@ def nadam_product(product, /, step, *, beta_1):
 
 
 def nadam(w, g, m, v, /, product, rate, step, *, decay, beta_1, beta_2, epsilon):
-    """product: the product of the momenta up to this step."""
+    """Adam with Nesterov's momentum. product: the product of the momenta up to this step."""
     first, second, t = real(beta_1), real(beta_2), real(step + 1)
     now, following = nadam_momentum(first, t), nadam_momentum(first, t + 1)
     of_mean = following / (1 - real(product) * following)
@@ -326,7 +327,7 @@ def nadam(w, g, m, v, /, product, rate, step, *, decay, beta_1, beta_2, epsilon)
 
 def lion(w, g, m, /, rate, *, decay, beta_1, beta_2):
     ahead = m * beta_1 + g * (1 - beta_1)
-    step = where(ahead > 0, rate, where(ahead < 0, -rate, rate * ahead))  # zero and NaN stay
+    step = where(ahead > 0, rate, where(ahead < 0, -rate, rate * ahead))  # `rate * ahead` keeps zero and NaN
     return w - w * (decay * rate) - step, normal(m * beta_2 + g * (1 - beta_2))
 
 
@@ -339,13 +340,13 @@ def _ftrl(w, g, accumulator, linear, lr, l1, l2, l2_shrinkage, beta, raised):
 
 
 def ftrl(w, g, accumulator, linear, /, rate, *, decay, l1, l2, l2_shrinkage, beta):
-    """Follow the regularized leader, with the usual learning_rate_power of -0.5."""
+    """Follows the regularized leader, with the usual learning_rate_power of -0.5."""
     w = w - w * (decay * rate)
     return _ftrl(w, g, accumulator, linear, real(rate), real(l1), real(l2), l2_shrinkage, real(beta), sqrt)
 
 
 def ftrl_power(w, g, accumulator, linear, /, rate, *, decay, l1, l2, l2_shrinkage, beta, power):
-    """With any learning_rate_power, at most 0: loops with powers are not vectorised."""
+    """`ftrl` with any learning_rate_power <= 0. It is separate, because loops with powers are not vectorised."""
     w = w - w * (decay * rate)
     return _ftrl(
         w, g, accumulator, linear, real(rate), real(l1), real(l2), l2_shrinkage, real(beta), lambda x: x ** (-power)
@@ -353,7 +354,7 @@ def ftrl_power(w, g, accumulator, linear, /, rate, *, decay, l1, l2, l2_shrinkag
 
 
 def schedule_free_adam(w, g, z, v, /, rate, step, *, decay, beta_1, beta_2, epsilon, warmup):
-    """`z`: the weights after plain steps, started at w; w lies between z and the mean of all z. warmup: steps."""
+    """Schedule-free Adam. z: the weights after plain steps, initially w. w is between z and the mean of all z."""
     t, keep, take = real(step + 1), real(beta_1), 1 - real(beta_2)
     share = t / real(warmup)
     lr = where(warmup > 0, real(rate) * where(share < 1, share, 1.0), real(rate))
@@ -372,7 +373,7 @@ def unscale(g, /, scale):
 
 
 def clip_both_ways(g, /, *, limit):
-    """g, at least -limit and at most limit; NaN stays NaN."""
+    """Limits g to at least -limit and at most limit; NaN stays NaN."""
     return clip(g, -limit, limit)
 
 
@@ -380,7 +381,7 @@ def clip_both_ways(g, /, *, limit):
 
 
 def softmax(x, /):
-    """e^x / sum(e^x) of each row."""
+    """Returns e^x / sum(e^x) of each row."""
     powers = exp(x - largest(x))
     return powers * (1 / total(powers))
 
@@ -391,7 +392,7 @@ def softmax_backward(y, dy, /):
 
 
 def log_softmax(x, /):
-    """x - log(sum(e^x)) of each row."""
+    """Returns x - log(sum(e^x)) of each row."""
     top = largest(x)
     return (x - top) - log(total(exp(x - top)))
 
@@ -437,7 +438,7 @@ def sparse_crossentropy_backward(probabilities, /, label, slope):
 
 
 def layer_normalization(x, gamma, beta, /, *, epsilon):
-    """(x - mean) / sqrt(variance + epsilon) * gamma + beta, the mean, and the factor of x - mean."""
+    """Returns (x - mean) / sqrt(variance + epsilon) * gamma + beta, the mean, and 1 / sqrt(variance + epsilon)."""
     mean = total(x) * (1 / columns())
     distance = x - mean
     inverse = 1 / sqrt(total(distance * distance) * (1 / columns()) + epsilon)
@@ -445,6 +446,6 @@ def layer_normalization(x, gamma, beta, /, *, epsilon):
 
 
 def rms_normalization(x, gamma, beta, /, *, epsilon):
-    """The same with a mean of 0: the variance is the mean square (Zhang and Sennrich, 2019)."""
+    """`layer_normalization` with a mean of 0: the variance is the mean square (Zhang and Sennrich, 2019)."""
     inverse = 1 / sqrt(total(x * x) * (1 / columns()) + epsilon)
     return x * inverse * gamma + beta, 0 * real(epsilon), inverse

@@ -1,6 +1,6 @@
-"""NumPy's Fourier transforms of the last one or two axes; complex arrays are pairs of real ones. They run on the CPU.
+"""NumPy's Fourier transforms of the last one or two axes. A complex array is a pair of real ones. They run on the CPU.
 
-A transform is linear, so its gradient is the adjoint transform: the inverse one with the other scaling.
+A transform is linear, so its gradient is the adjoint transform: the inverse transform with the other scaling.
 """
 
 import numpy as np
@@ -12,7 +12,7 @@ Array = np.ndarray
 
 @device.host
 def transform(name: str, axes: int, norm: str, real: Array, imag: Array, out_real: Array, out_imag: Array) -> None:
-    """Kernel: the numpy.fft function with this name, over the last axes."""
+    """Kernel: applies the numpy.fft function with this name over the last axes."""
     y = getattr(np.fft, name)(real + 1j * imag, axes=tuple(range(-axes, 0)), norm=norm)
     out_real[...], out_imag[...] = y.real, y.imag
 
@@ -24,7 +24,7 @@ def _transformed(name: str, axes: int, norm: str, real: Array, imag: Array) -> t
 
 
 def forward(real: Array, imag: Array, axes: int):
-    """sum of x exp(-i w t) over the last `axes` axes."""
+    """Computes the sum of x exp(-i w t) over the last `axes` axes."""
     return _transformed("fftn", axes, "backward", real, imag), axes
 
 
@@ -33,7 +33,7 @@ def forward_vjp(axes, dy, needs):
 
 
 def back(real: Array, imag: Array, axes: int):
-    """The inverse of `forward`."""
+    """Computes the inverse of `forward`."""
     return _transformed("ifftn", axes, "backward", real, imag), axes
 
 
@@ -42,7 +42,7 @@ def back_vjp(axes, dy, needs):
 
 
 def _both(dy: tuple[Array | None, Array | None]) -> list[Array]:
-    """The gradients of both parts; zeros for an unused part."""
+    """Returns the gradients of the real and the imaginary part; zeros for an unused part."""
     shape, dtype = next((part.shape, part.dtype) for part in dy if part is not None)
     parts = []
     for part in dy:
@@ -57,7 +57,7 @@ def _both(dy: tuple[Array | None, Array | None]) -> list[Array]:
 
 
 def forward_real(x: Array, n: int):
-    """The first n // 2 + 1 numbers of `forward`, for x cut or zero-padded to length n."""
+    """Computes the first n // 2 + 1 numbers of `forward`, for x cut or zero-padded to length n."""
     outputs = tuple(device.empty((*x.shape[:-1], n // 2 + 1), x.dtype) for _ in range(2))
     device.launch(transform_real, x, n, *outputs)
     return outputs, (x.shape, n)
@@ -79,14 +79,14 @@ def forward_real_vjp(saved, dy, needs):
 
 @device.host
 def transform_real_back(real: Array, imag: Array, n: int, dx: Array) -> None:
-    """Kernel: the real part of the sum of dy exp(i w t) over the frequencies in dy."""
+    """Kernel: computes the real part of the sum of dy exp(i w t) over the frequencies in dy."""
     found = np.fft.ifft(real + 1j * imag, n, norm="forward").real
     size = min(n, dx.shape[-1])
     dx[..., :size], dx[..., size:] = found[..., :size], 0
 
 
 def back_real(real: Array, imag: Array, n: int):
-    """The n real numbers whose `forward_real` is given."""
+    """Computes the n real numbers from their `forward_real`."""
     y = device.empty((*real.shape[:-1], n), real.dtype)
     device.launch(synthesize, real, imag, n, y)
     return y, real.shape
@@ -106,7 +106,7 @@ def back_real_vjp(shape, dy, needs):
 
 @device.host
 def analyze(dy: Array, dreal: Array, dimag: Array) -> None:
-    """Kernel: the adjoint of `synthesize`; each frequency between 0 and the highest represents two."""
+    """Kernel: computes the adjoint of `synthesize`. Each frequency between 0 and the highest also represents its negative."""
     n = dy.shape[-1]
     found = np.fft.rfft(dy, norm="forward")
     found[..., 1 : (n + 1) // 2] *= 2

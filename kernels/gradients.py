@@ -1,6 +1,7 @@
 """Kernels on gradients before an optimizer's step: they undo a loss scale, accumulate over batches, and limit norms.
 
-`g` gradients, 1-D, of one float dtype; all kernels work in place. A condition of launches is an int64 (1,), see `device.only_if`.
+`g` holds gradients, 1-D, of one float dtype; all kernels work in place. The condition of a launch is an int64 (1,), see
+`device.only_if`.
 `optimizers.launch` adds `share` and `shares`.
 """
 
@@ -25,13 +26,13 @@ unscale = Map("unscale", __name__, formulas.unscale, "g")
 
 @device.host
 def all_finite(sums: Array, finite: Array) -> None:
-    """Kernel: finite[0] = whether all `sums` (of squares, see `square_sums`) are finite."""
+    """Kernel: finite[0] = 1 if all `sums` (of squares, see `square_sums`) are finite, else 0."""
     finite[0] = np.isfinite(sums).all()
 
 
 @device.host
 def adjust_scale(finite: Array, scale: Array, count: Array, growth_steps: int) -> None:
-    """Kernel: halve scale (1,) after a non-finite gradient; double it after growth_steps finite ones, counted in count (1,)."""
+    """Kernel: halves scale (1,) after a non-finite gradient; doubles it after growth_steps finite ones, counted in count (1,)."""
     if not finite[0]:
         scale[0] *= 0.5
         count[0] = 0
@@ -47,7 +48,7 @@ def adjust_scale(finite: Array, scale: Array, count: Array, growth_steps: int) -
 
 @device.host
 def count_batches(batches: Array, every: int, due: Array, steps: Array) -> None:
-    """Kernel: due[0] = 1 if the batch after `batches` (1,) is an `every`-th, else 0; steps[0] = batches // every."""
+    """Kernel: due[0] = 1 if the weights change after the next batch, the last of `every`, else 0; steps[0] = batches // every."""
     due[0] = (batches[0] + 1) % every == 0
     steps[0] = batches[0] // every
 
@@ -75,7 +76,7 @@ def chunks(size: int) -> int:
 
 @compiled(fastmath={"nsz", "contract", "reassoc"})
 def _square_sum(g):
-    """Sum of squares; 'reassoc' lets LLVM vectorise it."""
+    """Returns the sum of squares; the flag 'reassoc' lets LLVM vectorise it."""
     total = 0.0
     for i in range(g.size):
         total += np.float64(g[i]) * np.float64(g[i])
@@ -84,14 +85,14 @@ def _square_sum(g):
 
 @compiled
 def square_sums(g, sums, share, shares):
-    """Sums of squares into sums, float64 (chunks(g.size),): one per chunk of fixed size, whatever the number of threads."""
+    """Kernel: computes sums, float64 (chunks(g.size),), the sum of squares of each chunk. Threads do not change the chunks."""
     for c in range(sums.size * share // shares, sums.size * (share + 1) // shares):
         sums[c] = _square_sum(g[c * CHUNK : (c + 1) * CHUNK])
 
 
 @compiled
 def limit_norm(g, sums, limit, share, shares):
-    """g *= limit / norm where norm = sqrt(sum(sums)) > limit."""
+    """Kernel: g *= limit / norm if norm > limit, where norm = sqrt(sum(sums))."""
     total = 0.0
     for c in range(sums.size):
         total += sums[c]

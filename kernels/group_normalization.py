@@ -1,7 +1,7 @@
 """Group normalization of (samples, positions, channels), forward and vjp: two passes over the data for each, no copies.
 
-Wu and He, 2018. Moments are kept by channel and block of positions, as in batch normalization, and joined in float64. On a
-GPU the op is layer normalization of copies with the groups in front (ops/normalization.py).
+Wu and He, 2018. Each channel and block of positions has its own moments, as in batch normalization; they are joined in float64.
+On a GPU the op is a layer normalization of copies with the groups as leading axes (ops/normalization.py).
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ Array = np.ndarray
 
 
 def group_normalization(x: Array, gamma: Array | None, beta: Array | None, groups: int, epsilon: float):
-    """(x - mean) / sqrt(variance + epsilon) * gamma + beta, with the moments of each group of channels of a sample.
+    """Computes (x - mean) / sqrt(variance + epsilon) * gamma + beta, with the moments of each group of channels of a sample.
 
     x: (samples, positions, channels), not empty; gamma, beta: (channels,).
     """
@@ -50,7 +50,7 @@ def group_normalization_vjp(saved, dy, needs):
 
 @compiled
 def join_groups(counts, means, squares, gamma, groups, epsilon, center, inverse, scale):
-    """Kernel: for each sample and channel, its group's mean and 1 / sqrt(variance + epsilon), and the latter times gamma."""
+    """Kernel: for each sample and channel, the mean and r = 1 / sqrt(variance + epsilon) of its group, and r * gamma."""
     samples, channels = center.shape
     parts, size = counts.size // samples, channels // groups
     for i in range(samples * groups):
@@ -74,7 +74,7 @@ def join_groups(counts, means, squares, gamma, groups, epsilon, center, inverse,
 
 @compiled
 def scale_samples(x, center, scale, beta, y, share, shares):
-    """Kernel: y = (x - center) * scale + beta; a share of the rows (the samples' positions)."""
+    """Kernel: y = (x - center) * scale + beta; computes a share of the rows (the samples' positions)."""
     samples, positions, channels = x.shape
     for r in range(samples * positions * share // shares, samples * positions * (share + 1) // shares):
         sample, position = r // positions, r % positions
@@ -85,7 +85,7 @@ def scale_samples(x, center, scale, beta, y, share, shares):
 
 @compiled
 def sample_sums(dy, x, center, sums, products, share, shares):
-    """Kernel: sums of dy and dy * (x - center) over each block of a sample's positions, by channel; a share of the blocks."""
+    """Kernel: sums of dy and dy * (x - center) for each channel and block of a sample's positions; computes a share of blocks."""
     samples, positions, channels = x.shape
     blocks, parts = len(sums), len(sums) // samples
     for block in range(blocks * share // shares, blocks * (share + 1) // shares):
@@ -103,7 +103,7 @@ def sample_sums(dy, x, center, sums, products, share, shares):
 
 @compiled
 def join_group_sums(sums, products, gamma, inverse, groups, positions, dgamma, dbeta, slope, shift):
-    """Kernel: dgamma, dbeta, and slope and shift in dx = dy * scale + (x - center) * slope + shift."""
+    """Kernel: dgamma, dbeta, and the slope and shift of dx = dy * scale + (x - center) * slope + shift."""
     samples, channels = inverse.shape
     parts, size = len(sums) // samples, channels // groups
     for c in range(channels):
@@ -127,7 +127,7 @@ def join_group_sums(sums, products, gamma, inverse, groups, positions, dgamma, d
 
 @compiled
 def sample_gradient(dy, x, center, scale, slope, shift, dx, share, shares):
-    """Kernel: dx = dy * scale + (x - center) * slope + shift; a share of the rows."""
+    """Kernel: dx = dy * scale + (x - center) * slope + shift; computes a share of the rows."""
     samples, positions, channels = x.shape
     for r in range(samples * positions * share // shares, samples * positions * (share + 1) // shares):
         sample, position = r // positions, r % positions

@@ -11,11 +11,11 @@ from nbkeras.kernels.runtime.cache import compiled
 Array = np.ndarray
 _K0, _K1, _K2 = np.uint64(0xC3A5C85C97CB3127), np.uint64(0xB492B66FBE98F273), np.uint64(0x9AE16A3B2F90404F)
 _CROSS = np.uint64(0xC6A4A7935BD1E995)
-_DIGITS = 20  # digits of an int64, with its sign
+_DIGITS = 20  # most characters of an int64: its digits and sign
 
 
 def hash_integers(x: Array, bins: int, key: tuple[int, int] | None):
-    """The bin of each int64 integer: SipHash of its digits with a key, or FarmHash, modulo bins; for 0 bins the hash itself."""
+    """Returns the bin of each int64: SipHash (with a key) or FarmHash of its digits, modulo bins; 0 bins: the hash itself."""
     y = device.empty(x.shape, np.int64)
     digits = device.empty((_DIGITS,), np.uint8)
     device.launch(hash_digits, x.reshape(-1), digits, y.reshape(-1), bins, *_key(key))
@@ -23,14 +23,14 @@ def hash_integers(x: Array, bins: int, key: tuple[int, int] | None):
 
 
 def hash_texts(text: Array, ends: Array, bins: int, key: tuple[int, int] | None):
-    """The bin of each string, as in `hash_integers`. text: uint8 (total,), all strings; ends: int64 (n,), their ends."""
+    """Returns the bin of each string, as `hash_integers`. text: uint8 (total,), all strings; ends: int64 (n,), their ends."""
     y = device.empty(ends.shape, np.int64)
     device.launch(hash_bytes, text, ends, y, bins, *_key(key))
     return y, None
 
 
 def cross(*hashes: Array, bins: int):
-    """The bin of the combination of several int64 numbers, by FingerprintCat64, starting from the key 0xDECAFCAFFE."""
+    """Returns the bin of a combination of int64 numbers, by FingerprintCat64, starting from the key 0xDECAFCAFFE."""
     y = device.empty(hashes[0].shape, np.int64)
     device.launch(device.fill, y, 0xDECAFCAFFE)
     for numbers in hashes:
@@ -52,7 +52,7 @@ def hash_digits(x, digits, y, bins, keyed, first, second):
         value, at = x[i], digits.size
         while True:
             digit = value % 10
-            if value < 0 and digit > 0:  # the remainder has the divisor's sign
+            if value < 0 and digit > 0:  # Python's remainder has the divisor's sign
                 digit = 10 - digit
             at -= 1
             digits[at] = 48 + digit
@@ -89,7 +89,7 @@ def cross_with(x, y):
 @device.host
 @compiled
 def cross_end(y, bins):
-    """Kernel: y modulo bins."""
+    """Kernel: computes y modulo bins."""
     for i in range(y.size):
         y[i] = np.int64(np.uint64(y[i]) % np.uint64(bins))
 
@@ -105,7 +105,7 @@ def _bin(s, bins, keyed, first, second):
 
 @compiled
 def _load(s, at, count):
-    """`count` bytes from an offset as one number, the first byte lowest."""
+    """Reads `count` bytes at an offset as a little-endian number."""
     value = np.uint64(0)
     for i in range(count):
         value |= np.uint64(s[at + i]) << np.uint64(8 * i)
@@ -118,8 +118,8 @@ def _load8(s, at):
 
 
 @compiled
-def _right(x, count):
-    """Rotate to the right."""
+def _rotate_right(x, count):
+    """Rotates a 64-bit number to the right."""
     return (x >> np.uint64(count)) | (x << np.uint64(64 - count))
 
 
@@ -156,7 +156,7 @@ def _farmhash_16(s):
     factor = _K2 + size * np.uint64(2)
     if n >= 8:
         a, b = _load8(s, 0) + _K2, _load8(s, n - 8)
-        return _mixed(_right(b, 37) * factor + a, (_right(a, 25) + b) * factor, factor)
+        return _mixed(_rotate_right(b, 37) * factor + a, (_rotate_right(a, 25) + b) * factor, factor)
     if n >= 4:
         return _mixed(size + (_load(s, 0, 4) << np.uint64(3)), _load(s, n - 4, 4), factor)
     if n > 0:
@@ -168,7 +168,7 @@ def _farmhash_16(s):
 
 @compiled
 def _paired(a, b, c, d, seed):
-    return _right(a + b, 43) + _right(c, 30) + d, a + _right(b + seed, 18) + c
+    return _rotate_right(a + b, 43) + _rotate_right(c, 30) + d, a + _rotate_right(b + seed, 18) + c
 
 
 @compiled
@@ -194,22 +194,22 @@ def _farmhash_64(s):
 
 @compiled
 def _weak(s, at, a, b):
-    """Two numbers from 32 bytes and two seeds."""
+    """Returns two numbers from 32 bytes and two seeds."""
     w, x, y, z = _load8(s, at), _load8(s, at + 8), _load8(s, at + 16), _load8(s, at + 24)
     a += w
-    b = _right(b + a + z, 21)
+    b = _rotate_right(b + a + z, 21)
     c = a
     a += x + y
-    return a + z, b + _right(a, 44) + c
+    return a + z, b + _rotate_right(a, 44) + c
 
 
 @compiled
 def _long_round(s, at, x, y, z, v0, v1, w0, w1, factor, times):
-    x = _right(x + y + v0 + _load8(s, at + 8), 37) * factor
-    y = _right(y + v1 + _load8(s, at + 48), 42) * factor
+    x = _rotate_right(x + y + v0 + _load8(s, at + 8), 37) * factor
+    y = _rotate_right(y + v1 + _load8(s, at + 48), 42) * factor
     x ^= w1 * times
     y += v0 * times + _load8(s, at + 40)
-    z = _right(z + w0, 33) * factor
+    z = _rotate_right(z + w0, 33) * factor
     v0, v1 = _weak(s, at, v1 * factor, x + w0)
     w0, w1 = _weak(s, at + 32, z + w1, y + _load8(s, at + 16))
     return z, y, x, v0, v1, w0, w1
@@ -238,15 +238,15 @@ def _farmhash_long(s):
 @compiled
 def _round(a, b, c, d):
     a += b
-    b = _right(b, 51) ^ a
-    a = _right(a, 32)
+    b = _rotate_right(b, 51) ^ a
+    a = _rotate_right(a, 32)
     c += d
-    d = _right(d, 48) ^ c
+    d = _rotate_right(d, 48) ^ c
     a += d
-    d = _right(d, 43) ^ a
+    d = _rotate_right(d, 43) ^ a
     c += b
-    b = _right(b, 47) ^ c
-    return a, b, _right(c, 32), d
+    b = _rotate_right(b, 47) ^ c
+    return a, b, _rotate_right(c, 32), d
 
 
 @compiled

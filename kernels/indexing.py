@@ -1,4 +1,4 @@
-"""Selecting elements by integer arrays: take, take_along_axis, one_hot, sorting orders.
+"""Selects elements by integer arrays: take, take_along_axis, one_hot, sorting orders.
 
 Indices are int64; negative ones count from the end.
 """
@@ -16,14 +16,14 @@ Array = np.ndarray
 Shape = tuple[int, ...]
 
 
-def _around(x: Array, shape: Shape, axis: int) -> Array:
-    """x as (before, n, after). x's shape is `shape` with other axes in place of `axis`; these are flattened to n."""
+def _around_axis(x: Array, shape: Shape, axis: int) -> Array:
+    """Reshapes x to (before, n, after). x has the axes of `shape`, but others in place of `axis`; these become n."""
     before, after = math.prod(shape[:axis]), math.prod(shape[axis + 1 :])
     return x.reshape(before, x.size // max(1, before * after), after) if before * after else x.reshape(before, 0, after)
 
 
 def _check_range(index: Array, size: int) -> None:
-    """Raise IndexError for an index out of range, before it reads or writes other memory."""
+    """Raises IndexError for an index out of range, before it could access other memory."""
     if index.size and (index.min() < -size or index.max() >= size):
         raise IndexError(
             f"indices must lie in [-{size}, {size}) for an axis of size {size}, received {index.min()} to {index.max()}"
@@ -32,7 +32,7 @@ def _check_range(index: Array, size: int) -> None:
 
 @compiled
 def _check_indices(index, size):
-    """The same in compiled code, whose message cannot contain numbers."""
+    """Does the check of `_check_range` in compiled code, where a message cannot contain numbers."""
     for i in range(index.size):
         if index[i] < -size or index[i] >= size:
             raise IndexError("an index is out of range")
@@ -42,7 +42,7 @@ def _check_indices(index, size):
 
 
 def whole(x: Array, dtype: np.dtype):
-    """x truncated to a signed dtype. NaN and numbers out of its range become its smallest number, an invalid index.
+    """Truncates x to a signed dtype. NaN and numbers out of range become the dtype's smallest number, an invalid index.
 
     A cast would wrap around: 2**32 + 1 would be 1 in int32, and NaN would be 0 on some machines.
     """
@@ -66,7 +66,7 @@ def cut(x, low, past, least, out):
 
 
 def take(x: Array, index: Array, axis: int):
-    """The elements of x at `index` along an axis; the index's axes replace the axis."""
+    """Returns the elements of x at `index` along an axis; the index's axes replace this axis."""
     y = device.empty(x.shape[:axis] + index.shape + x.shape[axis + 1 :], x.dtype)
     device.launch(gather, x, index, axis, y)
     return y, (x.shape, index, axis)
@@ -81,12 +81,12 @@ def _scattered(kernel: Any, dy: Array, index: Array, shape: Shape, axis: int, ne
     dx = device.output(need, shape, dy.dtype)
     device.launch(device.fill, dx, 0)
     if dy.size:
-        device.launch(kernel, _around(dy, shape, axis), index, _around(dx, shape, axis))
+        device.launch(kernel, _around_axis(dy, shape, axis), index, _around_axis(dx, shape, axis))
     return dx
 
 
 def gather(x: Array, index: Array, axis: int, out: Array) -> None:
-    """Kernel: out = x[..., index, ...] with the index at `axis`."""
+    """Kernel: out = x[..., index, ...], where the index is at `axis`."""
     _check_range(index, x.shape[axis])
     np.take(x, index, axis=axis, out=out, mode="wrap")
 
@@ -106,7 +106,7 @@ def _gather(x, index, out):
 def _gather_in_library(x: Array, index: Array, axis: int, out: Array) -> Iterator[tuple]:
     if x.flags.c_contiguous and index.flags.c_contiguous:
         yield _check_indices, index.reshape(-1), x.shape[axis]
-        yield _gather, _around(x, x.shape, axis), index.reshape(-1), _around(out, x.shape, axis)
+        yield _gather, _around_axis(x, x.shape, axis), index.reshape(-1), _around_axis(out, x.shape, axis)
 
 
 gather.in_library = _gather_in_library  # type: ignore[attr-defined]
@@ -128,16 +128,21 @@ def scatter_add(dy, index, dx):
 
 
 def take_along_axis(x: Array, index: Array, axis: int):
-    """y[.., j, ..] = x[.., index[.., j, ..], ..]; the shapes agree except along the axis."""
+    """Computes y[.., j, ..] = x[.., index[.., j, ..], ..]. The shapes are equal except along the axis."""
     y = device.empty(index.shape, x.dtype)
     if y.size:
-        device.launch(gather_along, _around(x, x.shape, axis), _around(index, x.shape, axis), _around(y, x.shape, axis))
+        device.launch(
+            gather_along,
+            _around_axis(x, x.shape, axis),
+            _around_axis(index, x.shape, axis),
+            _around_axis(y, x.shape, axis),
+        )
     return y, (x.shape, index, axis)
 
 
 def take_along_axis_vjp(saved, dy, needs):
     shape, index, axis = saved
-    return _scattered(scatter_along, dy, _around(index, shape, axis), shape, axis, needs[0]), None
+    return _scattered(scatter_along, dy, _around_axis(index, shape, axis), shape, axis, needs[0]), None
 
 
 def gather_along(x: Array, index: Array, out: Array) -> None:
@@ -182,7 +187,7 @@ def scatter_along(dy, index, dx):
 
 
 def one_hot(index: Array, classes: int, axis: int, dtype: np.dtype):
-    """1 where the class is the index, else 0, with the classes at `axis`; an index out of range gives zeros."""
+    """Returns 1 at the index and 0 elsewhere along a new axis of classes; an index out of range gives zeros."""
     y = device.empty((*index.shape[:axis], classes, *index.shape[axis:]), dtype)
     table = np.arange(classes, dtype=index.dtype).reshape((classes,) + (1,) * (y.ndim - axis - 1))
     device.launch(np.equal, np.expand_dims(index, axis), device.persistent(table), y)
@@ -196,12 +201,12 @@ def argsort(x: Array, axis: int):
 
 
 def order(x: Array, axis: int, out: Array) -> None:
-    """Kernel: the positions that sort x along an axis; equal elements keep their order."""
+    """Kernel: computes the positions in x of its sorted elements along an axis; equal elements keep their order."""
     out[...] = np.argsort(x, axis=axis, kind="stable")
 
 
 def largest(x: Array, count: int):
-    """The positions of the `count` largest elements along the last axis, largest first; equal elements keep their order."""
+    """Returns the positions of the `count` largest elements along the last axis, largest first; ties keep their order."""
     y = device.empty((*x.shape[:-1], count), np.int32)
     device.launch(largest_first, x, y)
     return y, None

@@ -1,7 +1,7 @@
 """Decompositions and inverses of matrices by NumPy's LAPACK, for the last two axes of an array. They run on the CPU.
 
-Each function returns the result and the arrays for its gradient; nbkeras/ops/linalg.py computes the gradient with ops. A matrix
-that cannot be inverted or decomposed raises NumPy's LinAlgError, a ValueError.
+Each function returns the result and the arrays that its gradient needs; nbkeras/ops/linalg.py computes the gradient with ops. A
+matrix that cannot be inverted or decomposed raises NumPy's LinAlgError, a ValueError.
 """
 
 import functools
@@ -27,7 +27,7 @@ class _Kernel:
         self.__name__, self._inputs, self._constants = name, inputs, constants
 
     def __call__(self, *arrays: Array) -> None:
-        # LAPACK finds the values by iteration, which may never end if a number is infinite.
+        # LAPACK finds the values by iteration, which may never end for an infinite number.
         if self.__name__ in ("eigh", "pinv", "svd") and not np.isfinite(arrays[0]).all():
             raise np.linalg.LinAlgError(f"{self.__name__}: a matrix with NaN or infinity cannot be decomposed")
         results = getattr(np.linalg, self.__name__)(*arrays[: self._inputs], **self._constants)
@@ -38,51 +38,51 @@ class _Kernel:
 
 @functools.cache
 def _kernel(name: str, inputs: int, **constants: Any) -> _Kernel:
-    """The kernel of a function; the same object each time."""
+    """Returns the kernel of a function, the same object each time."""
     return _Kernel(name, inputs, constants)
 
 
-def _made(name: str, inputs: tuple[Array, ...], *shapes: tuple[int, ...], **constants: Any) -> tuple[Array, ...]:
-    """The results of a function of numpy.linalg, with the given shapes, in the dtype of the first input."""
+def _results_of(name: str, inputs: tuple[Array, ...], *shapes: tuple[int, ...], **constants: Any) -> tuple[Array, ...]:
+    """Returns the results of a numpy.linalg function. shapes: of the results, whose dtype is that of the first input."""
     outputs = tuple(device.empty(shape, inputs[0].dtype) for shape in shapes)
     device.launch(_kernel(name, len(inputs), **constants), *inputs, *outputs)
     return outputs
 
 
 def inv(x: Array):
-    (y,) = _made("inv", (x,), x.shape)
+    (y,) = _results_of("inv", (x,), x.shape)
     return y, (y,)
 
 
 def det(x: Array):
-    (y,) = _made("det", (x,), x.shape[:-2])
+    (y,) = _results_of("det", (x,), x.shape[:-2])
     return y, (x, y)
 
 
 def slogdet(x: Array):
-    return _made("slogdet", (x,), x.shape[:-2], x.shape[:-2]), (x,)
+    return _results_of("slogdet", (x,), x.shape[:-2], x.shape[:-2]), (x,)
 
 
 def solve(a: Array, b: Array):
-    """b (..., n, k)."""
-    (x,) = _made("solve", (a, b), (*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), *b.shape[-2:]))
+    """Solves a x = b for b (..., n, k)."""
+    (x,) = _results_of("solve", (a, b), (*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), *b.shape[-2:]))
     return x, (a, x)
 
 
 def cholesky(x: Array):
-    (y,) = _made("cholesky", (x,), x.shape)
+    (y,) = _results_of("cholesky", (x,), x.shape)
     return y, (y,)
 
 
 def eigh(x: Array):
-    values, vectors = _made("eigh", (x,), x.shape[:-1], x.shape)
+    values, vectors = _results_of("eigh", (x,), x.shape[:-1], x.shape)
     return (values, vectors), (values, vectors)
 
 
 def qr(x: Array, mode: str):
     *batch, m, n = x.shape
     k = m if mode == "complete" else min(m, n)
-    q, r = _made("qr", (x,), (*batch, m, k), (*batch, k, n), mode=mode)
+    q, r = _results_of("qr", (x,), (*batch, m, k), (*batch, k, n), mode=mode)
     return (q, r), (x, q, r)
 
 
@@ -90,18 +90,18 @@ def svd(x: Array, full_matrices: bool):
     *batch, m, n = x.shape
     k = min(m, n)
     shapes = (*batch, m, m if full_matrices else k), (*batch, k), (*batch, n if full_matrices else k, n)
-    u, s, v = _made("svd", (x,), *shapes, full_matrices=full_matrices)
+    u, s, v = _results_of("svd", (x,), *shapes, full_matrices=full_matrices)
     return (u, s, v), (u, s, v)
 
 
 def pinv(x: Array, rcond: float):
     *batch, m, n = x.shape
-    (y,) = _made("pinv", (x,), (*batch, n, m), rcond=rcond)
+    (y,) = _results_of("pinv", (x,), (*batch, n, m), rcond=rcond)
     return y, (x, y)
 
 
 def lu(x: Array):
-    """The lower and upper factors in one matrix, and the exchanged rows, int32."""
+    """Returns the lower and upper factors in one matrix, and the row exchanges, int32."""
     factors = device.empty(x.shape, x.dtype)
     pivots = device.empty((*x.shape[:-2], min(x.shape[-2:])), np.int32)
     device.launch(factor, x, factors, pivots)
@@ -118,7 +118,7 @@ def factor(x: Array, factors: Array, pivots: Array) -> None:
 
 @compiled
 def _factor(a, pivots):
-    """Factor a matrix in place, with the largest element of each column as its pivot."""
+    """Factors a matrix in place. The pivot is the largest element of each column."""
     rows, columns = a.shape
     for k in range(pivots.size):
         best = k

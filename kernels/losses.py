@@ -1,8 +1,7 @@
-"""Cross-entropy of logits: softmax with dense or integer targets, and sigmoid, fused with their vjps.
+"""Cross-entropies of logits and their vjps, fused with softmax (for dense or integer targets) or sigmoid.
 
 Arrays are (rows, classes) with one loss per row, not averaged. The softmax forms save the probabilities, so that the gradient
-needs no exponentials. A label outside 0 <= label < classes gives NaN as its loss and its gradients; nothing is read out of
-bounds.
+needs no exponentials. A label outside 0 <= label < classes gives a loss and gradients of NaN; nothing is read out of bounds.
 """
 
 import numpy as np
@@ -40,7 +39,7 @@ def _rows(x: Array) -> Array:
 
 
 def softmax_crossentropy(target: Array, logits: Array):
-    """-sum(target * log_softmax(logits)) over the last axis."""
+    """Computes -sum(target * log_softmax(logits)) over the last axis."""
     loss, probabilities = device.empty(logits.shape[:-1], logits.dtype), device.empty(logits.shape, logits.dtype)
     arrays = (_rows(target), _rows(logits), _rows(probabilities), loss.reshape(-1))
     softmax_crossentropy_forward.launch(*arrays)
@@ -65,7 +64,7 @@ def softmax_crossentropy_vjp(saved, dy, needs):
 
 
 def sparse_softmax_crossentropy(target: Array, logits: Array):
-    """-log_softmax(logits)[target] over the last axis; target: int32 of the logits' shape without that axis."""
+    """Computes -log_softmax(logits)[target] along the last axis; target: int32, in the logits' shape without that axis."""
     loss, probabilities = device.empty(target.shape, logits.dtype), device.empty(logits.shape, logits.dtype)
     arrays = (_rows(logits), _rows(probabilities), loss.reshape(-1), target.reshape(-1))
     sparse_crossentropy_forward.launch(*arrays)

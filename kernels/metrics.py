@@ -16,14 +16,14 @@ Array = np.ndarray
 
 
 def class_matches(classes: Array, y_pred: Array):
-    """1 where classes (...), of any dtype, equals the position of the (first) largest element of y_pred (..., n)."""
+    """Computes 1 where classes (...), of any dtype, is the position of the (first) largest element of y_pred (..., n)."""
     out = device.empty(classes.shape, y_pred.dtype)
     device.launch(match_classes, classes.reshape(-1), y_pred.reshape(-1, y_pred.shape[-1]), out.reshape(-1))
     return out, None
 
 
 def one_hot_matches(y_true: Array, y_pred: Array):
-    """1 where the largest elements of y_true (..., n) and y_pred (..., n) are at the same position."""
+    """Computes 1 where the largest elements of y_true (..., n) and y_pred (..., n) are at the same position."""
     n = y_pred.shape[-1]
     out = device.empty(y_pred.shape[:-1], y_pred.dtype)
     device.launch(match_one_hot, y_true.reshape(-1, n), y_pred.reshape(-1, n), out.reshape(-1))
@@ -31,7 +31,7 @@ def one_hot_matches(y_true: Array, y_pred: Array):
 
 
 def threshold_matches(y_true: Array, y_pred: Array, threshold: float):
-    """1 where y_true (0 or 1) equals y_pred > threshold, element by element; both have one shape."""
+    """Computes 1 where y_true (0 or 1) equals y_pred > threshold, element by element. Both have the same shape."""
     out = device.empty(y_pred.shape, y_pred.dtype)
     device.launch(match_threshold, y_true.reshape(-1), y_pred.reshape(-1), threshold, out.reshape(-1))
     return out, None
@@ -68,7 +68,7 @@ def match_threshold(y_true, y_pred, threshold, out):
 # Running sums
 
 
-# reassoc: the sum is vectorised; its order depends only on the shape
+# With reassoc the sum is vectorised; its order depends only on the shape.
 @compiled(fastmath={"nsz", "contract", "reassoc"})
 def _sum(x):
     total = 0.0
@@ -79,7 +79,7 @@ def _sum(x):
 
 @compiled
 def accumulate(values, weights, scale, total, count):
-    """total += scale * sum(values * weights), count += scale * sum(weights); each weight covers size / weights.size values.
+    """total += scale * sum(values * weights), count += scale * sum(weights). One weight covers values.size / weights.size values.
 
     values, weights 1-D; total (1,), count (1,), or (0,) if it is not needed.
     """
@@ -104,13 +104,13 @@ def ratio(x: Array, y: Array, out: Array) -> None:
 ratio.fuses_as = "ratio"  # type: ignore[attr-defined]
 
 
-# Confusion counts of predictions above each threshold. y_true, y_pred are (samples, labels). The counts of label j are in
-# column j of tp, fp, tn, fn (thresholds, labels), or all in column 0; a counter of size 0 is not computed.
+# Confusion counts of predictions above each threshold. y_true, y_pred are (samples, labels). tp, fp, tn, fn have the shape
+# (thresholds, labels), or a single column for all labels; a counter of size 0 is not computed.
 
 
 @compiled
 def count_at_thresholds(y_true, y_pred, weights, thresholds, tp, fp, tn, fn):
-    """Pass over the predictions once per threshold; for few thresholds, in any order."""
+    """Passes over the predictions once per threshold. For few thresholds, in any order."""
     for t in range(thresholds.size):
         limit = y_pred.dtype.type(thresholds[t])
         for i in range(y_pred.shape[0]):
@@ -130,7 +130,7 @@ def count_at_thresholds(y_true, y_pred, weights, thresholds, tp, fp, tn, fn):
 
 @compiled
 def count_at_even_thresholds(y_true, y_pred, weights, zero_counts, buckets, tp, fp, tn, fn):
-    """Pass over the predictions once for all thresholds 0, 1/n, ..., 1: count in buckets between them, then sum from above.
+    """For thresholds 0, 1/n, ..., 1. Counts predictions in buckets between thresholds in one pass, then sums from above.
 
     zero_counts: True if a prediction of 0 is above the first threshold (which is then slightly below 0). buckets: scratch
     (2, thresholds + 1, columns), by label and by the number of thresholds below the prediction.

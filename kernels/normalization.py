@@ -1,9 +1,9 @@
-"""Batch normalization (by columns, over rows) and layer normalization (by rows), forward and vjp, on matrices.
+"""Batch normalization (of columns) and layer normalization (of rows), forward and vjp, of matrices.
 
-Batch normalization takes two passes over the data each way. Narrow matrices are *widened*: k rows are read as one
-row of k * channels columns, so that loops over columns are long enough to vectorise. The k sets of sums are joined at the
-end. Moments are kept by blocks of rows in the data's dtype, around the block's first row, and joined in float64 (Chan,
-Golub and LeVeque, 1983), so float32 statistics stay accurate with a large mean or many rows.
+Batch normalization takes two passes over the data in each direction. Narrow matrices are *widened*: k rows are read as one
+row of k * channels columns, so that loops over columns are long enough to vectorise. The k sets of sums are joined at the end.
+Each block of rows has its own moments in the data's dtype, relative to the block's first row. They are joined in float64 (Chan,
+Golub and LeVeque, 1983), so float32 statistics stay accurate for a large mean or many rows.
 """
 
 from collections.abc import Iterator
@@ -20,20 +20,20 @@ from nbkeras.kernels.runtime.threads import launch_shares, share_count
 from nbkeras.kernels.softmax import ANY_ORDER
 
 Array = np.ndarray
-BLOCK = 32768  # elements per block of rows; each block has its own sums
-SHARE = 16384  # elements per share if there are no sums
-_WIDE = 256  # widening makes at least this many columns if it can
-ALL_ROWS = np.ones(0, np.bool_)  # stands for no mask
-_GIVEN = np.zeros(0)  # stands for the number of rows if the statistics do not depend on x
+BLOCK = 32768  # elements of a block of rows; each block has its own sums
+SHARE = 16384  # least elements of a share in kernels without sums
+_WIDE = 256  # widening makes at least this many columns, if there are enough rows
+ALL_ROWS = np.ones(0, np.bool_)  # the mask that selects all rows
+_NO_TOTAL = np.zeros(0)  # the `total` of `join_sums` if the statistics do not depend on x
 
 
 def _block_count(rows: int, columns: int) -> int:
-    """The number of blocks of rows: one per BLOCK elements, each of at least 8 rows."""
+    """Returns the number of blocks of rows: one per BLOCK elements. Each block has at least 8 rows."""
     return min(-(-rows // 8), -(-rows * columns // BLOCK))
 
 
 def filled(array: Array | None, count: int, value: float, dtype) -> Array:
-    """The array, or a constant array for None."""
+    """Returns the array, or a constant array for None."""
     if array is None:
         array = device.empty((count,), dtype)
         device.launch(device.fill, array, value)
@@ -44,7 +44,7 @@ def filled(array: Array | None, count: int, value: float, dtype) -> Array:
 
 
 def _wide_shape(rows: int, channels: int, masked: bool) -> tuple[int, int]:
-    """(rows / k, k * channels), k a power of two; masked rows stay rows."""
+    """Returns (rows / k, k * channels) for some power of two k; k is 1 if there is a mask."""
     k = 1
     while not masked and k * channels < _WIDE and rows % (2 * k) == 0:
         k *= 2
@@ -62,10 +62,10 @@ def batch_normalization_training(
     epsilon: float,
     ranks: Any = None,
 ):
-    """(x - mean) / sqrt(variance + epsilon) * gamma + beta, with x's own column statistics (biased variance).
+    """Computes (x - mean) / sqrt(variance + epsilon) * gamma + beta, with x's own column statistics (biased variance).
 
-    Updates the moving statistics in place: moving = momentum * moving + (1 - momentum) * batch. x: (rows, channels). mask:
-    bool (rows,), the rows to take the statistics over; all rows are normalized. ranks: an engine.sharding.Sums that extends the
+    Updates the moving statistics in place: moving = momentum * moving + (1 - momentum) * batch. x: (rows, channels). mask: bool
+    (rows,), the rows that count in the statistics; all rows are normalized. ranks: an engine.sharding.Sums that extends the
     statistics to the rows of all ranks.
     """
     rows, channels = x.shape
@@ -106,7 +106,7 @@ def batch_normalization_training_vjp(saved, dy, needs):
 def batch_normalization(
     x: Array, mean: Array, variance: Array, gamma: Array | None, beta: Array | None, epsilon: float
 ):
-    """(x - mean) / sqrt(variance + epsilon) * gamma + beta, with given statistics. x: (rows, channels)."""
+    """Computes (x - mean) / sqrt(variance + epsilon) * gamma + beta, with given statistics. x: (rows, channels)."""
     rows, channels = x.shape
     shape = _wide_shape(rows, channels, False)
     wide = x.reshape(shape)
@@ -118,7 +118,7 @@ def batch_normalization(
         device.launch(given_moments, mean, variance, joined, *affine)
     y = device.empty(x.shape, x.dtype)
     launch_shares(scale_rows, share_count(x.size, SHARE), wide, center, scale, offset, y.reshape(shape))
-    return y, (wide, ALL_ROWS, _GIVEN, center, inverse, scale, channels)
+    return y, (wide, ALL_ROWS, _NO_TOTAL, center, inverse, scale, channels)
 
 
 def folded(
@@ -130,7 +130,7 @@ def folded(
     beta: Array | None,
     epsilon: float,
 ):
-    """The (kernel, bias) of a product, units along the last axis, with `batch_normalization` of its output folded in."""
+    """Folds `batch_normalization` into the product before it; returns (kernel, bias). Units are along the kernel's last axis."""
     units, dtype = mean.size, kernel.dtype
     gamma, beta = filled(gamma, units, 1, dtype), filled(beta, units, 0, dtype)
     scale, offset, scaled = (
@@ -160,7 +160,7 @@ def batch_normalization_vjp(saved, dy, needs):
 
 
 def _batch_gradients(saved, dy, need_x, need_gamma, need_beta, ranks=None):
-    """dx, dgamma, dbeta; both forward passes save the same arrays. With several ranks, dgamma and dbeta cover only this rank."""
+    """Returns dx, dgamma, dbeta for both forward passes: they save the same arrays. dgamma and dbeta cover this rank's rows."""
     wide, mask, total, center, inverse, scale, channels = saved
     shape, dtype = wide.shape, wide.dtype
     dy = dy.reshape(shape)
@@ -175,7 +175,7 @@ def _batch_gradients(saved, dy, need_x, need_gamma, need_beta, ranks=None):
         both = device.empty((2, channels), np.float64)
         device.launch(place_sums, sums, products, both)
         ranks.launch_gradient_sum(both)
-        device.launch(slopes_of_sums, both, total if ranks.has_rows else _GIVEN, inverse, scale, slope, shift)
+        device.launch(slopes_of_sums, both, total if ranks.has_rows else _NO_TOTAL, inverse, scale, slope, shift)
     dx = None
     if need_x is not False:
         dx = device.output(need_x, (shape[0] * shape[1] // channels, channels), dtype)
@@ -186,7 +186,7 @@ def _batch_gradients(saved, dy, need_x, need_gamma, need_beta, ranks=None):
 
 @compiled
 def block_moments(x, mask, counts, means, squares, share, shares):
-    """Kernel: count, mean and sum of squared deviations of each column, for each block of rows, only of rows in the mask."""
+    """Kernel: computes count, mean and sum of squared deviations by column and block of rows; counts only rows in the mask."""
     rows, blocks, none = x.shape[0], counts.size, x.dtype.type(0)
     for block in range(blocks * share // shares, blocks * (share + 1) // shares):
         first, last = rows * block // blocks, rows * (block + 1) // blocks
@@ -241,8 +241,9 @@ def join_moments(
     scale,
     offset,
 ):
-    """Kernel: mean and variance of each channel, repeated for the k sets of channels of a wide row; then
-    the moving averages and the coefficients for each column.
+    """Kernel: computes mean and variance of each channel, the moving averages, and the coefficients of each column.
+
+    The k sets of channels of a wide row get the same mean and variance.
     """
     columns, channels = means.shape[1], moving_mean.size
     mean, deviation = joined[0], joined[1]
@@ -282,7 +283,7 @@ def join_moments(
 @device.host
 @compiled
 def place_moments(counts, means, squares, rank, has_rows, parts):
-    """Kernel: the number of this rank's rows, and mean and sum of squared deviations of each channel, as a row of `parts`.
+    """Kernel: writes a row of `parts`: the number of this rank's rows, then mean and sum of squared deviations of each channel.
 
     The other rows are 0, so that a sum over ranks fills them. It runs on the CPU, where ranks exchange arrays.
     """
@@ -315,7 +316,7 @@ def place_moments(counts, means, squares, rank, has_rows, parts):
 def join_parts(
     parts, total, moving_mean, moving_variance, momentum, gamma, beta, epsilon, center, inverse, scale, offset
 ):
-    """Kernel: what `join_moments` computes, from the parts of all ranks."""
+    """Kernel: computes the results of `join_moments` from the parts of all ranks."""
     channels = gamma.size
     n = 0.0
     for r in range(parts.shape[0]):
@@ -342,7 +343,7 @@ def join_parts(
 @device.host
 @compiled
 def place_sums(sums, products, both):
-    """Kernel: the sums of this rank's dy and dy * (x - center) for each channel."""
+    """Kernel: computes the sums of this rank's dy and dy * (x - center) for each channel."""
     for c in range(both.shape[1]):
         s, p = 0.0, 0.0
         for part in range(sums.shape[0]):
@@ -356,7 +357,7 @@ def place_sums(sums, products, both):
 @device.host
 @compiled
 def slopes_of_sums(both, total, inverse, scale, slope, shift):
-    """Kernel: the slope and shift of `join_sums`, from the sums over the rows of all ranks."""
+    """Kernel: computes the slope and shift of `join_sums`, from the sums over the rows of all ranks."""
     channels = both.shape[1]
     count = total[0] if total.size > 0 else np.inf
     for i in range(slope.size):
@@ -367,7 +368,7 @@ def slopes_of_sums(both, total, inverse, scale, slope, shift):
 
 @compiled
 def given_moments(mean, variance, joined, gamma, beta, epsilon, center, inverse, scale, offset):
-    """Kernel: the coefficients for each column, from the given statistics."""
+    """Kernel: computes the coefficients for each column, from the given statistics."""
     for c in range(joined.shape[1]):
         joined[0, c] = mean[c % mean.size]
         joined[1, c] = variance[c % mean.size]
@@ -376,7 +377,7 @@ def given_moments(mean, variance, joined, gamma, beta, epsilon, center, inverse,
 
 @compiled
 def scale_rows(x, center, scale, offset, y, share, shares):
-    """Kernel: y = (x - center) * scale + offset; a share of the rows."""
+    """Kernel: y = (x - center) * scale + offset; computes a share of the rows."""
     rows = x.shape[0]
     for r in range(rows * share // shares, rows * (share + 1) // shares):
         source, target = x[r], y[r]
@@ -386,7 +387,7 @@ def scale_rows(x, center, scale, offset, y, share, shares):
 
 @compiled
 def block_sums(dy, x, center, sums, products, share, shares):
-    """Kernel: column sums of dy and dy * (x - center) over each block of rows; a share of the blocks."""
+    """Kernel: computes column sums of dy and dy * (x - center) over each block of rows; computes a share of the blocks."""
     rows, blocks = x.shape[0], sums.shape[0]
     for block in range(blocks * share // shares, blocks * (share + 1) // shares):
         s, p = sums[block], products[block]
@@ -402,9 +403,9 @@ def block_sums(dy, x, center, sums, products, share, shares):
 
 @compiled
 def join_sums(sums, products, joined, total, inverse, scale, dgamma, dbeta, slope, shift):
-    """Kernel: dgamma, dbeta, and slope and shift in dx = dy * scale + (x - center) * slope + shift.
+    """Kernel: dgamma, dbeta, and the slope and shift of dx = dy * scale + (x - center) * slope + shift.
 
-    total: the number of rows behind the statistics; of size 0 if the statistics were given.
+    total: the number of rows in the statistics; of size 0 if the statistics were given.
     """
     columns, channels = sums.shape[1], dgamma.size
     count = total[0] if total.size > 0 else np.inf
@@ -429,7 +430,7 @@ def join_sums(sums, products, joined, total, inverse, scale, dgamma, dbeta, slop
 
 @compiled
 def input_gradient(dy, x, mask, center, scale, slope, shift, dx, share, shares):
-    """Kernel: dx = dy * scale, plus (x - center) * slope + shift in rows of the mask; a share of the rows."""
+    """Kernel: dx = dy * scale, plus (x - center) * slope + shift in rows of the mask; computes a share of the rows."""
     rows = x.shape[0]
     for r in range(rows * share // shares, rows * (share + 1) // shares):
         source, value, target = dy[r], x[r], dx[r]
@@ -466,10 +467,10 @@ rms_normalization_forward = Rows("rms_normalization_forward", __name__, formulas
 
 
 def layer_normalization(x: Array, gamma: Array | None, beta: Array | None, epsilon: float, centered: bool = True):
-    """(x - mean) / sqrt(variance + epsilon) * gamma + beta, with each row's own mean and biased variance.
+    """Computes (x - mean) / sqrt(variance + epsilon) * gamma + beta, with each row's own mean and biased variance.
 
-    x: (rows, columns). centered False leaves the mean at 0, so that the variance is the mean square (RMS normalization,
-    Zhang and Sennrich, 2019).
+    x: (rows, columns). If centered is False, the mean is 0 and the variance is the mean square (RMS normalization, Zhang and
+    Sennrich, 2019).
     """
     rows, columns = x.shape
     gamma, beta = filled(gamma, columns, 1, x.dtype), filled(beta, columns, 0, x.dtype)
@@ -499,7 +500,7 @@ def layer_normalization_vjp(saved, dy, needs):
 
 @compiled(fastmath=ANY_ORDER)
 def _sums_of_gradient(dy, gamma, x, center):
-    """Sums of dy * gamma and of dy * gamma * (x - center)."""
+    """Returns the sums of dy * gamma and of dy * gamma * (x - center)."""
     first, second = x.dtype.type(0), x.dtype.type(0)
     for i in range(x.size):
         g = dy[i] * gamma[i]
@@ -510,7 +511,7 @@ def _sums_of_gradient(dy, gamma, x, center):
 
 @compiled
 def row_gradients(dy, x, gamma, means, inverses, centered, dx, products, sums, share, shares):
-    """Kernel: dx, and each row block's part of dgamma and dbeta; a share of the blocks."""
+    """Kernel: computes dx, and the part of dgamma and dbeta of each block of rows; computes a share of the blocks."""
     rows, blocks = x.shape[0], sums.shape[0]
     part = x.dtype.type(1.0 / max(x.shape[1], 1))
     for block in range(blocks * share // shares, blocks * (share + 1) // shares):

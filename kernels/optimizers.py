@@ -1,9 +1,9 @@
-"""Optimizer steps on flat arrays: one pass over memory per step, in place. Their formulas are in formulas.py.
+"""Optimizer steps on flat arrays, in place. A step is one pass over memory; formulas.py has the formulas.
 
-Arguments of all steps: `w` weights, `g` gradients, then the optimizer's slots, all 1-D, of one size and one float dtype; `rate`
-float64 (1,), the learning rate; `step` int64 (1,), the number of earlier steps; `decay`, decoupled weight decay
-(w -= w * decay * rate, before the step). Numbers that change from step to step are read from `rate` and `step`, so a replayed
-step follows them. Nothing here needs a vjp, and nothing is returned.
+Arguments of all steps: the weights `w`, the gradients `g`, then the optimizer's slots, all 1-D, of the same size and float dtype;
+`rate`, float64 (1,), the learning rate; `step`, int64 (1,), the number of earlier steps; `decay`, the decoupled weight decay (w
+-= w * decay * rate, before the step). Numbers that change from step to step are read from `rate` and `step`, so a replayed step
+follows them. Nothing here needs a vjp, and nothing is returned.
 """
 
 from collections.abc import Callable
@@ -17,11 +17,11 @@ from nbkeras.kernels.runtime.threads import launch_shares, share_count, stretch
 
 Array = np.ndarray
 
-CHUNK = 16384  # elements: the least of a share (2 to 10 us of work), and those of a partial sum of squares
+CHUNK = 16384  # least elements of a share (2 to 10 us of work); also the elements of a partial sum of squares
 
 
 def launch(kernel: Callable, first: Array, *args) -> None:
-    """Launch a kernel with shares, for arrays of the first array's size."""
+    """Launches a kernel with shares; the first array has the size of all."""
     launch_shares(kernel, share_count(first.size, CHUNK), first, *args)
 
 
@@ -35,7 +35,7 @@ rmsprop = _step("rmsprop", "v")
 rmsprop_momentum = _step("rmsprop_momentum", "v m")
 rmsprop_centered = _step("rmsprop_centered", "v mean")
 rmsprop_centered_momentum = _step("rmsprop_centered_momentum", "v m mean")
-# by (has momentum, is centered)
+# the kernel for (has momentum, is centered)
 RMSPROP = {
     (False, False): rmsprop,
     (True, False): rmsprop_momentum,
@@ -61,14 +61,14 @@ shrink = _step("shrink")
 
 @compiled(inline="always")
 def share_range(size, share, shares):
-    """The indices of a share's elements. Unsigned: a signed index might count from the end, so loops would not vectorise."""
+    """Returns the unsigned indices of a share's elements. Signed ones may count from the end, which prevents vectorisation."""
     first, last = stretch(size, share, shares)
     return range(np.uint64(first), np.uint64(last))
 
 
 @compiled
 def moving_average(w, average, step, momentum, every, share, shares):
-    """average = momentum * average + (1 - momentum) * w; then w = average in every `every`-th step (0: never)."""
+    """average = momentum * average + (1 - momentum) * w. In each `every`-th step (0: never), then w = average."""
     real = w.dtype.type
     keep = real(momentum if step[0] > 0 else 0.0)
     take = real(1) - keep

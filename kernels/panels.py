@@ -15,8 +15,8 @@ from nbkeras.kernels.runtime.cache import compiled
 from nbkeras.kernels.runtime.threads import launch_shares, share_count
 
 Array = np.ndarray
-_SHARE = 32768  # numbers to copy in a share
-_LEAST = 4096  # least numbers of a matrix that gets a copy
+_SHARE = 32768  # least numbers that a share copies
+_LEAST = 4096  # smaller matrices get no copy in panels
 
 
 def is_worth_panels(weight: Array) -> bool:
@@ -25,10 +25,10 @@ def is_worth_panels(weight: Array) -> bool:
 
 
 def panels_of(weight: Array, transposed: bool = False, cuts: tuple[int, ...] = ()) -> Array:
-    """A matrix (k, n), or its transpose, as `gemm` takes it with PANELS; the leading dimension is the result's columns.
+    """Copies a matrix (k, n), or its transpose, into the panels that `gemm` takes with PANELS. `ldb` is the result's columns.
 
-    cuts: columns at which the weight is cut; the parts' panels follow one another, all of one width. The result is flat: its
-    rows are not rows of panels.
+    cuts: the columns where the weight is cut into parts. The parts' panels follow one another and have the same width. The result
+    is flat memory: its rows are not rows of panels.
     """
     rows, columns = weight.shape
     edges = [(first, last - first) for first, last in itertools.pairwise((0, *cuts, columns))]
@@ -47,9 +47,9 @@ def panels_of(weight: Array, transposed: bool = False, cuts: tuple[int, ...] = (
 
 @compiled
 def fill_panels(tb, b, at, ldb, panels, k, n, width, share, shares):
-    """Kernel: fill a share of the panels of B, flat; B[p, j] = b[at + p * ldb + j], or b[at + j * ldb + p] if tb is not 0.
+    """Kernel: fills a share of B's panels, flat. B[p, j] = b[at + p * ldb + j], or b[at + j * ldb + p] if tb is not 0.
 
-    Zeros follow; the next part overwrites them.
+    It writes zeros after the last panel; the next part overwrites them.
     """
     count, zero, line = (n + width - 1) // width, b.dtype.type(0), LINE // b.itemsize
     for i in range(count * share // shares, count * (share + 1) // shares):

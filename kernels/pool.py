@@ -1,8 +1,8 @@
 """Max and average pooling of NHWC images, and their gradients.
 
-Padding is ignored: a maximum or an average covers the pixels of a window that lie in the image. The gradient of a maximum goes
-to the first of the largest elements of its window, row by row, as in TensorFlow. Adjacent windows of 2x2 have their own kernels,
-which process all channels at once.
+Padding is ignored: a maximum or an average covers only pixels inside the image. The gradient of a maximum goes
+to the first of the largest elements of its window, row by row, as in TensorFlow. Non-overlapping windows of 2x2 have separate
+kernels, which process all channels at once.
 """
 
 import numpy as np
@@ -16,7 +16,7 @@ from nbkeras.kernels.runtime.threads import launch_shares, share_count
 
 Array = np.ndarray
 _SHARES = 16
-_SHARE_ELEMENTS = 50_000  # with fewer, another share costs more than it saves
+_SHARE_ELEMENTS = 50_000  # least elements of a share: with fewer, another share costs more than it saves
 
 
 def _is_halving(x: Array, y: Array, window: Window) -> bool:
@@ -26,7 +26,7 @@ def _is_halving(x: Array, y: Array, window: Window) -> bool:
 
 
 def max_pool(x: Array, size: tuple[int, int], strides: tuple[int, int], padding: str):
-    """The largest element of each window. padding: 'valid' or 'same'. The caller checks that a window fits."""
+    """Returns the largest element of each window. padding: 'valid' or 'same'. The caller checks that a window fits."""
     window, out_height, out_width = slide(x.shape, size, strides, (1, 1), padding)
     y = device.empty((x.shape[0], out_height, out_width, x.shape[3]), x.dtype)
     if _is_halving(x, y, window):
@@ -52,7 +52,7 @@ def max_pool_vjp(saved, dy, needs):
 
 
 def average_pool(x: Array, size: tuple[int, int], strides: tuple[int, int], padding: str):
-    """The mean of each window. padding: 'valid' or 'same'. The caller checks that a window fits."""
+    """Returns the mean of each window. padding: 'valid' or 'same'. The caller checks that a window fits."""
     window, out_height, out_width = slide(x.shape, size, strides, (1, 1), padding)
     y = device.empty((x.shape[0], out_height, out_width, x.shape[3]), x.dtype)
     _pool(x, y, window, True)
@@ -84,7 +84,7 @@ def _pool_gradient(dy: Array, y: Array, x: Array, dx: Array, window: Window, ave
 
 @compiled
 def pool_rows(x, y, window, average, share, shares):
-    """Compute a share of the rows of y: the largest element of each window, or with `average` the mean."""
+    """Kernel: computes a share of the rows of y: the largest element of each window, or with `average` the mean."""
     kh, kw, sh, sw, _, _, top, left = window
     height, width, channels, out_height, out_width = x.shape[1], x.shape[2], x.shape[3], y.shape[1], y.shape[2]
     rows = y.shape[0] * out_height
@@ -106,7 +106,7 @@ def pool_rows(x, y, window, average, share, shares):
                     else:
                         for c in range(channels):
                             v, most = load(x, at + c), load(y, to + c)
-                            store(y, to + c, v if v > most or v != v else most)  # NaN replaces any number
+                            store(y, to + c, v if v > most or v != v else most)  # a NaN replaces the maximum
             if average:
                 count = x.dtype.type((last_row - first_row) * (last - first))
                 for c in range(channels):
@@ -115,7 +115,7 @@ def pool_rows(x, y, window, average, share, shares):
 
 @compiled
 def unpool_images(dy, y, x, dx, rest, window, average, share, shares):
-    """Compute a share of the images of dx. rest: per share, the gradients whose maximum has not been found yet."""
+    """Kernel: computes a share of the images of dx. rest: for each share, the gradients whose maximum is not found yet."""
     kh, kw, sh, sw, _, _, top, left = window
     height, width, channels, out_height, out_width = dx.shape[1], dx.shape[2], dx.shape[3], dy.shape[1], dy.shape[2]
     zero, wait = dx.dtype.type(0), share * channels
@@ -149,7 +149,7 @@ def unpool_images(dy, y, x, dx, rest, window, average, share, shares):
 
 @compiled
 def halve_row(x, at, below, y, chosen, to, out_width, channels):
-    """Compute a row of y from two rows of x, and the index (of four) of each maximum. below: distance to the next row of x."""
+    """Computes a row of y from two rows of x, and which of the four is each maximum. below: distance to the next row of x."""
     for j in range(out_width):
         p, q = at + 2 * j * channels, to + j * channels
         for c in range(channels):
@@ -166,7 +166,7 @@ def halve_row(x, at, below, y, chosen, to, out_width, channels):
 
 @compiled
 def halve_rows(x, y, chosen, share, shares):
-    """Compute a share of the rows of y: the largest of each 2x2."""
+    """Kernel: computes a share of the rows of y, the largest element of each 2x2 window."""
     below, out_height, out_width = x.shape[2] * x.shape[3], y.shape[1], y.shape[2]
     rows = y.shape[0] * out_height
     for r in range(rows * share // shares, rows * (share + 1) // shares):
@@ -176,7 +176,7 @@ def halve_rows(x, y, chosen, share, shares):
 
 @compiled
 def unhalve_row(dy, chosen, at, dx, to, below, out_width, channels):
-    """Compute two rows of dx from one row of dy."""
+    """Computes two rows of dx from one row of dy."""
     zero = dy.dtype.type(0)
     for j in range(out_width):
         p, q = to + 2 * j * channels, at + j * channels
@@ -190,7 +190,7 @@ def unhalve_row(dy, chosen, at, dx, to, below, out_width, channels):
 
 @compiled
 def unhalve_rows(dy, chosen, dx, share, shares):
-    """Write a share of the rows of dy, each into two rows of dx. An odd last row or column has no window and becomes 0."""
+    """Kernel: writes each of a share of dy's rows into two rows of dx. An odd last row or column has no window and becomes 0."""
     height, width, channels, out_height, out_width = dx.shape[1], dx.shape[2], dx.shape[3], dy.shape[1], dy.shape[2]
     below, zero, rows = width * channels, dx.dtype.type(0), dy.shape[0] * out_height
     for r in range(rows * share // shares, rows * (share + 1) // shares):

@@ -1,8 +1,8 @@
 """Weights of 8 bits: int8 integers and a scale per output channel; a weight is its integer divided by the scale.
 
-Products follow Keras. Either each row of the input is quantized too, by its largest absolute value, and multiplied in integers.
-Or only the weights are quantized: the input stays in floats, and the product converts the integers as it loads them. The scales
-divide the finished product.
+There are two products, as in Keras. In the first, each row of the input is quantized too, by its largest absolute value, and the
+product is one of integers. In the second, the input stays in floats, and the product converts the weights as it loads them. The
+scales divide the finished product.
 """
 
 import math
@@ -19,27 +19,27 @@ from nbkeras.kernels.runtime.threads import launch_shares, share_count
 
 Array = np.ndarray
 _SHARE = 16384  # least numbers that a share quantizes or gathers
-_SHARE_WORK = 500_000  # multiply-adds of a share of a product
-_ROW_SHARE = 131072  # bytes of B in a share of a product with one row, which is bound by reading B
+_SHARE_WORK = 500_000  # least multiply-adds of a share of a product
+_ROW_SHARE = 131072  # least bytes of B in a share of a product with one row: reading B bounds it
 _ROWS, _COLUMNS = 64, 128  # rows and columns of a product's tile
 _ROW_COLUMNS = 512  # columns of a tile of a product with one row
-_DEPTH = 256  # rows of B that are converted at once
+_DEPTH = 256  # rows of B that are converted at a time
 
 
 # -------------------- numbers --------------------
 
 
 @overload(inline="always")
-def _bits(x):
-    """A float's bits as an integer."""
+def _to_bits(x):
+    """Returns a float's bits as an integer."""
     if x == types.float32:
         return lambda x: np.float32(x).view(np.int32)
     return lambda x: np.float64(x).view(np.int64)
 
 
 @overload(inline="always")
-def _of_bits(bits):
-    """The float that has these bits."""
+def _from_bits(bits):
+    """Returns the float that has these bits."""
     if bits == types.int32:
         return lambda bits: np.int32(bits).view(np.float32)
     return lambda bits: np.int64(bits).view(np.float64)
@@ -47,18 +47,18 @@ def _of_bits(bits):
 
 @compiled
 def largest_magnitude(row):
-    """The largest absolute value, or NaN if there is one.
+    """Returns the largest absolute value, or NaN if there is one.
 
-    Without their sign, numbers sort like their bits, NaN last. LLVM vectorises the maximum of integers.
+    The bits of positive numbers, as integers, have the order of the numbers, with NaN last. LLVM vectorises maxima of integers.
     """
-    largest = _bits(row.dtype.type(0))
+    largest = _to_bits(row.dtype.type(0))
     for j in range(row.size):
-        largest = max(largest, _bits(abs(row[j])))
-    return _of_bits(largest)
+        largest = max(largest, _to_bits(abs(row[j])))
+    return _from_bits(largest)
 
 
 def quantize(x: Array, low: int, high: int, epsilon: float):
-    """The rows of x (..., k) in int8, and the scale of each row: x is about q / scale."""
+    """Returns the rows of x (..., k) in int8, and the scale of each row: x is about q / scale."""
     rows, k = math.prod(x.shape[:-1]), x.shape[-1]
     q, scale = device.empty(x.shape, np.int8), device.empty((*x.shape[:-1], 1), x.dtype)
     if x.size:
@@ -70,7 +70,7 @@ def quantize(x: Array, low: int, high: int, epsilon: float):
 
 @compiled
 def quantize_rows(x, q, scale, low, high, epsilon, share, shares):
-    """Kernel: scale = high / (the row's largest absolute value + epsilon), q = x * scale, rounded; a share of the rows."""
+    """Kernel: q = x * scale, rounded; scale = high / (the row's largest absolute value + epsilon), for a share of the rows."""
     kind, rows = x.dtype.type, x.shape[0]
     for i in range(rows * share // shares, rows * (share + 1) // shares):
         row, out = x[i], q[i]
@@ -81,7 +81,7 @@ def quantize_rows(x, q, scale, low, high, epsilon, share, shares):
 
 
 def dequantize(values: Array, scale: Array):
-    """values / scale, where scale broadcasts to the shape of values."""
+    """Returns values / scale; scale broadcasts to the shape of values."""
     y, n = device.empty(values.shape, scale.dtype), values.shape[-1]
     if scale.size == scale.shape[-1] == n and y.size:
         rows = y.size // n
@@ -99,7 +99,7 @@ def dequantize(values: Array, scale: Array):
 
 
 def multiply(a: Array, b: Array):
-    """A @ B in int32, for int8 arrays (..., k) and (k, n)."""
+    """Computes A @ B in int32, for int8 arrays (..., k) and (k, n)."""
     rows, (k, n) = math.prod(a.shape[:-1]), b.shape
     c = device.empty((*a.shape[:-1], n), np.int32)
     if not c.size:
@@ -117,7 +117,7 @@ def multiply(a: Array, b: Array):
 
 @compiled
 def _columns(m):
-    """The columns of a tile. A product with one row is bound by reading B, and contiguous memory is read faster."""
+    """The columns of a tile. They are more for a product with one row: reading B bounds it, and long rows are read faster."""
     return _COLUMNS if m > 1 else _ROW_COLUMNS
 
 
@@ -136,7 +136,7 @@ def multiply_integers(a, b, c, m, n, k, share, shares):
 
 @compiled
 def _start(a, c, i, j, height, width, n, k):
-    """A tile of C = -128 times the sum of A's row, which cancels the excess of `add_product`."""
+    """Sets a tile of C to -128 times the sum of A's row, which cancels the excess of `add_product`."""
     for r in range(i, i + height):
         total, row, out = np.int32(0), a[r * k : (r + 1) * k], c[r * n + j : r * n + j + width]
         for p in range(k):
@@ -147,7 +147,7 @@ def _start(a, c, i, j, height, width, n, k):
 
 @compiled
 def _convert(x, at, step, rows, columns, panel):
-    """The first numbers of a panel = a part of an int8 matrix, whose rows are `step` apart."""
+    """Converts a part of an int8 matrix with rows `step` apart into the first numbers of a panel."""
     for r in range(rows):
         row, out = x[at + r * step : at + r * step + columns], panel[r * columns : (r + 1) * columns]
         for q in range(columns):
@@ -177,7 +177,7 @@ def multiply_converted(a, b, panels, c, m, n, k, share, shares):
 
 @compiled
 def _multiply_row(x, w, c, j, width, n, k):
-    """Columns of c = x @ w, for one row x: four rows of w at a time, as in dense.multiply_row."""
+    """Computes columns of c = x @ w for one row x. It takes four rows of w at a time, as dense.multiply_row."""
     out, kind = c[j : j + width], c.dtype.type
     for q in range(width):
         out[q] = kind(0)
@@ -194,9 +194,9 @@ def _multiply_row(x, w, c, j, width, n, k):
 
 
 def dense(x: Array, w: Array, scale: Array, b: Array | None, inputs: tuple | None, rectify: bool = False):
-    """y = x @ (w / scale) + b, or its positive part if rectify; x (..., k), w (k, n) of int8, scale (n,), b (n,) or None.
+    """Computes y = x @ (w / scale) + b, or its positive part if rectify; x (..., k), w int8 (k, n), scale (n,), b (n,) or None.
 
-    inputs: the limits and the epsilon for quantizing x; None: x is not quantized.
+    inputs: the limits and the epsilon for quantizing x; None to leave x in floats.
     """
     rows, n = math.prod(x.shape[:-1]), w.shape[1]
     y = device.empty((*x.shape[:-1], n), x.dtype)
@@ -218,9 +218,9 @@ def dense(x: Array, w: Array, scale: Array, b: Array | None, inputs: tuple | Non
 
 @compiled
 def rescale(sums, steps, scale, bias, y, rectify, share, shares):
-    """Kernel: y = sums / (scale * the row's step) + bias, its positive part if rectify; steps, bias: size 0 for none.
+    """Kernel: y = sums / (scale * the row's step) + bias, or its positive part if rectify; steps, bias: size 0 for none.
 
-    sums may be y. Computes a share of the rows.
+    sums and y may be the same array. Computes a share of the rows.
     """
     kind, rows = y.dtype.type, y.shape[0]
     zero = kind(0)
@@ -248,7 +248,7 @@ def _multiply_floats(x: Array, w: Array, y: Array) -> None:
 
 
 def dense_vjp(saved, dy, needs):
-    """The gradients of x, as of a product with w / scale (like Keras), and of b. w and scale have none."""
+    """Returns the gradients of x (those of a product with w / scale, as in Keras) and of b. w and scale have none."""
     x, w, scale, has_bias, y = saved
     kernel = dequantize(w, scale)[0] if needs[0] is not False else w
     own = needs[0], False, needs[3] if has_bias else False
@@ -260,7 +260,7 @@ def dense_vjp(saved, dy, needs):
 
 
 def gather(table: Array, indices: Array, scale: Array):
-    """Rows of an int8 table (rows, width), each divided by its scale (rows,): indices.shape + (width,)."""
+    """Looks up rows of an int8 table (rows, width) and divides each by its scale (rows,): indices.shape + (width,)."""
     width = table.shape[1]
     y = device.empty((*indices.shape, width), scale.dtype)
     flat = indices.reshape(-1)
@@ -270,7 +270,7 @@ def gather(table: Array, indices: Array, scale: Array):
 
 @compiled
 def gather_scaled_rows(table, indices, scale, out, share, shares):
-    """Kernel: out[i] = table[indices[i]] / scale[indices[i]]; a row of NaN for an index out of range. A share of the indices."""
+    """Kernel: out[i] = table[indices[i]] / scale[indices[i]], or NaN for an index out of range, for a share of the indices."""
     rows = table.shape[0]
     for i in range(indices.size * share // shares, indices.size * (share + 1) // shares):
         row, target = indices[i], out[i]

@@ -1,8 +1,8 @@
 """Random numbers: Philox4x32-10, uniform, normal, integers, categories, permutations, and dropout.
 
-A *key* is a uint32 array [seed, step]; every function here is a pure function of a key. A generator's state has the same
-form; `draw_key` copies it to a key and advances the state by one step, in place, so that a replayed program gets new
-numbers. The same key gives the same numbers on any number of threads, and float64 numbers agree with float32's.
+A *key* is a uint32 array [seed, step]; every function here is a pure function of a key. A generator's state has the same form.
+`draw_key` copies the state to a key and advances the state by one step, in place, so a replayed program gets new numbers. The
+same key gives the same numbers on any number of threads, and float64 numbers agree with float32's.
 
 Source: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011. The casts are needed because
 Numba types uint32 op uint32 as uint64.
@@ -24,7 +24,7 @@ from nbkeras.kernels.runtime.threads import launch_shares, share_count, stretch
 
 Array = np.ndarray
 _U = np.uint32
-Rows = tuple[int, int] | None  # (first, total) elements: draw the numbers of these rows of a larger array
+Rows = tuple[int, int] | None  # (offset of the first element, total elements): draw only some rows of a larger array
 BLOCK = 4096  # words per block; its four quarters hold the four words of each counter
 _SHARE = 2 * BLOCK  # least elements of a share
 
@@ -33,8 +33,8 @@ _SHARE = 2 * BLOCK  # least elements of a share
 def philox(typing, c0, c1, c2, c3, k0, k1):
     """Four random words for a counter of four words and a key of two words, all uint32.
 
-    Emitted as LLVM instructions: in Python code Numba would type ten rounds of casts at every use. Words are stored in 64 bits,
-    because vector units multiply 32-bit words into 64-bit lanes.
+    It is emitted as LLVM instructions, because Numba would type ten rounds of casts at every use of a Python version. Words are
+    stored in 64 bits, because vector units multiply 32-bit words into 64-bit lanes.
     """
     word, wide = ir.IntType(32), ir.IntType(64)
 
@@ -82,14 +82,14 @@ def take_key(state, key):
 
 @compiled
 def fill_words(key, stream, out, share, shares):
-    """Kernel: random uint32 words; computes a share of the blocks. The last block may be shorter by a multiple of 4.
+    """Kernel: computes random uint32 words; computes a share of the blocks. The last block may be shorter by a multiple of 4.
 
     The words of a block's counter i are at position i of each quarter.
     """
     seed, step, flow = key[0], key[1], _U(stream)
     blocks = (out.size + BLOCK - 1) // BLOCK
     for block in range(blocks * share // shares, blocks * (share + 1) // shares):
-        # without opaque, LLVM assumes that the quarters of all blocks overlap, and does not vectorise
+        # Without `opaque`, LLVM assumes that the quarters of different blocks overlap, and does not vectorise.
         at = opaque(block * BLOCK)
         words = out[at : at + BLOCK]
         q = words.size // 4
@@ -100,7 +100,7 @@ def fill_words(key, stream, out, share, shares):
 
 @compiled
 def fill_words_from(key, stream, begin, count, out, share, shares):
-    """Kernel: the words from `begin` on of `count` words in the layout of `drop`; computes a share of the blocks."""
+    """Kernel: writes the words from `begin` on, out of `count` words in the layout of `drop`; computes a share of the blocks."""
     seed, step, flow = key[0], key[1], _U(stream)
     lowest, blocks = begin // BLOCK, (begin + out.size + BLOCK - 1) // BLOCK - begin // BLOCK
     for number in range(blocks * share // shares, blocks * (share + 1) // shares):
@@ -108,7 +108,7 @@ def fill_words_from(key, stream, begin, count, out, share, shares):
         at = block * BLOCK
         q = min(BLOCK, count - at) // 4
         first, last = max(begin - at, 0), min(begin + out.size - at, BLOCK)
-        if first == 0 and last >= 4 * q:  # all four words of each counter are wanted
+        if first == 0 and last >= 4 * q:  # the share needs all four words of each counter
             words = out[opaque(at - begin) :]
             a, b, c, d = words[:q], words[q : 2 * q], words[2 * q : 3 * q], words[3 * q : 4 * q]
             for i in range(q):
@@ -126,7 +126,7 @@ def fill_words_from(key, stream, begin, count, out, share, shares):
 
 
 def _words(key: Array, count: int, stream: int, rows: Rows = None) -> Array:
-    """`count` random uint32 words; streams of one key are independent. rows: the words' position in a larger array."""
+    """Draws `count` random uint32 words. The streams of a key are independent. rows: the words' position in a larger array."""
     if rows is not None:
         words = device.empty((count,), np.uint32)
         padded = -(-rows[1] // 4) * 4
@@ -138,7 +138,7 @@ def _words(key: Array, count: int, stream: int, rows: Rows = None) -> Array:
 
 
 def _from_words(kernel, key: Array, shape, dtype, rows: Rows, *constants):
-    """The numbers that a kernel makes from high and low words. float32 uses only high words, so it gets these twice."""
+    """Runs a kernel that makes numbers from high and low words. float32 uses only high words, so it gets them twice."""
     y = device.empty(shape, dtype)
     high = _words(key, y.size, 0, rows)
     low = high if y.dtype == np.float32 else _words(key, y.size, 1, rows)
@@ -151,21 +151,21 @@ def _from_words(kernel, key: Array, shape, dtype, rows: Rows, *constants):
 
 @overload(inline="always")
 def _unit(high, low, like):
-    """A number in [0, 1) of `like`'s dtype from two words (float32 uses only the first). For use inside kernels."""
+    """Returns a number in [0, 1), in `like`'s dtype, from two words (float32 uses only the first). For use inside kernels."""
     if like == types.float32:
         return lambda high, low, like: formulas.unit32(high)
     return lambda high, low, like: formulas.unit64(high, low)
 
 
 def uniform(key: Array, shape, dtype, low: float = 0.0, high: float = 1.0, rows: Rows = None):
-    """Uniform numbers in [low, high); for an interval that is narrow relative to its position, rounding may give `high`."""
+    """Draws uniform numbers in [low, high). Rounding may give `high` if the interval is narrow relative to its position."""
     real = np.dtype(dtype).type
     return _from_words(uniform_from_words, key, shape, dtype, rows, real(high - low), real(low))
 
 
 @compiled
 def uniform_from_words(high, low, width, lowest, out, share, shares):
-    """Kernel: lowest + width * (words as a number in [0, 1))."""
+    """Kernel: computes lowest + width * (words as a number in [0, 1))."""
     first, last = stretch(out.size, share, shares)
     high, low, out = high[first:last], low[first:last], out[first:last]
     for i in range(out.size):
@@ -177,7 +177,7 @@ def uniform_from_words(high, low, width, lowest, out, share, shares):
 
 @intrinsic
 def _exponent_and_mantissa(typing, x):
-    """A positive normal float32 as (e, m) with x = m * 2**e and sqrt(1/2) <= m < sqrt(2)."""
+    """Splits a positive normal float32 into (e, m) with x = m * 2**e and sqrt(1/2) <= m < sqrt(2)."""
 
     def generate(context, builder, signature, args):
         i32 = ir.IntType(32)
@@ -217,7 +217,7 @@ def _log(x):
 
 @compiled(inline="always")
 def _quantile(p):
-    """See random_numbers.py. Both polynomials are computed, so that LLVM can vectorise it."""
+    """Returns a quantile, see random_numbers.py. It computes both polynomials, so that LLVM can vectorise it."""
     w = -_log(formulas.argument(p))
     y, z = formulas.central(w), formulas.outer(max(w, _f(0)))
     return formulas.quantile_of(p, y if w < _f(5) else z)
@@ -225,7 +225,7 @@ def _quantile(p):
 
 @overload(inline="always")
 def _normal_number(high, low, cut, like):
-    """A standard normal number whose absolute value has an upper tail of at least `cut`. For use inside kernels."""
+    """Returns a standard normal number z with P(normal > |z|) >= cut. For use inside kernels."""
 
     def number32(high, low, cut, like):
         return formulas.signed(_quantile(formulas.probability32(high, cut)), high)
@@ -239,7 +239,7 @@ def _normal_number(high, low, cut, like):
 
 @compiled
 def normal_from_words(high, low, cut, stddev, mean, out, share, shares):
-    """Kernel: mean + stddev * standard normal numbers whose absolute value has an upper tail of at least `cut`."""
+    """Kernel: computes mean + stddev * z, for standard normal numbers z with P(normal > |z|) >= cut."""
     first, last = stretch(out.size, share, shares)
     high, low, out = high[first:last], low[first:last], out[first:last]
     for i in range(out.size):
@@ -252,7 +252,7 @@ def _normal(key, shape, dtype, mean, stddev, cut, rows):
 
 
 def normal(key: Array, shape, dtype, mean: float = 0.0, stddev: float = 1.0, rows: Rows = None):
-    """Normal numbers; their distance from the mean is at most 6.3 standard deviations."""
+    """Draws normal numbers. Their distance from the mean is at most 6.3 standard deviations."""
     return _normal(key, shape, dtype, mean, stddev, 0.0, rows)
 
 
@@ -260,7 +260,7 @@ _TAIL_BEYOND_2 = 0.5 * math.erfc(math.sqrt(2.0))
 
 
 def truncated_normal(key: Array, shape, dtype, mean: float = 0.0, stddev: float = 1.0, rows: Rows = None):
-    """Normal numbers within two standard deviations of the mean."""
+    """Draws normal numbers within two standard deviations of the mean."""
     return _normal(key, shape, dtype, mean, stddev, _TAIL_BEYOND_2, rows)
 
 
@@ -268,13 +268,13 @@ def truncated_normal(key: Array, shape, dtype, mean: float = 0.0, stddev: float 
 
 
 def randint(key: Array, shape, low: int, high: int, rows: Rows = None):
-    """int64 integers, low <= n < high; 64 random bits modulo the range."""
+    """Draws int64 integers, low <= n < high: 64 random bits modulo the range."""
     return _from_words(integers_from_words, key, shape, np.int64, rows, low, np.uint64(high - low))
 
 
 @compiled
 def integers_from_words(high, low, lowest, count, out, share, shares):
-    """Kernel: lowest + (a 64-bit word modulo count)."""
+    """Kernel: computes lowest + (a 64-bit word modulo count)."""
     first, last = stretch(out.size, share, shares)
     high, low, out = high[first:last], low[first:last], out[first:last]
     for i in range(out.size):
@@ -282,7 +282,7 @@ def integers_from_words(high, low, lowest, count, out, share, shares):
 
 
 def bernoulli(key: Array, shape, dtype, probability: float, rows: Rows = None):
-    """1 with the given probability, else 0."""
+    """Draws 1 with the given probability, else 0."""
     y = device.empty(shape, dtype)
     words = _words(key, y.size, 0, rows)
     device.launch(below, words, round(probability * 2**32), y.reshape(-1))
@@ -296,7 +296,7 @@ def below(words: Array, limit: int, out: Array) -> Iterator[tuple]:
 
 
 def categorical(logits: Array, key: Array, samples: int, rows: Rows = None):
-    """int64 (rows, samples): class c of row r with probability softmax(logits[r])[c]. Not differentiable."""
+    """Draws classes, int64 (rows, samples): class c in row r with probability softmax(logits[r])[c]. Not differentiable."""
     y = device.empty((logits.shape[0], samples), np.int64)
     device.launch(choose, logits, _words(key, y.size, 0, rows), _words(key, y.size, 1, rows), y)
     return y, None
@@ -304,7 +304,7 @@ def categorical(logits: Array, key: Array, samples: int, rows: Rows = None):
 
 @compiled
 def choose(logits, high, low, out):
-    """Kernel: invert each row's cumulative distribution at a uniform number."""
+    """Kernel: inverts each row's cumulative distribution at uniform numbers."""
     classes = logits.shape[1]
     for r in range(out.shape[0]):
         top = -np.inf
@@ -328,7 +328,7 @@ def choose(logits, high, low, out):
 
 
 def shuffle(x: Array, key: Array, axis: int):
-    """x with the slices along `axis` in random order."""
+    """Returns x with its slices along `axis` in random order."""
     n = x.shape[axis]
     order, inverse = device.empty((n,), np.int64), device.empty((n,), np.int64)
     device.launch(permute, _words(key, n, 0), _words(key, n, 1), order, inverse)
@@ -346,7 +346,7 @@ def shuffle_vjp(saved, dy, needs):
 
 @compiled
 def permute(high, low, order, inverse):
-    """Kernel: a random permutation (Fisher and Yates, after Durstenfeld) and its inverse."""
+    """Kernel: computes a random permutation (Fisher and Yates, after Durstenfeld) and its inverse."""
     n = order.size
     for i in range(n):
         order[i] = i
@@ -361,9 +361,9 @@ def permute(high, low, order, inverse):
 
 
 def dropout(x: Array, key: Array, rate: float, noise_shape: tuple[int, ...] | None = None, rows: Rows = None):
-    """x / (1 - rate) where an element is kept, 0 where it is dropped. `rate` is the probability of dropping.
+    """Returns x / (1 - rate) where an element is kept, 0 where it is dropped. `rate` is the probability of dropping.
 
-    noise_shape: x's shape, with 1 for axes whose elements are kept or dropped together. rows: the noise's rows, see Rows.
+    noise_shape: x's shape, with 1 for axes whose elements are kept or dropped together. rows: of the noise, see Rows.
     """
     y = device.empty(x.shape, x.dtype)
     if rows is not None:
@@ -371,7 +371,7 @@ def dropout(x: Array, key: Array, rate: float, noise_shape: tuple[int, ...] | No
         words = device.empty((noise.size,), np.uint32)
         launch_shares(fill_words_from, share_count(noise.size, _SHARE), key, 0, *rows, words)
         limit, scale = _limit_and_scale(rate, x.dtype)
-        device.launch(below, words, limit, noise.reshape(-1))  # 1 where elements are dropped
+        device.launch(below, words, limit, noise.reshape(-1))  # 1 where an element is dropped
         device.launch(np.multiply, noise, -scale, noise)
         device.launch(np.add, noise, scale, noise)
         device.launch(np.multiply, x, noise, y)
@@ -398,7 +398,7 @@ def dropout_vjp(saved, dy, needs):
 
 
 def _limit_and_scale(rate: float, dtype: np.dtype) -> tuple:
-    """The least word of a kept element, and the factor of kept elements."""
+    """Returns the least word of a kept element, and the factor of kept elements."""
     limit = min(round(rate * 2**32), 2**32 - 1)
     return np.uint32(limit), dtype.type(1.0 / (1.0 - rate)) if rate < 1.0 else dtype.type(0)
 

@@ -1,4 +1,4 @@
-"""Reductions: sum, mean, extrema, products, running sums, logsumexp. They use NumPy's loops except for sums of rows.
+"""Reductions: sum, mean, extrema, products, running sums, logsumexp. All use NumPy's loops, except sums of rows.
 
 Float sums are pairwise along a contiguous axis (by NumPy) and by blocks of about sqrt(n) rows along any other, so that
 the rounding error of a float32 sum grows at most like sqrt(n).
@@ -14,14 +14,14 @@ from nbkeras.kernels.runtime.cache import compiled
 from nbkeras.kernels.runtime.threads import launch_shares, share_count
 
 Array = np.ndarray
-_SHORT = 8  # for shorter rows NumPy's overhead per row exceeds the sum; NumPy too adds this few numbers in order
-_BLOCK = 256  # a sum of more rows is computed by blocks
-_COLUMNS = 1024  # most columns summed at once: their sums stay in the first-level cache
+_SHORT = 8  # NumPy's overhead per row exceeds the sum of a shorter row; NumPy adds these numbers in the same order
+_BLOCK = 256  # rows of a block: sums of more rows are computed by blocks
+_COLUMNS = 1024  # most columns that are summed at once: their sums stay in the first-level cache
 _SHARE = 32768  # least elements of a share
 
 
 def sum(x: Array, axes: tuple[int, ...], keepdims: bool = False):
-    """Sum over `axes` (non-negative); bool and small integers are summed in 32 bits."""
+    """Sums over `axes` (non-negative); adds bools and small integers in 32 bits."""
     dtype = _wide(x.dtype)
     y = x
     for first, last in groups(axes):
@@ -71,7 +71,7 @@ def sum_short_rows(x, out, share, shares):
 
 @compiled
 def sum_blocks(x, out, share, shares):
-    """Kernel: out[i, b, k] = sum of x[i, j, k] over the j in block b; computes a share of the blocks and pieces of k."""
+    """Kernel: out[i, b, k] = sum of x[i, j, k] over the j in block b; computes a share of the blocks and of the pieces of k."""
     n, (outer, blocks, inner) = x.shape[1], out.shape
     pieces = (inner + _COLUMNS - 1) // _COLUMNS
     tasks = outer * blocks * pieces
@@ -87,19 +87,19 @@ def sum_blocks(x, out, share, shares):
 
 
 def _wide(dtype: np.dtype) -> np.dtype:
-    """The dtype for sums and products of this dtype: bool and small integers would overflow."""
+    """Returns the dtype for sums and products: bools and small integers get 32 bits, so that they do not overflow."""
     if dtype.kind == "f" or dtype.itemsize >= 4:
         return dtype
     return np.dtype(np.uint32 if dtype.kind == "u" else np.int32)
 
 
 def kept(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape with size 1 for the reduced axes."""
+    """Returns the shape with size 1 for the reduced axes."""
     return tuple(1 if i in axes else n for i, n in enumerate(shape))
 
 
 def groups(axes: tuple[int, ...]) -> list[tuple[int, int]]:
-    """Runs of neighbouring axes as (first, last + 1), the last run first; one launch reduces one run."""
+    """Returns runs of neighbouring axes as (first, last + 1), the last run first. A launch reduces one run."""
     runs: list[list[int]] = []
     for axis in sorted(axes):
         if runs and runs[-1][1] == axis:
@@ -110,9 +110,9 @@ def groups(axes: tuple[int, ...]) -> list[tuple[int, int]]:
 
 
 def mean(x: Array, axes: tuple[int, ...], keepdims: bool = False):
-    """Mean over `axes`, of floats."""
+    """Returns the mean of floats over `axes`."""
     total, saved = sum(x, axes, keepdims)
-    y = total if axes else device.empty(total.shape, x.dtype)  # a sum over no axes is x itself
+    y = total if axes else device.empty(total.shape, x.dtype)  # without axes, the sum is x itself
     device.launch(np.divide, total, x.dtype.type(_count(x.shape, axes)), y)
     return y, saved
 
@@ -125,7 +125,7 @@ def mean_vjp(saved, dy, needs):
 
 
 def var(x: Array, axes: tuple[int, ...], keepdims: bool = False):
-    """Mean squared distance from the mean over `axes`, of floats, in two passes."""
+    """Returns the variance of floats over `axes`, computed in two passes."""
     middle, _ = mean(x, axes, keepdims=True)
     distance = device.empty(x.shape, x.dtype)
     device.launch(np.subtract, x, middle, distance)
@@ -151,7 +151,7 @@ def _count(shape: tuple[int, ...], axes: tuple[int, ...]) -> int:
 
 
 def fold(x: Array, ufunc: np.ufunc, axes: tuple[int, ...], out: Array) -> None:
-    """Kernel: combine the elements along `axes` by a ufunc."""
+    """Kernel: combines the elements along `axes` by a ufunc."""
     ufunc.reduce(x, axis=axes, out=out)
 
 
@@ -180,7 +180,7 @@ def min(x: Array, axes: tuple[int, ...], keepdims: bool = False):
 
 
 def extremum_vjp(saved, dy, needs):
-    """dy for the largest (or smallest) element, in equal parts if several are equal, as in JAX and TensorFlow."""
+    """The largest (or smallest) element gets dy; if several are equal, each gets an equal part, as in JAX and TensorFlow."""
     x, y, axes = saved
     shape = kept(x.shape, axes)
     dx = device.output(needs[0], x.shape, dy.dtype)
@@ -208,18 +208,18 @@ def _index_of(kernel, x: Array, axis: int) -> Array:
 
 
 def find_largest(x: Array, axis: int, out: Array) -> None:
-    """Kernel: the first position of the largest element along an axis."""
+    """Kernel: computes the first position of the largest element along an axis."""
     np.argmax(x, axis, out=out)
 
 
 def find_smallest(x: Array, axis: int, out: Array) -> None:
-    """Kernel: the first position of the smallest element along an axis."""
+    """Kernel: computes the first position of the smallest element along an axis."""
     np.argmin(x, axis, out=out)
 
 
 @compiled
 def _find(x, smallest, out):
-    """out[i, k] = the first j with the largest (or smallest) x[i, j, k]; a NaN counts as both."""
+    """out[i, k] = the first j with the largest (or smallest) x[i, j, k]. A NaN is both the largest and the smallest."""
     for i in range(x.shape[0]):
         for k in range(x.shape[2]):
             best, found = x[i, 0, k], 0
@@ -247,7 +247,7 @@ find_smallest.in_library = _in_library(True)  # type: ignore[attr-defined]
 
 
 def logsumexp(x: Array, axes: tuple[int, ...], keepdims: bool = False):
-    """log(sum(exp(x))) over `axes`, shifted by the maximum to avoid overflow."""
+    """Computes log(sum(exp(x))) over `axes`; it subtracts the maximum first, to avoid overflow."""
     shift = _finite(_folded(np.maximum, x, axes, keepdims=True))
     powers = device.empty(x.shape, x.dtype)
     device.launch(np.subtract, x, shift, powers)
@@ -269,14 +269,14 @@ def logsumexp_vjp(saved, dy, needs):
 
 
 def _finite(x: Array) -> Array:
-    """A copy of x with infinities and NaN replaced by 0."""
+    """Returns a copy of x with 0 in place of infinities and NaN."""
     y = device.empty(x.shape, x.dtype)
     device.launch(keep_finite, x, y)
     return y
 
 
 def keep_finite(x: Array, out: Array) -> None:
-    """Kernel: x; 0 where x is not finite."""
+    """Kernel: computes x where x is finite, else 0."""
     out.fill(0)
     np.copyto(out, x, where=np.isfinite(x))
 
@@ -288,13 +288,13 @@ fold.fuses_as, keep_finite.fuses_as = "fold", "keep_finite"  # type: ignore[attr
 
 
 def prod(x: Array, axes: tuple[int, ...], keepdims: bool = False):
-    """Product over `axes`; bool and small integers multiply in 32 bits."""
+    """Returns the product over `axes`; multiplies bools and small integers in 32 bits."""
     dtype = _wide(x.dtype)
     return _folded(np.multiply, x, axes, keepdims, dtype), (x, axes)
 
 
 def prod_vjp(saved, dy, needs):
-    """dx_i = dy times the product of all other elements. Products from the left and from the right allow zeros."""
+    """dx_i = dy times the product of all other elements, from the products before and after i, so zeros are allowed."""
     x, axes = saved
     rest = tuple(i for i in range(x.ndim) if i not in axes)
     order = rest + axes
@@ -317,7 +317,7 @@ def products_before(x: Array, out: Array) -> None:
 
 
 def accumulate(x: Array, ufunc: np.ufunc, axis: int, out: Array) -> None:
-    """Kernel: running sums or products along an axis."""
+    """Kernel: computes running sums or products along an axis."""
     ufunc.accumulate(x, axis=axis, out=out)
 
 
@@ -373,7 +373,7 @@ def cumprod_vjp(saved, dy, needs):
 
 
 def cumprod_slope(x: Array, y: Array, dy: Array, axis: int, dx: Array) -> None:
-    """Kernel: dx_i = y_(i-1) s_i with s_i = dy_i + x_(i+1) s_(i+1); there is no division, so zeros are allowed."""
+    """Kernel: dx_i = y_(i-1) s_i with s_i = dy_i + x_(i+1) s_(i+1). It never divides, so zeros are allowed."""
     x, y, dy, dx = (np.moveaxis(array, axis, 0) for array in (x, y, dy, dx))
     if len(x):
         dx[-1] = dy[-1]

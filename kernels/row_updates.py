@@ -4,9 +4,9 @@ For a row without gradient, SGD and Adagrad do nothing, and RMSprop multiplies v
 with the same roundings. So results equal the steps of optimizers.py on the whole table, bit for bit, if weights, slots and the
 learning rate are finite and epsilon is positive.
 
-Arguments: `gradient` a RowGradient, `w` weights (rows, width), `rate` float64 (1,). For slots that fade: `seen` int64 (rows,),
-the number of updates of each row; `clock` int64 (2,), the number of updates so far, and that number when all rows were last
-up to date.
+Arguments: `gradient` a RowGradient, `w` weights (rows, width), `rate` float64 (1,). For slots that fade: `seen`, int64 (rows,),
+the number of updates of each row; `clock`, int64 (2,), the number of updates so far, and their number when all rows were last up
+to date.
 """
 
 from collections.abc import Callable
@@ -21,39 +21,39 @@ from nbkeras.kernels.runtime.cache import compiled
 from nbkeras.kernels.runtime.threads import launch_shares, share_count
 
 Array = np.ndarray
-_COLUMNS = 128  # most columns of a task: several threads then sum a row that occurs often
+_COLUMNS = 128  # most columns of a task: so several threads sum a row that occurs often
 
 
 def sgd(gradient: RowGradient, w: Array, rate: Array) -> None:
-    """`optimizers.sgd` without decay."""
+    """Runs `optimizers.sgd` without decay on the rows in use."""
     _launch(_sgd_rows, *_grouped(gradient), w, rate)
 
 
 def adagrad(gradient: RowGradient, w: Array, accumulator: Array, rate: Array, epsilon: float) -> None:
-    """`optimizers.adagrad` without decay."""
+    """Runs `optimizers.adagrad` without decay on the rows in use."""
     _launch(_adagrad_rows, *_grouped(gradient), w, accumulator, rate, epsilon)
 
 
 def rmsprop(
     gradient: RowGradient, w: Array, v: Array, seen: Array, clock: Array, rate: Array, rho: float, epsilon: float
 ) -> None:
-    """`optimizers.rmsprop` without decay; rows that missed updates make them first."""
+    """Runs `optimizers.rmsprop` without decay on the rows in use, which first catch up on the updates that they missed."""
     count, lists, dy = _grouped(gradient)
     _launch(_rmsprop_rows, count, lists, dy, w, v, seen, clock, rate, rho, epsilon)
     device.launch(_tick, count, lists, seen, clock)
 
 
 def settle(v: Array, seen: Array, clock: Array, rho: float) -> None:
-    """Bring all rows up to date."""
+    """Brings all rows up to date."""
     launch_shares(_settle_rows, share_count(v.size, optimizers.CHUNK), v, seen, clock, rho)
     device.launch(device.copy, clock[:1], clock[1:])
 
 
-# Which rows have a gradient
+# The rows that have a gradient
 
 
 def _grouped(gradient: RowGradient) -> tuple[Array, Array, Array]:
-    """`count` and `lists` of `group`, and dy."""
+    """Returns `count` and `lists` of `group`, and dy."""
     indices, dy = gradient.part()
     slots, count, lists = (device.empty(shape, np.int64) for shape in (gradient.shape[:1], (1,), (3, indices.size)))
     device.launch(group, indices, slots, count, lists)
@@ -62,7 +62,7 @@ def _grouped(gradient: RowGradient) -> tuple[Array, Array, Array]:
 
 @compiled
 def group(indices, slots, count, lists):
-    """Kernel: list the positions in `indices` by row, for a table with slots.size rows.
+    """Kernel: lists the positions in `indices` by row, for a table with slots.size rows.
 
     lists[0, :count[0]]: the distinct rows in use; lists[1]: the first position of each; lists[2, i]: the next position after
     i for the same row, -1 at the end. A sparse set (Briggs & Torczon, 1993): `slots` need not be cleared, because an
@@ -103,14 +103,14 @@ def _pieces(dy):
 
 @compiled(inline="always")
 def _tasks(count, dy, share, shares):
-    """A share's first task, and its last task plus one."""
+    """Returns a share's first task, and its last task plus one."""
     tasks = count[0] * _pieces(dy)
     return tasks * share // shares, tasks * (share + 1) // shares
 
 
 @compiled
 def _sum_up(task, lists, dy, total):
-    """A task's row, first column and last column plus one; sums dy over the row's positions, in order, into total."""
+    """Sums dy over the positions of a task's row, in order, into total. Returns the row and the range of columns."""
     u, first = task // _pieces(dy), task % _pieces(dy) * _COLUMNS
     last = min(dy.shape[1], first + _COLUMNS)
     position = lists[1, u]
@@ -170,7 +170,7 @@ def _rmsprop_rows(count, lists, dy, totals, w, v, seen, clock, rate, rho, epsilo
 
 @compiled
 def _fade(v, updates, rho):
-    """Take `updates` steps of RMSprop with a gradient of 0: v *= rho each, and 0 before it is subnormal."""
+    """Takes `updates` steps of RMSprop with a gradient of 0. Each multiplies v by rho; v becomes 0 before it is subnormal."""
     keep = v.dtype.type(rho)
     for _ in range(updates // 4):
         changed = False
@@ -178,7 +178,7 @@ def _fade(v, updates, rho):
             x = _faded_four_times(v[j], keep)
             changed |= x < v[j] or x > v[j]
             v[j] = x
-        if not changed:  # zeros, for example
+        if not changed:  # further steps change nothing: v is all zeros, for example
             return
     for _ in range(updates % 4):
         for j in range(v.size):

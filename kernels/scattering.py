@@ -1,4 +1,4 @@
-"""Writing rows at integer positions, and finding positions in sorted arrays: scatter, segments, searchsorted.
+"""Writes rows at integer positions, and finds positions in sorted arrays: scatter, segments, searchsorted.
 
 The kernels use NumPy and run on the CPU. `how`: the ufunc that combines rows at the same position; None keeps the last row.
 """
@@ -13,7 +13,7 @@ Array = np.ndarray
 
 
 def row_numbers(indices: Array, sizes: tuple[int, ...]):
-    """The row number of each index tuple of (m, k), in an array whose first k axes have these sizes."""
+    """Returns the row number of each index tuple of (m, k), in an array whose first k axes have these sizes."""
     rows = device.empty(indices.shape[:1], np.int64)
     device.launch(number_rows, indices, sizes, rows)
     return rows, None
@@ -31,7 +31,7 @@ def number_rows(indices: Array, sizes: tuple[int, ...], out: Array) -> None:
 
 
 def combine(x: Array, rows: Array, updates: Array, how: np.ufunc | None):
-    """x (n, d) with updates (m, d) written to its rows or combined with them; row numbers out of range are ignored."""
+    """Returns x (n, d) after updates (m, d) are written to its rows or combined with them. Rows out of range are ignored."""
     y = device.empty(x.shape, x.dtype)
     device.launch(combine_rows, x, rows, updates, how, y)
     return y, (x, rows, updates, y, how)
@@ -49,7 +49,7 @@ def combine_rows(x: Array, rows: Array, updates: Array, how: np.ufunc | None, y:
 
 
 def combine_vjp(saved, dy, needs):
-    """dy for the written rows; equal extrema share it; a factor gets dy times the product of the others, even with zeros."""
+    """Written rows get dy. Equal extrema share it. A factor gets dy times the product of the others, also if there are zeros."""
     x, rows, updates, y, how = saved
     dx = device.output(needs[0], x.shape, dy.dtype)
     dupdates = device.output(needs[2], updates.shape, dy.dtype)
@@ -85,7 +85,7 @@ def combine_slopes(x, rows, updates, y, how, dy, dx, dupdates) -> None:
 
 
 def _rest(factor: Array, zeros: Array, others: Array) -> Array:
-    """A product without one factor, computed from the number of zero factors and the product of the others."""
+    """Returns a product without one factor, from the number of zero factors and the product of the nonzero ones."""
     without = others / np.where(factor == 0, 1, factor)
     return np.where(zeros == (factor == 0), without, 0)
 
@@ -94,7 +94,7 @@ def _rest(factor: Array, zeros: Array, others: Array) -> Array:
 
 
 def search(sorted_values: Array, values: Array, side: str):
-    """The insertion positions of values in a sorted vector, int32; side: before ('left') or after ('right') equal elements."""
+    """Returns where to insert values in a sorted vector, int32. side: before ('left') or after ('right') equal elements."""
     y = device.empty(values.shape, np.int32)
     device.launch(search_sorted, sorted_values, values, side, y)
     return y, None

@@ -1,6 +1,6 @@
-"""Moving elements: reshape, transpose, concatenate, split, tile, pad, flip, roll, slices.
+"""Ops that move elements: reshape, transpose, concatenate, split, tile, pad, flip, roll, slices.
 
-A result is a view of the argument if that view is contiguous.
+A result is a view of the argument where that view is contiguous.
 """
 
 from collections.abc import Iterator
@@ -15,8 +15,8 @@ Array = np.ndarray
 Shape = tuple[int, ...]
 
 
-def _copied(view: Array, need=True) -> Array:
-    """A contiguous array of a view's elements; the view itself if it is contiguous and there is no destination."""
+def _contiguous(view: Array, need=True) -> Array:
+    """Returns a contiguous array of a view's elements: the view itself if it is contiguous and there is no destination."""
     if view.flags.c_contiguous and not isinstance(need, device.ARRAYS):
         return view
     out = device.output(need, view.shape, view.dtype)
@@ -33,11 +33,11 @@ def reshape_vjp(shape, dy, needs):
 
 
 def transpose(x: Array, axes: Shape):
-    return _copied(x.transpose(axes)), axes
+    return _contiguous(x.transpose(axes)), axes
 
 
 def transpose_vjp(axes, dy, needs):
-    return (_copied(dy.transpose(np.argsort(axes)), needs[0]),)
+    return (_contiguous(dy.transpose(np.argsort(axes)), needs[0]),)
 
 
 # -------------------- joining and splitting --------------------
@@ -45,7 +45,7 @@ def transpose_vjp(axes, dy, needs):
 
 @of_steps
 def concatenate_into(out: Array, axis: int, *arrays: Array) -> Iterator[tuple]:
-    """Kernel: join the arrays along an axis."""
+    """Kernel: joins the arrays along an axis."""
     pieces = _pieces(out, [array.shape[axis] for array in arrays], axis)
     for array, piece in zip(arrays, pieces, strict=True):
         yield device.copy, array, piece
@@ -63,13 +63,13 @@ def concatenate(*arrays: Array, axis: int):
 def concatenate_vjp(saved, dy, needs):
     sizes, axis = saved
     return tuple(
-        None if need is False else _copied(piece, need)
+        None if need is False else _contiguous(piece, need)
         for piece, need in zip(_pieces(dy, sizes, axis), needs, strict=True)
     )
 
 
 def _pieces(x: Array, sizes: list[int], axis: int) -> list[Array]:
-    """Views of consecutive parts along an axis."""
+    """Returns views of consecutive parts along an axis."""
     views, start = [], 0
     for size in sizes:
         views.append(x[(slice(None),) * axis + (slice(start, start + size),)])
@@ -78,7 +78,7 @@ def _pieces(x: Array, sizes: list[int], axis: int) -> list[Array]:
 
 
 def split(x: Array, sizes: list[int], axis: int):
-    return tuple(_copied(piece) for piece in _pieces(x, sizes, axis)), (x.shape, sizes, axis)
+    return tuple(_contiguous(piece) for piece in _pieces(x, sizes, axis)), (x.shape, sizes, axis)
 
 
 def split_vjp(saved, dy, needs):
@@ -87,7 +87,7 @@ def split_vjp(saved, dy, needs):
 
 
 def _joined(dy, views, shape: Shape, need) -> Array:
-    """The gradient of an input that was cut into `views`: joins their gradients, with zeros for unused views."""
+    """Returns the gradient of an input that was cut into `views`: joins their gradients, with zeros for unused views."""
     parts = dy if isinstance(dy, tuple) else (dy,)
     dx = device.output(need, shape, next(part.dtype for part in parts if part is not None))
     for part, view in zip(parts, views(dx), strict=True):
@@ -107,29 +107,30 @@ def stack(*arrays: Array, axis: int):
 
 def stack_vjp(axis, dy, needs):
     return tuple(
-        None if need is False else _copied(layer, need) for layer, need in zip(_layers(dy, axis), needs, strict=True)
+        None if need is False else _contiguous(layer, need)
+        for layer, need in zip(_unstacked(dy, axis), needs, strict=True)
     )
 
 
-def _layers(x: Array, axis: int) -> list[Array]:
-    """Views of the elements along an axis, without that axis."""
+def _unstacked(x: Array, axis: int) -> list[Array]:
+    """Returns a view for each index along an axis, without that axis."""
     return [x[(slice(None),) * axis + (i, ...)] for i in range(x.shape[axis])]
 
 
 def unstack(x: Array, axis: int):
-    return tuple(_copied(layer) for layer in _layers(x, axis)), (x.shape, axis)
+    return tuple(_contiguous(layer) for layer in _unstacked(x, axis)), (x.shape, axis)
 
 
 def unstack_vjp(saved, dy, needs):
     shape, axis = saved
-    return (_joined(dy, lambda dx: _layers(dx, axis), shape, needs[0]),)
+    return (_joined(dy, lambda dx: _unstacked(dx, axis), shape, needs[0]),)
 
 
 # -------------------- repeating --------------------
 
 
 def spread(x: Array, seen_as: Shape, over: Shape, shape: Shape):
-    """x reshaped to `seen_as`, broadcast to `over`, then reshaped to `shape`: broadcast_to, tile and repeat."""
+    """Reshapes x to `seen_as`, broadcasts it to `over`, then reshapes it to `shape`, for broadcast_to, tile and repeat."""
     y = device.empty(over, x.dtype)
     device.launch(device.copy, x.reshape(seen_as), y)
     return y.reshape(shape), (x.shape, seen_as, over)
@@ -154,16 +155,16 @@ def pad(x: Array, widths: tuple[tuple[int, int], ...], value):
 
 
 def pad_vjp(inside, dy, needs):
-    return (_copied(dy[inside], needs[0]),)
+    return (_contiguous(dy[inside], needs[0]),)
 
 
 def flip(x: Array, axes: Shape):
-    backwards = _ending_open(tuple(slice(None, None, -1 if axis in axes else 1) for axis in range(x.ndim)))
-    return _copied(x[backwards]), backwards
+    backwards = _with_ellipsis(tuple(slice(None, None, -1 if axis in axes else 1) for axis in range(x.ndim)))
+    return _contiguous(x[backwards]), backwards
 
 
 def flip_vjp(backwards, dy, needs):
-    return (_copied(dy[backwards], needs[0]),)
+    return (_contiguous(dy[backwards], needs[0]),)
 
 
 def roll(x: Array, shift: int, axis: int):
@@ -180,29 +181,29 @@ def roll_vjp(saved, dy, needs):
     return (roll(dy, -shift, axis)[0],)
 
 
-def _ending_open(key: tuple) -> tuple:
-    """The key with an Ellipsis, so that NumPy returns a view even for a single element."""
+def _with_ellipsis(key: tuple) -> tuple:
+    """Appends an Ellipsis to the key, so that NumPy returns a view even for a single element."""
     return key if Ellipsis in key else (*key, Ellipsis)
 
 
 def getitem(x: Array, key: tuple):
-    """x[key] for integers, slices, None and Ellipsis."""
-    return _copied(x[_ending_open(key)]), (x.shape, key)
+    """Returns x[key] for a key of integers, slices, None and Ellipsis."""
+    return _contiguous(x[_with_ellipsis(key)]), (x.shape, key)
 
 
 def getitem_vjp(saved, dy, needs):
     shape, key = saved
     dx = device.output(needs[0], shape, dy.dtype)
     device.launch(device.fill, dx, 0)
-    device.launch(device.copy, dy, dx[_ending_open(key)])
+    device.launch(device.copy, dy, dx[_with_ellipsis(key)])
     return (dx,)
 
 
 def set_slice(x: Array, updates: Array, key: tuple):
-    """x with `updates` at x[key]."""
+    """Returns a copy of x with `updates` at x[key]."""
     y = device.empty(x.shape, x.dtype)
     device.launch(device.copy, x, y)
-    device.launch(device.copy, updates, y[_ending_open(key)])
+    device.launch(device.copy, updates, y[_with_ellipsis(key)])
     return y, key
 
 
@@ -211,10 +212,10 @@ def set_slice_vjp(key, dy, needs):
     if needs[0] is not False:
         dx = device.output(needs[0], dy.shape, dy.dtype)
         device.launch(device.copy, dy, dx)
-        device.launch(device.fill, dx[_ending_open(key)], 0)
-    return dx, None if needs[1] is False else _copied(dy[_ending_open(key)], needs[1])
+        device.launch(device.fill, dx[_with_ellipsis(key)], 0)
+    return dx, None if needs[1] is False else _contiguous(dy[_with_ellipsis(key)], needs[1])
 
 
 def reread(x: Array, dtype: np.dtype):
-    """The bytes of x as another dtype."""
-    return _copied(x.view(dtype)), None
+    """Returns the bytes of x as another dtype."""
+    return _contiguous(x.view(dtype)), None

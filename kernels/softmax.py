@@ -9,14 +9,14 @@ from nbkeras.kernels.runtime.cache import compiled
 from nbkeras.kernels.runtime.lazy import intrinsic
 
 Array = np.ndarray
-# Flags for loops that only sum: they let LLVM vectorise the sum. Such a loop must not contain `exp`, because
-# reassociation breaks its rounding trick.
+# Flags for loops that only sum: they let LLVM vectorise the sum. These loops must not contain `exp`, because reassociation
+# breaks its rounding trick.
 ANY_ORDER = {"nsz", "contract", "reassoc"}
 
 
 @compiled(fastmath=ANY_ORDER)
 def total(x):
-    """Sum of a row."""
+    """Returns the sum of a row."""
     result = x.dtype.type(0)
     for i in range(x.size):
         result += x[i]
@@ -25,7 +25,7 @@ def total(x):
 
 @compiled(fastmath=ANY_ORDER)
 def dot(x, y):
-    """Sum of the products of two rows."""
+    """Returns the sum of the products of two rows."""
     result = x.dtype.type(0)
     for i in range(x.size):
         result += x[i] * y[i]
@@ -46,7 +46,7 @@ def larger(typing, x, y):
 
 @compiled
 def largest(x):
-    """The largest element of a row. With NaNs it may be any number: a NaN minus it is still NaN."""
+    """Returns the largest element of a row, or any number if there are NaNs (NaN minus any number is NaN)."""
     result = x[0]
     for i in range(1, x.size):
         result = larger(x[i], result)
@@ -60,13 +60,13 @@ log_softmax_backward = Rows("log_softmax_backward", __name__, formulas.log_softm
 
 
 def _last(x: Array, axis: int) -> Array:
-    """x as (rows, n) with `axis` last; a copy if it is not last."""
+    """Returns x as (rows, n) with `axis` last; this is a copy if `axis` was not last."""
     x = device.contiguous(np.moveaxis(x, axis, -1))
     return x.reshape(-1, x.shape[-1]) if x.size else x.reshape(0, 1)
 
 
 def _back(y: Array, shape: tuple[int, ...], axis: int) -> Array:
-    """Undo `_last`: the result of `shape`, with `axis` moved back."""
+    """Undoes `_last`: returns an array of `shape`, with `axis` moved back."""
     moved = shape[:axis] + shape[axis + 1 :] + (shape[axis],)
     return device.contiguous(np.moveaxis(y.reshape(moved), -1, axis))
 
@@ -90,7 +90,7 @@ def _backward(kernel, saved, dy: Array, need):
 
 
 def softmax(x: Array, axis: int):
-    """e^x / sum(e^x) along a non-negative axis."""
+    """Computes e^x / sum(e^x) along a non-negative axis."""
     return _forward(softmax_forward, x, axis)
 
 
@@ -99,7 +99,7 @@ def softmax_vjp(saved, dy, needs):
 
 
 def log_softmax(x: Array, axis: int):
-    """x - log(sum(e^x)) along a non-negative axis."""
+    """Computes x - log(sum(e^x)) along a non-negative axis."""
     return _forward(log_softmax_forward, x, axis)
 
 

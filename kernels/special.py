@@ -1,4 +1,4 @@
-"""Elementwise functions of contiguous arrays that NumPy does not have: erfc, the inverse of erf, Bessel functions.
+"""Elementwise functions that NumPy does not have, for contiguous arrays: erfc, the inverse of erf, Bessel functions.
 
 They are rarely used.
 """
@@ -23,13 +23,13 @@ def _erfc(x, y):
 
 @device.host
 def erfinv(x, y):
-    """Kernel: the inverse of erf."""
+    """Kernel: computes the inverse of erf."""
     _erfinv(x.reshape(-1), y.reshape(-1))
 
 
 @compiled
 def _erfinv(x, y):
-    """Winitzki's approximation (2008), refined by Halley's method; for large |x| it works on the tail 1 - |x|."""
+    """Winitzki's approximation (2008), refined by Halley's method. For large |x| it uses the tail 1 - |x|."""
     for i in range(x.size):
         p = abs(float(x[i]))
         if not 0.0 < p < 1.0:
@@ -62,11 +62,11 @@ def _bessel(order, x, y):
 
 @device.host
 def i0(x, y):
-    """Kernel: the modified Bessel function of the first kind of order 0."""
+    """Kernel: computes the modified Bessel function of the first kind of order 0."""
     _bessel(0, x.reshape(-1), y.reshape(-1))
 
 
 @device.host
 def i1(x, y):
-    """Kernel: the modified Bessel function of the first kind of order 1, the derivative of the function of order 0."""
+    """Kernel: computes the modified Bessel function of the first kind of order 1, the derivative of the function of order 0."""
     _bessel(1, x.reshape(-1), y.reshape(-1))

@@ -66,7 +66,7 @@ def version() -> str:
     return __version__
 
 
-if TYPE_CHECKING:  # imported when first asked for
+if TYPE_CHECKING:  # imported at first use
     from nbkeras import autodiff as autodiff
     from nbkeras import backend as backend
     from nbkeras import datasets as datasets

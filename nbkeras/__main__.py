@@ -198,11 +198,11 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:  # a file that is not a model may raise anything
-        parser.exit(2, f"nbkeras {chosen.command}: error: {_told(error)}\n")
+        parser.exit(2, f"nbkeras {chosen.command}: error: {_error_message(error)}\n")
     return 2
 
 
-def _told(error: Exception) -> str:
+def _error_message(error: Exception) -> str:
     """An error's message, after the name of its class if the message alone is not clear."""
     text = str(error) or type(error).__name__
     return text if isinstance(error, ValueError | OSError | ImportError) else f"{type(error).__name__}: {text}"
@@ -231,7 +231,7 @@ def _run(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     elif chosen.command == "doctor":
         return commands.doctor(nbkeras.__version__)
     else:
-        if chosen.cpu:  # a process fixes its target processor at its start
+        if chosen.cpu:  # a process has one target processor, from its start
             _check_level(chosen.cpu)
             flags = [*["--float64"] * chosen.float64, *["--in-package"] * chosen.in_package]
             command = [sys.executable, "-m", "nbkeras", "warmup", *flags, *chosen.families]

@@ -159,7 +159,8 @@ class Identity(Initializer, names=("identity", "IdentityInitializer")):
         return self.gain * np.eye(*shape, dtype=dtype)
 
 
-_WINDOWS = {  # the cosine series of window functions: w[n] = sum over k of (-1)**k * a[k] * cos(2 * pi * k * n / period)
+# the cosine series of window functions: w[n] = sum over k of (-1)**k * a[k] * cos(2 * pi * k * n / period)
+_WINDOWS = {
     "boxcar": (1.0,),
     "hann": (0.5, 0.5),
     "hamming": (0.54, 0.46),
@@ -270,14 +271,14 @@ class RandomInitializer(Initializer, registered=False):
         True
     """
 
-    _calls = 0  # of `generator`, if each call draws new numbers
+    _calls = 0  # the number of calls of `generator`, if each draws new numbers
 
     def __init__(self, seed: Seed = None):
         super().__init__(**option.keep(self, locals()))
         self.seed = settings.next_seed() if self._given_seed is None else self._given_seed
 
     def generator(self) -> np.random.Generator:
-        """A NumPy generator at the start of this initializer's numbers; as in Keras 2, at the start of this call's."""
+        """Returns a NumPy generator at the start of the initializer's numbers, or as in Keras 2, of this call's numbers."""
         if isinstance(self.seed, SeedGenerator):
             return np.random.default_rng(np.asarray(self.seed.next()))
         seed = int(self.seed) % 2**32
@@ -409,11 +410,11 @@ _DISTRIBUTIONS = ("uniform", "truncated_normal", "untruncated_normal")
 Mode = Annotated[str, option.choice("fan_in", "fan_out", "fan_avg")]
 Axes = Annotated[Any, option.optional(option.Integers)]
 Distribution = Annotated[str, option.kind(_distribution, f"one of {_DISTRIBUTIONS}, or 'normal'")]
-_TRUNCATED_STDDEV = 0.87962566103423978  # of a standard normal cut at 2
+_TRUNCATED_STDDEV = 0.87962566103423978  # the standard deviation of a standard normal that is truncated at 2
 
 
 class VarianceScaling(RandomInitializer, names=("variance_scaling",)):
-    """Random numbers of variance scale / n, with a number n of units of the weight.
+    """Random numbers of variance scale / n, where n is a number of units of the weight.
 
     Args:
         scale: The factor of the variance.

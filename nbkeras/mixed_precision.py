@@ -10,7 +10,7 @@ from nbkeras.engine.dtype_policy import global_policy as global_policy
 from nbkeras.engine.dtype_policy import set_dtype_policy as set_dtype_policy
 from nbkeras.engine.dtype_policy import set_global_policy as set_global_policy
 
-if TYPE_CHECKING:  # imported when first asked for
+if TYPE_CHECKING:  # imported at first use
     from nbkeras.optimizers.wrappers import LossScaleOptimizer as LossScaleOptimizer
 
 _lazy_names.attach(globals())

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from nbkeras.engine import lazy_names as _lazy_names
 
-if TYPE_CHECKING:  # imported when first asked for
+if TYPE_CHECKING:  # imported at first use
     from nbkeras.saving import load_model as load_model
     from nbkeras.saving import model_from_config as model_from_config
     from nbkeras.saving import model_from_json as model_from_json

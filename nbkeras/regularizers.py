@@ -176,7 +176,7 @@ class OrthogonalRegularizer(Regularizer, names=("orthogonal_regularizer",)):
         size = vectors.shape[0]
         others = 1.0 - np.eye(size, dtype=x.dtype)
         products = ops.matmul(vectors, ops.transpose(vectors)) * others
-        pairs = max(1, size * (size - 1) / 2)  # for one vector the sum is 0
+        pairs = max(1, size * (size - 1) / 2)  # at least 1: for a single vector the sum is 0
         return (0.5 * self.factor / pairs) * ops.sum(ops.abs(products))
 
 

@@ -85,7 +85,8 @@ def check_op(
     if wrt is None:
         wrt = [i for i, array in enumerate(inputs) if array.dtype.kind == "f"]
     before = [array.copy() for array in inputs]
-    _check_kernels(function, inputs, [], [])  # first: a kernel that writes outside of its arrays may crash this process
+    # before other checks, because a kernel that writes outside of its arrays may crash this process
+    _check_kernels(function, inputs, [], [])
     first = _run(function, [device.persistent(array.copy()) for array in inputs], [], None)
     weights = [_weights(rng, output) for output in first.outputs]
 

@@ -19,7 +19,7 @@ from nbkeras.engine.registry import custom_object_scope as custom_object_scope
 from nbkeras.engine.registry import get_custom_objects as get_custom_objects
 from nbkeras.engine.registry import register_keras_serializable as register_keras_serializable
 
-if TYPE_CHECKING:  # imported when first asked for
+if TYPE_CHECKING:  # imported at first use
     from nbkeras.backend import clear_session as clear_session
     from nbkeras.backend import is_keras_tensor as is_keras_tensor
     from nbkeras.config import standardize_dtype as standardize_dtype

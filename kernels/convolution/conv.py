@@ -1,6 +1,6 @@
 """Convolution (cross-correlation, as usual in deep learning) of NHWC images, with bias and relu fused, and its gradients.
 
-y[n, i, j, u] = b[u] + sum over ky, kx, c of x[n, i*sh + ky*dh - top, j*sw + kx*dw - left, c] * k[ky, kx, c, u]
+y[n, i, j, u] = b[u] + the sum over ky, kx, c of x[n, i*sh + ky*dh - top, j*sw + kx*dw - left, c] * k[ky, kx, c, u]
 
 There are four algorithms. `algorithm` chooses one by the shapes only. A transposed convolution is the input's gradient of a
 convolution, and vice versa.
@@ -20,18 +20,19 @@ from nbkeras.kernels.runtime.cache import compiled
 from nbkeras.kernels.runtime.threads import launch_shares, share_count
 
 Array = np.ndarray
-_LEAST_CHANNELS, _LEAST_TILES, _LEAST_FILL = 16, 16, 0.5  # with less, Winograd's transforms cost more than they save
+# Winograd's least channels, tiles and filled part of the tiles: with less, its transforms cost more than they save.
+_LEAST_CHANNELS, _LEAST_TILES, _LEAST_FILL = 16, 16, 0.5
 _SHARES = 16
-_SHARE_ELEMENTS = 50_000  # with fewer, another share costs more than it saves
+_SHARE_ELEMENTS = 50_000  # least elements of a share: with fewer, another share costs more than it saves
 
 
 def algorithm(x_shape: tuple, kernel_shape: tuple, y_shape: tuple, window: Window, dtype: np.dtype) -> str:
-    """The algorithm for NHWC shapes: 'winograd', 'direct' or 'implicit_gemm'; on a GPU always the last.
+    """Returns the algorithm for NHWC shapes: 'winograd', 'direct' or 'implicit_gemm'; on a GPU always the last.
 
-    Winograd (twice as fast, ten times the rounding error): float32, 3x3, no stride, dilation or groups, at least 16 channels
-    and units, at least 16 tiles of 4x4, and an output that fills at least half of them. Direct: float32 and windows of nine
-    numbers, for the forward pass only; the gradients are matrix products of the implicit
-    GEMM. Implicit GEMM: everything else.
+    Winograd (twice as fast, ten times the rounding error) is for float32, 3x3, no stride, dilation or groups, at least 16
+    channels and units, at least 16 tiles of 4x4, and an output that fills at least half of them. Direct is for float32 and
+    windows of nine numbers, and only for the forward pass; its gradients are products of the implicit GEMM. Implicit GEMM is for
+    everything else.
     """
     height, width, channels, units = kernel_shape
     if device.gpu() is not None or dtype != np.float32 or channels != x_shape[3]:
@@ -76,7 +77,7 @@ def conv_vjp(saved, dy, needs):
 
 
 def conv_transpose(x: Array, kernel: Array, strides, dilation, before, lengths):
-    """Transposed convolution: the input's gradient of a convolution whose output's gradient is x.
+    """Transposed convolution: the gradient of a convolution's input, where x is the output's gradient.
 
     kernel: (kh, kw, units, channels). y: (n, *lengths, units). y[n, i*sh + ky*dh - before, ...] += x[n, i, ...] * k[ky, ...],
     where that position is inside y.
@@ -128,7 +129,7 @@ def _input_gradient(dy: Array, kernel: Array, dx: Array, window: Window, groups:
 
 
 def _as_product(function: Callable, *args) -> None:
-    """Run a function of implicit_gemm: several launches on the CPU, one launch of its twin on a GPU."""
+    """Runs a function of implicit_gemm: several launches on the CPU, one launch of its twin on a GPU."""
     if device.gpu() is None:
         function(*args)
     else:
@@ -136,7 +137,7 @@ def _as_product(function: Callable, *args) -> None:
 
 
 def _sum_positions(dy: Array, y: Array, dz: Array, dbias: Array | None, relu: bool) -> None:
-    """Sum dy over all positions into dbias, in about sqrt(positions) blocks; with relu, dz = dy where y > 0, else 0."""
+    """Sums dy over all positions into dbias, in about sqrt(positions) blocks; with relu, also dz = dy where y > 0, else 0."""
     units = dy.shape[3]
     partials = device.empty((max(1, math.isqrt(dy.size // units)), units), dy.dtype)
     shares = share_count(dy.size, _SHARE_ELEMENTS, _SHARES, len(partials))
@@ -148,11 +149,11 @@ def _sum_positions(dy: Array, y: Array, dz: Array, dbias: Array | None, relu: bo
 
 @compiled
 def sum_blocks(dy, y, dz, partials, units, relu, share, shares):
-    """Sum a share of the blocks of rows of dy: partials[block] = the sum; with relu, dz = dy where y > 0, else 0. All flat."""
+    """Kernel: partials[block] = the sum of a block of dy's rows; with relu, also dz = dy where y > 0, else 0. All are flat."""
     blocks, rows, zero = partials.size // units, dy.size // units, dy.dtype.type(0)
     for block in range(blocks * share // shares, blocks * (share + 1) // shares):
         first, last, total = rows * block // blocks * units, rows * (block + 1) // blocks * units, block * units
-        if relu:  # over whole blocks, because LLVM does not vectorise loops over few units
+        if relu:  # the loop is over a whole block, because LLVM does not vectorise loops over few units
             for i in range(first, last):
                 store(dz, i, load(dy, i) if load(y, i) > zero else zero)
         for j in range(units):

@@ -1,8 +1,8 @@
-"""Forward convolution with windows of nine numbers (3x3 over one channel: digits, grey images), float32.
+"""The forward pass of float32 convolutions with windows of nine numbers (3x3 over one channel: digits, grey images).
 
-For a matrix product of depth nine, copying windows costs too much. Instead this loads the nine numbers from the image itself and
-keeps them in registers during the sum over nine rows of the kernel, for all units: twice as fast. With 27 numbers (3x3 over RGB)
-the matrix product is faster.
+Copying windows costs too much for a matrix product of depth nine. These loops load the nine numbers from the image and keep them
+in registers while they sum over the kernel's nine rows, for all units: twice as fast. With 27 numbers (3x3 over RGB) the matrix
+product is faster.
 """
 
 import functools
@@ -19,12 +19,12 @@ Array = np.ndarray
 TAPS = 9
 _ZERO, _ONE = np.int64(0), np.int64(1)  # Numba would compile the called kernel again for each literal
 _SHARES = 16
-_SHARE_WORK = 100_000  # multiply-adds: with fewer, another share costs more than it saves
+_SHARE_WORK = 100_000  # least multiply-adds of a share: with fewer, another share costs more than it saves
 
 
 @functools.lru_cache(maxsize=256)
 def _offsets(window: Window, width: int, channels: int) -> Array:
-    """Offsets of a window's taps from its first one: in an image of `width` columns, and in a copied window."""
+    """Returns the offsets of a window's taps from its first one, in an image of `width` columns and in a copied window."""
     rows = np.arange(window.height)[:, None, None] * window.row_dilation * width
     columns = np.arange(window.width)[:, None] * window.column_dilation
     offsets = (rows + columns) * channels + np.arange(channels)
@@ -33,7 +33,7 @@ def _offsets(window: Window, width: int, channels: int) -> Array:
 
 @compiled
 def gather(x, n, first, count, window, out_width, channel, channels, windows):
-    """Copy windows: windows[i, ky, kx, c] = channels [channel, channel + channels) of image n under output position first + i."""
+    """Copies windows: windows[i, ky, kx] = `channels` channels from `channel` on of image n, under output position first + i."""
     height, width, depth = x.shape[1], x.shape[2], x.shape[3]
     zero = x.dtype.type(0)
     run = window.width * channels
@@ -65,9 +65,9 @@ def gather(x, n, first, count, window, out_width, channel, channels, windows):
 
 @compiled
 def positions_by_nine(x, at, step, offsets, form, weights, units, y, to, count, least):
-    """Compute `count` positions of y from offset `to` on; their windows start in the flat x at offset `at`, `step` apart.
+    """Computes `count` positions of y from offset `to` on. Their windows start at offset `at` in the flat x, `step` apart.
 
-    form: the row of offsets. weights: nine rows, then the bias. least: a lower bound that clips the results.
+    form: the index of a row of `offsets`. weights: nine rows, then the bias. least: the lower bound of the results.
     """
     o0, o1, o2 = load(offsets, form * 9), load(offsets, form * 9 + 1), load(offsets, form * 9 + 2)
     o3, o4, o5 = load(offsets, form * 9 + 3), load(offsets, form * 9 + 4), load(offsets, form * 9 + 5)
@@ -94,8 +94,8 @@ def positions_by_nine(x, at, step, offsets, form, weights, units, y, to, count, 
 
 
 @compiled
-def rows_by_nine(x, flat, weights, y, offsets, rooms, out_height, out_width, window, relu, share, shares):
-    """Compute a share of the output's rows. flat: x as a flat array; y is flat too. rooms: a window buffer per share."""
+def rows_by_nine(x, flat, weights, y, offsets, buffers, out_height, out_width, window, relu, share, shares):
+    """Kernel: computes a share of the output's rows. flat: x as a flat array; y is flat too. buffers: for windows, by share."""
     window = Window(*window)
     height, width, channels = x.shape[1], x.shape[2], x.shape[3]
     sw, left, reach = window.column_stride, window.left, (window.width - 1) * window.column_dilation
@@ -105,7 +105,7 @@ def rows_by_nine(x, flat, weights, y, offsets, rooms, out_height, out_width, win
     for r in range(rows * share // shares, rows * (share + 1) // shares):
         n, row = r // out_height, r % out_height * window.row_stride - window.top
         inside = row >= 0 and row + (window.height - 1) * window.row_dilation < height
-        # The first window inside the image, and the last one plus 1.
+        # the first window inside the image, and the last one plus 1
         first = min(out_width, -(-left // sw)) if inside else out_width
         last = max(first, min(out_width, (width - 1 - reach + left) // sw + 1))
         if first < last:
@@ -113,13 +113,13 @@ def rows_by_nine(x, flat, weights, y, offsets, rooms, out_height, out_width, win
             positions_by_nine(flat, at, sw * channels, offsets, _ZERO, weights, units, y, to, last - first, least)
         for outside in range(out_width - last + first):
             column = outside if outside < first else outside + last - first
-            gather(x, n, r % out_height * out_width + column, _ONE, window, out_width, _ZERO, channels, rooms[share])
+            gather(x, n, r % out_height * out_width + column, _ONE, window, out_width, _ZERO, channels, buffers[share])
             to = (r * out_width + column) * units
-            positions_by_nine(rooms[share], _ZERO, _ZERO, offsets, _ONE, weights, units, y, to, _ONE, least)
+            positions_by_nine(buffers[share], _ZERO, _ZERO, offsets, _ONE, weights, units, y, to, _ONE, least)
 
 
 def forward(x: Array, kernel: Array, bias: Array, y: Array, window: Window, relu: bool) -> None:
-    """y = conv(x, kernel) + bias, then optional relu. A bias of size 0 means none. A window must hold TAPS numbers."""
+    """Computes y = conv(x, kernel) + bias, then optional relu. A bias of size 0 means none. A window must hold TAPS numbers."""
     units = kernel.shape[3]
     with device.prepared(kernel, bias):
         weights = device.empty((TAPS + 1, units), x.dtype)
@@ -130,5 +130,5 @@ def forward(x: Array, kernel: Array, bias: Array, y: Array, window: Window, relu
             device.launch(device.fill, weights[TAPS], 0)
     shares = share_count(y.size * TAPS, _SHARE_WORK, _SHARES)
     arrays = (x, x.reshape(-1), weights.reshape(-1), y.reshape(-1), _offsets(window, x.shape[2], x.shape[3]))
-    rooms = device.empty((shares, TAPS), x.dtype)
-    launch_shares(rows_by_nine, shares, *arrays, rooms, y.shape[1], y.shape[2], tuple(window), relu)
+    buffers = device.empty((shares, TAPS), x.dtype)
+    launch_shares(rows_by_nine, shares, *arrays, buffers, y.shape[1], y.shape[2], tuple(window), relu)

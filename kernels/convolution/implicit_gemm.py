@@ -1,11 +1,11 @@
-"""Convolution of any size, stride, dilation and grouping as matrix products over windows, NHWC.
+"""NHWC convolutions of any size, stride, dilation and grouping as matrix products over windows.
 
 Windows are rows of a matrix, but their numbers stay in the image: the product gets tables of offsets, one of windows in the image
 and one of taps in a window (the indirect convolution of M. Dukhan, arXiv:1907.02129, with two short tables instead of one long
 table). The output is that matrix times the kernel, and the kernel's gradient is its transpose times dy. For stride 1, the input's
-gradient is the same product over dy with the kernel turned; for other strides, it is the sum of the windows that form the rows of
-dy @ kernel^T. Padding: a band of rows is copied, with zeros around, into a buffer that stays in the cache. The shape determines
-shares and bands. Limit: each group is a separate product, so many groups are slow.
+gradient is the same product over dy with the kernel turned. For other strides, it is a product for each phase of pixels, see
+`input_gradient`. Padded images are copied band by band, with zeros around, into a buffer that stays in the cache. The shape
+determines shares and bands. Limit: each group is a separate product, so many groups are slow.
 """
 
 import functools
@@ -24,14 +24,14 @@ from nbkeras.kernels.runtime.cache import compiled
 from nbkeras.kernels.runtime.threads import launch_shares, share_count
 
 Array = np.ndarray
-_BUFFER = 32768  # elements of a buffer of windows: it fits with the output's block into an L2 of 256 KiB
+_BUFFER = 32768  # most elements of a buffer: it fits with the output's block into an L2 of 256 KiB
 _SHARES = 16
-_PARTIAL_ELEMENTS = 8_000_000  # total elements of all shares' partial kernel gradients
-_SHARE_WORK = 140_000  # multiply-adds, about 3 us: with fewer, another share costs more than it saves
-_GRADIENT_WORK = 1_000_000  # multiply-adds in a share of a gradient: the shares' results must be summed
-_BAND, _THIN = 128, 32  # positions of a band: enough; the least, below which products are too thin
-_COLUMNS = 48  # least units of a part, if there are too few bands for the shares
-_OWN = 8  # cost factor of a multiply-add if each channel has its own kernel
+_PARTIAL_ELEMENTS = 8_000_000  # most elements of the partial kernel gradients of all shares
+_SHARE_WORK = 140_000  # least multiply-adds of a share, about 3 us: with fewer, another share costs more than it saves
+_GRADIENT_WORK = 1_000_000  # the same for the kernel's gradient: it is more, because the shares' results must be summed
+_BAND, _THIN = 128, 32  # positions of a band: enough for a fast product, and the least number
+_COLUMNS = 48  # least units of a part; units are cut into parts if there are fewer bands than shares
+_DEPTHWISE_COST = 8  # the relative cost of a multiply-add if each channel has its own kernel
 
 
 # -------------------- bands --------------------
@@ -39,9 +39,9 @@ _OWN = 8  # cost factor of a multiply-add if each channel has its own kernel
 
 @functools.lru_cache(maxsize=256)
 def _tables(window: Window, rows: int, columns: int, across: int, depth: int, channels: int, turn: bool) -> Array:
-    """Offsets of the windows of `rows` x `columns` positions in an image of `across` columns, then of the taps in a window.
+    """Returns the offsets of the windows of rows x columns positions in an image of `across` columns, then of a window's taps.
 
-    depth: channels of the image; channels: of a group. turn: the taps in reverse order.
+    depth: channels of the image; channels: of a group. turn: True to reverse the order of the taps.
     """
     i, j = np.arange(rows)[:, None] * window.row_stride * across, np.arange(columns) * window.column_stride
     ky = np.arange(window.height)[:, None, None] * window.row_dilation * across
@@ -52,7 +52,10 @@ def _tables(window: Window, rows: int, columns: int, across: int, depth: int, ch
 
 
 def band_rows(height: int, width: int, images: int, shares: int, numbers: int) -> int:
-    """The rows of a band: enough bands for the shares, none larger than the cache, none thin. numbers: per position."""
+    """Returns the rows of a band: the shares get enough bands, and no band exceeds the cache or is too thin.
+
+    numbers: elements per position.
+    """
     most = max(_BAND, _BUFFER // max(1, numbers))
     bands = max(1, -(-shares // max(1, images)), -(-height * width // most))
     least = -(-_THIN // max(1, width))
@@ -60,9 +63,9 @@ def band_rows(height: int, width: int, images: int, shares: int, numbers: int) -
 
 
 class _Bands:
-    """The bands of rows that the output positions of images are cut into, and the tables of offsets for a band's product.
+    """The cut of images' output positions into bands of rows, and the tables of offsets for a band's product.
 
-    x_shape, y_shape: of the images under the windows, and of the positions. shares: the wanted number.
+    x_shape, y_shape: the shapes of the images under the windows, and of the positions. shares: the desired number.
     """
 
     def __init__(self, x_shape: tuple, y_shape: tuple, window: Window, groups: int, shares: int, turn: bool = False):
@@ -76,17 +79,17 @@ class _Bands:
         self.bands = -(-out_height // self.rows) if self.rows else 0
         self.count = images * self.bands
         rows_in = (self.rows - 1) * window.row_stride + extent(window.height, window.row_dilation)
-        self.room = rows_in * across * depth if self.padded else 0
+        self.buffer = rows_in * across * depth if self.padded else 0
         self.tables = _tables(window, self.rows, out_width, across, depth, depth // groups, turn)
-        self.numbers = (self.rows, self.bands, across, int(self.padded))  # the form that launches take
+        self.numbers = (self.rows, self.bands, across, int(self.padded))  # a plain tuple for launches
 
-    def rooms(self, shares: int, dtype: np.dtype) -> Array:
-        """A buffer for each share."""
-        return device.empty((shares, self.room), dtype)
+    def buffers(self, shares: int, dtype: np.dtype) -> Array:
+        """Returns a buffer for each share."""
+        return device.empty((shares, self.buffer), dtype)
 
 
 def upright(window: Window, *arrays: Array) -> tuple:
-    """The window and the arrays, with columns as rows if there is only one row: bands are cut along rows."""
+    """Returns the window and the arrays, with rows and columns exchanged if there is only one row: bands are cut along rows."""
     if window.height != 1 or window.top != 0 or any(array.shape[1] != 1 for array in arrays):
         return window, *arrays
     turned = Window(window.width, 1, window.column_stride, 1, window.column_dilation, 1, window.left, 0)
@@ -94,10 +97,10 @@ def upright(window: Window, *arrays: Array) -> tuple:
 
 
 @compiled
-def pad_band(x, n, row0, rows, before, across, room):
-    """room = `rows` rows of image n from row0 on, with zeros around: `before` zeros before a row, `across` columns in total.
+def pad_band(x, n, row0, rows, before, across, buffer):
+    """Copies `rows` rows of image n from row0 on to buffer, with zeros around: `before` before a row, `across` columns in total.
 
-    before: negative to skip columns at the start of a row.
+    A negative `before` skips columns at the start of a row.
     """
     height, width, depth = x.shape[1], x.shape[2], x.shape[3]
     zero, size, left, skipped = x.dtype.type(0), across * depth, max(0, before) * depth, max(0, -before) * depth
@@ -107,20 +110,20 @@ def pad_band(x, n, row0, rows, before, across, room):
         row, to = row0 + r, r * size
         if row < 0 or row >= height:
             for j in range(size):
-                store(room, to + j, zero)
+                store(buffer, to + j, zero)
             continue
         at = (n * height + row) * width * depth + skipped
         for j in range(left):
-            store(room, to + j, zero)
+            store(buffer, to + j, zero)
         for j in range(run):
-            store(room, to + left + j, load(x, at + j))
+            store(buffer, to + left + j, load(x, at + j))
         for j in range(left + run, size):
-            store(room, to + j, zero)
+            store(buffer, to + j, zero)
 
 
 @compiled
-def band_of(b, x, y, window, bands, room):
-    """(offset, count, position) of band b's windows: offset of the first one in x, or in room (padded), and its position in y."""
+def band_of(b, x, y, window, bands, buffer):
+    """Returns (offset, count, position) of band b's windows: the first one's offset in x or buffer, and its position in y."""
     band_rows, per_image, across, padded = bands
     n, top = b // per_image, b % per_image * band_rows
     rows, row0 = min(band_rows, y.shape[1] - top), top * window.row_stride - window.top
@@ -128,27 +131,27 @@ def band_of(b, x, y, window, bands, room):
     if padded != 0:
         start = 0
         reach = (rows - 1) * window.row_stride + (window.height - 1) * window.row_dilation + 1
-        pad_band(x, n, row0, reach, window.left, across, room)
+        pad_band(x, n, row0, reach, window.left, across, buffer)
     return start, rows * y.shape[2], (n * y.shape[1] + top) * y.shape[2]
 
 
 @compiled
-def forward_bands(x, flat, kernel, form, bias, y, rooms, tables, window, groups, ends, bands, parts, share, shares):
-    """Compute a share of the output's bands. flat: x as flat memory. ends: of the products. bands: see _Bands.numbers.
+def forward_bands(x, flat, kernel, form, bias, y, buffers, tables, window, groups, ends, bands, parts, share, shares):
+    """Kernel: computes a share of the output's bands. flat: x as flat memory. ends: see `gemm_ended`. bands: _Bands.numbers.
 
-    kernel: (taps and channels of a group, units), or this matrix in the form `form`, see `gemm`. With as many groups as
-    channels and units, each channel has its own kernel. parts: the number of parts of a group's units; each is a share of a band.
+    kernel: the matrix (taps and channels of a group, units) in the form `form`, see `gemm`. With as many groups as channels and
+    units, each channel has its own kernel. parts: the number of parts of a group's units; shares may compute parts of a band.
     """
     window, (band_rows, per_image, _, padded) = Window(*window), bands
     units, channels = y.shape[3], x.shape[3] // groups
-    width, room, zero = units // groups, rooms[share], y.dtype.type(0)
+    width, buffer, zero = units // groups, buffers[share], y.dtype.type(0)
     taps, k0 = window.height * window.width * channels, band_rows * y.shape[2]
-    a, ldb = room if padded != 0 else flat, kernel.shape[1]
-    unit = ldb if form == PANELS else 1  # parts begin at panels
+    a, ldb = buffer if padded != 0 else flat, kernel.shape[1]
+    unit = ldb if form == PANELS else 1  # a part begins where a panel begins
     total = x.shape[0] * per_image * parts
     for task in range(total * share // shares, total * (share + 1) // shares):
         b, part = task // parts, task % parts
-        ao, count, position = band_of(b, x, y, window, bands, room)
+        ao, count, position = band_of(b, x, y, window, bands, buffer)
         to = position * units
         if groups > 1 and channels == width == 1:
             gemm_own(count, units, taps, a, ao, tables, 0, k0, kernel, 0, units, zero, y, to, units, bias, 0, ends)
@@ -164,16 +167,16 @@ def forward_bands(x, flat, kernel, form, bias, y, rooms, tables, window, groups,
 
 
 def forward(x: Array, kernel: Array, bias: Array, y: Array, window: Window, groups: int, relu: bool) -> None:
-    """y = conv(x, kernel) + bias, then optional relu. A bias of size 0 means none."""
+    """Computes y = conv(x, kernel) + bias, then optional relu. A bias of size 0 means none."""
     _convolve(x, kernel, bias, y, window, groups, relu, False)
 
 
 def _convolve(
     x: Array, kernel: Array, bias: Array, y: Array, window: Window, groups: int, relu: bool, turn: bool
 ) -> None:
-    """`forward`; turn: reverse the order of the kernel's taps."""
+    """Runs `forward`. turn: True to reverse the order of the kernel's taps."""
     window, x, y = upright(window, x, y)
-    work = y.size * window.height * window.width * (x.shape[3] // groups if groups == 1 else _OWN)
+    work = y.size * window.height * window.width * (x.shape[3] // groups if groups == 1 else _DEPTHWISE_COST)
     wanted = share_count(work, _SHARE_WORK, _SHARES)
     wanted = 1 << (wanted.bit_length() - 1)  # a power of two: with three shares, one of two threads would wait
     bands = _Bands(x.shape, y.shape, window, groups, wanted, turn)
@@ -182,23 +185,23 @@ def _convolve(
     weights, form = kernel.reshape(-1, y.shape[3]), PLAIN
     if groups == 1 and is_worth_panels(weights):
         weights, form = panels_of(weights), PANELS
-    arrays = (x, x.reshape(-1), weights, form, bias, y, bands.rooms(shares, x.dtype), bands.tables)
+    arrays = (x, x.reshape(-1), weights, form, bias, y, bands.buffers(shares, x.dtype), bands.tables)
     ends = (BIAS if bias.size else 0) + (RECTIFIED if relu else 0)
     launch_shares(forward_bands, shares, *arrays, tuple(window), groups, ends, bands.numbers, parts)
 
 
 @compiled
-def kernel_gradient_bands(x, flat, dy, partials, rooms, tables, window, groups, bands, share, shares):
-    """partials[share] = windows^T @ dy over a share of the bands. flat: x as flat memory."""
+def kernel_gradient_bands(x, flat, dy, partials, buffers, tables, window, groups, bands, share, shares):
+    """Kernel: partials[share] = windows^T @ dy over a share of the bands. flat: x as flat memory."""
     window, (band_rows, per_image, _, padded) = Window(*window), bands
     units, channels = dy.shape[3], x.shape[3] // groups
-    width, room, partial = units // groups, rooms[share], partials[share]
+    width, buffer, partial = units // groups, buffers[share], partials[share]
     taps, k0 = window.height * window.width * channels, band_rows * dy.shape[2]
-    a = room if padded != 0 else flat
+    a = buffer if padded != 0 else flat
     total = x.shape[0] * per_image
     first = total * share // shares
     for b in range(first, total * (share + 1) // shares):
-        ao, count, position = band_of(b, x, dy, window, bands, room)
+        ao, count, position = band_of(b, x, dy, window, bands, buffer)
         to, beta = position * units, dy.dtype.type(0) if b == first else dy.dtype.type(1)
         if groups > 1 and channels == width == 1:
             gemm_own(taps, units, count, a, ao, tables, k0, 0, dy, to, units, beta, partial, 0, units, dy, 0, 0)
@@ -209,7 +212,7 @@ def kernel_gradient_bands(x, flat, dy, partials, rooms, tables, window, groups, 
 
 
 def kernel_gradient(x: Array, dy: Array, dkernel: Array, window: Window, groups: int) -> None:
-    """dkernel = the gradient of conv(x, kernel) for the output's gradient dy."""
+    """Computes dkernel, the kernel's gradient of conv(x, kernel), from the output's gradient dy."""
     window, x, dy = upright(window, x, dy)
     work, most = dy.size * (dkernel.size // dkernel.shape[3]), max(2, _PARTIAL_ELEMENTS // dkernel.size)
     bands = _Bands(x.shape, dy.shape, window, groups, share_count(work, _GRADIENT_WORK, _SHARES, most))
@@ -218,7 +221,7 @@ def kernel_gradient(x: Array, dy: Array, dkernel: Array, window: Window, groups:
     partials = flat if shares == 1 else device.empty((shares, dkernel.size), x.dtype)
     if bands.count == 0:
         device.launch(device.fill, partials, 0)
-    arrays = (x, x.reshape(-1), dy, partials, bands.rooms(shares, x.dtype), bands.tables)
+    arrays = (x, x.reshape(-1), dy, partials, bands.buffers(shares, x.dtype), bands.tables)
     launch_shares(kernel_gradient_bands, shares, *arrays, tuple(window), groups, bands.numbers)
     if shares > 1:
         reduce.sum_rows(partials[None], flat)
@@ -238,17 +241,17 @@ transpose_matrices.fuses_as = "transpose"  # type: ignore[attr-defined]
 
 
 class _Phase(NamedTuple):
-    """Pixels along an axis, a stride apart, that the same taps reach; each tap reads a window at a fixed distance before."""
+    """Pixels along an axis, a stride apart, that the same taps reach. Each tap reads a window at a fixed distance before them."""
 
     first: int  # the first pixel
     pixels: int  # the number of pixels
     window: int  # the first pixel's window, for a tap of distance 0
     taps: range
-    distances: tuple[int, ...]  # of the taps
+    distances: tuple[int, ...]  # the distance of each tap
 
     @staticmethod
     def all(length: int, size: int, stride: int, dilation: int, before: int) -> list["_Phase"]:
-        """The phases of an axis of `length` pixels."""
+        """Returns the phases of an axis of `length` pixels."""
         found = []
         for phase in range(stride):
             first = (phase - before) % stride
@@ -263,7 +266,7 @@ class _Phase(NamedTuple):
 
 
 class _Phases:
-    """The phases of an image (pairs: one along the rows, one along the columns), and the windows that they read."""
+    """The phases of an image (pairs of a phase of rows and a phase of columns), and the windows that they read."""
 
     def __init__(self, window: Window, height: int, width: int):
         down = _Phase.all(height, window.height, window.row_stride, window.row_dilation, window.top)
@@ -279,7 +282,7 @@ class _Phases:
         )
 
     def table(self, positions: int, across: int, units: int, group: int) -> Array:
-        """Offsets in dy of `positions` windows and of taps, then eight numbers per phase."""
+        """Returns offsets in dy of `positions` windows and of taps, then eight numbers for each phase."""
         i = np.arange(positions)
         parts = [((i // self.columns * across) + i % self.columns) * units]
         numbers, first = [], 0
@@ -294,7 +297,7 @@ class _Phases:
 
 @functools.lru_cache(maxsize=256)
 def _gradient_plan(window: Window, dy_shape: tuple, dx_shape: tuple, groups: int, shares: int) -> tuple:
-    """(phases, sizes for the kernel, elements of a buffer, table of offsets)."""
+    """Returns (phases, sizes for the kernel, elements of a buffer, table of offsets)."""
     (_, out_height, out_width, units), (images, height, width, _) = dy_shape, dx_shape
     phases, strides = _Phases(window, height, width), (window.row_stride, window.column_stride)
     high, right = phases.rows + phases.high, phases.columns + phases.right
@@ -310,8 +313,8 @@ def _gradient_plan(window: Window, dy_shape: tuple, dx_shape: tuple, groups: int
 
 
 @compiled
-def input_gradient_bands(dy, flat, turned, dx, rooms, tables, sizes, groups, share, shares):
-    """Compute a share of the bands of dx. flat: dy as flat memory. turned: a matrix, units x channels, per group and tap.
+def input_gradient_bands(dy, flat, turned, dx, buffers, tables, sizes, groups, share, shares):
+    """Kernel: computes a share of the bands of dx. flat: dy as flat memory. turned: a matrix units x channels per group and tap.
 
     tables: offsets of windows and of taps in dy, then the numbers of each phase, see input_gradient.
     """
@@ -319,15 +322,15 @@ def input_gradient_bands(dy, flat, turned, dx, rooms, tables, sizes, groups, sha
         sizes
     )
     height, width, depth, units = dx.shape[1], dx.shape[2], dx.shape[3], dy.shape[3]
-    channels, group, zero, room = depth // groups, units // groups, dx.dtype.type(0), rooms[share]
-    a, all_taps = room if padded != 0 else flat, turned.size // (group * depth)
+    channels, group, zero, buffer = depth // groups, units // groups, dx.dtype.type(0), buffers[share]
+    a, all_taps = buffer if padded != 0 else flat, turned.size // (group * depth)
     total = dx.shape[0] * per_image
     for b in range(total * share // shares, total * (share + 1) // shares):
         n, top = b // per_image, b % per_image * band_rows
         base = ((n * dy.shape[1] + top + low) * dy.shape[2] + left) * units
         if padded != 0:
             base = 0
-            pad_band(dy, n, top + low, band_rows + reach, -left, across, room)
+            pad_band(dy, n, top + low, band_rows + reach, -left, across, buffer)
         for f in range(at_phases, at_phases + 8 * phases, 8):
             first_row, first_column = load(tables, f), load(tables, f + 1)
             row, column = load(tables, f + 2), load(tables, f + 3)
@@ -358,7 +361,7 @@ def input_gradient_bands(dy, flat, turned, dx, rooms, tables, sizes, groups, sha
 
 
 def input_gradient(dy: Array, kernel: Array, dx: Array, window: Window, groups: int) -> None:
-    """dx = the gradient of conv(x, kernel) for the output's gradient dy: products over windows of dy.
+    """Computes dx, the input's gradient of conv(x, kernel), from the output's gradient dy, by products over windows of dy.
 
     With strides, different taps reach different pixels. A phase is the pixels, a stride apart, that the same taps reach.
     """
@@ -366,17 +369,17 @@ def input_gradient(dy: Array, kernel: Array, dx: Array, window: Window, groups: 
         return
     window, dy, dx = upright(window, dy, dx)
     shares = share_count(dy.size * window.height * window.width * (dx.shape[3] // groups), _SHARE_WORK, _SHARES)
-    phases, sizes, room, table = _gradient_plan(window, dy.shape, dx.shape, groups, shares)
+    phases, sizes, buffer, table = _gradient_plan(window, dy.shape, dx.shape, groups, shares)
     shares = max(1, min(shares, dx.shape[0] * sizes[1]))
     turned = _turned(kernel.reshape(window.height, window.width, *kernel.shape[2:]), phases, groups)
-    arrays = (dy, dy.reshape(-1), turned, dx, device.empty((shares, room), dx.dtype), table)
+    arrays = (dy, dy.reshape(-1), turned, dx, device.empty((shares, buffer), dx.dtype), table)
     launch_shares(input_gradient_bands, shares, *arrays, sizes, groups)
 
 
 def _turned(kernel: Array, phases: list, groups: int) -> Array:
-    """The kernel's matrices, phase by phase and transposed: groups x taps x units x channels of a group.
+    """Returns the kernel's matrices, transposed and phase by phase: groups x taps x units x channels of a group.
 
-    If each channel has its own kernel: taps x channels.
+    If each channel has its own kernel, they are taps x channels.
     """
     height, width, channels, units = kernel.shape
     group = units // groups
@@ -384,7 +387,7 @@ def _turned(kernel: Array, phases: list, groups: int) -> Array:
         groups > 1 and channels == group == 1,
         len(phases[0][0].taps) * len(phases[0][1].taps) == height * width,
     )
-    if is_own and is_whole:  # one phase has all taps, in their order
+    if is_own and is_whole:  # a single phase has all taps in order
         return kernel
     with device.prepared(kernel):
         if groups == 1 and is_whole:

@@ -1,8 +1,8 @@
-"""Convolution in integers, NHWC: an int8 kernel with a factor per unit, and inputs that are quantized image by image.
+"""NHWC convolution in integers: the kernel is int8 with a factor for each unit; each image of the input is quantized.
 
-Each image becomes bytes, scaled by its largest absolute value, with zeros around it where windows cross its edge. So a result
-does not depend on the other images of the batch. A kernel's bytes are in the layout of `multiply_windows`: four neighbours of a
-window's row side by side, for 16 units. Tables of offsets locate the windows, as in implicit_gemm.py. Sums are exact.
+An image becomes bytes, scaled by its largest absolute value, with zeros around it where windows cross its edge. So a result does
+not depend on the other images of the batch. A kernel's bytes have the layout of `multiply_windows`: four neighbours of a window's
+row are adjacent, for 16 units. Tables of offsets locate the windows, as in implicit_gemm.py. Sums are exact.
 """
 
 import functools
@@ -22,10 +22,10 @@ from nbkeras.kernels.runtime.threads import launch_shares, share_count
 
 Array = np.ndarray
 _SHARE = 16384  # least numbers that a share quantizes
-_SHARE_WORK = 500_000  # multiply-adds of a share: with fewer, another one costs more than it saves
+_SHARE_WORK = 500_000  # least multiply-adds of a share: with fewer, another share costs more than it saves
 _SHARES = 16
-_PARTS = 16  # parts of an image in the search for its largest number
-_REST = 3  # bytes after the images, because windows are read four bytes at a time
+_PARTS = 16  # most parts that an image is cut into to find its largest number
+_REST = 3  # unused bytes after the images, because windows are read four bytes at a time
 
 
 def conv(
@@ -39,7 +39,7 @@ def conv(
     inputs: tuple,
     relu: bool,
 ):
-    """Convolution of x by w * factors, then optional bias and relu; see conv.conv.
+    """Convolution of x with w * factors, then optional bias and relu; see conv.conv.
 
     w: int8 (kh, kw, channels, units); factors, bias: (units,). inputs: the limits and the epsilon for quantizing x.
     """
@@ -56,7 +56,7 @@ def conv(
 
 
 def conv_vjp(saved, dy, needs):
-    """The gradients of x, as of a convolution by the floats w * factors, and of the bias."""
+    """Returns the gradients of x (those of a convolution with the floats w * factors) and of the bias."""
     x, w, factors, has_bias, y, window = saved
     kernel = w
     if needs[0] is not False:
@@ -72,7 +72,7 @@ def conv_vjp(saved, dy, needs):
 def convolve(
     x: Array, w: Array, factors: Array, bias: Array, y: Array, window: Window, inputs: tuple, relu: bool
 ) -> None:
-    """y = conv(x, w * factors) + bias, then optional relu. Several launches; on a GPU, one launch of its twin."""
+    """Computes y = conv(x, w * factors) + bias, then optional relu: several launches, or on a GPU one launch of its twin."""
     window, x, y = upright(window, x, y)
     if not y.size:
         return
@@ -100,7 +100,7 @@ def convolve(
     launch_shares(quantize_images, shares, flat, largest, rows, steps, window.top, window.left * depth, *inputs)
 
     wanted = share_count(y.size * runs * run, _SHARE_WORK, _SHARES)
-    wanted = 1 << (wanted.bit_length() - 1)  # three shares would keep one of two threads waiting
+    wanted = 1 << (wanted.bit_length() - 1)  # a power of two: with three shares, one of two threads would wait
     high = band_rows(out_height, out_width, images, wanted, reach[0] * depth)
     count = images * -(-out_height // high)
     parts = max(1, min(-(-wanted // count), groups // 3))
@@ -112,7 +112,7 @@ def convolve(
 
 
 def _runs(window: Window, depth: int) -> tuple[int, int]:
-    """The number and the length of a window's runs of neighbouring numbers."""
+    """Returns the number and the length of a window's runs of neighbouring numbers."""
     if window.column_dilation == 1:
         return window.height, window.width * depth
     return window.height * window.width, depth
@@ -120,7 +120,7 @@ def _runs(window: Window, depth: int) -> tuple[int, int]:
 
 @functools.lru_cache(maxsize=256)
 def _tables(window: Window, rows: int, columns: int, across: int, depth: int) -> Array:
-    """Offsets of the windows of `rows` x `columns` positions in an image of `across` columns, then of the quads in a window."""
+    """Returns the offsets of windows of rows x columns positions in an image of `across` columns, then of a window's quads."""
     i, j = np.arange(rows)[:, None] * window.row_stride * across, np.arange(columns) * window.column_stride
     runs, run = _runs(window, depth)
     starts = np.arange(window.height)[:, None] * window.row_dilation * across
@@ -132,9 +132,10 @@ def _tables(window: Window, rows: int, columns: int, across: int, depth: int) ->
 
 @compiled
 def pack(w, packed, start, share, shares):
-    """packed[group, quad, unit, 4] = the bytes of w (runs, run, units), with zeros after each run and after the last unit.
+    """Kernel: packed[group, quad, unit, 4] = the bytes of w (runs, run, units), with zeros after each run and the last unit.
 
-    start = -128 times the sum of a unit's numbers, because image bytes have an offset of 128. Computes a share of the groups.
+    start = -128 times the sum of a unit's numbers, because an image's bytes have an offset of 128. Computes a share of the
+    groups.
     """
     runs, run, units = w.shape
     quads = (run + 3) // 4
@@ -152,7 +153,7 @@ def pack(w, packed, start, share, shares):
 
 @compiled
 def find_largest(x, largest, share, shares):
-    """largest[image, part] = the largest absolute value of a part of x (images, numbers); computes a share of the parts."""
+    """Kernel: largest[image, part] = the largest absolute value of a part of x (images, numbers), for a share of the parts."""
     parts, count = largest.shape[1], x.shape[1]
     for each in range(largest.size * share // shares, largest.size * (share + 1) // shares):
         image, part = each // parts, each % parts
@@ -161,7 +162,7 @@ def find_largest(x, largest, share, shares):
 
 @compiled
 def quantize_run(x, at, q, to, count, scale, low, high):
-    """q[to:] = 128 + x[at:] * scale, rounded, within the limits: `count` numbers."""
+    """Computes `count` numbers q[to:] = 128 + x[at:] * scale, rounded and limited."""
     for j in range(count):
         number = np.int32(np.rint(load(x, at + j) * scale))
         store(q, to + j, np.uint8(min(max(number, low), high) + np.int32(128)))
@@ -169,16 +170,17 @@ def quantize_run(x, at, q, to, count, scale, low, high):
 
 @compiled
 def fill_run(q, to, count):
-    """q[to:] = 128, which stands for 0: `count` bytes."""
+    """Sets `count` bytes q[to:] to 128, which represents 0."""
     for j in range(count):
         store(q, to + j, np.uint8(128))
 
 
 @compiled
 def quantize_images(x, largest, q, steps, top, left, low, high, epsilon, share, shares):
-    """q = 128 + x * scale, rounded, where scale = high / (an image's largest absolute value + epsilon), and steps = 1 / scale.
+    """Kernel: q = 128 + x * scale, rounded; scale = high / (the image's largest absolute value + epsilon); steps = 1 / scale.
 
-    x: (images, height, row); q: (images, rows, row), 128 outside the image, which starts at (top, left). A share of the rows.
+    x: (images, height, row). q: (images, rows, row); it is 128 outside the image, which starts at (top, left). Computes a share
+    of the rows.
     """
     kind, (images, height, width), (_, tall, across) = x.dtype.type, x.shape, q.shape
     count, scale = max(0, min(width, across - left)), kind(0)
@@ -201,10 +203,10 @@ def quantize_images(x, largest, q, steps, top, left, low, high, epsilon, share, 
 def multiply_bands(
     images, packed, start, factors, bias, steps, y, tables, runs, run, high, image, down, parts, rectify, share, shares
 ):
-    """Compute a share of the output's bands of `high` rows. images, packed: flat memory.
+    """Kernel: computes a share of the output's bands of `high` rows. images, packed: flat memory.
 
-    runs, run: of a window. image: bytes per image; down: distance from the windows of a row of y to those of the next row. parts:
-    the number of parts of the units; each is a share of a band.
+    runs, run: of a window. image: bytes per image. down: distance from the windows of a row of y to those of the next row. parts:
+    the number of parts of the units; shares may compute parts of a band.
     """
     kind, (count, height, width, units) = y.dtype.type, y.shape
     bands, least = (height + high - 1) // high, kind(0) if rectify != 0 else kind(-np.inf)

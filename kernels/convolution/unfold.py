@@ -1,10 +1,10 @@
-"""Unfold copies windows along one axis; fold sums windows back into their positions. Each is the other's gradient.
+"""`unfold` copies windows along an axis; `fold` sums windows back into their positions. Each is the other's gradient.
 
     unfold: y[n, i, m, g, k, c] = x[n, i * stride + k * dilation - before, m, g, c], 0 outside of x
     fold:   x[n, j, m, g, c]    = the sum of y[n, i, m, g, k, c] over all i, k with i * stride + k * dilation - before = j
 
-They reduce a convolution of volumes to one of images, whose channels are those of neighbouring slices, and a locally connected
-layer to a product of windows.
+A convolution of volumes becomes one of images, which have the channels of neighbouring slices. A locally connected layer becomes
+a product of windows.
 """
 
 from typing import NamedTuple
@@ -18,11 +18,11 @@ from nbkeras.kernels.runtime.threads import launch_shares, share_count
 
 Array = np.ndarray
 _SHARES = 16
-_SHARE_ELEMENTS = 50_000  # with fewer, another share costs more than it saves
+_SHARE_ELEMENTS = 50_000  # least elements of a share: with fewer, another share costs more than it saves
 
 
 class Line(NamedTuple):
-    """The windows of `size` taps along an axis: their stride, dilation and padding, and their number."""
+    """Windows of `size` taps along an axis: stride, dilation, padding, and number of windows."""
 
     size: int
     stride: int
@@ -32,7 +32,7 @@ class Line(NamedTuple):
 
 
 def unfold(x: Array, line: Line):
-    """Put windows side by side: (n, length, between, groups, channels) -> (n, count, between, groups, size, channels)."""
+    """Puts windows side by side: (n, length, between, groups, channels) -> (n, count, between, groups, size, channels)."""
     y = device.empty((x.shape[0], line.windows, *x.shape[2:4], line.size, x.shape[4]), x.dtype)
     unfold_into(x, y, line)
     return y, (x.shape, line)
@@ -46,20 +46,20 @@ def unfold_vjp(saved, dy, needs):
 
 
 def unfold_into(x: Array, y: Array, line: Line) -> None:
-    """Copy the windows of x to y."""
+    """Copies the windows of x to y."""
     shares = share_count(y.size, _SHARE_ELEMENTS, _SHARES, y.shape[0] * y.shape[1])
     launch_shares(unfold_rows, shares, x, y, *line[1:4])
 
 
 def fold_into(y: Array, x: Array, line: Line) -> None:
-    """Sum the windows y into their positions in x."""
+    """Sums the windows y into their positions in x."""
     shares = share_count(y.size, _SHARE_ELEMENTS, _SHARES, x.shape[0] * x.shape[1])
     launch_shares(fold_rows, shares, y, x, *line[1:4])
 
 
 @compiled
 def unfold_rows(x, y, stride, dilation, before, share, shares):
-    """Copy a share of the windows."""
+    """Kernel: copies a share of the windows."""
     length, count, runs, size, channels = x.shape[1], y.shape[1], y.shape[2] * y.shape[3], y.shape[4], y.shape[5]
     rows, gap, zero = y.shape[0] * count, size * channels, y.dtype.type(0)
     for r in range(rows * share // shares, rows * (share + 1) // shares):
@@ -78,7 +78,7 @@ def unfold_rows(x, y, stride, dilation, before, share, shares):
 
 @compiled
 def fold_rows(y, x, stride, dilation, before, share, shares):
-    """Compute a share of the sums of windows."""
+    """Kernel: computes a share of the sums of windows."""
     length, count, runs, size, channels = x.shape[1], y.shape[1], y.shape[2] * y.shape[3], y.shape[4], y.shape[5]
     rows, gap = x.shape[0] * length, size * channels
     for r in range(rows * share // shares, rows * (share + 1) // shares):

@@ -1,8 +1,8 @@
-"""Convolution, transposed convolution and pooling of volumes (n, depth, rows, columns, channels), by the functions for images.
+"""Convolution, transposed convolution and pooling of volumes (n, depth, rows, columns, channels), by functions for images.
 
-Convolution: each window of slices becomes an image whose channels are the channels of all these slices. The copy is
-larger than the volume by the kernel's depth; the vjp makes it again instead of keeping it. Kernels: (depth, rows, columns, ...).
-Pooling: each slice is pooled, then the slices are pooled as rows of an image.
+Convolution makes an image from each window of slices, with the channels of all these slices. The copy is as many times larger
+than the volume as the kernel is deep; the vjp makes it again instead of keeping it. Kernels are (depth, rows, columns, ...).
+Pooling pools each slice, then pools the slices as rows of an image.
 """
 
 import math
@@ -62,13 +62,13 @@ def conv_transpose_vjp(saved, dy, needs):
 
 
 def _apart(x: Array, groups: int) -> Array:
-    """A volume with the axes of `unfold`."""
+    """Reshapes a volume to the axes that `unfold` takes."""
     return x.reshape(*x.shape[:2], math.prod(x.shape[2:4]), groups, x.shape[4] // groups)
 
 
 def _slices(x: Array, line: Line, groups: int, filled: bool) -> Array:
-    """An image per window of slices; undefined content unless `filled`."""
-    if line[:4] == (1, 1, line.dilation, 0):  # each window is one slice
+    """Returns an image for each window of slices; their content is undefined unless `filled`."""
+    if line[:4] == (1, 1, line.dilation, 0):  # a window is one slice
         return x.reshape(-1, *x.shape[2:])
     batch, _, rows, columns, channels = x.shape
     y = device.empty((batch * line.windows, rows, columns, line.size * channels), x.dtype)
@@ -79,13 +79,13 @@ def _slices(x: Array, line: Line, groups: int, filled: bool) -> Array:
 
 
 def _flat(kernel: Array) -> Array:
-    """The kernel for the images that `_slices` makes."""
+    """Reshapes the kernel for the images that `_slices` makes."""
     moved = device.contiguous(kernel.transpose(1, 2, 0, 3, 4))
     return moved.reshape(*moved.shape[:2], -1, moved.shape[4])
 
 
 def _upright(flat: Array | None, shape: tuple, need) -> Array | None:
-    """The kernel's gradient, from the gradient of the result of `_flat`."""
+    """Returns the kernel's gradient, from the gradient of the result of `_flat`."""
     if flat is None:
         return None
     out = device.output(need, shape, flat.dtype)

@@ -1,7 +1,7 @@
-"""Kernels for GPUs: the twin of a CPU kernel `nbkeras.kernels.x.f` is `nbkeras.kernels.cuda.x.f`, imported when first launched.
+"""Kernels for GPUs. The twin of a CPU kernel `nbkeras.kernels.x.f` is `nbkeras.kernels.cuda.x.f`, imported at its first launch.
 
-`loops/` has the parts of CUDA kernels, `machine/` the GPU itself, real and simulated. Custom kernels need the names
-below: docs/custom-ops.md.
+`loops/` has the parts of CUDA kernels; `machine/` has the GPU itself, real and simulated. Custom kernels need the names below,
+see docs/custom-ops.md.
 """
 
 from nbkeras.kernels.cuda.machine.kernel import blocks as blocks

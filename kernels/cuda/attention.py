@@ -12,7 +12,7 @@ from nbkeras.kernels.runtime.device_array import DeviceArray
 
 @device_function
 def _first_flag(r, heads, queries, of_batch, of_head, of_query):
-    """The offset of the mask of a row of scores."""
+    """Returns the offset of the mask of a row of scores."""
     return r // (heads * queries) * of_batch + r // queries % heads * of_head + r % queries * of_query
 
 
@@ -90,7 +90,7 @@ def masked_forward(
     of_query: int,
     of_key: int,
 ) -> None:
-    """Softmax of the allowed scores of each row."""
+    """Computes the softmax of the allowed scores of each row."""
     options = (scale, causal, spread, heads, queries, of_batch, of_head, of_query, of_key)
     start_rows(_masked, x.shape[1], len(x), (x, y, mask, empty), *options)
 

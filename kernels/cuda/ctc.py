@@ -1,4 +1,4 @@
-"""Twins of ctc.py: a block per sequence, a thread per state, step by step."""
+"""Twins of ctc.py. A block computes a sequence, a thread a state, step by step."""
 
 import math
 
@@ -41,13 +41,13 @@ def _forward(target, logp, target_length, output_length, blank, alpha, loss):
 
 
 def ctc_forward(target, logp, target_length, output_length, blank, alpha, loss):
-    """Loss, and the log-probability of the partial alignments for each step and state."""
+    """Computes the loss, and the log-probability of the partial alignments for each step and state."""
     start(_forward, loss.size, BLOCK, target, logp, target_length, output_length, blank, alpha, loss)
 
 
 @kernel
 def _occupancy(target, logp, target_length, output_length, blank, alpha, loss, beta, out):
-    """out[b, t, s]: the probability of being in state s at step t."""
+    """out[b, t, s] = the probability of being in state s at step t."""
     b, thread = cuda.blockIdx.x, cuda.threadIdx.x
     if not abs(loss[b]) < math.inf:
         return

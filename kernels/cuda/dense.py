@@ -8,12 +8,12 @@ from nbkeras.kernels.cuda.machine.kernel import blocks, kernel, size, start
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.device_array import DeviceArray
 
-_COLUMNS, _ROWS = size(32, simulated=4), size(8, simulated=2)  # threads of a block
-_LEAST = size(64, simulated=4)  # least rows of a part
+_COLUMNS, _ROWS = size(32, simulated=4), size(8, simulated=2)  # threads of a block, along columns and rows
+_LEAST = size(64, simulated=4)  # least rows of a part of a sum
 
 
 def multiply(ta, tb, a, b, bias, c, batches, m, n, k, depth, lda, ldb, a_step, b_step, rows, columns, rectify) -> None:
-    """C[i] = op(A[i]) @ op(B[i]) + bias, its positive part if rectify; `depth`, `rows` and `columns` are only used on the CPU."""
+    """C[i] = op(A[i]) @ op(B[i]) + bias, or its positive part if rectify. Only the CPU uses `depth`, `rows` and `columns`."""
     operands = a, 0, lda, b, 0, ldb, 0, c, 0, n
     gemm_cuda.product(ta, tb, m, n, k, *operands, bias, rectify, batches, a_step, b_step, m * n)
 

@@ -1,6 +1,6 @@
 """Twins of elementwise.py, for arrays of any strides that broadcast together.
 
-Arrays have one dtype, to which numbers are converted. An output may be one of the inputs, but must not overlap otherwise.
+Arrays have the same dtype, and numbers are converted to it. An output may be one of the inputs; it must not overlap otherwise.
 """
 
 import math
@@ -24,12 +24,12 @@ from nbkeras.kernels.runtime.device_array import DeviceArray
 
 
 def larger(x: Any, y: Any, out: DeviceArray) -> None:
-    """The larger of two; NaN wins."""
+    """The larger of two numbers, or NaN if one is NaN."""
     twin(np.maximum)(x, y, out)
 
 
 def smaller(x: Any, y: Any, out: DeviceArray) -> None:
-    """The smaller of two; NaN wins."""
+    """The smaller of two numbers, or NaN if one is NaN."""
     twin(np.minimum)(x, y, out)
 
 
@@ -58,7 +58,7 @@ def _select(
 
 
 def select(condition: DeviceArray, x: Any, y: Any, out: DeviceArray) -> None:
-    """x where the condition is true, else y; x and y are arrays or constants, and may be out."""
+    """Computes x where the condition is true, else y. x and y are arrays or constants; either may be the output."""
     bits = unsigned_of(out.itemsize)
     are_numbers = sum(flag for flag, value in ((1, x), (2, y)) if not isinstance(value, DeviceArray))
     numbers = tuple(
@@ -79,7 +79,7 @@ def _clip(low, high, count, sizes, multipliers, shifts, x, x_steps, y, y_steps):
 
 
 def clip_between(x: DeviceArray, low: Any, high: Any, out: DeviceArray) -> None:
-    """x, at least low and at most high; NaN stays NaN."""
+    """Limits x to at least low and at most high; NaN stays NaN."""
     number = numeric(x).dtype.type
     start_walk(_clip, (x, out), number(low), number(high))
 
@@ -96,13 +96,13 @@ def _round_half_even(scale, down, whole, count, sizes, multipliers, shifts, x, x
 
 
 def round_half_even(x: DeviceArray, decimals: int, out: DeviceArray) -> None:
-    """x rounded to a number of decimals."""
+    """Computes x rounded to a number of decimals."""
     if x.dtype.kind != "f" and decimals >= 0:
         twin(np.add)(x, 0, out)
         return
     number = x.dtype.type if x.dtype.kind == "f" else np.float64
-    whole = number(2.0) ** (np.finfo(number).nmant)  # all floats from here on are integers
-    tens = number(float(f"1e{abs(decimals)}"))  # gives infinity where a power would raise an error
+    whole = number(2.0) ** (np.finfo(number).nmant)  # all larger floats are integers
+    tens = number(float(f"1e{abs(decimals)}"))  # infinity where a power would raise an error
     start_walk(_round_half_even, (x, out), tens, decimals < 0, whole)
 
 

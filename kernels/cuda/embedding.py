@@ -41,7 +41,7 @@ def _gather_rows(table, indices, out):
 
 @kernel
 def _gather_quads(table, rows, quads, indices, out):
-    """For rows whose width is a multiple of four: a thread copies four numbers. table and out are flat."""
+    """Looks up rows whose width is a multiple of four: a thread copies four numbers. table and out are flat."""
     i = row_of_thread()
     if i < indices.size:
         row = counted(indices[i], rows)
@@ -55,7 +55,7 @@ def _gather_quads(table, rows, quads, indices, out):
 
 
 def gather_rows(table, indices, out):
-    """out[i] = table[indices[i]]; a row of NaN for an index out of range."""
+    """out[i] = table[indices[i]], or NaN for an index out of range."""
     rows, width = table.shape
     if width % 4 == 0 and table.address % 16 == 0 and out.address % 16 == 0:
         grid = grid_of_rows(indices.size, width // 4)

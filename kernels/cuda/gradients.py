@@ -10,7 +10,7 @@ from nbkeras.kernels.cuda.optimizers import grid_range, run
 from nbkeras.kernels.gradients import CHUNK
 from nbkeras.kernels.runtime import device
 
-_SUMMING = size(256, simulated=64)  # threads that sum up; whole warps
+_SUMMING = size(256, simulated=64)  # threads of a block that sums; whole warps
 _ALL = 0xFFFFFFFF
 
 
@@ -40,7 +40,7 @@ def accumulate(g, total, due, every):
 
 @device_function
 def _block_sum(value):
-    """The sum of a float64 over all threads of a block, in a fixed order, for thread 0."""
+    """Sums a float64 over all threads of a block, in a fixed order. Thread 0 gets the result."""
     of_warps = cuda.shared.array(32, np.float64)
     distance = 16
     while distance > 0:
@@ -57,16 +57,16 @@ def _block_sum(value):
 
 @kernel
 def _square_sums(g, sums):
-    """A block for each chunk.
+    """Computes sums of squares; a block has a chunk.
 
-    In float64, as on the CPU: the squares of gradients whose norm is limited may be too large for a float32.
+    It uses float64, as on the CPU, because the squares of large gradients may exceed float32.
     """
     stride = np.uint64(cuda.blockDim.x)
     i = np.uint64(cuda.blockIdx.x) * np.uint64(CHUNK)
     last = min(np.uint64(g.size), i + np.uint64(CHUNK))
     i += np.uint64(cuda.threadIdx.x)
     total = 0.0
-    while i + stride * np.uint64(3) < last:  # four loads in flight at a time
+    while i + stride * np.uint64(3) < last:  # issue four loads at a time
         a, b = np.float64(g[i]), np.float64(g[i + stride])
         c, d = np.float64(g[i + stride * np.uint64(2)]), np.float64(g[i + stride * np.uint64(3)])
         total += a * a + b * b + (c * c + d * d)

@@ -14,8 +14,8 @@ from nbkeras.kernels.cuda.runtime import device as device_cuda
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.device_array import DeviceArray
 
-_FEW = size(128, simulated=8)  # up to this many additions, one thread computes them sequentially instead of sorting
-_MANY = 16384  # the number of columns that fills a GPU
+_FEW = size(128, simulated=8)  # up to this many additions, a thread adds sequentially and nothing is sorted
+_MANY = 16384  # enough columns to fill a GPU
 
 
 # -------------------- converting numbers to indices --------------------
@@ -39,7 +39,7 @@ def cut(x: DeviceArray, low: Any, past: Any, least: int, out: DeviceArray) -> No
 
 @kernel
 def _gather(x, index, along, length, shape, multipliers, shifts, missing, out):
-    """along: True if each element of `out` has its own index."""
+    """Gathers elements. along: True if each element of `out` has its own index."""
     n = cuda.grid(1)
     if n < out.size:
         row, k = split(n, shape[2], multipliers[2], shifts[2])
@@ -61,13 +61,13 @@ def gather(x: DeviceArray, index: DeviceArray, axis: int, out: DeviceArray) -> N
 
 
 def _missing(dtype: np.dtype) -> Any:
-    """The bits of the value that an index out of range reads."""
+    """Returns the bits of the value that an index out of range reads."""
     return np.asarray(np.nan if dtype.kind == "f" else 0, dtype).view(unsigned_of(dtype.itemsize))[()]
 
 
 @kernel
 def _add_few(dy, index, shape, multipliers, shifts, dx):
-    """The thread at an index's first occurrence sums all its occurrences, for one column."""
+    """The thread at the first occurrence of an index sums all its occurrences, for one column."""
     n = cuda.grid(1)
     row, k = split(n, shape[2], multipliers[2], shifts[2])
     i, j = split(row, shape[1], multipliers[1], shifts[1])
@@ -136,7 +136,7 @@ def _scatter_along(dy, index, dx):
 
 @kernel
 def _flat_index(index, length, shape, multipliers, shifts, flat):
-    """The position of an element in the flattened dx; an index out of range gives a position out of range."""
+    """Returns the position of an element in the flattened dx, or a position out of range for an index out of range."""
     n = cuda.grid(1)
     if n < flat.size:
         row, k = split(n, shape[2], multipliers[2], shifts[2])
@@ -161,7 +161,7 @@ def scatter_along(dy: DeviceArray, index: DeviceArray, dx: DeviceArray) -> None:
 
 
 def order(x: DeviceArray, axis: int, out: DeviceArray) -> None:
-    """The positions that sort x along an axis; equal elements keep their order; NaN is last."""
+    """The positions in x of its sorted elements along an axis. Equal elements keep their order; NaN is last."""
     if out.size:
         target = np.moveaxis(out, axis, -1)  # type: ignore[call-overload]
         positions = sorted_positions(np.moveaxis(x, axis, -1), False, x.shape[axis])  # type: ignore[call-overload]
@@ -169,7 +169,7 @@ def order(x: DeviceArray, axis: int, out: DeviceArray) -> None:
 
 
 def largest_first(x: DeviceArray, out: DeviceArray) -> None:
-    """Positions of the largest elements along the last axis, the largest first, NaN before all; equal elements keep order."""
+    """Positions of the largest elements along the last axis, NaN first, then the largest. Equal elements keep their order."""
     if out.size:
         positions = sorted_positions(x, True, out.shape[-1])
         device_cuda.copy(positions[:, : out.shape[-1]], out.reshape(-1, out.shape[-1]))

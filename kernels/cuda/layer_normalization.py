@@ -1,7 +1,7 @@
 """Twins of normalization.py's kernels for layer normalization.
 
-The vjp has two kernels: one by rows for dx, one by columns for dgamma and dbeta. A single kernel would process a block's rows
-sequentially, with too few blocks to fill a GPU, and would only save a second reading, which caches serve.
+The vjp has two kernels: one by rows for dx, one by columns for dgamma and dbeta. In a single kernel a block would process its
+rows sequentially, so there would be too few blocks to fill a GPU. It would only save a second read, which caches serve.
 """
 
 import numpy as np
@@ -64,7 +64,7 @@ def _row_slopes(dy, x, gamma, means, inverses, dx, centered, part, rows, n, bits
 
 @kernel(launch_bounds=BLOCK)
 def _row_sums(dy, x, means, inverses, products, sums, rows, columns, each):
-    """products and sums, per block of rows: the sums of dy times the normalized rows, and of dy."""
+    """Computes `products` and `sums` for each block of rows: the sums of dy times the normalized rows, and of dy."""
     shared = cuda.shared.array(BLOCK, x.dtype)
     column, lane, lanes, block = cuda.grid(1), cuda.threadIdx.y, cuda.blockDim.y, cuda.blockIdx.y
     row, last, zero = block * each + lane, min(block * each + each, rows), x.dtype.type(0)
@@ -88,7 +88,7 @@ def _row_sums(dy, x, means, inverses, products, sums, rows, columns, each):
 
 
 def row_gradients(dy, x, gamma, means, inverses, centered, dx, products, sums):
-    """dx, and each row block's part of dgamma and dbeta."""
+    """Computes dx, and the part of dgamma and dbeta of each block of rows."""
     (rows, n), count = x.shape, len(sums)
     part = x.dtype.type(1 / max(n, 1))
     start_rows(_row_slopes, n, rows, (dy, x, gamma, means, inverses, dx), int(centered), part)

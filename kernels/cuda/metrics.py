@@ -29,12 +29,12 @@ from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.device_array import DeviceArray
 
 _BITS = BLOCK.bit_length() - 1  # all threads of a block are the lanes of one row
-_PER_THREAD = 16  # numbers that a thread sums before another part is added
+_PER_THREAD = 16  # least numbers per thread of a part
 _MOST_PARTS = 128
 
 
 def _parts(count: int) -> int:
-    """The number of parts for `count` numbers."""
+    """Returns the number of parts for `count` numbers."""
     return max(1, min(_MOST_PARTS, count // (BLOCK * _PER_THREAD)))
 
 
@@ -48,7 +48,7 @@ def _scratch(count: int) -> DeviceArray:
 
 @device_function
 def _argmax(x, row, rows, n, lane, bits, wide, values, indices):
-    """The first position of a row's largest number, in each of its lanes; NaN counts only if it is first."""
+    """Returns the first position of a row's largest number to each of its lanes. NaN counts only in the first position."""
     first, end, step = share_of_lane(row, rows, n, lane, bits, wide)
     base, index, at = row * n, np.int64(0), first
     value = x[np.uint64(base if row < rows else 0)]
@@ -78,7 +78,7 @@ def _match_classes(classes, y_pred, out, rows, n, bits, wide):
 
 
 def match_classes(classes, y_pred, out):
-    """1 where a class is the position of the largest number of its row."""
+    """Computes 1 where a class is the position of the largest number of its row."""
     rows, n = y_pred.shape
     start_rows(_match_classes, n, rows, (classes, y_pred, out))
 
@@ -94,7 +94,7 @@ def _match_one_hot(y_true, y_pred, out, rows, n, bits, wide):
 
 
 def match_one_hot(y_true, y_pred, out):
-    """1 where the largest numbers of two rows are at the same position."""
+    """Computes 1 where the largest numbers of two rows are at the same position."""
     rows, n = y_pred.shape
     start_rows(_match_one_hot, n, rows, (y_true, y_pred, out))
 
@@ -108,7 +108,7 @@ def _match_threshold(y_true, y_pred, limit, out):
 
 
 def match_threshold(y_true, y_pred, threshold, out):
-    """1 where y_true (0 or 1) equals y_pred > threshold."""
+    """Computes 1 where y_true (0 or 1) equals y_pred > threshold."""
     limit = y_pred.dtype.type(threshold)
     start_each(_match_threshold, out.size, y_true, y_pred, limit, out)
 
@@ -125,7 +125,7 @@ def _add_to_totals(scale, weighted, number, total, count):
 
 @kernel
 def _accumulate(values, weights, per_weight, scale, sums, total, count):
-    """Each block sums a part; a single block adds its sums to the totals."""
+    """Each block sums a part. If there is only one block, it adds its sums to the totals."""
     shared = cuda.shared.array(WARP, np.float64)
     i, weighted, number = cuda.grid(1), np.float64(0), np.float64(0)
     while i < values.size:
@@ -149,7 +149,7 @@ def _accumulate(values, weights, per_weight, scale, sums, total, count):
 
 @kernel
 def _add_sums(sums, parts, number, scale, total, count):
-    """Add the parts' sums to the totals. number: the sum of weights, or -1 to take it from the sums."""
+    """Adds the parts' sums to the totals. number: the sum of weights, or -1 to take it from the sums."""
     shared = cuda.shared.array(WARP, np.float64)
     weighted, weight, i = np.float64(0), np.float64(0), cuda.threadIdx.x
     while i < parts:
@@ -181,7 +181,7 @@ def _ratio(count, sizes, multipliers, shifts, x, x_steps, y, y_steps, out, out_s
 
 
 def ratio(x, y, out):
-    """out = x / y, and 0 where y is 0; out may be float32."""
+    """out = x / y, or 0 where y is 0; out may be float32."""
     start_walk(_ratio, (x, y, out))
 
 
@@ -190,7 +190,7 @@ def ratio(x, y, out):
 
 @kernel
 def _count(y_true, y_pred, weights, thresholds, sums, columns, rows):
-    """A block per threshold and column (blockIdx.x) and part of the rows (blockIdx.y); sums: (parts, cells, 4)."""
+    """A block has a threshold and column (blockIdx.x), and a part of the rows (blockIdx.y). sums: (parts, cells, 4)."""
     shared = cuda.shared.array(WARP, np.float64)
     cell, part = cuda.blockIdx.x, cuda.blockIdx.y
     t, c = divided(cell, columns)
@@ -242,13 +242,13 @@ def _add_counts(sums, parts, cells, tp, fp, tn, fn):
 
 
 def _columns(y_pred: DeviceArray, tables: tuple[DeviceArray, ...]) -> tuple[int, int]:
-    """The number of columns of the tables, and of predictions per column."""
+    """Returns the number of columns of the tables, and of predictions per column."""
     columns = max(table.shape[1] for table in tables)
     return columns, y_pred.size // columns
 
 
 def count_at_thresholds(y_true, y_pred, weights, thresholds, *tables):
-    """Add counts of predictions above each threshold to tables tp, fp, tn, fn (thresholds, labels or 1) or of size 0."""
+    """Adds counts of predictions above each threshold to tables tp, fp, tn, fn (thresholds, labels or 1); size 0: no table."""
     columns, rows = _columns(y_pred, tables)
     cells, parts = thresholds.size * columns, _parts(rows)
     sums = _scratch(parts * cells * 4)
@@ -260,7 +260,7 @@ def count_at_thresholds(y_true, y_pred, weights, thresholds, *tables):
 
 @kernel
 def _fill_buckets(y_true, y_pred, weights, zero_counts, sums, buckets, columns, rows, part_rows):
-    """A block per part (blockIdx.x) and column (blockIdx.y); sums: (parts, columns, buckets), label 0 first.
+    """A block has a part (blockIdx.x) and a column (blockIdx.y). sums: (parts, columns, buckets), first those of label 0.
 
     All threads find the buckets of rows; then each thread sums one bucket in the order of the rows.
     """
@@ -299,7 +299,7 @@ def _fill_buckets(y_true, y_pred, weights, zero_counts, sums, buckets, columns, 
 
 @kernel(launch_bounds=MOST)
 def _add_buckets(sums, parts, buckets, size, columns, tp, fp, tn, fn):
-    """A block per column sums its buckets, then the counts above each threshold, from the highest bucket down."""
+    """A block sums the buckets of a column, then the counts above each threshold, from the highest bucket down."""
     thread, c, half = cuda.threadIdx.x, cuda.blockIdx.x, size // 2
     bucket = thread
     while bucket < size:
@@ -327,7 +327,7 @@ def _add_buckets(sums, parts, buckets, size, columns, tp, fp, tn, fn):
 
 
 def count_at_even_thresholds(y_true, y_pred, weights, zero_counts, buckets, *tables):
-    """Add counts for all thresholds 0, 1/n, ..., 1 to tables tp, fp, tn, fn (thresholds, labels or 1) or of size 0."""
+    """Adds counts for the thresholds 0, 1/n, ..., 1 to the tables tp, fp, tn, fn (thresholds, labels or 1); size 0: no table."""
     (columns, rows), count = _columns(y_pred, tables), 2 * buckets.shape[1]
     parts = _parts(rows)
     sums = _scratch(parts * columns * count)

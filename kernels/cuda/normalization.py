@@ -1,7 +1,7 @@
 """Twins of normalization.py: batch normalization here, layer normalization in layer_normalization.py.
 
-Blocks of rows, and moments around a row of each block, are as in the CPU's kernels. The sets of sums of a widened matrix are
-joined like further blocks. Only the joining is in float64: a few numbers per channel.
+Blocks of rows, and moments relative to a row of each block, are as in the CPU's kernels. The sets of sums of a widened matrix are
+joined like further blocks. Only the joining uses float64: it is a few numbers per channel.
 """
 
 import math
@@ -34,7 +34,7 @@ def _moments(x, mask, counts, means, squares, rows, columns, each):
     c, lane, lanes, block = cuda.grid(1), cuda.threadIdx.y, cuda.blockDim.y, cuda.blockIdx.y
     first = block * each
     last, pivot_row, zero = min(first + each, rows), first, x.dtype.type(0)
-    if mask.size > 0:  # the first row of the mask, or the last of the block
+    if mask.size > 0:  # skip to the first row in the mask, at most to the block's last row
         pivot_row, row = last - 1, first + lane
         while row < pivot_row:
             if mask[np.uint64(row)]:
@@ -66,7 +66,7 @@ def _moments(x, mask, counts, means, squares, rows, columns, each):
     if mask.size > 0:
         n = fold_columns(ADD, n, numbers)
     if c < columns and lane == 0:
-        n = max(n, 0)  # a block beyond the last row
+        n = max(n, 0)  # n is negative for a block beyond the last row
         mean = s / x.dtype.type(max(n, 1))
         q -= s * mean
         means[np.uint64(block * columns + c)] = pivot + mean
@@ -76,7 +76,7 @@ def _moments(x, mask, counts, means, squares, rows, columns, each):
 
 
 def block_moments(x, mask, counts, means, squares):
-    """Count, mean and sum of squared deviations of each column, for each block of rows, only of rows in the mask."""
+    """Count, mean and sum of squared deviations of each column, for each block of rows; counts only rows in the mask."""
     (rows, columns), count = x.shape, counts.size
     tiles, threads = over_columns(columns)
     sizes = rows, columns, blocks(rows, max(1, count))
@@ -85,7 +85,7 @@ def block_moments(x, mask, counts, means, squares):
 
 @device_function
 def _spread(c, channels, sets, mean, reciprocal, gamma, beta, center, inverse, scale, offset):
-    """The coefficients of a channel, for each of its sets of columns, computed by the threads of one threadIdx.x.
+    """Writes the coefficients of a channel for each of its sets of columns, by the threads of one threadIdx.x.
 
     reciprocal: 1 / standard deviation.
     """
@@ -103,7 +103,7 @@ def _join_moments(
     counts, means, squares, total, moving_mean, moving_variance, momentum, gamma, beta, epsilon,
     center, inverse, scale, offset, bits,
 ):  # fmt: skip
-    """Join the moments. Each channel has 2**bits sets of columns: means and squares hold them as further rows."""
+    """Joins the moments. Each channel has 2**bits sets of columns, which means and squares hold as further rows."""
     shared = cuda.shared.array(MOST, np.float64)
     results = cuda.shared.array((2, _CHANNELS), np.float64)
     c, lane, channels = cuda.grid(1), cuda.threadIdx.y, gamma.size
@@ -143,7 +143,7 @@ def _join_moments(
 
 
 def _over_channels(channels: int, parts: int) -> tuple[int, tuple[int, int]]:
-    """The grid and the threads per block to join the given number of parts of each channel's sums."""
+    """Returns the grid and the threads per block that join this number of parts of each channel's sums."""
     return blocks(channels, _CHANNELS), (_CHANNELS, (BLOCK if parts <= BLOCK else MOST) // _CHANNELS)
 
 
@@ -151,7 +151,7 @@ def join_moments(
     counts, means, squares, joined, total, moving_mean, moving_variance, momentum, gamma, beta, epsilon,
     center, inverse, scale, offset,
 ):  # fmt: skip
-    """Mean and variance of each channel, the moving averages, and the coefficients of each column; does not change `joined`."""
+    """Computes mean and variance of each channel, the moving averages, and the coefficients of each column. Ignores `joined`."""
     sets = center.size // max(1, gamma.size)
     shape = _over_channels(gamma.size, counts.size * sets)
     moving = moving_mean, moving_variance, momentum
@@ -168,7 +168,7 @@ def _given_moments(means, variances, gamma, beta, epsilon, center, inverse, scal
 
 
 def given_moments(mean, variance, joined, gamma, beta, epsilon, center, inverse, scale, offset):
-    """The coefficients of each column, from the given statistics; does not change `joined`."""
+    """Computes the coefficients of each column from the given statistics. Ignores `joined`."""
     sets = center.size // max(1, gamma.size)
     affine = gamma, beta, epsilon, center, inverse, scale, offset
     threads = _CHANNELS, min(sets, BLOCK // _CHANNELS)
@@ -230,7 +230,7 @@ def _join_sums(sums, products, total, inverse, scale, dgamma, dbeta, slope, shif
 
 
 def join_sums(sums, products, joined, total, inverse, scale, dgamma, dbeta, slope, shift):
-    """dgamma, dbeta, and slope and shift in dx = dy * scale + (x - center) * slope + shift; does not change `joined`."""
+    """dgamma, dbeta, and the slope and shift of dx = dy * scale + (x - center) * slope + shift. Ignores `joined`."""
     sets = slope.size // max(1, dgamma.size)
     parts = len(sums) * sets
     arrays = *_flat(sums, products), total, inverse, scale, dgamma, dbeta, slope, shift
@@ -266,7 +266,7 @@ def variance_gradient(dgamma, inverse, scale, dvariance):
 
 
 def _over_units(rows: int, columns: int, wide: int) -> tuple[int, int, int]:
-    """Blocks of threads with one unit (a column, or four) each; the number of rows per thread, and their distance."""
+    """Returns a grid of threads with one unit (a column, or four) each, the number of rows per thread, and their distance."""
     units = columns // 4 if wide else columns
     each = min(_MOST_ROWS, max(1, rows * units // _THREADS))
     stride = blocks(rows, each)
@@ -275,7 +275,7 @@ def _over_units(rows: int, columns: int, wide: int) -> tuple[int, int, int]:
 
 @device_function
 def _first_row_and_column(rows, columns, stride, wide):
-    """The first row and column of this thread; row `rows` if it has no work."""
+    """Returns this thread's first row and column; the row is `rows` if the thread has no work."""
     row, c = divided(cuda.grid(1), columns >> 2 if wide != 0 else columns)
     return np.int64(row) if row < stride else rows, np.int64(c) << 2 if wide != 0 else np.int64(c)
 

@@ -1,6 +1,6 @@
-"""The twin of optimizers.moving_average, and the loop of kernels over flat arrays; loops/map.py makes the steps' twins.
+"""The twin of optimizers.moving_average, and the loop of kernels over flat arrays. loops/map.py makes the twins of the steps.
 
-A thread takes elements a grid apart. With all threads active, loads of four bytes keep a GPU's memory busy.
+The elements of a thread are a grid apart. With all threads active, loads of four bytes keep a GPU's memory busy.
 """
 
 import numpy as np
@@ -11,22 +11,22 @@ from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.device_array import DeviceArray
 
 _THREADS = size(512, simulated=8)
-_RESIDENT = 4  # blocks per processor: 2048 threads, the most that one runs
+_RESIDENT = 4  # blocks per multiprocessor: 2048 threads, the most that one runs
 
 
 def run(kernel: Kernel, first: DeviceArray, *args) -> None:
-    """Start a kernel whose threads loop over flat arrays of the first array's size."""
+    """Starts a kernel whose threads loop over flat arrays; the first array has the size of all."""
     start(kernel, min(blocks(first.size, _THREADS), _RESIDENT * device.gpu().processors), _THREADS, first, *args)
 
 
 def constants(array: DeviceArray, *numbers: float) -> tuple:
-    """Numbers in an array's dtype as one kernel argument; the last one is the dtype's smallest normal number."""
+    """Returns numbers in an array's dtype as one kernel argument; the last one is the dtype's smallest normal number."""
     return (*map(array.dtype.type, numbers), np.finfo(array.dtype).tiny)
 
 
 @device_function
 def grid_range(array):
-    """A thread's first element, the number of elements, and the distance between two elements of the thread.
+    """Returns a thread's first element, the number of elements, and the distance between two elements of the thread.
 
     All three are unsigned: a signed index might count from the end, and Numba compares unsigned with signed integers in float64.
     """

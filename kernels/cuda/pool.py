@@ -1,7 +1,7 @@
-"""Twins of pool.py. A thread computes one position and four neighbouring channels (or the remaining one to three).
+"""Twins of pool.py. A thread computes four neighbouring channels (or the remaining one to three) of one position.
 
-The gradient is gathered: each pixel of dx sums the gradients of the windows that cover it, row by row like the CPU. For maxima, a
-first kernel records the pixel that each window took. Limit: arrays of 2**31 elements are refused.
+The gradient is gathered: each pixel of dx sums the gradients of the windows that cover it, row by row as on the CPU. For maxima,
+a first kernel records the pixel that each window took. Arrays of 2**31 elements or more are an error.
 """
 
 import functools
@@ -20,7 +20,7 @@ _i = np.int32
 
 
 def _launch(kernel: Any, over: tuple[int, ...], *args: Any) -> None:
-    """Start a kernel with a thread for each four channels of each position of a shape (images, rows, columns, channels)."""
+    """Starts a kernel on a shape (images, rows, columns, channels); a thread has four channels of a position."""
     images, height, width, channels = over
     threads = images * height * width * blocks(channels, 4)
     start_each(kernel, threads, ints(*over), *args)
@@ -30,8 +30,8 @@ _flat = functools.partial(in_32_bits, "pooling")
 
 
 @device_function
-def _where(over):
-    """This thread's image (possibly beyond the last), row, column and first channel."""
+def _position(over):
+    """Returns this thread's image (possibly beyond the last), row, column and first channel."""
     _, height, width, channels = over
     rest, four = divided(cuda.grid(1), (channels + 3) // 4)
     rest, column = divided(rest, width)
@@ -41,13 +41,13 @@ def _where(over):
 
 @device_function
 def _offset(shape, image, row, column, channel):
-    """The offset of an element in a flat array."""
+    """Returns the offset of an element in a flat array."""
     return _i(((image * shape[1] + row) * shape[2] + column) * shape[3] + channel)
 
 
 @device_function
 def _larger(v, most):
-    return v if v > most or v != v else most  # NaN replaces any number
+    return v if v > most or v != v else most  # a NaN replaces the maximum
 
 
 # -------------------- any window --------------------
@@ -56,7 +56,7 @@ def _larger(v, most):
 @kernel
 def _pool(over, shape, x, y, window, average, wide):
     kh, kw, sh, sw, _, _, top, left = window
-    n, i, j, c = _where(over)
+    n, i, j, c = _position(over)
     if n >= over[0]:
         return
     rest, zero = over[3] - c, x.dtype.type(0)
@@ -80,7 +80,7 @@ def _pool(over, shape, x, y, window, average, wide):
 
 
 def pool_rows(x, y, window, average):
-    """Compute y: the largest element of each window, or with `average` the mean."""
+    """Computes y: the largest element of each window, or with `average` the mean."""
     wide = is_wide(x.shape[3], x, y)
     _launch(_pool, y.shape, ints(*x.shape), *_flat(x, y), ints(*window), average, wide)
 
@@ -92,9 +92,9 @@ def _first(found, x, y, pixel):
 
 @kernel
 def _find(over, shape, x, y, found, window, wide):
-    """Find the pixel of its image that each window took its maximum from: the first that equals it; -1 for NaN."""
+    """Finds the pixel from which each window took its maximum: the first equal one, or -1 for NaN."""
     kh, kw, sh, sw, _, _, top, left = window
-    n, i, j, c = _where(over)
+    n, i, j, c = _position(over)
     if n >= over[0]:
         return
     rest, zero, to = over[3] - c, x.dtype.type(0), _offset(over, n, i, j, c)
@@ -110,8 +110,8 @@ def _find(over, shape, x, y, found, window, wide):
 
 
 @device_function
-def _on(pixel, size, stride, before, count):
-    """(first, last + 1) of `count` windows that cover a pixel."""
+def _covering(pixel, size, stride, before, count):
+    """Returns (first, last + 1) of the windows, out of `count`, that cover a pixel."""
     reach = pixel + before
     last, _ = divided(reach, stride)
     first, _ = divided(max(reach - size + stride, 0), stride)
@@ -121,13 +121,13 @@ def _on(pixel, size, stride, before, count):
 @kernel
 def _unpool(over, shape, dy, found, dx, window, average, wide):
     kh, kw, sh, sw, _, _, top, left = window
-    n, i, j, c = _where(over)
+    n, i, j, c = _position(over)
     if n >= over[0]:
         return
     rest, pixel, zero = over[3] - c, _i(i * over[2] + j), dx.dtype.type(0)
     a, b, d, e = zero, zero, zero, zero
-    first_row, last_row = _on(i, kh, sh, top, shape[1])
-    first, last = _on(j, kw, sw, left, shape[2])
+    first_row, last_row = _covering(i, kh, sh, top, shape[1])
+    first, last = _covering(j, kw, sw, left, shape[2])
     for row in range(first_row, last_row):
         for column in range(first, last):
             at = _offset(shape, n, row, column, c)
@@ -161,7 +161,7 @@ def unpool_images(dy, y, x, dx, rest, window, average):
 
 @device_function
 def _largest(v0, v1, v2, v3):
-    """The largest of four, and its index; the first of equal numbers."""
+    """Returns the largest of four, and its index (the first of equal numbers)."""
     most, which = v0, _i(0)
     if v1 > most or v1 != v1:
         most, which = v1, _i(1)
@@ -174,7 +174,7 @@ def _largest(v0, v1, v2, v3):
 
 @kernel
 def _halve(over, shape, x, y, chosen, wide):
-    n, i, j, c = _where(over)
+    n, i, j, c = _position(over)
     if n >= over[0]:
         return
     rest, zero, right, below = over[3] - c, x.dtype.type(0), shape[3], shape[2] * shape[3]
@@ -201,13 +201,13 @@ def _halve(over, shape, x, y, chosen, wide):
 
 
 def halve_rows(x, y, chosen):
-    """Compute y, the largest of each 2x2, and chosen, its index among the four."""
-    wide, chosen = _words(chosen, x, y)
+    """Computes y, the largest of each 2x2, and chosen, its index among the four."""
+    wide, chosen = _reads_words(chosen, x, y)
     _launch(_halve, y.shape, ints(*x.shape), *_flat(x, y), chosen, wide)
 
 
-def _words(chosen: DeviceArray, *arrays: DeviceArray) -> tuple[int, DeviceArray]:
-    """True if threads read four channels at once; `chosen` is then read as words of four bytes."""
+def _reads_words(chosen: DeviceArray, *arrays: DeviceArray) -> tuple[int, DeviceArray]:
+    """True if threads read four channels at once; they then read `chosen` as words of four bytes."""
     wide = is_wide(chosen.shape[3], chosen, *arrays)
     (flat,) = _flat(chosen)
     return wide, flat.view(np.uint32) if wide else flat
@@ -215,13 +215,13 @@ def _words(chosen: DeviceArray, *arrays: DeviceArray) -> tuple[int, DeviceArray]
 
 @kernel
 def _unhalve(cells, over, shape, dy, chosen, dx, wide):
-    n, i, j, c = _where(cells)
+    n, i, j, c = _position(cells)
     if n >= cells[0]:
         return
     rest, zero, right, below = over[3] - c, dx.dtype.type(0), over[3], over[2] * over[3]
     v0, v1, v2, v3 = zero, zero, zero, zero
     w0, w1, w2, w3 = _i(0), _i(0), _i(0), _i(0)
-    if i < shape[1] and j < shape[2]:  # else it is an odd last row or column without a window
+    if i < shape[1] and j < shape[2]:  # an odd last row or column has no window
         q = _offset(shape, n, i, j, c)
         v0, v1, v2, v3 = load_four(dy, q, q + rest, 1, wide, zero)
         if wide != 0:
@@ -241,8 +241,8 @@ def _unhalve(cells, over, shape, dy, chosen, dx, wide):
 
 
 def unhalve_rows(dy, chosen, dx):
-    """Compute dx: dy at the pixel that was chosen, else 0."""
-    wide, chosen = _words(chosen, dy, dx)
+    """Computes dx: dy at the chosen pixel, 0 at the others."""
+    wide, chosen = _reads_words(chosen, dy, dx)
     images, height, width, channels = dx.shape
     cells = images, blocks(height, 2), blocks(width, 2), channels
     _launch(_unhalve, cells, ints(*dx.shape), ints(*dy.shape), *_flat(dy), chosen, *_flat(dx), wide)

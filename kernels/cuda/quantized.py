@@ -1,4 +1,4 @@
-"""Twins of quantized.py: rows as int8, products of int8 matrices by tiles in shared memory, and rows of tables."""
+"""Twins of quantized.py: rows in int8, products of int8 matrices (by tiles in shared memory), and rows of tables."""
 
 import math
 
@@ -16,7 +16,7 @@ from nbkeras.kernels.cuda.loops.lanes import (
 from nbkeras.kernels.cuda.loops.rows import column_of_thread, counted, grid_of_rows, row_of_thread
 from nbkeras.kernels.cuda.machine.kernel import blocks, kernel, size, start
 
-_TILE = size(16, simulated=3)  # rows and columns of a block's tile, and terms per step
+_TILE = size(16, simulated=3)  # the rows and columns of a block's tile, and the terms of a step
 
 
 @kernel
@@ -54,7 +54,7 @@ def quantize_rows(x, q, scale, low, high, epsilon):
 
 @kernel
 def _multiply(a, b, c, m, n, k):
-    """A block computes a tile of C; both operands are converted to C's dtype."""
+    """A block computes a tile of C, and converts both operands to C's dtype."""
     kind = c.dtype.type
     left = cuda.shared.array((_TILE, _TILE), c.dtype)
     right = cuda.shared.array((_TILE, _TILE), c.dtype)
@@ -78,7 +78,7 @@ def multiply_integers(a, b, c, m, n, k):
 
 
 def multiply_converted(a, b, panels, c, m, n, k):
-    """C = A @ B in floats, for flat A of floats and B of int8; `panels` is only used on the CPU."""
+    """C = A @ B in floats, for flat A of floats and B of int8. Only the CPU uses `panels`."""
     start(_multiply, (blocks(m, _TILE), blocks(n, _TILE)), (_TILE, _TILE), a, b, c, m, n, k)
 
 
@@ -95,7 +95,7 @@ def _rescale(sums, steps, scale, bias, y, rectify):
 
 
 def rescale(sums, steps, scale, bias, y, rectify):
-    """y = sums / (scale * the row's step) + bias, its positive part if rectify; steps, bias: size 0 for none."""
+    """y = sums / (scale * the row's step) + bias, or its positive part if rectify; steps, bias: size 0 for none."""
     start(_rescale, *grid_of_rows(*y.shape), sums, steps, scale, bias, y, rectify)
 
 
@@ -110,5 +110,5 @@ def _gather(table, indices, scale, out):
 
 
 def gather_scaled_rows(table, indices, scale, out):
-    """out[i] = table[indices[i]] / scale[indices[i]]; a row of NaN for an index out of range."""
+    """out[i] = table[indices[i]] / scale[indices[i]], or NaN for an index out of range."""
     start(_gather, *grid_of_rows(indices.size, table.shape[1]), table, indices, scale, out)

@@ -1,7 +1,7 @@
 """Twins of random.py: the same words for the same key and stream, and so the same numbers.
 
-Words, uniform numbers, integers, dropout's masks and orders are equal to the CPU's bit by bit (on CPUs with fused
-multiply-add, which all recent ones have), normal numbers up to rounding. A counter gives four words, so a thread makes four.
+Words, uniform numbers, integers, dropout's masks and orders equal the CPU's bit by bit (on CPUs with fused multiply-add, which
+all recent ones have); normal numbers equal them up to rounding. A counter gives four words, so a thread makes four.
 """
 
 import math
@@ -23,7 +23,7 @@ from nbkeras.kernels.loops import random_numbers
 from nbkeras.kernels.random import BLOCK
 from nbkeras.kernels.runtime import device
 
-_SWAPS = size(1024, simulated=8)  # swaps of a permutation tried at once
+_SWAPS = size(1024, simulated=8)  # swaps of a permutation that are tried at once
 _u, _u64, _f = np.uint32, np.uint64, np.float32
 _32, _WORD = np.uint64(32), np.uint64(0xFFFFFFFF)
 formulas = device_module(random_numbers)
@@ -45,13 +45,13 @@ def philox(c0, c1, step, stream, seed):
 
 
 def _counters(count: int) -> int:
-    """The number of counters for the words of `count` elements."""
+    """Returns the number of counters for the words of `count` elements."""
     return count // BLOCK * (BLOCK // 4) + -(-(count % BLOCK) // 4)
 
 
 @device_function
 def _quarter(n, count):
-    """Counter n as (block, its number i in the block, its first word's position, the distance between its words).
+    """Returns for counter n: (block, its index i in the block, its first word's position, the distance between its words).
 
     The layout is that of `random.fill_words`: a block's quarters hold the words of each counter. If the last block's size is not
     a multiple of 4, its last one to three elements get the words of one more counter.
@@ -111,7 +111,7 @@ def _fill_words_from(key, stream, begin, count, out):
 
 
 def fill_words_from(key, stream, begin, count, out):
-    """The words from `begin` on of `count` words in the layout of `drop`. Each thread makes four and keeps one."""
+    """Out of `count` words in the layout of `drop`, writes those from `begin` on. Each thread makes four and keeps one."""
     start_each(_fill_words_from, out.size, key, stream, begin, count, out)
 
 
@@ -133,7 +133,7 @@ def _uniform64(high, low, width, lowest, out):
 
 
 def uniform_from_words(high, low, width, lowest, out):
-    """lowest + width * (words as a number in [0, 1)), rounded once."""
+    """Computes lowest + width * (words as a number in [0, 1)), rounded once."""
     if out.dtype == np.float32:
         start_each(_uniform32, out.size, high, width, lowest, out)
     else:
@@ -162,7 +162,7 @@ def _normal64(high, low, cut, stddev, mean, out):
 
 
 def normal_from_words(high, low, cut, stddev, mean, out):
-    """mean + stddev * standard normal numbers whose absolute value has an upper tail of at least `cut`."""
+    """Computes mean + stddev * z, for standard normal numbers z with P(normal > |z|) >= cut."""
     if out.dtype == np.float32:
         start_each(_normal32, out.size, high, cut, stddev, mean, out)
     else:
@@ -180,7 +180,7 @@ def _integers(high, low, lowest, count, out):
 
 
 def integers_from_words(high, low, lowest, count, out):
-    """lowest + (a 64-bit word modulo count)."""
+    """Computes lowest + (a 64-bit word modulo count)."""
     start_each(_integers, out.size, high, low, lowest, count, out)
 
 
@@ -198,9 +198,9 @@ def below(words, limit, out):
 
 @kernel
 def _choose(logits, high, low, out):
-    """A block for some samples of a row.
+    """A block draws some samples of a row.
 
-    Each thread sums the weights of a range of the classes; then it searches the range that contains its sample.
+    Each thread sums the weights of a range of classes. Then it searches the range that contains its sample.
     """
     sums, tops = cuda.shared.array(THREADS, np.float64), cuda.shared.array(THREADS, np.float64)
     classes, thread, threads = logits.shape[1], cuda.threadIdx.x, cuda.blockDim.x
@@ -229,14 +229,14 @@ def _choose(logits, high, low, out):
     while sample < out.shape[1]:
         w = row * out.shape[1] + sample
         rest = sums[stretches - 1] * formulas.unit64(high[w], low[w])
-        before, behind = 0, stretches  # the first range whose end is beyond `rest`, by bisection
+        before, behind = 0, stretches  # find the first range that ends beyond `rest`, by bisection
         while before < behind:
             middle = (before + behind) // 2
             if sums[middle] > rest:
                 behind = middle
             else:
                 before = middle + 1
-        if before == stretches:  # after rounding, or for NaN
+        if before == stretches:  # only after rounding errors, or for NaN
             before = 0
         if before > 0:
             rest -= sums[before - 1]
@@ -253,17 +253,17 @@ def _choose(logits, high, low, out):
 
 
 def choose(logits, high, low, out):
-    """Invert each row's cumulative distribution at a uniform number."""
+    """Inverts each row's cumulative distribution at uniform numbers."""
     rows, samples = out.shape
     start(_choose, (rows, min(blocks(samples, THREADS), 65535)), THREADS, logits, high, low, out)
 
 
 @kernel
 def _permute(high, low, order, inverse, reserved):
-    """One block tries as many swaps at once as it has threads, from the last swap down.
+    """A single block tries as many swaps at once as it has threads, from the last swap down.
 
-    A swap waits for earlier swaps of its two positions. Each swap reserves both positions; an earlier swap takes them from a
-    later one, and a swap that holds both runs (Shun, Gu, Blelloch, Fineman, Gibbons, "Sequential random permutation, list
+    A swap waits for earlier swaps of its two positions. Each swap reserves both positions, and an earlier swap takes them from a
+    later one. A swap that holds both positions runs (Shun, Gu, Blelloch, Fineman, Gibbons, "Sequential random permutation, list
     contraction and tree contraction are highly parallel", SODA 2015). With many more positions than threads, few swaps conflict.
     """
     n, thread, threads = order.size, cuda.threadIdx.x, cuda.blockDim.x

@@ -1,8 +1,8 @@
 """Twins of reduce.py: sums, products, extrema and their positions, running sums and products.
 
-Reductions are from (outer, n, inner) to (outer, inner). Floats are combined in their own dtype by trees of short chains; integers
-in int64, which gives the same lowest bits. If there are few results of many numbers, the n numbers are cut into parts, and
-the parts' results are reduced again.
+Reductions are from (outer, n, inner) to (outer, inner). Floats are combined in their own dtype, by trees of short chains.
+Integers are combined in int64, which gives the same lowest bits. If there are few results of many numbers, the n numbers are cut
+into parts, and the parts' results are reduced again.
 """
 
 import math
@@ -38,12 +38,12 @@ from nbkeras.kernels.reduce import groups
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.device_array import DeviceArray
 
-_ENOUGH = size(512, simulated=8)  # blocks that keep a GPU busy
-_RESULTS = size(65536, simulated=64)  # from this many results on, one thread computes each result
-_FEW = size(16, simulated=2)  # one thread also computes each result of at most this many numbers
+_ENOUGH = size(512, simulated=8)  # enough blocks to keep a GPU busy
+_RESULTS = size(65536, simulated=64)  # with at least this many results, one thread computes each result
+_FEW = size(16, simulated=2)  # one thread also computes a result of at most this many numbers
 _PART = size(4096, simulated=16)  # the least size of a part
-_MOST_DEEP = 65535  # most blocks along z
-_LINES = size(4096, simulated=16)  # from this many lines on, one thread runs along each line
+_MOST_DEEP = 65535  # CUDA's most blocks along z
+_LINES = size(4096, simulated=16)  # with at least this many lines, one thread runs along each line
 
 _CODES: dict[np.ufunc, int] = {np.add: ADD, np.multiply: MULTIPLY, np.maximum: LARGEST, np.minimum: SMALLEST}
 _TRUTHS: dict[np.ufunc, int] = {np.logical_or: LARGEST, np.logical_and: SMALLEST}
@@ -54,7 +54,7 @@ _UNSIGNED = {LARGEST: LARGEST_UNSIGNED, SMALLEST: SMALLEST_UNSIGNED}
 
 
 def _operand(x: DeviceArray, op: int) -> tuple[DeviceArray, int, np.dtype]:
-    """The array, the op and the dtype that the kernels use for an array and an op."""
+    """Returns the array, the op and the dtype that the kernels use for an array and an op."""
     if x.dtype == np.bool_:
         x = x.view(np.uint8)
     if x.dtype == np.uint64:
@@ -77,7 +77,7 @@ def _scratch(name: str, shape: tuple[int, ...], dtype) -> DeviceArray:
 
 @device_function
 def _read(out, x, at, truth):
-    """x[at], or its truth value, in the dtype of `out`."""
+    """Returns x[at], or its truth value, in the dtype of `out`."""
     value = x[np.uint64(at)]
     if truth != 0:
         return out.dtype.type(1) if value != x.dtype.type(0) else out.dtype.type(0)
@@ -86,7 +86,7 @@ def _read(out, x, at, truth):
 
 @device_function
 def _walk(op, truth, identity, out, x, at, end, step):
-    """Combine x[at], x[at + step], ... up to the end."""
+    """Combines x[at], x[at + step], ... up to the end."""
     total, other = identity, identity
     while at < end:
         a = _read(out, x, at, truth)
@@ -101,7 +101,7 @@ def _walk(op, truth, identity, out, x, at, end, step):
 
 @kernel(launch_bounds=LANES)
 def _fold_rows(x, out, op, truth, identity, n, inner, parts, part_size, bits):
-    """2**bits lanes compute each number of out (outer, parts, inner) from part_size of the n numbers."""
+    """2**bits lanes compute each number of out (outer, parts, inner), from part_size of the n numbers."""
     shared = cuda.shared.array(WARP, out.dtype)
     at, lane = row_and_lane(bits)
     total = identity
@@ -118,7 +118,7 @@ def _fold_rows(x, out, op, truth, identity, n, inner, parts, part_size, bits):
 
 @kernel(launch_bounds=MOST)
 def _fold_columns(x, out, op, truth, identity, outer, n, inner, parts, part_size):
-    """A block per tile of columns and part of the n numbers; out: (outer, parts, inner)."""
+    """A block has a tile of columns and a part of the n numbers. out: (outer, parts, inner)."""
     shared = cuda.shared.array(MOST, out.dtype)
     k, row, rows = cuda.grid(1), cuda.threadIdx.y, cuda.blockDim.y
     part, i = cuda.blockIdx.y, cuda.blockIdx.z
@@ -135,7 +135,7 @@ def _fold_columns(x, out, op, truth, identity, outer, n, inner, parts, part_size
 
 
 def _reduce(x: DeviceArray, out: DeviceArray, op: int, truth: bool = False) -> None:
-    """out[i, b, k] = x[i, j, k] combined over the j of part b; out has the dtype of the computation."""
+    """out[i, b, k] = x[i, j, k] combined over the j in part b. out has the dtype of the computation."""
     if not out.size:
         return
     (outer, n, inner), parts = x.shape, out.shape[1]
@@ -154,7 +154,7 @@ def _reduce(x: DeviceArray, out: DeviceArray, op: int, truth: bool = False) -> N
 
 
 def _parts(outer: int, n: int, inner: int) -> int:
-    """The number of parts of the n numbers in a first pass."""
+    """Returns the number of parts of the n numbers in a first pass."""
     if not outer * inner:
         return 1
     tiles, (width, _) = over_columns(inner)
@@ -171,7 +171,7 @@ def sum_blocks(x: DeviceArray, out: DeviceArray) -> None:
 
 
 def fold(x: DeviceArray, ufunc: np.ufunc, axes: tuple[int, ...], out: DeviceArray) -> None:
-    """out = x with the elements along `axes` combined by np.add, multiply, maximum, minimum, logical_or or logical_and."""
+    """Combines the elements of x along `axes` by np.add, multiply, maximum, minimum, logical_or or logical_and."""
     truth = ufunc in _TRUTHS
     x, op, dtype = _operand(x, _TRUTHS[ufunc] if truth else _CODES[ufunc])
     runs = groups(axes) or [(0, 0)]
@@ -196,7 +196,7 @@ def fold(x: DeviceArray, ufunc: np.ufunc, axes: tuple[int, ...], out: DeviceArra
 
 @kernel(launch_bounds=LANES)
 def _find(x, indices, values, found, op, n, inner, parts, part_size, bits):
-    """2**bits lanes compute each number of `found` (outer, parts, inner): the position of the best of part_size numbers.
+    """2**bits lanes compute each number of `found` (outer, parts, inner), the position of the best of part_size numbers.
 
     indices: the positions of x's numbers from an earlier pass; size 0 in the first pass.
     """
@@ -229,7 +229,7 @@ def _find_best(x: DeviceArray, axis: int, out: DeviceArray, op: int) -> None:
     parts = max(1, min(_ENOUGH // max(1, outer * inner), n // _PART))
     if parts > 1:
         part_size = blocks(n, parts)
-        parts = blocks(n, part_size)  # so that no part is empty
+        parts = blocks(n, part_size)  # recomputed, so that no part is empty
         values = _scratch("values", (outer * parts * inner,), dtype)
         indices = _scratch("indices", (outer * parts * inner,), np.int64)
         bits = lane_bits(part_size)
@@ -243,12 +243,12 @@ def _find_best(x: DeviceArray, axis: int, out: DeviceArray, op: int) -> None:
 
 
 def find_largest(x: DeviceArray, axis: int, out: DeviceArray) -> None:
-    """out = the first position of the largest element along an axis; if there is a NaN, the position of the first one."""
+    """out = the first position of the largest element along an axis, or of the first NaN if there is one."""
     _find_best(x, axis, out, LARGEST)
 
 
 def find_smallest(x: DeviceArray, axis: int, out: DeviceArray) -> None:
-    """out = the first position of the smallest element along an axis; if there is a NaN, the position of the first one."""
+    """out = the first position of the smallest element along an axis, or of the first NaN if there is one."""
     _find_best(x, axis, out, SMALLEST)
 
 
@@ -276,7 +276,7 @@ def _run_along(x, out, op, identity, lines, n, inner, x_at, x_step, out_at, out_
 
 @kernel(launch_bounds=MOST)
 def _scan_lines(x, out, carried, op, identity, n, inner, x_at, x_step, out_at, out_step, exclusive):
-    """A block per line; pieces with one number per thread are scanned in warps, then across warps.
+    """A block has a line. It scans pieces with one number per thread, in warps and then across warps.
 
     carried: an empty array with the dtype of the computation.
     """
@@ -312,7 +312,7 @@ def _scan_lines(x, out, carried, op, identity, n, inner, x_at, x_step, out_at, o
 
 
 def _line(x: DeviceArray, axis: int) -> tuple[DeviceArray, int, int]:
-    """An array (possibly reversed along an axis) as flat memory, with the offset and the step of its lines."""
+    """Returns an array (possibly reversed along an axis) as flat memory, and the offset and the step of its lines."""
     inner = math.prod(x.shape[axis + 1 :])
     backwards = x.shape[axis] > 1 and x.strides[axis] < 0
     return span(x), (x.shape[axis] - 1) * inner if backwards else 0, -inner if backwards else inner
@@ -335,7 +335,7 @@ def _scan(x: DeviceArray, op: int, axis: int, out: DeviceArray, exclusive: bool)
 
 
 def accumulate(x: DeviceArray, ufunc: np.ufunc, axis: int, out: DeviceArray) -> None:
-    """out = running sums (np.add) or products (np.multiply) along an axis; x and out may be reversed along it."""
+    """out = the running sums (np.add) or products (np.multiply) along an axis. x and out may be reversed along it."""
     _scan(x, _CODES[ufunc], axis, out, False)
 
 
@@ -361,7 +361,7 @@ def _slopes(x, y, dy, dx, lines, n, inner):
 
 
 def cumprod_slope(x: DeviceArray, y: DeviceArray, dy: DeviceArray, axis: int, dx: DeviceArray) -> None:
-    """dx_i = y_(i-1) s_i with s_i = dy_i + x_(i+1) s_(i+1); one thread computes each line sequentially."""
+    """dx_i = y_(i-1) s_i with s_i = dy_i + x_(i+1) s_(i+1). One thread computes each line sequentially."""
     if x.size:
         n, inner = x.shape[axis], math.prod(x.shape[axis + 1 :])
         lines, flat = x.size // n, (array.reshape(-1) for array in (x, y, dy, dx))
@@ -377,5 +377,5 @@ def _keep_finite(x, out):
 
 
 def keep_finite(x: DeviceArray, out: DeviceArray) -> None:
-    """out = x; 0 where x is not finite."""
+    """out = x where x is finite, else 0."""
     start_each(_keep_finite, x.size, x.reshape(-1), out.reshape(-1))

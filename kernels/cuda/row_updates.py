@@ -1,7 +1,7 @@
 """Twins of row_updates.py: optimizer steps on the rows of a table that have a gradient.
 
-`lists` has other content than on the CPU: the int32 numbers that `by_row` makes, rows and positions first. The number of
-rows in use differs from step to step, so there are threads for the largest possible number.
+The content of `lists` differs from the CPU's: it has the int32 numbers of `by_row`, first rows and positions. The number of rows
+in use varies from step to step, so there are threads for the largest possible number.
 """
 
 import numpy as np
@@ -34,12 +34,12 @@ def _room(lists: DeviceArray) -> DeviceArray:
 
 
 def group(indices, slots, count, lists):
-    """List the positions in `indices` by row of a table with slots.size rows."""
+    """Lists the positions in `indices` by row, for a table with slots.size rows."""
     by_row(indices, slots.size, _room(lists))
 
 
 def _run(kernel: Kernel, lists: DeviceArray, dy: DeviceArray, w: DeviceArray, *args) -> None:
-    """Start a kernel on the rows in use."""
+    """Starts a kernel on the rows in use."""
     rows, positions = _room(lists)[0], _room(lists)[1]
     sums = sum_pieces(dy, rows, positions, len(w))
     start(kernel, *grid_of_rows(*dy.shape), rows, positions, sums, dy, w, *args)
@@ -81,11 +81,11 @@ def _adagrad_rows(count, lists, dy, totals, w, accumulator, rate, epsilon):
 
 @device_function
 def _faded(v, updates, keep, tiny):
-    """v after `updates` steps of RMSprop with a gradient of 0."""
+    """Returns v after `updates` steps of RMSprop with a gradient of 0."""
     zero = tiny - tiny
     while updates >= 4:
         before, v = v, _faded_four_times(v, keep, zero, tiny)
-        if not (v < before or v > before):  # zero, for example
+        if not (v < before or v > before):  # further steps change nothing: v is zero, for example
             return v
         updates -= 4
     while updates > 0:
@@ -113,7 +113,7 @@ def _rmsprop_rows(count, lists, dy, totals, w, v, seen, clock, rate, rho, epsilo
     _run(_rmsprop, lists, dy, w, v, seen, clock, rate, constants(w, rho, 1 - rho, epsilon))
 
 
-# Catching up. Many threads read `clock`, so a later kernel changes it.
+# Catching up. Many threads read `clock`, so a separate kernel changes it afterwards.
 
 
 @kernel

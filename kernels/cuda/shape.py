@@ -1,11 +1,11 @@
-"""The twin of shape.py's only kernel; everything else there uses views and device.copy."""
+"""The twin of shape.py's only kernel. All other ops there use views and device.copy."""
 
 from nbkeras.kernels.cuda.runtime import device as device_cuda
 from nbkeras.kernels.runtime.device_array import DeviceArray
 
 
 def concatenate_into(out: DeviceArray, axis: int, *arrays: DeviceArray) -> None:
-    """Join the arrays along an axis."""
+    """Joins the arrays along an axis."""
     start = 0
     for array in arrays:
         stop = start + array.shape[axis]

@@ -1,6 +1,6 @@
-"""The states of a label sequence in CTC: the scalar formulas that ctc.py and its twin share, see `device_module`.
+"""Scalar formulas for the states of a label sequence in CTC, which ctc.py and its twin share; see `device_module`.
 
-`labels` are the labels of one sequence, s is a state, and `total`s are log-probabilities.
+`labels` are the labels of one sequence, s is a state, and a `total` is a log-probability.
 """
 
 import math
@@ -12,7 +12,7 @@ from nbkeras.kernels.runtime.cache import compiled
 
 @compiled(inline="always")
 def added(a, b):
-    """log(e^a + e^b)."""
+    """Returns log(e^a + e^b)."""
     top, low = (a, b) if a > b else (b, a)
     return top if low == -math.inf else top + math.log1p(math.exp(low - top))
 
@@ -35,7 +35,7 @@ def is_valid(labels, length, steps, time, classes):
 
 @compiled
 def total_before(labels, before, s):
-    """The total of all paths to state s, from the totals of the states at the previous step."""
+    """Returns the total of all paths to state s, from the totals of the states at the previous step."""
     total = before[s]
     if s > 0:
         total = added(total, before[s - 1])
@@ -46,7 +46,7 @@ def total_before(labels, before, s):
 
 @compiled
 def total_after(labels, later, p, s, states, blank):
-    """The total of all paths from state s on, from the states' totals at the next step; p: its log-probabilities of classes."""
+    """Returns the total of all paths from state s on, from the totals at the next step. p: that step's log-probabilities."""
     total = later[s] + p[state_class(labels, s, blank)]
     if s + 1 < states:
         total = added(total, later[s + 1] + p[state_class(labels, s + 1, blank)])
@@ -57,5 +57,5 @@ def total_after(labels, later, p, s, states, blank):
 
 @compiled
 def loss_of(last, length):
-    """The total of all paths, from the totals of the states at the last step."""
+    """Returns the loss, from the totals of the states at the last step."""
     return -(added(last[2 * length], last[2 * length - 1]) if length > 0 else last[0])

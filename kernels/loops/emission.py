@@ -1,7 +1,7 @@
-"""Kernels made of formulas (expressions.py) for the CPU: what Map (map.py) and Rows (row_passes.py) share.
+"""The common code of Map (map.py) and Rows (row_passes.py): kernels made of formulas (expressions.py) for the CPU.
 
-This module emits LLVM instructions directly, several vectors at a time. That takes a tenth of Numba's time, and does not depend
-on LLVM recognising a loop as vectorisable.
+This module emits LLVM instructions directly, several vectors at a time. That takes a tenth of Numba's time. It does not depend on
+LLVM recognising that a loop can be vectorised.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from nbkeras.kernels.runtime import cache, code, native
 from nbkeras.kernels.runtime.lazy import binding, intrinsic, ir, types
 from nbkeras.kernels.runtime.messages import named
 from nbkeras.kernels.runtime.processor import has
-from nbkeras.kernels.runtime.signatures import ArrayType, Type, text_of
+from nbkeras.kernels.runtime.signatures import ArrayType, Type, signature_string
 
 REGISTER = 64 if has("avx512f") else 32  # bytes of a vector register
 
@@ -42,7 +42,7 @@ class FormulaKernel(cache.Kernel):
     """
 
     emitter: type[Emitter]  # set by subclasses
-    fuses_as = ""  # its op's name in chains (runtime/chains.py), if it has one
+    fuses_as = ""  # the name of its op in chains (runtime/chains.py), if it has one
 
     def __init__(
         self, name: str, module: str, formula: Callable, to: str, times: str = "", elements: int | None = None
@@ -63,7 +63,7 @@ class FormulaKernel(cache.Kernel):
         self.takes_shares, self._calls = True, native.Calls(self, 0, 2)
 
     def read(self, *values: Value) -> Any:
-        """The formula's results for inputs, others and numbers in order."""
+        """Calls the formula with inputs, others and numbers in order; returns its results."""
         count, first = len(self.inputs) - self._is_slope, len(self.inputs)
         others, numbers = values[first:][: len(self.others)], values[first + len(self.others) :]
         result = self.formula(*values[:count], *others, **dict(zip(self.numbers, numbers, strict=True)))
@@ -71,7 +71,7 @@ class FormulaKernel(cache.Kernel):
         return tuple(expressions.scaled(values[count], each) for each in results) if self._is_slope else results
 
     def expression(self, signature: tuple[Type, ...]) -> Expression:
-        """The Expression of the formula for some argument types."""
+        """Returns the Expression of the formula for some argument types."""
         raise NotImplementedError
 
     def takes_numbers(self, found: tuple[Type, ...]) -> bool:
@@ -79,12 +79,12 @@ class FormulaKernel(cache.Kernel):
         return all(isinstance(kind, np.dtype) for kind in found[len(self.arrays) + len(self.others) :])
 
     def refuse(self, what: str, found: tuple[Type, ...]) -> TypeError:
-        """The error for arguments that the kernel does not take."""
-        return TypeError(f"the kernel {named(self)} takes {what}; received {text_of(found)}")
+        """Returns the error for arguments that the kernel does not take."""
+        return TypeError(f"the kernel {named(self)} takes {what}; received {signature_string(found)}")
 
     def object_for(self, signature: tuple[Type, ...]) -> bytes:
-        """The object file whose symbol ENTRY is the entry for a signature; compiles it if necessary."""
-        what = f"{text_of(signature)} {self.expression(signature)}"
+        """Returns the object file whose symbol ENTRY is the entry for a signature; compiles it if necessary."""
+        what = f"{signature_string(signature)} {self.expression(signature)}"
         content = code.find(self._origin, what)
         self.found += content is not None
         if content is None:
@@ -96,7 +96,7 @@ class FormulaKernel(cache.Kernel):
 
     @property
     def _origin(self) -> Callable:
-        """The function that names the code on disk: its file is the emitter's, its name the kernel's."""
+        """Returns a function that names the code on disk: its file is the emitter's, and its name is the kernel's."""
         origin = python_types.FunctionType(self.emitter.emit.__code__, {}, self.__name__)
         origin.__module__, origin.__qualname__ = self.__module__, self.__name__
         return origin
@@ -108,7 +108,7 @@ def is_flat(kind: Type) -> bool:
 
 
 def _declared(name: str, module: str, formula: Callable, parameters: tuple[str, ...]) -> Callable:
-    """A function with the kernel's name and parameters, in the formula's file, for messages."""
+    """Returns a function for messages, with the kernel's name and parameters, in the formula's file."""
     declared = python_types.FunctionType(formula.__code__, formula.__globals__, name, None, formula.__closure__)
     declared.__module__, declared.__qualname__, declared.__doc__ = module, name, formula.__doc__
     declared.__signature__ = _signature(parameters)  # type: ignore[attr-defined]
@@ -135,9 +135,9 @@ class Emitter:
     """Writes a kernel's entry, `int64 entry(frame, share, shares)`, as LLVM code.
 
     Attributes:
-        expression: The kernel's.
-        dtype, real: The dtype of the arrays' elements, for NumPy and for LLVM.
-        known: The computed form of each Value: a Float, or bits. Array inputs are not in it.
+        expression: The Expression of the kernel's formula.
+        dtype, real: The type of the arrays' elements in NumPy and in LLVM.
+        known: The computed form of each Value: a Float, or bits. It does not contain array inputs.
     """
 
     def __init__(self, kernel: FormulaKernel, signature: tuple[Type, ...]):
@@ -157,32 +157,32 @@ class Emitter:
         b.ret(self.integer(0))
 
     def emit(self, signature: tuple[Type, ...], share: Any, shares: Any) -> None:
-        """Write the body."""
+        """Writes the body."""
         raise NotImplementedError
 
     def integer(self, number: int) -> Any:
         return ir.Constant(self.word, number)
 
-    # The contents of the frame
+    # The slots of the frame
 
     def slot(self) -> Any:
-        """The next number of the frame, an int64."""
+        """Reads the next slot of the frame as an int64."""
         self._next_slot += 1
         return self.builder.load(self.builder.gep(self._frame, [self.integer(self._next_slot - 1)]))
 
     def pointer(self, kind: Any) -> Any:
-        """The next number of the frame, an address."""
+        """Reads the next slot of the frame as an address."""
         return self.builder.inttoptr(self.slot(), kind.as_pointer())
 
     def cell(self, dtype: np.dtype) -> Float:
-        """The element of a one-element array, as a float64."""
+        """Reads a one-element array; returns its element as a float64."""
         kind = ir.IntType(8 * dtype.itemsize) if dtype.kind == "i" else self._float(dtype.itemsize)
         value = self.builder.load(self.pointer(kind))
-        self.slot()  # its size
+        self.slot()  # the array's size
         return self._as_double(value, dtype.kind == "i")
 
     def number(self, dtype: np.dtype) -> Float:
-        """A number, as a float64."""
+        """Reads a number; returns it as a float64."""
         value = self.slot()
         if dtype.kind == "f":
             value = self.builder.trunc(value, ir.IntType(32)) if dtype.itemsize == 4 else value
@@ -202,24 +202,24 @@ class Emitter:
     # Operations
 
     def compute(self, values: Iterable[Value], known: dict[Value, Any]) -> None:
-        """Compute Values and add them to `known`."""
+        """Computes Values and adds them to `known`."""
         for value in values:
             if value not in known:
                 operands = [known[each] if isinstance(each, Value) else each for each in value.operands]
                 known[value] = self.instructions.compute(value, operands)
 
     def compute_uniform(self) -> None:
-        """Compute the Values that are the same for all elements, once the numbers are known."""
+        """Computes the Values that are the same for all elements; the numbers must be known."""
         inputs = len(self.expression.kinds)
         self.compute((value for value in self.expression.values[inputs:] if value.level == UNIFORM), self.known)
 
     def calls_library(self, values: Iterable[Value]) -> bool:
-        """True if functions of the C library compute the elements, one number at a time."""
+        """True if the elements need functions of the C library, which take one number at a time."""
         functions = {"power", "log", "log2", *_OF_LIBRARY, *(EXACT if self.real == self.double else ())}
         return any(value.level == OF_ELEMENT and value.op in functions for value in values)
 
     def spread(self, x: Any, lanes: int) -> Any:
-        """A number in the arrays' dtype, or bits, in all lanes."""
+        """Returns a vector with a number (in the arrays' dtype) or bits in all lanes."""
         if isinstance(x, Float):
             x = self.instructions.converted(x, self.real)
         if lanes == 1:
@@ -235,9 +235,9 @@ class Emitter:
 
     @contextlib.contextmanager
     def loop(self, first: Any, last: Any, step: int, carried: dict[Any, Any]) -> Iterator[Any]:
-        """for i in range(first, last, step), whole steps only. Afterwards `self.stopped` is the first i that is left.
+        """Emits `for i in range(first, last, step)` for whole steps. Afterwards `self.stopped` is the first remaining i.
 
-        carried: values that change with each pass. The body replaces them; in the body and afterwards they are current.
+        carried: values that change with each iteration. The body replaces them; they are current in the body and afterwards.
         """
         b = self.builder
         before = b.block
@@ -264,7 +264,7 @@ class Emitter:
         self.stopped = i
 
     def place(self, pointer: Any, i: Any, lanes: int) -> Any:
-        """The address of elements from `i` on, as a vector."""
+        """Returns the address of the elements from `i` on, as a pointer to a vector."""
         kind = ir.VectorType(self.real, lanes) if lanes > 1 else self.real
         return self.builder.bitcast(self.builder.gep(pointer, [i]), kind.as_pointer())
 
@@ -276,13 +276,13 @@ class Emitter:
 
 
 class Instructions:
-    """Writes the operations of a formula, for numbers or vectors; `real` is LLVM's type of the arrays' elements."""
+    """Writes the operations of a formula for numbers or vectors. real: LLVM's type of the arrays' elements."""
 
     def __init__(self, builder: Any, real: Any):
         self.builder, self.real, self.double = builder, real, ir.DoubleType()
 
     def compute(self, value: Value, operands: list) -> Any:
-        """The result of an operation: a Float, or bits."""
+        """Returns the result of an operation: a Float, or bits."""
         if value.op == "tiny":
             dtype = np.float64 if self.real == self.double else np.float32
             return Float(self.builder, ir.Constant(self.real, float(np.finfo(dtype).tiny)))
@@ -305,13 +305,13 @@ class Instructions:
         return _OPERATIONS[value.op](*operands)
 
     def _choice(self, kind: Any, condition: Any, yes: Any, no: Any) -> Float:
-        """yes or no; these are Floats, or literals that get the condition's number of lanes."""
+        """Selects `yes` or `no`. Each is a Float, or a literal, which becomes a vector like the condition."""
         lanes = getattr(condition.type, "count", 0)
         like = Float(self.builder, ir.Constant(ir.VectorType(kind, lanes) if lanes else kind, ir.Undefined))
         return like.choose(condition, *(each if isinstance(each, Float) else float(each) for each in (yes, no)))
 
     def converted(self, x: Float, kind: Any) -> Float:
-        """A number in another type."""
+        """Converts a number to another type."""
         if getattr(x.value.type, "element", x.value.type) == kind:
             return x
         convert = self.builder.fptrunc if kind == ir.FloatType() else self.builder.fpext
@@ -319,7 +319,7 @@ class Instructions:
 
 
 def inlined(formula: Callable) -> Any:
-    """A formula whose parameters are all elements, as a function of numbers of one float dtype for other compiled loops."""
+    """Makes a function for other compiled loops from a formula with only element parameters; it takes numbers of one dtype."""
     count = formula.__code__.co_argcount
 
     def called(typing, *args):
@@ -382,6 +382,6 @@ _OPERATIONS: dict[str, Callable[..., Float]] = {
 }
 
 
-# In float64, the functions of the C library
+# functions of the C library, for float64
 EXACT: dict[str, Callable[..., Float]] = {name: _by_library(name) for name in ("exp", "expm1", "log1p", "tanh", "erfc")}
 EXACT["sigmoid"] = lambda x: Float(x.builder, x.constant(1.0)) / ((-x).called("exp") + 1.0)

@@ -1,4 +1,4 @@
-"""Formulas of numbers, written in Python and read once into an Expression, from which all targets compute the same formula.
+"""Formulas of numbers, written in Python. Each is read once into an Expression, which all targets compute.
 
 A formula is a Python function that applies operators and functions of this module (`exp`, `where`, ...) to numbers.
 
@@ -31,7 +31,7 @@ import numpy as np
 # Kinds of inputs: an element of an array; an element of an array with one number (or integer label) per row; an element of a
 # one-element array; a number
 ELEMENT, ROW, LABEL, CELL, NUMBER = "element", "row", "label", "cell", "number"
-UNIFORM, OF_ROW, OF_ELEMENT = range(3)  # the level at which a Value varies
+UNIFORM, OF_ROW, OF_ELEMENT = range(3)  # how a Value varies, see `Value.level`
 _LEVELS = {ELEMENT: OF_ELEMENT, ROW: OF_ROW, LABEL: OF_ROW, CELL: UNIFORM, NUMBER: UNIFORM}
 FOLDS = ("largest", "total")
 COMPARISONS = {
@@ -50,10 +50,10 @@ class Value(np.lib.mixins.NDArrayOperatorsMixin):
     """The result of an operation in a formula, or an input of the formula. Its operators are NumPy's: see `__array_ufunc__`.
 
     Attributes:
-        op: The operation's name; for an input, its kind (the operand is then its number).
-        operands: Values and literals.
-        level: OF_ELEMENT if it varies by element, OF_ROW if it varies only by row, else UNIFORM.
-        is_real: True if it has the dtype of the arrays; else it is a float64.
+        op: The operation's name. An input has its kind here, and its index as the operand.
+        operands: The operation's Values and literals.
+        level: OF_ELEMENT if the Value varies by element, OF_ROW if it varies only by row, else UNIFORM.
+        is_real: True if the Value has the arrays' dtype, False if it is a float64.
     """
 
     __slots__ = ("is_real", "level", "op", "operands")
@@ -151,7 +151,7 @@ def _checked(op: str, operand: Any, position: int) -> Any:
 
 
 def _made(op: str, *operands: Any, level: int | None = None) -> Value:
-    """The Value of an operation: one that is known, or a new one. level: None for the highest one of the operands."""
+    """Returns the Value of an operation: a known one, or a new one. level: None for the operands' highest level."""
     operands = tuple(_checked(op, each, i) for i, each in enumerate(operands))
     if op == "power" and not isinstance(operands[1], Value) and operands[1] in _PRODUCTS:
         return functools.reduce(operator.mul, [operands[0]] * int(operands[1]))
@@ -172,7 +172,7 @@ _REAL = ("real", "tiny", "columns")
 
 
 def where(condition: Value, yes: Any, no: Any) -> Value:
-    """yes where the condition holds, else no; both are computed."""
+    """Returns yes where the condition holds, else no. Both are computed."""
     if not isinstance(condition, Value):
         return yes if condition else no
     if yes is no or (not isinstance(yes, Value) and not isinstance(no, Value) and yes == no):
@@ -186,35 +186,35 @@ def is_nan(x: Value) -> Value:
 
 
 def clip(x: Value, low: Any, high: Any) -> Value:
-    """x, at least low and at most high; NaN stays NaN."""
+    """Limits x to at least low and at most high; NaN stays NaN."""
     return _made("clip", x, low, high)
 
 
 def real(x: Value) -> Value:
-    """A number in the dtype of the arrays."""
+    """Converts a number to the dtype of the arrays."""
     return _made("real", x)
 
 
 def tiny() -> Value:
-    """The smallest normal number of the arrays' dtype."""
+    """Returns the smallest normal number of the arrays' dtype."""
     return _made("tiny", level=UNIFORM)
 
 
-# Of rows: see loops/row_passes.py
+# Operations on rows: see loops/row_passes.py
 
 
 def largest(x: Value) -> Value:
-    """The largest element of the row; any number if there are NaNs."""
+    """Returns the largest element of the row, or any number if there are NaNs."""
     return _made("largest", x, level=OF_ROW)
 
 
 def total(x: Value) -> Value:
-    """The sum over the row."""
+    """Returns the sum over the row."""
     return _made("total", x, level=OF_ROW)
 
 
 def columns() -> Value:
-    """The number of elements of a row."""
+    """Returns the number of elements of a row."""
     return _made("columns", level=UNIFORM)
 
 
@@ -229,7 +229,7 @@ def is_inside(label: Value) -> Value:
 
 
 def pick(x: Value, label: Value) -> Value:
-    """The element of an array's row at a label; the first element for a label out of range."""
+    """Returns the element of an array's row at a label, or the first element for a label out of range."""
     return _made("pick", x, label, level=OF_ROW)
 
 
@@ -255,7 +255,7 @@ sqrt = _function("sqrt", "The square root.")
 
 
 def scaled(dy: Value, slope: Any) -> Any:
-    """dy * slope; slope may be a condition. Where slope is 0, the result is 0, even for an infinite dy."""
+    """Returns dy * slope; slope may be a condition. The result is 0 where slope is 0, even if dy is infinite."""
     if not isinstance(slope, Value):
         return dy * slope if slope not in (0, 1) else dy if slope else 0.0
     if slope.op == "where":
@@ -401,11 +401,11 @@ def _reading() -> Iterator[None]:
 
 
 class Expression:
-    """A formula as operations.
+    """A formula as a list of operations.
 
     Attributes:
-        kinds: ELEMENT, ROW, ... of each input.
-        values: The operations in a computable order, inputs first.
+        kinds: The kind of each input: ELEMENT, ROW, ...
+        values: Inputs, then operations, each after its operands.
         results: The Values that the formula returns; numbers where they are constant.
     """
 
@@ -430,7 +430,7 @@ class Expression:
         return self.text
 
     def computed(self, inputs: Sequence[Any], compute: Callable[[Value, list], Any]) -> list:
-        """The results in a target's form: compute(value, operands) returns its form of a Value."""
+        """Returns the results in a target's form; compute(value, operands) returns this form of a Value."""
         known: dict[Value, Any] = dict(zip(self.values, inputs, strict=False))
         for value in self.values[len(inputs) :]:
             operands = [known[each] if isinstance(each, Value) else each for each in value.operands]
@@ -456,13 +456,13 @@ _OF_NUMBERS: dict[str, Callable] = {
 
 
 def of_numbers(op: str, *operands: Any) -> Any:
-    """The result of an operation on NumPy or Python numbers."""
+    """Returns the result of an operation on NumPy or Python numbers."""
     with np.errstate(all="ignore"):
         return (_OF_NUMBERS.get(op) or getattr(np, op))(*operands)
 
 
 def trace(function: Callable, kinds: Sequence[str]) -> Expression:
-    """The Expression of a formula whose parameters have these kinds.
+    """Returns the Expression of a formula whose parameters have these kinds.
 
     Raises:
         TypeError: if it branches on a value.

@@ -12,7 +12,7 @@ from nbkeras.kernels.runtime.lazy import arrayobj, cgutils, intrinsic, ir, types
 
 
 def pointer(context, builder, array_type, array, offset):
-    """The pointer to array.ravel()[offset]; the offset is inside the array."""
+    """Returns the pointer to array.ravel()[offset]. The offset must be inside the array."""
     memory = arrayobj.make_array(array_type)(context, builder, array)
     if context.enable_boundscheck:
         cgutils.do_boundscheck(context, builder, offset, memory.nitems)
@@ -20,10 +20,10 @@ def pointer(context, builder, array_type, array, offset):
 
 
 def start_of(context, builder, array_type, array, offset, *axes):
-    """The pointer to array.ravel()[offset], the start of a block of numbers that emitted code reads or writes.
+    """Returns the pointer to array.ravel()[offset], the start of a block of numbers that emitted code reads or writes.
 
-    axes: (count, step) of each axis of the block. All its numbers are inside the array, or it is empty. A step is a number, at
-    least 0, or a table of offsets from index `first` on: (type, table, first).
+    axes: (count, step) of each axis of the block. All its numbers must be inside the array. A step is a number, at least 0, or a
+    table of offsets from index `first` on: (type, table, first).
     """
     memory = arrayobj.make_array(array_type)(context, builder, array)
     if context.enable_boundscheck:
@@ -47,7 +47,7 @@ def _check_block(context, builder, size, offset, axes):
 
 
 def _range_of(context, builder, table, count):
-    """The least and the largest of `count` numbers of a table, (type, table, first); all of them are inside it."""
+    """Returns the least and the largest of `count` numbers of a table, (type, table, first). They must be inside it."""
     kind, numbers, first = table
     block = ((count, ir.Constant(count.type, 1)),)
     start = start_of(context, builder, kind, numbers, first, *block)
@@ -62,7 +62,7 @@ def _range_of(context, builder, table, count):
 
 @intrinsic
 def load(typing, array, offset):
-    """array.ravel()[offset]."""
+    """Returns array.ravel()[offset]."""
     if not isinstance(array, types.Array):
         return None
 
@@ -92,9 +92,9 @@ def store(typing, array, offset, value):
 def opaque(typing, offset):
     """Return the offset, hidden from LLVM's analysis.
 
-    Use it for the start of a row if loops read or write several parts of the row (the gates of a cell). If LLVM can derive a
-    row's start from its number, it checks for overlap once for all rows; across rows the parts do overlap, so the loops
-    run without vectors: 4.7 ns instead of 0.8 for a backward step through an LSTM's cell.
+    Use it for the start of a row if loops read or write several parts of the row (the gates of a cell). If LLVM can derive the
+    row's start from the row's number, it checks once whether the parts overlap in any rows. They do, so the loops run without
+    vectors: 4.7 ns instead of 0.8 for a backward step through an LSTM's cell.
     """
     integer = ir.IntType(64)
 

@@ -1,14 +1,14 @@
-"""Matrix products inside compiled kernels: `gemm`, row-major, any transpose, leading dimension, offset and beta.
+"""`gemm`, matrix products inside compiled kernels: row-major, any transpose, leading dimension, offset and beta.
 
 The inner loop is written in vectors: a block of C (8 rows by 3 vectors with 32 vector registers, 6 by 2 with 16) stays in
-registers while rows of B and columns of A pass through. With 16 registers, it uses a mask only at an edge without padding.
+registers while rows of B and columns of A pass through. With 16 registers, masks are used only at edges without padding.
 The loops around it keep panels of B in the first-level cache (after Goto and van de Geijn, "Anatomy of high-performance matrix
 multiplication", 2008). They copy B to panels if many rows read the copy, and A by blocks if many columns read it. They copy
-nothing for products of few rows. Weights that many products read may be stored in panels (`panel_width`).
+nothing for products of few rows. Weights that many products read may be stored in panels beforehand (`panel_width`).
 
-Giga multiply-adds per second on one core of an AMD EPYC (Zen 4), ours and OpenBLAS's, with AVX2 only and with AVX-512 (best of
-several): 8 x 784 x 512 41 and 34, 54 and 27; 32 rows 50 and 49, 57 and 44; 128 rows 54 and 54, 57 and 52;
-1024 x 1024 x 1024 53 and 55, 51 and 51. Any product of at least two rows gives a row the same bits, however many rows it has.
+Giga multiply-adds per second on one core of an AMD EPYC (Zen 4), as (ours, OpenBLAS's) with AVX2 only and with AVX-512, best of
+several runs: 8 x 784 x 512: (41, 34), (54, 27); 32 rows: (50, 49), (57, 44); 128 rows: (54, 54), (57, 52); 1024 x 1024 x 1024:
+(53, 55), (51, 51). Any product of at least two rows gives a row the same bits, however many rows it has.
 
 A product runs on one thread: kernels call `gemm` on the pieces of their shares. The loops are compiled once per dtype, when a
 kernel first needs them, and linked by *symbol name*, so callers stay cacheable and compile fast. A kernel that calls `gemm` is
@@ -23,33 +23,32 @@ from nbkeras.kernels.runtime.code import CompiledFunction, address, symbol
 from nbkeras.kernels.runtime.lazy import binding, cgutils, intrinsic, ir, types
 from nbkeras.kernels.runtime.processor import has
 
-PLAIN, TRANSPOSED, PANELS = 0, 1, 2  # how B is stored; PANELS: see `panel_width`
-BIAS, RECTIFIED = 1, 2  # flags for the end of a product
-_DEPTH = 256  # rows of a panel of B; it stays in L1: 16 KB with two vectors of 32 bytes, 48 KB with three of 64
-_ROWS = 256  # most rows of A per panel before the next panel follows: 256 KB, which stay in L2
-_LONG = 8  # vectors of a row of B that a one-row product reads at once
+PLAIN, TRANSPOSED, PANELS = 0, 1, 2  # the forms of B in memory; PANELS: see `panel_width`
+BIAS, RECTIFIED = 1, 2  # flags of the work at the end of a product
+_DEPTH = 256  # rows of a panel of B, which stays in L1: 16 KB with two vectors of 32 bytes, 48 KB with three of 64
+_ROWS = 256  # most rows of A that a panel is multiplied with before the next panel: 256 KB, which stay in L2
+_LONG = 8  # vectors of a row of B that a one-row product reads at a time
 _inner = functools.partial(CompiledFunction, fastmath=False)
 
 
-LINE = 64  # bytes; rows of stored panels are multiples of it, for any processor
+LINE = 64  # rows of stored panels have a multiple of this many bytes, on any processor
 _WIDE = has("avx512f")
-_BYTES = 64 if _WIDE else 32 if has("avx") else 16  # of a vector
-# A block of C in registers, rows by vectors: with 32 vector registers 8 by 3; with 16, 6 by 2 leave room for a row of B, an
-# element of A and a mask. _FEW is for the last few rows.
+_BYTES = 64 if _WIDE else 32 if has("avx") else 16  # bytes of a vector
+# A block of C in registers, rows by vectors. With 32 vector registers it is 8 by 3. With 16, 6 by 2 leave room for a row of B,
+# an element of A and a mask. _FEW is for the last few rows.
 _BLOCK, _VECTORS = (8, 3) if _WIDE or has("neon") else (6, 2)
 _FEW = 4
-_MASKS_ARE_FREE = _WIDE  # otherwise a masked load takes a register, and is much slower on some processors
-_AHEAD = (
-    8 if _WIDE else 0
-)  # rows of B that the inner loop prefetches: the next rows of a wide matrix are in other pages
-_CHAINS = 8  # sums that hide the latency of additions, two of four cycles each at a time
-# Rows of A from which copying a panel of B pays, if B's rows are long and so share few sets of a cache.
+_MASKS_ARE_FREE = _WIDE  # without AVX-512 a masked load takes a register, and is much slower on some processors
+# How many rows of B the inner loop prefetches in advance: the next rows of a wide matrix are in other pages.
+_AHEAD = 8 if _WIDE else 0
+_CHAINS = 8  # enough independent sums to hide the latency of additions: four cycles, two at a time
+# least rows of A for which a panel of B is copied, if B's rows are long and so share few sets of a cache
 _PANEL_ROWS, _LONG_ROW = (256, 1) if _WIDE else (64, 1024)
-_COPY_TRANSPOSED, _COPY_PLAIN = 64, 512  # columns of C from which copying A pays, stored transposed or plain
+_COPY_TRANSPOSED, _COPY_PLAIN = 64, 512  # least columns of C for which A is copied, if it is stored transposed or plain
 
 
 class Vectors:
-    """Emits vector code for one float type at the current position of `builder`. parts: 2 for vectors of half the size."""
+    """Emits vector code for a float type at the current position of `builder`. parts: 2 for vectors of half the size."""
 
     def __init__(self, builder, pointer_type, parts=1):
         self.builder = builder
@@ -66,12 +65,12 @@ class Vectors:
         return cgutils.get_or_insert_function(self.builder.module, ir.FunctionType(result, arguments), name)
 
     def vector_at(self, pointer, offset):
-        """The vector at pointer + offset."""
+        """Returns the vector at pointer + offset."""
         offset = ir.Constant(ir.IntType(64), offset) if isinstance(offset, int) else offset
         return self.builder.bitcast(self.builder.gep(pointer, [offset]), self.type.as_pointer())
 
     def all(self, value):
-        """A vector with one value in every lane."""
+        """Returns a vector with one value in every lane."""
         kind = ir.VectorType(value.type, self.lanes)
         one = self.builder.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
         return self.shuffle(one, ir.Constant(kind, ir.Undefined), [0] * self.lanes)
@@ -81,7 +80,7 @@ class Vectors:
         return self.builder.shuffle_vector(x, y, indices)
 
     def below(self, first, count):
-        """A mask of the lanes i with first + i < count."""
+        """Returns a mask of the lanes i with first + i < count."""
         numbers = ir.Constant(ir.VectorType(ir.IntType(64), self.lanes), [first + i for i in range(self.lanes)])
         return self.builder.icmp_signed("<", numbers, self.all(count))
 
@@ -97,7 +96,7 @@ class Vectors:
         return self.builder.call(function, [pointer, ir.Constant(ir.IntType(32), self._align), mask, self.zero])
 
     def prefetch(self, pointer):
-        """Prefetch the vector at a pointer into the cache; the pointer may be outside the array."""
+        """Prefetches the vector at a pointer into the cache. The pointer may be outside the array."""
         number = ir.IntType(32)
         bytes_ = self.builder.bitcast(pointer, ir.IntType(8).as_pointer())
         function = self._intrinsic("llvm.prefetch.p0", ir.VoidType(), [bytes_.type, number, number, number])
@@ -113,17 +112,17 @@ class Vectors:
 
 
 def _offset(builder, number, step):
-    """The offset of a row or column of A from the first one: equal steps, or from a table."""
+    """Returns the offset of a row or column of A from the first one: by equal steps, or from a table."""
     if isinstance(step.type, ir.PointerType):
         return builder.load(builder.gep(step, [number]))
     return builder.mul(number, step)
 
 
 def _emit_block(v, own, high, wide, left, k, a, row_step, k_step, b, ldb, beta, c, ldc, bias, ends, width, is_padded):
-    """C[high, width] = A[high, k] @ B[k, width] + beta * C, in registers; the columns end within the last of `wide` vectors.
+    """Emits C[high, width] = A[high, k] @ B[k, width] + beta * C, in registers. The columns end in the last of `wide` vectors.
 
-    own: each column of C has its own A, one number further: C[i, j] is the sum over p of A[i, p][j] * B[p, j].
-    left, ends: see `_loops`. is_padded: True if rows of B may be read to the end of their last vector.
+    own: each column of C has its own A, one number further: C[i, j] is the sum over p of A[i, p][j] * B[p, j]. left, ends: see
+    `_loops`. is_padded: True if rows of B can be read up to the end of their last vector.
     """
     builder, number = v.builder, ir.IntType(64)
     rows = [ir.Constant(number, i) for i in range(high)]
@@ -145,7 +144,7 @@ def _emit_block(v, own, high, wide, left, k, a, row_step, k_step, b, ldb, beta, 
         end_with(sums_with(masks), masks)
         return
     is_full = builder.icmp_signed("==", width, ir.Constant(number, wide * v.lanes))
-    has_room = builder.icmp_signed("!=", is_padded, ir.Constant(number, 0))  # never with `own`: A has no padding
+    has_room = builder.icmp_signed("!=", is_padded, ir.Constant(number, 0))  # not for `own`, because A has no padding
     ways = []
     with builder.if_else(builder.or_(is_full, has_room)) as (plain, edge):
         with plain:
@@ -161,7 +160,7 @@ def _emit_block(v, own, high, wide, left, k, a, row_step, k_step, b, ldb, beta, 
 
 
 def _either(v, ways):
-    """The phis of several branches; ways: (values by key, the final block of the branch)."""
+    """Returns the phis of several branches. ways: for each branch (values by key, its final block)."""
     joined = {key: v.builder.phi(v.type) for key in ways[0][0]}
     for key, phi in joined.items():
         for values, block in ways:
@@ -170,9 +169,9 @@ def _either(v, ways):
 
 
 def _emit_sums(v, own, high, wide, k, a_rows, k_step, b, ldb, masks):
-    """The sums of a block by cell (i, j). For a single row, several rows of B have separate sums.
+    """Emits the sums of a block by cell (i, j). For a single row of A, several rows of B have separate sums.
 
-    Several rows have no separate sums: each sum keeps one order of additions, however many rows there are.
+    For more rows, a cell has a single sum, so the order of its additions does not depend on the number of rows.
     """
     cells = [(i, j) for i in range(high) for j in range(wide)]
     phases = 1 if own or high > 1 else max(1, _CHAINS // wide)
@@ -191,10 +190,10 @@ def _emit_sums(v, own, high, wide, k, a_rows, k_step, b, ldb, masks):
 
 
 def _emit_steps(v, own, phases, first, k, start, a_rows, k_step, b, ldb, masks):
-    """Add products to sums, `phases` rows of B per step, from row `first` on; returns the first remaining row and the sums."""
+    """Adds products to sums, `phases` rows of B at a time from row `first` on. Returns the first remaining row and the sums."""
     builder, number = v.builder, ir.IntType(64)
     one, stride = ir.Constant(number, 1), ir.Constant(number, phases)
-    last = builder.sub(k, ir.Constant(number, phases - 1))  # the first row of each step is below it
+    last = builder.sub(k, ir.Constant(number, phases - 1))  # the limit of each step's first row
     entry, loop, end = builder.block, builder.append_basic_block("loop"), builder.append_basic_block("end")
     builder.cbranch(builder.icmp_signed("<", first, last), loop, end)
 
@@ -205,13 +204,14 @@ def _emit_steps(v, own, phases, first, k, start, a_rows, k_step, b, ldb, masks):
     for phase in range(phases):
         b_row, at = builder.gep(b, [builder.mul(row, ldb)]), _offset(builder, row, k_step)
         b_values = [v.load(v.vector_at(b_row, j * v.lanes), mask) for j, mask in enumerate(masks)]
-        if _AHEAD and (len(a_rows) > 1 or len(masks) > _VECTORS):  # one stream: the processor's prefetch is faster
+        # not for a single stream: the processor's prefetch is faster
+        if _AHEAD and (len(a_rows) > 1 or len(masks) > _VECTORS):
             ahead = builder.gep(b_row, [builder.mul(ldb, ir.Constant(number, _AHEAD))])
             for j in range(len(masks)):
                 v.prefetch(v.vector_at(ahead, j * v.lanes))
         for i, a_row in enumerate(a_rows):
             if isinstance(k_step.type, ir.PointerType):
-                # otherwise LLVM loads the numbers of all rows first, and runs out of registers
+                # because LLVM would load the numbers of all rows first, and run out of registers
                 builder.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], True)
             a_at = builder.gep(a_row, [at])
             a_value = None if own else v.all(builder.load(a_at))
@@ -233,7 +233,7 @@ def _emit_steps(v, own, phases, first, k, start, a_rows, k_step, b, ldb, masks):
 
 
 def _emit_end(v, sums, pointers, masks, beta, bias, ends):
-    """Store sums, plus beta * the old values, plus the bias; or the positive part of this."""
+    """Stores sums + beta * the old values + the bias, or the positive part of this."""
     builder, number = v.builder, ir.IntType(64)
 
     def has(bit):
@@ -268,9 +268,9 @@ def _emit_end(v, sums, pointers, masks, beta, bias, ends):
 
 @intrinsic
 def _transpose(typing, source, from_row, target, to_row):
-    """target[j * to_row + i] = source[i * from_row + j] for a square with one vector's lanes, in log2(lanes) exchanges.
+    """Emits target[j * to_row + i] = source[i * from_row + j] for a square with a vector's lanes, in log2(lanes) exchanges.
 
-    Rows of the target are written one after the other, so they may overlap.
+    Rows of the target are written in order, so they may overlap.
     """
     signature = types.void(source, types.int64, target, types.int64)
 
@@ -297,20 +297,20 @@ def _transpose(typing, source, from_row, target, to_row):
 
 @intrinsic
 def _lanes(typing, pointer):
-    """The number of elements of the pointer's type in a vector."""
+    """Returns the number of elements of the pointer's type in a vector."""
     count = _BYTES * 8 // pointer.dtype.bitwidth
     return types.int64(pointer), lambda context, builder, signature, args: ir.Constant(ir.IntType(64), count)
 
 
 @intrinsic
 def _line(typing, pointer):
-    """The number of elements of the pointer's type in a cache line."""
+    """Returns the number of elements of the pointer's type in a cache line."""
     count = LINE * 8 // pointer.dtype.bitwidth
     return types.int64(pointer), lambda context, builder, signature, args: ir.Constant(ir.IntType(64), count)
 
 
 def _memory(count):
-    """The intrinsic for memory on its caller's stack: count(lanes) numbers of a pointer's type."""
+    """Returns an intrinsic that allocates memory on its caller's stack: count(lanes) numbers of a pointer's type."""
 
     @intrinsic
     def memory(typing, pointer):
@@ -329,19 +329,19 @@ def _memory(count):
 
 
 _panel = _memory(lambda lanes: _DEPTH * _VECTORS * lanes)
-# for a copy of A; vectors longer than a block's height end behind it
+# for a copy of A; vectors that are longer than a block's height end behind it
 _blocks = _memory(lambda lanes: _DEPTH * (_ROWS + _BLOCK) + lanes)
 
 
 @intrinsic
 def _at(typing, pointer, offset):
-    """pointer + offset."""
+    """Returns pointer + offset."""
     return pointer(pointer, types.int64), lambda context, builder, signature, args: builder.gep(args[0], [args[1]])
 
 
 @intrinsic
 def _moved(typing, pointer, number, step):
-    """The pointer to a row or column of A; unchanged for tables: see `_rest`."""
+    """Returns the pointer to a row or column of A. With a table it does not change, see `_rest`."""
 
     def generate(context, builder, signature, args):
         if isinstance(step, types.CPointer):
@@ -353,7 +353,7 @@ def _moved(typing, pointer, number, step):
 
 @intrinsic
 def _rest(typing, step, number):
-    """The step from a row or column of A on; for a table, the rest of it."""
+    """Returns the step from a row or column of A on; for a table, the rest of the table."""
 
     def generate(context, builder, signature, args):
         return builder.gep(args[0], [args[1]]) if isinstance(step, types.CPointer) else args[0]
@@ -363,7 +363,7 @@ def _rest(typing, step, number):
 
 @intrinsic
 def _move(typing, source, i, target, j):
-    """target[j] = source[i]."""
+    """Sets target[j] = source[i]."""
 
     def generate(context, builder, signature, args):
         source, i, target, j = args
@@ -375,7 +375,7 @@ def _move(typing, source, i, target, j):
 
 @intrinsic
 def _move_vector(typing, source, target):
-    """Copy a vector."""
+    """Copies a vector."""
 
     def generate(context, builder, signature, args):
         v = Vectors(builder, signature.args[0])
@@ -387,7 +387,7 @@ def _move_vector(typing, source, target):
 
 @intrinsic
 def _prefetch(typing, pointer):
-    """Prefetch the cache line at a pointer; the pointer may be outside the array."""
+    """Prefetches the cache line at a pointer. The pointer may be outside the array."""
 
     def generate(context, builder, signature, args):
         Vectors(builder, signature.args[0]).prefetch(args[0])
@@ -398,7 +398,7 @@ def _prefetch(typing, pointer):
 
 @intrinsic
 def _clear(typing, target, j):
-    """target[j] = 0."""
+    """Sets target[j] = 0."""
 
     def generate(context, builder, signature, args):
         builder.store(ir.Constant(args[0].type.pointee, 0.0), builder.gep(args[0], [args[1]]))
@@ -409,13 +409,13 @@ def _clear(typing, target, j):
 
 @intrinsic
 def _one_like(typing, value):
-    """1 in the value's type; Python's 1.0 would be a float64."""
+    """Returns 1 in the value's type; Python's 1.0 would be a float64."""
     return value(value), lambda context, builder, signature, args: ir.Constant(args[0].type, 1.0)
 
 
 @_inner
 def _fill_panel(tb, depth, width, b, ldb, panel, row):
-    """panel[p * row + j] = B[p, j]: a part of B (or its stored transpose) with contiguous rows, padded to vectors."""
+    """Copies a part of B (or its stored transpose) with contiguous rows, padded to vectors: panel[p * row + j] = B[p, j]."""
     lanes = _lanes(b)
     whole = width // lanes * lanes
     if tb != 0:
@@ -428,7 +428,7 @@ def _fill_panel(tb, depth, width, b, ldb, panel, row):
                 for i in range(j, j + lanes):
                     _move(b, i * ldb + q, panel, q * row + i)
     else:
-        for p in range(depth):  # all vectors of a row at once: the rows of a wide B share few sets of a cache
+        for p in range(depth):  # copy all vectors of a row at once: the rows of a wide B share few sets of a cache
             for j in range(0, whole, lanes):
                 _move_vector(_at(b, p * ldb + j), _at(panel, p * row + j))
     if whole < width:
@@ -442,7 +442,7 @@ def _fill_panel(tb, depth, width, b, ldb, panel, row):
 
 @intrinsic
 def _step_of(typing, k_step, height):
-    """k_step, or the height of a block if that is 0."""
+    """Returns k_step, or the height of a block if k_step is 0."""
 
     def generate(context, builder, signature, args):
         if isinstance(k_step, types.CPointer):
@@ -455,15 +455,15 @@ def _step_of(typing, k_step, height):
 
 @_inner
 def _height(left):
-    """The height of the next block if `left` rows remain: one pass over B, even if some rows are computed twice."""
+    """Returns the next block's height if `left` rows remain. It saves passes over B, even if some rows are computed twice."""
     return _BLOCK if left > 2 * _FEW or _FEW < left <= _BLOCK else _FEW
 
 
 @_inner
 def _fill_blocks(ta, rows, depth, a, lda, blocks):
-    """Copy rows of A (stored transposed if ta) block by block; within a block, each column is contiguous.
+    """Copies rows of A (stored transposed if ta) block by block. In the copy of a block, each column is contiguous.
 
-    It writes whole vectors, longer than a block's height: the next column overwrites the excess.
+    It writes whole vectors. They are longer than a block's height; the next column overwrites the excess.
     """
     lanes, i = _lanes(a), 0
     while i < rows:
@@ -475,32 +475,33 @@ def _fill_blocks(ta, rows, depth, a, lda, blocks):
 
 @_inner
 def _even(size, most, unit):
-    """The size of equal parts: at most `most`, and a multiple of `unit`."""
+    """Returns the size of equal parts: at most `most`, and a multiple of `unit`."""
     parts = max(1, (size + most - 1) // most)
     return ((size + parts - 1) // parts + unit - 1) // unit * unit
 
 
 def _block(own, heights, widths):
-    """The intrinsic of blocks with these numbers of rows and of vectors per width; compiles code for each."""
+    """Returns the intrinsic of blocks with these numbers of rows and vectors. It has code for each of them."""
 
     @intrinsic
     def block(typing, height, left, k, a, row_step, k_step, b, ldb, beta, c, ldc, bias, ends, width, is_padded):
         """C[height, width] = A[height, k] @ B[k, width] + beta * C; a[i * row_step + p * k_step] is A[i, p].
 
-        row_step, k_step: numbers, or pointers to tables with the products. left: the number of rows; if they are fewer, the
-        last one is computed several times. is_padded: see `_emit_block`.
+        row_step, k_step: numbers, or pointers to tables of i * row_step and p * k_step. left: the number of rows; if it is less
+        than the height, the last row is computed several times. is_padded: see `_emit_block`.
         """
         number = types.int64
         first, second = (number, number, number, a, row_step, k_step, b, number), (beta, c, number, b)
         signature = types.void(*first, *second, number, number, number)
 
         def generate(context, builder, signature, args):
-            builder.function.attributes.add("noinline")  # the code around it would take registers from the loops
+            # inlined, the code around it would take registers from the loops
+            builder.function.attributes.add("noinline")
             height, *args = args
             *_, width, _ = args
             v, half = Vectors(builder, signature.args[3]), Vectors(builder, signature.args[3], 2)
             kinds = [(v, wide, (wide - 1) * v.lanes, wide * v.lanes) for wide in widths]
-            if _WIDE and 1 in widths:  # some processors do twice as many half-size operations
+            if _WIDE and 1 in widths:  # because some processors do twice as many half-size operations
                 kinds[0] = v, 1, half.lanes, v.lanes
                 kinds.insert(0, (half, 1, 0, half.lanes))
             for high in heights:
@@ -518,7 +519,7 @@ def _block(own, heights, widths):
 
 
 def _loops(own):
-    """The function of a product; at its end it adds the bias (ends & BIAS) and takes the positive part (ends & RECTIFIED).
+    """Returns the function of a product, which may end with adding the bias (ends & BIAS) and a relu (ends & RECTIFIED).
 
     own: see `_emit_block`.
     """
@@ -535,10 +536,10 @@ def _loops(own):
     def strip(
         first, last, width, k, a, block_step, row_step, k_step, b, ldb, is_padded, ahead, beta, c, ldc, bias, ends
     ):
-        """Rows first to last (at least two) of one panel's columns of C.
+        """Computes rows first to last (at least two) of a panel's columns of C.
 
-        block_step: row_step; or, with a k_step of 0, the length of a row of A in a copy by `_fill_blocks`. ahead: (the next
-        panel, the distance between its rows, the number of rows to prefetch meanwhile).
+        block_step: row_step, or with a k_step of 0 the length of a row of A in a copy by `_fill_blocks`. ahead: (the next panel,
+        the distance between its rows, the number of rows to prefetch meanwhile).
         """
         i, fetched, (panel, step, rows) = first, 0, ahead
         while i < last:
@@ -553,7 +554,7 @@ def _loops(own):
 
     @_inner
     def panels(tb, m, n, k, a, block_step, row_step, k_step, b, ldb, stored, beta, c, ldc, bias, ends):
-        """A product. block_step: see `strip`. stored: rows of B in memory, of which k are used."""
+        """Computes a product. block_step: see `strip`. stored: the rows of B in memory; k of them are used."""
         lanes, panel = _lanes(b), _panel(b)
         row, long = _VECTORS * lanes, _LONG * lanes
         columns, rows, step = _even(n, row, lanes), _even(m, _ROWS, _BLOCK), max(1, _even(k, _DEPTH, 1))
@@ -570,14 +571,14 @@ def _loops(own):
                     ahead = _at(b_at, columns), ldb, 0
                     if tb == PANELS:
                         at = j % ldb
-                        b_step = min(ldb, _even(n - j + at, n, _line(b)))  # distance between rows of this panel
+                        b_step = min(ldb, _even(n - j + at, n, _line(b)))  # the distance between rows of this panel
                         width, is_padded = min(row, ldb - at, n - j), 1 if b_step % lanes == 0 else 0
                         b_at = _at(b, (j - at) * stored + p * b_step + at)
                     elif tb == TRANSPOSED:
                         b_at = _at(b, j * ldb + p)
-                    elif m == 1 and n - j >= long and not own:  # bound by reading B, so read long pieces of its rows
+                    elif m == 1 and n - j >= long and not own:  # reading B bounds this, so read long pieces of its rows
                         width = long
-                    elif own and width > lanes and not _MASKS_ARE_FREE:  # the rest is a separate block
+                    elif own and width > lanes and not _MASKS_ARE_FREE:  # the remaining columns are a separate block
                         width = width // lanes * lanes
                     if not own and (
                         tb == TRANSPOSED or (tb == PLAIN and m >= _PANEL_ROWS and (is_copied or width % lanes))
@@ -612,9 +613,9 @@ def _product(ta, tb, m, n, k, a, lda, b, ldb, beta, c, ldc, bias, ends):
 
 
 def _product_by_blocks(ta, tb, m, n, k, a, lda, b, ldb, beta, c, ldc, bias, ends):
-    """`_product` with copies of A where they pay."""
+    """`_product`, with copies of A where they are faster."""
     least = _COPY_TRANSPOSED if ta != 0 else _COPY_PLAIN
-    # not with panels of B: the rows of the last one have another length
+    # not for stored panels of B: the rows of the last one have another length
     is_copied = _lanes(a) >= _BLOCK and m > _BLOCK and n >= least and tb != PANELS
     row_step, k_step = (1, lda) if ta != 0 else (lda, 1)
     rows, step, operand = max(1, m), max(1, k), a
@@ -645,7 +646,7 @@ def _product_at(tb, m, n, k, a, rows, columns, b, ldb, beta, c, ldc, bias, ends)
 _SYMBOLS = {"float32": "nbkeras_sgemm", "float64": "nbkeras_dgemm"}
 for _real, _name in _SYMBOLS.items():
     _ends = f"int64, {_real}, {_real}*, int64, {_real}*, int64"
-    # with 32 registers, blocks read so much of a row of A at once that no copy pays
+    # with 32 registers a copy is never faster: blocks read enough of a row of A at once
     _plain = _product if _WIDE or has("neon") else _product_by_blocks
     symbol(_name, _plain, f"void(int64, int64, int64, int64, int64, {_real}*, int64, {_real}*, {_ends})")
     for _kind, _function in (("at", _product_at), ("own", _product_own)):
@@ -657,11 +658,11 @@ for _real, _name in _SYMBOLS.items():
 
 
 def _call(context, builder, signature, name, values):
-    """Call a symbol. A value is a number, or an array: (its argument index, the array, an offset, *axes).
+    """Calls a symbol. A value is a number or an array: (its argument index, the array, an offset, *axes).
 
-    axes: of the block at that offset, see `start_of`.
+    axes: of the block at this offset, see `start_of`.
     """
-    if not context.aot_mode:  # Numba itself compiles and loads the function
+    if not context.aot_mode:  # not in an object file: Numba itself compiles and loads the function
         binding.add_symbol(name, address(name))
     for i, value in enumerate(values):
         if isinstance(value, tuple):
@@ -673,17 +674,17 @@ def _call(context, builder, signature, name, values):
 
 
 def _stored(builder, form, rows, columns, step, bits):
-    """The axes of a stored matrix, whose numbers have `bits` bits; form: PLAIN, TRANSPOSED or PANELS."""
+    """Returns the axes of a stored matrix with numbers of `bits` bits. form: PLAIN, TRANSPOSED or PANELS."""
     one, line = ir.Constant(step.type, 1), ir.Constant(step.type, LINE * 8 // bits)
     is_turned, is_cut = (builder.icmp_signed("==", form, ir.Constant(form.type, each)) for each in (TRANSPOSED, PANELS))
     counts = builder.select(is_turned, columns, rows), builder.select(is_turned, rows, columns)
-    lines = builder.sdiv(builder.sub(builder.add(columns, line), one), line)  # per row of all panels
+    lines = builder.sdiv(builder.sub(builder.add(columns, line), one), line)  # lines in a row of all panels
     axis = builder.select(is_cut, rows, counts[0]), builder.select(is_cut, builder.mul(lines, line), step)
     return axis, (builder.select(is_cut, axis[1], counts[1]), one)
 
 
 def _ended(builder, ends, n):
-    """The axis of a bias of n numbers; empty if the product adds no bias."""
+    """Returns the axis of a bias of n numbers; empty if the product adds no bias."""
     one = ir.Constant(n.type, BIAS)
     return builder.mul(builder.and_(ends, one), n), one
 
@@ -695,7 +696,7 @@ def _are_real(*arrays):
 
 
 def _operands(builder, args, bits):
-    """The values of A, B and C of `gemm`, from its arguments."""
+    """Returns the values of A, B and C of `gemm` from its arguments."""
     ta, tb, m, n, k, a, ao, lda, b, bo, ldb, beta, c, co, ldc = args
     first = 5, a, ao, *_stored(builder, ta, m, k, lda, bits)
     second = 8, b, bo, *_stored(builder, tb, k, n, ldb, bits)
@@ -704,24 +705,25 @@ def _operands(builder, args, bits):
 
 
 def panel_width(columns: int, itemsize: int) -> int:
-    """The columns of each panel, for a B that is stored in panels; products read it as one stream.
+    """Returns the columns of a panel, for a B that is stored in panels. Products read it as one stream.
 
-    A panel is (k, width), and panels follow one another. The last one has the remaining columns, and zeros up to a multiple of
-    LINE bytes; the width is such a multiple too. Products take panels of any width: a library may be made for another processor.
+    A panel is (k, width), and panels follow one another. The width is a multiple of LINE bytes. The last panel has the remaining
+    columns, and zeros up to a multiple of LINE bytes. Products take panels of any width, because a library may be made for
+    another processor.
     """
     lanes, line = _BYTES // itemsize, LINE // itemsize
     row = _VECTORS * lanes
-    unit = line if row % line == 0 or line % row == 0 else math.lcm(row, line)  # whole blocks
+    unit = line if row % line == 0 or line % row == 0 else math.lcm(row, line)  # a multiple of whole blocks
     return -(-_even.py_func(columns, row, lanes) // unit) * unit
 
 
 @intrinsic
 def gemm(typing, ta, tb, m, n, k, a, ao, lda, b, bo, ldb, beta, c, co, ldc):
-    """C[m, n] = op(A)[m, k] @ op(B)[k, n] + beta * C, row-major, in a compiled kernel.
+    """Computes C[m, n] = op(A)[m, k] @ op(B)[k, n] + beta * C, row-major, in a compiled kernel.
 
-    ta, tb: 1 if A or B is stored transposed, else 0; tb: PANELS for B in panels of ldb columns, see `panel_width`. a, b, c:
-    arrays of one dtype, float32 or float64, taken as flat memory; ao, bo, co: offsets of the first element; lda, ldb, ldc:
-    elements from one stored row to the next. beta: a number of that dtype; with 0, C is not read.
+    ta, tb: 1 if A or B is stored transposed, else 0; tb may be PANELS for B in panels of ldb columns, see `panel_width`. a, b, c:
+    arrays of one dtype, float32 or float64, taken as flat memory. ao, bo, co: the offsets of the first elements. lda, ldb, ldc:
+    the distance between stored rows, in elements. beta: a number of the same dtype; with 0, C is not read.
     """
     if not _are_real(a, b, c):
         return None
@@ -740,7 +742,7 @@ def gemm(typing, ta, tb, m, n, k, a, ao, lda, b, bo, ldb, beta, c, co, ldc):
 
 @intrinsic
 def gemm_ended(typing, ta, tb, m, n, k, a, ao, lda, b, bo, ldb, beta, c, co, ldc, bias, at, ends):
-    """`gemm`, then adds bias[at:] to each row if ends & BIAS, and takes the positive part if ends & RECTIFIED."""
+    """Runs `gemm`, then adds bias[at:] to each row if ends & BIAS, and takes the positive part if ends & RECTIFIED."""
     if not _are_real(a, b, c, bias):
         return None
     number = types.int64
@@ -757,7 +759,7 @@ def gemm_ended(typing, ta, tb, m, n, k, a, ao, lda, b, bo, ldb, beta, c, co, ldc
 
 
 def _by_tables(kind, a, tables, b, c, bias):
-    """The signature and the code of `gemm_at` or `gemm_own`, from the types of their arrays."""
+    """Returns the signature and the code of `gemm_at` or `gemm_own`, from the types of their arrays."""
     if not _are_real(a, b, c, bias):
         return None
     number, first = types.int64, int(kind == "at")  # only `gemm_at` has the form of B as its first argument
@@ -781,11 +783,11 @@ def _by_tables(kind, a, tables, b, c, bias):
 
 @intrinsic
 def gemm_at(typing, tb, m, n, k, a, ao, tables, ro, ko, b, bo, ldb, beta, c, co, ldc, bias, at, ends):
-    """`gemm_ended` for a matrix A with numbers anywhere: A[i, p] = a[ao + tables[ro + i] + tables[ko + p]], int64 tables."""
+    """Runs `gemm_ended` for a matrix A with A[i, p] = a[ao + tables[ro + i] + tables[ko + p]]; tables is an int64 array."""
     return _by_tables("at", a, tables, b, c, bias)
 
 
 @intrinsic
 def gemm_own(typing, m, n, k, a, ao, tables, ro, ko, b, bo, ldb, beta, c, co, ldc, bias, at, ends):
-    """The same, but each column of C has its own A, one number further: C[i, j] = sum over p of a[... + j] * B[p, j]."""
+    """Runs `gemm_at`, but each column of C has its own A, one number further: C[i, j] = sum over p of a[... + j] * B[p, j]."""
     return _by_tables("own", a, tables, b, c, bias)

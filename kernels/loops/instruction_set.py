@@ -1,8 +1,8 @@
 """The instructions of interpreter.py: names, dtypes, formulas; and the format of its programs.
 
 A frame is FRAME words of 8 bytes:
-     next, code, prologue, body, epilogue,             the next frame or 0; address of the instructions; their count per section
-     tasks, inner, outer_step, inner_step, block, end, position of a task's block, in elements
+     next, code, prologue, body, epilogue,             the next frame or 0; the instructions' address; their number in each
+     section tasks, inner, outer_step, inner_step, block, end, position of a task's block, in elements
      result_outer_step, result_inner_step, results, result_end     and position of its results
 Tasks are divided among the shares. The prologue runs once, then body and epilogue for each task. The body of task t begins at
 position t / inner * outer_step + t % inner * inner_step and has `block` elements, but ends at the next multiple of `end`. The
@@ -21,16 +21,16 @@ from typing import Any, NamedTuple
 
 from nbkeras.kernels.loops.expressions import COMPARISONS
 
-LANES = 16  # elements of a vector instruction
-SCRATCH = 65536  # total bytes of the registers
+LANES = 16  # elements of a register
+SCRATCH = 65536  # bytes of all registers
 REGISTER, SPLAT = -1, -2
 WORDS, FRAME = 10, 15
 DEEPEST = 12  # most dimensions of an array that is read or written by strides
-TILE = {4: 16, 8: 8}  # rows of a transposed block, by bytes per element: a cache line
+TILE = {4: 16, 8: 8}  # rows of a transposed block, by bytes per element: they fill a cache line
 
 FLOATS = ("f4", "f8")
-NUMBERS = (*FLOATS, "i4", "i8")  # dtypes of arithmetic; b1 is a boolean, other dtypes are only cast
-COPIED = {1: "u1", 2: "i2", 4: "i4", 8: "i8"}  # the dtype that copies elements of a size
+NUMBERS = (*FLOATS, "i4", "i8")  # dtypes with arithmetic; b1 is a boolean, other dtypes are only cast
+COPIED = {1: "u1", 2: "i2", 4: "i4", 8: "i8"}  # the dtype that copies elements of these bytes
 
 
 class Vector:
@@ -44,7 +44,7 @@ class Vector:
         return Vector(self.made, value, self.kind, self.flags)
 
     def of(self, other: Any) -> Any:
-        """Another vector's value, or a constant's."""
+        """Returns the value of another vector, or of a constant."""
         return other.value if isinstance(other, Vector) else self.made.ir.Constant(self.value.type, other)
 
     def _combined(self, name: str, other: Any) -> "Vector":
@@ -77,22 +77,22 @@ class Vector:
         return self.new(self.builder.xor(self.value, self.of(other)))
 
     def test(self, sign: str, other: Any) -> Any:
-        """Bits: 1 where the comparison holds; for NaN only != holds."""
+        """Returns bits, 1 where the comparison holds; for NaN only != holds."""
         if not self.is_float:
             return self.builder.icmp_signed(sign, self.value, self.of(other))
         compare = self.builder.fcmp_unordered if sign == "!=" else self.builder.fcmp_ordered
         return compare(sign, self.value, self.of(other))
 
     def compare(self, other: Any, sign: str) -> "Vector":
-        """Booleans."""
+        """Returns booleans, true where the comparison holds."""
         return self.made.truth(self.test(sign, other))
 
     def choose(self, sign: str, other: Any, yes: Any, no: Any) -> "Vector":
-        """yes where the comparison holds, else no."""
+        """Returns yes where the comparison holds, else no."""
         return self.new(self.builder.select(self.test(sign, other), self.of(yes), self.of(no)))
 
     def larger(self, sign: str, other: "Vector") -> "Vector":
-        """The larger (">=") or smaller ("<=") of two; NaN if one is NaN."""
+        """Returns the larger (">=") or smaller ("<=") of two; NaN if one is NaN."""
         mine = self.test(sign, other)
         if self.is_float:
             mine = self.builder.or_(mine, self.test("!=", self))
@@ -109,7 +109,7 @@ class Vector:
         return self.choose(">", 0, 1, low)
 
     def polynomial(self, *coefficients: float) -> "Vector":
-        """Horner's rule, highest power first."""
+        """Evaluates a polynomial by Horner's rule; the highest power comes first."""
         total = self * coefficients[0] + coefficients[1]
         for coefficient in coefficients[2:]:
             total = total * self + coefficient
@@ -119,7 +119,7 @@ class Vector:
         return self.new(self.builder.select(bits, yes.value, no.value))
 
     def seen_as(self, letter: str, flags: tuple = ()) -> "Vector":
-        """The same bits as integers or floats."""
+        """Returns the same bits as integers or floats."""
         kind = letter + self.kind[1]
         return Vector(self.made, self.builder.bitcast(self.value, self.made.like(self.value, kind)), kind, flags)
 
@@ -135,15 +135,17 @@ class Vector:
 
 # -------------------- formulas (1 or 2 ulp), after Cephes (S. Moshier) --------------------
 
-# Bits of a float's mantissa, its exponent of 1, and 1.5 * 2**bits: adding it leaves the nearest integer in the low bits.
+# The bits of a float's mantissa, its exponent of 1, and 1.5 * 2**bits; adding the latter leaves the nearest integer in the low
+# bits.
 _FORMAT = {"f4": (23, 127, 12582912.0), "f8": (52, 1023, 6755399441055744.0)}
-_LOG_2 = {"f4": (0.693359375, -2.12194440e-4), "f8": (0.693145751953125, 1.42860682030941723212e-6)}  # in two parts
+# log(2) in two parts
+_LOG_2 = {"f4": (0.693359375, -2.12194440e-4), "f8": (0.693145751953125, 1.42860682030941723212e-6)}
 _TINY = {"f4": 1.1754943508222875e-38, "f8": 2.2250738585072014e-308}
 _INFINITY, _NAN = float("inf"), float("nan")
 
 
 def _exp_parts(x: Vector) -> tuple[Vector, ...]:
-    """e**x as (a + 1) * b * c: two powers of 2, so that results may be subnormal or infinite."""
+    """Returns a, b, c with e**x = (a + 1) * b * c. Two powers of 2, b and c, let the result be subnormal or infinite."""
     end, one, magic = _FORMAT[x.kind]
     rounded = x * 1.4426950408889634074 + magic
     n = rounded - magic
@@ -157,7 +159,7 @@ def _exp_parts(x: Vector) -> tuple[Vector, ...]:
         p = square.polynomial(1.26177193074810590878e-4, 3.02994407707441961300e-2, 9.99999999999999999910e-1) * x
         y = square.polynomial(3.00198505138664455042e-6, 2.52448340349684104192e-3, 2.27265548208155028766e-1, 2.0)
         y = (p + p) / (y - p)
-    e = rounded.bits() - (((one + end) << end) | (1 << end - 1))  # the bits of `magic`
+    e = rounded.bits() - (((one + end) << end) | (1 << end - 1))  # without the bits of `magic`
     half = e.shifted("ashr", 1)
     return y, *((part + one).shifted("shl", end).as_float() for part in (half, e - half))
 
@@ -181,7 +183,7 @@ def _log(x: Vector) -> Vector:
     end, one, _ = _FORMAT[x.kind]
     tiny = x.test("<", _TINY[x.kind])
     bits = x.pick(tiny, x * float(1 << end), x).bits()
-    m = ((bits & ((1 << end) - 1)) | ((one - 1) << end)).as_float()  # from 0.5 to 1
+    m = ((bits & ((1 << end) - 1)) | ((one - 1) << end)).as_float()  # m is from 0.5 to 1
     e = bits.shifted("ashr", end) - (one - 1)
     e = e.pick(tiny, e - end, e)
     low = m.test("<", 0.70710678118654752440)
@@ -199,7 +201,7 @@ def _log(x: Vector) -> Vector:
     square = m * m
     y = y * m * square + n * -2.121944400546905827679e-4 - square * 0.5
     y = m + y + n * 0.693359375
-    rest = x.choose("==", 0.0, -_INFINITY, _NAN)  # of 0, of negative numbers and NaN
+    rest = x.choose("==", 0.0, -_INFINITY, _NAN)  # the result for 0, negative numbers and NaN
     return x.choose(">", 0.0, x.choose("==", _INFINITY, x, y), rest)
 
 
@@ -215,7 +217,7 @@ def _log1p(x: Vector) -> Vector:
 
 
 class ElementwiseInstruction(NamedTuple):
-    """An elementwise instruction for some dtypes: its formula, and the kinds of its result and operands ("x": the dtype)."""
+    """An elementwise instruction: its dtypes, its formula, and the kinds of its result and operands ("x" is the dtype)."""
 
     dtypes: tuple[str, ...]
     formula: Callable[..., Vector]
@@ -230,8 +232,8 @@ def _select(condition: Vector, x: Vector, y: Vector) -> Vector:
 
 
 def _divided(x: Vector, y: Vector) -> tuple[Vector, Vector]:
-    """The quotient (rounded down) and remainder of integers; 0 and 0 for a divisor of 0."""
-    b, plain = x.builder, y.choose("==", 0, 1, y.choose("==", -1, 1, y))  # x / 0 and the least integer / -1 trap
+    """Returns the quotient (rounded down) and remainder of integers; 0 and 0 for a divisor of 0."""
+    b, plain = x.builder, y.choose("==", 0, 1, y.choose("==", -1, 1, y))  # x / 0 and (least integer) / -1 would trap
     quotient, rest = x.new(b.sdiv(x.value, plain.value)), x.new(b.srem(x.value, plain.value))
     down = b.and_(rest.test("!=", 0), (rest ^ plain).test("<", 0))
     quotient, rest = x.pick(down, quotient - 1, quotient), x.pick(down, rest + plain, rest)
@@ -252,7 +254,7 @@ _UNARY: dict[str, tuple[tuple[str, ...], Callable]] = {
     "log": (FLOATS, _log),
     "log1p": (FLOATS, _log1p),
 }
-for _name in ("sqrt", "floor", "ceil", "trunc", "rint"):  # as LLVM calls them
+for _name in ("sqrt", "floor", "ceil", "trunc", "rint"):  # these have LLVM's names
     _UNARY[_name] = FLOATS, functools.partial(Vector.intrinsic, name=_name)
 _BINARY: dict[str, tuple[tuple[str, ...], Callable]] = {
     "add": (NUMBERS, lambda x, y: x + y),
@@ -279,7 +281,7 @@ ELEMENTWISE |= {
 }
 ELEMENTWISE["select"] = ElementwiseInstruction(_ANY, _select, ("x", "b1", "x", "x"))
 
-# casts in one instruction; others go through int64, and booleans are cast as uint8
+# These casts are one instruction. Others go through int64, and booleans are cast as uint8.
 CASTS = [
     *((source, "i8") for source in ("u1", "i1", "u2", "i2", "u4", "i4", "f4", "f8")),
     *(("i8", target) for target in ("u1", "i2", "i4", "f4", "f8", "b1")),

@@ -19,16 +19,16 @@ from nbkeras.kernels.runtime.processor import has
 
 _WIDE = has("avx512vnni") or has("avx512bw")
 HAS_BYTE_PRODUCTS = has("avx512vnni") or has("avxvnni")
-_BYTES = 64 if _WIDE else 32  # bytes of a vector, columns of a block
-_HIGH = 2 if HAS_BYTE_PRODUCTS and not _WIDE else 6  # rows of a block, with 4 vectors of sums for each
+_BYTES = 64 if _WIDE else 32  # bytes of a vector; also the columns of a block
+_HIGH = 2 if HAS_BYTE_PRODUCTS and not _WIDE else 6  # rows of a block; each has 4 vectors of sums
 COLUMNS = 16  # columns of a group of `multiply_windows`
-# Its block in registers: 8 rows by 3 vectors, or 4 by 2
+# `multiply_windows` has a block of 8 rows by 3 vectors, or 4 by 2, in registers
 _ROWS, _GROUPS = (8, 3) if _WIDE else (4, 1)
 _inner = functools.partial(CompiledFunction, fastmath=False)
 
 
 class _Bytes:
-    """Emits the code of a block at the current position of `builder`."""
+    """Emits operations on vectors of bytes at the current position of `builder`."""
 
     def __init__(self, builder):
         self.builder, self.lanes = builder, _BYTES // 4
@@ -44,20 +44,20 @@ class _Bytes:
         return self.builder.shuffle_vector(x, y, ir.Constant(kind, lanes))
 
     def all(self, value, count):
-        """A vector with one value in every lane."""
+        """Returns a vector with one value in every lane."""
         kind = ir.VectorType(value.type, count)
         one = self.builder.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(self.word, 0))
         return self.shuffle(one, ir.Constant(kind, ir.Undefined), [0] * count)
 
     def below(self, first, lanes, count):
-        """A mask of the lanes i with first + i < count; None for all lanes, if count is None."""
+        """Returns a mask of the lanes i with first + i < count. If count is None, it returns None, for all lanes."""
         if count is None:
             return None
         numbers = ir.Constant(ir.VectorType(self.long, lanes), [first + i for i in range(lanes)])
         return self.builder.icmp_signed("<", numbers, self.all(count, lanes))
 
     def load(self, pointer, kind, mask):
-        """The numbers from a pointer on; 0 where the mask is 0. No mask loads all."""
+        """Loads the numbers from a pointer on; 0 where the mask is 0. No mask loads all."""
         at, size = self.builder.bitcast(pointer, kind.as_pointer()), _SIZES[str(kind.element)]
         if mask is None:
             return self.builder.load(at, align=size)
@@ -78,7 +78,7 @@ class _Bytes:
         self.builder.call(function, [value, at, ir.Constant(self.word, size), mask])
 
     def interleave(self, x, y, width, upper):
-        """The lower or upper halves of each 16 bytes of two vectors of bytes, in turns of `width` bytes."""
+        """Takes the lower or upper halves of each 16 bytes of two vectors, alternating after `width` bytes."""
         order = []
         for lane in range(0, _BYTES, 16):
             for at in range(lane + 8 * upper, lane + 8 * upper + 8, width):
@@ -86,15 +86,15 @@ class _Bytes:
         return self.shuffle(x, y, order)
 
     def quads(self, rows):
-        """Four rows of bytes as four vectors of words. A word has one column; `in_order` knows their order."""
+        """Returns four rows of bytes as four vectors of words. A word has a column; `in_order` restores the columns' order."""
         sign = ir.Constant(self.bytes, [-128] * _BYTES)
-        a, b, c, d = (self.builder.xor(row, sign) for row in rows)  # plus 128
+        a, b, c, d = (self.builder.xor(row, sign) for row in rows)  # this adds 128
         pairs = [(self.interleave(a, b, 1, upper), self.interleave(c, d, 1, upper)) for upper in (0, 1)]
         found = [self.interleave(x, y, 2, upper) for x, y in pairs for upper in (0, 1)]
         return [self.builder.bitcast(each, self.words) for each in found]
 
     def in_order(self, sums):
-        """Four vectors of sums, in the order of `quads`, rearranged so that the columns are in order."""
+        """Rearranges four vectors of sums from the order of `quads` to the order of columns."""
         a, b, c, d = sums
         low, high = self.shuffle(a, b, list(range(2 * self.lanes))), self.shuffle(c, d, list(range(2 * self.lanes)))
         count = self.lanes
@@ -102,16 +102,16 @@ class _Bytes:
         return [self.shuffle(low, high, order[first : first + count]) for first in range(0, 4 * count, count)]
 
     def dot(self, total, unsigned, signed):
-        """total + the sums of four products of bytes."""
+        """Returns total + the sums of four products of bytes."""
         if not HAS_BYTE_PRODUCTS:
             return self._dot_by_pairs(total, unsigned, signed)
-        # up to version 21, LLVM's operands are words
+        # in LLVM up to version 21, the operands are words
         kind = self.bytes if binding.llvm_version_info[0] >= 22 else self.words
         function = self._intrinsic(f"llvm.x86.avx512.vpdpbusd.{8 * _BYTES}", self.words, [self.words, kind, kind])
         return self.builder.call(function, [total, *(self.builder.bitcast(each, kind) for each in (unsigned, signed))])
 
     def _dot_by_pairs(self, total, unsigned, signed):
-        """`dot` by 16-bit products; LLVM multiplies and adds two of them in one instruction if the processor has one."""
+        """Computes `dot` by 16-bit products. LLVM multiplies and adds two of them in one instruction if the processor has one."""
         builder, pairs = self.builder, ir.VectorType(ir.IntType(16), _BYTES // 2)
         wide = ir.VectorType(self.word, _BYTES // 2)
         eight, byte = ir.Constant(pairs, [8] * pairs.count), ir.Constant(pairs, [255] * pairs.count)
@@ -125,19 +125,19 @@ class _Bytes:
         return total
 
 
-_SIZES = {"i8": 1, "i32": 4, "float": 4, "double": 8}  # bytes, by LLVM's names
+_SIZES = {"i8": 1, "i32": 4, "float": 4, "double": 8}  # bytes of LLVM's types
 
 
 def _name(kind):
-    """LLVM's name of a type of vectors in the names of its functions."""
+    """Returns how LLVM writes a vector type in the names of its functions."""
     letter = "f" if str(kind.element) in ("float", "double") else "i"
     return f"v{kind.count}{letter}{8 * _SIZES[str(kind.element)]}"
 
 
 def _emit_block(v, k, a, lda, b, ldb, c, ldc, width, high, groups):
-    """C[high, width] += A[high, k] @ (B[k, width] + 128), in registers; the width ends within the last of `groups` vectors.
+    """Emits C[high, width] += A[high, k] @ (B[k, width] + 128), in registers. The width ends in the last of `groups` vectors.
 
-    width: None for all columns of these vectors.
+    width: None if all columns of these vectors are in use.
     """
     builder = v.builder
     number = functools.partial(ir.Constant, v.long)
@@ -150,7 +150,7 @@ def _emit_block(v, k, a, lda, b, ldb, c, ldc, width, high, groups):
         return v.load(builder.gep(row, [number(g * _BYTES)]), v.bytes, mask)
 
     def added(before, rows, factors):
-        """The sums after four rows of B."""
+        """Returns the sums after four rows of B."""
         signed, after = [v.all(factor, v.lanes) for factor in factors], {}
         for g, mask in enumerate(masks):
             zero = ir.Constant(v.bytes, None)
@@ -185,7 +185,7 @@ def _emit_block(v, k, a, lda, b, ldb, c, ldc, width, high, groups):
         sums[cell].add_incoming(after[cell], loop)
     rest, done = builder.append_basic_block("rest"), builder.append_basic_block("done")
     builder.cbranch(builder.icmp_signed("<", fours, k), rest, done)
-    builder.position_at_end(rest)  # the last one to three rows, filled up with zeros
+    builder.position_at_end(rest)  # the last one to three rows, padded with zeros
     rows, factors = [], [ir.Constant(v.word, 0)] * high
     for r in range(3):
         at = builder.add(fours, number(r))
@@ -215,7 +215,7 @@ def _emit_block(v, k, a, lda, b, ldb, c, ldc, width, high, groups):
 
 
 def _whole_or_part(builder, width, columns, emit, args):
-    """Emit a block. Without AVX-512, masked loads and stores of bytes are slow, so also emit an unmasked one for all columns."""
+    """Emits a block. Masked accesses to bytes are slow without AVX-512, so it also emits an unmasked block for all columns."""
     if _WIDE:
         emit(_Bytes(builder), *args, width)
         return
@@ -228,7 +228,7 @@ def _whole_or_part(builder, width, columns, emit, args):
 
 @intrinsic(prefer_literal=True)
 def _block(typing, rows, groups, k, a, lda, b, ldb, c, ldc, width):
-    """The code of a block; rows, groups: literals."""
+    """Returns the code of a block. rows, groups: literals."""
     high, count = rows.literal_value, groups.literal_value
     signature = types.void(rows, groups, types.int64, a, types.int64, b, types.int64, c, types.int64, types.int64)
 
@@ -243,12 +243,12 @@ def _block(typing, rows, groups, k, a, lda, b, ldb, c, ldc, width):
 
 @intrinsic
 def _at(typing, pointer, offset):
-    """pointer + offset."""
+    """Returns pointer + offset."""
     return pointer(pointer, types.int64), lambda context, builder, signature, args: builder.gep(args[0], [args[1]])
 
 
 def _product(m, n, k, a, lda, b, ldb, c, ldc):
-    if m == 1:  # bound by reading B: long pieces of its rows
+    if m == 1:  # reading B bounds this, so read long pieces of its rows
         for j in range(0, n, 4 * _BYTES):
             width, b_j, c_j = min(4 * _BYTES, n - j), _at(b, j), _at(c, j)
             if width > 2 * _BYTES:
@@ -279,10 +279,9 @@ symbol("nbkeras_igemm", _product, f"void({_NUMBERS})")
 
 @intrinsic
 def add_product(typing, m, n, k, a, ao, lda, b, bo, ldb, c, co, ldc):
-    """C[m, n] += A[m, k] @ (B[k, n] + 128), row-major, in a compiled kernel: a and b of int8, c of int32.
+    """Computes C[m, n] += A[m, k] @ (B[k, n] + 128), row-major, in a compiled kernel. a, b: int8; c: int32.
 
-    a, b, c: arrays, taken as flat memory; ao, bo, co: offsets of the first element; lda, ldb, ldc: elements from one row to the
-    next.
+    The arrays are taken as flat memory. ao, bo, co: the offsets of the first elements. lda, ldb, ldc: the distance between rows.
     """
     whole = types.int64
     signature = types.void(whole, whole, whole, a, whole, whole, b, whole, whole, c, whole, whole)
@@ -309,15 +308,15 @@ def add_product(typing, m, n, k, a, ao, lda, b, bo, ldb, c, co, ldc):
 
 
 def _emit_windows(v, quads, a, rows, taps, b, start, factors, step, bias, least, y, ldy, width, high, groups):
-    """Y[high, width] in registers, see `multiply_windows`; the width ends within the last of `groups` groups of columns.
+    """Emits Y[high, width] in registers, see `multiply_windows`. The width ends in the last of `groups` groups of columns.
 
-    width: None for all columns of these groups.
+    width: None if all columns of these groups are in use.
     """
     builder = v.builder
     number = functools.partial(ir.Constant, v.long)
     real = ir.VectorType(step.type, v.lanes)
     step, least = v.all(step, v.lanes), v.all(least, v.lanes)
-    parts = COLUMNS // v.lanes  # vectors of a group
+    parts = COLUMNS // v.lanes  # vectors in a group
     vectors = range(groups * parts)
     cells = [(i, j) for i in range(high) for j in vectors]
     a_rows = [builder.gep(a, [builder.load(builder.gep(rows, [number(i)]))]) for i in range(high)]
@@ -336,7 +335,7 @@ def _emit_windows(v, quads, a, rows, taps, b, start, factors, step, bias, least,
     values = [builder.bitcast(builder.gep(column, [at]), v.words.as_pointer()) for column in columns]
     values, after = [builder.load(value, align=4) for value in values], {}
     for i in range(high):
-        # otherwise LLVM loads the numbers of all rows first, and runs out of registers
+        # because LLVM would load the numbers of all rows first, and run out of registers
         builder.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], True)
         four = builder.bitcast(builder.gep(a_rows[i], [tap]), v.word.as_pointer())
         four = v.all(builder.load(four, align=1), v.lanes)
@@ -368,7 +367,7 @@ def _emit_windows(v, quads, a, rows, taps, b, start, factors, step, bias, least,
 
 @intrinsic(prefer_literal=True)
 def _windows(typing, rows, most, quads, a, offsets, taps, b, start, factors, step, bias, least, y, ldy, width):
-    """The code of a block; rows, most: literals; `most` is the limit of groups of columns."""
+    """Returns the code of a block. rows, most: literals; `most` is the limit of groups of columns."""
     high, groups = rows.literal_value, most.literal_value
     whole = types.int64
     pointers = a, offsets, taps, b, start, factors
@@ -418,7 +417,7 @@ for _real, _symbol in _SYMBOLS.items():
 def multiply_windows(
     typing, m, n, quads, a, ao, tables, ro, ko, b, bo, start, factors, step, bias, least, j, y, to, ldy
 ):
-    """Y[m, n] = max(least, (A @ B + start[j:]) * (factors[j:] * step) + bias[j:]) in a compiled kernel, for a row of Y.
+    """Computes Y[m, n] = max(least, (A @ B + start[j:]) * (factors[j:] * step) + bias[j:]), row by row, in a compiled kernel.
 
     a: uint8, taken as flat memory: A[i, 4 p + q] = a[ao + tables[ro + i] + tables[ko + p] + q], for `quads` p.
     b: int8: B[4 p + q, j] = b[bo + (j // 16 * quads + p) * 64 + j % 16 * 4 + q].

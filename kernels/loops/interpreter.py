@@ -1,9 +1,9 @@
-"""One compiled function, `nbkeras_interpret`, that runs programs of NumPy-like instructions over blocks of numbers.
+"""A compiled function, `nbkeras_interpret`, that runs programs of NumPy-like instructions over blocks of numbers.
 
 A step launches many of NumPy's loops: sums, copies, casts, counters. Here each of them is a short program that a native loop can
-run; a chain of them is one program that reads and writes each array once. An instruction processes a whole block (about
-1,000 numbers, which stay in the first-level cache), so dispatch costs little. instruction_set.py defines the instructions and
-the format of programs; runtime/instructions.py writes programs.
+run. A chain of them is a single program that reads and writes each array once. An instruction processes a whole block (about
+1,000 numbers, which stay in the first-level cache), so dispatch costs little. instruction_set.py defines the instructions and the
+format of programs; runtime/instructions.py writes programs.
 
 int64 nbkeras_interpret(int8 *frame, int64 share, int64 shares) returns 0. llvmlite is imported only to compile it.
 """
@@ -51,7 +51,7 @@ class _Emitter:
         self.module = ir.Module(SYMBOL)
         self.builder: Any = None
 
-    # Parts of functions
+    # The structure of functions
 
     def constant(self, value: int) -> Any:
         return ir.Constant(self.word, value)
@@ -60,7 +60,7 @@ class _Emitter:
         return ir.VectorType(self.types[kind], lanes) if lanes > 1 else self.types[kind]
 
     def like(self, value: Any, kind: str) -> Any:
-        """The type of `kind` with the lanes of a value."""
+        """Returns the type `kind`, with as many lanes as a value."""
         return self.vector(kind, getattr(value.type, "count", 1))
 
     def truth(self, bits: Any) -> Vector:
@@ -75,7 +75,7 @@ class _Emitter:
         return self.builder.call(function, [value])
 
     def function(self, name: str, pointers: int, words: int) -> Any:
-        """Begin an internal function; returns its arguments."""
+        """Begins an internal function; returns its arguments."""
         kind = ir.FunctionType(ir.VoidType(), [self.bytes] * pointers + [self.word] * words)
         function = ir.Function(self.module, kind, name)
         function.linkage = "internal"
@@ -84,7 +84,7 @@ class _Emitter:
 
     @contextlib.contextmanager
     def loop(self, stop: Any, start: Any = None, step: int = 1) -> Iterator[Any]:
-        """for i in range(start, stop, step); the last step must not pass the stop."""
+        """Emits `for i in range(start, stop, step)`. The last step must not go beyond `stop`."""
         b = self.builder
         before = b.block
         head, body, end = (b.append_basic_block(name) for name in ("head", "body", "end"))
@@ -103,7 +103,7 @@ class _Emitter:
 
     @contextlib.contextmanager
     def repeat(self, condition: Callable[[], Any]) -> Iterator[None]:
-        """while condition(): ..."""
+        """Emits `while condition(): ...`."""
         b = self.builder
         head, body, end = (b.append_basic_block(name) for name in ("head", "body", "end"))
         b.branch(head)
@@ -124,7 +124,7 @@ class _Emitter:
         self.builder.store(self.builder.add(self.builder.load(slot), by), slot)
 
     def at(self, pointer: Any, offset: Any) -> Any:
-        """A pointer advanced by some bytes."""
+        """Returns a pointer advanced by some bytes."""
         return self.builder.gep(pointer, [offset if isinstance(offset, ir.Value) else self.constant(offset)])
 
     def get(self, pointer: Any, offset: Any, kind: str, lanes: int = 1) -> Any:
@@ -144,7 +144,7 @@ class _Emitter:
     # Instructions
 
     def elementwise(self, name: str, kinds: tuple[str, ...], formula: Callable) -> Any:
-        """output, operands, bytes from a vector of each operand to the next, number of vectors -> None."""
+        """Emits a function of: output, operands, the distance in bytes of each operand's vectors, the number of vectors."""
         out, *operands, step_0, step_1, step_2, count = self.function(name, 4, 4)
         flags = ("contract",) if formula in CONTRACTED else ()
         with self.loop(count) as i:
@@ -172,7 +172,7 @@ class _Emitter:
         return Vector(self, value, target)
 
     def walk(self, information: Any, position: Any) -> tuple[Any, Any, Callable[[Any], Any], Callable[[Any], Any]]:
-        """The indices of a position in an array of several dimensions.
+        """Emits the indices of a position in an array of several dimensions.
 
         information: the number of dimensions, sizes, strides. Returns indices and offset (variables), and size(k), stride(k).
         """
@@ -202,7 +202,7 @@ class _Emitter:
         return indices, offset, size, stride
 
     def strided(self, name: str, bytes_: int, load: bool) -> None:
-        """Read or write a block of an array with any strides: run by run of its last dimension."""
+        """Emits reads or writes of a block of an array with any strides, run by run of its last dimension."""
         out, source, _, information, position, count, _ = self.function(name, 4, 3)
         b, kind, zero = self.builder, f"i{bytes_}", self.constant(0)
         indices, offset, size, stride = self.walk(information, position)
@@ -256,7 +256,7 @@ class _Emitter:
                 end = b.icmp_signed("==", b.load(b.gep(indices, [number])), size(number))
                 return b.and_(b.icmp_signed(">", number, zero), end)
 
-            with self.repeat(full):  # the next row, or the next matrix, ...
+            with self.repeat(full):  # go to the next row, or the next matrix, ...
                 number = b.load(k)
                 self.increase(offset, b.neg(b.mul(size(number), stride(number))))
                 b.store(zero, b.gep(indices, [number]))
@@ -276,7 +276,7 @@ class _Emitter:
         return self.builder.shuffle_vector(x, y, ir.Constant(ir.VectorType(number, len(lanes)), lanes))
 
     def transpose(self, name: str, bytes_: int) -> None:
-        """Some rows (at most TILE) of an array whose second-to-last dimension is contiguous in memory."""
+        """Emits a copy of some rows (at most TILE) of an array whose second-to-last dimension is contiguous in memory."""
         out, source, _, information, position, count, _ = self.function(name, 4, 3)
         b, kind, tile = self.builder, f"i{bytes_}", TILE[bytes_]
         _, offset, size, stride = self.walk(information, position)
@@ -309,7 +309,7 @@ class _Emitter:
         b.ret_void()
 
     def call(self, name: str, dtype: str) -> None:
-        """out = a function of the C library, of one or two operands; information: its address."""
+        """Emits out = f(operands) for a function of the C library, of one or two operands. information: its address."""
         out, x, y, information, _, count, _ = self.function(name, 4, 3)
         kind = self.types[dtype]
         function = self.builder.bitcast(information, ir.FunctionType(kind, [kind, kind]).as_pointer())
@@ -324,7 +324,7 @@ class _Emitter:
         bits = 8 * int(dtype[1]) - 1
         extremes = (float("-inf"), float("inf")) if dtype in FLOATS else (-(1 << bits), (1 << bits) - 1)
         values = {"add": -0.0 if dtype in FLOATS else 0, "multiply": 1, "maximum": extremes[0], "minimum": extremes[1]}
-        values |= {"logical_and": 1, "logical_or": 0}  # -0 + x is x, 0 + x is not: x may be -0
+        values |= {"logical_and": 1, "logical_or": 0}  # not 0, because 0 + -0 is 0, while -0 + x is always x
         return ir.Constant(self.vector(dtype, lanes), values[name])
 
     def _fold_into(self, total: Any, name: str, dtype: str, value: Any) -> None:
@@ -335,7 +335,7 @@ class _Emitter:
         return ELEMENTWISE[name].formula(Vector(self, x, dtype), Vector(self, y, dtype)).value
 
     def fold_rows(self, symbol: str, name: str, dtype: str) -> None:
-        """out[i] = the combined elements of row i; information: the length of a row, if there are several rows."""
+        """Emits out[i] = the combined elements of row i. information: the length of a row, if there are several rows."""
         out, source, _, information, _, count, _ = self.function(symbol, 4, 3)
         b, size = self.builder, int(dtype[1])
         length = self.smaller(b.ptrtoint(information, self.word), count)
@@ -366,7 +366,7 @@ class _Emitter:
         b.ret_void()
 
     def fold_columns(self, symbol: str, name: str, dtype: str) -> None:
-        """out[k] = the combination of a chunk of rows.
+        """Emits out[k] = the combination of a chunk of rows.
 
         information: rows, chunks of them, bytes between rows, bytes between matrices, columns per task, tasks per chunk. The
         task's number determines matrix, chunk and columns.
@@ -383,7 +383,7 @@ class _Emitter:
         zero = self.constant(0)
 
         def across(combine: Callable[[Any, Any, int], Any]) -> None:
-            """out[k] = combine(k, out[k]) by vectors, then by single elements."""
+            """Emits out[k] = combine(k, out[k]) by vectors, then by single elements."""
             start = zero
             for lanes in (LANES, 1):
                 with self.loop(count, start, lanes) as k:
@@ -408,7 +408,7 @@ class _Emitter:
     # The function itself
 
     def dispatcher(self, name: str, opcodes: list[str], pointers: int, words: int) -> Any:
-        """A function that calls an instruction by number; its arguments are the number, then the instruction's arguments."""
+        """Emits a function that calls an instruction by number. It takes the number, then the instruction's arguments."""
         kind = ir.FunctionType(ir.VoidType(), [self.word] + [self.bytes] * pointers + [self.word] * words)
         function = ir.Function(self.module, kind, name)
         function.linkage = "internal"
@@ -426,7 +426,7 @@ class _Emitter:
         return function
 
     def move_few(self) -> None:
-        """Copy fewer than LANES * 8 bytes."""
+        """Emits a copy of fewer than LANES * 8 bytes."""
         out, source, count = self.function("move_few", 2, 1)
         b, start = self.builder, self.constant(0)
         for size in (8, 1):
@@ -436,7 +436,7 @@ class _Emitter:
         b.ret_void()
 
     def instruction(self, vectors: Any, special: Any) -> Any:
-        """Run one instruction: its row, the scratch memory, position, count and task."""
+        """Emits the function that runs an instruction. It takes its row, the scratch memory, position, count and task."""
         row, scratch, position, count, task = self.function("instruction", 2, 3)
         b, lanes = self.builder, self.constant(LANES)
         opcode, information = (self.get(row, 8 * i, "i8") for i in range(2))
@@ -457,7 +457,8 @@ class _Emitter:
             with simple:
                 with b.if_then(b.icmp_signed(">", whole, self.constant(0))):
                     b.call(vectors, [opcode, *pointers, *steps[1:], whole])
-                with b.if_then(b.icmp_signed(">", rest, self.constant(0))):  # the last few elements, copied to vectors
+                # the last few elements are copied to vectors
+                with b.if_then(b.icmp_signed(">", rest, self.constant(0))):
                     with b.goto_entry_block():
                         copies = [b.alloca(self.types["u1"], LANES * 8) for _ in range(4)]
                     ends = [self.at(pointer, b.mul(whole, step)) for pointer, step in zip(pointers, steps, strict=True)]
@@ -528,12 +529,12 @@ class _Emitter:
 
 
 def assembly(machine: Any) -> Any:
-    """The function as an optimized LLVM module, for a target machine."""
+    """Returns the function as an optimized LLVM module for a target machine."""
     module = binding.parse_assembly(_Emitter().emit())
     module.triple, module.data_layout = machine.triple, str(machine.target_data)
     module.verify()
     builder = binding.create_pass_builder(machine, binding.create_pipeline_tuning_options(speed_level=2))
-    passes = binding.create_new_module_pass_manager()  # few passes, so that no loop becomes a call of memcpy
+    passes = binding.create_new_module_pass_manager()  # only these passes, so that no loop becomes a call of memcpy
     passes.add_sroa_pass()
     passes.add_instruction_combine_pass()
     passes.add_new_gvn_pass()
@@ -543,7 +544,7 @@ def assembly(machine: Any) -> Any:
 
 
 def object_code(machine: Any) -> bytes:
-    """The function as an object file with only the symbol `nbkeras_interpret`; it needs no other symbols."""
+    """Returns the function as an object file. Its only symbol is `nbkeras_interpret`, and it needs no others."""
     return machine.emit_object(assembly(machine))
 
 

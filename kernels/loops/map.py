@@ -1,7 +1,7 @@
-"""Kernels that compute a formula for each element of flat arrays on the CPU; their twin is kernels/cuda/loops/map.py.
+"""Kernels that compute a formula for each element of flat arrays on the CPU. Their twins are in kernels/cuda/loops/map.py.
 
 Values that are the same for all elements are computed once, before the loop. A block's elements are loaded before any is stored,
-so an output may be an input, but must not partly overlap one.
+so an output may also be an input. It must not partly overlap one.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from nbkeras.kernels.loops.expressions import CELL, ELEMENT, NUMBER, Expression
 from nbkeras.kernels.runtime import fork_safety, threads
 from nbkeras.kernels.runtime.signatures import Type
 
-_FEW = 3  # arrays
-_ROUND = 64  # shares are cut at multiples of this many elements, see threads.stretch
+_FEW = 3  # most arrays of a kernel that takes two vectors at a time
+_ROUND = 64  # shares begin at multiples of this many elements, see threads.stretch
 
 
 class _MapEmitter(Emitter):
-    """Loops over vectors, then over single elements."""
+    """Emits a loop over vectors, then a loop over single elements."""
 
     def emit(self, signature: tuple[Type, ...], share: Any, shares: Any) -> None:
         kernel, b, values = self.kernel, self.builder, self.expression.values
@@ -44,8 +44,8 @@ class _MapEmitter(Emitter):
         following = b.add(share, self.integer(1))
         first = cut(share)
         last = b.select(b.icmp_unsigned("==", following, shares), sizes[0], cut(following))
-        # Two vector registers, or one if many arrays and numbers are in registers. Measured with gelu and adam: with two each,
-        # adam took 1.14 times as long with AVX2; with one each, gelu took 1.25 times as long with AVX-512.
+        # A Value takes two vector registers, or one if there are many arrays and numbers. Measured: adam with two took 1.14 times
+        # as long with AVX2; gelu with one took 1.25 times as long with AVX-512.
         lanes = REGISTER * (2 if len(kernel.arrays) <= _FEW else 1) // self.dtype.itemsize
         for width in dict.fromkeys((1 if self.calls_library(values) else lanes, 1)):
             self._elements(first, last, width)
@@ -72,7 +72,7 @@ class Map(FormulaKernel):
 
     Args:
         least: The fewest elements of a share: about 3 us of work.
-        fuses_as: Its op's name in chains (runtime/chains.py), if it has one.
+        fuses_as: The name of its op in chains (runtime/chains.py), if it has one.
     """
 
     emitter = _MapEmitter
@@ -92,12 +92,12 @@ class Map(FormulaKernel):
         self.least, self.fuses_as = least, fuses_as
 
     def launch(self, *args: Any) -> None:
-        """Launch the kernel, on several threads if its first array is large."""
+        """Launches the kernel, on several threads if its first array is large."""
         threads.launch_shares(self, threads.share_count(args[0].size, self.least), *args)
 
     @fork_safety.cached_property
     def formula_read(self) -> Expression:
-        """The Expression of the formula; the same for all types."""
+        """The Expression of the formula. It is the same for all types."""
         kinds = [ELEMENT] * len(self.inputs) + [CELL] * len(self.others) + [NUMBER] * len(self.numbers)
         return expressions.trace(self.read, kinds)
 
@@ -105,7 +105,7 @@ class Map(FormulaKernel):
         return self.formula_read
 
     def signature(self, args: tuple) -> tuple[Type, ...]:
-        """The types of arguments; TypeError if the kernel does not take them."""
+        """Returns the types of arguments. Raises TypeError if the kernel does not take them."""
         found = super().signature(args)
         arrays, cells = found[: len(self.arrays)], found[len(self.arrays) :][: len(self.others)]
         dtypes = {kind.dtype for kind in arrays if is_flat(kind)}  # type: ignore[union-attr]

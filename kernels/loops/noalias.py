@@ -1,8 +1,8 @@
-"""Loads and stores by flat offset. LLVM may assume that they do not overlap, so it vectorises loops over several arrays.
+"""Loads and stores by flat offset. LLVM may assume that they do not overlap, so that it vectorises loops over many arrays.
 
-LLVM does not vectorise loops with many streams, because each pair would need an overlap check at run time: 3.7
-ms instead of 0.4 for the gradient of max-pooling. A function that uses these must not `load` from an array that it `store`s
-to. LLVM never inlines it: inside a caller, the assumption would cover other calls' loads and stores too.
+Otherwise LLVM does not vectorise loops over many arrays, because each pair needs an overlap check at run time: the gradient of
+max-pooling took 3.7 ms instead of 0.4. A function that uses these must not `load` from an array that it `store`s to. LLVM never
+inlines the function: inside a caller, the assumption would cover other calls' loads and stores too.
 """
 
 from nbkeras.kernels.loops.flat_access import pointer
@@ -12,7 +12,7 @@ _LOADS, _STORES = range(2)
 
 
 def _access(context, builder, array_type, array, offset, kind, value=None):
-    """Emit the load (value None) or store with its alias scopes, and forbid inlining of the function around it."""
+    """Emits the load (value None) or store with its alias scopes, and forbids inlining of the function around it."""
     module = builder.module
     domain = module.add_metadata(["nbkeras noalias"])
     scopes = [module.add_metadata([["nbkeras loads", "nbkeras stores"][i], domain]) for i in (_LOADS, _STORES)]
@@ -27,7 +27,7 @@ def _access(context, builder, array_type, array, offset, kind, value=None):
 
 @intrinsic
 def load(typing, array, offset):
-    """array.ravel()[offset] of a C-contiguous array that the function does not store into."""
+    """Returns array.ravel()[offset] of a C-contiguous array that the function does not store into."""
     if not isinstance(array, types.Array):
         return None
 
@@ -39,7 +39,7 @@ def load(typing, array, offset):
 
 @intrinsic
 def store(typing, array, offset, value):
-    """array.ravel()[offset] = value, into a C-contiguous array that the function does not load from."""
+    """Sets array.ravel()[offset] = value in a C-contiguous array that the function does not load from."""
     if not isinstance(array, types.Array):
         return None
 

@@ -1,4 +1,4 @@
-"""Numbers from random words: the scalar formulas that random.py and its twin share, see `device_module`."""
+"""Scalar formulas for numbers from random words, which random.py and its twin share; see `device_module`."""
 
 import math
 
@@ -12,40 +12,40 @@ formula = compiled(inline="always")
 
 @formula
 def unit32(word):
-    """A float32 in [0, 1)."""
+    """Returns a float32 in [0, 1) from a word."""
     return _f(np.int32(word >> _u(8))) * _f(2.0**-24)
 
 
 @formula
 def unit64(high, low):
-    """A float64 in [0, 1) from two words."""
+    """Returns a float64 in [0, 1) from two words."""
     whole, rest = np.float64(np.int32(high >> _u(5))), np.float64(np.int32(low >> _u(6)))
     return (whole * 67108864.0 + rest) * (1.0 / 9007199254740992.0)
 
 
 @formula
 def word64(high, low):
-    """Two words as one 64-bit word."""
+    """Returns two words as one 64-bit word."""
     return (np.uint64(high) << np.uint64(32)) | np.uint64(low)
 
 
 @formula
 def probability32(word, cut):
-    """A float32 in (cut, 1/2), exact near 0."""
+    """Returns a float32 in (cut, 1/2) from a word; it is exact near 0."""
     p = (_f(np.int32(word >> _u(1))) + _f(0.5)) * _f(2.0**-32)
     return cut + p * (_f(1) - cut - cut)
 
 
 @formula
 def probability64(high, low, cut):
-    """A float64 in (cut, 1/2) from two words."""
+    """Returns a float64 in (cut, 1/2) from two words."""
     p = (np.float64(np.int32(high >> _u(1))) + (np.float64(low) + 0.5) * 2.0**-32) * 2.0**-32
     return cut + p * (1.0 - 2.0 * cut)
 
 
 @formula
 def refined(z, p):
-    """A quantile z >= 0 of p, refined: Halley's step triples the digits."""
+    """Refines a quantile z >= 0 of p by a step of Halley's method, which triples the number of correct digits."""
     f = (0.5 * math.erfc(z * 0.7071067811865476) - p) * 2.5066282746310002 * math.exp(0.5 * z * z)
     return z + f / (1.0 - 0.5 * z * f)
 
@@ -55,19 +55,19 @@ def signed(z, word):
     return z if (word & _u(1)) == _u(0) else -z
 
 
-# z >= 0 with P(normal > z) = p in float32, 2**-33 <= p <= 1/2, is sqrt(2) erfinv(1 - 2p). M. Giles, "Approximating the erfinv
-# function", GPU Computing Gems 2, 2010: two polynomials in w = -log(4 p (1 - p)).
+# The z >= 0 with P(normal > z) = p is sqrt(2) erfinv(1 - 2p). In float32, for 2**-33 <= p <= 1/2, two polynomials in
+# w = -log(4 p (1 - p)) compute it: M. Giles, "Approximating the erfinv function", GPU Computing Gems 2, 2010.
 
 
 @formula
 def argument(p):
-    """The argument of the logarithm in w: 4 p (1 - p)."""
+    """Returns the argument of the logarithm in w: 4 p (1 - p)."""
     return _f(4) * p * (_f(1) - p)
 
 
 @formula
 def central(w):
-    """The polynomial for w < 5."""
+    """Evaluates the polynomial for w < 5."""
     a = w - _f(2.5)
     y = _f(2.81022636e-08) * a + _f(3.43273939e-07)
     y = y * a + _f(-3.5233877e-06)
@@ -81,7 +81,7 @@ def central(w):
 
 @formula
 def outer(w):
-    """The polynomial for w >= 5."""
+    """Evaluates the polynomial for w >= 5."""
     b = math.sqrt(w) - _f(3)
     y = _f(-0.000200214257) * b + _f(0.000100950558)
     y = y * b + _f(0.00134934322)
@@ -95,5 +95,5 @@ def outer(w):
 
 @formula
 def quantile_of(p, y):
-    """z for p, from the value of its polynomial."""
+    """Returns z for p, from the value of p's polynomial."""
     return _f(1.4142135623730951) * (_f(1) - p - p) * y

@@ -1,10 +1,10 @@
 """Kernels that compute a formula with sums and maxima over each row of matrices, on the CPU.
 
-Their twin is kernels/cuda/loops/row_passes.py.
+Their twins are in kernels/cuda/loops/row_passes.py.
 
-A formula such as softmax makes a few *passes* over a row. Each pass but the last ends in folds (`largest`, `total`), and later
-passes use their results; the last pass writes. Rows are read in blocks of vectors, then in single vectors, the last one masked: a
-row of ten classes is one vector with AVX-512.
+A formula such as softmax makes a few *passes* over a row. Each pass except the last ends in folds (`largest`, `total`), and later
+passes use their results. The last pass writes. Rows are read in blocks of vectors, then in single vectors; the last one is
+masked. With AVX-512, a row of ten classes is one vector.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from nbkeras.kernels.runtime.lazy import ir
 from nbkeras.kernels.runtime.processor import has
 from nbkeras.kernels.runtime.signatures import ArrayType, Type
 
-_SHARE = 4096  # elements of a share: 2 us for wide rows, 12 us for ten classes
+_SHARE = 4096  # least elements of a share: 2 us for wide rows, 12 us for ten classes
 _IDENTITY = {"largest": -math.inf, "total": 0.0}
 _ANY_ORDER = ("nsz", "contract", "reassoc")
 _FAST = ("nnan", "nsz")  # without them LLVM emits no max instruction
@@ -41,15 +41,15 @@ MASKS = has("avx")
 
 
 class PassPlan:
-    """The passes of an expression.
+    """The division of an expression into passes.
 
     Attributes:
         folds: The folds of each pass except the last.
-        needed: The Values of elements that each pass computes.
-        kept: The Value that an earlier pass writes to an output, so that the last pass need not recompute it; or None.
+        needed: The element Values that each pass computes.
+        kept: The Value that an earlier pass writes to an output, so that the last pass need not recompute it. It may be None.
         keeps: The number of that earlier pass.
-        last_anew: The Values that the last pass computes if nothing is kept.
-        of_rows: For each Value of a row, the number of passes whose folds it needs.
+        last_anew: The element Values that the last pass computes if nothing is kept.
+        of_rows: For each row Value, the number of passes that must come before it.
     """
 
     def __init__(self, expression: Expression):
@@ -72,7 +72,7 @@ class PassPlan:
 
 
 def _elements(wanted: list[Value], known: set[Value]) -> list[Value]:
-    """The Values of elements that `wanted` depends on, in order, without the known ones."""
+    """Returns the element Values that `wanted` depends on, in order, without known ones."""
     found: dict[Value, None] = {}
 
     def note(value: Value) -> None:
@@ -87,12 +87,12 @@ def _elements(wanted: list[Value], known: set[Value]) -> list[Value]:
 
 
 class _RowsEmitter(Emitter):
-    """A loop over rows that contains loops over elements."""
+    """Emits a loop over rows, with loops over elements inside."""
 
     def emit(self, signature: tuple[Type, ...], share: Any, shares: Any) -> None:
         kernel, b, values = self.kernel, self.builder, self.expression.values
         self.plan = PassPlan(self.expression)
-        self._kept_rest: Float | None = None  # the kept Value in the last, partial vector of a row
+        self._kept_rest: Float | None = None  # the kept Value of the last, partial vector of a row
         kinds: list[ArrayType] = [kind for kind in signature if isinstance(kind, ArrayType)]
         names = [*kernel.arrays, *kernel.others]
         pointers, shapes = {}, {}
@@ -117,7 +117,7 @@ class _RowsEmitter(Emitter):
             self._row(row, before_rows)
 
     def _widths(self, values: list[Value]) -> list[int]:
-        """The numbers of lanes of a pass's loops."""
+        """Returns the number of lanes of each loop of a pass."""
         if self.calls_library(values):
             return [1]
         one = REGISTER // self.dtype.itemsize
@@ -161,7 +161,7 @@ class _RowsEmitter(Emitter):
                 b.store(self.spread(known[value], 1).value, b.gep(self._pointers[name], [row]))
 
     def _compute_rows(self, number: int, known: dict[Value, Any]) -> None:
-        """Compute the Values of a row that depend on the folds of `number` passes."""
+        """Computes the row Values that depend on the folds of `number` passes."""
         for value, depth in self.plan.of_rows.items():
             if depth != number or value.op in (*FOLDS, ROW, LABEL):
                 continue
@@ -182,7 +182,7 @@ class _RowsEmitter(Emitter):
     def _pass(
         self, number: int, folds: list[Value], of_row: dict[Value, Any], uniform: dict[int, dict[Value, Any]]
     ) -> None:
-        """Pass over the row once; the results of folds go to `of_row`."""
+        """Emits a pass over the row; the results of folds go to `of_row`."""
         b, values = self.builder, self.plan.needed[number]
         # in order, so that each process writes the same code
         used = dict.fromkeys(each for value in values for each in value.inputs if each.level == OF_ROW)
@@ -213,7 +213,7 @@ class _RowsEmitter(Emitter):
             of_row[fold] = Float(b, self._folded(fold, sums[fold]))
 
     def _masked(self, number, folds, values, known, sums, first, lanes) -> dict[Value, Any]:
-        """The last vector of a row, if it is partial."""
+        """Computes the last vector of a row, if it is partial."""
         b = self.builder
         before, body, end = b.block, b.append_basic_block(), b.append_basic_block()
         b.cbranch(b.icmp_signed("!=", self._rest, self.integer(0)), body, end)
@@ -223,7 +223,8 @@ class _RowsEmitter(Emitter):
         after = b.block
         b.branch(end)
         b.position_at_end(end)
-        if self.plan.keeps == number:  # in a register: a load right after a masked store to the same memory stalls
+        # keep it in a register: a load right after a masked store to the same memory stalls
+        if self.plan.keeps == number:
             kept = self._kept_rest.value  # type: ignore[union-attr]
             phi = b.phi(kept.type)
             phi.add_incoming(ir.Constant(kept.type, ir.Undefined), before)
@@ -237,7 +238,7 @@ class _RowsEmitter(Emitter):
         return changed
 
     def _block(self, number, folds, values, known, sums, i, lanes, mask) -> None:
-        """Compute a block of elements from `i` on, with its folds or stores."""
+        """Computes a block of elements from `i` on, with its folds or stores."""
         known, b, plan, last = dict(known), self.builder, self.plan, number == len(self.plan.folds)
         output = self._at[self.kernel.results[self.expression.results.index(plan.results[0])]] if plan.results else None
         if last and plan.kept is not None:
@@ -271,7 +272,7 @@ class _RowsEmitter(Emitter):
         distance = self.spread(b.trunc(b.sub(label, i), ir.IntType(32)), lanes)
         return b.icmp_signed("==", distance, ir.Constant(distance.type, list(range(lanes))))
 
-    # Memory; a mask selects lanes of a vector
+    # Memory accesses; a mask selects lanes of a vector
 
     def _get(self, pointer: Any, i: Any, lanes: int, mask: Any) -> Float:
         if mask is None:
@@ -310,7 +311,7 @@ class _RowsEmitter(Emitter):
         return self.builder.select(self.builder.fcmp_ordered(">", y, x, flags=_FAST), y, x, flags=_FAST)
 
     def _halved(self, fold: Value, x: Any, parts: int) -> Any:
-        """Combine the parts of a vector."""
+        """Combines the halves of a vector until it has the given number of lanes."""
         b = self.builder
         lanes = x.type.count // parts
         pieces = [
@@ -324,7 +325,7 @@ class _RowsEmitter(Emitter):
         return pieces[0]
 
     def _folded(self, fold: Value, x: Any) -> Any:
-        """Combine all lanes."""
+        """Combines all lanes."""
         lanes = getattr(x.type, "count", 1)
         while lanes > 1:
             x, lanes = self._halved(fold, x, 2), lanes // 2
@@ -336,20 +337,20 @@ class _RowsEmitter(Emitter):
 class Rows(FormulaKernel):
     """A kernel that computes a formula for each row of matrices, `kernel(*arrays, *of_rows, *numbers, share, shares)`.
 
-    The formula's parameters between `/` and `*` are numbers, or labels, of arrays with one number per row. An array of elements
-    may have one axis: then all rows share it. A result that is the same for a whole row has an array with one number per row.
-    Other arguments are those of FormulaKernel.
+    The formula's parameters between `/` and `*` are elements of arrays with one number, or label, per row. An array of elements
+    with one axis is shared by all rows. A result that does not vary within a row has an array with one number per row. Other
+    arguments are those of FormulaKernel.
     """
 
     emitter = _RowsEmitter
 
     def launch(self, *args: Any) -> None:
-        """Launch the kernel, on several threads if its matrices are large."""
+        """Launches the kernel, on several threads if its matrices are large."""
         matrix = next(each for each in args if each.ndim == 2)
         threads.launch_shares(self, threads.share_count(matrix.size, _SHARE, len(matrix)), *args)
 
     def matrix(self, signature: tuple[Type, ...]) -> str:
-        """The name of a matrix among the arrays."""
+        """The name of an array that is a matrix."""
         return next(name for name, kind in zip(self.arrays, signature, strict=False) if kind.ndim == 2)  # type: ignore[union-attr]
 
     def expression(self, signature: tuple[Type, ...]) -> Expression:
@@ -357,12 +358,12 @@ class Rows(FormulaKernel):
         return self.expression_of("".join(kind.dtype.kind for kind in others))  # type: ignore[union-attr]
 
     def expression_of(self, kinds: str) -> Expression:
-        """The Expression of the formula; kinds: "i" for each array of labels, "f" for each array of numbers."""
+        """Returns the Expression of the formula. kinds: "i" for each array of labels, "f" for each array of numbers."""
         others = [LABEL if kind == "i" else ROW for kind in kinds]
         return expressions.trace(self.read, [ELEMENT] * len(self.inputs) + others + [NUMBER] * len(self.numbers))
 
     def signature(self, args: tuple) -> tuple[Type, ...]:
-        """The types of arguments; TypeError if the kernel does not take them."""
+        """Returns the types of arguments. Raises TypeError if the kernel does not take them."""
         found = super().signature(args)
         arrays, others = found[: len(self.arrays)], found[len(self.arrays) :][: len(self.others)]
         fits = all(isinstance(kind, ArrayType) and kind.contiguous and kind.ndim <= 2 for kind in (*arrays, *others))

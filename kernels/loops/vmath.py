@@ -1,4 +1,4 @@
-"""exp, expm1, log1p, tanh, sigmoid, erfc for LLVM to vectorise: polynomials in float32, exact functions in float64.
+"""exp, expm1, log1p, tanh, sigmoid, erfc that LLVM can vectorise: polynomials in float32, the C library in float64.
 
 Kernels made of formulas use FORMULAS; loops written for Numba call `exp`, `tanh` and `sigmoid`.
 
@@ -15,7 +15,7 @@ import math
 
 from nbkeras.kernels.runtime.lazy import intrinsic, ir, types
 
-# They keep NaN, infinity and the rounding trick in `exp`; Numba's code gets the same flags (runtime/code.py).
+# These flags keep NaN, infinity and the rounding trick in `exp`; Numba's code gets the same (runtime/code.py).
 _FLAGS = ("nsz", "contract")
 
 
@@ -38,11 +38,11 @@ class Float:
         return getattr(self.value.type, "element", self.value.type) == ir.DoubleType()
 
     def like(self, kind):
-        """An LLVM type with as many lanes."""
+        """Returns an LLVM type with the same number of lanes."""
         return ir.VectorType(kind, self.count) if self.count else kind
 
     def constant(self, number):
-        """The same number in each lane, as an LLVM value."""
+        """Returns an LLVM value with the number in each lane."""
         return ir.Constant(self.value.type, [number] * self.count if self.count else number)
 
     def _operand(self, other):
@@ -70,23 +70,23 @@ class Float:
         return self._where("<", 0.0, -self, self)
 
     def compare(self, comparison, other):
-        """Bits: 1 where a comparison holds; for NaN only != holds."""
+        """Returns bits, 1 where a comparison holds; for NaN only != holds."""
         compare = self.builder.fcmp_unordered if comparison == "!=" else self.builder.fcmp_ordered
         return compare(comparison, self.value, self._operand(other))
 
     def choose(self, bits, yes, no):
-        """yes where the bits are 1, else no."""
+        """Returns yes where the bits are 1, else no."""
         return self._new(self.builder.select(bits, self._operand(yes), self._operand(no)))
 
     def called(self, name, *others):
-        """The result of a function of LLVM or the C library, by name."""
+        """Calls a function of LLVM or the C library by name."""
         values = [self.value, *(self._operand(other) for other in others)]
         kind = ir.FunctionType(self.value.type, [self.value.type] * len(values))
         function = self.builder.module.globals.get(name) or ir.Function(self.builder.module, kind, name)
         return self._new(self.builder.call(function, values))
 
     def intrinsic(self, name, *others):
-        """The result of LLVM's intrinsic of this name for this type."""
+        """Calls LLVM's intrinsic of this name for this type."""
         lanes = f"v{self.count}" if self.count else ""
         return self.called(f"llvm.{name}.{lanes}{'f64' if self.is_double else 'f32'}", *others)
 
@@ -94,12 +94,12 @@ class Float:
         return self.choose(self.compare(comparison, other), yes, no)
 
     def clip(self, low, high):
-        """At least low, at most high; NaN stays NaN."""
+        """Limits it to at least low and at most high; NaN stays NaN."""
         bounded = self._where(">", high, high, self)
         return bounded._where("<", low, low, bounded)
 
     def polynomial(self, *coefficients):
-        """Horner's rule, highest power first."""
+        """Evaluates a polynomial by Horner's rule; the highest power comes first."""
         total = self * coefficients[0] + coefficients[1]
         for coefficient in coefficients[2:]:
             total = total * self + coefficient
@@ -107,7 +107,7 @@ class Float:
 
 
 def _reduced(x: Float) -> tuple[Float, Float, Float]:
-    """x = n log 2 + r with |r| <= log(2) / 2, for |x| < 88; returns 2**n, r and e**r - 1 - r."""
+    """For x = n log 2 + r with |r| <= log(2) / 2 and |x| < 88, returns 2**n, r and e**r - 1 - r."""
     builder = x.builder
     rounded = x * 1.44269504088896341 + 12582912.0  # adding 1.5 * 2**23 leaves the nearest integer in the low bits
     n = rounded - 12582912.0
@@ -187,7 +187,7 @@ def _erfc32(x: Float) -> Float:
     return x._where("<", 0.0, -tail + 2.0, tail)
 
 
-# The functions of formulas (expressions.py) in float32; float64 uses the C library
+# The functions of formulas (expressions.py) in float32. float64 uses the C library.
 FORMULAS = {
     "exp": _exp32,
     "expm1": _expm1_32,
@@ -199,7 +199,7 @@ FORMULAS = {
 
 
 def _elementwise(signature, exact, formula):
-    """The result of an intrinsic: the formula in float32, the function of `math` in float64."""
+    """Makes an intrinsic: the formula in float32, the function of `math` in float64."""
 
     def generate(context, builder, signature, args):
         if signature.return_type == types.float32:
@@ -215,7 +215,7 @@ def _float(x) -> bool:
 
 @intrinsic
 def exp(typing, x):
-    """e**x; float32 gives 0 instead of subnormal numbers and at most 2.4e38 instead of infinity; NaN stays NaN."""
+    """Returns e**x; float32 gives 0 instead of subnormal numbers and at most 2.4e38 instead of infinity; NaN stays NaN."""
     return _elementwise(x(x), math.exp, _exp32) if _float(x) else None
 
 
@@ -227,7 +227,7 @@ def tanh(typing, x):
 
 @intrinsic
 def sigmoid(typing, x):
-    """1 / (1 + e**-x); float32 gives 0 instead of subnormal numbers."""
+    """Returns 1 / (1 + e**-x); float32 gives 0 instead of subnormal numbers."""
     if not _float(x):
         return None
 

@@ -1,12 +1,12 @@
-"""The arithmetic of windows that slide over the rows and columns of an image, for convolution and pooling."""
+"""Arithmetic of windows that slide over the rows and columns of an image, for convolution and pooling."""
 
 from typing import NamedTuple
 
 
 class Window(NamedTuple):
-    """Size, stride, dilation and the padding before, by rows and by columns.
+    """The size, stride, dilation and padding before, of rows and of columns.
 
-    A launch takes `tuple(window)`, and the kernel makes a Window from it: per launch Numba needs 2 us to find the type of a
+    A launch takes `tuple(window)`, and the kernel makes a Window from it: at each launch, Numba needs 2 us to find the type of a
     NamedTuple, and 0.1 us for a tuple. Compiled functions pass a Window on unchanged.
     """
 
@@ -21,12 +21,12 @@ class Window(NamedTuple):
 
 
 def extent(size: int, dilation: int) -> int:
-    """The length of an axis that a window of `size` taps covers."""
+    """Returns the length that a window of `size` taps covers along an axis."""
     return (size - 1) * dilation + 1
 
 
 def output_length(length: int | None, size: int, stride: int, dilation: int, padding: str) -> int | None:
-    """The number of windows along an axis; None stays None. For 'same' and 'causal' it is ceil(length / stride)."""
+    """Returns the number of windows along an axis; None stays None. For 'same' and 'causal' it is ceil(length / stride)."""
     if length is None:
         return None
     if padding == "valid":
@@ -35,7 +35,7 @@ def output_length(length: int | None, size: int, stride: int, dilation: int, pad
 
 
 def padding_before(length: int, size: int, stride: int, dilation: int, padding: str) -> int:
-    """The padding before an axis: all of it for 'causal', the smaller half for 'same', as in TensorFlow."""
+    """Returns the padding before an axis: all of it for 'causal', the smaller half for 'same', as in TensorFlow."""
     if padding == "valid":
         return 0
     if padding == "causal":
@@ -46,9 +46,9 @@ def padding_before(length: int, size: int, stride: int, dilation: int, padding: 
 def transposed_length(
     length: int | None, size: int, stride: int, dilation: int, padding: str, output_padding: int | None
 ) -> int | None:
-    """The length of an axis after a transposed convolution, as in Keras, even if windows do not fit; None stays None.
+    """Returns an axis's length after a transposed convolution, as in Keras, even if windows do not fit; None stays None.
 
-    'valid': the length that the windows cover, at least `stride` each. 'same': length * stride, or set by output_padding.
+    'valid': the length that the windows cover, at least `stride` for each. 'same': length * stride; output_padding changes it.
     """
     if length is None:
         return None
@@ -59,7 +59,7 @@ def transposed_length(
 
 
 def transposed_before(size: int, stride: int, dilation: int, padding: str, output_padding: int | None) -> int:
-    """The number of elements that a transposed convolution removes at the start of an axis; 'same': the smaller half."""
+    """Returns the number of elements that a transposed convolution removes at the start of an axis; 'same': the smaller half."""
     if padding == "valid":
         return 0
     reach = extent(size, dilation)
@@ -70,7 +70,7 @@ def transposed_before(size: int, stride: int, dilation: int, padding: str, outpu
 def slide(
     shape: tuple[int, ...], size: tuple[int, int], strides: tuple[int, int], dilation: tuple[int, int], padding: str
 ) -> tuple[Window, int, int]:
-    """The window for an NHWC shape, and the output's height and width. 'causal' pads only the columns; rows are 'valid'."""
+    """Returns the window for an NHWC shape, and the output's height and width. 'causal' pads only columns; rows are 'valid'."""
     row_padding = "valid" if padding == "causal" else padding
     rows = (shape[1], size[0], strides[0], dilation[0], row_padding)
     columns = (shape[2], size[1], strides[1], dilation[1], padding)

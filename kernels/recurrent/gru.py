@@ -1,6 +1,6 @@
-"""GRU over a whole sequence, forward and backward; see recurrence.py for how.
+"""GRU over a whole sequence, forward and backward; recurrence.py explains how.
 
-Gates z, r and candidate g, with the activation a and the recurrent activation s:
+The gates z, r and the candidate g use the activation a and the recurrent activation s:
 z, r = s(x_t W_zr + h U_zr + b_zr);  h' = z h + (1 - z) g, where
 reset_after: g = a(x_t W_g + b_g + r (h U_g + b'_g)), with a second bias b' for all products with h;
 otherwise:   g = a(x_t W_g + b_g + (r h) U_g).
@@ -18,7 +18,7 @@ _CELL = recurrence.Cell(gates=3, keeps_gates=True, keeps_inner=True, is_cut=True
 
 
 def gru(x, kernel, recurrent_kernel, bias, initial_h, mask, drop, **options):
-    """(output, last h); bias (2, 3 H) with reset_after, else (3 H,). The rest and the options: see `recurrence.run_forward`."""
+    """Returns (output, last h). bias: (2, 3 H) with reset_after, else (3 H,). For the rest see `recurrence.run_forward`."""
     arrays = x, kernel, recurrent_kernel, bias, initial_h, None, mask, drop
     (y, h_last, _), saved = recurrence.run_forward(gru_forward_share, _CELL, *arrays, **options)
     return (y, h_last), saved
@@ -31,7 +31,7 @@ def gru_vjp(saved, dy, needs):
 
 @compiled
 def _fill_biases(bias, z, z_at, inner, inner_at, rows, units, reset_after):
-    """z = b; with reset_after, also add b' to its gates and set inner = b'. Zero without a bias."""
+    """Sets z = b, or 0 without a bias. With reset_after, also adds b' to z's gates and sets inner = b'."""
     zero = z.dtype.type(0)
     for r in range(rows):
         o, p = z_at + r * 3 * units, inner_at + r * units
@@ -51,7 +51,7 @@ def gru_forward_share(
     activation, recurrent_activation, reset_after, sequences, backwards, form, block, ring, state_ring,
     share, shares,
 ):  # fmt: skip
-    """Kernel: all steps of one chunk of the batch."""
+    """Kernel: runs all steps of a chunk of the batch."""
     batch, length, features = x.shape
     units, ldb = h_last.size // max(1, batch), recurrent_kernel.shape[1]
     width, two, one = 3 * units, 2 * units, z.dtype.type(1)
@@ -111,7 +111,7 @@ def gru_backward_share(
     activation, recurrent_activation, reset_after, sequences, backwards, block, batch, length, features, units,
     form, needs_h0, share, shares,
 ):  # fmt: skip
-    """Kernel: back through all steps of one chunk; dh ends as the gradient of the initial state."""
+    """Kernel: goes back through all steps of a chunk; dh ends as the gradient of h0."""
     mode = flush()
     width, two, zero, one = 3 * units, 2 * units, z.dtype.type(0), z.dtype.type(1)
     ldb = recurrent_kernel.shape[1]
@@ -197,6 +197,6 @@ def gru_backward_share(
                 if reset_after:
                     recurrence.sum_rows(
                         dz, dz_at, 1, two, db, b_at + width, final
-                    )  # the first row holds the block's sum by now
+                    )  # now the first row holds the block's sum
                     recurrence.sum_rows(dinner, step_at, ends, units, db, b_at + width + two, final)
     restore(mode)

@@ -1,8 +1,8 @@
-"""LSTM over a whole sequence, forward and backward; see recurrence.py for how.
+"""LSTM over a whole sequence, forward and backward; recurrence.py explains how.
 
-z = x_t W + h U + b in gates i, f, g, o;  c' = r(z_f) c + r(z_i) a(z_g);  h' = r(z_o) a(c')  with the activation a and the
-recurrent activation r. Source: Hochreiter and Schmidhuber (1997) with the forget gate of Gers et al. (2000); the order of
-the gates and the weights' layout are Keras's.
+z = x_t W + h U + b for the gates i, f, g, o;  c' = r(z_f) c + r(z_i) a(z_g);  h' = r(z_o) a(c'), with the activation a and the
+recurrent activation r. Source: Hochreiter and Schmidhuber (1997) with the forget gate of Gers et al. (2000); the order of the
+gates and the weights' layout are Keras's.
 """
 
 from nbkeras.kernels.loops.flat_access import load, opaque, store
@@ -16,7 +16,7 @@ _CELL = recurrence.Cell(gates=4, keeps_gates=True, keeps_c=True)
 
 
 def lstm(x, kernel, recurrent_kernel, bias, initial_h, initial_c, mask, drop, **options):
-    """(output, last h, last c); bias (4 H,). Other arguments and the options: see `recurrence.run_forward`."""
+    """Returns (output, last h, last c). bias: (4 H,). For the other arguments see `recurrence.run_forward`."""
     arrays = x, kernel, recurrent_kernel, bias, initial_h, initial_c, mask, drop
     return recurrence.run_forward(lstm_forward_share, _CELL, *arrays, **options)
 
@@ -31,7 +31,7 @@ def lstm_forward_share(
     activation, recurrent_activation, reset_after, sequences, backwards, form, block, ring, state_ring,
     share, shares,
 ):  # fmt: skip
-    """Kernel: all steps of one chunk of the batch."""
+    """Kernel: runs all steps of a chunk of the batch."""
     batch, length, features = x.shape
     units, ldb = h_last.size // max(1, batch), recurrent_kernel.shape[1]
     width, one = 4 * units, z.dtype.type(1)
@@ -82,7 +82,7 @@ def lstm_backward_share(
     activation, recurrent_activation, reset_after, sequences, backwards, block, batch, length, features, units,
     form, needs_h0, share, shares,
 ):  # fmt: skip
-    """Kernel: back through all steps of one chunk; dh and dc end as the gradients of the initial states."""
+    """Kernel: goes back through all steps of a chunk; dh and dc end as the gradients of h0 and c0."""
     mode = flush()
     width, zero = 4 * units, z.dtype.type(0)
     row, rows = recurrence.rows_of_chunk(batch, share, shares)

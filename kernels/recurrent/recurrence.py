@@ -1,16 +1,16 @@
-"""The code that lstm.py, gru.py and simple_rnn.py share: the arguments of their kernels, chunks, activations, blocks of steps.
+"""Code that lstm.py, gru.py and simple_rnn.py share: the arguments of their kernels, chunks, activations, blocks of steps.
 
-An LSTM, GRU or SimpleRNN is one op for the whole sequence. The batch is cut into chunks of rows (by shape only), and one share of
-the work is all steps of a chunk. A chunk's buffers are time-major, (steps, rows, features), one chunk after the other in one flat
-array. The input product is one matrix product per block of steps with about 256 rows, while the block's gates are in L2; so are
-the weights' gradients and dx in the backward pass. Gates are computed and differentiated in place. Each chunk has its own partial
-weight gradients, added in the order of the chunks, so results do not depend on the number of threads.
+An LSTM, GRU or SimpleRNN is one op for the whole sequence. The batch is cut into chunks of rows (by shape only). A share of the
+work is all steps of a chunk. A chunk's buffers are time-major, (steps, rows, features); the chunks follow one another in a flat
+array. The input product is a matrix product for each block of steps with about 256 rows, so that the block's gates stay in L2. In
+the backward pass, the weights' gradients and dx are products for blocks too. Gates are computed and differentiated in place. Each
+chunk has its own partial weight gradients, added in the order of the chunks, so results do not depend on the number of threads.
 
 An absent array (no mask, no initial state, an array of another family, an unneeded gradient) is passed as an array of size 0,
 which keeps one compiled signature per dtype.
 
-A kernel's parameters are the fields of `Forward` or `Backward`, then `share, shares`; test_twins.py compares them. The
-fields are passed one by one: a recorded launch must see each array, and a tuple with names costs Numba 1 us more per launch.
+A kernel's parameters are the fields of `Forward` or `Backward`, then `share, shares`; test_twins.py compares them. The fields are
+passed one by one, because a recorded launch must see each array, and a NamedTuple costs Numba 1 us more per launch.
 """
 
 import math
@@ -40,10 +40,10 @@ ACTIVATIONS = {
 }
 
 _LEAST_ROWS = 8  # least rows of a chunk: with fewer, the products are too thin
-_MOST_CHUNKS = 16  # each has a copy of the weights' gradients
-_SERIAL_WORK = 1_500_000  # multiply-adds from which a second thread pays (about 15 us)
-_PANEL_STEPS = 4  # least time steps for which copying weights into panels pays
-# For one row, weights of at most this many numbers are not copied: L2 holds them, and reading longer row pieces is faster.
+_MOST_CHUNKS = 16  # limited, because each chunk has a copy of the weights' gradients
+_SERIAL_WORK = 1_500_000  # least multiply-adds for a second thread (about 15 us)
+_PANEL_STEPS = 4  # least time steps for which weights are copied into panels
+# For one row, weights of at most this many numbers are not copied: they stay in L2, where reading longer rows is faster.
 _PLAIN_ROW = 65536
 _BLOCK_ROWS = 256  # rows of one input product: their gates stay in L2
 
@@ -52,14 +52,14 @@ class Cell(NamedTuple):
     """The arrays that a family's kernels compute and keep for each unit and step."""
 
     gates: int  # columns of the kernels
-    keeps_gates: bool  # in z; SimpleRNN's only gate is its output, kept in h
+    keeps_gates: bool  # in z; False for SimpleRNN, whose only gate is its output, kept in h
     keeps_inner: bool = False
     keeps_c: bool = False
-    is_cut: bool = False  # True if the last gate has a recurrent product of its own
+    is_cut: bool = False  # True if the last gate has a separate recurrent product
 
 
 class Options(NamedTuple):
-    """The layer's options as kernels take them: activations as codes, the others as 0 or 1."""
+    """The layer's options in the form that kernels take: activations as codes, the others as 0 or 1."""
 
     activation: int
     recurrent_activation: int
@@ -71,7 +71,7 @@ class Options(NamedTuple):
 class Forward(NamedTuple):
     """The arguments of a `..._forward_share` kernel, in order. All arrays are flat, except x and the kernels.
 
-    The CPU's kernels keep xt, z, inner, h and c time-major, chunk after chunk; their twins batch-major.
+    The CPU's kernels keep xt, z, inner, h and c time-major, chunk after chunk; their twins keep them batch-major.
     """
 
     x: Array  # (batch, length, features)
@@ -81,23 +81,23 @@ class Forward(NamedTuple):
     h0: Array  # initial states
     c0: Array
     mask: Array  # uint8 (batch, length)
-    output_mask: Array  # the mask if masked outputs are 0, else absent
-    drop: Array  # (batch, units), factors of h in recurrent products
+    output_mask: Array  # the mask if outputs of masked steps are 0, else absent
+    drop: Array  # (batch, units): factors of h in recurrent products
     xt: Array  # buffer for x, time-major: `ring` steps
     z: Array  # gates of `ring` steps
-    inner: Array  # GRU: `ring` steps of the reset gate's operand (reset_after), or of its product with h
+    inner: Array  # GRU: for `ring` steps, the reset gate's operand (reset_after) or its product with h
     h: Array  # states before and after steps: `state_ring` of them
     c: Array
     dropped: Array  # buffer for h * drop of one step
     y: Array  # outputs
     h_last: Array
     c_last: Array
-    activation: int  # from here to backwards: `Options`
+    activation: int  # the fields up to `backwards` are `Options`
     recurrent_activation: int
     reset_after: int
     sequences: int
     backwards: int
-    form: int  # of recurrent_kernel: PLAIN or PANELS, see `gemm`
+    form: int  # recurrent_kernel's form: PLAIN or PANELS, see `gemm`
     block: int  # steps of one input product
     ring: int
     state_ring: int
@@ -111,26 +111,26 @@ class Backward(NamedTuple):
     mask: Array
     output_mask: Array
     drop: Array
-    xt: Array  # from here to c: values of all steps that the forward kernel kept
+    xt: Array  # the fields up to `c` are values of all steps that the forward kernel kept
     z: Array
     inner: Array
     h: Array
     c: Array
-    dy: Array  # gradients of the outputs and last states
+    dy: Array  # gradients of the outputs, then of the last states
     dh_last: Array
     dc_last: Array
     dz: Array  # buffer for a block of steps
     dinner: Array
     temporary: Array  # buffer, (batch, units)
     dropped: Array  # buffer for h * drop of a block of steps
-    dx: Array  # (batch, length, features); dx and the weights' gradients are absent if not needed
+    dx: Array  # (batch, length, features); dx and the weights' gradients are absent if they are not needed
     dh: Array  # ends as the gradient of h0; dc ends as the gradient of c0
     dc: Array
     dw: Array
     du: Array
     db: Array
     parts: Array  # (chunks, ...): the chunks' parts of dw, du and db, if there are several chunks
-    activation: int  # from here to backwards: `Options`
+    activation: int  # the fields up to `backwards` are `Options`
     recurrent_activation: int
     reset_after: int
     sequences: int
@@ -140,18 +140,18 @@ class Backward(NamedTuple):
     length: int
     features: int
     units: int
-    form: int  # of both kernels: TRANSPOSED or PANELS, see `gemm`
+    form: int  # the form of both kernels: TRANSPOSED or PANELS, see `gemm`
     needs_h0: int
 
 
 class Saved(NamedTuple):
     """The arrays and options of `run_forward` that `run_backward` needs."""
 
-    shape: tuple[int, int, int]  # of x
+    shape: tuple[int, int, int]  # x's shape
     kernel: Array
     recurrent_kernel: Array
     drop: Array
-    values: tuple[Array, Array, Array, Array, Array, Array, Array, Array]  # from mask to c, as in `Backward`
+    values: tuple[Array, Array, Array, Array, Array, Array, Array, Array]  # the fields `mask` to `c` of `Backward`
     options: Options
     block: int
     chunks: int
@@ -180,7 +180,7 @@ def run_forward(
     zero_masked: bool,
     differentiable: bool = True,
 ) -> tuple[tuple[Array, Array, Array], Saved | None]:
-    """((output, last h, last c), saved) from a family's forward kernel.
+    """Runs a family's forward kernel; returns ((output, last h, last c), saved).
 
     x (B, T, D); kernel (D, gates H), recurrent_kernel (H, gates H), states (B, H). mask: bool (B, T). drop: (B, H), multiplies
     h before each recurrent product. output: (B, T, H) if `sequences`, else (B, H). differentiable: keep the arrays that the vjp
@@ -190,7 +190,7 @@ def run_forward(
     (batch, length, features), units, dtype = x.shape, recurrent_kernel.shape[0], x.dtype
     chunks = chunk_count(batch, length, features, units, cell.gates)
     on_gpu = device.gpu() is not None
-    # on a GPU products are over all steps at once
+    # on a GPU a product is over all steps
     block = length if on_gpu else min(length, max(1, _BLOCK_ROWS // -(-batch // chunks)))
     ring, state_ring = (length, length + 1) if differentiable else (block, 2)
     nothing, is_repeated = device.empty(0, dtype), not on_gpu and length >= _PANEL_STEPS
@@ -232,9 +232,10 @@ def run_forward(
 
 
 def run_backward(share: Callable, cell: Cell, saved: Saved, dy: tuple, needs: tuple) -> tuple[Array | None, ...]:
-    """Gradients of (x, kernel, recurrent_kernel, bias, h0, c0) from a family's backward kernel; None: not needed.
+    """Runs a family's backward kernel; returns the gradients of (x, kernel, recurrent_kernel, bias, h0, c0), None if not needed.
 
-    dy: gradients of the output, the last h and the last c, or None. needs: for the six inputs, see kernels/__init__.py.
+    dy: the gradients of the output, the last h and the last c, each may be None. needs: of the six inputs, see
+    kernels/__init__.py.
     """
     (batch, length, features), units, dtype = saved.shape, saved.recurrent_kernel.shape[0], saved.kernel.dtype
     width, chunks, block, options = cell.gates * units, saved.chunks, saved.block, saved.options
@@ -287,14 +288,14 @@ def run_backward(share: Callable, cell: Cell, saved: Saved, dy: tuple, needs: tu
         needs_h0=int(saved.has_h0 and needs_h0 is not False),
     )
     launch_shares(share, chunks, *a)
-    if parts.size:  # in the order of the chunks
+    if parts.size:  # added in the order of the chunks
         device.launch(sum_parts, parts, *totals, dw_size, dw_size + du_size)
     c0_gradient = dc if saved.has_c0 and needs_c0 is not False else None
     return dx if dx.size else None, *weights, dh if a.needs_h0 else None, c0_gradient
 
 
 def chunk_count(batch: int, steps: int, features: int, units: int, gates: int) -> int:
-    """The number of chunks of a batch's rows: a power of two, by shape only; 1 if the work is too small to share, or on a GPU."""
+    """Returns the number of chunks: a power of two, by shape only; 1 if there is too little work to share, or on a GPU."""
     count = 1
     if device.gpu() is None and batch * steps * (features + units + 32) * gates * units > _SERIAL_WORK:
         while count < _MOST_CHUNKS and batch >= 2 * count * _LEAST_ROWS:
@@ -303,17 +304,17 @@ def chunk_count(batch: int, steps: int, features: int, units: int, gates: int) -
 
 
 def _cuts(cell: Cell, units: int) -> tuple[int, ...]:
-    """The columns at which recurrent weights are cut for separate products."""
+    """Returns the columns where recurrent weights are cut for separate products."""
     return ((cell.gates - 1) * units,) if cell.is_cut else ()
 
 
 def flat(array: Array | None, nothing: Array) -> Array:
-    """The array as one axis, or `nothing` for None, so that kernels get one type of array."""
+    """Returns the array as one axis, or `nothing` for None, so that kernels get one type of array."""
     return nothing if array is None else array.reshape(-1)
 
 
 def flat_mask(mask: Array | None) -> Array:
-    """The bool mask as one axis of bytes, or the absent array."""
+    """Returns the bool mask as one axis of bytes, or the absent array."""
     return device.empty(0, np.uint8) if mask is None else mask.view(np.uint8).reshape(-1)
 
 
@@ -322,21 +323,21 @@ def flat_mask(mask: Array | None) -> Array:
 
 @compiled
 def rows_of_chunk(batch, index, count):
-    """(first row, number of rows) of a chunk of `count`."""
+    """Returns (first row, number of rows) of a chunk of `count`."""
     row = batch * index // count
     return row, batch * (index + 1) // count - row
 
 
 @compiled
 def second_part(form, weights, terms, columns, otherwise):
-    """The offset of the second part of cut weights: after the panels (terms x columns) of the first part; or `otherwise`."""
+    """Returns the offset of the second part of cut weights: `otherwise`, or in panels after the first part (terms x columns)."""
     line = LINE // weights.itemsize
     return (columns + line - 1) // line * line * terms if form == PANELS else otherwise
 
 
 @compiled
 def activate(code, a, at, stride, rows, width):
-    """a = f(a) in place over `rows` rows of `width` elements, the first at `at`."""
+    """Sets a = f(a) in place for `rows` rows of `width` elements; the first row is at `at`."""
     zero, one, half = a.dtype.type(0), a.dtype.type(1), a.dtype.type(0.5)
     if code == TANH:
         for r in range(rows):
@@ -366,7 +367,7 @@ def activate(code, a, at, stride, rows, width):
 
 @compiled
 def slopes(code, array):
-    """(a, b, c, low, high): f'(x) = a + b y + c y^2 for y = f(x) in (low, high), 0 outside; in the array's dtype."""
+    """Returns (a, b, c, low, high) in the array's dtype: f'(x) = a + b y + c y^2 for y = f(x) in (low, high), else 0."""
     zero, one, infinity = array.dtype.type(0), array.dtype.type(1), array.dtype.type(np.inf)
     if code == TANH:
         return (one, zero, -one, -infinity, infinity)
@@ -383,13 +384,13 @@ def slopes(code, array):
 
 @compiled(inline="always")
 def slope(y, a, b, c, low, high):
-    """f'(x) from y = f(x) and the results of `slopes`; NaN stays NaN."""
+    """Returns f'(x) from y = f(x) and the results of `slopes`; NaN stays NaN."""
     return a - a if y <= low or y >= high else a + y * (b + c * y)
 
 
 @compiled
 def fill_rows(value, a, at, rows, width):
-    """Set each of `rows` rows of a to the vector `value`, or to zero if it is absent."""
+    """Sets each of `rows` rows of a to the vector `value`, or to zero if it is absent."""
     zero = a.dtype.type(0)
     if value.size == 0:
         for j in range(rows * width):
@@ -403,7 +404,7 @@ def fill_rows(value, a, at, rows, width):
 
 @compiled
 def copy_flat(source, source_at, target, target_at, count):
-    """target[...] = source, flat; zero if the source is absent."""
+    """Copies flat memory from source to target; writes zeros if source is absent."""
     zero = target.dtype.type(0)
     if source.size == 0:
         for j in range(count):
@@ -415,7 +416,7 @@ def copy_flat(source, source_at, target, target_at, count):
 
 @compiled
 def input_block(x, kernel, xt, x_at, z, z_at, width, first, steps, backwards, row, rows):
-    """z += x @ kernel for `steps` steps from `first` on, for the chunk of `rows` rows from `row` on; copies x to xt."""
+    """z += x @ kernel for `steps` steps from `first` on and the chunk's `rows` rows from `row` on; copies x to xt."""
     length, features = x.shape[1], x.shape[2]
     for s in range(steps):
         t = length - 1 - first - s if backwards else first + s
@@ -429,7 +430,7 @@ def input_block(x, kernel, xt, x_at, z, z_at, width, first, steps, backwards, ro
 
 @compiled
 def operands(h, at, drop, drop_at, dropped, dropped_at, steps, count):
-    """(array, offset) of the recurrent kernel's factor in some steps, of `count` elements: h, or its products with drop.
+    """Returns (array, offset) of `count` elements of the recurrent kernel's factor: h, or h times drop.
 
     dropped: buffer for the products.
     """
@@ -444,7 +445,7 @@ def operands(h, at, drop, drop_at, dropped, dropped_at, steps, count):
 
 @compiled
 def add_product(a, a_at, factor, factor_at, target, target_at, count):
-    """target += a * factor, flat; an absent factor is 1."""
+    """target += a * factor in flat memory; an absent factor is 1."""
     if factor.size == 0:
         for j in range(count):
             store(target, target_at + j, load(target, target_at + j) + load(a, a_at + j))
@@ -456,7 +457,7 @@ def add_product(a, a_at, factor, factor_at, target, target_at, count):
 
 @compiled
 def carry_masked(mask, mask_at, length, a, before, after, rows, width):
-    """Keep the state at masked steps: copy a's rows at `before` to `after`."""
+    """Keeps the state at masked steps: copies a's rows at `before` to `after`."""
     for r in range(rows):
         if load(mask, mask_at + r * length) == 0:
             for j in range(r * width, (r + 1) * width):
@@ -465,7 +466,7 @@ def carry_masked(mask, mask_at, length, a, before, after, rows, width):
 
 @compiled
 def clear_masked(mask, at, a, a_at, width):
-    """True if a row of a step is masked; then also sets `width` elements of a to 0."""
+    """Returns True if a row of a step is masked, and then sets `width` elements of a to 0."""
     if mask.size == 0 or load(mask, at) != 0:
         return False
     for j in range(width):
@@ -475,7 +476,7 @@ def clear_masked(mask, at, a, a_at, width):
 
 @compiled
 def write_output(h, h_at, y, sequences, t, mask, mask_at, length, row, rows, width):
-    """Write the output rows of step t: h, or 0 at a masked step. mask: absent unless masked outputs are zero."""
+    """Writes the output rows of step t: h, or 0 at a masked step. mask: absent unless outputs of masked steps are 0."""
     if not sequences and t < length - 1:
         return
     zero, stride = y.dtype.type(0), length * width if sequences else width
@@ -492,7 +493,7 @@ def write_output(h, h_at, y, sequences, t, mask, mask_at, length, row, rows, wid
 
 @compiled
 def add_output_gradient(dy, sequences, t, mask, mask_at, length, dh, dh_at, row, rows, width):
-    """dh += dy of step t, except where the output was set to 0; the backward pass of `write_output`."""
+    """The backward pass of `write_output`: dh += dy of step t, except where the output was set to 0."""
     if dy.size == 0 or not sequences and t < length - 1:
         return
     stride = length * width if sequences else width
@@ -506,7 +507,7 @@ def add_output_gradient(dy, sequences, t, mask, mask_at, length, dh, dh_at, row,
 
 @compiled
 def own_parts(dw, du, db, parts, sizes, index, count):
-    """(dw, its offset, du, its offset, db, its offset): in the chunk's part of `parts` if there are several chunks.
+    """Returns (dw, its offset, du, its offset, db, its offset), in the chunk's part of `parts` if there are several chunks.
 
     sizes: of dw, du and db. `sum_parts` sums the parts.
     """
@@ -520,7 +521,7 @@ def own_parts(dw, du, db, parts, sizes, index, count):
 
 @compiled
 def state_gradient(dz, dz_at, weights, form, mask, drop, temporary, dh, at, rows, units, width):
-    """dh += (dz U^T) drop, where dh is 0 except in masked rows."""
+    """dh += (dz U^T) drop. dh is 0 before, except in masked rows."""
     zero, ldb = dz.dtype.type(0), weights.shape[1]
     if drop.size > 0:
         gemm(0, form, rows, units, width, dz, dz_at, width, weights, 0, ldb, zero, temporary, at, units)
@@ -532,7 +533,7 @@ def state_gradient(dz, dz_at, weights, form, mask, drop, temporary, dh, at, rows
 
 @compiled
 def weight_gradients(operand, at, dz, dz_at, du, u_at, db, b_at, rows, units, width, is_first):
-    """du = operand^T dz and db = sum of dz over the rows of a block; blocks after the first are added."""
+    """Computes du = operand^T dz and db = sum of dz over the rows of a block. Later blocks are added to the first one."""
     if du.size > 0:
         beta = dz.dtype.type(0) if is_first else dz.dtype.type(1)
         gemm(1, 0, units, width, rows, operand, at, units, dz, dz_at, width, beta, du, u_at, width)
@@ -544,7 +545,7 @@ def weight_gradients(operand, at, dz, dz_at, du, u_at, db, b_at, rows, units, wi
 def input_gradients(
     xt, x_at, dz, dz_at, dw, w_at, kernel, form, dx, features, width, first, steps, is_first, backwards, row, rows
 ):  # fmt: skip
-    """dw = x^T dz over a block of steps from `first` on (blocks after the first are added); dx = dz W^T.
+    """Computes dw = x^T dz over a block of steps from `first` on (later blocks are added to the first), and dx = dz W^T.
 
     kernel and form: see `Backward`. dx is batch-major.
     """
@@ -562,7 +563,7 @@ def input_gradients(
 
 @compiled
 def sum_rows(dz, at, rows, width, total, total_at, first):
-    """total = sum of dz's rows for the `first` block, else total += the sum. Summing in dz's first row rounds less."""
+    """Sets total to the sum of dz's rows for the `first` block, else adds it. Summing in dz's first row rounds less."""
     for r in range(1, rows):
         o = at + r * width
         for j in range(width):
@@ -574,7 +575,7 @@ def sum_rows(dz, at, rows, width, total, total_at, first):
 
 @compiled
 def sum_parts(parts, dw, du, db, second, third):
-    """Kernel: dw, du, db = the sums of their columns of parts, from columns 0, `second` and `third` on; size 0: not needed."""
+    """Kernel: dw, du, db = the sums of their columns of parts, from columns 0, `second` and `third` on; size 0: none."""
     for total, start in ((dw, 0), (du, second), (db, third)):
         for j in range(total.size):
             total[j] = parts[0, start + j]

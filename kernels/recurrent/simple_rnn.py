@@ -11,7 +11,7 @@ _CELL = recurrence.Cell(gates=1, keeps_gates=False)
 
 
 def simple_rnn(x, kernel, recurrent_kernel, bias, initial_h, mask, drop, **options):
-    """(output, last h); bias (H,). Other arguments and the options (none for gates): see `recurrence.run_forward`."""
+    """Returns (output, last h). bias: (H,). For the other arguments see `recurrence.run_forward`; it has no options for gates."""
     arrays = x, kernel, recurrent_kernel, bias, initial_h, None, mask, drop
     (y, h_last, _), saved = recurrence.run_forward(simple_rnn_forward_share, _CELL, *arrays, **options)
     return (y, h_last), saved
@@ -28,7 +28,7 @@ def simple_rnn_forward_share(
     activation, recurrent_activation, reset_after, sequences, backwards, form, block, ring, state_ring,
     share, shares,
 ):  # fmt: skip
-    """Kernel: all steps of one chunk of the batch. Products go directly into h; its first step is the initial state."""
+    """Kernel: runs all steps of a chunk of the batch. Products go directly into h; h's first step is the initial state."""
     batch, length, features = x.shape
     units, ldb = h_last.size // max(1, batch), recurrent_kernel.shape[1]
     one = h.dtype.type(1)
@@ -60,7 +60,7 @@ def simple_rnn_backward_share(
     activation, recurrent_activation, reset_after, sequences, backwards, block, batch, length, features, units,
     form, needs_h0, share, shares,
 ):  # fmt: skip
-    """Kernel: back through all steps of one chunk; dh ends as the gradient of the initial state."""
+    """Kernel: goes back through all steps of a chunk; dh ends as the gradient of h0."""
     mode = flush()
     zero = h.dtype.type(0)
     row, rows = recurrence.rows_of_chunk(batch, share, shares)

@@ -14,14 +14,14 @@ from nbkeras.kernels.runtime import code, fork_safety, native
 from nbkeras.kernels.runtime.code import compilations as compilations
 from nbkeras.kernels.runtime.messages import cannot_compile, takes, wrong_argument, wrong_number
 from nbkeras.kernels.runtime.pool import Pool
-from nbkeras.kernels.runtime.signatures import Type, text_of, type_of
+from nbkeras.kernels.runtime.signatures import Type, signature_string, type_of
 
 ENTRY = "entry"
 _lock = fork_safety.lock(threading.RLock)
 
 
-def _text(options: dict[str, Any]) -> str:
-    """Options as a string that is the same in each process."""
+def _options_string(options: dict[str, Any]) -> str:
+    """Returns options as a string that is the same in each process."""
     return str({name: sorted(value) if isinstance(value, set) else value for name, value in sorted(options.items())})
 
 
@@ -36,9 +36,9 @@ class Kernel(code.CompiledFunction):
         super().__init__(function, **options)
         names = function.__code__.co_varnames[: function.__code__.co_argcount]
         self.takes_shares = names[-2:] == ("share", "shares")
-        self.found = self.compiled = 0  # counts of signatures: code found on disk, code compiled
+        self.found = self.compiled = 0  # numbers of signatures with code found on disk, and with compiled code
         self._calls = native.Calls(self, 0, 2 * self.takes_shares)
-        self.bound: set[tuple] = set()  # signatures whose code only this process can use
+        self.bound: set[tuple] = set()  # signatures with code that only this process can use
         self._entries: dict[tuple, int] = {}
         self._returns_value = False  # if True, Numba serves calls from Python
 
@@ -55,11 +55,11 @@ class Kernel(code.CompiledFunction):
 
     @fork_safety.cached_property
     def _numba(self) -> Callable:
-        """Numba's own function: Python calls it if the function returns a value."""
+        """Numba's function; Python calls it if the function returns a value."""
         return code.compiler(self.py_func).njit(**self.options)(self.py_func)
 
     def row(self, args: tuple, flag: int) -> tuple:
-        """The row of a native program for a launch with these arguments."""
+        """Returns the row of a native program for a launch with these arguments."""
         return self._calls.row(args, 1, flag)
 
     @fork_safety.cached_property
@@ -68,7 +68,7 @@ class Kernel(code.CompiledFunction):
         return Shared(self)
 
     def signature(self, args: tuple) -> tuple[Type, ...]:
-        """The types of arguments, without `share, shares`; TypeError if the kernel does not take them."""
+        """Returns the types of arguments, without `share, shares`. Raises TypeError if the kernel does not take them."""
         if not takes(self.py_func, *args, *(0,) * (2 * self.takes_shares)):
             raise wrong_number(self, args)
         names = inspect.signature(self.py_func).parameters
@@ -81,15 +81,15 @@ class Kernel(code.CompiledFunction):
             raise wrong_argument(self, name, value, error) from None
 
     def entry(self, signature: tuple[Type, ...]) -> int:
-        """The address of the entry for a signature; compiles or loads it if necessary."""
+        """Returns the address of the entry for a signature; compiles or loads it if necessary."""
         with _lock:
             if signature not in self._entries:
                 self._entries[signature] = code.load(self.object_for(signature))[ENTRY]
             return self._entries[signature]
 
     def object_for(self, signature: tuple[Type, ...]) -> bytes:
-        """The object file whose symbol ENTRY is the entry for a signature; compiles it if necessary."""
-        what = f"{text_of(signature)} {self.takes_shares} {_text(self.options)}"
+        """Returns the object file whose symbol ENTRY is the entry for a signature; compiles it if necessary."""
+        what = f"{signature_string(signature)} {self.takes_shares} {_options_string(self.options)}"
         content = code.find(self.py_func, what)
         self.found += content is not None
         return content or self._compile(signature, what)
@@ -118,7 +118,7 @@ def named(module: str, name: str) -> Any:
 
 
 class Shared:
-    """A function that runs all shares of a kernel. Arguments: the number of shares, then the kernel's arguments."""
+    """A function that runs all shares of a kernel. It takes the number of shares, then the kernel's arguments."""
 
     def __init__(self, kernel: Kernel):
         self.kernel, self.__name__ = kernel, kernel.__name__
@@ -133,12 +133,12 @@ class Shared:
             self._calls.go_on(failure, args)
 
     def row(self, args: tuple, flag: int) -> tuple:
-        """The row of a native program for a launch with these arguments."""
+        """Returns the row of a native program for a launch with these arguments."""
         return self._calls.row(args, args[0], flag)
 
 
 def compiled(function: Any = None, **options: Any) -> Any:
-    """Compile a kernel on its first call (`@compiled`, or `@compiled(...)` with Numba's options), cached on disk.
+    """Compiles a kernel on its first call, and caches it on disk: `@compiled`, or `@compiled(...)` with Numba's options.
 
     The GIL is released while a kernel runs over large arrays.
     """

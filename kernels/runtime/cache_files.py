@@ -1,17 +1,17 @@
-"""The files of compiled kernels: one per kernel, named by a hash of all that its code depends on.
+"""The files of compiled kernels. A kernel has a file, named by a hash of everything that its code depends on.
 
-A file's content never changes, so checkouts, versions and processes share a folder.Reads are checked: a damaged file counts as
+A file's content never changes, so checkouts, versions and processes share a folder. Reads are checked: a damaged file counts as
 absent. New files go into the first of `folders()`:
 
 * the folder `nbkeras` in NUMBA_CACHE_DIR, if that is set;
 * else the user's own folder for caches.
 
 The search also covers PACKAGE, beside these modules: an image may ship kernels there (`nbkeras warmup --in-package`). Processes
-that belong together, such as a server's, name their own folder in NBKERAS_SPARE_KERNELS for kernels that cannot be kept: then
-one process compiles for all.
+that belong together, such as a server's, set NBKERAS_SPARE_KERNELS to a folder for kernels that cannot be kept; then one process
+compiles for all.
 
 A file's content is executed. So a folder or a file counts as absent, with a warning, if others may write it, or if its owner is
-neither this user nor root. PACKAGE is exempt: whoever can write there can change the modules too.
+neither this user nor root. PACKAGE is exempt, because whoever can write there can change the modules too.
 """
 
 import contextlib
@@ -26,9 +26,10 @@ import time
 import uuid
 import warnings
 
-PACKAGE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "__pycache__")  # kernels/'s
+# the folder kernels/
+PACKAGE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "__pycache__")
 SPARE = "NBKERAS_SPARE_KERNELS"
-_MOST_BYTES = 512 * 2**20  # per folder: about ten times all kernels in float32 and float64
+_MOST_BYTES = 512 * 2**20  # in a folder: about ten times all kernels in float32 and float64
 _DAY = 86400.0
 _CHECKSUM = hashlib.sha256().digest_size
 _in_package = False
@@ -38,29 +39,33 @@ def keep_in_package() -> None:
     """From now on, use only the package's own folder."""
     global _in_package
     _in_package = True
-    _make(PACKAGE)
+    _make_folder(PACKAGE)
 
 
 def folders() -> list[str]:
-    """The folders to search for kernels, in this order; new kernels go to the first."""
+    """Returns the folders to search for kernels, in order. New kernels go to the first."""
     if _in_package:
         return [PACKAGE]
-    spare = _spare()
-    return [os.path.join(_chosen(), "nbkeras") if _chosen() else _users_folder(), PACKAGE, *([spare] if spare else [])]
+    spare = _spare_folder()
+    return [
+        os.path.join(_chosen_folder(), "nbkeras") if _chosen_folder() else _users_folder(),
+        PACKAGE,
+        *([spare] if spare else []),
+    ]
 
 
-def _spare() -> str:
-    """The folder for kernels that cannot be written elsewhere; '' if there is none."""
+def _spare_folder() -> str:
+    """Returns the folder for kernels that cannot be written elsewhere, or ''."""
     return os.environ.get(SPARE, "")
 
 
-def _chosen() -> str:
-    """The folder that the user chose, '' if none."""
+def _chosen_folder() -> str:
+    """Returns the folder that the user chose, or ''."""
     return os.environ.get("NUMBA_CACHE_DIR", "")
 
 
 def _users_folder() -> str:
-    """The user's cache folder, by the convention of the system."""
+    """Returns the user's cache folder, by the convention of the system."""
     if sys.platform == "win32":
         parent = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
     elif sys.platform == "darwin":
@@ -75,29 +80,29 @@ class _Untrusted(PermissionError):
 
 
 @functools.cache
-def _make(folder: str) -> None:
-    """Make the folder if it does not exist. Only this user gets rights, unless the user chose the folder."""
-    is_chosen = folder == PACKAGE or bool(_chosen())
+def _make_folder(folder: str) -> None:
+    """Makes the folder if it does not exist. Only this user gets rights, unless the user chose the folder."""
+    is_chosen = folder == PACKAGE or bool(_chosen_folder())
     if not os.path.isabs(folder) and not is_chosen:
         raise FileNotFoundError(errno.ENOENT, "there is no home directory")
-    _make_all(folder, 0o755 if is_chosen else 0o700)
+    _make_folders(folder, 0o755 if is_chosen else 0o700)
 
 
-def _make_all(folder: str, mode: int) -> None:
-    """`os.makedirs`, except that others cannot write into the new folders, whatever the umask."""
+def _make_folders(folder: str, mode: int) -> None:
+    """Makes folders that others cannot write into, whatever the umask."""
     if folder and not os.path.isdir(folder):
-        _make_all(os.path.dirname(folder), 0o755)
+        _make_folders(os.path.dirname(folder), 0o755)
         try:
             os.mkdir(folder, mode)
         except FileExistsError:
-            if not os.path.isdir(folder):  # else another process made it
+            if not os.path.isdir(folder):  # if it exists now, another process made it
                 raise
 
 
 @functools.cache
-def _check(folder: str) -> None:
-    """Raise _Untrusted for a folder that another user may write or replace."""
-    if folder != PACKAGE and hasattr(os, "geteuid"):  # Windows has other rights
+def _check_folder(folder: str) -> None:
+    """Raises _Untrusted for a folder that another user may write or replace."""
+    if folder != PACKAGE and hasattr(os, "geteuid"):  # Windows has no such rights
         _check_rights(os.stat(folder), "there")
         if os.lstat(folder).st_uid not in (0, os.geteuid()):
             raise _Untrusted(errno.EACCES, "another user made this link")
@@ -107,7 +112,7 @@ def _check(folder: str) -> None:
 
 
 def _check_rights(found: os.stat_result, where: str, *owners: int) -> None:
-    """Raise _Untrusted if others may write the found file, or if its owner is not this user, root or one of `owners`."""
+    """Raises _Untrusted if others may write the file, or if its owner is not this user, root or one of `owners`."""
     if found.st_uid not in (0, os.geteuid(), *owners):
         raise _Untrusted(errno.EACCES, f"user number {found.st_uid} can write {where}")
     if found.st_mode & 0o022:
@@ -116,14 +121,14 @@ def _check_rights(found: os.stat_result, where: str, *owners: int) -> None:
 
 @functools.cache
 def _owner_of_package() -> int:
-    """The user who owns these modules: one user may make an image and another run it."""
+    """Returns the user who owns these modules: one user may make an image, and another may run it."""
     return os.stat(__file__).st_uid
 
 
 def check_writable(folder: str) -> None:
     """Raise OSError if no folder of `folders()` is writable."""
-    _make(folder)
-    _check(folder)
+    _make_folder(folder)
+    _check_folder(folder)
     with tempfile.TemporaryFile(dir=folder):
         pass
 
@@ -134,16 +139,16 @@ def _checksum(name: str, payload: bytes) -> bytes:
 
 
 def read(name: str, in_package: bool = False) -> bytes | None:
-    """The payload written under a name; None if there is none, if it is damaged, or if others could have written it.
+    """Returns the payload of a name. Returns None if there is none, if it is damaged, or if others could have written it.
 
-    in_package: look only in the package's own folder.
+    in_package: True to look only in the package's own folder.
     """
     for folder in [PACKAGE] if in_package else folders():
         path = os.path.join(folder, name)
         try:
-            _check(folder)
+            _check_folder(folder)
             with open(path, "rb") as file:
-                status = os.fstat(file.fileno())  # not by name: the name may refer to another file by now
+                status = os.fstat(file.fileno())  # not os.stat(path): by now, the name may refer to another file
                 if hasattr(os, "geteuid"):
                     _check_rights(status, name, *([_owner_of_package()] if folder == PACKAGE else []))
                 content = file.read()
@@ -164,7 +169,7 @@ def read(name: str, in_package: bool = False) -> bytes | None:
 
 
 def write(name: str, payload: bytes) -> None:
-    """Save the payload under a name; warns if that fails."""
+    """Saves the payload under a name; warns if that fails."""
     folder = folders()[0]
     try:
         _write(folder, name, payload)
@@ -173,22 +178,22 @@ def write(name: str, payload: bytes) -> None:
         _warn_ignored(folder, error)
     except OSError as error:
         if os.path.exists(os.path.join(folder, name)):
-            return  # Windows does not replace a file that another process has written meanwhile and reads
+            return  # Windows does not replace a file while another process, which just wrote it, reads it
         warn_not_saved(f"in {folder}", error.strerror, "set NUMBA_CACHE_DIR to a folder where this user can write")
-    if _spare():
+    if _spare_folder():
         with contextlib.suppress(OSError):
-            _write(_spare(), name, payload)
+            _write(_spare_folder(), name, payload)
 
 
 def _write(folder: str, name: str, payload: bytes) -> None:
-    _make(folder)
-    _check(folder)
+    _make_folder(folder)
+    _check_folder(folder)
     _prune(folder)
     put(os.path.join(folder, name), _checksum(name, payload) + payload)
 
 
 def put(path: str, content: bytes) -> None:
-    """Write a file, completely or not at all. Others cannot write into it, whatever the umask."""
+    """Writes a file, completely or not at all. Others cannot write into it, whatever the umask."""
     unfinished = f"{path}.{uuid.uuid4().hex[:16]}.tmp"
     try:
         with open(unfinished, "xb", opener=lambda name, flags: os.open(name, flags, 0o644)) as file:
@@ -202,11 +207,11 @@ def put(path: str, content: bytes) -> None:
 
 @functools.cache
 def _prune(folder: str) -> None:
-    """Delete the least recently used files if there are too many; runs before a process's first file."""
+    """Deletes the least recently used files if there are too many. It runs before a process writes its first file."""
     found = []
     for entry in os.scandir(folder):
         if ".nbc" in entry.name:
-            with contextlib.suppress(OSError):  # another process may prune as well
+            with contextlib.suppress(OSError):  # another process may delete the file first
                 found.append((entry.stat().st_mtime, entry.stat().st_size, entry.path))
     total = sum(size for _, size, _ in found)
     for _, size, path in sorted(found):
@@ -227,11 +232,11 @@ def _warn_damaged(path: str) -> None:
     )
 
 
-_ignored: set[str] = set()  # folders that a warning has named
+_ignored: set[str] = set()  # folders that warnings have named
 
 
 def _warn_ignored(folder: str, error: OSError) -> None:
-    """Warn once that another user could have written the kernels of a folder."""
+    """Warns once that another user could have written the kernels of a folder."""
     if folder not in _ignored:
         _ignored.add(folder)
         warnings.warn(
@@ -245,7 +250,7 @@ def _warn_ignored(folder: str, error: OSError) -> None:
 
 @functools.cache
 def warn_not_saved(what: str, reason: str, advice: str) -> None:
-    """Warn once that later processes will compile again."""
+    """Warns once that later processes will compile again."""
     warnings.warn(
         f"nbkeras could not save a compiled kernel {what} ({reason}), so the next process compiles it again. To keep it: "
         f"{advice}.",

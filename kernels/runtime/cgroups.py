@@ -1,7 +1,8 @@
 """The limits of this process: the processors, cores and memory that the machine and Linux's control groups allow.
 
-A container has the limits of its own group and of all groups around it. Version 2 has one tree of groups, version 1 one per kind
-of limit; a system may have both. /proc/self/mountinfo locates a tree, /proc/self/cgroup this process's position in it.
+A container has the limits of its own group and of all groups around it. Version 2 has one tree of groups. Version 1 has a tree
+for each kind of limit. A system may have both. /proc/self/mountinfo locates a tree, and /proc/self/cgroup locates this process in
+it.
 """
 
 import contextlib
@@ -13,7 +14,7 @@ _UNLIMITED = 1 << 60  # version 1 writes "no limit" as a number of bytes near 2*
 
 
 def processors(root: str = "/") -> float | None:
-    """The processor time that the groups allow, in processors, such as 1.5; None without a limit."""
+    """Returns the processor time that the groups allow, as a number of processors such as 1.5; None without a limit."""
     quotas = []
     for version, folder in _groups("cpu", root):
         if version == 2:
@@ -26,7 +27,7 @@ def processors(root: str = "/") -> float | None:
 
 
 def memory(root: str = "/") -> int | None:
-    """The bytes of memory that the groups allow; None without a limit."""
+    """Returns the bytes of memory that the groups allow; None without a limit."""
     limits = []
     for version, folder in _groups("memory", root):
         words = _words(folder, "memory.max" if version == 2 else "memory.limit_in_bytes")
@@ -36,19 +37,19 @@ def memory(root: str = "/") -> int | None:
 
 
 def allowed_processors() -> int:
-    """The number of processors that this process may use."""
+    """Returns the number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def allowed_cores(root: str = "/") -> int:
-    """The number of cores that this process may use, as far as the system reports it.
+    """Returns the number of cores that this process may use, as far as the system reports it.
 
     Processors that share a core take turns at its vector units: two threads on them are not faster than one.
     """
     if not hasattr(os, "sched_getaffinity"):
         return allowed_processors()
     topology = "sys/devices/system/cpu/cpu{}/topology"
-    names = "core_cpus_list", "thread_siblings_list"  # Linux before 5.3 has the second
+    names = "core_cpus_list", "thread_siblings_list"  # the second is the name before Linux 5.3
     cores = set()
     for number in os.sched_getaffinity(0):
         told = (_words(os.path.join(root, topology.format(number)), name) for name in names)
@@ -57,7 +58,7 @@ def allowed_cores(root: str = "/") -> int:
 
 
 def usable_processors(root: str = "/") -> int:
-    """The number of threads that this process can keep busy: one per core, or fewer if its groups have a quota.
+    """Returns the number of threads that this process can keep busy: one per core, or fewer if its groups have a quota.
 
     A quota of 1.5 counts as one: the system would stop one of two threads in the middle of a kernel, and the other would wait.
     """
@@ -66,7 +67,7 @@ def usable_processors(root: str = "/") -> int:
 
 
 def _groups(controller: str, root: str) -> Iterator[tuple[int, str]]:
-    """(version, folder) of this process's group for `controller`, and of each mounted group around it."""
+    """Yields (version, folder) of this process's group for `controller`, and of each mounted group around it."""
     own = {}
     for line in _lines(root, "proc/self/cgroup"):
         number, _, rest = line.partition(":")
@@ -80,9 +81,9 @@ def _groups(controller: str, root: str) -> Iterator[tuple[int, str]]:
             continue
         top, point = _unescaped(fields[3]), os.path.join(root, _unescaped(fields[4]).lstrip("/"))
         path = own.get("" if version == 2 else controller, "")
-        # A container sees the host's path of its group; the top of its mount is the group itself.
+        # a container sees the host's path of its group, but the top of its mount is the group itself
         below = os.path.relpath(path, top) if path == top or path.startswith(top.rstrip("/") + "/") else "."
-        if ".." in below.split("/"):  # a group outside the namespace
+        if ".." in below.split("/"):  # the group is outside the namespace
             below = "."
         parts = [part for part in below.split("/") if part != "."]
         for length in range(len(parts), -1, -1):
@@ -99,10 +100,10 @@ def _lines(root: str, name: str) -> list[str]:
 
 
 def _words(folder: str, name: str) -> list[str]:
-    """The words of a group's file; none if it does not exist, as in the top group."""
+    """Returns the words of a group's file; none if it does not exist, as in the top group."""
     return " ".join(_lines(folder, name)).split()
 
 
 def _unescaped(path: str) -> str:
-    """A path of mountinfo, unescaped: mountinfo writes spaces and the like as \\040."""
+    """Unescapes a path of mountinfo, which writes a space as \\040, for example."""
     return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), path)

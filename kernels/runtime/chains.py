@@ -4,11 +4,10 @@ Such loops spend their time reading and writing memory. In a chain the values be
 cache, and an array that no other launch reads is never made. This module describes what a chain computes, for all devices.
 cuda/runtime/eager.py turns a description into a CUDA kernel, runtime/instructions.py into a program for the interpreter.
 
-A description is written `dtype:kinds of the inputs|ops|values to store`, as in `float32:aan|multiply 0 1;add 3 2|4`: values 0
-and 1 are arrays, 2 a number, and the ops make values 3 and 4. Kinds of inputs are: a, an array; b, one of booleans; s, one with
-a single element; v, one of the last axes (a bias); r, one number for each row of the last axis; n, a number. An op whose name
-ends in ? makes booleans. A chain may end with a reduction of the last axes: `|add 5 64` are sums of 64
-elements of value 5.
+A description is `dtype:kinds of the inputs|ops|values to store`, as in `float32:aan|multiply 0 1;add 3 2|4`: values 0 and 1 are
+arrays, 2 is a number, and the ops make values 3 and 4. Kinds of inputs are: a, an array; b, one of booleans; s, one with a single
+element; v, one of the last axes (a bias); r, one number for each row of the last axis; n, a number. An op with a name that ends
+in ? makes booleans. A chain may end with a reduction of the last axes: `|add 5 64` computes sums of 64 elements of value 5.
 """
 
 import functools
@@ -21,7 +20,7 @@ import numpy as np
 
 from nbkeras.kernels.runtime.device_array import DeviceArray
 
-_MOST_ARRAYS, _MOST_INPUTS = 24, 48  # per chain: the most pointers of a CUDA kernel, the CPU's registers
+_MOST_ARRAYS, _MOST_INPUTS = 24, 48  # limits of a chain: pointers of a CUDA kernel, registers of the interpreter
 _MOST_ELEMENTS = 2**31  # CUDA kernels compute indices in 32 bits
 _FOLDS = (np.add, np.multiply, np.maximum, np.minimum)
 _OF_BOOLEANS = {"logical_and?", "logical_or?", "logical_xor?", "logical_not?"}
@@ -30,14 +29,14 @@ Step = tuple[Callable, tuple]
 
 
 class Chain(NamedTuple):
-    """The computation of a chain; its arguments are the inputs (arrays and numbers), then the arrays to store to."""
+    """The computation of a chain. Its arguments are the inputs (arrays and numbers), then the arrays to store to."""
 
     dtype: str
     kinds: str
-    ops: tuple[tuple[str, tuple[int, ...]], ...]  # name, and the operands as numbers of values
+    ops: tuple[tuple[str, tuple[int, ...]], ...]  # name, and the indices of its operands among the values
     stored: tuple[int, ...]
     fold: tuple[str, int, int] | None = (
-        None  # ufunc, the value that it combines, number of elements; the result goes to the last argument
+        None  # a reduction: ufunc, index of the value, number of elements; the result goes to the last argument
     )
 
     def __str__(self) -> str:
@@ -47,7 +46,7 @@ class Chain(NamedTuple):
 
     @classmethod
     def parsed(cls, text: str) -> "Chain":
-        """The chain of a description."""
+        """Returns the chain of a description."""
         head, ops, stored, *folds = text.split("|")
         dtype, kinds = head.split(":")
         named = [op.split() for op in ops.split(";")]
@@ -57,12 +56,12 @@ class Chain(NamedTuple):
 
 
 def operation(function: Callable) -> str:
-    """The name of the op that a launched function computes for each element; '' if it is unknown."""
+    """Returns the name of the op that a launched function computes for each element; '' if it is unknown."""
     return function.__name__ if isinstance(function, np.ufunc) else getattr(function, "fuses_as", "")
 
 
 def of_steps(kernel: Callable[..., Iterator[tuple]]) -> Callable[..., None]:
-    """Decorator of a kernel that consists of launches: it yields (function, *args), which run one after the other."""
+    """Decorates a kernel that consists of launches: it yields (function, *args), which run in order."""
 
     @functools.wraps(kernel)
     def run(*args: Any) -> None:
@@ -80,11 +79,11 @@ def fuse(
     names: Container[str],
     joined: Callable[[Chain], Callable],
 ) -> list[Step]:
-    """The steps, with each chain of them replaced by one step.
+    """Returns the steps, with each chain replaced by one step.
 
-    Arguments that stand for arrays have a shape, strides and a dtype. memory_of(array): a key of its memory; None for a value
-    that is not an array. needed_after(array, step): True if something reads its memory after that step or after the program.
-    names: the ops that the device knows. joined(chain): the function that computes a chain.
+    Arguments that represent arrays have a shape, strides and a dtype. memory_of(array): a key of the array's memory; None for a
+    value that is not an array. needed_after(array, step): True if something reads the array's memory after that step or after the
+    program. names: the ops that the device has. joined(chain): makes the function that computes a chain.
     """
     result: list[Step] = []
     chain: _Links | None = None
@@ -109,21 +108,21 @@ def fuse(
 
 
 class _Links:
-    """The steps that are one chain so far, and the value that each memory holds."""
+    """The steps of the current chain, and the value that each memory holds."""
 
     def __init__(self, memory_of: Callable[[Any], Any], names: Container[str]):
         self.steps: list[Step] = []
         self._memory_of, self._names = memory_of, names
-        self._inputs: list[tuple[str, Any]] = []  # kind and argument
-        self._ops: list[tuple[str, list]] = []  # name and operands: ("in", i) or ("op", i)
-        self._holds: dict[Any, tuple] = {}  # by memory: (array, its current value, how to read it)
-        self._written: dict[Any, Any] = {}  # by memory: the array that holds it
+        self._inputs: list[tuple[str, Any]] = []  # (kind, argument)
+        self._ops: list[tuple[str, list]] = []  # (name, operands); an operand is ("in", i) or ("op", i)
+        self._holds: dict[Any, tuple] = {}  # memory: (array, its current value, how to read it)
+        self._written: dict[Any, Any] = {}  # memory: the array that the chain writes to it
         self._size: int | None = None
         self._dtype: Any = None
-        self._fold: tuple[str, tuple, Any, int] | None = None  # ufunc, value, output, elements
+        self._fold: tuple[str, tuple, Any, int] | None = None  # (ufunc, value, output, elements)
 
     def take(self, name: str, args: tuple) -> bool:
-        """Add a step if it belongs to the chain. Reductions never do, not even of single elements: see `take_fold`."""
+        """Adds a step if it belongs to the chain. Reductions never do, not even of single elements: see `take_fold`."""
         if not args or name == "fold" or self._memory_of(args[-1]) is None:
             return False
         if len(self._holds) + len(args) > _MOST_ARRAYS or len(self._inputs) + len(args) > _MOST_INPUTS:
@@ -145,12 +144,12 @@ class _Links:
             if kind == "" or truth != (kind == "b") or (kind != "n" and not self._fits(operand)):
                 return False
             if kind in "svr" and self._memory_of(operand) in {*self._written, self._memory_of(out)}:
-                return False  # other threads write these elements
+                return False  # other threads may write these elements
         arrays = [*(operand for kind, operand in zip(kinds, operands, strict=True) if kind != "n"), out]
         for one, other in itertools.combinations(arrays, 2):
             if self._memory_of(one) == self._memory_of(other) and not _same(one, other):
                 return False
-        dtypes = {x.dtype for x in (*operands, out) if hasattr(x, "dtype")}  # includes NumPy's scalars
+        dtypes = {x.dtype for x in (*operands, out) if hasattr(x, "dtype")}  # NumPy's scalars have dtypes too
         dtypes = (dtypes | {dtype}) - {np.dtype(np.bool_), None}
         if len(dtypes) != 1 or next(iter(dtypes)).kind != "f":
             return False
@@ -163,7 +162,7 @@ class _Links:
         return True
 
     def take_fold(self, x: Any, ufunc: np.ufunc, axes: tuple[int, ...], out: Any) -> bool:
-        """End the chain with a reduction of a value that the chain computed."""
+        """Ends the chain with a reduction of a value that the chain computed."""
         memory, target = self._memory_of(x), self._memory_of(out)
         if memory not in self._written or target in self._holds or not (self._fits(x) and self._fits(out)):
             return False
@@ -174,7 +173,7 @@ class _Links:
         return True
 
     def _kind(self, operand: Any, out: Any) -> str:
-        """The kind of an operand for an output; '' if it has none."""
+        """Returns the kind of an operand for an output; '' if it has none."""
         if self._memory_of(operand) is None:
             return "n"
         shape, size = tuple(operand.shape), math.prod(operand.shape)
@@ -190,7 +189,7 @@ class _Links:
         return "r" if shape == (*out.shape[:-1], 1) else ""
 
     def _fits(self, array: Any) -> bool:
-        """True if an array is contiguous, and is no second view of memory that the chain uses."""
+        """True if an array is contiguous, and is not a different view of memory that the chain uses."""
         expected = array.dtype.itemsize
         for n, stride in zip(reversed(array.shape), reversed(array.strides), strict=True):
             if n != 1 and stride != expected:
@@ -212,7 +211,7 @@ class _Links:
     def finish(
         self, last: int, needed_after: Callable[[Any, int], bool], joined: Callable[[Chain], Callable]
     ) -> list[Step]:
-        """The steps to record for the chain; last: the number of its last step."""
+        """Returns the steps to record for the chain. last: the index of its last step."""
         stored = [array for array in self._written.values() if needed_after(array, last)]
         outputs = [*stored, *([self._fold[2]] if self._fold else [])]
         if len(self.steps) < 2 or not outputs:
@@ -228,7 +227,7 @@ class _Links:
 
 
 def _same(one: Any, other: Any) -> bool:
-    """True if two contiguous views of one memory have the same elements."""
+    """True if two contiguous views of the same memory have the same elements."""
     if one.dtype != other.dtype or math.prod(one.shape) != math.prod(other.shape):
         return False
     return type(one) is type(other) and _start(one) == _start(other)

@@ -1,4 +1,4 @@
-"""Checks: a recorder and runner of launches that finds errors of kernels; for nbkeras.testing.
+"""Checks: a recorder and runner of launches that finds errors in kernels; nbkeras.testing exports it.
 
 Margins surround each array, and new arrays hold numbers that no kernel computes. So a check after each launch shows whether the
 kernel wrote outside its arrays or changed the inputs of its op, and a check after each op shows whether all elements were
@@ -22,7 +22,7 @@ from nbkeras.kernels.runtime.messages import named
 
 Array = np.ndarray
 _MARGIN = 4096  # bytes before and after each array
-_FILLED = 0xFF  # each byte of margins and new arrays: floats are then NaN, with a payload that no computation produces
+_FILLED = 0xFF  # each byte of margins and new arrays; a float is then a NaN with a payload that no computation produces
 
 
 class Checks:
@@ -41,15 +41,15 @@ class Checks:
 
     def __init__(self) -> None:
         self.reason: str | None = None
-        # (the owner of the memory, the array in its middle), by the owner's id
+        # id of the memory's owner: (the owner, the array in its middle)
         self._memory: dict[int, tuple[Array, Array]] = {}
-        self._last: dict[int, Callable] = {}  # the last kernel that received this memory
+        self._last: dict[int, Callable] = {}  # the last kernel that received each memory
         # arrays that the running op must not change: name, array, content
         self._given: list[tuple[str, Array, bytes]] = []
         self._op = ""
 
     def array(self, value: Array) -> Array:
-        """A copy of an array between margins; each kernel is followed by a check of them.
+        """Returns a copy of an array between margins; they are checked after each kernel.
 
         Args:
             value: The array.
@@ -58,7 +58,7 @@ class Checks:
         copy[...] = value
         return copy
 
-    # The methods of a recorder, see device.record
+    # Methods of a recorder, see device.record
 
     def allocated(self, array: Array) -> Array:
         size = -(-array.nbytes // 64) * 64 if array.nbytes else 0
@@ -87,7 +87,7 @@ class Checks:
                 (name, array, array.tobytes())
                 for name, value in zip(names, inputs, strict=True)
                 for array in _arrays(value)
-                if id(device.root(array)) in self._memory  # other arrays are states: ops may change them
+                if id(device.root(array)) in self._memory  # other arrays are states, which ops may change
             ],
         )
         try:
@@ -95,11 +95,12 @@ class Checks:
         finally:
             self._op, self._given = before
         is_pair = isinstance(result, tuple) and len(result) == 2
-        for array in _arrays(result if rest or not is_pair else result[0]):  # the second of a pair is for the vjp only
+        # the second item of a pair is only for the vjp
+        for array in _arrays(result if rest or not is_pair else result[0]):
             self._check_written(function, array)
         return result
 
-    # The method of a runner, see device.run_by
+    # Method of a runner, see device.run_by
 
     def run(self, function: Callable, args: tuple) -> None:
         kernel, calls = function, [args]
@@ -165,7 +166,7 @@ class Checks:
 
 
 def _arrays(value: Any) -> Iterator[Array]:
-    """The arrays in a value, and in tuples and lists within it, unchanged."""
+    """Yields the arrays in a value, and in tuples and lists within it."""
     if isinstance(value, np.ndarray):
         yield device.plain(value)
     elif isinstance(value, tuple | list):
@@ -174,18 +175,18 @@ def _arrays(value: Any) -> Iterator[Array]:
 
 
 def _is_own(kernel: Callable) -> bool:
-    """Whether a kernel belongs to nbkeras or NumPy."""
+    """True if a kernel belongs to nbkeras or NumPy."""
     return (getattr(kernel, "__module__", None) or "numpy").startswith(("nbkeras.", "numpy"))
 
 
 @functools.cache
 def _with_bounds(kernel: Any) -> Any:
-    """A compiled kernel, recompiled with a check of each index."""
+    """Recompiles a compiled kernel with a check of each index."""
     return njit(**{**kernel.options, "boundscheck": True})(kernel.py_func)
 
 
 def _as_python_says(kernel: Any, args: list, error: Exception) -> str:
-    """The index and line of an IndexError, from Python if Python can run the kernel."""
+    """Returns the index and line of an IndexError, from a run in Python if that is possible."""
     try:
         getattr(kernel, "py_func", kernel)(*args)
     except IndexError as found:
@@ -193,13 +194,13 @@ def _as_python_says(kernel: Any, args: list, error: Exception) -> str:
         while trace.tb_next is not None:
             trace = trace.tb_next
         return f"line {trace.tb_lineno}: {found}"
-    except Exception:  # the kernel uses features that only compiled code has
+    except Exception:  # the kernel may use features that only compiled code has
         return str(error)
     return str(error)
 
 
 def _check_stores(kernel: Any, checked: Any) -> None:
-    """Raise AssertionError for a kernel that computes float64 and writes it into float32."""
+    """Raises AssertionError for a kernel that computes float64 and writes it into float32."""
     for overload in checked.overloads.values():
         kinds, blocks = overload.type_annotation.typemap, overload.type_annotation.blocks.values()
         statements = [statement for block in blocks for statement in block.body]
@@ -218,7 +219,7 @@ def _check_stores(kernel: Any, checked: Any) -> None:
 
 
 def _computed(statements: list) -> set[str]:
-    """The variables that hold results of arithmetic, not plain numbers such as 0.5, -np.inf, an argument or an element."""
+    """Returns the variables with results of arithmetic, not with plain numbers such as 0.5, -np.inf, arguments or elements."""
     computed: set[str] = set()
     count = -1
     while count < len(computed):

@@ -1,4 +1,4 @@
-"""The machine code of kernels: finds it on disk by all that it depends on, or compiles and loads it. Only compiling needs Numba.
+"""The machine code of kernels: it is found on disk by everything that it depends on, or compiled, which needs Numba.
 
 A file's stamp covers its own content and all kernel files that it imports, directly or indirectly, so an edit of a helper in
 another file counts. cache_files.py chooses where code is stored, and handles files that cannot be read or written; compiler.py
@@ -20,16 +20,16 @@ from typing import Any
 from nbkeras.kernels.runtime import cache_files, fork_safety, lazy, objects, processor
 
 _compiler: Any = lazy.LazyModule("nbkeras.kernels.runtime.compiler")
-FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # kernels/
-# Python searches fast for the literal at its start; a `\b` before it added 8 ms to `import nbkeras`.
+FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # the folder kernels/
+# It starts with a literal, which Python finds fast; a `\b` before it added 8 ms to `import nbkeras`.
 _IMPORT = re.compile(r"kernels((?:\.\w+)*)(?: import (\([^)]*\)|[^\n]*))?")
 
 
 def imported(text: str) -> list[str]:
-    """The kernel files that a file imports, in any spelling; for a name that a package defines, the package's file."""
+    """Returns the kernel files that a file imports, in any spelling. A name that a package defines gives the package's file."""
     found: set[str] = set()
     for match in _IMPORT.finditer(text):
-        if text[match.start() - 1 : match.start()] == "_":  # part of a name such as `shape_kernels`
+        if text[match.start() - 1 : match.start()] == "_":  # the match is part of a name such as `shape_kernels`
             continue
         package = match[1].strip(".").replace(".", os.sep)
         paths = [os.path.join(package, name) for name in re.findall(r"\w+", match[2] or "")] or [package]
@@ -39,7 +39,7 @@ def imported(text: str) -> list[str]:
 
 @functools.cache
 def _file_of(path: str) -> str:
-    """The file of a module, by its path within kernels/; if there is none, of the nearest parent module."""
+    """Returns the file of a module, by its path within kernels/, or of its nearest parent module with a file."""
     while path:
         for file in (path.rstrip(os.sep) + ".py", os.path.join(path, "__init__.py")):
             if os.path.exists(os.path.join(FOLDER, file)):
@@ -50,7 +50,7 @@ def _file_of(path: str) -> str:
 
 @functools.cache
 def _read(path: str) -> tuple[bytes, list[str]]:
-    """Hash of the content of a file, and the kernel files it imports."""
+    """Returns a hash of the content of a file, and the kernel files that it imports."""
     with open(path, "rb") as file:
         content = file.read()
     return hashlib.sha256(content).digest(), [
@@ -60,16 +60,16 @@ def _read(path: str) -> tuple[bytes, list[str]]:
 
 @functools.cache
 def stamp(path: str) -> str:
-    """Hash of the content of a file and of all kernel files it imports, transitively."""
+    """Returns a hash of the content of a file and of all kernel files that it imports, transitively."""
     files = [path]
-    for file in files:  # grows inside the loop
+    for file in files:  # the loop appends to it
         files += [other for other in _read(file)[1] if other not in files]
     return hashlib.sha256(b"".join(_read(file)[0] for file in files)).hexdigest()
 
 
 @functools.cache
 def _application_stamp() -> str:
-    """Hash of a frozen application (it has no source files)."""
+    """Returns a hash of a frozen application, which has no source files."""
     with open(sys.executable, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -86,7 +86,7 @@ _thread = _Thread()
 
 @contextlib.contextmanager
 def compilations(listener: Callable[[], None]) -> Iterator[None]:
-    """Call `listener()` before each kernel that this thread compiles in the block; not for kernels found on disk."""
+    """Calls `listener()` before each kernel that this thread compiles in the block, not for kernels found on disk."""
     before, _thread.listener = _thread.listener, listener
     try:
         yield
@@ -95,25 +95,25 @@ def compilations(listener: Callable[[], None]) -> Iterator[None]:
 
 
 def will_compile() -> None:
-    """Notify the listener that a function is about to be compiled."""
+    """Notifies the listener that a function is about to be compiled."""
     if _thread.listener is not None:
         _thread.listener()
 
 
 # -------------------- functions --------------------
 
-# NumPy's error model lets loops with divisions vectorise; `nsz` and `contract` are the only fast-math flags that keep NaN,
-# infinity and the rounding trick inside `vmath.exp` intact.
+# With NumPy's error model, LLVM can vectorise loops with divisions. `nsz` and `contract` are the only fast-math flags that keep
+# NaN, infinity and the rounding trick inside `vmath.exp`.
 OPTIONS: dict[str, Any] = {"error_model": "numpy", "fastmath": {"nsz", "contract"}}
 
 
 def _options(function: Callable) -> dict[str, Any]:
-    """Numba's options. Kernels of nbkeras allocate nothing, so Numba need not count references, which takes time to compile."""
+    """Returns Numba's options. Kernels of nbkeras allocate nothing; without counts of references they compile faster."""
     return {**OPTIONS, "_nrt": False} if function.__module__.startswith("nbkeras.") else OPTIONS
 
 
 class CompiledFunction:
-    """A function for compiled code. `_numba_type_` makes Numba treat it as its own."""
+    """A function that compiled code can call. `_numba_type_` makes Numba treat it as a Numba function."""
 
     def __init__(self, function: Any, **options: Any):
         functools.update_wrapper(self, function)  # type: ignore[arg-type]
@@ -133,7 +133,7 @@ class CompiledFunction:
 
 @functools.cache
 def version(package: str) -> str:
-    """The version of an installed package, without importing it; '' if it is not installed."""
+    """Returns the version of an installed package, without importing it; '' if it is not installed."""
     found = None
     with contextlib.suppress(ImportError):
         found = importlib.util.find_spec(package)
@@ -146,7 +146,7 @@ def version(package: str) -> str:
 
 @functools.cache
 def compiler_versions() -> str:
-    """The versions of Numba and llvmlite; if they are not installed, the versions that compiled the package's kernels."""
+    """Returns the versions of Numba and llvmlite; if they are not installed, those that compiled the package's kernels."""
     if version("numba"):
         return f"{version('numba')} {version('llvmlite')}"
     with contextlib.suppress(OSError), open(_PACKED, encoding="utf-8") as file:
@@ -164,7 +164,7 @@ def keep_in_package() -> None:
 
 
 def identity(function: Callable) -> tuple:
-    """All that a function's code depends on, except the argument types and the processor."""
+    """Returns everything that a function's code depends on, except the argument types and the processor."""
     code = function.__code__
     path = code.co_filename
     if os.path.exists(path):
@@ -176,13 +176,13 @@ def identity(function: Callable) -> tuple:
     settings = [os.environ.get(f"NUMBA_{each}", "") for each in ("OPT", "BOUNDSCHECK", "DEBUGINFO", "LOOP_VECTORIZE")]
     own: tuple = ()
     if not path.startswith(FOLDER + os.sep):
-        # Kernel files depend on nothing else, so all copies share code; a user's file may import files that have no stamp.
+        # Kernel files depend on nothing else, so all copies share code. A user's file may import files that have no stamp.
         own = path, hashlib.sha256(code.co_code).hexdigest()
     return source, name, code.co_firstlineno, *settings, *own, _enclosed(function)
 
 
 def _enclosed(function: Callable) -> str:
-    """The values that a closure takes from its enclosing function, as a string."""
+    """Returns the values that a closure takes from its enclosing function, as a string."""
     values = [cell.cell_contents for cell in function.__closure__ or ()]
     if not values or all(isinstance(value, bool | int | float | str | type(None)) for value in values):
         return repr(values)
@@ -190,12 +190,12 @@ def _enclosed(function: Callable) -> str:
 
 
 def is_cached(function: Callable) -> bool:
-    """True if a function's code is kept on disk; False for a function typed at a prompt."""
+    """True if a function's code is kept on disk; False for a function that was typed at a prompt."""
     return os.path.exists(function.__code__.co_filename) or getattr(sys, "frozen", False)
 
 
 def file_name(function: Callable, what: str, processor_key: str = "") -> str:
-    """The file name for a function's code; what: a string with the argument types and the like."""
+    """Returns the file name for a function's code. what: a string with the argument types and similar information."""
     processor_key = processor_key or processor.keys()[0]
     key = repr((_LAYOUT, compiler_versions(), processor_key, identity(function), what)).encode()
     name = re.sub(r"[^\w.]", "", f"{function.__module__}.{function.__qualname__}".rpartition("kernels.")[2])[-80:]
@@ -204,17 +204,17 @@ def file_name(function: Callable, what: str, processor_key: str = "") -> str:
 
 # -------------------- finding, compiling, loading --------------------
 
-_LAYOUT = 2  # version of the layout of frames. Version 1 stored code of other processors under the names of levels
+_LAYOUT = 2  # The version of the layout of frames. Version 1 stored code of other processors under the names of levels.
 
 
 def find(function: Callable, what: str) -> bytes | None:
-    """The object of a function, if it is on disk.
+    """Returns the object of a function, if it is on disk.
 
-    If Numba could compile better code, code for a lower level than this processor's comes only from the package, which shipped
-    with it: one process that once compiled for x86-64-v3 must not slow down all later ones.
+    If Numba is installed, code for a lower level than this processor's is taken only from the package. A single process that
+    compiled for x86-64-v3 must not slow down all later ones.
     """
     if is_cached(function):
-        for place, key in enumerate(processor.keys()):  # this processor, its level, lower levels
+        for place, key in enumerate(processor.keys()):  # the order is: this processor, its level, lower levels
             is_lower = place > 1 and bool(version("numba"))
             content = cache_files.read(file_name(function, what, key), in_package=is_lower)
             if content is not None:
@@ -223,7 +223,7 @@ def find(function: Callable, what: str) -> bytes | None:
 
 
 def keep(function: Callable, what: str, content: bytes, is_lasting: bool) -> None:
-    """Write the object of a function to disk."""
+    """Writes the object of a function to disk."""
     if is_lasting and is_cached(function):
         cache_files.write(file_name(function, what), content)
     elif not is_lasting:
@@ -235,7 +235,7 @@ def keep(function: Callable, what: str, content: bytes, is_lasting: bool) -> Non
 
 
 def check_enabled(function: Callable) -> None:
-    """Raise RuntimeError under NUMBA_DISABLE_JIT."""
+    """Raises RuntimeError if NUMBA_DISABLE_JIT is set."""
     if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
         raise RuntimeError(
             f"the kernel {function.__name__!r} must be compiled, and NUMBA_DISABLE_JIT is set: unset it. To step through a "
@@ -245,7 +245,7 @@ def check_enabled(function: Callable) -> None:
 
 
 def compiler(function: Callable) -> Any:
-    """The module that compiles; notifies the listener first."""
+    """Returns the module that compiles; notifies the listener first."""
     try:
         _compiler.load()
     except ModuleNotFoundError as error:
@@ -260,38 +260,40 @@ def compiler(function: Callable) -> Any:
 
 
 def load(content: bytes) -> dict[str, int]:
-    """The addresses of an object's symbols, after linking it with the symbols of this module and of the C library."""
+    """Links an object with the symbols of this module and of the C library; returns the addresses of its symbols."""
     return objects.load(content, _address_of)
 
 
 # -------------------- functions that compiled code calls by a symbol --------------------
 
-_functions: dict[str, tuple[Callable, str, Callable[[Any], bytes]]] = {}  # function, signature, how to compile it
+# symbol: (function, signature, how to compile it)
+_functions: dict[str, tuple[Callable, str, Callable[[Any], bytes]]] = {}
 _addresses: dict[str, int] = {}
 
 
 def symbol(name: str, function: Callable, signature: str, **options: Any) -> None:
-    """Register the function that compiled code calls by a name; signature: such as "int64(int64, float32*)"."""
+    """Registers a function that compiled code calls by a name. signature: such as "int64(int64, float32*)"."""
     options = {**_options(function), **options}
     _functions[name] = function, signature, lambda compiler: compiler.compile_symbol(function, options, signature, name)
 
 
 def entry_symbol(name: str, make: Callable[[Any], bytes]) -> None:
-    """Register an entry, `int64(frame, share, shares)`, whose object `make(target machine)` writes."""
+    """Registers an entry, `int64(frame, share, shares)`. `make(target machine)` makes its object."""
     _functions[name] = make, "int64(int64, int64, int64)", lambda compiler: make(compiler.target_machine())
 
 
 def address(name: str) -> int:
-    """The address of a registered function; compiles or loads it if necessary."""
+    """Returns the address of a registered function; compiles or loads it if necessary."""
     if name not in _addresses:
         _addresses[name] = load(object_of(name))[name]
     return _addresses[name]
 
 
 def object_of(name: str) -> bytes:
-    """The object file of a registered function; compiles it if necessary."""
+    """Returns the object file of a registered function; compiles it if necessary."""
     function, signature, compile_with = _functions[name]
-    what = f"{name} {signature} {object.__basicsize__} {tuple.__basicsize__}"  # native.py's code contains offsets of fields
+    # native.py's code contains offsets of fields
+    what = f"{name} {signature} {object.__basicsize__} {tuple.__basicsize__}"
     content = find(function, what)
     if content is None:
         content = compile_with(compiler(function))
@@ -300,7 +302,7 @@ def object_of(name: str) -> bytes:
 
 
 def module_of(name: str) -> str:
-    """The module that registers a function."""
+    """Returns the module that registers a function."""
     return _functions[name][0].__module__
 
 
@@ -310,14 +312,14 @@ def is_registered(name: str) -> bool:
 
 
 def _address_of(name: str) -> int | None:
-    """The address of a symbol that an object needs."""
+    """Returns the address of a symbol that an object needs."""
     if name in _functions:
         return address(name)
     return objects.library_symbol(name) or _numba_symbol(name)
 
 
 def _numba_symbol(name: str) -> int | None:
-    """The address of a function of Numba's runtime; a kernel that allocates needs it, for example."""
+    """Returns the address of a function of Numba's runtime, which a kernel that allocates needs, for example."""
     with contextlib.suppress(ModuleNotFoundError):
         lazy.registry.cpu_target.target_context.refresh()
         return lazy.binding.address_of_symbol(name)
@@ -325,7 +327,7 @@ def _numba_symbol(name: str) -> int | None:
 
 
 def c_function(name: str, holds_gil: bool = False) -> Callable:
-    """A registered function of int64 numbers, for calls from Python."""
+    """Returns a registered function of int64 numbers, for calls from Python."""
     count = _functions[name][1].count("int64") - 1
     kind = (ctypes.PYFUNCTYPE if holds_gil else ctypes.CFUNCTYPE)(ctypes.c_int64, *[ctypes.c_int64] * count)
     return kind(address(name))

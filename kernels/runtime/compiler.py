@@ -1,8 +1,8 @@
-"""Numba as a compiler only: a kernel becomes an object file with one symbol. Imported only when something is compiled.
+"""Uses Numba only as a compiler: a kernel becomes an object file with one symbol. Imported when something is compiled.
 
 The entry of a kernel is `int64 entry(int8* frame, int64 share, int64 shares)`. The frame holds the arguments in slots of 8 bytes:
 an array takes its address and its shape (and its strides if it is not C-contiguous), a tuple its elements, a number itself.
-The entry makes Numba's arguments from them, without counting references: the caller keeps the arrays alive. It
+The entry makes Numba's arguments from the slots, without counting references: the caller keeps the arrays alive. The entry
 returns 0, or the address of Numba's description of the exception that the kernel raised.
 """
 
@@ -34,7 +34,7 @@ _ENTRY_TYPE = ir.FunctionType(I64, [BYTES, I64, I64])
 
 
 def numba_type(kind: Type) -> Any:
-    """Numba's type of an argument."""
+    """Returns Numba's type of an argument."""
     if isinstance(kind, ArrayType):
         make: Any = types.Array
         layout = "C" if kind.contiguous else "A"
@@ -50,7 +50,7 @@ def numba_type(kind: Type) -> Any:
 class _Context(type(cpu_target.target_context)):  # type: ignore[misc]
     """Numba's context, for code that becomes part of objects.
 
-    Only the environment turns bounds checks on, because the names of stored objects contain it; `numba.config` does not.
+    Only the environment variable turns bounds checks on, not `numba.config`, because names of stored objects contain the former.
     """
 
     @property
@@ -68,16 +68,16 @@ class _Context(type(cpu_target.target_context)):  # type: ignore[misc]
 
 
 class _CallConvention(callconv.CPUCallConv):
-    """Numba's calling convention. Exceptions that Numba raises itself also get a source location, as those of `raise` do."""
+    """Numba's calling convention, which also gives a source location to the exceptions that Numba raises itself."""
 
     def return_user_exc(
         self, builder: Any, exc: Any, exc_args: Any = None, loc: Any = None, func_name: Any = None
     ) -> None:
-        super().return_user_exc(builder, exc, exc_args, loc or _place(), func_name)
+        super().return_user_exc(builder, exc, exc_args, loc or _source_location(), func_name)
 
 
-def _place() -> Any:
-    """The source location of the statement that Numba is compiling, from a stack frame above."""
+def _source_location() -> Any:
+    """Returns the source location of the statement that Numba is compiling, from a stack frame above."""
     frame: Any = sys._getframe()
     while frame is not None and not isinstance(frame.f_locals.get("self"), lowering.BaseLower):
         frame = frame.f_back
@@ -93,7 +93,7 @@ def _context() -> Any:
 
 
 def target_machine() -> Any:
-    """LLVM's target machine for the objects."""
+    """Returns LLVM's target machine for the objects."""
     return _context().codegen()._tm
 
 
@@ -108,7 +108,7 @@ class _Target:
 
 
 class Helper(CPUDispatcher):
-    """A function as its calling kernels see it. Its code becomes part of their objects; it has no object of its own."""
+    """A function for calls by kernels. Its code becomes part of their objects; it has no separate object."""
 
     targetdescr: Any = _Target()
 
@@ -118,7 +118,7 @@ class Helper(CPUDispatcher):
 
     def add_overload(self, cres: Any) -> None:
         args = tuple(cres.signature.args)
-        key = cres.fndesc.mangled_name  # calls of this signature look it up
+        key = cres.fndesc.mangled_name  # calls of this signature look this name up
         self.targetctx.insert_user_function(key, cres.fndesc, [cres.library])
         self.overloads[args] = cres._replace(entry_point=key)
 
@@ -132,7 +132,7 @@ def _without_wrappers(flags: Any) -> Any:
 
 
 class _Library(codegen.AOTCodeLibrary):
-    """Code of a kernel or a helper. A kernel has one public symbol, so that LLVM inlines or drops all others."""
+    """The code of a kernel or a helper. A kernel has one public symbol, so that LLVM inlines or drops all others."""
 
     public: str | None = None
 
@@ -145,17 +145,17 @@ class _Library(codegen.AOTCodeLibrary):
 
 
 class _Codegen(codegen.AOTCPUCodegen):
-    """For this processor, or the one of NUMBA_CPU_NAME and NUMBA_CPU_FEATURES."""
+    """Makes code for this processor, or the one of NUMBA_CPU_NAME and NUMBA_CPU_FEATURES."""
 
     _library_class = _Library
 
     def _customize_tm_features(self) -> str:
-        # LLVM knows a level's instructions by its name. Numba would add this processor's, such as AVX-512, to x86-64-v3.
+        # LLVM knows the instructions of a level by its name. Numba would add this processor's, such as AVX-512, to x86-64-v3.
         return "" if processor.level() else self._get_host_cpu_features()
 
 
 class _ForeignCodegen(_Codegen):
-    """For another kind of machine: LLVM makes code that this process never runs."""
+    """Makes code for another kind of machine, which this process never runs."""
 
     def _init(self, llvm_module: Any) -> None:
         binding.initialize_all_targets()
@@ -204,7 +204,7 @@ class _Compilation:
 
 
 class Compiled(NamedTuple):
-    """Returns the object of a kernel, whether another process can use it, and whether the kernel returns a value."""
+    """The object of a kernel, whether another process can use it, and whether the kernel returns a value."""
 
     content: bytes
     is_lasting: bool
@@ -213,7 +213,7 @@ class Compiled(NamedTuple):
 
 @global_compiler_lock
 def compile_kernel(function: Callable, options: dict, signature: tuple[Type, ...], takes_shares: bool) -> Compiled:
-    """A kernel as an object with the symbol ENTRY. Raises NumbaError if it cannot be compiled."""
+    """Compiles a kernel to an object with the symbol ENTRY. Raises NumbaError if it cannot be compiled."""
     args = tuple(numba_type(kind) for kind in signature)
     if takes_shares:
         args += (types.int64, types.int64)
@@ -228,7 +228,7 @@ def compile_kernel(function: Callable, options: dict, signature: tuple[Type, ...
 
 @global_compiler_lock
 def compile_symbol(function: Callable, options: dict, signature: str, symbol: str) -> bytes:
-    """A function of numbers and pointers as an object with a C symbol; signature: such as "int64(int64, float32*)"."""
+    """Compiles a function of numbers and pointers to an object with a C symbol. signature: such as "int64(int64, float32*)"."""
     result, args = re.fullmatch(r"(\w+)\((.*)\)", signature).groups()  # type: ignore[union-attr]
     kinds = tuple(_c_type(text.strip()) for text in args.split(","))
 
@@ -249,7 +249,7 @@ def _c_type(text: str) -> Any:
 
 
 def _write_entry(context: Any, module: ir.Module, fndesc: Any, symbol: str, takes_shares: bool) -> None:
-    """The function `symbol(frame, share, shares)`, which calls the kernel."""
+    """Writes the function `symbol(frame, share, shares)`, which calls the kernel."""
     kernel = context.declare_function(module, fndesc)
     function = ir.Function(module, _ENTRY_TYPE, symbol)
     builder = ir.IRBuilder(function.append_basic_block())
@@ -265,7 +265,7 @@ def _write_entry(context: Any, module: ir.Module, fndesc: Any, symbol: str, take
 
 
 class _Slots:
-    """Reads the slots of a frame, one after the other."""
+    """Reads the slots of a frame in order."""
 
     def __init__(self, builder: ir.IRBuilder, frame: Any):
         self._builder, self._slots, self._next = builder, builder.bitcast(frame, I64.as_pointer()), 0
@@ -277,7 +277,7 @@ class _Slots:
 
 
 def _value(context: Any, builder: ir.IRBuilder, kind: Any, slots: _Slots) -> Any:
-    """An argument in Numba's representation."""
+    """Returns an argument in Numba's representation."""
     if isinstance(kind, types.Array):
         return _array(context, builder, kind, slots)
     if isinstance(kind, types.BaseTuple):
@@ -310,5 +310,5 @@ def _typeof_stand_in(array: Any, context: Any) -> Any:
     return typeof(array.for_kernel(), context.purpose)
 
 
-# raised for a function that cannot be compiled
+# Numba raises it for a function that it cannot compile
 ERRORS = errors.NumbaError, errors.UnsupportedBytecodeError, AttributeError, TypeError

@@ -1,8 +1,8 @@
-"""Matrix products on a GPU by NVIDIA's cuBLAS, if nbkeras.config.set_matmul chose it. Needs nvmath-python.
+"""Matrix products on a GPU by NVIDIA's cuBLAS, if nbkeras.config.set_matmul chose it. It needs nvmath-python.
 
-cuBLAS stores matrices by columns; a matrix stored by rows is its own transpose stored by columns. So we compute
-C^T = op(B)^T op(A)^T: B comes first, and nothing is transposed. We provide the workspace, so that a CUDA graph can capture
-products, and each run gives the same bits. float32 is multiplied as float32, without TF32.
+cuBLAS stores matrices by columns. A matrix that is stored by rows is its transpose, stored by columns. So we compute C^T =
+op(B)^T op(A)^T: B comes first, and nothing is transposed. We provide the workspace, so that a CUDA graph can capture products and
+each run gives the same bits. float32 products do not use TF32.
 """
 
 import importlib
@@ -13,7 +13,7 @@ import numpy as np
 
 from nbkeras.kernels.runtime import device
 
-_WORKSPACE = 32 << 20  # bytes, what cuBLAS recommends for an H100
+_WORKSPACE = 32 << 20  # bytes; cuBLAS recommends this for an H100
 _chosen = False
 
 
@@ -21,7 +21,7 @@ class _Thread(threading.local):
     def __init__(self) -> None:
         self.handles: dict[
             Any, int
-        ] = {}  # by Gpu. A handle has one stream at a time, so each thread has its own handles
+        ] = {}  # the handles of each Gpu. A handle has one stream at a time, so each thread has its own handles.
 
 
 _thread = _Thread()
@@ -32,7 +32,7 @@ def _library() -> Any:
 
 
 def choose(wanted: bool) -> None:
-    """Use cuBLAS, or our own kernels; ImportError if cuBLAS is not installed."""
+    """Chooses cuBLAS or our own kernels. Raises ImportError if cuBLAS is not installed."""
     global _chosen
     if wanted:
         _library()
@@ -45,7 +45,7 @@ def chosen() -> bool:
 
 
 def gemm(ta, tb, m, n, k, a, a_at, lda, b, b_at, ldb, beta, c, c_at, ldc, batches, a_step, b_step, c_step) -> None:
-    """C[m, n] = op(A)[m, k] @ op(B)[k, n] + beta * C, stored by rows, for each of `batches`; k >= 1: see cuda/loops/gemm.py."""
+    """C[m, n] = op(A)[m, k] @ op(B)[k, n] + beta * C, stored by rows, for each of `batches`; see cuda/loops/gemm.py. k >= 1."""
     library, gpu = _library(), device.gpu()
     stream = gpu.stream
     if gpu not in _thread.handles:

@@ -37,48 +37,49 @@ ARRAYS = (np.ndarray, DeviceArray)
 
 
 class _Thread(threading.local):
-    # the device of new arrays and launches; the class attribute is for all threads that have not chosen one
+    # the device of new arrays and launches; the class attribute is the default of all threads
     gpu: Any = None
-    recorder: Any = None  # empty(), launch() and read() call its methods; see nbkeras/engine/program.py
-    runner: Any = None  # if set, runs the launches: a Profile, or the Checks of checking.py
-    flags: tuple = ()  # the conditions of launches: see only_if
+    recorder: Any = None  # `empty`, `launch` and `read` call its methods, see nbkeras/engine/program.py
+    runner: Any = None  # runs the launches if it is set: a Profile, or the Checks of checking.py
+    flags: tuple = ()  # the conditions of launches, see `only_if`
     dry = False
 
 
 _thread = _Thread()
 _persistent: dict[int, weakref.ref] = {}
-_constants: set[int] = set()  # owners that mark_constant marked
-_watched: dict[int, tuple[weakref.ref, ...]] = {}  # watchers by owner: see `watch`. Threads read it without a lock
+_constants: set[int] = set()  # ids of owners that `mark_constant` marked
+# id of an owner: its watchers, see `watch`. Threads read this without a lock
+_watched: dict[int, tuple[weakref.ref, ...]] = {}
 _watching = fork_safety.lock()
-gpu_used = False  # whether any GPU was used; if not, `launch` need not check the devices of arrays
+gpu_used = False  # True once a GPU was used; before, `launch` need not check the devices of arrays
 
 
 def root(array: Array) -> Array:
-    """The array that owns a view's memory."""
+    """Returns the array that owns a view's memory."""
     while isinstance(array.base, ARRAYS):
         array = array.base
     return array
 
 
 def gpu() -> Any:
-    """The Gpu that this thread computes on; None is the CPU."""
+    """Returns the Gpu that this thread computes on; None is the CPU."""
     return _thread.gpu
 
 
 def gpu_of(array: Array) -> Any:
-    """The Gpu that an array is on; None is the CPU."""
+    """Returns the Gpu that an array is on; None is the CPU."""
     return array.gpu if isinstance(array, DeviceArray) else None
 
 
 def on(gpu: Any) -> contextlib.AbstractContextManager[None]:
-    """Compute on a GPU, or on the CPU (None), in this thread."""
+    """Computes on a GPU, or on the CPU (None), in this thread."""
     global gpu_used
     gpu_used = gpu_used or gpu is not None
-    return _during(gpu=gpu)
+    return _temporarily(gpu=gpu)
 
 
 def set_gpu(gpu: Any) -> None:
-    """Compute on a GPU, or on the CPU (None), in this thread and in all threads that did not call `on`."""
+    """Computes on a GPU, or on the CPU (None), in this thread and in all threads that did not call `on`."""
     global gpu_used
     _Thread.gpu = gpu
     _thread.__dict__.pop("gpu", None)
@@ -91,12 +92,12 @@ def is_on_other_device(array: Array | None) -> bool:
 
 
 def to_this_device(array: Array) -> Array:
-    """The array on this thread's device: itself, or a copy if it is elsewhere."""
+    """Returns the array on this thread's device: itself, or a copy if it is elsewhere."""
     return persistent(read(array)) if is_on_other_device(array) else array
 
 
 def empty(shape, dtype=np.float32) -> Array:
-    """A C-contiguous temporary array with undefined content; in a replayed program its memory is planned and reused."""
+    """Returns a C-contiguous temporary array with undefined content. A program plans and reuses its memory."""
     gpu = _thread.gpu
     array = np.empty(shape, dtype) if gpu is None or _thread.dry else gpu.empty(shape, dtype)
     if _thread.recorder is not None:
@@ -107,16 +108,16 @@ def empty(shape, dtype=np.float32) -> Array:
 
 
 def output(need, shape, dtype) -> Array:
-    """The destination for a gradient: `need` if the tape gave an array of that shape and dtype, else a new array."""
+    """Returns the destination for a gradient: `need` if it is an array of that shape and dtype, else a new array."""
     if isinstance(need, ARRAYS) and need.shape == tuple(shape) and need.dtype == dtype:
         return need
     return empty(shape, dtype)
 
 
 def persistent(array) -> Array:
-    """An array that recorded programs may read and write in place: C-contiguous, writable, native; copied only if it is not.
+    """Returns an array that recorded programs may read and write in place: C-contiguous, writable, native; copies it if not.
 
-    For arrays that live longer than one step: weights, states, counters, program inputs, constants. On a GPU it is a copy there.
+    It is for arrays that outlive a step: weights, states, counters, program inputs, constants. On a GPU it is a copy there.
     """
     if not isinstance(array, DeviceArray):
         array = np.require(array, requirements=["C", "W", "A", "E"])
@@ -139,23 +140,23 @@ def _forget(key: int, gone: weakref.ref) -> None:
 
 
 def is_persistent(owner: Array) -> bool:
-    """Whether an owning array was made or adopted by `persistent`."""
+    """True if `persistent` made or adopted an owning array."""
     known = _persistent.get(id(owner))
     return known is not None and known() is owner
 
 
 def mark_constant(*arrays: Array) -> None:
-    """Mark arrays whose values never change. Code may read them while a step is recorded or shapes are worked out."""
+    """Marks arrays that never change. Code may read them while a step is recorded or run dry."""
     _constants.update(id(root(persistent(array))) for array in arrays)
 
 
 def is_readable_constant(array: Array | None) -> bool:
-    """True if a step is recorded or shapes are worked out, and `mark_constant` marked the array."""
+    """True if a step is recorded or run dry, and `mark_constant` marked the array."""
     return (_thread.dry or _thread.recorder is not None) and array is not None and id(root(array)) in _constants
 
 
 def watch(owners: Iterable[int], watcher: Any) -> None:
-    """Set `watcher.stale` whenever a launch may have written one of these arrays. owners: ids of persistent owners."""
+    """Sets `watcher.stale` whenever a launch may have written one of these arrays. owners: ids of persistent owners."""
     with _watching:
         for owner in owners:
             alive = [each for each in _watched.get(owner, ()) if each() is not None]
@@ -163,7 +164,7 @@ def watch(owners: Iterable[int], watcher: Any) -> None:
 
 
 def changed(owners: Iterable[int]) -> None:
-    """Mark the watchers of these arrays stale: something may have written the arrays. owners: ids of their owners."""
+    """Marks the watchers of these arrays stale, because something may have written the arrays. owners: ids of their owners."""
     for owner in owners:
         for watcher in _watched.get(owner, ()):
             found = watcher()
@@ -172,7 +173,7 @@ def changed(owners: Iterable[int]) -> None:
 
 
 def launch(function: Callable, *args) -> None:
-    """Run a kernel: `function(*args)`, where args are arrays (outputs included) and constants; nothing is returned.
+    """Runs a kernel: `function(*args)`, where args are arrays (outputs included) and constants. Returns nothing.
 
     Values that differ from step to step must be in an array: a replay repeats constants. Overflow and division by zero
     give infinity and NaN without a warning, in NumPy's loops as in compiled ones.
@@ -192,23 +193,23 @@ def launch(function: Callable, *args) -> None:
 
 
 def _launch_observed(function: Callable, args: tuple) -> None:
-    """A launch that a recorder or a runner sees. They do not see the launches inside the function: these are part of it."""
+    """Runs a launch that a recorder or a runner sees. They do not see the launches inside the function, which are part of it."""
     recorder, runner = _thread.recorder, _thread.runner
     if recorder is not None:
         args = tuple(plain(arg) for arg in args)
         recorder.launched(function, args)
     if runner is None:
-        with _during(recorder=None):
+        with _temporarily(recorder=None):
             run(function, args)
     else:
-        with _during(runner=None):  # the runner may ask for the recorder
+        with _temporarily(runner=None):  # the runner may ask for the recorder
             runner.run(function, args)
 
 
 def prepared(*arrays: Array | None) -> contextlib.AbstractContextManager[None]:
-    """Declare that the block's launches depend on these arrays only; the block writes its results into its own `empty` arrays.
+    """Declares that the block's launches depend only on these arrays. The block writes its results into its own `empty` arrays.
 
-    If the arrays are weights, a program that predicts runs such launches after one of them changed, and not at each replay.
+    If the arrays are weights, a program that predicts runs these launches only after a weight changed, not at each replay.
     """
     preparation = _preparation_of(arrays)
     return contextlib.nullcontext() if preparation is None else preparing(preparation)
@@ -225,36 +226,36 @@ def _preparation_of(arrays: tuple) -> Any:
 
 
 def preparing(preparation: Any) -> contextlib.AbstractContextManager[None]:
-    """Run the launches of the block, and record them for a preparation instead of this thread's program."""
-    return _during(recorder=preparation, runner=None, dry=False)
+    """Runs the launches of the block, and records them for a preparation instead of this thread's program."""
+    return _temporarily(recorder=preparation, runner=None, dry=False)
 
 
 def host(function: Callable) -> Callable:
-    """Decorator of a kernel for rare work that has no twin: for arrays on a GPU it runs on the CPU, over copies.
+    """Decorates a kernel for rare work that has no twin. For arrays on a GPU it runs on the CPU, on copies.
 
-    The arrays that the kernel changed are copied back. On a GPU, a program with such a kernel is launched kernel by kernel.
-    The kernel is written in NumPy, or in loops and `compiled`.
+    The arrays that the kernel changed are copied back. On a GPU, a program with this kernel is launched kernel by kernel. The
+    kernel uses NumPy, or it is `compiled`.
     """
     function.on_host = True  # type: ignore[attr-defined]
     return function
 
 
 def only_if(flag: Array) -> contextlib.AbstractContextManager[None]:
-    """Run the launches of the block only if flag[0] is not 0; a replay reads the flag again.
+    """Runs the launches of the block only if flag[0] is not 0. A replay reads the flag again.
 
-    flag: int64 (1,), persistent or written by a launch. Only the block may use the arrays that it makes. On a GPU each
-    launch waits for the flag, and a program with such launches does not become a CUDA graph.
+    flag: int64 (1,), persistent or written by a launch. Only the block may use the arrays that it makes. On a GPU each launch
+    waits for the flag, and a program with these launches does not become a CUDA graph.
     """
-    return _during(flags=(*_thread.flags, flag))
+    return _temporarily(flags=(*_thread.flags, flag))
 
 
 def always() -> contextlib.AbstractContextManager[None]:
-    """Run the launches of the block even if an `only_if` around it would skip them."""
-    return _during(flags=())
+    """Runs the launches of the block even if an `only_if` around it would skip them."""
+    return _temporarily(flags=())
 
 
 class Conditional:
-    """A kernel with flags before its arguments. It does nothing if a flag is 0."""
+    """A kernel that takes flags before its arguments. It does nothing if a flag is 0."""
 
     on_host = True
 
@@ -270,7 +271,7 @@ class Conditional:
 
 
 def _on_device(function: Callable, args: tuple) -> tuple[Callable, tuple]:
-    """The launch for this thread's device; ValueError for arrays on another device."""
+    """Returns the launch for this thread's device. Raises ValueError for arrays on another device."""
     gpu = _thread.gpu
     if gpu is not None:
         args = tuple(gpu.empty(a.shape, a.dtype) if isinstance(a, np.ndarray) and not a.size else a for a in args)
@@ -286,7 +287,7 @@ def _on_device(function: Callable, args: tuple) -> tuple[Callable, tuple]:
 
 @np.errstate(all="ignore")
 def run(function: Callable, args: tuple) -> None:
-    """Run a kernel; errors name it."""
+    """Runs a kernel; errors name it."""
     if _thread.gpu is None and _interpreter.differs(function, args) and _interpreter.run(function, args):
         return
     try:
@@ -306,19 +307,19 @@ def run(function: Callable, args: tuple) -> None:
 
 @np.errstate(all="ignore")
 def play(steps: list[tuple[Callable, tuple]]) -> None:
-    """Run recorded launches again, in order."""
+    """Runs recorded launches again, in order."""
     runner = _thread.runner
     if runner is None:
         for function, args in steps:
             function(*args)
     else:
-        with _during(runner=None):
+        with _temporarily(runner=None):
             for function, args in steps:
                 runner.run(function, args)
 
 
 class Replayer:
-    """Runs recorded launches again; on a GPU as one CUDA graph, except while a profile is taken.
+    """Runs recorded launches again. On a GPU it runs them as one CUDA graph, except while a profile is taken.
 
     inputs, outputs: arrays of the launches that `copying` copies.
     """
@@ -343,9 +344,9 @@ class Replayer:
         (self._fast if _thread.runner is None else self._plain)()
 
     def copying(self, *arrays: Array) -> bool:
-        """Copy arrays into the inputs, run, and copy the outputs into the remaining arrays. True if native code did it.
+        """Copies arrays to the inputs, runs, and copies the outputs to the remaining arrays. Returns True if native code did it.
 
-        If False, nothing was done.
+        If it returns False, nothing was done.
         """
         return self._native is not None and _thread.runner is None and self._native(*arrays)
 
@@ -353,7 +354,7 @@ class Replayer:
 def native_segments(
     steps: list[tuple[Callable, tuple]], inputs: Sequence[Array] = (), outputs: Sequence[Array] = ()
 ) -> list[Any]:
-    """Functions that run recorded launches on the CPU: native programs, and Python functions between them."""
+    """Returns functions that run recorded launches on the CPU: native programs, and Python functions between them."""
     segments: list[Any] = []
     found = [(step, _rows(*step)) for step in steps]
     for is_native, part in itertools.groupby(found, key=lambda each: each[1] is not None):
@@ -370,21 +371,21 @@ def native_segments(
 
 
 class _Rows(NamedTuple):
-    """The rows of a native program for a launch, and the objects that they use."""
+    """A launch as rows of a native program, and the objects that they use."""
 
     rows: list[native.Row]
     keep: Any = None
 
 
 def _rows(function: Any, args: tuple) -> _Rows | None:
-    """The rows of a launch; None for a Python function that the interpreter does not know."""
+    """Returns the rows of a launch; None for a Python function that the interpreter does not know."""
     if isinstance(function, Conditional):
         flags = [address(array) for array in args[: function.flags]]
         inner = _rows(function.function, args[function.flags :])
         if inner is None:
             return None
         programs: list[native.NativeProgram] = []  # the rows use their memory
-        rows = [_under(flags, row, (function, args), programs) for row in inner.rows]
+        rows = [_conditional_row(flags, row, (function, args), programs) for row in inner.rows]
         return _Rows(rows, (inner, programs))
     if hasattr(function, "row"):
         return _Rows([function.row(args, 0)])
@@ -394,10 +395,10 @@ def _rows(function: Any, args: tuple) -> _Rows | None:
     )
 
 
-def _under(
+def _conditional_row(
     flags: list[int], row: native.Row, launch: tuple[Callable, tuple], programs: list[native.NativeProgram]
 ) -> native.Row:
-    """A row that runs only if no flag is 0. Several flags need a program within the program, which is added to `programs`."""
+    """Returns a row that runs only if no flag is 0. Several flags need a nested program, which is appended to `programs`."""
     *outer, flag = flags
     row = (*row[:3], flag)
     for flag in reversed(outer):
@@ -414,39 +415,39 @@ def _call_all(functions: list[Callable[[], None]]) -> None:
 def fuse(
     steps: list[tuple[Callable, tuple]], memory_of: Callable, needed_after: Callable
 ) -> list[tuple[Callable, tuple]]:
-    """Recorded launches, with chains of elementwise launches joined; see chains.py."""
+    """Returns the recorded launches with chains of elementwise launches joined, see chains.py."""
     join = _interpreter.fuse if _thread.gpu is None else _thread.gpu.twin(_interpreter.fuse)
     return join(steps, memory_of, needed_after)
 
 
 class InputStaging:
-    """Arrays that receive the next batch for a program's input buffers; on the CPU, the buffers themselves."""
+    """Arrays that receive the next batch for a program's input buffers. On the CPU they are the buffers themselves."""
 
     def __init__(self, buffers: list):
         self.arrays = buffers
 
     def send(self) -> None:
-        """Copy `arrays` to the buffers."""
+        """Copies `arrays` to the buffers."""
 
 
 def input_staging(buffers: list) -> Any:
-    """An InputStaging for buffers on this thread's device; on a GPU the next batch is copied while a step runs."""
+    """Returns an InputStaging for buffers on this thread's device. On a GPU the next batch is copied while a step runs."""
     return InputStaging(buffers) if _thread.gpu is None else _thread.gpu.input_staging(buffers)
 
 
-ALIGNMENT = 64  # bytes: a cache line, and the widest vector
+ALIGNMENT = 64  # bytes of a cache line, and of the widest vector
 
 
 def persistent_empty(shape, dtype) -> Array:
-    """`persistent` of an array with undefined content; its memory starts at a cache line."""
+    """Returns a `persistent` array with undefined content; its memory starts at a cache line."""
     if _thread.gpu is None or _thread.dry:
         return persistent(_aligned_empty(shape, np.dtype(dtype)))
     return persistent(_thread.gpu.empty(shape, dtype))
 
 
 def persistent_copy(value: Array) -> Array:
-    """A `persistent` array with the values of an array, and memory of its own."""
-    # newbyteorder makes a new dtype object, and each kernel would need a new guard for it: see native.Calls
+    """Returns a `persistent` array with a copy of an array's values."""
+    # Only if necessary: newbyteorder makes a new dtype object, and each kernel would need a guard for it, see native.Calls.
     copy = _aligned_empty(value.shape, value.dtype if value.dtype.isnative else value.dtype.newbyteorder("="))
     copy[...] = value
     return persistent(copy)
@@ -459,19 +460,19 @@ def _aligned_empty(shape: Any, dtype: np.dtype) -> Array:
 
 
 def view_at(owner: Array, offset: int, shape: tuple, dtype: Any, strides: tuple | None = None) -> Array:
-    """A view of any form, `offset` bytes into an array that owns its memory."""
+    """Returns a view of any form, `offset` bytes into an array that owns its memory."""
     if isinstance(owner, DeviceArray):
         return owner.at(offset, shape, dtype, strides)  # type: ignore[return-value]
     return np.ndarray(shape, dtype, owner, offset, strides)
 
 
 def address(array: Array) -> int:
-    """The address of an array's first element."""
+    """Returns the address of an array's first element."""
     return array.address if isinstance(array, DeviceArray) else array.__array_interface__["data"][0]
 
 
 def write(array: Array, value: Any) -> None:
-    """Write a value into an array of the same shape at once, without recording it."""
+    """Writes a value into an array of the same shape at once, without recording it."""
     if isinstance(array, DeviceArray):
         array.gpu.write(array, value)
     else:
@@ -481,13 +482,13 @@ def write(array: Array, value: Any) -> None:
 
 
 def read(array: Array) -> Array:
-    """The array as a NumPy array for Python to read (a copy if it is on a GPU). A step that reads values cannot be recorded."""
+    """Returns the array as a NumPy array for Python (a copy if it is on a GPU). A step that reads values cannot be recorded."""
     array = readable(array)
     return array.copy() if isinstance(array, DeviceArray) else array
 
 
 def readable(array: Array) -> Array:
-    """The array itself, if its values may be read now; see `read`."""
+    """Returns the array itself, if its values may be read now; see `read`."""
     array = plain(array)
     if is_readable_constant(array):
         return array
@@ -502,7 +503,7 @@ def readable(array: Array) -> Array:
 
 
 class ValueReadError(RuntimeError):
-    """A value was read where only a shape exists, or where a replay would not read it again.
+    """Raised if a value is read where only a shape exists, or where a replay would not read it again.
 
     Example:
         >>> from nbkeras.testing import ValueReadError
@@ -523,7 +524,7 @@ def _is_unread() -> bool:
 
 
 def _refuse(what: str) -> None:
-    """Raise ValueReadError for op code that reads or changes an array's values outside a launch."""
+    """Raises ValueReadError for op code that reads or changes an array's values outside a launch."""
     frame: Any = sys._getframe(1)
     while any(part in frame.f_code.co_filename for part in _FOREIGN):
         frame = frame.f_back
@@ -541,15 +542,15 @@ def _refuse(what: str) -> None:
     )
 
 
-# Files that call methods of an array on behalf of op code.
+# files that call methods of an array for op code
 _FOREIGN = (*(f"{os.sep}{name}{os.sep}" for name in ("numpy", "numba")), functools.__file__, os.path.dirname(__file__))
-_FORMS = {np.shape, np.ndim, np.size, np.result_type, np.can_cast}  # read no value
+_FORMS = {np.shape, np.ndim, np.size, np.result_type, np.can_cast}  # these read no values
 
 
 class UnreadArray(StandIn):
-    """An array for op code while a step is recorded or run dry: its views are free, its values are refused.
+    """An array for op code while a step is recorded or run dry. Views are allowed; reading values is an error.
 
-    It behaves as a DeviceArray does on a GPU. After the step it is an ordinary array: a layer may have kept one.
+    It behaves like a DeviceArray on a GPU. After the step it is an ordinary array, because a layer may have kept it.
     """
 
     def __array_ufunc__(self, ufunc, method, *args, **kwargs):
@@ -566,7 +567,7 @@ class UnreadArray(StandIn):
         return result.view(UnreadArray) if function in VIEWS else result
 
     def __getitem__(self, key):
-        """A view while unread, even for a single element (a view without axes)."""
+        """Returns a view while unread, even for a single element (a view without axes)."""
         if not _is_unread():
             return plain(self)[key]
         whole = view_key(key)
@@ -575,7 +576,7 @@ class UnreadArray(StandIn):
         return super().__getitem__(whole)
 
     def for_kernel(self):
-        """The ordinary array, for a kernel that is called without a launch."""
+        """Returns the ordinary array, for a kernel that is called without a launch."""
         if _is_unread():
             _refuse("a compiled function, without device.launch,")
         return plain(self)
@@ -599,7 +600,7 @@ class UnreadArray(StandIn):
 
 
 def _refusing(name: str) -> Any:
-    """A method of UnreadArray, by its name; it refuses to read values."""
+    """Returns a method of UnreadArray that refuses to read values."""
 
     def method(self, *args, **kwargs):
         if _is_unread():
@@ -620,18 +621,18 @@ for _name in (
 
 
 def unread(array: Any) -> Any:
-    """An array for op code: an UnreadArray over the same memory while a step is recorded or run dry, else itself."""
+    """Returns an array for op code: an UnreadArray over the same memory while a step is recorded or run dry, else itself."""
     return array.view(UnreadArray) if type(array) is np.ndarray and _is_unread() else array
 
 
 def plain(value: Any) -> Any:
-    """An UnreadArray as an array that shows its values; anything else as it is."""
+    """Returns an UnreadArray as an ordinary array, anything else unchanged."""
     return value.view(np.ndarray) if type(value) is UnreadArray else value
 
 
 @contextlib.contextmanager
-def _during(result: Any = None, **chosen: Any) -> Iterator[Any]:
-    """Set attributes of `_thread` for a block, then restore them; those that the thread had not set fall back to the class's."""
+def _temporarily(result: Any = None, **chosen: Any) -> Iterator[Any]:
+    """Sets attributes of `_thread` for a block, then restores them; one that was not set has the class's value again."""
     own = vars(_thread)
     before = {name: own[name] for name in chosen if name in own}
     own.update(chosen)
@@ -644,27 +645,27 @@ def _during(result: Any = None, **chosen: Any) -> Iterator[Any]:
 
 
 def record(recorder: Any) -> contextlib.AbstractContextManager[Any]:
-    """Report each `empty`, `launch` and `read` of this thread to `recorder` (its methods allocated, launched, ...)."""
-    return _during(recorder, recorder=recorder)
+    """Reports each `empty`, `launch` and `read` of this thread to `recorder` (its methods allocated, launched, ...)."""
+    return _temporarily(recorder, recorder=recorder)
 
 
 def recorder() -> Any:
-    """This thread's recorder, or None."""
+    """Returns this thread's recorder, or None."""
     return _thread.recorder
 
 
 def dry() -> contextlib.AbstractContextManager[None]:
-    """Run no kernel: ops then compute shapes and dtypes only, and nothing is compiled."""
-    return _during(dry=True, recorder=None)
+    """Runs no kernels: ops then compute only shapes and dtypes, and nothing is compiled."""
+    return _temporarily(dry=True, recorder=None)
 
 
 def ordinary() -> contextlib.AbstractContextManager[None]:
-    """Run without recording, even inside `dry` or `record`: for work that is done once, such as building weights."""
-    return _during(dry=False, recorder=None)
+    """Runs without recording, even inside `dry` or `record`, for work that is done once, such as building weights."""
+    return _temporarily(dry=False, recorder=None)
 
 
 def is_dry() -> bool:
-    """Whether this thread computes shapes only."""
+    """True if this thread computes only shapes."""
     return _thread.dry
 
 
@@ -709,8 +710,8 @@ def profile() -> contextlib.AbstractContextManager[Profile]:
 
 
 def run_by(runner: Any) -> contextlib.AbstractContextManager[Any]:
-    """Let `runner.run(function, args)` run this thread's launches; it calls `run`."""
-    return _during(runner, runner=runner)
+    """Lets `runner.run(function, args)` run this thread's launches; the runner calls `run`."""
+    return _temporarily(runner, runner=runner)
 
 
 def copy(source: Array, target: Array) -> None:
@@ -727,7 +728,7 @@ copy.fuses_as, fill.fuses_as = "copy", "fill"  # type: ignore[attr-defined]  # s
 
 
 def contiguous(array: Array) -> Array:
-    """The array itself if it is C-contiguous, else a copy that is."""
+    """Returns the array itself if it is C-contiguous, else a C-contiguous copy."""
     if array.flags.c_contiguous:
         return array
     result = empty(array.shape, array.dtype)

@@ -1,7 +1,7 @@
-"""DeviceArray: an array in a GPU's memory; NumPy computes its views.
+"""DeviceArray: an array in a GPU's memory. NumPy computes its views.
 
-It wraps a NumPy array, its *layout*, whose addresses are addresses on the device. NumPy does the arithmetic of shapes, strides
-and offsets for slices, reshapes and transposes, and never touches the memory. All CUDA is in Gpu.
+It wraps a NumPy array, its *layout*, which has addresses on the device. NumPy computes the shapes, strides and offsets of slices,
+reshapes and transposes, and never touches the memory. All CUDA code is in Gpu.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ VIEWS = {np.expand_dims, np.moveaxis, np.swapaxes, np.transpose, np.squeeze, np.
 
 
 def view_key(key: Any) -> tuple | None:
-    """An index that gives a view, even for a single element; None if the index would copy."""
+    """Returns an index that gives a view, even for a single element; None if the index would copy."""
     parts = key if isinstance(key, tuple) else (key,)
     for part in parts:
         if isinstance(part, bool) or not (
@@ -27,12 +27,12 @@ def view_key(key: Any) -> tuple | None:
 
 
 class StandIn(np.ndarray):
-    """An array that compiled functions receive as its `for_kernel()`; compiler.py registers it with Numba."""
+    """An array that compiled functions get as its `for_kernel()`; compiler.py registers it with Numba."""
 
     __numba_array_subtype_dispatch__ = True
 
     def for_kernel(self) -> np.ndarray:
-        """The ordinary array, for a kernel that is called without a launch."""
+        """Returns the ordinary array, for a kernel that is called without a launch."""
         raise NotImplementedError
 
 
@@ -42,7 +42,7 @@ def address_of(array: np.ndarray) -> int:
 
 
 def layout_at(address: int, shape: tuple, dtype: Any, strides: tuple | None = None) -> np.ndarray:
-    """A layout: a NumPy array over an address that is never read."""
+    """Returns a layout: a NumPy array over an address that is never read."""
     place = {"data": (address, False), "shape": tuple(shape), "typestr": np.dtype(dtype).str, "strides": strides}
     return np.asarray(types.SimpleNamespace(__array_interface__={**place, "version": 3}))
 
@@ -50,7 +50,7 @@ def layout_at(address: int, shape: tuple, dtype: Any, strides: tuple | None = No
 class DeviceArray:
     """An array on a Gpu: `shape`, `dtype`, `strides` and views are NumPy's; `gpu` reads its values.
 
-    memory: the object that keeps the bytes alive. owner: the array that this one views; None if it owns its memory.
+    memory: an object that keeps the bytes alive. owner: the array that this one views; None if this one owns its memory.
     """
 
     __slots__ = ("layout", "gpu", "memory", "owner", "handle", "__weakref__")
@@ -58,7 +58,7 @@ class DeviceArray:
 
     def __init__(self, layout: np.ndarray, gpu: Any, memory: Any, owner: DeviceArray | None = None):
         self.layout, self.gpu, self.memory, self.owner = layout, gpu, memory, owner
-        self.handle: Any = None  # the form that kernels receive, made on first use
+        self.handle: Any = None  # the form that kernels take, made on first use
 
     # Attributes of NumPy's arrays
 
@@ -85,7 +85,7 @@ class DeviceArray:
         return DeviceArray(layout, self.gpu, self.memory, self if self.owner is None else self.owner)
 
     def reshape(self, *shape: Any) -> DeviceArray:
-        """A view of another shape; ValueError if it would need a copy."""
+        """Returns a view of another shape. Raises ValueError if a copy would be necessary."""
         wanted = shape[0] if len(shape) == 1 and not isinstance(shape[0], int | np.integer) else shape
         return self._view(np.reshape(self.layout, wanted, copy=False))
 
@@ -97,15 +97,15 @@ class DeviceArray:
         return self._view(self.layout.T)
 
     def view(self, dtype: Any) -> DeviceArray:
-        """The same bytes read as another dtype."""
+        """Returns a view of the same bytes with another dtype."""
         return self._view(self.layout.view(dtype))
 
     def at(self, offset: int, shape: tuple, dtype: Any, strides: tuple | None = None) -> DeviceArray:
-        """A view of any form, `offset` bytes into the memory of this array."""
+        """Returns a view of any form, `offset` bytes into the memory of this array."""
         return self._view(layout_at(self.address + offset, shape, dtype, strides))
 
     def __getitem__(self, key: Any) -> DeviceArray:
-        """A view: integers, slices, None and Ellipsis; a single element is a view without axes."""
+        """Returns a view for integers, slices, None and Ellipsis; a single element is a view without axes."""
         whole = view_key(key)
         if whole is None:
             raise TypeError(
@@ -134,11 +134,11 @@ class DeviceArray:
         return np.asarray(self.gpu.read(self), dtype=dtype)
 
     def copy(self) -> np.ndarray:
-        """The values, in a new NumPy array."""
+        """Returns the values in a new NumPy array."""
         return self.gpu.read(self)
 
     def item(self) -> Any:
-        """The only element, as a Python number."""
+        """Returns the only element as a Python number."""
         return self.gpu.read(self).item()
 
     @property

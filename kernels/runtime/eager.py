@@ -1,6 +1,6 @@
-"""Launches that the interpreter runs at once, and chains of recorded launches for it.
+"""Runs launches at once by the interpreter, and joins chains of recorded launches for it.
 
-Where NumPy's bits differ (`differs`), the interpreter must run eager calls too, so that a replay repeats them exactly.
+Where the interpreter's bits may differ from NumPy's (`differs`), it runs eager calls too, so that a replay repeats them exactly.
 """
 
 import functools
@@ -23,7 +23,7 @@ _ROUNDED = {"exp", "expm1", "log", "log1p", *instructions.CALLED}
 
 
 def differs(function: Callable, args: tuple) -> bool:
-    """True if the interpreter's bits may differ from NumPy's: it sums in another order, or a function is not exactly rounded."""
+    """True if the interpreter's bits may differ from NumPy's: it sums in another order, or rounds a function differently."""
     name = operation(function)
     return name in _ROUNDED or (name == "fold" and args[1] in (np.add, np.multiply) and args[-1].dtype.kind == "f")
 
@@ -35,27 +35,28 @@ def _entry() -> Callable[[int, int, int], int]:
 
 @functools.cache
 def entry() -> int:
-    """The address of the interpreter's entry, for rows of native programs."""
+    """Returns the address of the interpreter's entry, for rows of native programs."""
     return code.address(interpreter.SYMBOL)
 
 
 class _Plan:
-    """The parts of a launch, reusable for arrays at other addresses. One thread at a time can use it."""
+    """The parts of a launch, reusable for arrays at other addresses. Only one thread at a time can use it."""
 
     def __init__(self, parts: list[ProgramRow], bounds: list[tuple[int, int]]):
         self.lock = fork_safety.lock()
         self._parts = [(part, address_of(part.frame)) for part in parts]
-        self._moves = []  # code, index of an address in it, the array it points into, and the offset from the array's start
+        # (code, index of an address in it, the array it points into, the offset from the array's start)
+        self._address_slots = []
         for part in parts:
             code = memoryview(part.code.reshape(-1))
             for row, word in itertools.product(range(len(part.code)), range(2, WORDS, 2)):
                 place = row * WORDS + word
                 inside = [i for i, (low, high) in enumerate(bounds) if low <= code[place] < high]
                 if code[place + 1] >= 0 and inside:
-                    self._moves.append((code, place, inside[0], code[place] - bounds[inside[0]][0]))
+                    self._address_slots.append((code, place, inside[0], code[place] - bounds[inside[0]][0]))
 
     def run(self, bounds: list[tuple[int, int]], shares: int = 0) -> None:
-        for words, place, number, distance in self._moves:
+        for words, place, number, distance in self._address_slots:
             words[place] = bounds[number][0] + distance
         for part, frame in self._parts:
             count = shares or part.shares
@@ -67,7 +68,7 @@ _plans: dict[tuple, _Plan | None] = {}
 
 
 def run(function: Callable, args: tuple, shares: int = 0) -> bool:
-    """Run function(*args); returns False if the interpreter cannot. shares: their number, instead of one chosen by size."""
+    """Runs function(*args); returns False if the interpreter cannot. shares: their number; by default the size determines it."""
     bounds = [bounds_of(x) for x in args if isinstance(x, Array)]
     key = _key(function, args, bounds)
     plan = _plans.get(key)
@@ -84,7 +85,7 @@ def run(function: Callable, args: tuple, shares: int = 0) -> bool:
             plan.run(bounds, shares)
         finally:
             plan.lock.release()
-    else:  # another thread is using it
+    else:  # another thread is using the plan
         _made(function, args, bounds).run(bounds, shares)  # type: ignore[union-attr]
     return True
 
@@ -95,21 +96,21 @@ def _made(function: Callable, args: tuple, bounds: list[tuple[int, int]]) -> _Pl
 
 
 def _key(function: Callable, args: tuple, bounds: list[tuple[int, int]]) -> tuple:
-    """A key that is equal for launches whose parts differ only in addresses."""
+    """Returns a key that is equal for launches whose parts differ only in addresses."""
     key: list[Any] = [function]
     for x in args:
         if isinstance(x, Array):
             key += x.dtype, x.shape, x.strides
         else:
-            key += type(x), repr(x) if isinstance(x, float | np.floating) else x  # 0 equals -0, NaN does not equal NaN
+            key += type(x), repr(x) if isinstance(x, float | np.floating) else x  # NaN's repr equals itself
     ordered = sorted(bounds)
-    if any(ordered[i][1] > ordered[i + 1][0] for i in range(len(ordered) - 1)):  # arrays overlap, or are the same
+    if any(ordered[i][1] > ordered[i + 1][0] for i in range(len(ordered) - 1)):  # some arrays overlap, or are the same
         key += [low - bounds[0][0] for low, _ in bounds]
     return tuple(key)
 
 
 def bounds_of(x: Array) -> tuple[int, int]:
-    """The addresses where an array's memory begins and ends."""
+    """Returns the addresses where an array's memory begins and ends."""
     start = address_of(x)
     if x.flags.c_contiguous:
         return start, start + x.nbytes
@@ -121,7 +122,7 @@ def bounds_of(x: Array) -> tuple[int, int]:
 
 
 class Joined:
-    """The function that programs record for a chain. Arguments: the inputs (arrays and numbers), then the outputs."""
+    """The function that programs record for a chain. It takes the inputs (arrays and numbers), then the outputs."""
 
     def __init__(self, chain: Chain):
         self.__name__ = str(chain)
@@ -134,5 +135,5 @@ class Joined:
 def fuse(
     steps: Sequence[Step], memory_of: Callable[[Any], Any], needed_after: Callable[[Any, int], bool]
 ) -> list[Step]:
-    """Recorded launches, with chains joined; see chains.fuse."""
+    """Returns the recorded launches with chains joined, see chains.fuse."""
     return chains.fuse(steps, memory_of, needed_after, instructions.NAMES, Joined)

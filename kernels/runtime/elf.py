@@ -1,24 +1,22 @@
-"""Links relocatable object files (ELF, of x86-64 and aarch64) for an address that the caller chose.
+"""Links relocatable object files (ELF, for x86-64 and aarch64) for an address that the caller chooses.
 
-Nothing here touches memory or asks the system: bytes go in and bytes come out, for any machine on any machine.
-
-Files come from a disk, so everything read from them is checked: anything unknown or inconsistent is a ValueError, never a crash.
-Whether a file can be linked must not depend on where the system happens to map memory. So a call leaves the object through a
-stub (a jump to an address) if its target is out of reach. Other uses of external symbols go through a cell that holds the
-address, as in position-independent code from compilers.
+This module converts bytes to bytes, for any machine on any machine; it makes no system calls and uses no memory by address.
+Files come from a disk, so everything in them is checked: unknown or inconsistent content raises ValueError, and never crashes.
+A file must link wherever the system maps memory. So a call to a target out of reach goes through a stub, a jump to an address.
+Other uses of external symbols go through a cell that holds the address, as in the position-independent code of compilers.
 """
 
 import struct
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-LARGEST = 1 << 26  # bytes in memory: more than any kernel, and calls within it are in reach on both machines
+LARGEST = 1 << 26  # most bytes of an object in memory: more than any kernel, and within reach of calls on both machines
 _MOST_ALIGNED = 4096  # the smallest page size of any system
-_STUB, _CELL_SIZE = 16, 8  # bytes
+_STUB, _CELL_SIZE = 16, 8  # bytes of a stub and of a cell
 
 
 class UnresolvedSymbol(LookupError):
-    """An object uses a symbol that nobody defines."""
+    """An object uses a symbol without a definition."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
@@ -36,32 +34,32 @@ def _refused(what: str) -> ValueError:
 
 # -------------------- relocations --------------------
 
-# How a relocation reaches its symbol.
+# how a relocation refers to its symbol
 _VALUE = "value"  # by the address itself
-_NEAR = "near"  # by a distance: only within the object
-_CALL = "call"  # by a jump, which may go to a stub
-_CELL = "cell"  # by way of a cell of the object that holds the address
+_NEAR = "near"  # by a distance, only within the object
+_CALL = "call"  # by a jump, which may go through a stub
+_CELL = "cell"  # by a cell of the object that holds the address
 
 
 class _Kind(NamedTuple):
     reach: str
-    form: str  # a number's format, or a field of an instruction
-    width: int = 4  # bytes that are written
-    size: int = 1  # bytes that an instruction loads or stores: its field counts in them
+    form: str  # the format of a number, or the name of an instruction's field
+    width: int = 4  # bytes to write
+    size: int = 1  # bytes that the instruction loads or stores; they are the field's unit
 
 
 def _write(image: bytearray, at: int, kind: _Kind, target: int, place: int) -> None:
-    """Write one number or one field of an instruction; struct.error if it does not fit."""
+    """Writes a number or a field of an instruction. Raises struct.error if it does not fit."""
     if kind.reach == _VALUE:
         struct.pack_into(kind.form, image, at, target)
     elif kind.form in ("<i", "<q"):
         struct.pack_into(kind.form, image, at, target - place)
     elif kind.form == "branch":
         _write_field(image, at, 0x3FFFFFF, _signed(_divided(target - place, 4), 26))
-    elif kind.form == "page":  # always 4,096 bytes for this instruction, whatever the system's page size
+    elif kind.form == "page":  # a page has 4,096 bytes for this instruction, whatever the system's page size
         pages = _signed((target >> 12) - (place >> 12), 21)
         _write_field(image, at, 0x60FFFFE0, (pages & 3) << 29 | pages >> 2 << 5)
-    else:  # the rest of the address, after its page
+    else:  # the address within its page
         _write_field(image, at, 0xFFF << 10, _divided(target & 0xFFF, kind.size) << 10)
 
 
@@ -77,18 +75,18 @@ def _divided(number: int, size: int) -> int:
 
 
 def _signed(number: int, bits: int) -> int:
-    """A number in two's complement with the given number of bits."""
+    """Reads a number in two's complement with this number of bits."""
     if not -(1 << bits - 1) <= number < 1 << bits - 1:
         raise struct.error
     return number & (1 << bits) - 1
 
 
 class _Machine(NamedTuple):
-    code: int  # in the header of a file
+    code: int  # the machine's number in a file's header
     kinds: dict[int, _Kind]
-    stub: bytes  # jumps to the address that follows it
-    call_reach: int  # bytes, forwards and backwards
-    call_addend: int  # of a call to the start of a symbol
+    stub: bytes  # code that jumps to the address after it
+    call_reach: int  # bytes that a call reaches, forwards and backwards
+    call_addend: int  # the addend of a call to the start of a symbol
 
 
 _MACHINES = {
@@ -107,7 +105,7 @@ _MACHINES = {
         },
         b"\xff\x25\0\0\0\0",  # jmp [rip]
         1 << 31,
-        -4,  # the processor counts from the end of the instruction
+        -4,  # the processor counts from the instruction's end
     ),
     "aarch64": _Machine(
         183,
@@ -132,11 +130,11 @@ _MACHINES = {
         0,
     ),
 }
-MACHINES = tuple(_MACHINES)  # as `os.uname` names them
+MACHINES = tuple(_MACHINES)  # names as in `os.uname`
 
 
 def code_of(machine: str) -> int:
-    """The number of a machine in the header of a file."""
+    """Returns a machine's number in the header of a file."""
     return _MACHINES[machine].code
 
 
@@ -144,16 +142,16 @@ def code_of(machine: str) -> int:
 
 
 class _Section(NamedTuple):
-    name: int  # offset in the section of names
+    name: int  # the name's offset in the section of names
     kind: int
     flags: int
     address: int
     offset: int
     size: int
-    link: int  # the section of a table's names or symbols
-    info: int  # the section that relocations apply to
+    link: int  # index of the section with a table's names or symbols
+    info: int  # index of the section that relocations apply to
     alignment: int
-    row: int  # bytes of a table's row
+    row: int  # bytes of a row of a table
 
 
 class _Symbol(NamedTuple):
@@ -166,8 +164,8 @@ class _Symbol(NamedTuple):
 
 
 _NONE, _CONTENT, _SYMBOLS, _NAMES, _RELOCATIONS, _NOTE, _ZEROS, _GROUP = 0, 1, 2, 3, 4, 7, 8, 17
-_UNWINDING, _ADDRESSED = 0x70000001, 0x6FFF4C03  # the latter is LLVM's list of symbols whose addresses matter
-# Other kinds (other relocations, for example) would change what the object means.
+_UNWINDING, _ADDRESSED = 0x70000001, 0x6FFF4C03  # _ADDRESSED is LLVM's list of symbols whose addresses matter
+# other kinds (other relocations, for example) would change the meaning of the object
 _KNOWN = {_NONE, _CONTENT, _SYMBOLS, _NAMES, _RELOCATIONS, _NOTE, _ZEROS, _GROUP, _UNWINDING, _ADDRESSED}
 _WRITABLE, _LOADED, _EXECUTABLE, _OF_THREADS, _COMPRESSED = 1, 2, 4, 0x400, 0x800  # flags of sections
 _FUNCTION, _LAST_PLAIN = 2, 5  # types of symbols; later types are thread-local, or chosen at run time
@@ -241,7 +239,7 @@ class File:
         return self._content[names.offset + at : end].decode(errors="backslashreplace")
 
     def functions(self) -> dict[str, int]:
-        """The global functions that the object defines: the indices of their symbols by name."""
+        """The global functions that the object defines, as {name: index of the symbol}."""
         found: dict[str, int] = {}
         for index, symbol in enumerate(self.symbols):
             if symbol.info >> 4 and symbol.info & 15 == _FUNCTION and symbol.section != _UNDEFINED:
@@ -264,14 +262,14 @@ def _check_alignment(alignment: int, what: str) -> None:
 
 # -------------------- layout and links --------------------
 
-_CODE, _CONSTANTS, _DATA, _ZEROED = range(4)  # the parts of an object in memory, in this order
+_CODE, _CONSTANTS, _DATA, _ZEROED = range(4)  # the parts of an object, in their order in memory
 
 
 class Plan:
-    """The offsets of an object's parts from a base that is chosen later, and the relocations to apply."""
+    """The offsets of an object's parts from a base that is not known yet, and the relocations to apply."""
 
-    size: int  # in bytes, a multiple of the page
-    constants: int  # offset where they begin and code ends; likewise below. Each part begins at a page
+    size: int  # bytes, a multiple of the page
+    constants: int  # the offset where this part begins, at a page, and the one before ends; likewise below
     data: int
 
     def __init__(self, content: bytes, machine: str, page: int) -> None:
@@ -282,13 +280,13 @@ class Plan:
         for index in range(len(self._file.sections)):
             if (part := self._part(index)) is not None:
                 sections[part].append(index)
-        self._relocations: list[tuple[int, int, _Kind, int, int]] = []  # section, offset in it, kind, symbol, addend
-        self._undefined: dict[int, str] = {}  # names by symbol index
-        # Offsets: of sections, and of a symbol's stub, cell or memory.
+        self._relocations: list[tuple[int, int, _Kind, int, int]] = []  # (section, offset in it, kind, symbol, addend)
+        self._undefined: dict[int, str] = {}  # index of a symbol: its name
+        # the offsets of sections, and of a symbol's stub, cell or memory
         self._sections: dict[int, int] = {}
         self._stubs: dict[int, int] = {}
         self._cells: dict[int, int] = {}
-        self._commons: dict[int, int] = {}  # zeros of this object: it is not linked with others
+        self._commons: dict[int, int] = {}  # zeros that belong to this object, which is not linked with others
         self._read_relocations({index for part in sections for index in part})
         self._lay_out(sections, page)
         self._functions = self._file.functions()
@@ -297,11 +295,11 @@ class Plan:
                 raise _refused(f"the function {name!r} is not in code")
 
     def _part(self, index: int) -> int | None:
-        """The part of a section; None if it is not loaded."""
+        """Returns the part of a section; None if the section is not loaded."""
         section, name = self._file.sections[index], self._file.section_name(index)
         if not section.flags & _LOADED or section.kind in (_NOTE, _UNWINDING) or name == ".eh_frame":
             return None  # no exception passes through a kernel, so its frames are never unwound
-        starters = name.startswith((".ctors", ".dtors"))  # functions that a system runs when it loads a library
+        starters = name.startswith((".ctors", ".dtors"))  # sections of functions that run when a library is loaded
         if section.kind not in (_CONTENT, _ZEROS) or section.flags & (_OF_THREADS | _COMPRESSED) or starters:
             raise _refused(f"section {name} is of kind {section.kind:#x} with flags {section.flags:#x}")
         access = section.flags & (_WRITABLE | _EXECUTABLE)
@@ -313,11 +311,11 @@ class Plan:
             return _ZEROED
         if access == _EXECUTABLE:
             return _CODE
-        # Constants that contain addresses count as writable until they are linked.
+        # Constants that contain addresses are marked writable until they are linked.
         return _CONSTANTS if not access or name.startswith(".data.rel.ro") else _DATA
 
     def _read_relocations(self, loaded: set[int]) -> None:
-        """List the relocations, and the stubs and cells that they need."""
+        """Lists the relocations, and the stubs and cells that they need."""
         sections = self._file.sections
         for table, section in enumerate(sections):
             if section.kind != _RELOCATIONS:
@@ -362,7 +360,7 @@ class Plan:
             return at
 
         for part in range(4):
-            if part != _ZEROED:  # zeros follow the data in its pages
+            if part != _ZEROED:  # zeroed memory follows the data in the same pages
                 end = _up(end, page)
             starts.append(end)
             for index in sections[part]:
@@ -381,7 +379,7 @@ class Plan:
             raise _refused("it has no code")
 
     def link(self, base: int, resolve: Callable[[str], int | None]) -> tuple[bytearray, dict[str, int]]:
-        """The content for memory at `base` (zeros follow it), and the addresses of the global functions."""
+        """Returns the content for memory at `base` (zeros follow it), and the addresses of the global functions."""
         addresses = {index: resolved(name, resolve) for index, name in self._undefined.items()}
         image = bytearray(self._zeros)
         for index, at in self._sections.items():
@@ -423,7 +421,7 @@ class Plan:
 
 
 def resolved(name: str, resolve: Callable[[str], int | None]) -> int:
-    """The address of a symbol that an object uses; UnresolvedSymbol if there is none."""
+    """Returns the address of a symbol that an object uses. Raises UnresolvedSymbol if there is none."""
     address = resolve(name)
     if not address:
         raise UnresolvedSymbol(name)

@@ -1,18 +1,18 @@
-"""Object files (ELF) for a linker: renames and hides symbols, and makes objects that hold only data."""
+"""Prepares object files (ELF) for a linker: renames and hides symbols, and makes objects that hold only data."""
 
 import struct
 from collections.abc import Mapping
 
 from nbkeras.kernels.runtime import elf
 
-_HIDDEN = 2  # in the second byte of a symbol: other libraries do not see it
-_GLOBAL_DATA = 0x11  # in the first byte: global, of data
+_HIDDEN = 2  # a symbol's second byte: other libraries do not see it
+_GLOBAL_DATA = 0x11  # a symbol's first byte: global, for data
 _SYMBOL, _SECTION, _HEADER = "<IBBHQQ", "<IIQQQQIIQQ", 64
 _MOST_ALIGNED = 64
 
 
 def hidden(content: bytes, names: Mapping[str, str]) -> bytes:
-    """An object whose symbols are hidden from other libraries; `names` renames some of them."""
+    """Hides an object's symbols from other libraries. names: new names of some symbols."""
     file, image = elf.File(content), bytearray(content)
     table = file.sections[file.symbol_table]
     (sections,) = struct.unpack_from("<Q", content, 40)
@@ -26,13 +26,13 @@ def hidden(content: bytes, names: Mapping[str, str]) -> bytes:
         if name is not None:
             struct.pack_into("<I", image, at, len(texts))
             texts += name.encode() + b"\0"
-    # A longer table of names, at the end of the file, replaces the old one.
+    # append a longer table of names to the file, in place of the old one
     struct.pack_into("<QQ", image, sections + table.link * _HEADER + 24, len(image), len(texts))
     return bytes(image + texts)
 
 
 def of_data(machine: str, symbol: str, content: bytes) -> bytes:
-    """An object with constants. A hidden symbol marks their start, at a multiple of 64 bytes."""
+    """Returns an object with constants. A hidden symbol marks their start, at a multiple of 64 bytes."""
     names = b"\0.rodata\0.symtab\0.strtab\0.note.GNU-stack\0"
     symbols = bytes(24) + struct.pack(_SYMBOL, 1, _GLOBAL_DATA, _HIDDEN, 1, 0, len(content))
     texts = b"\0" + symbol.encode() + b"\0"

@@ -1,4 +1,4 @@
-"""Locks in processes that fork while other threads run."""
+"""Locks for processes that fork while other threads run."""
 
 import functools
 import os
@@ -11,9 +11,9 @@ _locks: weakref.WeakSet = weakref.WeakSet()
 
 
 def lock(kind: Callable[[], Any] = threading.Lock) -> Any:
-    """A lock that is free in a forked child: the thread that held it does not exist there and cannot release it.
+    """Returns a lock that is free in a forked child, where the thread that held it does not exist and cannot release it.
 
-    The fork cannot wait for that thread: the thread may wait for locks that the fork holds, such as `logging`'s.
+    The fork cannot wait for that thread, which may itself wait for locks that the fork holds, such as `logging`'s.
     """
     made = kind()
     _locks.add(made)
@@ -21,7 +21,7 @@ def lock(kind: Callable[[], Any] = threading.Lock) -> Any:
 
 
 class cached_property(functools.cached_property):
-    """functools.cached_property whose lock (Python 3.11 has one per class) is free in a forked child."""
+    """functools.cached_property with a lock (Python 3.11 has one per class) that is free in a forked child."""
 
     def __init__(self, function: Callable[[Any], Any]):
         super().__init__(function)
@@ -34,5 +34,5 @@ def _free() -> None:
         each._at_fork_reinit()
 
 
-if hasattr(os, "register_at_fork"):  # not on Windows
+if hasattr(os, "register_at_fork"):  # Windows has no fork
     os.register_at_fork(after_in_child=_free)

@@ -1,7 +1,7 @@
-"""Launches of NumPy's loops as programs for the interpreter (loops/interpreter.py), on the CPU.
+"""Translates launches of NumPy's loops to programs for the interpreter (loops/interpreter.py), on the CPU.
 
-`parts_of(function, args)` is what a native loop runs instead of function(*args); None if the interpreter cannot do it. The arrays
-must not move as long as the parts are used.
+`parts_of(function, args)` returns the programs that a native loop runs instead of function(*args), or None if the interpreter
+cannot do it. The arrays must not move while the parts are in use.
 """
 
 import ctypes
@@ -35,14 +35,14 @@ from nbkeras.kernels.runtime.device_array import address_of
 
 Array = np.ndarray
 _BLOCK, _PLAIN_BLOCK = 1024, 8192  # most elements of a block, with registers and without
-_LEAST = 64  # elements of a block
-_CACHE = 16384  # bytes of a block in all its arrays and registers
-_FOLDED = 1024  # elements of a row that are combined at once
-_ROWS = 128  # rows that a task sums, one after the other
-_SHARE = 65536  # least work of a share: elements times instructions
+_LEAST = 64  # least elements of a block
+_CACHE = 16384  # bytes of a block, over all arrays and registers
+_FOLDED = 1024  # elements of a row that are combined in one piece
+_ROWS = 128  # rows that a task sums in sequence
+_SHARE = 65536  # least work of a share: elements times the cost of their instructions
 _MOST_SHARES = 32
-_COSTS = {"exp": 8, "expm1": 12, "log": 8, "log1p": 10, "divide": 2, "sqrt": 2}  # the others cost 1
-_SMALL = {"u1", "i1", "u2", "i2", "u4", "b1"}  # computed in int64
+_COSTS = {"exp": 8, "expm1": 12, "log": 8, "log1p": 10, "divide": 2, "sqrt": 2}  # other instructions cost 1
+_SMALL = {"u1", "i1", "u2", "i2", "u4", "b1"}  # dtypes that are computed in int64
 _OF_BOOLEANS = {"add": "logical_or", "maximum": "logical_or", "multiply": "logical_and", "minimum": "logical_and"}
 _LOGICAL = {"logical_and", "logical_or", "logical_xor", "logical_not"}
 _MOST_CALLS = 4096
@@ -53,13 +53,13 @@ CALLED = {
 CALLED |= {"power": "pow", "arctan2": "atan2", "fmax": "fmax", "fmin": "fmin", "arctan": "atan", "arcsin": "asin"}
 CALLED |= {"arccos": "acos", "arcsinh": "asinh", "arccosh": "acosh", "arctanh": "atanh"}
 _BOOLEANS = (*_LOGICAL, *COMPARISONS, "isnan", "isinf", "isfinite")
-# the ops of chains: ops of floats, and ops with boolean results
+# the ops of chains: ops on floats, and ops with boolean results
 NAMES = {"copy", "select", "clip", "fold", *(name for name, each in ELEMENTWISE.items() if each.dtypes[:2] == FLOATS)}
 NAMES |= {f"{name}?" for name in _BOOLEANS}
 
 
 class ProgramRow(NamedTuple):
-    """A row of a native program: the interpreter's work on a frame, in shares; hold `keep` as long as the row is used."""
+    """A row of a native program: the interpreter runs a frame, in shares. The row is valid while `keep` is alive."""
 
     frame: Array
     shares: int
@@ -68,11 +68,11 @@ class ProgramRow(NamedTuple):
 
 
 class _UnknownError(Exception):
-    """The interpreter does not know the launch."""
+    """The interpreter cannot run the launch."""
 
 
 def _code(dtype: Any) -> str:
-    """The interpreter's name of a dtype; it can only copy dtypes that it does not know."""
+    """Returns the interpreter's name of a dtype. It can only copy dtypes that it does not know."""
     dtype = np.dtype(dtype)
     if not dtype.isnative or dtype.kind not in "fiub":
         raise _UnknownError
@@ -80,7 +80,7 @@ def _code(dtype: Any) -> str:
 
 
 def _joined(sizes: tuple, strides: tuple) -> tuple[tuple, tuple]:
-    """Sizes and strides, with neighbouring axes joined where one continues the other."""
+    """Joins neighbouring axes where one continues the other; returns sizes and strides."""
     axes: list[tuple[int, int]] = []
     for n, stride in zip(sizes, strides, strict=True):
         if n == 1:
@@ -93,7 +93,7 @@ def _joined(sizes: tuple, strides: tuple) -> tuple[tuple, tuple]:
 
 
 class _Value:
-    """Values of a program: in memory, or in a register that `finish` assigns."""
+    """A value of a program: in memory, or in a register that `finish` assigns."""
 
     def __init__(self, dtype: str, address: int = 0, step: int = REGISTER):
         self.dtype, self.address, self.step = dtype, address, step
@@ -106,11 +106,11 @@ class _Value:
 class _Instruction:
     def __init__(self, name: str, out: _Value, values: tuple, information: int = 0, period: int = 0):
         self.name, self.out, self.values, self.information = name, out, values, information
-        self.period = period  # a read that repeats after this many elements: the prologue can do it
+        self.period = period  # the read repeats after this many elements, so the prologue can do it
 
 
 class InstructionProgram:
-    """A program over arrays of `size` elements, numbered in C order of some shape."""
+    """A program over arrays of `size` elements, which are numbered in C order of some shape."""
 
     def __init__(self, size: int):
         self._size = size
@@ -119,7 +119,9 @@ class InstructionProgram:
         self._section = self._body
         self._keep: list[Any] = []
         self._numbers: dict[tuple, _Value] = {}
-        self._places: tuple[int, ...] = ()  # the frame's words from `tasks` on, if a reduction or transpose set them
+        self._task_words: tuple[
+            int, ...
+        ] = ()  # the frame's words from `tasks` on, if a reduction or a transpose set them
 
     def _add(self, name: str, dtype: str, *values: _Value, information: int = 0, period: int = 0) -> _Value:
         out = _Value(dtype, step=SPLAT if period == 1 else REGISTER)
@@ -127,16 +129,17 @@ class InstructionProgram:
         return out
 
     def words(self, *numbers: int) -> int:
-        """The address of some words; the program keeps them alive."""
+        """Returns the address of some words; the program keeps them alive."""
         self._keep.append(np.array(numbers, np.int64))
         return address_of(self._keep[-1])
 
     # Values
 
     def number(self, value: Any, dtype: str) -> _Value:
-        """A constant."""
+        """Returns a constant as a value."""
         constant = np.asarray(value).astype(dtype)
-        if constant.dtype.kind in "iu" and constant != value:  # NumPy accepts numbers that are too large in comparisons
+        # in comparisons, NumPy accepts numbers that are too large
+        if constant.dtype.kind in "iu" and constant != value:
             raise _UnknownError
         key = dtype, constant.tobytes()
         if key not in self._numbers:
@@ -145,7 +148,7 @@ class InstructionProgram:
         return self._numbers[key]
 
     def at(self, dtype: str, address: int, sizes: tuple, strides: tuple) -> _Value:
-        """The elements of an array in memory, which must have the program's size; strides in bytes."""
+        """Returns the elements of an array in memory, which must have the program's size. strides: in bytes."""
         sizes, strides = _joined(sizes, strides)
         size = int(dtype[1])
         if strides == (size,) or sizes == (1,):
@@ -157,16 +160,16 @@ class InstructionProgram:
         return self._add(f"load.{size}", dtype, source, information=table, period=period)
 
     def read(self, operand: Any, shape: tuple, order: tuple) -> _Value:
-        """An array, broadcast to a shape, then with its axes in the given order."""
+        """Reads an array, after it is broadcast to a shape and its axes are put in the given order."""
         array = np.broadcast_to(operand, shape).transpose(order)
         return self.at(_code(array.dtype), address_of(array), array.shape, array.strides)
 
     def _spread(self, value: _Value) -> _Value:
-        """A value with all elements, even if it was a single number."""
+        """Returns a value with all elements, even if it was a single number."""
         return value if value.step != SPLAT else self._add(f"copy.{COPIED[value.size]}", value.dtype, value)
 
     def write(self, value: _Value, array: Array, order: tuple | None = None) -> None:
-        """Store a value, cast to the array's dtype."""
+        """Stores a value, cast to the array's dtype."""
         value, size = self._spread(self.cast(value, _code(array.dtype))), array.itemsize
         array = array if order is None else array.transpose(order)
         sizes, strides = _joined(array.shape, array.strides)
@@ -189,13 +192,13 @@ class InstructionProgram:
             return self._add(f"cast.{source}.{dtype}", dtype, value)
         if source != "i8" and (source, "i8") in CASTS:
             return self.cast(self.cast(value, "i8"), dtype)
-        narrow = {"i1": "u1", "u2": "i2", "u4": "i4"}.get(dtype)  # the same bits: sign does not matter
+        narrow = {"i1": "u1", "u2": "i2", "u4": "i4"}.get(dtype)  # the sign does not matter: the bits are the same
         if value.dtype == "i8" and narrow:
             return self._add(f"cast.i8.{narrow}", dtype, value)
         raise _UnknownError
 
     def compute(self, name: str, *values: _Value) -> _Value:
-        """An op of values of one dtype (a condition may be boolean); small integers are computed in int64."""
+        """Computes an op of values of one dtype (a condition may be boolean). Small integers are computed in int64."""
         name = name.rstrip("?")
         if name in _COMPOSED:
             return _COMPOSED[name](self, *values)
@@ -221,7 +224,7 @@ class InstructionProgram:
         return result if compares else self.cast(result, dtype)
 
     def _call(self, name: str, dtype: str, *values: _Value) -> _Value:
-        """A function of the C library, exact and slow: for a few numbers."""
+        """Calls a function of the C library, which is exact and slow, for a few numbers."""
         if self._size > _MOST_CALLS:
             raise _UnknownError
         function = getattr(_c_library(), CALLED[name] + ("f" if dtype == "f4" else ""), None)
@@ -236,7 +239,7 @@ class InstructionProgram:
     # Reductions
 
     def fold_rows(self, name: str, value: _Value, rows: int, length: int) -> tuple[_Value, int]:
-        """Combine the elements of each row, or of each piece of a long row; also returns the number of pieces per row."""
+        """Combines the elements of each row, or of each piece of a long row. Also returns the number of pieces per row."""
         places: tuple[int, ...]
         if length <= _FOLDED:
             several, pieces = max(1, min(_BLOCK // length, rows)), 1
@@ -245,18 +248,18 @@ class InstructionProgram:
         else:
             several, pieces = 0, -(-length // _FOLDED)
             places = (rows * pieces, pieces, length, _FOLDED, _FOLDED, length, pieces, 1, 1, rows * pieces)
-        self._places, value = places, self._spread(value)
+        self._task_words, value = places, self._spread(value)
         out = self._add(f"rows.{name}.{value.dtype}", value.dtype, value, information=min(length, _FOLDED))
         self._section = self._epilogue
         return out, pieces
 
     def fold_columns(self, name: str, value: _Value, shape: tuple) -> tuple[_Value, int]:
-        """Combine the rows of (matrices, rows, columns) in chunks; also returns the number of chunks."""
+        """Combines the rows of (matrices, rows, columns) in chunks. Also returns the number of chunks."""
         matrices, rows, columns = shape
         chunks, width = -(-rows // _ROWS), min(columns, _BLOCK)
         across = -(-columns // width)
         places = (matrices * chunks * across, across, columns, width, width, columns)
-        self._places = (*places, *places[2:])
+        self._task_words = (*places, *places[2:])
         step = columns * value.size
         table = self.words(rows, chunks, step, rows * step, width, across)
         out = self._add(f"columns.{name}.{value.dtype}", value.dtype, value, information=table)
@@ -264,12 +267,12 @@ class InstructionProgram:
         return out, chunks
 
     def transpose(self, value: _Value, sizes: tuple, strides: tuple, out: int) -> None:
-        """Copy an array, contiguous along its second-to-last axis, to an address, in C order."""
+        """Copies an array that is contiguous along its second-to-last axis to an address, in C order."""
         tile, (rows, length) = TILE[value.size], sizes[-2:]
         strips, matrices = -(-rows // tile), math.prod(sizes[:-2])
         step = tile * length
         places = (matrices * strips, strips, rows * length, step, step, rows * length, 0, 0, 0, 1)
-        self._places = places
+        self._task_words = places
         table = self.words(len(sizes), *sizes, *strides)
         target = _Value(value.dtype, out, value.size)
         self._body.append(_Instruction(f"transpose.{value.size}", target, (value,), table))
@@ -277,16 +280,16 @@ class InstructionProgram:
     # The end
 
     def part(self, *keep: Any) -> ProgramRow:
-        """The finished program."""
-        prologue = [i for i in self._body if i.period == 1 or (i.period and not self._places)]
+        """Returns the finished program."""
+        prologue = [i for i in self._body if i.period == 1 or (i.period and not self._task_words)]
         block = self._choose_registers(prologue)
         period = math.lcm(*(i.period for i in prologue))
-        if period > block // 2 and self._size > block:  # too large for the prologue: read them for each block
+        if period > block // 2 and self._size > block:  # too large for the prologue, so read them for each block
             prologue, period = [i for i in prologue if i.period == 1], 1
             block = self._choose_registers(prologue)
         block = block // period * period if self._size > block else self._size
         tasks = -(-self._size // max(block, 1))
-        places = self._places or (tasks, max(tasks, 1), 0, block, block, max(self._size, 1), 0, 0, 0, 1)
+        places = self._task_words or (tasks, max(tasks, 1), 0, block, block, max(self._size, 1), 0, 0, 0, 1)
         body = [i for i in self._body if i not in prologue]
         code = np.array([_row(i) for i in (*prologue, *body, *self._epilogue)], np.int64)
         frame = (0, address_of(code), len(prologue), len(body), len(self._epilogue), *places)
@@ -295,7 +298,7 @@ class InstructionProgram:
         return ProgramRow(np.array(frame, np.int64), shares, code, (*self._keep, *keep))
 
     def _choose_registers(self, prologue: list) -> int:
-        """Put the values that are in no array into the scratch memory, and choose the size of a block.
+        """Puts the values that are in no array into registers, and chooses the size of a block.
 
         Free registers are reused, except those that the prologue fills.
         """
@@ -304,7 +307,7 @@ class InstructionProgram:
         used = {id(value): value for i in (*prologue, *rest) for value in (i.out, *i.values)}.values()
         kept = {id(i.out) for i in prologue}
         splats = [value for value in used if value.step == SPLAT]
-        numbers: dict[int, int] = {}  # of registers, by value
+        numbers: dict[int, int] = {}  # a value's register
         free: list[int] = []
         count = 0
         for number, each in [(-1, each) for each in prologue] + list(enumerate(rest)):
@@ -317,11 +320,12 @@ class InstructionProgram:
         arrays = {value.address for value in used if value.step > 0}
         width = max((value.size for value in used if value.step != SPLAT), default=1)
         block = _PLAIN_BLOCK
-        if self._places:
-            block = max(self._places[4], self._places[8])
+        if self._task_words:
+            block = max(self._task_words[4], self._task_words[8])
         elif count:
             block = min(_BLOCK, max(_CACHE // (width * (count + len(arrays))), _LEAST) // LANES * LANES)
-        stride = -(-block * width // 64) * 64 + 64  # no multiple of 4096: such addresses share cache sets
+        # not a multiple of 4096, because addresses at such distances share cache sets
+        stride = -(-block * width // 64) * 64 + 64
         first = len(splats) * LANES * 8
         if count and first + count * stride > SCRATCH:
             raise _UnknownError
@@ -334,7 +338,7 @@ class InstructionProgram:
 
 
 def _row(instruction: _Instruction) -> list[int]:
-    """The words of an instruction."""
+    """Returns the words of an instruction."""
     name, values = instruction.name, (instruction.out, *instruction.values)
     information = instruction.information
     if name.partition(".")[0] in ELEMENTWISE or name.startswith("cast"):
@@ -372,12 +376,12 @@ _COMPOSED: dict[str, Callable[..., _Value]] = {
 
 
 def _order(array: Array) -> tuple[int, ...]:
-    """The axes of an array, from the largest to the smallest stride."""
+    """Returns the axes of an array, from the largest to the smallest stride."""
     return tuple(sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis])))
 
 
 def _check_overlap(out: Array, *inputs: Any) -> None:
-    """Reject an output that partly overlaps an input (it may be an input): NumPy copies such inputs first."""
+    """Rejects an output that partly overlaps an input, because NumPy copies the input first. The output may equal an input."""
     for x in inputs:
         if isinstance(x, Array) and np.may_share_memory(x, out):
             same = (x.shape, x.strides, address_of(x)) == (out.shape, out.strides, address_of(out))
@@ -389,7 +393,7 @@ def _check_overlap(out: Array, *inputs: Any) -> None:
 
 
 def _elementwise(name: str, dtypes: tuple, operands: tuple, out: Array) -> list[ProgramRow]:
-    """One op; dtypes: the dtypes to convert the operands to."""
+    """Translates an op. dtypes: the dtypes to convert the operands to."""
     _check_overlap(out, *operands)
     order, program = _order(out), InstructionProgram(out.size)
     values = []
@@ -407,7 +411,7 @@ def _copied(source: Array, target: Array) -> list[ProgramRow]:
     source = np.broadcast_to(source, target.shape)
     order, size = _order(target), target.itemsize
     program = InstructionProgram(target.size)
-    if source.dtype == target.dtype and size in COPIED:  # any dtype
+    if source.dtype == target.dtype and size in COPIED:  # a copy, of any dtype
         source, target = source.view(COPIED[size]), target.view(COPIED[size])
         turned = source.transpose(order)
         sizes, strides = _joined(turned.shape, turned.strides)
@@ -420,7 +424,7 @@ def _copied(source: Array, target: Array) -> list[ProgramRow]:
 
 
 def _folded(x: Array, name: str, axes: tuple[int, ...], out: Array) -> list[ProgramRow]:
-    """A reduction. Small integers are combined in int64."""
+    """Translates a reduction. Small integers are combined in int64."""
     if not x.size or not out.flags.c_contiguous or np.may_share_memory(x, out):
         raise _UnknownError
     dtype = _code(out.dtype)
@@ -430,7 +434,7 @@ def _folded(x: Array, name: str, axes: tuple[int, ...], out: Array) -> list[Prog
     if wide not in FOLDS.get(name, ()):
         raise _UnknownError
     long = [axis for axis in range(x.ndim) if x.shape[axis] != 1]
-    groups = [  # runs of axes that are kept, or reduced
+    groups = [  # runs of axes that are all kept, or all reduced
         (reduced, math.prod(x.shape[axis] for axis in run))
         for reduced, run in itertools.groupby(long, axes.__contains__)
     ]
@@ -442,7 +446,7 @@ def _folded(x: Array, name: str, axes: tuple[int, ...], out: Array) -> list[Prog
 
 
 def _rows(x: Array, name: str, dtype: str, rows: int, out: Array) -> list[ProgramRow]:
-    """Combine the rows of an array; long ones in several steps."""
+    """Combines the elements of each row of an array, in several steps if the rows are long."""
     program = InstructionProgram(x.size)
     value = program.cast(program.read(x, x.shape, tuple(range(x.ndim))), dtype)
     return _rows_of(program, value, name, rows, x.size // rows, out)
@@ -451,7 +455,7 @@ def _rows(x: Array, name: str, dtype: str, rows: int, out: Array) -> list[Progra
 def _rows_of(
     program: InstructionProgram, value: _Value, name: str, rows: int, length: int, out: Array
 ) -> list[ProgramRow]:
-    """A program that ends by combining the rows of a value, and the programs after it."""
+    """Ends a program by combining the rows of a value; returns the program and those after it."""
     value, pieces = program.fold_rows(name, value, rows, length)
     if pieces == 1:
         program.write(value, out)
@@ -462,7 +466,7 @@ def _rows_of(
 
 
 def _columns(x: Array, name: str, dtype: str, shape: tuple, out: Array) -> list[ProgramRow]:
-    """Combine the columns of (matrices, rows, columns); many rows in several steps."""
+    """Combines the rows of (matrices, rows, columns), in several steps if there are many."""
     if _code(x.dtype) != dtype or not x.flags.c_contiguous:
         copy = np.empty(x.shape, dtype)
         first, *rest = _columns(copy, name, dtype, shape, out)
@@ -478,7 +482,7 @@ def _columns(x: Array, name: str, dtype: str, shape: tuple, out: Array) -> list[
 
 
 def _chained(chain: Chain, args: tuple) -> list[ProgramRow]:
-    """A chain; in two parts if its reduction needs longer blocks than its registers allow."""
+    """Translates a chain, in two parts if its reduction needs longer blocks than its registers allow."""
     try:
         return _fused(chain, args)
     except _UnknownError:
@@ -512,7 +516,7 @@ def _fused(chain: Chain, args: tuple) -> list[ProgramRow]:
     for number, (name, operands) in enumerate(chain.ops, len(inputs)):
         value = program.compute(name, *(values[i] for i in operands))
         if not name.endswith("?"):
-            value = program.cast(value, dtype)  # a comparison into floats
+            value = program.cast(value, dtype)  # a comparison that is stored as floats
         values.append(value)
         if number in targets:
             program.write(value, targets[number].reshape(-1))
@@ -563,15 +567,15 @@ def _parts(function: Callable, args: tuple) -> list[ProgramRow]:
 
 
 def parts_of(function: Callable, args: tuple) -> list[ProgramRow] | None:
-    """The parts of a native program that compute function(*args) in order; None if the interpreter cannot."""
+    """Returns the parts of a native program that compute function(*args) in order; None if the interpreter cannot."""
     try:
-        return [part for part in _parts(function, args) if part.frame[5]]  # has tasks; arrays of size 0 have none
-    except (_UnknownError, TypeError, ValueError):  # NumPy says what is wrong with the arguments
+        return [part for part in _parts(function, args) if part.frame[5]]  # a part for arrays of size 0 has no tasks
+    except (_UnknownError, TypeError, ValueError):  # NumPy then reports what is wrong with the arguments
         return None
 
 
 def linked(parts: list[ProgramRow]) -> list[ProgramRow]:
-    """The same parts, with consecutive parts of one share joined. The given parts must not be used afterwards."""
+    """Returns the parts with consecutive parts of one share joined. Do not use the old parts afterwards."""
     result: list[ProgramRow] = []
     for before, part in zip([None, *parts], parts, strict=False):
         if before is not None and before.shares == part.shares == 1:
@@ -584,4 +588,5 @@ def linked(parts: list[ProgramRow]) -> list[ProgramRow]:
 
 @functools.cache
 def _c_library() -> ctypes.CDLL:
-    return ctypes.CDLL(None if os.name == "posix" else "ucrtbase")  # None is this process: it has loaded the C library
+    # None is this process, which has loaded the C library
+    return ctypes.CDLL(None if os.name == "posix" else "ucrtbase")

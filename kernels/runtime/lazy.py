@@ -20,7 +20,7 @@ class LazyModule:
 
     def __getattr__(self, attribute: str) -> Any:
         value = getattr(self.load(), attribute)
-        setattr(self, attribute, value)  # later look-ups do not call this method
+        setattr(self, attribute, value)  # so that later look-ups do not call this method
         return value
 
     def load(self) -> Any:
@@ -39,7 +39,7 @@ _extending: Any = LazyModule("numba.extending")
 
 
 class _Registered:
-    """A function for kernels: Numba asks for `_numba_type_` when it compiles a kernel that calls it."""
+    """A function for kernels. Numba reads `_numba_type_` when it compiles a kernel that calls the function."""
 
     def __init__(self, register: Callable[[], Any], function: Any):
         functools.update_wrapper(self, function)  # type: ignore[arg-type]
@@ -53,7 +53,7 @@ class _Registered:
 
 
 def intrinsic(function: Any = None, **options: Any) -> Any:
-    """numba.extending.intrinsic."""
+    """Returns `numba.extending.intrinsic(function)`, made on first use."""
     if function is None:
         return functools.partial(intrinsic, **options)
 

@@ -1,8 +1,8 @@
-"""Launches of a recorded program as code that needs no Python: the content of each frame, and the object files of the kernels.
+"""Turns launches of a recorded program into code without Python: the content of each frame, and the kernels' object files.
 
 `rows_of` describes a launch: its frame holds symbolic locations instead of addresses, because a library's memory is elsewhere in
 each process. library_code.py writes the code. Objects for this processor come from the cache. A child process makes objects for
-another one, because a process settles its target processor when it starts.
+another processor, because a process has one target processor from its start.
 """
 
 import ctypes
@@ -47,7 +47,7 @@ Word = int | BufferRef | CFunctionRef
 class Row(NamedTuple):
     """A call of an entry: its symbol, the words of the frame, and the number of shares.
 
-    instructions: for the interpreter; the frame's second word is then their address.
+    instructions: for the interpreter; the frame's second word is their address.
     """
 
     symbol: str
@@ -57,29 +57,29 @@ class Row(NamedTuple):
 
 
 class Unavailable(ValueError):
-    """A launch cannot be part of a library; the message says why."""
+    """A launch cannot be part of a library, for the reason in the message."""
 
 
 class Memory(Protocol):
     """Maps the memory of a launch to locations in a library."""
 
     def place(self, array: Array, low: int) -> BufferRef:
-        """The location of an array's memory that begins at `low`."""
+        """Returns the location of an array's memory, which begins at `low`."""
 
     def constant(self, array: Array) -> BufferRef:
-        """The location of a constant of this launch."""
+        """Returns the location of a constant of this launch."""
 
     def scratch(self, nbytes: int) -> BufferRef:
-        """The location of memory that only this launch uses."""
+        """Returns the location of memory that only this launch uses."""
 
 
 # -------------------- rows --------------------
 
 
 def rows_of(function: Callable, args: tuple, memory: Memory, kernels: "Kernels") -> list[Row]:
-    """The rows of a launch; Unavailable if it needs Python.
+    """Returns the rows of a launch. Raises Unavailable if it needs Python.
 
-    A Python function may list equivalent kernels in its `in_library`: (kernel, *args) each, none for unsuitable arrays.
+    A Python function may have an `in_library`, which lists equivalent launches (kernel, *args); none for unsuitable arrays.
     """
     if hasattr(function, "row"):
         return [_row_of_kernel(function, args, memory, kernels)]
@@ -111,7 +111,7 @@ def _row_of_kernel(function: Any, args: tuple, memory: Memory, kernels: "Kernels
 
 
 def _rows_of_parts(parts: list[instructions.ProgramRow], args: tuple, memory: Memory) -> list[Row]:
-    """The rows of the interpreter's programs: their instructions contain addresses too."""
+    """Returns the rows of the interpreter's programs, whose instructions contain addresses too."""
     regions = [(*bounds_of(x), functools.partial(memory.place, x)) for x in args if isinstance(x, Array) and x.size]
     written = {int(row[2]) for part in parts for row in part.code if row[3] >= 0}
     for array in {id(x): x for part in parts for x in part.keep if isinstance(x, Array) and x.size}.values():
@@ -144,7 +144,7 @@ _NAMES = {number: name for name, number in OPCODES.items()}
 
 
 def _instruction(row: list[int], word: Callable[[int], BufferRef]) -> list[Word]:
-    """The words of an instruction, with locations instead of addresses; see loops/instruction_set.py."""
+    """Returns the words of an instruction with locations instead of addresses; see loops/instruction_set.py."""
     found: list[Word] = list(row)
     for at in range(2, WORDS, 2):
         if row[at] and row[at + 1] >= 0:
@@ -159,7 +159,7 @@ def _instruction(row: list[int], word: Callable[[int], BufferRef]) -> list[Word]
 
 @functools.cache
 def _c_functions() -> dict[int, str]:
-    """The functions of the C library that the interpreter may call, by address."""
+    """Returns the functions of the C library that the interpreter may call, by address."""
     names = [name + end for name in instructions.CALLED.values() for end in ("", "f")]
     found = {name: getattr(instructions._c_library(), name, None) for name in names}
     return {ctypes.cast(each, ctypes.c_void_p).value or 0: name for name, each in found.items() if each is not None}
@@ -169,13 +169,13 @@ def _c_functions() -> dict[int, str]:
 
 
 class Kernels:
-    """The kernels that a library calls, each for certain argument types, by symbol."""
+    """The kernels that a library calls, by symbol. A symbol is for certain argument types."""
 
     def __init__(self) -> None:
         self._symbols: dict[tuple[cache.Kernel, tuple[Type, ...]], str] = {}
 
     def symbol(self, kernel: cache.Kernel, signature: tuple[Type, ...]) -> str:
-        """The symbol of a kernel's entry."""
+        """Returns the symbol of a kernel's entry."""
         key = kernel, signature
         if key not in self._symbols:
             self._symbols[key] = f"nbkeras_{len(self._symbols)}_{re.sub(r'[^0-9A-Za-z_]', '_', kernel.__name__)}"
@@ -184,7 +184,8 @@ class Kernels:
     def objects(self, used: Iterable[str], target: str = "") -> dict[str, bytes]:
         """Returns the object files by symbol: of these kernels, of the registered functions in `used`, and of their callees.
 
-        target: '' for this processor, or one of `processor.TARGETS`. Unavailable for a kernel that needs more than the C library.
+        target: '' for this processor, or one of `processor.TARGETS`. Raises Unavailable for a kernel that needs more than the C
+        library.
         """
         kernels = list(self._symbols)
         found = dict(zip(self._symbols.values(), made(kernels, target), strict=True))
@@ -199,7 +200,7 @@ class Kernels:
 
 
 def _needed(content: bytes, kernel: Any) -> list[str]:
-    """The registered functions that an object calls."""
+    """Returns the registered functions that an object calls."""
     undefined = elf.File(content).undefined()
     missing = [name for name in undefined if not code.is_registered(name) and objects.library_symbol(name) is None]
     if missing:
@@ -211,25 +212,25 @@ def _needed(content: bytes, kernel: Any) -> list[str]:
 
 
 def linkable(contents: dict[str, bytes]) -> dict[str, bytes]:
-    """Object files that fit into one library: each kernel's entry gets its own symbol, and all symbols are hidden."""
+    """Returns object files for one library: each kernel's entry gets a different symbol, and all symbols are hidden."""
     return {name: elf_objects.hidden(content, {cache.ENTRY: name}) for name, content in contents.items()}
 
 
 def data(target: str, symbol: str, content: bytes) -> bytes:
-    """An object file with constants at a symbol."""
+    """Returns an object file with constants at a symbol."""
     return elf_objects.of_data(processor.machine_of(target), symbol, content)
 
 
 def bytes_at(low: int, high: int) -> bytes:
-    """The bytes of a piece of this process's memory."""
+    """Returns the bytes of a piece of this process's memory."""
     return ctypes.string_at(low, high - low)
 
 
-Wanted = str | tuple[cache.Kernel, tuple[Type, ...]]  # a registered function, or a kernel for certain argument types
+Callee = str | tuple[cache.Kernel, tuple[Type, ...]]  # a registered function, or a kernel for certain argument types
 
 
-def made(wanted: Sequence[Wanted], target: str) -> list[bytes]:
-    """The object files for a target."""
+def made(wanted: Sequence[Callee], target: str) -> list[bytes]:
+    """Returns the object files for a target."""
     if target:
         return _made_by_child(wanted, target)
     return [code.object_of(each) if isinstance(each, str) else _object_for(*each) for each in wanted]
@@ -245,9 +246,9 @@ def _object_for(kernel: cache.Kernel, signature: tuple[Type, ...]) -> bytes:
     return content
 
 
-def _made_by_child(wanted: Sequence[Wanted], target: str) -> list[bytes]:
+def _made_by_child(wanted: Sequence[Callee], target: str) -> list[bytes]:
     job = [(code.module_of(each), each, None) if isinstance(each, str) else _described(*each) for each in wanted]
-    # set the path first: the working directory may hold another nbkeras
+    # it sets the path first, because the working directory may contain another nbkeras
     script = f"import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer); from {__name__} import serve; serve()"
     child = subprocess.run(
         [sys.executable, "-c", script],
@@ -263,7 +264,7 @@ def _made_by_child(wanted: Sequence[Wanted], target: str) -> list[bytes]:
 
 
 def _described(kernel: cache.Kernel, signature: tuple[Type, ...]) -> tuple[str, str, tuple[Type, ...]]:
-    """A kernel's module, its name there and its types; Unavailable if a child process cannot import it."""
+    """Returns a kernel's module, its name there and its types. Raises Unavailable if a child process cannot import it."""
     module, name = kernel.py_func.__module__, kernel.py_func.__name__
     if module == "__main__" or cache.named(module, name) is not kernel:
         raise Unavailable(
@@ -274,10 +275,10 @@ def _described(kernel: cache.Kernel, signature: tuple[Type, ...]) -> tuple[str, 
 
 
 def serve() -> None:
-    """The child process: reads requests for objects, and writes the objects."""
+    """Runs in the child process: reads requests for objects, and writes the objects."""
     job = pickle.load(sys.stdin.buffer)
-    out, sys.stdout = sys.stdout, sys.stderr  # a user's module may print
-    wanted: list[Wanted] = []
+    out, sys.stdout = sys.stdout, sys.stderr  # because a user's module may print
+    wanted: list[Callee] = []
     for module, name, signature in job:
         kernel = cache.named(module, name)
         wanted.append(name if signature is None else (kernel, signature))

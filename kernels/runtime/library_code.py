@@ -1,8 +1,9 @@
-"""The functions of a library, as LLVM code: they fill frames and call the entries of kernels, row by row.
+"""The functions of a library, as LLVM code. They fill frames and call the entries of kernels, row by row.
 
     int NAME(inputs and outputs, void *workspace, const void *weights)
 
-returns 0, or one of the numbers below. It uses only its arguments' memory and its stack, so any number of threads may call it.
+returns 0, or one of the numbers below. It uses only the memory of its arguments and its stack, so any number of threads may call
+it.
 """
 
 import contextlib
@@ -18,17 +19,17 @@ FAILED, NO_MEMORY, OTHER_WEIGHTS = (
     1,
     2,
     3,
-)  # a kernel raised an exception; a pointer is NULL; weights of another library
+)  # a kernel raised an exception; a pointer is NULL; the weights belong to another library
 ALIGNMENT = 64
-_TOGETHER = 64  # rows per function: LLVM is slow for very long functions
-_UNROLLED = 4  # shares that are called one by one
+_TOGETHER = 64  # rows of a function; LLVM is slow for very long functions
+_UNROLLED = 4  # up to this many shares are called without a loop
 
 
 class LibraryFunction(NamedTuple):
     """A function that runs rows.
 
-    arguments: the names of memories, in the order of the function's pointers; 'weights' is one unless they are inside. copies:
-    (source, target, bytes, a multiple of 8), made before the rows run, unless source and target are the same.
+    arguments: the names of memories, in the order of the function's pointers, with 'weights' unless they are in the library.
+    copies: (source, target, bytes, a multiple of 8), made before the rows run, unless source and target are the same.
     """
 
     name: str
@@ -42,8 +43,8 @@ def object_code(
 ) -> bytes:
     """The functions as an object file.
 
-    sizes: functions that return a number, by name. weights: the symbol of the weights if they are inside. key: otherwise the last
-    pointer of each function is the weights, and these 8 bytes must be at their start.
+    sizes: functions that return a number, by name. weights: the symbol of the weights if they are in the library. key: the 8
+    bytes at the start of the weights if they are not; the last pointer of each function is then the weights.
     """
     machine = processor.machine_of(target)
     try:
@@ -86,7 +87,7 @@ class _Writer:
         ir.IRBuilder(function.append_basic_block()).ret(self._constant(value))
 
     def function(self, wanted: LibraryFunction) -> None:
-        """A function that checks its pointers and runs the rows, some at a time."""
+        """Writes a function that checks its pointers and runs the rows, in groups."""
         count = len(wanted.arguments)
         kind = ir.FunctionType(self._result, [self._bytes] * count)
         function = ir.Function(self.module, kind, wanted.name)
@@ -128,7 +129,7 @@ class _Writer:
 
     @contextlib.contextmanager
     def _loop(self, builder: Any, count: int, step: int = 1) -> Iterator[Any]:
-        """A loop over 0, step, ... below `count`; count is not 0."""
+        """Writes a loop over 0, step, ... below `count`, which must not be 0."""
         loop, before = builder.append_basic_block(), builder.block
         builder.branch(loop)
         builder.position_at_end(loop)
@@ -141,13 +142,13 @@ class _Writer:
         builder.position_at_end(end)
 
     def _copied(self, builder: Any, source: Any, target: Any, nbytes: int) -> None:
-        """Copy words, one after the other; nothing is done if the source is the target."""
+        """Copies words in order; does nothing if the source is the target."""
         with builder.if_then(builder.icmp_unsigned("!=", source, target)), self._loop(builder, nbytes, 8) as at:
             value = builder.load(self._pointer(builder, builder.add(source, at)), align=1)
             builder.store(value, self._pointer(builder, builder.add(target, at)), align=1)
 
     def _part(self, names: list[str], rows: Sequence[Row]) -> Any:
-        """An internal function that runs rows; returns 0, or the result of the entry that failed."""
+        """Writes an internal function that runs rows. It returns 0, or the result of the entry that failed."""
         function = ir.Function(self.module, ir.FunctionType(self._word, [self._bytes]), f"nbkeras_rows_{self._parts}")
         function.linkage = "internal"
         self._parts += 1
@@ -186,7 +187,7 @@ class _Writer:
         return self._outer[name]
 
     def _call(self, builder: Any, row: Row, frame: Any) -> None:
-        """Call an entry for each share."""
+        """Writes a call of an entry for each share."""
         entry, shares = self._function(row.symbol, self._entry), self._constant(row.shares)
 
         def call(share: Any) -> None:

@@ -7,17 +7,17 @@ import platform
 from nbkeras.kernels.runtime import cache_files, code, processor
 from nbkeras.kernels.runtime.lazy import binding
 
-# From the widest to the narrowest; kernels use all that the processor has.
+# from the widest to the narrowest; kernels use all that the processor has
 _VECTORS = ("avx512f", "avx512bf16", "amx-tile", "avx2", "fma", "avx", "sse4.2", "sve2", "sve", "neon")
 
 
 def versions() -> dict[str, str]:
-    """The versions of the compiler; a process that finds its kernels does not need it."""
+    """Returns the versions of the compiler. A process that finds its kernels on disk does not need it."""
     return {name: code.version(name) or "not installed" for name in ("numba", "llvmlite")}
 
 
 def processor_name() -> str:
-    """The processor's name, and LLVM's name of its model if LLVM is installed."""
+    """Returns the processor's name, and LLVM's name of its model if LLVM is installed."""
     name = platform.processor()
     with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
         name = next((line.partition(":")[2].strip() for line in file if line.startswith("model name")), name)
@@ -26,17 +26,17 @@ def processor_name() -> str:
 
 
 def vector_features() -> list[str]:
-    """The vector instructions that kernels may use."""
+    """Returns the vector instructions that kernels may use."""
     return [name for name in _VECTORS if processor.has(name)]
 
 
 def cache_folder() -> str:
-    """The folder that receives compiled kernels."""
+    """Returns the folder for compiled kernels."""
     return cache_files.folders()[0]
 
 
 def why_not_cached() -> str:
-    """Why compiled kernels cannot be kept; '' if they can."""
+    """Returns the reason why compiled kernels cannot be kept; '' if they can."""
     try:
         cache_files.check_writable(cache_folder())
     except OSError as error:
@@ -45,7 +45,7 @@ def why_not_cached() -> str:
 
 
 def cached_kernels() -> tuple[int, int]:
-    """The number of stored kernels, and their bytes."""
+    """Returns the number of stored kernels, and their bytes."""
     sizes = []
     for folder in cache_files.folders():
         with contextlib.suppress(OSError):

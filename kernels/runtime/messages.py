@@ -1,4 +1,4 @@
-"""Errors about a user's functions: they name the function, its file and line, and why a kernel does not run."""
+"""Errors about a user's functions. They name the function, its file and line, and the reason why a kernel does not run."""
 
 import inspect
 import linecache
@@ -8,15 +8,15 @@ from typing import Any
 
 
 def named(function: Any) -> str:
-    """A user's function for messages: name, file and line."""
-    own = getattr(function, "kernel", function)  # of a shared launch
+    """Describes a user's function for messages: name, file and line."""
+    own = getattr(function, "kernel", function)  # a Shared has its kernel
     code = getattr(getattr(own, "py_func", own), "__code__", None)
     name = repr(getattr(function, "__name__", function))
     return name if code is None else f"{name} ({code.co_filename}:{code.co_firstlineno})"
 
 
 def short_description(value: Any) -> str:
-    """A value for messages: arrays and tensors by shape and dtype."""
+    """Describes a value for messages: arrays and tensors by shape and dtype."""
     if hasattr(value, "shape") and hasattr(value, "dtype"):
         return f"{_article(type(value).__name__)} of shape {tuple(value.shape)} and dtype {value.dtype}"
     if isinstance(value, tuple | list):
@@ -41,7 +41,7 @@ def takes(function: Callable, *args: Any) -> bool:
 
 
 def wrong_number(kernel: Callable, args: tuple) -> TypeError:
-    """The error for a wrong number of arguments."""
+    """Returns the error for a wrong number of arguments."""
     names = list(inspect.signature(getattr(kernel, "py_func", kernel)).parameters)
     return TypeError(
         f"the kernel {named(kernel)} takes {len(names)} arguments ({', '.join(names)}), received {len(args)}: "
@@ -50,7 +50,7 @@ def wrong_number(kernel: Callable, args: tuple) -> TypeError:
 
 
 def wrong_argument(kernel: Callable, name: str, value: Any, error: Exception) -> Exception:
-    """The error for a value that no kernel takes."""
+    """Returns the error for a value that no kernel takes."""
     if isinstance(error, OverflowError) or hasattr(value, "dtype") and hasattr(value, "flags"):
         return type(error)(f"{name!r} of the kernel {named(kernel)}: {error}")
     return TypeError(
@@ -60,7 +60,7 @@ def wrong_argument(kernel: Callable, name: str, value: Any, error: Exception) ->
 
 
 def cannot_compile(kernel: Callable, error: Exception) -> TypeError:
-    """Numba's error about a kernel, reduced to its reason."""
+    """Returns Numba's error about a kernel, reduced to its reason."""
     reason = _reason(error)
     if "<class 'function'>" in reason:
         reason += ". A function that a kernel calls must be @compiled too"
@@ -68,7 +68,7 @@ def cannot_compile(kernel: Callable, error: Exception) -> TypeError:
 
 
 def _reason(error: Exception) -> str:
-    """Numba's reason and the line, without the compiler's stages."""
+    """Returns Numba's reason and the line, without the compiler's stages."""
     text = re.sub(r"\x1b\[\d*m", "", str(error))
     about = re.search(r'File "([^"]+)", line (\d+)|at (\S+) \((\d+)\)', text)
     lines = [line.strip() for line in re.split(r"\n\s*(?:File|During:|There are \d+ candidate)", text)[0].splitlines()]

@@ -1,11 +1,11 @@
 """Native programs: one call from Python runs many launches, without the GIL.
 
-A program is rows of four numbers: the address of a kernel's entry, that of its frame, the number of shares, and the address
-of a flag (0: none; a row whose flag is 0 is skipped). `play` runs the rows in order. It is an entry itself, so a program can be a
-row of another one.
+A program is rows of four numbers: the address of a kernel's entry, the address of its frame, the number of shares, and the
+address of a flag, or 0 for no flag. A row with a flag of 0 is skipped. `play` runs the rows in order. It is an entry itself, so a
+program can be a row of another program.
 
-For a single launch, a C function (`start`) fills the frame from the fields of the objects, so a launch runs no Python code. It
-does so only if the objects match a *guard*: numbers that describe the argument types for which code exists.
+For a single launch, a C function (`start`) fills the frame from the fields of the objects, so a launch runs no Python code. The
+objects must match a *guard*: numbers that describe argument types for which code exists.
 """
 
 import ctypes
@@ -29,16 +29,19 @@ Array = np.ndarray
 
 # -------------------- Python's objects --------------------
 
-# Bytes before the fields of an object, and before the items of a tuple
+# the bytes before the fields of an object, and before the items of a tuple
 _HEADER, _ITEMS = object.__basicsize__, tuple.__basicsize__
-_DATA, _NDIM, _DIMENSIONS, _STRIDES, _DESCR, _ARRAY_FLAGS = 0, 8, 16, 24, 40, 48  # fields of an array after its header
-# Fields of a dtype with equal offsets in NumPy 1 and 2: kind, character, byte order and flags in 4 bytes; its number
+# offsets of an array's fields after its header
+_DATA, _NDIM, _DIMENSIONS, _STRIDES, _DESCR, _ARRAY_FLAGS = 0, 8, 16, 24, 40, 48
+# offsets in a dtype, in NumPy 1 and 2: 4 bytes with kind, character, byte order and flags; the dtype's number
 _MARKS, _DTYPE_NUMBER = 8, 12
-_NAMES_OF_DTYPE = 40 if np.__version__.startswith("1.") else 88  # the names of an element's fields; 0 if it has none
-# The bits of the byte order among the 4 bytes, and the order that is not this machine's
+# offset of the names of an element's fields, 0 if it has none
+_NAMES_OF_DTYPE = 40 if np.__version__.startswith("1.") else 88
+# the position of the byte order in the 4 bytes, and the order that is not this machine's
 _ORDER, _FOREIGN = (16, ord(">")) if sys.byteorder == "little" else (8, ord("<"))
-_LAST_NUMBER = np.dtype(np.clongdouble).num  # booleans, integers, floats and complex numbers are 0 to this one
-# What compiled functions must know about Python: the addresses of objects, of functions, and of the pool
+# the numbers of booleans, integers, floats and complex numbers are 0 to this one
+_LAST_NUMBER = np.dtype(np.clongdouble).num
+# what compiled functions must know about Python: the addresses of objects, of functions and of the pool
 _INT_TYPE, _TRUE, _NO_VALUE, _AS_INT, _FROM_INT, _HOLD, _SAVE, _RESTORE, _MOVE, _POOL, _NAMES = range(11)
 
 
@@ -62,15 +65,15 @@ _PYTHON = _of_this_python.ctypes.data
 
 @code.CompiledFunction
 def _result(failure, python):
-    """The object that a function returns to Python: None, or a number."""
+    """Returns the object that a function returns to Python: None, or a number."""
     if failure != 0:
         return call(load(python, _FROM_INT), failure)
     call(load(python, _HOLD), load(python, _NO_VALUE))
     return load(python, _NO_VALUE)
 
 
-_CONTIGUOUS, _ALIGNED, _WRITEABLE = 0x1, 0x100, 0x400  # of NumPy's arrays
-_MISS = -1  # a function returns it if objects do not match; it has done nothing then
+_CONTIGUOUS, _ALIGNED, _WRITEABLE = 0x1, 0x100, 0x400  # flags of NumPy's arrays
+_MISS = -1  # a function returns it if objects do not match; it then has done nothing
 
 
 class _Method(ctypes.Structure):
@@ -93,7 +96,7 @@ def _method(name: str) -> _Method:
 
 
 def python_function(name: str, array: Array) -> Callable[..., int | None]:
-    """A registered function `(self, objects, count)` as a Python function; `self` is an array of int64."""
+    """Makes a Python function from a registered function `(self, objects, count)`; `self` is an array of int64."""
     make = ctypes.pythonapi.PyCFunction_NewEx
     make.restype, make.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p]
     return make(ctypes.addressof(_method(name)), array, None)
@@ -102,13 +105,13 @@ def python_function(name: str, array: Array) -> Callable[..., int | None]:
 # -------------------- programs --------------------
 
 _CODE, _FRAME, _SHARES, _FLAG, _ROW = range(5)
-# The frame of a program. A port is an input or output array: the address of the object and the number of bytes
+# The frame of a program. A port is an input or output array: the address of the object, and the number of bytes.
 _ROWS, _COUNT, _STATE, _FAILED, _TABLE, _HOLDS_GIL, _PORTS, _INPUTS, _OUTPUTS = range(9)
 
 
 @code.CompiledFunction
 def _play_rows(frame):
-    """Run the rows of a program. Returns 0, or the result of the entry whose kernel raised an exception."""
+    """Runs the rows of a program. Returns 0, or the result of the entry whose kernel raised an exception."""
     row, state = load(frame, _ROWS), load(frame, _STATE)
     for i in range(load(frame, _COUNT)):
         flag = load(row, _FLAG)
@@ -131,7 +134,7 @@ def _play(frame, share, shares):
 
 @code.CompiledFunction
 def _is_dtype(dtype, expected, python):
-    """True if a dtype equals the expected native one. Numeric dtypes may be other objects: unpickled arrays have them."""
+    """True if a dtype equals the expected native one. Numeric dtypes may be different objects, as in unpickled arrays."""
     if dtype == expected:
         return True
     number = load32(dtype + _HEADER + _DTYPE_NUMBER)
@@ -162,13 +165,13 @@ def _fits(item, port, python):
 
 @code.CompiledFunction
 def _copy(source, target, size, python):
-    """Copy the memory of an array to another one."""
+    """Copies the memory of an array to another one."""
     call(load(python, _MOVE), load(target + _HEADER + _DATA, 0), load(source + _HEADER + _DATA, 0), size)
 
 
 @code.CompiledFunction
 def _play_with(frame, objects, count, python):
-    """Copy inputs into the program, run it, and copy its outputs. Without objects, only run it."""
+    """Copies inputs into the program, runs it, and copies its outputs. Without objects, it only runs it."""
     ports, inputs = load(frame, _PORTS), load(frame, _INPUTS)
     if count != 0:
         for i in range(inputs):
@@ -181,7 +184,7 @@ def _play_with(frame, objects, count, python):
 
 
 def _run_program(self, objects, count):
-    """`_play_with` for Python, without the GIL if the program is long. Returns _MISS if an object does not match."""
+    """Runs `_play_with` for Python, without the GIL if the program is long. Returns _MISS if an object does not match."""
     frame = load(self + _HEADER + _DATA, 0)
     python, ports = load(frame, _TABLE), load(frame, _PORTS)
     if count != 0 and count != load(frame, _INPUTS) + load(frame, _OUTPUTS):
@@ -205,12 +208,12 @@ Row = tuple[int, Array, int, int]
 
 
 class NativeProgram:
-    """Launches that one native call runs. `launches`: (function, arguments) of each row (entry, frame, shares, flag).
+    """Launches that one native call runs. launches: (function, arguments) of each row (entry, frame, shares, flag).
 
     keep: objects that the rows use. inputs, outputs: arrays of the program that a call may copy into and from.
     """
 
-    _SHORT = 15e-6  # seconds; handing over the GIL costs more than such a run
+    _SHORT = 15e-6  # seconds of a run; handing over the GIL costs more than a shorter one
     _TRIES = 20
 
     def __init__(
@@ -229,10 +232,10 @@ class NativeProgram:
         self._frame = np.array([address_of(self._rows), len(rows), Pool.state, 0, _PYTHON, 0, *numbers], np.int64)
         self._play = python_function("nbkeras_run_program", self._frame)
         self._uses_pool = any(shares > 1 for _, _, shares, _ in rows)
-        self._seconds: list[float] | None = []  # of the first runs
+        self._seconds: list[float] | None = []  # seconds of the first runs
 
     def __call__(self, *arrays: Array) -> bool:
-        """Run. With arrays, one for each input and output, copy the inputs before and the outputs afterwards.
+        """Runs the program. With arrays, one for each input and output, copies the inputs before and the outputs afterwards.
 
         Returns:
             True if it ran; False if an array is not C-contiguous, or differs in shape or dtype.
@@ -247,13 +250,13 @@ class NativeProgram:
         raise exception(failure, self._launches[self._frame[_FAILED]][0], " in a recorded step")
 
     def row(self, flag: int) -> tuple[int, Array, int, int]:
-        """The row of another program that runs this one."""
+        """A row that runs this program in another one."""
         return code.address("nbkeras_play"), self._frame, 1, flag
 
     def _timed(self, seconds: list[float], arrays: tuple[Array, ...]) -> int | None:
-        """Run, and choose whether later runs keep the GIL: two threads with short programs would only hand it to each other.
+        """Runs, and chooses if later runs keep the GIL: two threads with short programs would only hand it to each other.
 
-        The measure is processor time, because the thread may wait for other threads' GIL.
+        It measures processor time, because the thread may wait for the GIL.
         """
         start = time.thread_time()
         failure = self._play(*arrays)
@@ -264,13 +267,13 @@ class NativeProgram:
 
 
 def exception(failure: int, kernel: Any, where: str = "") -> Exception:
-    """The exception that a kernel raised. Its entry returned the address of Numba's description of it."""
+    """Returns the exception that a kernel raised. The entry returned the address of Numba's description of the exception."""
     data, size = ctypes.c_void_p.from_address(failure).value or 0, ctypes.c_int32.from_address(failure + 8).value
     place = None
     try:
         kind, args, place = pickle.loads(ctypes.string_at(data, size))
         error = kind(*(args or ()))
-    except Exception:  # the exception has computed arguments: only Numba's own wrapper finds them
+    except Exception:  # only Numba's own wrapper finds the computed arguments of an exception
         error = RuntimeError("a kernel raised an exception")
     line = "" if place is None else f", at {place[1]}:{place[2]}"
     error.add_note(f"raised by the kernel {named(kernel)}{where}{line}")
@@ -280,20 +283,20 @@ def exception(failure: int, kernel: Any, where: str = "") -> Exception:
 # -------------------- single launches --------------------
 
 _MOST_SLOTS, _MOST_GUARDS = 512, 64
-_LARGE = 16384  # launches with this many elements release the GIL
+_LARGE = 16384  # launches with at least this many elements release the GIL
 # A guard: the kernel's next guard, the entry, the numbers of arguments and slots, and a check for each argument
 _NEXT, _ENTRY, _NUMBER, _SLOTS, _EXPECTED = range(5)
-# A check: kind and Python type; for an array dtype, axes and flags, for a tuple its size
+# A check: kind and Python type; for an array also dtype, axes and flags, for a tuple also its size
 _KIND, _TYPE, _DTYPE, _AXES, _FLAGS, _WORDS = range(6)
 _ARRAY, _INT, _BOOL, _FIELD, _TUPLE, _NONE = range(6)
-# The `self` of `start`: the address of the first guard, and the number of objects that are not arguments of the kernel:
-# before the arguments the number of shares (all are run), or after them a share and the number of shares
+# The `self` of `start`: the address of the first guard, and the number of objects that are not arguments of the kernel. These
+# are the number of shares, before the arguments (all shares run), or a share and the number of shares, after the arguments.
 _FIRST_GUARD, _START_TABLE, _BEFORE, _AFTER = range(4)
 
 
 @code.CompiledFunction
 def _fill_number(kind, item, frame, slot, python):
-    """Write a number into a slot; False if it does not fit into one."""
+    """Writes a number into a slot. Returns False if it does not fit."""
     if kind == _INT:
         overflow = stack(1)
         store(overflow, 0, 0)
@@ -308,7 +311,7 @@ def _fill_number(kind, item, frame, slot, python):
 
 @code.CompiledFunction
 def _fill(guard, items, frame, python):
-    """Fill a frame from objects. Returns the number of array elements, or _MISS if the objects do not match the guard."""
+    """Fills a frame from objects. Returns the number of array elements, or _MISS if the objects do not match the guard."""
     expected = guard + 8 * _EXPECTED
     slot, elements = 0, 0
     for i in range(load(guard, _NUMBER)):
@@ -363,7 +366,7 @@ def _fill(guard, items, frame, python):
 
 @code.CompiledFunction
 def _fill_int(item, frame, slot, python):
-    """Write an int into a slot; False if the object is no int, or too large."""
+    """Writes an int into a slot. Returns False if the object is not an int, or is too large."""
     if load(item + _HEADER - 8, 0) != load(python, _INT_TYPE):
         return False
     return _fill_number(_INT, item, frame, slot, python)
@@ -371,7 +374,7 @@ def _fill_int(item, frame, slot, python):
 
 @code.CompiledFunction
 def _run(guard, frame, share, elements, python):
-    """Run the entry of a guard; without the GIL if the arrays are large."""
+    """Runs the entry of a guard, without the GIL if the arrays are large."""
     entry, thread = load(guard, _ENTRY), 0
     if elements > _LARGE:
         thread = call(load(python, _SAVE))
@@ -385,7 +388,7 @@ def _run(guard, frame, share, elements, python):
 
 
 def _start(self, objects, count):
-    """Run a kernel for Python: one share, or all. Returns _MISS if no guard matches the objects."""
+    """Runs a kernel for Python: one share, or all. Returns _MISS if no guard matches the objects."""
     site = load(self + _HEADER + _DATA, 0)
     python, before, after = load(site, _START_TABLE), load(site, _BEFORE), load(site, _AFTER)
     frame, share, number = stack(_MOST_SLOTS), stack(2), count - before - after
@@ -418,16 +421,16 @@ class Calls:
     def __init__(self, kernel: Any, before: int, after: int):
         self._kernel, self._before, self._after = kernel, before, after
         self._site = np.array([0, _PYTHON, before, after], np.int64)
-        self._guards: list[tuple] = []  # each with the objects whose addresses it holds
+        self._guards: list[tuple] = []  # each guard, with the objects whose addresses it holds
 
     @fork_safety.cached_property
     def start(self) -> Callable[..., int | None]:
-        """A function of the objects. It returns None, or a number for `go_on`."""
+        """The function that takes the objects. It returns None, or a number for `go_on`."""
         code.check_enabled(self._kernel.py_func)
         return python_function("nbkeras_start", self._site)
 
     def go_on(self, failure: int, args: tuple) -> None:
-        """Run again after a miss, with a matching guard; raise the exception of a kernel."""
+        """After a miss, runs again with a matching guard. Otherwise raises the exception of a kernel."""
         if failure == _MISS:
             args, _ = self._prepare(args)
             failure = self.start(*args) or 0
@@ -439,7 +442,7 @@ class Calls:
             raise exception(failure, self._kernel)
 
     def row(self, args: tuple, shares: int, flag: int) -> tuple[int, Array, int, int]:
-        """The row of a program for this launch."""
+        """Returns the row of a program for this launch."""
         code.check_enabled(self._kernel.py_func)
         args, guard = self._prepare(args)
         frame = np.empty(int(guard[_SLOTS]), np.int64)
@@ -449,7 +452,7 @@ class Calls:
         return int(guard[_ENTRY]), frame, shares, flag
 
     def _prepare(self, args: tuple) -> tuple[tuple, Array]:
-        """The objects and the guard for them; makes the guard if necessary."""
+        """Returns the objects and the guard for them; makes the guard if necessary."""
         args = tuple(map(_plain, args))
         own = args[self._before : len(args) - self._after]
         signature = self._kernel.signature(own)
@@ -463,7 +466,7 @@ class Calls:
             raise TypeError(
                 f"the kernel {named(self._kernel)} takes {slots} numbers in total; the limit is {_MOST_SLOTS}"
             )
-        if len(self._guards) == _MOST_GUARDS:  # for example after many newly made record dtypes
+        if len(self._guards) == _MOST_GUARDS:  # this happens after many new record dtypes, for example
             self._guards.clear()
             self._site[_FIRST_GUARD] = 0
         head = (self._site[_FIRST_GUARD], self._kernel.entry(signature), len(own), slots)
@@ -474,21 +477,21 @@ class Calls:
 
 
 def _plain(value: Any) -> Any:
-    """An ordinary array for an array of a subclass of NumPy's."""
+    """Returns an ordinary array for an array of a subclass of NumPy's."""
     if not isinstance(value, np.ndarray) or type(value) is np.ndarray:
         return value
     return value.for_kernel() if hasattr(value, "for_kernel") else value.view(np.ndarray)
 
 
 def _slots(kind: Type) -> int:
-    """The number of slots of an argument."""
+    """Returns the number of slots of an argument."""
     if isinstance(kind, ArrayType):
         return 1 + kind.ndim * (1 if kind.contiguous else 2)
     return sum(map(_slots, kind)) if isinstance(kind, tuple) else kind is not None
 
 
 def _expected(value: Any, kind: Type) -> list:
-    """The words of a guard for an argument: numbers, and objects that stand for their addresses."""
+    """Returns the words of a guard for an argument: numbers, and objects in place of their addresses."""
     if isinstance(kind, ArrayType):
         flags = _CONTIGUOUS * kind.contiguous | _ALIGNED * kind.aligned | _WRITEABLE * kind.writeable
         return [_ARRAY, np.ndarray, kind.dtype, kind.ndim, flags]

@@ -3,8 +3,8 @@
 On Linux with x86-64 or aarch64 our own loader does it in a fraction of a millisecond; llvmlite alone would take a tenth of a
 second and 75 MB of memory. Elsewhere llvmlite's MCJIT does it. `load` chooses.
 
-Each object has its own pages: code, constants, data. No page is ever writable and executable at the same time: everything is
-linked and written before it is protected. Kernels are never unloaded, because a thread may still run one while Python exits.
+Each object has separate pages for code, constants and data. No page is ever writable and executable at the same time: everything
+is linked and written before it is protected. Kernels are never unloaded, because a thread may still run one while Python exits.
 """
 
 import ctypes
@@ -23,14 +23,15 @@ from nbkeras.kernels.runtime.elf import UnresolvedSymbol as UnresolvedSymbol
 
 Resolve = Callable[[str], int | None]
 
-_engines: list[Any] = []  # MCJIT engines; they own the memory of their objects
+_engines: list[Any] = []  # MCJIT engines, which own the memory of their objects
 _one_engine = threading.Lock()  # LLVM has one table of external symbols per process
 
 
 def load(content: bytes, resolve: Resolve) -> dict[str, int]:
-    """The addresses of an object's global functions; they stay loaded. `resolve` finds the symbols that the object uses.
+    """Loads an object; returns the addresses of its global functions. `resolve` finds the symbols that the object uses.
 
-    ValueError for a file that is damaged or holds no kernel; UnresolvedSymbol if `resolve` returns None.
+    The functions stay loaded. Raises ValueError for a file that is damaged or holds no kernel, and UnresolvedSymbol if `resolve`
+    returns None.
     """
     return _load_here(content, resolve) if is_supported() else load_with_llvmlite(content, resolve)
 
@@ -44,14 +45,14 @@ def is_supported() -> bool:
 
 
 def library_symbol(name: str) -> int | None:
-    """The address of a function of the C library or its math library; None if there is none."""
+    """Returns the address of a function of the C library or its math library; None if there is none."""
     return next((address for library in _libraries() if (address := _address(library, name))), None)
 
 
 @functools.cache
 def _libraries() -> list[ctypes.CDLL]:
-    """The C library and its math library; none in a statically linked Python."""
-    # `ctypes.util.find_library` would start a compiler.
+    """Returns the C library and its math library; none in a statically linked Python."""
+    # not `ctypes.util.find_library`, which would start a compiler
     names = ("ucrtbase", "vcruntime140") if sys.platform == "win32" else (None, "libm.so.6")
     return [library for name in names if (library := _library(name)) is not None]
 
@@ -65,7 +66,8 @@ def _library(name: str | None) -> ctypes.CDLL | None:
 
 def _address(library: ctypes.CDLL, name: str) -> int | None:
     try:
-        return ctypes.cast(library[name], ctypes.c_void_p).value  # as an attribute it might be one of ctypes's own
+        # as an attribute, the name could be one of ctypes's own
+        return ctypes.cast(library[name], ctypes.c_void_p).value
     except AttributeError:
         return None
 
@@ -76,7 +78,7 @@ def _address(library: ctypes.CDLL, name: str) -> int | None:
 def _load_here(content: bytes, resolve: Resolve) -> dict[str, int]:
     plan = elf.Plan(content, os.uname().machine, mmap.PAGESIZE)
     system = _memory_functions()
-    # Private, so that a fork has its own data. `mmap.mmap` would unmap it when Python exits.
+    # The mapping is private, so that a fork has its own data. `mmap.mmap` would unmap it when Python exits.
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
     base = system.mmap(None, plan.size, mmap.PROT_READ | mmap.PROT_WRITE, flags, -1, 0)
     if base == ctypes.c_void_p(-1).value:
@@ -112,7 +114,7 @@ def _memory_functions() -> ctypes.CDLL:
 
 @functools.cache
 def _clear_cache() -> Any:
-    """The libgcc function that makes new code visible on aarch64, where the instruction and data caches are separate."""
+    """Returns libgcc's function that makes new code visible on aarch64, where the instruction and data caches are separate."""
     if os.uname().machine != "aarch64" or (library := _library("libgcc_s.so.1")) is None:
         return None
     address = _address(library, "__clear_cache")
@@ -123,7 +125,7 @@ def _clear_cache() -> Any:
 
 
 def load_with_llvmlite(content: bytes, resolve: Resolve) -> dict[str, int]:
-    """`load` by llvmlite's MCJIT, for systems whose objects we do not link ourselves."""
+    """Runs `load` by llvmlite's MCJIT, for systems whose objects we do not link."""
     functions, undefined = _mach_o_names(content) if content[:4] == b"\xcf\xfa\xed\xfe" else _elf_names(content)
     # Check before LLVM sees the object: LLVM aborts the process if it does not find a symbol.
     addresses = {name: elf.resolved(name, resolve) for name in undefined}
@@ -147,7 +149,7 @@ def _elf_names(content: bytes) -> tuple[list[str], list[str]]:
 
 
 def _mach_o_names(content: bytes) -> tuple[list[str], list[str]]:
-    """The functions that an object of macOS defines and the names that it uses, as C spells them."""
+    """Returns the functions that an object of macOS defines and the names that it uses, as C spells them."""
     defined, undefined = [], []
     try:
         count, at = struct.unpack_from("<I", content, 16)[0], 32

@@ -17,12 +17,12 @@ def _pointer(builder, args):
 
 
 def _number(count, emit):
-    """The type and the code of a function of `count` numbers that returns what `emit(builder, *numbers)` emits."""
+    """Returns the type and the code of a function of `count` numbers. It returns the value of `emit(builder, *numbers)`."""
     return types.int64(*[types.int64] * count), lambda context, builder, signature, args: emit(builder, *args)
 
 
 def _nothing(count, emit):
-    """The same for a function that returns nothing."""
+    """Does what `_number` does, for a function that returns nothing."""
 
     def generate(context, builder, signature, args):
         emit(builder, *args)
@@ -33,31 +33,31 @@ def _nothing(count, emit):
 
 @intrinsic
 def read(typing, state, at):
-    """Load the number at index `at` (acquire): writes made before it was stored are then visible."""
+    """Loads the number at index `at` (acquire): the writes before its store are then visible."""
     return _number(2, lambda builder, *place: builder.load_atomic(_pointer(builder, place), "acquire", 8))
 
 
 @intrinsic
 def write(typing, state, at, value):
-    """Store a number (release): a thread that loads it sees all earlier writes too."""
+    """Stores a number (release): a thread that loads it sees all earlier writes too."""
     return _nothing(3, lambda builder, *args: builder.store_atomic(args[2], _pointer(builder, args), "release", 8))
 
 
 @intrinsic
 def add(typing, state, at, value):
-    """Add to a number; returns the old one."""
+    """Adds to a number; returns the old one."""
     return _number(3, lambda builder, *args: builder.atomic_rmw("add", _pointer(builder, args), args[2], "seq_cst"))
 
 
 @intrinsic
 def exchange(typing, state, at, value):
-    """Write a number; returns the old one."""
+    """Writes a number; returns the old one."""
     return _number(3, lambda builder, *args: builder.atomic_rmw("xchg", _pointer(builder, args), args[2], "seq_cst"))
 
 
 @intrinsic
 def relax(typing):
-    """Hint to the processor that this is a spin loop."""
+    """Tells the processor that this is a spin loop."""
 
     def emit(builder):
         machine, void, number = binding.get_process_triple().split("-")[0], ir.VoidType(), ir.IntType(32)
@@ -82,19 +82,19 @@ def _nap(builder, microseconds):
 
 @intrinsic
 def nap(typing):
-    """Sleep for about 0.1 ms, or let another thread run."""
+    """Sleeps for about 0.1 ms, or lets another thread run."""
     return _nothing(0, lambda builder: _nap(builder, 20))
 
 
 @intrinsic
 def load(typing, address, at):
-    """The number at index `at`."""
+    """Loads the number at index `at`."""
     return _number(2, lambda builder, *place: builder.load(_pointer(builder, place)))
 
 
 @intrinsic
 def load32(typing, address):
-    """The int32 at an address."""
+    """Loads the int32 at an address."""
 
     def emit(builder, address):
         value = builder.load(builder.inttoptr(address, ir.IntType(32).as_pointer()))
@@ -105,13 +105,13 @@ def load32(typing, address):
 
 @intrinsic
 def store(typing, address, at, value):
-    """Write a number."""
+    """Stores a number."""
     return _nothing(3, lambda builder, *args: builder.store(args[2], _pointer(builder, args)))
 
 
 @intrinsic(prefer_literal=True)
 def stack(typing, count):
-    """The address of `count` numbers, a literal, in the frame of the function."""
+    """Returns the address of `count` numbers on the function's stack; count: a literal."""
     size = count.literal_value
 
     def generate(context, builder, signature, args):
@@ -124,7 +124,7 @@ def stack(typing, count):
 
 @intrinsic
 def call(typing, code, *args):
-    """Call the C function at an address with numbers; returns its int64 result."""
+    """Calls the C function at an address with numbers; returns its int64 result."""
     count = len(args)
 
     def generate(context, builder, signature, values):
@@ -141,7 +141,7 @@ WALL, OWN = getattr(time, "CLOCK_MONOTONIC", -1), getattr(time, "CLOCK_THREAD_CP
 
 @intrinsic
 def nanoseconds(typing, clock):
-    """The time of a C library clock; 0 if it does not exist."""
+    """Returns the time of a clock of the C library; 0 if it does not exist."""
 
     def emit(builder, clock):
         if OWN < 0:
@@ -177,7 +177,7 @@ def _futex(builder, state, at, operation, number):
 
 @intrinsic
 def sleep_while(typing, state, at, value):
-    """Sleep until `wake` while a number (below 2**31) has a value; without futexes, sleep for a short time."""
+    """Sleeps until `wake` while a number (below 2**31) has a value; without futexes, sleeps for a short time."""
 
     def emit(builder, state, at, value):
         if _FUTEX is not None and sys.byteorder == "little":
@@ -190,7 +190,7 @@ def sleep_while(typing, state, at, value):
 
 @intrinsic
 def wake(typing, state, at):
-    """Wake the thread that sleeps on a number."""
+    """Wakes the thread that sleeps on a number."""
 
     def emit(builder, state, at):
         if _FUTEX is not None and sys.byteorder == "little":

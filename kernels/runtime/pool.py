@@ -1,14 +1,14 @@
 """The threads that compute the shares of a kernel, without the GIL.
 
 A launch with several shares runs `kernel(*args, share, shares)` for each share, on the calling thread and on the pool's threads.
-An idle thread spins for about 300 us; then it sleeps, and the next launch with shares wakes it without waiting for it. Each
-thread has its own range of the shares, the same every time, so that data stay in its cache; a thread that is done takes shares
-of the others. One launch at a time uses the pool; meanwhile launches by other Python threads run on their own thread. All of this
-is compiled, so a native program wakes and uses the pool by itself.
+An idle thread spins for about 300 us, then sleeps. The next launch with shares wakes it, and does not wait for it. Each thread
+always has the same range of the shares, so that data stay in its cache; a thread that is done takes shares of the others. One
+launch at a time uses the pool. Meanwhile, launches by other Python threads run only on the calling thread. All this is compiled,
+so a native program wakes and uses the pool without Python.
 
-If other processes want the processor too, a spinning thread uses up its time slices; then the scheduler keeps it waiting when
-there is work. A thread that slept has time left, and wakes in 5 us. So when threads find that they lost their processors, all of
-them sleep instead of spinning for a while.
+If other processes use the processors too, a spinning thread uses up its time slices, and then must wait when there is work. A
+thread that slept has time left, and wakes in 5 us. So if threads notice that they lost their processors, all threads sleep
+instead of spinning for a while.
 """
 
 import atexit
@@ -20,16 +20,18 @@ import numpy as np
 
 from nbkeras.kernels.runtime import cgroups, code, fork_safety, pointers
 
-_LINE = 8  # numbers in a cache line of 64 bytes; different threads write to different lines
-# Indices in the pool's memory. The numbers of the first line are written before the tickets.
+_LINE = 8  # numbers in a cache line of 64 bytes; each thread writes to a separate line
+# Indices in the pool's memory. A launch writes the numbers of the first line before the tickets.
 _CODE, _FRAME, _SHARES, _THREADS, _PATIENCE, _IDLE, _BUSY_PATIENCE, _BUSY_UNTIL = range(8)
 _DONE, _BUSY, _ROUND, _STOP, _FAILURE, _TICKETS = (i * _LINE for i in range(1, 7))
-_ASLEEP = 1  # offset of a flag in the line of a thread's ticket: 1 if the thread sleeps
-_HALF, _LOW = 32, 0xFFFFFFFF  # a ticket: the end of a thread's range in the high half, its next share in the low half
-_IDLE_SECONDS, _BUSY_SECONDS = 300e-6, 100e-6  # time to spin: on an idle machine, and beside busy neighbours
-_LOST = 1_000_000  # nanoseconds off its processor (and a tenth of its time) that show a thread a busy neighbour
-_BUSY_FOR = 100_000_000  # nanoseconds that the assumption lasts
-_ROUNDS = 32  # launches after which a thread looks at the clock
+_ASLEEP = 1  # in the line of a thread's ticket, the offset of a flag that is 1 while the thread sleeps
+# A ticket has the end of a thread's range in the high half, and its next share in the low half.
+_HALF, _LOW = 32, 0xFFFFFFFF
+_IDLE_SECONDS, _BUSY_SECONDS = 300e-6, 100e-6  # time to spin on an idle machine, and next to busy processes
+# a thread that waited this many nanoseconds (and a tenth of its time) for its processor assumes busy processes
+_LOST = 1_000_000
+_BUSY_FOR = 100_000_000  # how many nanoseconds the assumption lasts
+_ROUNDS = 32  # a thread looks at the clock after this many launches
 
 
 # -------------------- shares --------------------
@@ -37,7 +39,7 @@ _ROUNDS = 32  # launches after which a thread looks at the clock
 
 @code.CompiledFunction
 def _take_shares(state, me, threads):
-    """Run shares until none is left: from its own range first, then from the others. Returns their number."""
+    """Runs shares until none is left, first from its own range, then from the others. Returns how many it ran."""
     taken = 0
     for i in range(threads):
         at = _TICKETS + (me + i) % threads * _LINE
@@ -45,7 +47,7 @@ def _take_shares(state, me, threads):
             ticket = pointers.read(state, at)
             if ticket & _LOW >= ticket >> _HALF:
                 break
-            ticket = pointers.add(state, at, 1)  # may already belong to the next round; that is harmless
+            ticket = pointers.add(state, at, 1)  # the share may already belong to the next launch, which is harmless
             share = ticket & _LOW
             if share >= ticket >> _HALF:
                 break
@@ -61,7 +63,7 @@ def _take_shares(state, me, threads):
 
 @code.CompiledFunction
 def run_shares(state, entry, frame, shares):
-    """Offer the shares to all threads, run some, and return when all are done; runs all itself if the pool is in use.
+    """Offers the shares to all threads, runs some, and returns when all are done. Runs all of them if the pool is in use.
 
     Returns 0, or the result of the entry whose kernel raised an exception.
     """
@@ -100,7 +102,7 @@ def run_shares(state, entry, frame, shares):
 
 
 def _serve(state, me, rounds):
-    """Take shares as they come until _STOP is set. rounds: the most rounds without work; 0 for no limit.
+    """Takes shares as they come until _STOP is set. rounds: the most rounds without work; 0 for no limit.
 
     If a thread lost its processor for part of its time, all threads spin for a shorter time.
     """
@@ -146,7 +148,7 @@ def _serve(state, me, rounds):
 
 
 def _wake_all(state, threads):
-    """Wake all threads that sleep."""
+    """Wakes all threads that sleep."""
     for i in range(1, threads):
         at = _TICKETS + i * _LINE + _ASLEEP
         pointers.write(state, at, 0)
@@ -160,14 +162,14 @@ code.symbol("nbkeras_wake_all", _wake_all, "int64(int64, int64)")
 # -------------------- the pool --------------------
 
 
-def _wanted() -> int | None:
-    """NUMBA_NUM_THREADS, if it is set."""
+def _environment_threads() -> int | None:
+    """Returns NUMBA_NUM_THREADS, if it is set."""
     wanted = os.environ.get("NUMBA_NUM_THREADS", "")
     return int(wanted) if wanted.isdecimal() and int(wanted) > 0 else None
 
 
 def _memory(threads: int) -> np.ndarray:
-    """Memory of the pool, which starts at a cache line."""
+    """Returns the memory of the pool, which starts at a cache line."""
     memory = np.zeros(_TICKETS + (threads + 1) * _LINE, np.int64)
     memory = memory[-memory.ctypes.data % 64 // 8 :]
     memory[_THREADS] = 1
@@ -177,15 +179,15 @@ def _memory(threads: int) -> np.ndarray:
 class Pool:
     """The threads of this process. A forked child has none of them and starts its own, over the same memory."""
 
-    most = _wanted() or cgroups.allowed_processors()
+    most = _environment_threads() or cgroups.allowed_processors()
     memory = _memory(most)
     state = memory.ctypes.data
     current: "Pool | None" = None
-    chosen: int | None = None  # the number of threads that was set, here or in the parent of a fork
+    chosen: int | None = None  # the number of threads that `set_threads` set, here or in the parent of a fork
     _making = fork_safety.lock()
 
     def __init__(self) -> None:
-        # compile or load both now: that is impossible while Python shuts down
+        # compile or load both now, because that is impossible while Python shuts down
         self._serve, self._wake_all = code.c_function("nbkeras_serve"), code.c_function("nbkeras_wake_all")
         self.most = Pool.most
         self._serve(self.state, self.most, 1)
@@ -196,11 +198,11 @@ class Pool:
         self.memory[_BUSY_PATIENCE] = int(_BUSY_SECONDS * looks_per_second)
         self._threads: list[threading.Thread] = []
         self._starting = fork_safety.lock()
-        self.threads = min(Pool.chosen or _wanted() or cgroups.usable_processors(), self.most)
+        self.threads = min(Pool.chosen or _environment_threads() or cgroups.usable_processors(), self.most)
 
     @classmethod
     def get(cls) -> "Pool":
-        """The process's pool; makes it if necessary."""
+        """Returns the process's pool; makes it if necessary."""
         with cls._making:
             if cls.current is None:
                 cls.current = Pool()
@@ -218,14 +220,14 @@ class Pool:
                 thread = threading.Thread(target=self._serve, args=(self.state, i, 0), name=f"nbkeras-{i}", daemon=True)
                 try:
                     thread.start()
-                except RuntimeError:  # the system gives no more threads: use those that exist
+                except RuntimeError:  # the system gives no more threads, so use those that exist
                     self.most = count = i
                     break
                 self._threads.append(thread)
             self.memory[_THREADS] = count
 
     def stop(self) -> None:
-        """End the threads, before Python shuts down."""
+        """Ends the threads, before Python shuts down."""
         self.memory[_STOP] = 1
         for thread in self._threads:
             while thread.is_alive():
@@ -247,7 +249,7 @@ def _forget() -> None:
 
 
 atexit.register(_stop)
-if hasattr(os, "register_at_fork"):  # not on Windows
+if hasattr(os, "register_at_fork"):  # Windows has no fork
     os.register_at_fork(after_in_child=_forget)
 
 
@@ -273,7 +275,7 @@ def set_threads(count: int) -> None:
     if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= most:
         raise ValueError(f"the number of threads must be 1 to {most} (NUMBA_NUM_THREADS), received {count!r}")
     Pool.chosen = count
-    if Pool.current is not None:  # else the first launch makes it
+    if Pool.current is not None:  # otherwise the first launch makes the pool
         Pool.current.threads = count
 
 

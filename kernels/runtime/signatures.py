@@ -1,4 +1,4 @@
-"""The types of a kernel's arguments, without Numba; they are the key to its code."""
+"""The types of a kernel's arguments, found without Numba. They are the key to the kernel's code."""
 
 from typing import Any, NamedTuple
 
@@ -26,7 +26,7 @@ _SLOT = 8
 
 
 def type_of(value: Any) -> Type:
-    """The type of an argument; TypeError if no kernel takes it, OverflowError for an int of more than 64 bits."""
+    """Returns an argument's type. Raises TypeError if no kernel takes it, OverflowError for an int of more than 64 bits."""
     if isinstance(value, np.ndarray) and value.dtype.isnative:
         flags = value.flags
         return ArrayType(value.dtype, value.ndim, flags.c_contiguous, flags.aligned, flags.writeable)
@@ -48,6 +48,6 @@ def type_of(value: Any) -> Type:
     raise TypeError(f"a kernel takes arrays, numbers, and tuples of numbers, received {type(value).__name__}")
 
 
-def text_of(signature: tuple[Type, ...]) -> str:
-    """The types of all arguments as a string, for a file name."""
+def signature_string(signature: tuple[Type, ...]) -> str:
+    """Returns the types of all arguments as a string, for a file name."""
     return ", ".join(map(str, signature))

@@ -17,20 +17,20 @@ _MOST_SHARES = 32
 
 
 def share_count(size: int, least: int, *most: int) -> int:
-    """The number of shares of `size` elements: each share has at least `least`, and no number in `most` is exceeded."""
+    """Returns the number of shares of `size` elements. A share has at least `least`; there are at most `most` shares."""
     return max(1, min(_MOST_SHARES, *most, size // least))
 
 
 @compiled
 def stretch(size, share, shares):
-    """(first, last) of a share of `size` elements, for use in kernels; cut at multiples of 64, which are whole cache lines."""
+    """Returns (first, last) of a share of `size` elements, for use in kernels. Cuts are at multiples of 64: whole cache lines."""
     first, last = size * share // shares, size * (share + 1) // shares
     return first // 64 * 64, size if share + 1 == shares else last // 64 * 64
 
 
 def launch_shares(kernel: Any, shares: int, *args: Any) -> None:
-    """Launch `kernel(*args, share, shares)` for each share, on several threads if there are several shares."""
-    if device.gpu() is not None:  # twins on a GPU cut the work themselves
+    """Launches `kernel(*args, share, shares)` for each share, on several threads if there are several shares."""
+    if device.gpu() is not None:  # because twins on a GPU cut the work themselves
         device.launch(kernel, *args)
     elif not isinstance(kernel, Kernel) or not kernel.takes_shares:
         raise TypeError(

@@ -47,7 +47,7 @@ class Level:
     def around(self) -> Any:
         """`with level.around():` applies ops as outside the vmap."""
         now = tape.thread.tapes
-        outer = tuple(each for each in self.tapes if each in now)  # without tapes in `stop_recording`
+        outer = tuple(each for each in self.tapes if each in now)  # not the tapes in `stop_recording`
         return tape.thread.now(levels=self.depth - 1, keeps=self.keeps, tapes=outer)
 
 
@@ -214,10 +214,10 @@ def _with_gradient_around(level: Level, call: MappedCall, tensors: Found) -> Any
 
     def gradient(record, dys, needs):
         def back(*arrays):
-            raise NotImplementedError  # the dys are mapped
+            raise NotImplementedError  # the gradients of outputs are mapped
 
         def batched(mapped):
-            if tape.thread.levels + 1 != level.depth:  # another vmap, around the backward pass
+            if tape.thread.levels + 1 != level.depth:  # another vmap is around the backward pass
                 return NotImplemented
             return _back(outputs, mapped.tensors, [x for x, need in zip(given, needs, strict=True) if need], within)
 

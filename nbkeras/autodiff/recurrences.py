@@ -107,7 +107,7 @@ def simple_rnn(x, kernel, recurrent_kernel, bias, initial_h, mask, drop, activat
     return _run(step, x, kernel, [initial_h], mask, recurrent_kernel.shape[0], options)
 
 
-_NEVER = -1e30  # log(0): finite, because differences of -infinity would be NaN
+_NEVER = -1e30  # represents log(0); it is finite, because differences of -infinity would be NaN
 
 
 def ctc(target, logp, target_length, output_length, blank):
@@ -119,13 +119,14 @@ def ctc(target, logp, target_length, output_length, blank):
     valid = ops.all(ops.logical_or(known, ops.logical_not(used)), axis=1, keepdims=True)
     for value, limit in ((length, labels), (steps, time)):
         valid = ops.logical_and(valid, ops.logical_and(ops.greater_equal(value, 0), ops.less_equal(value, limit)))
-    factor = ops.where(valid, ops.ones((), logp.dtype), math.nan)  # makes loss and gradient NaN
+    # NaN for invalid sequences, which makes loss and gradient NaN
+    factor = ops.where(valid, ops.ones((), logp.dtype), math.nan)
     length, steps = ops.where(valid, length, 0), ops.where(valid, steps, 0)
 
     label = ops.where(known, target, blank)
     blanks = ops.full((batch, labels, 1), blank, label.dtype)
     pairs = ops.reshape(ops.concatenate([blanks, ops.expand_dims(label, -1)], -1), (batch, 2 * labels))
-    classes_of = ops.pad(pairs, ((0, 0), (0, 1)), constant_values=blank)  # of the states
+    classes_of = ops.pad(pairs, ((0, 0), (0, 1)), constant_values=blank)  # the class of each state
     scores = ops.maximum(ops.multiply(logp, ops.expand_dims(factor, -1)), _NEVER)
     scores = ops.take_along_axis(scores, ops.broadcast_to(ops.expand_dims(classes_of, 1), (batch, time, states)), 2)
 

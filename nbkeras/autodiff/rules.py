@@ -322,7 +322,7 @@ def gradient_of_input(call: Call, i: int, dy: Tensor, saves_inputs: bool = False
         return cast(Array, _gradients(call, saved, [dy], needs)[which])
 
     def partial(dy, *others):
-        known = inputs[i].data  # its values do not matter
+        known = inputs[i].data  # the values of this array do not matter
         known = known if isinstance(known, device.ARRAYS) else _zero_array(known.shape, known.dtype)
         return gradient_of(at(others, known), dy, i), (dy, others)
 

@@ -309,11 +309,11 @@ def _by_axis(batch: tuple[int, int], other: tuple[int, int]) -> Sizes:
 
 
 _small = _by_axis((2, 61), (3, 131))
-_large = _by_axis((24, 48), (120, 240))  # larger than windows, and divisible by many numbers
-_tiny = _by_axis((5, 7), (5, 7))  # small, and the same for all axes
+_large = _by_axis((24, 48), (120, 240))  # sizes that are larger than windows and divisible by many numbers
+_tiny = _by_axis((5, 7), (5, 7))  # small sizes, the same for all axes
 
 
-def _as_found(symbol: SymbolicTensor, trial: int) -> list[int]:
+def _inferred_sizes(symbol: SymbolicTensor, trial: int) -> list[int]:
     """The sizes that inferred the tensor's shape, so that a batch axis in another position is recognized."""
     return _small(symbol, trial) if symbol.trials is None else list(symbol.trials[trial])
 
@@ -371,7 +371,7 @@ def _trials(function: Callable, args: tuple, kwargs: dict) -> list:
     failure: Exception | None = None
     trials: Iterable[Sizes] = [_small]
     if any(isinstance(leaf, SymbolicTensor) and None in leaf.shape for leaf in leaves):
-        trials = itertools.chain([_as_found, _small, _large, _tiny], _fitted(leaves))
+        trials = itertools.chain([_inferred_sizes, _small, _large, _tiny], _fitted(leaves))
     for sizes in trials:
         try:
             return [_dry_run(function, args, kwargs, sizes, trial) for trial in (0, 1)]
@@ -468,7 +468,7 @@ class Graph:
             key = id(node.layer)
             layers[key] = node.layer
             depths[key] = max(depths.get(id(node), 0), depths.get(key, 0))
-        last = len(met)  # the walk does not meet an input that no output needs
+        last = len(met)  # for an input that no output needs, which the walk does not meet
         return sorted(layers.values(), key=lambda each: (-depths[id(each)], met.get(id(each), last)))
 
     @property

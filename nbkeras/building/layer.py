@@ -200,7 +200,8 @@ class Layer(Module, CallHistory, Registered, registry=layers):
             places = [place for place, name in enumerate(positional[1:]) if place and name in ("training", "mask")]
             cls._call_filled = range(places[0] + 1, len(positional)) if places else range(0)
             cls._call_takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-        if cls.build not in [base.build for base in cls.__mro__[1:] if issubclass(base, Layer)]:  # its own or a mixin's
+        # the class's `build` or a mixin's
+        if cls.build not in [base.build for base in cls.__mro__[1:] if issubclass(base, Layer)]:
             shapes = tuple(name for name in inspect.signature(cls.build).parameters if name.endswith("_shape"))
             cls._build_takes = shapes if len(shapes) > 1 else ()
             cls.build = _entered(cls.build)  # type: ignore[method-assign]
@@ -234,7 +235,8 @@ class Layer(Module, CallHistory, Registered, registry=layers):
         CallHistory.__init__(self)
         self.name: str = checked("layer", name) or unique_name(snake_case(type(self).__name__))
         given = config.floatx() if dtype is None else dtype
-        if isinstance(given, dict) or (isinstance(given, str) and "_from_" in given):  # as Keras 3 configures a policy
+        # the configuration of a policy in Keras 3
+        if isinstance(given, dict) or (isinstance(given, str) and "_from_" in given):
             given = dtype_policy.get(given)
         if isinstance(given, dtype_policy.DTypePolicy):
             self._policy, given = given, given.compute_dtype
@@ -246,7 +248,7 @@ class Layer(Module, CallHistory, Registered, registry=layers):
         if kwargs.get("quantization_config") is not None:
             self.quantization_config = building.config_from(kwargs["quantization_config"])
         is_dtype = isinstance(given, str | type | np.dtype)
-        if is_dtype and str(getattr(given, "__name__", given)).endswith("float16"):  # mixed_bfloat16 too
+        if is_dtype and str(getattr(given, "__name__", given)).endswith("float16"):  # also for mixed_bfloat16
             raise ValueError(f"dtype {briefly(given)} is not offered: use 'float32' or 'float64'")
         self.dtype = config.standardize_dtype(given)
         self.built = False
@@ -292,7 +294,7 @@ class Layer(Module, CallHistory, Registered, registry=layers):
         Args:
             input_shape: The shape of the input, a tuple with None for unknown sizes; a list or dict of shapes for several inputs.
         """
-        self.built = True  # now: a subclass's `build` may call the layer after `super().build`
+        self.built = True  # set it now, because a subclass's `build` may call the layer after `super().build`
 
     def call(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Compute the output with nbkeras.ops. Each subclass overrides it.
@@ -620,7 +622,7 @@ class Layer(Module, CallHistory, Registered, registry=layers):
         return outputs
 
     def _takes_mask(self, named: dict[str, Any]) -> bool:
-        """Whether to pass the first argument's mask to `call`: in Keras 3 only if no other argument is a tensor."""
+        """Whether to pass the first argument's mask to `call`. In Keras 3, no other argument may be a tensor."""
         tensors = [value for value in named.values() if structures.find((Tensor, np.ndarray), value)]
         return len(tensors) < 2 or behaviour.current.masks_reach_calls_with_several_tensors
 
@@ -708,7 +710,7 @@ class Layer(Module, CallHistory, Registered, registry=layers):
                 structures.shapes(inputs) if not isinstance(inputs, list) else [structures.shapes(i) for i in inputs]
             )
         self.build(**shapes) if self._build_takes else self.build(shapes)
-        self.built = True  # needed if `build` was set on the object
+        self.built = True  # needed if `build` is an attribute of the object
 
     def _check_given(self, inputs: dict[str, Any]) -> None:
         """Raises TypeError unless the call has every argument for which `build` has no default."""

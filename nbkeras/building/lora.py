@@ -137,7 +137,7 @@ class Adaptable(Module):
         shapes = {"a": ((*weight.shape[:-1], rank), initializers.get(a_initializer))}
         shapes["b"] = ((rank, weight.shape[-1]), initializers.get(b_initializer))
         regularizer = getattr(self, f"{name}_regularizer")
-        with load_budget.unfilled(False):  # a file does not have these
+        with load_budget.unfilled(False):  # files do not contain these weights
             for part, (shape, initializer) in shapes.items():
                 made = self.add_weight(shape, initializer, regularizer=regularizer, name=f"lora_{name}_{part}")
                 setattr(self, made.name, made)

@@ -89,9 +89,9 @@ class Module(Observed):
         if not structures.is_shape(shape) or any(size is None or size < 0 for size in shape):
             raise ValueError(f"a weight of {self.name!r} needs a full shape, received {shape}")
         if name is not None and self.quantization_mode is not None and name in self.quantized_channels:
-            self._take_room(shape, np.int8)
+            self._reserve_memory(shape, np.int8)
             return building.add_quantized(self, name, shape)
-        self._take_room(shape, dtype)
+        self._reserve_memory(shape, dtype)
         if initializer is None:
             initializer = "glorot_uniform" if dtype.kind == "f" else "zeros"
         make = initializers.get(initializer)
@@ -144,7 +144,7 @@ class Module(Observed):
             >>> int(layer.count), layer.weights
             (2, [])
         """
-        self._take_room(tuple(shape) if isinstance(shape, list | tuple) else (shape,), dtype or self.dtype)
+        self._reserve_memory(tuple(shape) if isinstance(shape, list | tuple) else (shape,), dtype or self.dtype)
         variable = Variable(np.full(shape, value, dtype or self.dtype), name=name, trainable=False)
         self._states.append(variable)
         return variable
@@ -169,7 +169,7 @@ class Module(Observed):
         self._states.append(generator.state)
         return generator
 
-    def _take_room(self, shape: tuple[int, ...], dtype: Any) -> None:
+    def _reserve_memory(self, shape: tuple[int, ...], dtype: Any) -> None:
         size = math.prod(shape) * np.dtype(dtype).itemsize
         load_budget.take(size, f"layer {briefly(self.name)} is described with an array of shape {shape}, which")
 

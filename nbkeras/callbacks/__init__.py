@@ -8,7 +8,7 @@ from nbkeras.callbacks.callback_list import History as History
 from nbkeras.callbacks.callback_list import ProgbarLogger as ProgbarLogger
 from nbkeras.engine import lazy_names as _lazy_names
 
-if TYPE_CHECKING:  # imported when first asked for
+if TYPE_CHECKING:  # imported at first use
     from nbkeras.callbacks.backup import BackupAndRestore as BackupAndRestore
     from nbkeras.callbacks.checkpoints import ModelCheckpoint as ModelCheckpoint
     from nbkeras.callbacks.loggers import CSVLogger as CSVLogger

@@ -71,8 +71,8 @@ class BackupAndRestore(Callback):
         option.keep(self, locals())
         self.backup_dir = os.fspath(backup_dir)
         self._folder = CheckpointFolder(self.backup_dir, max(self.keep, 2) if self.double_checkpoint else self.keep)
-        self._number = 0  # of the next state
-        self._batches = 0  # since the last save
+        self._number = 0  # the number of the next state
+        self._batches = 0  # batches since the last save
         self._is_due = False
         self._next_epoch = 0
         self._interruptions = Interruptions()
@@ -104,7 +104,7 @@ class BackupAndRestore(Callback):
 
     def on_train_begin(self, logs=None) -> None:
         self._batches, self._is_due = 0, False
-        if self.model._training is not None:  # in a `fit`
+        if self.model._training is not None:  # within `fit`
             self.model._training.closing.enter_context(self._folder)
         if not sharding.agreed(sharding.is_first() and self._folder.take()):
             raise RuntimeError(

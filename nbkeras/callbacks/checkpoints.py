@@ -111,7 +111,7 @@ class ModelCheckpoint(MonitorCallback):
 
     def on_train_begin(self, logs=None) -> None:
         self._folders.clear()
-        if getattr(self.model, "_training", None) is not None:  # in a `fit`
+        if getattr(self.model, "_training", None) is not None:  # within `fit`
             self.model._training.closing.enter_context(self._writer)
 
     def on_train_end(self, logs=None) -> None:
@@ -142,9 +142,9 @@ class ModelCheckpoint(MonitorCallback):
             self._epochs_since_save = 0
             self._save(epoch, None, logs or {})
 
-    def _wanted(self, epoch: int, logs: dict[str, Any], path: str) -> bool:
+    def _should_save(self, epoch: int, logs: dict[str, Any], path: str) -> bool:
         if not self.save_best_only:
-            self._say(epoch, f"saving model to {path}")
+            self._print_message(epoch, f"saving model to {path}")
             return True
         current = logs.get(self.monitor)
         if current is None:
@@ -155,9 +155,9 @@ class ModelCheckpoint(MonitorCallback):
             return True
         best = "None" if self.best is None else f"{self.best:.5f}"
         if not self._is_improvement(current, self.best):
-            self._say(epoch, f"{self.monitor} did not improve from {best}")
+            self._print_message(epoch, f"{self.monitor} did not improve from {best}")
             return False
-        self._say(epoch, f"{self.monitor} improved from {best} to {current:.5f}, saving model to {path}")
+        self._print_message(epoch, f"{self.monitor} improved from {best} to {current:.5f}, saving model to {path}")
         self.best = current
         return True
 
@@ -170,7 +170,7 @@ class ModelCheckpoint(MonitorCallback):
                 f"the filepath {self.filepath!r} has a field {error} that is not in the logs; "
                 f"there are: {', '.join(['epoch', *fields])}"
             ) from error
-        if not self._wanted(epoch, logs, path):
+        if not self._should_save(epoch, logs, path):
             return
         if ranks.current() is not None:
             self.model.settle_ranks()
@@ -199,10 +199,10 @@ class ModelCheckpoint(MonitorCallback):
         """Called by each hook: raise the error of the last write, or print that it is finished."""
         self._writer.check()
         if self._unsaid is not None and not self._writer.is_busy:
-            self._say(*self._unsaid)
+            self._print_message(*self._unsaid)
             self._unsaid = None
 
-    def _say(self, epoch: int, what: str) -> None:
+    def _print_message(self, epoch: int, what: str) -> None:
         if self.verbose > 0:
             print_message(f"\nEpoch {epoch + 1}: {what}")
 

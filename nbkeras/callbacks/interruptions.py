@@ -74,7 +74,7 @@ class Interruptions:
             before = signal.getsignal(number)
             if before not in (signal.SIG_IGN, None):  # None: a handler in C, which Python cannot restore
                 self._before[number] = before
-                with contextlib.suppress(ValueError):  # in the main thread of a subinterpreter
+                with contextlib.suppress(ValueError):  # raised in the main thread of a subinterpreter
                     signal.signal(number, self._note)
         _entered.append(self)
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from nbkeras.engine import lazy_names as _lazy_names
 
-if TYPE_CHECKING:  # imported when first asked for
+if TYPE_CHECKING:  # imported at first use
     from nbkeras.commands.benchmark import bench as bench
     from nbkeras.commands.diagnosis import doctor as doctor
     from nbkeras.commands.model_file import compile_file as compile_file

@@ -78,7 +78,7 @@ def bench(names: Sequence[str] = (), batch_size: int = 32, seconds: float = 0.5)
 
 
 def _median(run: Callable[[], object], seconds: float) -> float:
-    run()  # compiles and records
+    run()  # the first run compiles and records
     run()
     times: list[float] = []
     end = time.perf_counter() + seconds

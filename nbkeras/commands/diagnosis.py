@@ -17,7 +17,7 @@ from nbkeras.engine.progress import print_message
 from nbkeras.engine.user_errors import install
 from nbkeras.kernels.runtime import cgroups, machine, threads
 
-_LEAST = {"Python": (3, 11), "numpy": (1, 26), "numba": (0, 61)}  # as pyproject.toml
+_LEAST = {"Python": (3, 11), "numpy": (1, 26), "numba": (0, 61)}  # the same as in pyproject.toml
 # Extra -> (its purpose, its packages by import name)
 _EXTRAS = {
     "files": ("model files of Keras, safetensors", {"h5py": "h5py", "safetensors": "safetensors"}),

@@ -78,7 +78,7 @@ def install() -> None:
         behaviour.use(behaviour.KERAS_2)
         _undo.callback(learning_phase.forget_learning_phase)
         _add_names(_undo)
-        for change in (_set_defaults, _take_more):
+        for change in (_set_defaults, _accept_old_arguments):
             _undo.callback(registry.watch(functools.partial(change, _undo)))  # classes that are imported later, too
     except BaseException:
         uninstall()
@@ -169,7 +169,7 @@ def _is_own(item: Any) -> bool:
     return isinstance(item, type) and item.__module__.startswith("nbkeras.")
 
 
-def _take_more(stack: contextlib.ExitStack, item: Any) -> None:
+def _accept_old_arguments(stack: contextlib.ExitStack, item: Any) -> None:
     """Let a class in the tables accept arguments that the current class lacks.
 
     Raises ValueError for a fixed argument with another value; warns about arguments without effect.

@@ -45,11 +45,11 @@ class _WithConstants:
     """Members of RNN and Bidirectional: constants are the last inputs of a call, as in Keras 2's files."""
 
     _num_constants = None  # the number of constants of the layer's calls
-    _handed = None  # the constants of a Bidirectional, while it calls this layer
+    _passed_constants = None  # the constants of a Bidirectional, while it calls this layer
 
     def __call__(self, *args, constants=None, **kwargs):
         """`Layer.__call__`. constants: a tensor or a list of tensors for the `constants` of the cell's `call`."""
-        constants = self._handed if constants is None else constants
+        constants = self._passed_constants if constants is None else constants
         if constants is not None:
             constants = to_list(constants, allow_tuple=True)
             states = kwargs.pop("initial_state", None)
@@ -146,9 +146,9 @@ class Bidirectional(_WithConstants):
         sequences, constants = self._parted(sequences)
         pair = (self.forward_layer, self.backward_layer)  # type: ignore[attr-defined]
         for each in pair:
-            each._handed = constants or None
+            each._passed_constants = constants or None
         try:
             return _both["call"](self, sequences, initial_state, mask, training)
         finally:
             for each in pair:
-                each._handed = None
+                each._passed_constants = None

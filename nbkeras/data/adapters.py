@@ -347,15 +347,15 @@ class StreamDataAdapter(DataAdapter):
         return {"batches": self._stream.length()}
 
     def on_epoch_begin(self) -> None:
-        self._tell("on_epoch_begin")
+        self._call_hook("on_epoch_begin")
 
     def on_epoch_end(self) -> None:
-        self._tell("on_epoch_end")
+        self._call_hook("on_epoch_end")
         self._ended = True
         if self.may_resize:
             self.steps = self._stream.length()
 
-    def _tell(self, event: str) -> None:
+    def _call_hook(self, event: str) -> None:
         """Call a Sequence's method of that name, if it has one."""
         hook = getattr(self._stream.sequence, event, None)
         if hook is not None:

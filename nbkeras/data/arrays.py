@@ -114,7 +114,7 @@ def class_weights(targets: Array, weights: dict[int, float]) -> Array:
     """A weight per sample from a weight per class; targets are class numbers or one-hot rows."""
     if not isinstance(weights, dict):
         raise TypeError(f"class_weight must be a dict from class number to weight, received {type(weights).__name__}")
-    targets = np.asarray(targets)  # sparse ones too
+    targets = np.asarray(targets)  # also for sparse targets
     if targets.ndim > 1 and targets.shape[-1] > 1:
         classes = targets.argmax(axis=-1)
     else:

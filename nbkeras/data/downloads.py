@@ -15,7 +15,7 @@ from nbkeras.engine.annotations import briefly
 from nbkeras.engine.progress import Progbar, print_message
 
 _CHUNK = 1 << 16
-_TIMEOUT = 30  # seconds without a byte
+_TIMEOUT = 30  # seconds to wait for the next byte
 
 
 def cache_folder() -> str:

@@ -283,7 +283,7 @@ def split_dataset(
         raise ValueError("split_dataset needs left_size, right_size or both")
     left = count - (right or 0) if left is None else left
     shares = isinstance(left_size, float) and isinstance(right_size, float) and left_size + right_size <= 1
-    right = min(right, count - left) if right is not None and shares else right  # if both were rounded up
+    right = min(right, count - left) if right is not None and shares else right  # both may have been rounded up
     right = count - left if right is None else right
     if left < 1 or right < 1 or left + right > count:
         raise ValueError(f"{count} samples cannot be split into {left} and {right}: each part needs at least one")

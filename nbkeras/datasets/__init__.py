@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from nbkeras.engine import lazy_names as _lazy_names
 
-if TYPE_CHECKING:  # imported when first asked for
+if TYPE_CHECKING:  # imported at first use
     from nbkeras.datasets import boston_housing as boston_housing
     from nbkeras.datasets import california_housing as california_housing
     from nbkeras.datasets import cifar10 as cifar10

@@ -115,7 +115,7 @@ class Monitor:
         with contextlib.suppress(OSError), self._sending:
             self._lines.send(**message)
 
-    def _tell(self, doing: str, compiles: bool = False) -> None:
+    def _report(self, doing: str, compiles: bool = False) -> None:
         self._send(entered=self.entered, running=self.running, compiles=compiles, doing=doing)
 
     def _beat(self) -> None:
@@ -124,14 +124,14 @@ class Monitor:
                 self._send(beat=True)
             else:
                 frame = sys._current_frames().get(self._main)
-                self._tell(_place(frame), _compiles(frame))
+                self._report(_location_of(frame), _compiles(frame))
             self._is_over.wait(watch.BEAT)
 
     def _on_error(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if self._fault is None:
             lines = str(error).strip().splitlines() or [""]
             frames = [frame for frame, _ in traceback.walk_tb(trace)]
-            self._tell(_place(frames[-1] if frames else None))
+            self._report(_location_of(frames[-1] if frames else None))
             self._send(error=f"{kind.__name__}: {lines[0]:.500}")
             self._fault = ("this process raised an exception itself", self._rank)
         self._hook(kind, error, trace)
@@ -142,7 +142,7 @@ class Monitor:
             self._exit(status)
         if self._fault is None:
             self._fault = "this process ended itself by os._exit", self._rank
-            self._tell(_place(sys._getframe(1)))
+            self._report(_location_of(sys._getframe(1)))
             self._send(exits=status)
         self._end()
 
@@ -150,16 +150,16 @@ class Monitor:
         """At the end of the script, wait for the other ranks. After a fault, end the job."""
         if os.getpid() != self._process:
             return
-        _say("")
+        _print_line("")
         self._leaving = True
         if self._fault is None:
-            self._tell("at the end of its script")
+            self._report("at the end of its script")
             self._send(ends=True)
             while self._fault is None and not self._is_over.wait(0.2):
                 pass
             if self._fault is None:
                 return
-            _say(f"nbkeras: RankError: {self._fault[0]}\n")
+            _print_line(f"nbkeras: RankError: {self._fault[0]}\n")
         self._end()
 
     def _end(self) -> NoReturn:
@@ -206,7 +206,7 @@ class Monitor:
         """End the process if no thread raises the error: a thread in an endless loop never checks for it."""
         time.sleep(_GRACE)
         if not self._leaving:
-            _say(f"nbkeras: RankError in rank {self._rank}: {(self._fault or [''])[0]}\n")
+            _print_line(f"nbkeras: RankError in rank {self._rank}: {(self._fault or [''])[0]}\n")
             self._end()
 
 
@@ -231,7 +231,7 @@ def _connect(address: Address, rank: int) -> watch.Lines:
     )
 
 
-def _say(text: str) -> None:
+def _print_line(text: str) -> None:
     """Write to the standard error, after all earlier output; the launcher that reads it may be gone."""
     for stream, own in ((sys.stdout, ""), (sys.stderr, text)):
         with contextlib.suppress(OSError, ValueError, AttributeError):
@@ -245,14 +245,14 @@ def _compiles(frame: FrameType | None) -> bool:
     return any(f"{each.f_globals.get('__name__')}.".startswith(_COMPILERS) for each, _ in frames)
 
 
-def _place(frame: FrameType | None) -> str:
+def _location_of(frame: FrameType | None) -> str:
     """The current line of a thread in the user's code; in a library, if there is no user's code."""
     if frame is None:
         return "nowhere"
-    frame = next((each for each, _ in traceback.walk_stack(frame) if not _is_of_library(each)), frame)
+    frame = next((each for each, _ in traceback.walk_stack(frame) if not _is_library_frame(each)), frame)
     return f"in {os.path.basename(frame.f_code.co_filename)}, line {frame.f_lineno}, {frame.f_code.co_name}"
 
 
-def _is_of_library(frame: FrameType) -> bool:
+def _is_library_frame(frame: FrameType) -> bool:
     own, file = f"{frame.f_globals.get('__name__')}.".startswith("nbkeras."), frame.f_code.co_filename
     return own or file.startswith((_LIBRARY, "<")) or "site-packages" in file

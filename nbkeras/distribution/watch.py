@@ -17,7 +17,7 @@ import time
 from typing import Any
 
 BEAT = 0.5  # seconds between two messages of a rank
-_LAST_WORDS = 4.0  # seconds after a fault in which the other ranks may raise their exceptions
+_RAISE_SECONDS = 4.0  # seconds after a fault in which the other ranks may raise their exceptions
 _JOIN = 120.0  # seconds within which all ranks must connect
 _LONGEST = 2**16  # the maximum number of bytes of a message
 
@@ -76,7 +76,7 @@ class Watch:
         self._by_lines: dict[Lines, Rank | None] = {}
         self._nonces: dict[Lines, str] = {}
         self._lost: list[Rank] = []  # ranks whose connections ended, in this order
-        self._start = self._told = time.monotonic()
+        self._start = self._last_beat = time.monotonic()
         self.fault: tuple[int | None, str] | None = None
 
     def run(self) -> None:
@@ -95,21 +95,21 @@ class Watch:
                     rank.heard, rank.behind = rank.heard + now - tick, None
             tick = now
             if deadline is None:
-                self.fault = self.fault or self._found(now)
+                self.fault = self.fault or self._find_fault(now)
                 if self.fault is not None:
-                    deadline = now + _LAST_WORDS
-                    self._tell(fault=self.fault[1], rank=self.fault[0])
+                    deadline = now + _RAISE_SECONDS
+                    self._broadcast(fault=self.fault[1], rank=self.fault[0])
                     with contextlib.suppress(OSError):
                         print(f"\nnbkeras: the job ends, because {self.fault[1]}", file=sys.stderr, flush=True)
-            if now - self._told > BEAT:
-                self._tell(beat=True)
+            if now - self._last_beat > BEAT:
+                self._broadcast(beat=True)
             here = [rank for rank in self._ranks.values() if not rank.gone]
             complete = len(self._ranks) == self._size and all(rank.ended for rank in here)
             if deadline is None and complete:
                 break
             if deadline is not None and (now > deadline or all(rank.over for rank in here)):
                 break
-        self._tell(over=True)
+        self._broadcast(over=True)
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
@@ -126,7 +126,7 @@ class Watch:
             messages = lines.receive()
             for message in messages:
                 self._take(lines, message)
-        except (OSError, ValueError, KeyError, TypeError):  # the end, or a stranger
+        except (OSError, ValueError, KeyError, TypeError):  # the connection ended, or it is not from a rank
             self._selector.unregister(lines.connection)
             lines.connection.close()
             rank = self._by_lines.pop(lines)
@@ -154,21 +154,21 @@ class Watch:
         if "error" in message and self.fault is None:
             self.fault = rank.number, f"{rank.name} raised {message['error']}"
 
-    def _tell(self, **message: Any) -> None:
-        self._told = time.monotonic()
+    def _broadcast(self, **message: Any) -> None:
+        self._last_beat = time.monotonic()
         for rank in self._ranks.values():
             if not rank.gone:
                 with contextlib.suppress(OSError):
                     rank.lines.send(**message)
 
-    def _found(self, now: float) -> tuple[int | None, str] | None:
+    def _find_fault(self, now: float) -> tuple[int | None, str] | None:
         """The rank at fault, and a message about it; None if there is no fault."""
         if len(self._ranks) < self._size:
             missing = sorted(set(range(self._size)) - set(self._ranks))
             if now - self._start < _JOIN:
                 return None
             return missing[0], f"the ranks {missing} did not connect to the watcher of the job on the host of rank 0"
-        if self._lost:  # only the first is at fault: MPI ends ranks that were about to read its memory
+        if self._lost:  # only the first lost rank is at fault: MPI ends ranks that were about to read its memory
             rank, *others = self._lost
             then = f" Then {', '.join(other.name for other in others)} ended." if others else ""
             return rank.number, (

@@ -1,60 +1,62 @@
-"""Names of Keras that nbkeras omits, with the reasons, for messages and for docs/keras-parity.md."""
+"""The names of Keras that nbkeras omits, and the reasons. Error messages and docs/keras-parity.md show them."""
 
 _QUANTIZED = "nbkeras quantizes weights to int8 only"
 _COMPLEX = "nbkeras has no complex numbers"
-_FOREIGN = "it runs code of another framework"
+_FOREIGN = "it runs code of another framework, which nbkeras does not load"
 _AUDIO = "nbkeras has no layers for audio"
-_DETECTION = "nbkeras has nothing for boxes of object detection"
-_ONE_DEVICE = "a process computes on one device: several processes train together by nbkeras.distribution"
-_DATA_PARALLEL = "each process has the whole model: see DataParallel"
-_MIXES = "it mixes images and labels, and nbkeras's layers change images alone"
-_INTERNAL = "Keras has it for its own use"
-_SESSION = "there are no sessions: nbkeras computes at once"
-_SWITCH = "it switches something that nbkeras does not have"
+_DETECTION = "nbkeras has no functions for bounding boxes of object detection"
+_ONE_DEVICE = "a process computes on one device; with nbkeras.distribution, several processes train a model together"
+_DATA_PARALLEL = "each process has the whole model, because nbkeras does not split models: see DataParallel"
+_MIXES = "it changes images and their labels, and nbkeras's preprocessing layers change only images"
+_INTERNAL = "it is an internal function or class of Keras"
+_SESSION = "nbkeras has no sessions: it computes immediately"
+_SWITCH = "it configures a feature that nbkeras does not have"
 
 # Module of Keras -> reason -> names, or '*' for the whole module.
 ABSENT: dict[str, dict[str, str]] = {
     "keras": {
-        "backend.function and Model do what it does": "Function",
-        "an op on symbolic tensors becomes a layer": "Operation",
-        "remat(f) is for the parts that should run twice": "RematScope",
-        "layers, models, metrics and optimizers have stateless calls of their own: layer.stateless_call": "StatelessScope",
-        "shapes are found by dry runs": "SymbolicScope",
-        "variables are named by their layers": "name_scope",
+        "use backend.function, or Model": "Function",
+        "nbkeras makes a layer from each op on symbolic tensors": "Operation",
+        "use remat(f) for each function that should be computed again in the backward pass": "RematScope",
+        "use the stateless methods of layers, models, metrics and optimizers, such as layer.stateless_call": "StatelessScope",
+        "nbkeras finds shapes by dry runs of call": "SymbolicScope",
+        "layers name their variables": "name_scope",
     },
-    "keras.applications": {"nbkeras has no pretrained weights: build the network from layers and load your own": "*"},
+    "keras.applications": {
+        "nbkeras has no pretrained weights: build the network from layers and load your own weights": "*"
+    },
     "keras.backend": {
-        "operations run in the order in which they were written": "control_dependencies",
-        "nbkeras has dense arrays only": "ctc_label_dense_to_sparse is_sparse to_dense",
-        "nbkeras has no second graph mode": "eager symbolic",
+        "operations run in the order in which the code calls them": "control_dependencies",
+        "nbkeras has only dense arrays": "ctc_label_dense_to_sparse is_sparse to_dense",
+        "nbkeras has no graph mode: it records steps by itself": "eager symbolic",
         _SESSION: "get_graph get_session set_session",
-        "variables hold their values from the start": "manual_variable_initialization v1_variable_initialization",
-        "variables are named by their layers": "name_scope",
+        "variables get their values when they are created": "manual_variable_initialization v1_variable_initialization",
+        "layers name their variables": "name_scope",
         _INTERNAL: "is_symbolic py_all py_any py_slice py_sum",
     },
     "keras.callbacks": {
-        "it needs a package of JAX: use ModelCheckpoint or BackupAndRestore": "OrbaxCheckpoint",
-        "metrics are averaged where they are counted": "BaseLogger",
+        "it needs orbax, a package for JAX: use ModelCheckpoint or BackupAndRestore": "OrbaxCheckpoint",
+        "logs already contain averages: each metric computes its own": "BaseLogger",
     },
     "keras.config": {
         _SWITCH: "disable_flash_attention enable_flash_attention enable_unsafe_deserialization is_flash_attention_enabled "
         "is_nnx_enabled max_epochs max_steps_per_epoch set_backend set_max_epochs set_max_steps_per_epoch",
     },
-    "keras.distillation": {"it is a recipe for training: write a Model with a train_step of its own": "*"},
+    "keras.distillation": {"write a Model with your own train_step": "*"},
     "keras.distribution": {_DATA_PARALLEL: "DeviceMesh LayoutMap ModelParallel TensorLayout distribute_tensor"},
     "keras.dtype_policies": {
         _QUANTIZED: "AWQDTypePolicy GPTQDTypePolicy Int4DTypePolicy QuantizedFloat8DTypePolicy",
     },
-    "keras.export": {"there is no SavedModel: Model.export writes ONNX": "ExportArchive"},
+    "keras.export": {"nbkeras does not write SavedModels: Model.export writes ONNX": "ExportArchive"},
     "keras.layers": {
         _MIXES: "AugMix CutMix MixUp",
-        "nbkeras has no histograms of images": "ContrastLimitedAdaptiveHistogramEqualization Equalization",
+        "nbkeras does not compute histograms of images": "ContrastLimitedAdaptiveHistogramEqualization Equalization",
         _FOREIGN: "FlaxLayer JaxLayer TFSMLayer TorchModuleWrapper",
         _DETECTION: "MaxNumBoundingBoxes",
         _AUDIO: "MelSpectrogram STFTSpectrogram",
-        "nbkeras has no augmentation by random policies": "RandAugment",
-        "use ops.image.elastic_transform in a layer of your own": "RandomElasticTransform",
-        "use ops.image.perspective_transform in a layer of your own": "RandomPerspective",
+        "nbkeras has no layer that applies random augmentations: put augmentation layers in sequence": "RandAugment",
+        "write a layer that calls ops.image.elastic_transform": "RandomElasticTransform",
+        "write a layer that calls ops.image.perspective_transform": "RandomPerspective",
         _INTERNAL: "deserialize_keras_object",
     },
     "keras.losses": {_INTERNAL: "is_categorical_crossentropy"},
@@ -63,25 +65,28 @@ ABSENT: dict[str, dict[str, str]] = {
     "keras.ops": {_COMPLEX: "eig polar view_as_complex view_as_real"},
     "keras.ops.linalg": {_COMPLEX: "eig"},
     "keras.ops.nn": {_COMPLEX: "polar"},
-    "keras.optimizers": {"it wraps an optimizer of TensorFlow": "TFOptimizer", _INTERNAL: "clip_norm"},
+    "keras.optimizers": {
+        "it wraps a TensorFlow optimizer; nbkeras does not use TensorFlow": "TFOptimizer",
+        _INTERNAL: "clip_norm",
+    },
     "keras.quantizers": {
         _QUANTIZED: "AWQConfig Float8QuantizationConfig GPTQConfig Int4QuantizationConfig "
         "abs_max_quantize_grouped_with_zero_point compute_float8_amax_history compute_float8_scale pack_int4 unpack_int4",
-        "it imitates integers in training": "fake_quant_with_min_max_vars quantize_and_dequantize",
+        "nbkeras does not simulate integer weights during training": "fake_quant_with_min_max_vars quantize_and_dequantize",
     },
-    "keras.saving": {"nbkeras has no editor of files": "KerasFileEditor"},
+    "keras.saving": {"nbkeras cannot edit model files": "KerasFileEditor"},
     "keras.utils": {
-        "prepare tables of text and categories as arrays, with the layers for preprocessing": "FeatureSpace",
+        "prepare the columns of a table as arrays, with preprocessing layers": "FeatureSpace",
         _INTERNAL: "H5Dict",
         _ONE_DEVICE: "multi_gpu_model",
     },
     "keras.utils.bounding_boxes": {_DETECTION: "*"},
-    "keras.visualization": {"nbkeras draws no images: use matplotlib": "*"},
+    "keras.visualization": {"nbkeras does not draw images: use matplotlib": "*"},
 }
 
 
 def reason(name: str) -> str:
-    """The reason why nbkeras omits 'keras.module.name'; '' for a name that exists, or that Keras does not have."""
+    """Returns the reason why nbkeras omits 'keras.module.name', or '' for any other name."""
     module, _, own = name.rpartition(".")
     for place, wanted in ((module, own), (name, "*")):
         for why, names in ABSENT.get(place, {}).items():

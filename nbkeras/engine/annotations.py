@@ -38,7 +38,7 @@ def checker_of(function: Callable) -> Callable[[tuple, dict], None] | None:
     def check(args: tuple, kwargs: dict) -> None:
         for position, name, kind, optional in parameters:  # `check` stands for "not given"
             value = args[position] if position < len(args) else kwargs.get(name, check)
-            if type(value) is kind or value is check or (optional and value is None) or _goes_for(value, kind):
+            if type(value) is kind or value is check or (optional and value is None) or _accepts(value, kind):
                 continue
             words = _EXPECTED[kind][1] + (" or None" if optional else "")
             raise TypeError(f"{function.__name__}: {name} must be {words}, received {briefly(value)}")
@@ -46,7 +46,7 @@ def checker_of(function: Callable) -> Callable[[tuple, dict], None] | None:
     return check
 
 
-def _goes_for(value: Any, kind: type) -> bool:
+def _accepts(value: Any, kind: type) -> bool:
     """Whether to accept an argument of another type for bool, int, float or str: a NumPy number, a Tensor without axes."""
     if kind is Callable:
         return callable(value)

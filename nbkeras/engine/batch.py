@@ -40,7 +40,7 @@ class Batch:
         for leaf, buffer in zip(self.leaves, buffers, strict=True):
             if leaf is None or buffer is None:
                 continue
-            if isinstance(self.rows, slice) or not isinstance(leaf, np.ndarray):  # rows of a sparse matrix
+            if isinstance(self.rows, slice) or not isinstance(leaf, np.ndarray):  # a sparse matrix selects rows itself
                 copy_to(leaf[self.rows], buffer)
             else:
                 np.take(leaf, self.rows, axis=0, out=buffer, mode="clip")

@@ -41,7 +41,7 @@ class _Memory:
     def add(self, hold: _Hold, key: int) -> None:
         """Add a holder. key: the id of the owner."""
         with _lock:
-            if len(self.holds) >= self.limit:  # memory that is never written: remove dead holders
+            if len(self.holds) >= self.limit:  # memory that is never written collects dead holders: remove them
                 holds, self.holds = self.holds, []
                 self.holds += [each for each in holds if each[0]() is not None]
                 self.limit = max(64, 2 * len(self.holds))

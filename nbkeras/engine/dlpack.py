@@ -178,7 +178,7 @@ def _device_of(value: Any) -> tuple[int | None, int]:
 def _through_dlpack(value: Any, gpu: Any) -> DeviceArray:
     try:
         capsule = value.__dlpack__(stream=gpu.stream, max_version=(1, 0))
-    except TypeError:  # before DLPack 1.0
+    except TypeError:  # the other library is older than DLPack 1.0
         capsule = value.__dlpack__(stream=gpu.stream)
     tensor, versioned = _opened(capsule)
     read_only = versioned is not None and bool(versioned.flags & _READ_ONLY)

@@ -174,7 +174,7 @@ def arguments(cls: type) -> Iterator[tuple[str, str, str]]:
 
 def _meanings(cls: type, title: str = "Args") -> dict[str, tuple[str, str]]:
     """(type, meaning) by name, from the sections of this title in a class and its base classes."""
-    return {name: entry for text in _texts(cls) for name, entry in _entries(text, title).items()}
+    return {name: entry for text in _docstrings(cls) for name, entry in _entries(text, title).items()}
 
 
 def _entries(text: str, title: str = "Args") -> dict[str, tuple[str, str]]:
@@ -195,7 +195,7 @@ def _call_arguments(cls: Any) -> Iterator[tuple[str, str, str]]:
             yield name, *meanings[name]
 
 
-def _texts(cls: type) -> Iterator[str]:
+def _docstrings(cls: type) -> Iterator[str]:
     """The docstrings that explain a class's arguments, from base to derived: of the `_made_of` function, then the class's own."""
     for each in reversed(cls.__mro__):
         own = vars(each).get("__doc__")

@@ -74,7 +74,7 @@ class DTypePolicy:
 
 
 FloatDTypePolicy = DTypePolicy
-QUANTIZATION_MODES = ("int8", "float8", "int4", "gptq", "awq")  # of Keras
+QUANTIZATION_MODES = ("int8", "float8", "int4", "gptq", "awq")  # Keras's names
 
 
 class QuantizedDTypePolicy(DTypePolicy):

@@ -29,7 +29,7 @@ def array_of(value: Any, dtype: Any = None) -> np.ndarray:
     target = None if dtype is None else known_dtype(dtype)
     try:
         array = np.asarray(value, target)
-    except OverflowError:  # from Python integers
+    except OverflowError:  # Python integers may be too large
         raise ValueError(f"{briefly(value)} does not fit into {'any dtype' if target is None else target}") from None
     except (TypeError, ValueError) as error:  # NumPy's errors for strings and for ragged lists
         kind = TypeError if isinstance(error, TypeError) else ValueError

@@ -136,7 +136,7 @@ _FLOPS: dict[str, Callable[..., int]] = {
     "quantized.multiply_integers": lambda a, b, c, m, n, k, *_: 2 * m * n * k,
     "quantized.multiply_converted": lambda a, b, panels, c, m, n, k, *_: 2 * m * n * k,
     "attention.multiply_heads": lambda ta, tb, a, b, c, *sizes: 2 * math.prod(sizes[:6]),
-    "implicit_gemm.forward_bands": lambda x, flat, kernel, form, bias, y, rooms, tables, window, groups, *_: (
+    "implicit_gemm.forward_bands": lambda x, flat, kernel, form, bias, y, buffers, tables, window, groups, *_: (
         2 * y.size * window[0] * window[1] * (x.shape[3] // groups)
     ),
     "implicit_gemm.kernel_gradient_bands": lambda x, flat, dy, parts, *_: 2 * dy.size // dy.shape[3] * parts[0].size,
@@ -149,8 +149,8 @@ _FLOPS: dict[str, Callable[..., int]] = {
     ),
     "integers.convolve": lambda x, w, factors, bias, y, *_: 2 * y.size * math.prod(w.shape[:3]),  # on a GPU
     # the third number of a tiling is the number of channels
-    "winograd.convolve_tiles": lambda x, kernel, bias, y, rooms, tiling, *_: 2 * 9 * y.size * tiling[2],
-    "winograd.kernel_gradient_tiles": lambda x, dy, parts, rooms, tiling, *_: 2 * 9 * dy.size * tiling[2],
+    "winograd.convolve_tiles": lambda x, kernel, bias, y, buffers, tiling, *_: 2 * 9 * y.size * tiling[2],
+    "winograd.kernel_gradient_tiles": lambda x, dy, parts, buffers, tiling, *_: 2 * 9 * dy.size * tiling[2],
     "direct.rows_by_nine": lambda x, flat, weights, y, *_: 2 * 9 * y.size,
 }
 

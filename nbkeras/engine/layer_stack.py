@@ -21,7 +21,7 @@ class LayerScope(NamedTuple):
 
 class _LayerStack(threading.local):
     def __init__(self) -> None:
-        self.names: list[str] = []  # of the layers that are being called
+        self.names: list[str] = []  # the names of the layers that are being called
         self.outside = ""  # the part of a step that is being run, if no layer is being called
         self.back: str | None = None  # the layer whose gradients are being computed
 

@@ -18,7 +18,7 @@ from typing import Any
 from nbkeras.engine.registry import Registry
 from nbkeras.kernels.runtime.lazy import LazyModule as LazyModule
 
-_SHOWN = re.compile(r"^ *from (\S+) import (\w+) as \2\b", re.MULTILINE)
+_REEXPORT = re.compile(r"^ *from (\S+) import (\w+) as \2\b", re.MULTILINE)
 
 
 def attach(module: dict[str, Any], *registries: Registry) -> None:
@@ -28,7 +28,7 @@ def attach(module: dict[str, Any], *registries: Registry) -> None:
     not imported yet.
     """
     own, spec = module["__name__"], module["__spec__"]
-    shown = {name: source for source, name in _SHOWN.findall(spec.loader.get_data(spec.origin).decode())}
+    shown = {name: source for source, name in _REEXPORT.findall(spec.loader.get_data(spec.origin).decode())}
     lazy = {name: source for name, source in shown.items() if name not in module}
     defined = [name for name, thing in module.items() if name not in shown and _is_own(name, thing, own, registries)]
     public = sorted([*shown, *defined])
@@ -61,7 +61,7 @@ def _is_own(name: str, thing: Any, module: str, registries: Sequence[Registry]) 
     )
 
 
-def _why_absent(name: str) -> str:
+def _absence_message(name: str) -> str:
     """'nbkeras.x is not offered: ...' for a name of Keras that is omitted on purpose, else ''."""
     reason = importlib.import_module("nbkeras.engine.absent_names").reason("keras." + name.partition(".")[2])
     return f"{name} is not offered: {reason}" if reason else ""
@@ -69,7 +69,7 @@ def _why_absent(name: str) -> str:
 
 def refuse_absent(name: str) -> None:
     """Raise an ImportError with the reason for a name of Keras that is omitted on purpose."""
-    why = _why_absent(name)
+    why = _absence_message(name)
     if why:
         raise ImportError(why, name=name)
 
@@ -79,7 +79,7 @@ def missing(module: str, name: str, asking: Any) -> Exception:
     code = asking.f_code
     # Python itself looks up some names in every module
     probes = name.startswith("__") or code.co_filename.startswith("<frozen importlib")
-    why = "" if probes else _why_absent(f"{module}.{name}")
+    why = "" if probes else _absence_message(f"{module}.{name}")
     if why and code.co_code[asking.f_lasti] == opcode.opmap["IMPORT_FROM"]:
         return ImportError(why, name=module)
     if why:

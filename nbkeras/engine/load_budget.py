@@ -12,7 +12,7 @@ import threading
 from nbkeras.engine.temporary import temporarily
 
 _STEPS = 200_000  # calls of layers and ops that build a model: about ten seconds
-_BRIEF = 1 << 30  # bytes of one temporary array
+_BRIEF = 1 << 30  # limit of the bytes of a temporary array
 _HINT = "it is damaged, or made to exhaust the machine. load_model(..., safe_mode=False) builds it as described"
 
 

@@ -59,7 +59,7 @@ class Checker:
             fault = self._fault(each.data)
             if fault is not None:
                 what = f"the result of op {op.__name__!r}" if i == 0 else f"result {i} of op {op.__name__!r}"
-                raise self._error(what, fault, op.__name__, layer_stack.place(), self._about(tensors))
+                raise self._error(what, fault, op.__name__, layer_stack.place(), self._input_summary(tensors))
 
     def gradients(self, record: tape.Record, incoming: Sequence[Array | None], gradients: Sequence[Any]) -> None:
         """Check the gradients that a vjp returned."""
@@ -88,7 +88,7 @@ class Checker:
         first = [int(i) for i in np.argwhere(wrong)[0]]
         return f"{nans} NaN and {int(wrong.sum()) - nans} infinite numbers of {numbers.size}, the first one at {first}"
 
-    def _about(self, tensors: Sequence[Tensor | None]) -> str:
+    def _input_summary(self, tensors: Sequence[Tensor | None]) -> str:
         """A sentence about the inputs of an op: which are not finite, or the range of each."""
         parts, bad = [], []
         for i, each in enumerate(tensors):

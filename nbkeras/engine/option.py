@@ -165,7 +165,7 @@ Several = Annotated[Any, kind(_several, "an integer, or several")]
 Integers = Annotated[Any, kind(integers_of, "a tuple of integers")]
 Number = Annotated[float, kind(number_of, "a number")]
 AnyNumber = Annotated[Any, kind(as_given, "a number")]  # not converted: an integer stays an integer in configurations
-Verbosity = Annotated[int, kind(_verbosity, "a number")]  # or a flag
+Verbosity = Annotated[int, kind(_verbosity, "a number")]  # it may be a flag
 AtLeast0 = Annotated[Any, bounded("a number, 0 or more", lambda value: value >= 0, ">= 0")]
 Above0 = Annotated[Any, bounded("a number above 0", lambda value: value > 0, "> 0")]
 MaybeInteger = Annotated[Any, optional(Integer)]
@@ -269,12 +269,12 @@ class Configured:
 def _declared(init: Callable) -> list[Option]:
     """The options among the parameters of an `__init__`; an annotation `Annotated[Size, "_n"]` names the attribute."""
     function = inspect.unwrap(init)
-    if not isinstance(function, FunctionType):  # object's
+    if not isinstance(function, FunctionType):  # object's own __init__
         return []
     if "_options" not in vars(function):
         found = []
         for name, annotation in function.__annotations__.items():
-            if isinstance(annotation, str):  # from __future__ import annotations
+            if isinstance(annotation, str):  # the file has `from __future__ import annotations`
                 first, *rest = annotation.split(".")
                 annotation = function.__globals__.get(first)
                 for each in rest:

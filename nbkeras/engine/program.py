@@ -126,7 +126,7 @@ class Preparation:
 
     def __init__(self) -> None:
         self.stale, self.reason = False, None
-        self.nbytes = 0  # of its arrays
+        self.nbytes = 0  # bytes of its arrays
         self.steps: list[tuple[Callable, tuple]] = []
         self._own: set[int] = set()  # ids of the owners of its arrays
         self._read: set[int] = set()  # ids of the owners of the weights
@@ -186,7 +186,7 @@ class Program:
     def __init__(self, changing: Collection[int] = (), preparation: Preparation | None = None) -> None:
         self.steps: list[tuple[Callable, tuple]] = []
         self.places: list[LayerScope] = []  # the layer of each step, for profiles
-        self.buffers: list[Buffer] = []  # of the arena, once sealed
+        self.buffers: list[Buffer] = []  # the buffers of the arena, once sealed
         self.reason: str | None = None  # why the step cannot be replayed
         self.depends: set[int] = set()  # ids of the earlier arrays and the objects that the recording used
         self.outdated = False  # whether one of them has changed
@@ -194,7 +194,7 @@ class Program:
         self.nbytes = 0
         self.arena: Array = np.empty(0, np.uint8)  # the memory of all buffers, once sealed
         self.start = 0  # the address of the first buffer in it
-        self.calls: list[OpCall] = []  # until it is sealed
+        self.calls: list[OpCall] = []  # the recorded calls, until the program is sealed
         self.written: set[int] = set()  # ids of earlier arrays that it may write
         self.place: LayerScope | None = None  # the layer of the next launches; None: this thread's current layer
         self._preparation, self._changing = preparation, changing  # changing: ids of arrays that are not weights
@@ -202,7 +202,7 @@ class Program:
         self._before: list[Callable[[], None]] = []  # called before each replay
         self._replay: Any = device.Replayer([])
         self._recorded: list[tuple[Callable, tuple]] = []
-        self._places: dict[int, LayerScope] = {}  # by id of a recorded launch's arguments
+        self._places: dict[int, LayerScope] = {}  # id of a recorded launch's arguments: its layer
         self._sizes: list[int] = []
         self._alive: dict[int, tuple[weakref.ref, int]] = {}
 
@@ -332,7 +332,7 @@ class Program:
         launches = _without_unread_copies(self._recorded, kept)
         self._recorded = _fused(launches, kept)
         self.places = _places(self._places, launches, self._recorded)
-        lives = _lives(self._recorded, [view for view in kept if isinstance(view, View)])
+        lives = _lifetimes(self._recorded, [view for view in kept if isinstance(view, View)])
         offsets, size = _plan(self._sizes, lives)
         self.buffers = [Buffer(offsets[b], self._sizes[b], *lives[b]) for b in lives]
         self.arena = arena = device.persistent_empty((size,), np.uint8)
@@ -425,7 +425,7 @@ def _places(known: dict[int, LayerScope], launches: list, steps: list) -> list[L
     return found
 
 
-def _lives(recorded: list, kept: list[View]) -> dict[int, tuple[int, int]]:
+def _lifetimes(recorded: list, kept: list[View]) -> dict[int, tuple[int, int]]:
     """For each buffer, the first and the last launch that use it. Buffers of `kept` live beyond the last launch."""
     first: dict[int, int] = {}
     last: dict[int, int] = {}
@@ -447,7 +447,8 @@ def _plan(sizes: list[int], lives: dict[int, tuple[int, int]]) -> tuple[list[int
     """
     offsets = [0] * len(sizes)
     order = sorted(lives, key=lambda b: (-sizes[b], b))
-    starts, ends, firsts, lasts = (np.zeros(len(order), np.int64) for _ in range(4))  # of the buffers that are placed
+    # offsets and lifetimes of the buffers that have a place
+    starts, ends, firsts, lasts = (np.zeros(len(order), np.int64) for _ in range(4))
     for count, buffer in enumerate(order):
         size = -(-sizes[buffer] // device.ALIGNMENT) * device.ALIGNMENT
         firsts[count], lasts[count] = first, last = lives[buffer]

@@ -96,7 +96,8 @@ class _Compilations:
         self._series += 1
         text, is_long = "Compiling kernels (once on this machine)", now - self._first >= 1
         if _redraws():
-            if is_long or self._series >= 3:  # early, since the third may take seconds; the notice is erased later
+            # print the notice early, since the third kernel may take seconds; it is erased later
+            if is_long or self._series >= 3:
                 text = f"{text}: {self._count}"[: _room()]
                 _redraw(text, len(text))
                 _Line.is_notice = True

@@ -23,7 +23,7 @@ class _Thread(threading.local):
 
 
 _thread = _Thread()
-_registered: dict[str, Any] = {}  # by register_keras_serializable; found from every registry
+_registered: dict[str, Any] = {}  # objects of register_keras_serializable, which every registry finds
 
 
 def custom_object_scope(*mappings: Mapping[str, Any] | None) -> temporarily:

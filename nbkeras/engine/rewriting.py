@@ -131,7 +131,7 @@ class _Rewriting:
     def __init__(self, calls: list[OpCall], kept: list, changing: set[int]):
         self.calls: list[OpCall] = []
         self.count = self.folded = 0  # the number of fused calls, and of folded batch normalizations among them
-        self._changing, self._numbers = changing, itertools.count(-1, -1)  # of new buffers
+        self._changing, self._numbers = changing, itertools.count(-1, -1)  # numbers of new buffers
         self._uses = Counter(v.buffer for call in calls for v in call.inputs if isinstance(v, View))
         self._uses.update(v.buffer for v in kept if isinstance(v, View))
         self._makers: dict[Any, int] = {}  # buffer -> the index of the call that makes it

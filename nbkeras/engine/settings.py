@@ -12,7 +12,7 @@ from nbkeras.engine import behaviour
 from nbkeras.engine.annotations import briefly
 from nbkeras.kernels.runtime import fork_safety
 
-VERSION = "0.1.0"  # of nbkeras
+VERSION = "0.1.0"  # nbkeras's version
 _floatx = np.dtype("float32")
 _epsilon = 1e-7
 _image_data_format = "channels_last"

@@ -75,10 +75,10 @@ class _Thread(threading.local):
     keeps = False  # whether Records always keep the calls of their ops
     # While calls are kept: whether an op whose derivatives are computed by other ops is itself computed by those ops.
     composes = True
-    levels = 0  # of autodiff.vmap
+    levels = 0  # the number of active levels of autodiff.vmap
     listener: Callable | None = None
-    checker: Any = None  # of results and gradients: see numerics.py
-    rerun: Any = None  # the run of a function of autodiff.checkpoint
+    checker: Any = None  # checks results and gradients, see numerics.py
+    rerun: Any = None  # the active run of a function of autodiff.checkpoint
     is_special = False  # whether `apply` must do more than its fast path
 
     def asks_for_more(self) -> bool:
@@ -289,7 +289,7 @@ def backward(
         _accumulate(sums, source, gradient, destinations)
     order, between = in_order([source[0] for source, _ in targets], wanted, within)
     for record in order:
-        if record.vjp is _no_second_gradient:  # raised before errors about shapes and dropped values
+        if record.vjp is _no_second_gradient:  # checked first, before errors about shapes and dropped values
             _no_second_gradient(None, None, ())
     keep = as_is or [False] * len(sources)
     results: dict[int, Any] = {}

@@ -35,7 +35,8 @@ is_shapes_only = device.is_dry  # whether ops currently infer shapes only
 gpu = device.gpu  # the GPU on which this thread computes; None for the CPU
 on_gpu = device.on  # `with on_gpu(gpu):` computes there
 F = TypeVar("F", bound=Callable)
-AGGREGATIONS = ("sum", "mean", "max", "min", "only_first_replica", "none", None)  # of variables of several processes
+# how the values of a variable on several processes are combined
+AGGREGATIONS = ("sum", "mean", "max", "min", "only_first_replica", "none", None)
 
 
 class Tensor:
@@ -72,7 +73,7 @@ class Tensor:
         if data.base is not None or device.gpu_used:
             copy_on_write.hold(self, _keep, device.root(data))
 
-    if TYPE_CHECKING:  # by ops.operators.attach_operators
+    if TYPE_CHECKING:  # ops.operators.attach_operators sets these
 
         def _operator(self, other: Any) -> Tensor: ...
         def __neg__(self) -> Tensor: ...
@@ -280,7 +281,7 @@ class Variable(Tensor):
         self.aggregation = annotated.one_of("Variable", "aggregation", aggregation, AGGREGATIONS) or "none"
         self._leaf = tape.leaf(self.name)
         self.is_lent = False  # whether another object owns `data`; then an assignment allocates a new array
-        self.declared_trainable = trainable  # as made; unfreezing a layer restores this value
+        self.declared_trainable = trainable  # the initial value, which unfreezing a layer restores
         self.trainable = trainable
 
     @property

@@ -31,7 +31,7 @@ ENTRIES = (
 ).split()
 
 _RAISE = opmap["RAISE_VARARGS"]
-_codes: set[CodeType] = set()  # of the wrappers of entry points
+_codes: set[CodeType] = set()  # the code of entry points' wrappers
 _done: set[type] = set()
 
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from nbkeras.engine import lazy_names as _lazy_names
 
-if TYPE_CHECKING:  # imported when first asked for
+if TYPE_CHECKING:  # imported at first use
     from nbkeras.export.library import export_library as export_library
     from nbkeras.export.onnx_model import export_onnx as export_onnx
 

@@ -20,7 +20,7 @@ Array = np.ndarray
 ALIGNMENT = device.ALIGNMENT
 TARGETS, machine_of = processor.TARGETS, processor.machine_of
 FAILED, NO_MEMORY, OTHER_WEIGHTS = library_code.FAILED, library_code.NO_MEMORY, library_code.OTHER_WEIGHTS
-_WEIGHTS = "nbkeras_weights"  # a hidden symbol
+_WEIGHTS = "nbkeras_weights"  # the hidden symbol of the weights
 
 
 def _up(size: int) -> int:
@@ -31,7 +31,7 @@ class Constants:
     """The weights and constants of a library, each stored once, at multiples of 64 bytes."""
 
     def __init__(self) -> None:
-        self._parts: list[bytes] = [bytes(ALIGNMENT)]  # later the key
+        self._parts: list[bytes] = [bytes(ALIGNMENT)]  # the first part is replaced by the key
         self._places: dict[tuple[int, bytes], int] = {}
         self._size = ALIGNMENT
 

@@ -21,7 +21,7 @@ class OnnxGraph:
         self.onnx, self.trace = onnx, trace
         self._taken = {*input_names, *output_names}
         self.nodes: list[Any] = []
-        self.constants: dict[str, np.ndarray] = {}  # by name
+        self.constants: dict[str, np.ndarray] = {}  # name: value
         self.input_names = list(input_names)
         self._names: dict[int, str] = {
             id(tensor.data): name for tensor, name in zip(trace.runs[0].inputs, input_names, strict=True)

@@ -69,7 +69,7 @@ def _layer_normalization(g: OnnxGraph, op: Op, epsilon: float, centered: bool) -
 def _group_normalization(g: OnnxGraph, op: Op, groups: int, epsilon: float) -> str:
     x, gamma, beta = op.inputs
     channels = op.tensors[0].shape[2]
-    x = g.add("Reshape", x, g.constant([0, 0, groups, channels // groups], np.int64))  # 0: keep the size
+    x = g.add("Reshape", x, g.constant([0, 0, groups, channels // groups], np.int64))  # 0 keeps the size
     y = _standardized(g, op, x, [1, 3], epsilon)
     return _scaled(g, g.add("Reshape", y, g.constant([0, 0, channels], np.int64)), gamma, beta)
 

@@ -73,7 +73,7 @@ def _native(g: OnnxGraph, op: Op, kind: str, biases: tuple[str, str], states: li
     gates, order = _GATES[kind], _LSTM_ORDER if kind == "LSTM" else None
     units, first = op.tensors[2].shape[0], g.constant([0], np.int64)
     both, (of_input, of_state) = None, biases
-    if of_input:  # ONNX's (1, 2 * gates * units)
+    if of_input:  # ONNX's bias has the shape (1, 2 * gates * units)
         of_input = g.add("Concat", *_gates(g, of_input, gates, 0, order), axis=0) if order else of_input
         of_state = of_state or g.constant(np.zeros(gates * units), op.dtype)
         both = g.add("Unsqueeze", g.add("Concat", of_input, of_state, axis=0), first)

@@ -126,7 +126,7 @@ class Trace:
             outputs = list(result) if isinstance(result, tuple) else [result]
             run.calls.append(TracedOp(name, "/".join(layer_stack.names), list(inputs), constants, outputs))
 
-        # keeps: ops compute the model's own gradients
+        # keeps=True: the model may compute gradients, and ops must compute them
         with training_phase(False), listening(applied), tape.thread.now(keeps=True):
             run.outputs = structures.flatten(function(tensors))
         return run
@@ -199,4 +199,4 @@ class Trace:
 def _same(value: Any, other: Any) -> bool:
     if isinstance(value, np.ndarray) or isinstance(other, np.ndarray):
         return np.array_equal(value, other)
-    return value is other or bool(value == other) or (value != value and other != other)  # NaN is NaN
+    return value is other or bool(value == other) or (value != value and other != other)  # NaN counts as equal to NaN

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from nbkeras.engine import lazy_names as _lazy_names
 
-if TYPE_CHECKING:  # imported when first asked for
+if TYPE_CHECKING:  # imported at first use
     from nbkeras.inference.frozen import Frozen as Frozen
     from nbkeras.inference.frozen_stream import FrozenStream as FrozenStream
     from nbkeras.inference.ready import TensorSpec as TensorSpec

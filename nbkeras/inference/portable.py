@@ -140,7 +140,7 @@ class Programs:
 def _programs(described: dict[Any, Steps], constants: Any) -> Programs:
     """The unpickled programs."""
     steps = {
-        key: each._replace(launches=[(_found(function), args) for function, args in each.launches])
+        key: each._replace(launches=[(_function_of(function), args) for function, args in each.launches])
         for key, each in described.items()
     }
     return Programs(steps, _aligned(np.frombuffer(constants, np.uint8)))
@@ -166,7 +166,7 @@ class _Constants:
 
     def __init__(self, recordings: Any):
         pieces = sorted({library.bounds_of(array) for each in recordings for array in _constants_of(each)})
-        whole: list[list[int]] = []  # start, end; of overlapping arrays
+        whole: list[list[int]] = []  # [start, end] of overlapping arrays
         for low, high in pieces:
             if whole and low < whole[-1][1]:
                 whole[-1][1] = max(high, whole[-1][1])
@@ -178,7 +178,7 @@ class _Constants:
         known: dict[tuple, int] = {}
         size, parts = 0, []
         for low, high in whole:
-            shift = low % ALIGNMENT  # kept, so that each array in it has the same alignment
+            shift = low % ALIGNMENT  # keep the offset's remainder, so that each array has the same alignment
             content: Any = _memory_at(low, high)
             key = shift, high - low, hashlib.sha256(content).digest() if alike[shift, high - low] > 1 else b""
             if key not in known:
@@ -271,10 +271,10 @@ def _stamp(kernel: Any) -> str:
     return code.stamp(path) if os.path.exists(path) else ""
 
 
-def _found(described: Any) -> Any:
+def _function_of(described: Any) -> Any:
     """The launched function for a description."""
     if isinstance(described, _Conditional):
-        return device.Conditional(_found(described.function), described.flags)
+        return device.Conditional(_function_of(described.function), described.flags)
     if not isinstance(described, _Kernel):
         return described
     kernel = cache.named(described.module, described.name)

@@ -142,7 +142,8 @@ def rescaled(site: Site) -> Part:
 @rule(rnn_wrappers.TimeDistributed)
 def each_step(site: Site) -> Part:
     site.only_first()
-    for each in site.layer.layer._all_layers():  # all steps are one batch for the layer, so samples must be independent
+    # the layer gets all steps as one batch, so its samples must be independent
+    for each in site.layer.layer._all_layers():
         if getattr(each, "stateful", False):
             site.refuse("wraps a stateful layer", "Make it stateless")
         axis = getattr(each, "axis", 1)
@@ -157,7 +158,7 @@ def wrapped(site: Site) -> Part:
     return part_of(Site(site.node, site.kinds, site.window, site.model, site.layer.layer))
 
 
-def _going_on(layer: Any, step: Callable) -> Callable:
+def _run_with(layer: Any, step: Callable) -> Callable:
     """The `run` of a Part that calls a layer with `step` in place of its `call`.
 
     step: (now, states, *the arguments of `call`) -> (outputs, new states).
@@ -186,7 +187,7 @@ def reshaped(site: Site) -> Part:
             "does not keep each step's numbers together", "Use target_shape=(-1, ...) with as many numbers a step"
         )
     target = tuple(after)
-    return Part(_going_on(layer, lambda now, states, x: (ops.reshape(x, (*x.shape[:2], *target)), ())))
+    return Part(_run_with(layer, lambda now, states, x: (ops.reshape(x, (*x.shape[:2], *target)), ())))
 
 
 @rule(core.Permute)
@@ -236,7 +237,7 @@ def concatenated(site: Site) -> Part:
     site.check_axes(site.layer.axis, site.first.ndim, "joins its inputs along")
     if any(site.kind(each) != STEPS for each in site.node.call_inputs):
         site.refuse(
-            "joins a sequence with another tensor that has steps", "Make that tensor an input of the stream too"
+            "joins a sequence with another tensor that has steps", "Make this tensor an input of the stream too"
         )
     return plain(site, STEPS)
 
@@ -287,7 +288,7 @@ def recurred(site: Site) -> Part:
         return layer.returned(output, last[:count]), last
 
     kinds = [STEPS if layer.return_sequences else LAST, *[LAST] * (len(site.outputs()) - 1)]
-    return Part(_going_on(layer, step), forms, kinds, start, counts=given)
+    return Part(_run_with(layer, step), forms, kinds, start, counts=given)
 
 
 def _shows_state(cell: Any) -> bool:
@@ -350,7 +351,7 @@ def convolved(site: Site) -> Part:
         known = ops.concatenate([states[0], ops.cast(inputs, layer.dtype)], axis=1)
         return layer.convolved(known, "valid"), [known[:, now.steps :]]
 
-    return Part(_going_on(layer, step), [Form((kept, first.shape[-1]), layer.dtype)])
+    return Part(_run_with(layer, step), [Form((kept, first.shape[-1]), layer.dtype)])
 
 
 @rule(spatial.Spatial)
@@ -372,7 +373,7 @@ def largest(site: Site) -> Part:
         most = ops.max(ops.concatenate([before, inputs], axis=1), axis=1, keepdims=layer.keepdims)
         return most, [most]
 
-    return Part(_going_on(layer, step), [Form(shape, layer.dtype)], [LAST], start)
+    return Part(_run_with(layer, step), [Form(shape, layer.dtype)], [LAST], start)
 
 
 @rule(pooling.GlobalAveragePooling1D)
@@ -392,7 +393,7 @@ def mean(site: Site) -> Part:
         mean = ops.add(mean, ops.divide(change, ops.maximum(total, 1.0)))
         return mean if mask is None else ops.where(ops.greater(total, 0.0), mean, np.nan), [mean, total]
 
-    return Part(_going_on(layer, step), [Form(shape, layer.dtype), Form(counts, layer.dtype)], [LAST])
+    return Part(_run_with(layer, step), [Form(shape, layer.dtype), Form(counts, layer.dtype)], [LAST])
 
 
 def _pooled(site: Site) -> tuple:
@@ -428,7 +429,7 @@ def _attended(site: Site, query: Any, others: Sequence[Any]) -> bool:
     name = type(site.layer).__name__
     causal, kinds = bool(site.named.get("use_causal_mask")), {site.kind(each) for each in others}
     if site.named.get("attention_mask") is not None or site.named.get("return_attention_scores"):
-        site.refuse("has an attention_mask, or returns its scores, whose axes are all steps", "Leave them out")
+        site.refuse("has an attention_mask or returns its scores, which have an axis of all steps", "Leave them out")
     if site.kind(query) != STEPS or len(kinds) > 1:
         site.refuse(
             "attends from something given to a sequence", "The query must have steps; key and value both, or both not"
@@ -491,7 +492,7 @@ def attended_by_heads(site: Site) -> Part:
         heads, _ = layer._attend(layer._query_dense(query), *known[:2], allowed, False, False, layer.dropout == 0)
         return layer._output_dense(heads if gate is None else ops.multiply(heads, gate)), after
 
-    return Part(_going_on(layer, step), forms, counts=True, limit=limit)
+    return Part(_run_with(layer, step), forms, counts=True, limit=limit)
 
 
 def _all_of(now: StepContext, *masks: Any) -> Tensor:
@@ -523,4 +524,4 @@ def attended(site: Site) -> Part:
         outputs = ops.matmul(ops.squeeze(masked_softmax(scores, allowed, spread=True), 1), value)
         return outputs if query_mask is None else ops.where(ops.expand_dims(query_mask, -1), outputs, 0.0), after
 
-    return Part(_going_on(layer, step), forms, counts=True, limit=limit)
+    return Part(_run_with(layer, step), forms, counts=True, limit=limit)

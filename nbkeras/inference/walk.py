@@ -208,7 +208,7 @@ class StreamingGraph:
         pairs = zip(inputs, self.graph.input_list, strict=True)
         inputs = [
             in_dtype(self.model._convert(each), symbol.dtype) for each, symbol in pairs
-        ]  # as in a call of the model
+        ]  # the form that a call of the model has
         kept = iter(states)
         own = {id(node): (part, [next(kept) for _ in part.forms]) for node, part in self._parts}
         new: list = []

@@ -99,7 +99,7 @@ MaxPool3D = MaxPooling3D
 
 serialize, deserialize = _registry.serialize, _registry.deserialize
 
-if TYPE_CHECKING:  # imported when first asked for
+if TYPE_CHECKING:  # imported at first use
     from nbkeras.layers.activation import ELU as ELU
     from nbkeras.layers.activation import LeakyReLU as LeakyReLU
     from nbkeras.layers.activation import PReLU as PReLU

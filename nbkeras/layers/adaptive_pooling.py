@@ -22,7 +22,7 @@ class _AdaptivePooling(Spatial):
         super().__init__(**option.keep(self, locals()))
 
     def compute_output_shape(self, input_shape):
-        self.lengths(input_shape)  # raises its error
+        self.lengths(input_shape)  # called for its errors
         return self.with_lengths(input_shape, self.output_size)
 
     def call(self, inputs):

@@ -297,7 +297,7 @@ class RandomGaussianBlur(RandomColors):
 
     def change(self, images):
         chosen = ops.less(self.draw(images, 0.0, 1.0), self.draw(images, *self.factor))
-        with sharding.within(None):  # one for all images
+        with sharding.within(None):  # one number for all images
             sigma = ops.add(random.uniform((2,), *self.sigma, self.dtype, self.seed_generator), 1e-6)
         blurred = ops.image.gaussian_blur(images, self.kernel_size, sigma, data_format="channels_last")
         return self.in_range(ops.where(chosen, blurred, images))

@@ -23,7 +23,7 @@ class ConvCellOptions(CellOptions, total=False):
 
 
 class _ConvLSTMCell(LSTMCell):
-    """One step of ConvLSTM; states h and c have the shape of the output, gates and weights the order i, f, c, o.
+    """One step of ConvLSTM. The states h and c have the output's shape. Gates and weights are in the order i, f, c, o.
 
     Args:
         kernel_size: The size of the window, for inputs and states.
@@ -31,7 +31,7 @@ class _ConvLSTMCell(LSTMCell):
     """
 
     rank = 2
-    _left_out = ("units",)  # they are `filters` here
+    _left_out = ("units",)  # `filters` takes the place of `units`
     paddings = ("valid", "same")
     data_format: str
     padding: str
@@ -57,7 +57,7 @@ class _ConvLSTMCell(LSTMCell):
         super().__init__(units, activation, recurrent_activation, use_bias, **kwargs)
         option.keep(self, locals())
         self.input_spec = InputSpec(ndim=self.rank + 2)
-        self.state_shape: tuple | None = None  # of a sample; set when built
+        self.state_shape: tuple | None = None  # the shape of a sample's state, set by `build`
 
     def build(self, input_shape):
         shape = tuple(input_shape)

@@ -20,7 +20,7 @@ class Convolving(Spatial, registered=False):
     use_bias: bool
 
     def build(self, input_shape):
-        self.compute_output_shape(input_shape)  # raises its errors
+        self.compute_output_shape(input_shape)  # called for its errors
         channels = self.channels_of(input_shape)
         self.make_weights(channels)
         self.input_spec = InputSpec(ndim=self.rank + 2, axes={self.channel_axis(): channels})
@@ -54,7 +54,7 @@ class Convolving(Spatial, registered=False):
         Raises:
             ValueError: if the number is None, or the number of axes is wrong.
         """
-        self.lengths(input_shape)  # raises its error
+        self.lengths(input_shape)  # called for its errors
         channels = input_shape[self.channel_axis()]
         if channels is None:
             raise ValueError(f"layer {self.name!r} needs the number of channels, received shape {tuple(input_shape)}")

@@ -108,7 +108,7 @@ class Activation(SameShape):
         array([-2.,  0.,  4.], dtype=float32)
     """
 
-    _takes_structures = True  # if the function does
+    _takes_structures = True  # the function may take structures
 
     def __init__(self, activation: option.Activation, **kwargs: Unpack[LayerOptions]):
         super().__init__(**option.keep(self, locals()))

@@ -16,7 +16,7 @@ _EQUATION = re.compile(r"(\.\.\.)?([a-zA-Z]+)(\.\.\.)?,([a-zA-Z]+)->(\.\.\.)?([a
 
 
 def _equation(name: str, what: str, equation: Any) -> str:
-    _parsed(equation)  # raises its error
+    _parsed(equation)  # called for its errors
     return equation
 
 
@@ -64,7 +64,7 @@ class EinsumDense(Adaptable, Layer):
 
     input_spec = InputSpec()
     is_quantized_by_keras = True
-    quantized_channels = {"kernel": ()}  # from the equation
+    quantized_channels = {"kernel": ()}  # `build` sets the axes from the equation
     kernel: Any = AdaptedWeight()
     equation: str
     bias_axes: Any

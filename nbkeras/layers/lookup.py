@@ -27,7 +27,7 @@ def _lines_of(name: str, path: str) -> list[str]:
     try:
         with open(path, encoding="utf-8") as file:
             return file.read().splitlines()
-    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or no path
+    except (OSError, ValueError) as error:  # ValueError: the file is not UTF-8, or the value is not a path
         reason = getattr(error, "strerror", None) or error
         raise ValueError(f"{name}: no vocabulary can be read from the file {briefly(path)}: {reason}") from error
 
@@ -114,7 +114,7 @@ class Lookup(TextInputs, registered=False):
         self._terms: list = []
         self._numbers: dict = {}
         self._idf: np.ndarray | None = None
-        self._expected = vocabulary_size  # from a file; the vocabulary follows later
+        self._expected = vocabulary_size  # the size in a file; the vocabulary follows later
         if vocabulary is not None:
             self.set_vocabulary(vocabulary, idf_weights)
 
@@ -492,7 +492,7 @@ class StringLookup(Lookup):
     def __call__(self, *args, **kwargs):
         given = args[0] if args else kwargs.get("inputs")
         if self.invert:
-            return self._texts_of(np.asarray(given))
+            return self._strings_of(np.asarray(given))
         if hashing.as_texts(given) is None:
             raise TypeError(f"{self.name!r} takes strings, an array or a list of str, received {briefly(given)}")
         return super().__call__(*args, **kwargs)
@@ -524,7 +524,7 @@ class StringLookup(Lookup):
             table[self.mask_token] = self._mask_number
         return [table[term] for term in terms]
 
-    def _texts_of(self, numbers: np.ndarray) -> np.ndarray:
+    def _strings_of(self, numbers: np.ndarray) -> np.ndarray:
         terms = dict(enumerate(self.get_vocabulary()))
         found = [terms.get(number, self.oov_token) for number in numbers.ravel().tolist()]
         return np.array(found, np.str_).reshape(numbers.shape)

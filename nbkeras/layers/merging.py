@@ -72,7 +72,7 @@ class Merge(Layer, registered=False):
         return aligned
 
     def build(self, input_shape):
-        self.compute_output_shape(input_shape)  # raises its errors
+        self.compute_output_shape(input_shape)  # called for its errors
         if (
             len({shape[0] for shape in input_shape} - {None}) > 1
         ):  # a batch may be merged with one sample later, as in Keras

@@ -51,9 +51,9 @@ class _Projected(Layer):
     """
 
     supports_masking = True
-    input_spec = InputSpec()  # of the query
+    input_spec = InputSpec()  # the query's
     _axes: tuple[int, ...]  # the attention axes
-    _output_sizes: tuple[int, ...] | None = None  # of the output's last axes; None for the query's
+    _output_sizes: tuple[int, ...] | None = None  # the sizes of the output's last axes; None for the query's
     dropout: float
     sliding_window: Any
     use_gate: bool

@@ -12,7 +12,7 @@ from nbkeras.engine.tensor import Variable
 
 
 def _axes(name: str, what: str, axis: Any) -> int | list[int]:
-    """An axis, or a list of axes, as given."""
+    """Accepts an axis or a list of axes, and returns it unchanged."""
     axes = list(axis) if isinstance(axis, list | tuple) else axis
     if not all(isinstance(each, int) for each in (axes if isinstance(axes, list) else [axes])):
         raise TypeError(f"{name}: {what} must be an integer or a list of integers, received {briefly(axis)}")
@@ -340,7 +340,7 @@ class UnitNormalization(SameShape):
         super().__init__(**option.keep(self, locals()))
 
     def call(self, inputs):
-        return ops.l2_normalize(inputs, self.axis, epsilon=1e-24)  # for the squared norm
+        return ops.l2_normalize(inputs, self.axis, epsilon=1e-24)  # epsilon is for the squared norm
 
 
 def _sizes(layer: Layer, input_shape: Any, axis: int | list[int]) -> tuple[int, ...]:

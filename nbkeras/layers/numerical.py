@@ -39,7 +39,7 @@ class Rescaling(SameShape):
     def __init__(self, scale: option.Anything, offset: option.Anything = 0.0, **kwargs: Unpack[LayerOptions]):
         super().__init__(**option.keep(self, locals()))
         for numbers in (scale, offset):
-            array_of(numbers)  # raises its error
+            array_of(numbers)  # called for its errors
 
     def call(self, inputs):
         scale, offset = (self._by_channel(value) for value in (self.scale, self.offset))
@@ -144,7 +144,8 @@ class Normalization(SameShape):
         if self.input_mean is None:
             self.adapt_mean = self.add_weight(sizes, "zeros", trainable=False, name="mean")
             self.adapt_variance = self.add_weight(sizes, "ones", trainable=False, name="variance")
-            self.count = self.add_weight((), "zeros", "int32", False, name="count")  # in Keras's files, unused
+            # unused, but Keras's files contain it
+            self.count = self.add_weight((), "zeros", "int32", False, name="count")
 
     @property
     def mean(self):

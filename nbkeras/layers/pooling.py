@@ -46,7 +46,7 @@ class _Pooling(Spatial):
         return self.with_lengths(input_shape, lengths)
 
     def call(self, inputs):
-        self.compute_output_shape(inputs.shape)  # raises its errors
+        self.compute_output_shape(inputs.shape)  # called for its errors
         return self._pool(inputs, self.pool_size, self.strides, self.padding, self.data_format)
 
 
@@ -219,7 +219,7 @@ class _GlobalPooling(Spatial):
         super().__init__(**option.keep(self, locals()))
 
     def compute_output_shape(self, input_shape):
-        self.lengths(input_shape)  # raises its error
+        self.lengths(input_shape)  # called for its errors
         if self.keepdims:
             return self.with_lengths(input_shape, [1] * self.rank)
         return (input_shape[0], input_shape[self.channel_axis()])

@@ -414,7 +414,7 @@ class _WholeSequence(RNN):
 
     cell_class: type[Layer]
     _left_out = ("cell",)  # its options are the layer's options
-    _op: Callable  # for whole sequences
+    _op: Callable  # the op for whole sequences
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)

@@ -143,7 +143,7 @@ class _Cell(Layer):
         option.keep(self, locals())
         self.output_size = self.units
         self.seed_generator = self.add_seed_generator(seed)
-        self._masks: dict[str, Tensor] | None = None  # of the sequence that RNN currently runs
+        self._masks: dict[str, Tensor] | None = None  # the masks for the sequence that RNN currently runs
 
     @property
     def state_size(self) -> Any:

@@ -41,7 +41,7 @@ class _Random(SameShape):
         seed (an integer or None): An integer for the same random numbers in each run; None for others.
     """
 
-    _takes_structures = True  # outside training they are returned unchanged, as in Keras
+    _takes_structures = True  # outside training, structures are returned unchanged, as in Keras
 
     def __init__(self, seed: option.Anything = None, **kwargs: Unpack[LayerOptions]):
         super().__init__(**option.keep(self, locals()))
@@ -98,7 +98,7 @@ class _SpatialDropout(Dropout):
 
     spatial_axes: int
     _left_out = ("noise_shape",)
-    _unwritten = ("trainable",)  # as in Keras
+    _unwritten = ("trainable",)  # Keras omits it too
 
     def __init__(self, rate, data_format: DataFormat = None, seed=None, **kwargs: Unpack[LayerOptions]):
         super().__init__(rate, None, seed, **kwargs)
@@ -319,7 +319,7 @@ class ActivityRegularization(SameShape):
         0.3
     """
 
-    _left_out = _unwritten = ("activity_regularizer",)  # replaced by l1 and l2
+    _left_out = _unwritten = ("activity_regularizer",)  # l1 and l2 replace it
     _takes_structures = True
 
     def __init__(self, l1: option.Number = 0.0, l2: option.Number = 0.0, **kwargs: Unpack[CommonOptions]):

@@ -136,7 +136,7 @@ class _Cropping(Spatial):
         super().__init__(**option.keep(self, locals()))
 
     def call(self, inputs):
-        self.compute_output_shape(inputs.shape)  # raises its errors
+        self.compute_output_shape(inputs.shape)  # called for its errors
         kept = [slice(None)] * (self.rank + 2)
         for axis, (before, after) in zip(self.space(), self.cropping, strict=True):
             kept[axis] = slice(before, inputs.shape[axis] - after)

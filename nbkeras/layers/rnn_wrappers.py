@@ -76,7 +76,8 @@ class Bidirectional(Layer):
                 raise ValueError(f"Bidirectional wraps a recurrent layer such as LSTM(32), received {briefly(each)}")
         given, self.backward_layer = self.backward_layer, None
         self.forward_layer = _copy(layer, "forward_", layer.go_backwards)
-        self.backward_layer = given or _copy(layer, "backward_", not layer.go_backwards)  # its weights come last
+        # assigned last, because its weights come last
+        self.backward_layer = given or _copy(layer, "backward_", not layer.go_backwards)
         self._check_pair()
         for each in (self.forward_layer, self.backward_layer):
             if hasattr(each, "zero_output_for_mask"):

@@ -103,7 +103,7 @@ def serialize(metric) -> Any:
     return registry.serialize(metric)
 
 
-if TYPE_CHECKING:  # imported when first asked for
+if TYPE_CHECKING:  # imported at first use
     from nbkeras.metrics.auc import AUC as AUC
     from nbkeras.metrics.fscore import F1Score as F1Score
     from nbkeras.metrics.fscore import FBetaScore as FBetaScore

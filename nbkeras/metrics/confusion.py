@@ -115,7 +115,7 @@ def _checked_thresholds(thresholds: Any, default: float) -> list[float]:
 def evenly(count: int) -> list[float]:
     """`count` thresholds at equal distances from 0 to 1."""
     load_budget.take(64 * count, f"a metric with {count} thresholds")
-    if count > 10**6:  # each takes an element of every counter
+    if count > 10**6:  # each threshold takes an element of every counter
         raise ValueError(f"num_thresholds must be at most 1000000, received {count}")
     return [i / (count - 1) for i in range(count)]
 
@@ -277,7 +277,7 @@ class _AtConstraint(_Confusion):
 
     _direction = "up"
     _value_name = ""  # the constrained rate, and the argument with its minimum
-    _wanted = ""  # the rate to maximize
+    _maximized_name = ""  # the rate to maximize
 
     def __init__(self, num_thresholds: option.Size, class_id: option.MaybeInteger, name: str | None, dtype: Any):
         option.keep(self, locals())
@@ -286,7 +286,7 @@ class _AtConstraint(_Confusion):
 
     def result(self) -> Tensor:
         limit, rate = (
-            divide_no_nan(x, ops.add(x, y)) for x, y in map(self._counters, (self._value_name, self._wanted))
+            divide_no_nan(x, ops.add(x, y)) for x, y in map(self._counters, (self._value_name, self._maximized_name))
         )
         return ops.cast(ops.max(ops.where(limit >= getattr(self, self._value_name), rate, 0.0)), self.dtype)
 
@@ -314,7 +314,7 @@ class SensitivityAtSpecificity(_AtConstraint):
         0.5
     """
 
-    _value_name, _wanted = "specificity", "sensitivity"
+    _value_name, _maximized_name = "specificity", "sensitivity"
 
     def __init__(
         self,
@@ -345,7 +345,7 @@ class SpecificityAtSensitivity(_AtConstraint):
         0.75
     """
 
-    _value_name, _wanted = "sensitivity", "specificity"
+    _value_name, _maximized_name = "sensitivity", "specificity"
 
     def __init__(
         self,
@@ -376,7 +376,7 @@ class PrecisionAtRecall(_AtConstraint):
         0.5
     """
 
-    _value_name, _wanted = "recall", "precision"
+    _value_name, _maximized_name = "recall", "precision"
 
     def __init__(
         self,
@@ -407,7 +407,7 @@ class RecallAtPrecision(_AtConstraint):
         0.5
     """
 
-    _value_name, _wanted = "precision", "recall"
+    _value_name, _maximized_name = "precision", "recall"
 
     def __init__(
         self,

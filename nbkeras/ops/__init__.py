@@ -25,7 +25,7 @@ from nbkeras.ops.shape import tile as tile
 from nbkeras.ops.shape import transpose as transpose
 from nbkeras.ops.shape import unstack as unstack
 
-if TYPE_CHECKING:  # imported when first asked for
+if TYPE_CHECKING:  # imported at first use
     from nbkeras.autodiff.transforms import jvp as jvp
     from nbkeras.ops import image as image
     from nbkeras.ops import linalg as linalg

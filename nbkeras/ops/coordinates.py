@@ -64,7 +64,7 @@ def _sampled(
     choices = []
     for place, size in zip(places, sizes, strict=True):
         if order == 0:
-            ends: list[tuple[Tensor, Any]] = [(_half_away(place), None)]
+            ends: list[tuple[Tensor, Any]] = [(_round_half_away(place), None)]
         else:
             low = elementwise.floor(place)
             part = elementwise.subtract(place, low)
@@ -89,7 +89,7 @@ def _sampled(
     return y
 
 
-def _half_away(x: Tensor) -> Tensor:
+def _round_half_away(x: Tensor) -> Tensor:
     """x rounded, halves away from 0."""
     rounded = elementwise.floor(elementwise.add(elementwise.absolute(x), 0.5))
     return elementwise.multiply(rounded, elementwise.sign(x))
@@ -128,7 +128,7 @@ def map_coordinates(inputs, coordinates, order: int, fill_mode: str = "constant"
         raise ValueError(f"map_coordinates: coordinates must have shape ({x.ndim}, ...), received {places.shape}")
     rows = reshape(as_float(x), (x.size, 1))
     y = squeeze(_sampled(rows, unstack(places), x.shape, 0, order, fill_mode, fill_value), -1)
-    return as_tensor(_half_away(y), x.dtype) if x.dtype.kind in "iu" else y
+    return as_tensor(_round_half_away(y), x.dtype) if x.dtype.kind in "iu" else y
 
 
 def as_batch(name: str, images: Any, data_format: str | None) -> tuple[Tensor, Callable[[Tensor], Tensor]]:

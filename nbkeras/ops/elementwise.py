@@ -780,7 +780,7 @@ def clip(x, x_min, x_max) -> Tensor:
     Args:
         x: Numbers of any shape; booleans become int32. NaN stays NaN.
         x_min: The lower limit, a number or a tensor that broadcasts with x; None for no limit.
-        x_max: The upper limit, likewise. It wins where it is below the lower limit.
+        x_max: The upper limit, likewise. Where it is below the lower limit, the result is the upper limit.
 
     Returns:
         A tensor of x's dtype; floatx for integers with a limit that is a float.

@@ -615,7 +615,7 @@ def saturate_cast(x, dtype) -> Tensor:
     low, high = limits.min, limits.max
     if x.dtype.kind in "iu":
         low, high = max(low, np.iinfo(x.dtype).min), min(high, np.iinfo(x.dtype).max)
-    elif x.dtype.kind == "f" and float(x.dtype.type(high)) > high:  # the largest float within the range of the integers
+    elif x.dtype.kind == "f" and float(x.dtype.type(high)) > high:  # use the largest float within the integers' range
         high = np.nextafter(x.dtype.type(high), x.dtype.type(0))
     return as_tensor(x if x.dtype.kind == "b" else clip(x, x.dtype.type(low), x.dtype.type(high)), target)
 

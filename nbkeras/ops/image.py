@@ -608,7 +608,7 @@ def ssim(
     return similarity if first.ndim == 4 else squeeze(similarity, 0)
 
 
-if TYPE_CHECKING:  # imported when first asked for
+if TYPE_CHECKING:  # imported at first use
     from nbkeras.random.elastic_transform import elastic_transform as elastic_transform
 
 lazy_names.attach(globals())

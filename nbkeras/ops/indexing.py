@@ -88,7 +88,8 @@ def getitem(x, key) -> Tensor:
         rest = [axis for axis in range(x.ndim) if axis not in axes]
         x = transpose(x, (*axes, *rest))
         y = take(reshape(x, (-1, *x.shape[len(axes) :])), index, axis=0)
-    apart = chosen != list(range(chosen[0], chosen[-1] + 1))  # then the arrays' axes come first, as in NumPy
+    # if the arrays are apart, their axes come first, as in NumPy
+    apart = chosen != list(range(chosen[0], chosen[-1] + 1))
     place = 0 if apart else axes[0]
     return y if place == first else moveaxis(y, range(first, first + index.ndim), range(place, place + index.ndim))
 
@@ -144,7 +145,7 @@ def _is_basic(part: Any) -> bool:
 
 def _axis_at(parts: list, at: int, ndim: int) -> int:
     """The axis, in the result of basic indexing, of the full slice `parts[at]`."""
-    if any(part is ... for part in parts[:at]):  # counted from the end
+    if any(part is ... for part in parts[:at]):  # after an Ellipsis, axes are counted from the end
         return ndim - sum(part is None or isinstance(part, slice) for part in parts[at:])
     return sum(part is None or isinstance(part, slice) for part in parts[:at])
 

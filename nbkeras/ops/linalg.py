@@ -25,7 +25,7 @@ from nbkeras.ops.functions import divide_no_nan
 from nbkeras.ops.indexing import getitem, tril, triu
 from nbkeras.ops.shape import broadcast_to, concatenate, expand_dims, moveaxis, reshape, squeeze, swapaxes
 
-if TYPE_CHECKING:  # imported when first asked for
+if TYPE_CHECKING:  # imported at first use
     from nbkeras.autodiff.transforms import jvp as jvp
 
 

@@ -36,7 +36,7 @@ def _combined(x: Tensor, rows: Tensor, updates: Tensor, how: np.ufunc | None) ->
     return reshape(apply(scattering.combine, scattering.combine_vjp, [flat, rows, new], how=how), x.shape)
 
 
-def _at(name: str, x: Tensor, indices: Any, updates: Any, how: np.ufunc | None) -> Tensor:
+def _update_at(name: str, x: Tensor, indices: Any, updates: Any, how: np.ufunc | None) -> Tensor:
     """Write or combine updates at index tuples (..., k); updates have the tuples' shape, then x's axes after the first k."""
     index = as_integer(indices, f"{name}: indices")
     count = index.shape[-1] if index.ndim else 0
@@ -76,7 +76,7 @@ def scatter(indices, values, shape) -> Tensor:
         array([4., 0., 2., 0.], dtype=float32)
     """
     values = as_tensor(values)
-    return _at("scatter", zeros(shape, values.dtype), indices, values, np.add)
+    return _update_at("scatter", zeros(shape, values.dtype), indices, values, np.add)
 
 
 @op
@@ -107,7 +107,7 @@ def scatter_update(inputs, indices, updates, reduction: str | None = None) -> Te
         array([13, 20, 30], dtype=int32)
     """
     how = _REDUCTIONS[one_of("scatter_update", "reduction", reduction, _REDUCTIONS)]
-    return _at("scatter_update", as_tensor(inputs), indices, updates, how)
+    return _update_at("scatter_update", as_tensor(inputs), indices, updates, how)
 
 
 # -------------------- slices --------------------

@@ -754,7 +754,8 @@ def histogram(x, bins: int = 10, range: tuple[float, float] | None = None) -> tu
     low, high = (
         (reduce.min(flat), reduce.max(flat)) if range is None else promote(*(x.dtype.type(edge) for edge in range))
     )
-    margin = elementwise.multiply(as_tensor(elementwise.equal(low, high), x.dtype), 0.5)  # if all numbers are equal
+    # if all numbers are equal, the range gets a margin
+    margin = elementwise.multiply(as_tensor(elementwise.equal(low, high), x.dtype), 0.5)
     low, high = elementwise.subtract(low, margin), elementwise.add(high, margin)
     edges = linspace(low, high, bins + 1)
     place = elementwise.subtract(searchsorted(edges, flat, "right"), 1)

@@ -40,7 +40,7 @@ def serialize(optimizer: Optimizer) -> Any:
     return _registry.serialize(optimizer)
 
 
-if TYPE_CHECKING:  # imported when first asked for
+if TYPE_CHECKING:  # imported at first use
     from nbkeras.optimizers import schedules as schedules
     from nbkeras.optimizers.norm_rules import Adafactor as Adafactor
     from nbkeras.optimizers.norm_rules import Lamb as Lamb

@@ -15,7 +15,7 @@ from nbkeras.engine.tensor import Variable
 from nbkeras.kernels.runtime import device
 
 Array = np.ndarray
-_ALIGNMENT = 64  # bytes; every variable starts at a multiple, in every optimizer's buffer
+_ALIGNMENT = 64  # every variable starts at a multiple of these bytes, in every optimizer's buffer
 
 _weights: weakref.WeakValueDictionary[int, Array] = weakref.WeakValueDictionary()  # flat weight buffers, by id
 

@@ -169,10 +169,10 @@ class Optimizer(Observed, option.Configured):
         self._set_learning_rate(learning_rate)
         self.built = False
         self._trainable: list[Variable] = []
-        self._arrays: list[Array] = []  # their arrays, which may move
+        self._arrays: list[Array] = []  # the arrays of the variables, which may move
         self._runs: list[Run] = []  # runs over these arrays and their gradients
         self._gradients: list[Array] = []
-        self._sums: Reduction | None = None  # of the gradients, over ranks
+        self._sums: Reduction | None = None  # sums the gradients over ranks
         self._positions: dict[Variable, int] = {}
         self._slots: dict[tuple[Variable, str], Slot] = {}
         self._own: list[Variable] = []

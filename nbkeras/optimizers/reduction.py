@@ -14,7 +14,7 @@ from nbkeras.engine.tensor import Variable
 from nbkeras.kernels.runtime import device
 from nbkeras.optimizers.buffers import Buffers
 
-BUCKET = 2**20  # bytes
+BUCKET = 2**20  # bytes of a bucket
 
 
 class Reduction:
@@ -34,7 +34,7 @@ class Reduction:
 
     def delivered(self, variable: Variable) -> None:
         """Start the sum of a bucket if this gradient completes it."""
-        if variable not in self._bucket_of:  # it has no elements
+        if variable not in self._bucket_of:  # a variable without elements is in no bucket
             return
         bucket = self._bucket_of[variable]
         self._missing[bucket].discard(variable)

@@ -20,7 +20,7 @@ class Slot(Variable):
     __slots__ = ("rows", "clock", "seen", "fading", "_recorded")
 
     def __init__(self, view: Array, name: str):
-        self.rows = view  # without catching up
+        self.rows = view  # set without bringing rows up to date
         self.fading: float | None = None  # the factor of a row in a step without gradient; None: no row lags behind
         self._recorded = False
         super().__init__(np.empty(0, view.dtype), name=name, trainable=False)
@@ -48,12 +48,12 @@ class Slot(Variable):
         """Update the rows that lag behind; a recorded step does so at each replay."""
         recorded = device.recorder() is not None
         if self.fading is None:
-            self._recorded |= recorded  # recorded by a program that would not settle
-        elif recorded or self._behind():
+            self._recorded |= recorded  # the recording program would not settle the rows again
+        elif recorded or self._is_behind():
             with device.on(device.gpu_of(self.rows)):
                 will_write(self.rows)
                 row_updates.settle(self.rows, self.seen, self.clock, self.fading)
 
-    def _behind(self) -> bool:
+    def _is_behind(self) -> bool:
         made, caught_up = np.asarray(self.clock)
         return made != caught_up

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from nbkeras.engine import lazy_names as _lazy_names
 
-if TYPE_CHECKING:  # imported when first asked for
+if TYPE_CHECKING:  # imported at first use
     from nbkeras.data.directories import image_dataset_from_directory as image_dataset_from_directory
     from nbkeras.data.directories import text_dataset_from_directory as text_dataset_from_directory
     from nbkeras.data.selection import timeseries_dataset_from_array as timeseries_dataset_from_array

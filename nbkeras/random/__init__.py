@@ -81,7 +81,7 @@ def _integer(seed: Any) -> int:
 
 
 _first: int | None = None  # the seed of the shared generators; None: drawn when the first of them is made
-_shared: dict[str, SeedGenerator] = {}  # by device
+_shared: dict[str, SeedGenerator] = {}  # the shared generator of each device
 
 
 def _restart(seed: int) -> None:
@@ -97,7 +97,7 @@ settings.on_seed(_restart)
 
 
 def _global_state() -> dict[str, Any]:
-    """The state of the shared generators: the seed of future ones (None if not drawn yet), and the states by device."""
+    """Returns the state of the shared generators: the seed of future ones (None if not drawn yet), and the states by device."""
     return {"first": _first, "generators": {name: each.state.numpy() for name, each in _shared.items()}}
 
 
@@ -418,7 +418,7 @@ def dropout(inputs, rate: float, noise_shape=None, seed: Any = None) -> Tensor:
     return apply(kernels.dropout, kernels.dropout_vjp, [x, key_of(seed)], rate=float(rate), noise_shape=shape, **rows)
 
 
-if TYPE_CHECKING:  # imported when first asked for
+if TYPE_CHECKING:  # imported at first use
     from nbkeras.random.distributions import beta as beta
     from nbkeras.random.distributions import binomial as binomial
     from nbkeras.random.distributions import gamma as gamma

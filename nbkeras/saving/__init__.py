@@ -10,7 +10,7 @@ from nbkeras.engine.registry import get_registered_name as get_registered_name
 from nbkeras.engine.registry import get_registered_object as get_registered_object
 from nbkeras.engine.registry import register_keras_serializable as register_keras_serializable
 
-if TYPE_CHECKING:  # imported when first asked for
+if TYPE_CHECKING:  # imported at first use
     from nbkeras.saving.archive import atomic_file as atomic_file
     from nbkeras.saving.compilation import compile_config as compile_config
     from nbkeras.saving.compilation import read_compile_config as read_compile_config

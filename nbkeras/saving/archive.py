@@ -33,10 +33,10 @@ try:
 except ImportError:  # on Windows, where open files cannot be removed
     fcntl = None  # type: ignore[assignment]
 
-JSON_LIMIT = 64 << 20  # bytes; more than the configuration of any model needs
+JSON_LIMIT = 64 << 20  # bytes of JSON; more than the configuration of any model needs
 _DEPTH = 200  # nesting depth of dicts and lists
 ITEM_LIMIT = 4_000_000  # items of all dicts and lists: each becomes a Python object, far larger than its text
-_HEADER = 4096  # bytes; more than the header of any .npy array needs
+_HEADER = 4096  # bytes of a header; more than any .npy array needs
 _MESSAGE_LIMIT = 1_000  # characters of a message
 _UNEXPECTED = (
     *(ValueError, LookupError, TypeError, AttributeError),
@@ -107,7 +107,7 @@ def atomic_file(path: str | os.PathLike) -> Iterator[Any]:
 def _check_target(given: Any, path: str) -> None:
     folder = os.path.dirname(path)
     with contextlib.suppress(FileNotFoundError):
-        os.lstat(path)  # raises for a name that is too long, or below a file
+        os.lstat(path)  # raises if the name is too long, or if a parent is a file
     if not os.path.isdir(folder):
         raise FileNotFoundError(f"cannot write {given!r}: there is no folder {folder!r}")
     if os.path.isdir(path):
@@ -419,7 +419,7 @@ def open_member(archive: zipfile.ZipFile, name: str, limit: int) -> IO[bytes]:
     with _undamaged(f"{name} is damaged"):
         archive.open(info).close()  # checks the header before the member
     file.seek(info.header_offset + 26)
-    lengths = struct.unpack("<HH", file.read(4))  # of the name and of the extra field
+    lengths = struct.unpack("<HH", file.read(4))  # the lengths of the name and of the extra field
     return _Section(file, info.header_offset + 30 + sum(lengths), info.file_size)  # type: ignore[return-value]
 
 
@@ -490,7 +490,7 @@ def read_npy(archive: zipfile.ZipFile, member: str, what: str, like: Any) -> Any
     return np.lib.format.read_array(text, allow_pickle=False)
 
 
-NUMBERS = "fiub"  # kinds of dtypes
+NUMBERS = "fiub"  # kinds of numeric dtypes
 
 
 def _npy_header(text: IO[bytes], member: str) -> tuple[tuple[int, ...], bool, np.dtype]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from nbkeras.engine.user_errors import warn
 
-_unheard: set[BaseException] = set()  # errors of threads that no caller has received yet
+_unreported: set[BaseException] = set()  # errors of threads that no caller has received yet
 
 
 class BackgroundWriter:
@@ -27,7 +27,7 @@ class BackgroundWriter:
         self._is_done = threading.Event()
         self._errors: list[BaseException] = []
 
-    def __reduce__(self) -> tuple:  # a copy has no job
+    def __reduce__(self) -> tuple:  # a copy or a pickle has no job
         return BackgroundWriter, ()
 
     def __enter__(self) -> BackgroundWriter:
@@ -53,7 +53,7 @@ class BackgroundWriter:
         job: a `functools.partial` if it has arrays, since an error's traceback keeps the variables of a closure alive.
         """
         self.wait()
-        self._errors, self._is_done = [], threading.Event()  # a fork has its own
+        self._errors, self._is_done = [], threading.Event()  # a forked process gets new ones
         rest = self._errors, self._is_done
         self._thread = threading.Thread(target=_run, args=(job, *rest), name="nbkeras writer")
         try:
@@ -72,7 +72,7 @@ class BackgroundWriter:
         """Raise the error of a job that has ended. Does not wait."""
         if self._errors:
             error = self._errors.pop()
-            _unheard.discard(error)
+            _unreported.discard(error)
             raise error
 
 
@@ -85,18 +85,18 @@ def _run(job: Callable[[], None], errors: list[BaseException], is_done: threadin
         while link is not None:
             traceback.clear_frames(link.__traceback__)  # frames hold the arrays of the job, as `job` did
             link = link.__context__
-        _unheard.add(error)
+        _unreported.add(error)
         errors.append(error)
     finally:
         is_done.set()
 
 
 @atexit.register
-def _print_unheard() -> None:
-    for error in _unheard:
+def _print_unreported() -> None:
+    for error in _unreported:
         print("nbkeras: a file was not written, and training ended before it noticed:", file=sys.stderr)
         traceback.print_exception(error)
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_unheard.clear)
+    os.register_at_fork(after_in_child=_unreported.clear)

@@ -125,12 +125,12 @@ class CheckpointFolder:
             with archives.atomic_file(path) as file:
                 _write(file, arrays, notes)
         self._damaged.discard(number)
-        older = sorted((found for found in self._good() if found < number), reverse=True)
+        older = sorted((found for found in self._undamaged_numbers() if found < number), reverse=True)
         self._remove(set(self._numbers()) - {number, *older[: self.keep - 1]})
 
     def _last(self) -> str | None:
         """The path of the newest file that is not known to be damaged."""
-        good = self._good()
+        good = self._undamaged_numbers()
         return self.path(max(good)) if good else None
 
     def _remove(self, numbers: Iterable[int]) -> None:
@@ -138,7 +138,7 @@ class CheckpointFolder:
             with contextlib.suppress(OSError):
                 os.remove(self.path(number))
 
-    def _good(self) -> list[int]:
+    def _undamaged_numbers(self) -> list[int]:
         """The numbers of the files that are not known to be damaged."""
         return [number for number in self._numbers() if number not in self._damaged]
 

@@ -26,7 +26,7 @@ class FolderLock:
         self.folder = folder
         self._remove: weakref.finalize | None = None
 
-    def __reduce__(self) -> tuple:  # a copy holds no lock
+    def __reduce__(self) -> tuple:  # a copy or a pickle holds no lock
         return FolderLock, (self.folder,)
 
     def take(self) -> bool:

@@ -40,7 +40,8 @@ class Texts:
         if places is None or self._widths != (8, 8):
             raise ValueError(f"the attribute {name!r} is stored in a form that model files do not use: it is not read")
         positions = [self._position(*_unpacked("<IQI", places, 16 * number)) for number in range(count)]
-        self.check(sum(size for _, size in positions))  # before the first is read: all may be the same long string
+        # check before the first read, because all may be the same long string
+        self.check(sum(size for _, size in positions))
         return [self._bytes(at, size).partition(b"\0")[0] for at, size in positions]
 
     def check(self, size: int) -> None:

@@ -145,11 +145,11 @@ def _functional(config: Mapping[str, Any]) -> dict[str, Any]:
     entries = [
         keras_2_ops.translated(entry) if entry["class_name"] in keras_2_ops.KINDS else entry for entry in entries
     ]
-    ends = {key: map_references(end, _alone(config[key])) for key in ("input_layers", "output_layers")}
+    ends = {key: map_references(end, _without_list(config[key])) for key in ("input_layers", "output_layers")}
     return {**config, "layers": entries, **ends}
 
 
-def _alone(value: Any) -> Any:
+def _without_list(value: Any) -> Any:
     """One tensor instead of a list of one tensor, which Keras 2 takes and returns."""
     return value[0] if isinstance(value, list) and len(value) == 1 and isinstance(value[0], list) else value
 

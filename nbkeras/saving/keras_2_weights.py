@@ -12,7 +12,8 @@ from nbkeras.engine.user_errors import warn
 from nbkeras.saving import hdf5
 
 Array = np.ndarray
-_FLIPPED = ("Conv1D", "Conv2D", "Conv3D", "Conv2DTranspose", "ConvLSTM2DCell")  # with Theano, by Keras 2.3.1's rules
+# layers whose kernels Keras 2.3.1 flips in Theano's files
+_FLIPPED = ("Conv1D", "Conv2D", "Conv3D", "Conv2DTranspose", "ConvLSTM2DCell")
 
 
 def arrays(

@@ -78,13 +78,13 @@ class Batcher:
         self.max_wait, self.max_queue = max_wait, max_queue
         self._observe = observe
         self._queue: collections.deque[PendingRequest] = collections.deque()
-        self.rows = self.bytes = 0  # in the queue
+        self.rows = self.bytes = 0  # rows and bytes in the queue
         self.running = 0  # rows being computed
         self._began = 0.0  # when the last batch was taken from the queue
         self._is_scheduled = False
         self._timer: asyncio.TimerHandle | None = None
         self._thread: ThreadPoolExecutor | None = None
-        self.seconds = 0.0  # of a row, averaged over the last batches
+        self.seconds = 0.0  # seconds of a row, averaged over the last batches
         self._least = [math.inf] * 64  # seconds of the fastest recent batch, by the binary digits of its rows
         self._idle: asyncio.Event | None = None
 
@@ -251,14 +251,14 @@ class Batcher:
             if waiting.future.done():
                 continue
             if isinstance(outputs, Exception):
-                waiting.future.set_exception(self._explained(outputs, told))
+                waiting.future.set_exception(self._client_error(outputs, told))
             else:
                 waiting.future.set_result(outputs)
         if self._observe is not None:
             self._observe(rows, seconds, [self._began - waiting.since for waiting in taken])
         self._finish()
 
-    def _explained(self, error: Exception, told: dict[int, str]) -> ServingError:
+    def _client_error(self, error: Exception, told: dict[int, str]) -> ServingError:
         """The error for a client. A failure's traceback is logged once per batch, under a number that clients receive.
 
         A ValueError is about the data of a request, such as an index outside of the vocabulary.

@@ -20,7 +20,7 @@ from nbkeras.serving.errors import STATUSES
 
 SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 ROWS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
-CODES = (200, *STATUSES)  # others count as 500
+CODES = (200, *STATUSES)  # other codes count as 500
 PROTOCOLS = ("http", "grpc")
 MODELS = 128  # versions of models that a segment counts separately
 
@@ -110,9 +110,9 @@ class MetricsSegment:
 
     def __init__(self, memory: memoryview):
         self._bytes, self._cells = memory, memory.cast("d")
-        self._places: dict[Key, int] = {}
+        self._offsets: dict[Key, int] = {}
         for number in range(int(self.get("models"))):
-            self._places[_names_at(self._bytes, WORKER.end + number * MODEL.end)] = WORKER.end + number * MODEL.end
+            self._offsets[_names_at(self._bytes, WORKER.end + number * MODEL.end)] = WORKER.end + number * MODEL.end
         self.served: Collection[Key] = ()  # models whose figures must not be replaced
 
     # -------------------- figures of the process --------------------
@@ -134,7 +134,7 @@ class MetricsSegment:
         """Clear the states of a process that has ended; its counts stay."""
         for name in _STATES:
             self.set(name, 0.0)
-        for place in self._places.values():
+        for place in self._offsets.values():
             self._cells[place + MODEL.starts["waiting"]] = self._cells[place + MODEL.starts["waiting_bytes"]] = 0.0
 
     # -------------------- figures of a model --------------------
@@ -142,7 +142,7 @@ class MetricsSegment:
     def request(self, key: Key, protocol: str, status: int, seconds: float) -> None:
         """Count an inference request; only answers with status 200 enter the histogram."""
         cells = self._cells
-        place = self._places.get(key) or self._place(key)
+        place = self._offsets.get(key) or self._offset_of(key)
         cells[place + (_CODE.get((protocol, status)) or _CODE[protocol, 500])] += 1.0
         if status == 200:
             at = place + _DURATION
@@ -152,7 +152,7 @@ class MetricsSegment:
     def batch(self, key: Key, rows: int, seconds: float, waits: list[float]) -> None:
         """Count a batch: its rows, its seconds, and the seconds that each request waited."""
         cells, find = self._cells, bisect.bisect_left
-        place = self._places.get(key) or self._place(key)
+        place = self._offsets.get(key) or self._offset_of(key)
         at = place + _ROWS
         cells[at + find(ROWS, rows)] += 1.0
         cells[at + _SUM_OF_ROWS] += rows
@@ -165,7 +165,7 @@ class MetricsSegment:
         cells[at + _SUM] += sum(waits)
 
     def set_of(self, key: Key, name: str, value: float) -> None:
-        self._cells[(self._places.get(key) or self._place(key)) + MODEL.starts[name]] = value
+        self._cells[(self._offsets.get(key) or self._offset_of(key)) + MODEL.starts[name]] = value
 
     def loaded(self, key: Key, seconds: float, size: int) -> None:
         """Count a load of a model's file, and record its seconds and the bytes of the frozen file."""
@@ -178,25 +178,25 @@ class MetricsSegment:
         self._add_of(key, "failed_loads")
 
     def _add_of(self, key: Key, name: str) -> None:
-        self._cells[(self._places.get(key) or self._place(key)) + MODEL.starts[name]] += 1.0
+        self._cells[(self._offsets.get(key) or self._offset_of(key)) + MODEL.starts[name]] += 1.0
 
-    def _place(self, key: Key) -> int:
+    def _offset_of(self, key: Key) -> int:
         """The index of a model's entry: a new one, one of a model no longer served, or else the shared entry for all others."""
-        number = len(self._places)
+        number = len(self._offsets)
         if number < MODELS:
             place = WORKER.end + number * MODEL.end
         else:
             others = "", ""
-            old = next((each for each in self._places if each not in self.served and each != others), None)
+            old = next((each for each in self._offsets if each not in self.served and each != others), None)
             if old is None:
-                return self._places.get(others) or next(iter(self._places.values()))
-            place = self._places.pop(old)
+                return self._offsets.get(others) or next(iter(self._offsets.values()))
+            place = self._offsets.pop(old)
         start = place + MODEL.starts["waiting"]
         self._cells[start : place + MODEL.end] = memoryview(bytes((place + MODEL.end - start) * _CELL)).cast("d")
         name, version = (text.encode("utf-8", "replace")[:128] for text in key)
         _NAMES.pack_into(self._bytes, place * _CELL, len(name), len(version), name, version)
-        self._places[key] = place
-        self.set("models", len(self._places))
+        self._offsets[key] = place
+        self.set("models", len(self._offsets))
         return place
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from nbkeras.serving.errors import ServingError
 
-USUAL = 1 << 30  # bytes
+USUAL = 1 << 30  # bytes of the default limit
 
 
 class Budget:

@@ -55,7 +55,7 @@ class Acceptor:
     def _open(self) -> None:
         self._timer = None
         self._count()
-        self._loop.add_reader(self._listening.fileno(), self._take_some)
+        self._loop.add_reader(self._listening.fileno(), self._accept_some)
 
     def _wait(self, seconds: float) -> None:
         self._loop.remove_reader(self._listening.fileno())
@@ -65,7 +65,7 @@ class Acceptor:
         own = self._counts[self._index] = len(self._connections) + len(self._coming)
         return own
 
-    def _take_some(self) -> None:
+    def _accept_some(self) -> None:
         """Accept connections until none waits, or other workers should accept the next."""
         for _ in range(_TOGETHER):
             fewest = min(self._counts)

@@ -66,7 +66,8 @@ def refused(message: str) -> ServingError:
 def as_told(error: Exception) -> ServingError:
     """The error for a client. For a failure of the server itself, the client gets a number and the log the traceback."""
     if isinstance(error, ServingError):
-        return error.with_traceback(None)  # else the error and a frame that keeps it hold each other, and the request
+        # otherwise the error and a frame that keeps it would hold each other, and the request
+        return error.with_traceback(None)
     number = f"{time.time():.0f}-h{next(_numbers)}"
     _log.error("request %s failed", number, exc_info=error, extra=event("request_failed", error_id=number))
     return ServingError(500, f"the server failed; its log has the reason as {number}")

@@ -27,8 +27,9 @@ _END_STREAM, _PADDED = 1, 8
 _HEAD = struct.Struct(">BHBBI")  # of a frame: its length (24 bits), kind, flags and stream
 _PREFACE = 24  # bytes that a client sends before its first frame
 _ENHANCE_YOUR_CALM = 11
-_COPIES = 2  # of a message while gRPC converts it to bytes
-_SMALL = 4096  # bytes of a call's first message that pass even if the memory is full, so that the call is refused with a message
+_COPIES = 2  # copies of a message while gRPC converts it to bytes
+# bytes of a call's first message that pass even if the memory is full, so that the call is refused with a message
+_SMALL = 4096
 _PIECE = 1 << 18
 _STEP = 4 << 10  # bytes of compressed messages read in a turn of the event loop: they may decompress to 4 MB
 _SWEEPS = 4  # sweeps within the time limit of a message

@@ -35,7 +35,7 @@ _BINARY = (b"content-type", b"application/octet-stream")
 _CONTENT_TYPES = {b"", b"application/json", b"application/octet-stream"}
 GONE = "nbkeras.gone"  # scope key, set when the client has gone and the task is cancelled
 WHOLE = "nbkeras.whole"  # scope key for `Connection.answer_whole`, if the server has it
-_PORT = re.compile(r":\d*$")  # of a Host
+_PORT = re.compile(r":\d*$")  # the port of a Host header
 _LEAST_PACKED = 1024  # bytes: shorter answers are not compressed
 _LONG = 1 << 18  # bytes: more are compressed and decompressed in a thread
 _MOST_CONTENT = 1 << 16  # bytes of a body that holds no tensors
@@ -54,9 +54,9 @@ class Headers:
         self.content_encoding = given.get(b"content-encoding", b"").strip().lower()
         self.content_type = given.get(b"content-type", b"").partition(b";")[0].strip().lower()
         self.is_chunked = b"transfer-encoding" in given
-        self.length = _whole(given, b"content-length", "a number of bytes", 18)
-        self.json_bytes = _whole(given, b"inference-header-content-length", "a number of bytes", 18)
-        milliseconds = _whole(given, b"x-request-timeout-ms", "whole milliseconds", 12)
+        self.length = _int_header(given, b"content-length", "a number of bytes", 18)
+        self.json_bytes = _int_header(given, b"inference-header-content-length", "a number of bytes", 18)
+        milliseconds = _int_header(given, b"x-request-timeout-ms", "whole milliseconds", 12)
         self.timeout = milliseconds / 1000 if milliseconds else None
         self.request_id = sane_id(given.get(b"x-request-id", b""))
 
@@ -92,7 +92,11 @@ class Application:
                 Route(f"{path}/ready", self._model_ready, methods=["GET"]),
                 Route(f"{path}/infer", self._infer_route, methods=["POST"]),
             ]
-        handlers: dict[Any, Any] = {HTTPException: _not_there, ServingError: _told, Exception: _told}
+        handlers: dict[Any, Any] = {
+            HTTPException: _not_there,
+            ServingError: _error_response,
+            Exception: _error_response,
+        }
         self._rest = Starlette(routes=[*own, *routes], exception_handlers=handlers)
         self._rest.router.redirect_slashes = False
 
@@ -149,11 +153,11 @@ class Application:
             start["headers"] = headers
             exchange.end(200)
         except ClientGone:
-            self._gone(exchange)
+            self._client_gone(exchange)
             return
         except asyncio.CancelledError:
             if GONE in scope:
-                self._gone(exchange)
+                self._client_gone(exchange)
                 return
             ended = ServingError(503, "the server ended before the request was computed", 1)
             answer = _answer_error(ended, start, exchange)
@@ -170,7 +174,7 @@ class Application:
             await send(start)
             await send({"type": "http.response.body", "body": answer})
 
-    def _gone(self, exchange: RequestContext) -> None:
+    def _client_gone(self, exchange: RequestContext) -> None:
         exchange.end(499)
         self.service.answered(exchange)
 
@@ -302,7 +306,7 @@ class Application:
         return Response(status_code=200)
 
     async def _parameters(self, request: Request) -> dict[str, Any]:
-        if self.service.control is not None:  # else all are refused, with another message
+        if self.service.control is not None:  # without control, all are refused with another message
             self._check_caller(request)
         parameters = (await self._content(request)).get("parameters", {})
         if not isinstance(parameters, dict):
@@ -373,7 +377,7 @@ async def _packed(accepted: bytes, answer: bytes, headers: list[tuple[bytes, byt
     return await asyncio.to_thread(pack) if len(answer) > _LONG else pack()
 
 
-def _whole(given: dict[bytes, bytes], name: bytes, what: str, digits: int) -> int | None:
+def _int_header(given: dict[bytes, bytes], name: bytes, what: str, digits: int) -> int | None:
     """The number in a header; None if the header is missing."""
     value = given.get(name)
     if value is None:
@@ -395,7 +399,7 @@ def _answer_error(error: ServingError, start: dict[str, Any], exchange: RequestC
     return body
 
 
-async def _told(request: Request, error: Exception) -> Response:
+async def _error_response(request: Request, error: Exception) -> Response:
     start: dict[str, Any] = {}
     body = _answer_error(as_told(error), start)
     made = Response(body, start["status"])
@@ -416,6 +420,6 @@ async def _not_there(request: Request, error: Any) -> Response:
         if error.status_code == 404
         else f"{request.method} is not offered for {path:.200}"
     )
-    made = await _told(request, ServingError(error.status_code, text))
+    made = await _error_response(request, ServingError(error.status_code, text))
     made.raw_headers += [(name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items()]
     return made

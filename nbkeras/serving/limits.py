@@ -10,7 +10,7 @@ from typing import NamedTuple
 from nbkeras.kernels.runtime import cgroups, pool
 from nbkeras.serving import budget
 
-_M_MMAP_THRESHOLD = -3  # of malloc.h
+_M_MMAP_THRESHOLD = -3  # the constant of malloc.h
 _LARGE = 4 << 20
 
 
@@ -86,7 +86,7 @@ def memory_of(process: int | None = None, root: str = "/") -> Memory | None:
         with open(os.path.join(folder, "smaps_rollup"), encoding="ascii") as file:
             lines = [line.split() for line in file.readlines()[1:]]
     except OSError:
-        return _roughly(folder)
+        return _estimate(folder)
     sizes = {words[0].rstrip(":"): int(words[1]) * 1024 for words in lines if len(words) > 1 and words[1].isdecimal()}
     if "Rss" not in sizes:  # a process that has ended and was not waited for
         return None
@@ -94,7 +94,7 @@ def memory_of(process: int | None = None, root: str = "/") -> Memory | None:
     return Memory(sizes["Rss"], sizes.get("Pss", sizes["Rss"]), sizes["Rss"] - private, private)
 
 
-def _roughly(folder: str) -> Memory | None:
+def _estimate(folder: str) -> Memory | None:
     """The memory by /proc/<pid>/statm, which all Linux systems have and which counts file pages as shared."""
     try:
         with open(os.path.join(folder, "statm"), encoding="ascii") as file:

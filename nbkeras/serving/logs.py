@@ -29,7 +29,7 @@ import orjson
 from nbkeras.serving.exchange import RequestContext
 
 LONGEST = 4096  # bytes of a line: PIPE_BUF of Linux
-MOST_LINES = 2000  # waiting to be written
+MOST_LINES = 2000  # most lines that wait to be written
 _PAUSE, _LONG_PAUSE = (
     0.02,
     0.2,
@@ -102,8 +102,8 @@ class Handler(logging.Handler):
     def __init__(self, form: str, sink: Sink):
         super().__init__()
         self.form = form
-        self._place: dict[str, Any] = {"process": os.getpid()}
-        self.dropped = self._told = 0
+        self._process_fields: dict[str, Any] = {"process": os.getpid()}
+        self.dropped = self._reported = 0
         self._sink = sink
         self._lines: collections.deque[bytes] = collections.deque()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -165,8 +165,8 @@ class Handler(logging.Handler):
                 if written < size:  # a pipe accepts all or nothing, but a terminal may accept a part
                     self._lines.appendleft(data[written:])
                     return True
-                if self.dropped > self._told and not self._lines:
-                    lost, self._told = self.dropped - self._told, self.dropped
+                if self.dropped > self._reported and not self._lines:
+                    lost, self._reported = self.dropped - self._reported, self.dropped
                     text = f"{lost} log lines were dropped, because nobody read them in time"
                     self._lines.append(
                         self._encoded({"level": "warning", "event": "log_dropped", "message": text, "lines": lost})
@@ -179,8 +179,8 @@ class Handler(logging.Handler):
 
     def become(self, worker: int) -> None:
         """In a worker's forked process: drop the waiting lines, which belong to the parent."""
-        self._place = {"worker": worker, "process": os.getpid()}
-        self.dropped = self._told = 0
+        self._process_fields = {"worker": worker, "process": os.getpid()}
+        self.dropped = self._reported = 0
         self._lines.clear()
 
     def flush(self) -> None:
@@ -206,7 +206,7 @@ class Handler(logging.Handler):
 
     def _encoded(self, content: dict[str, Any], created: float | None = None) -> bytes:
         """The line of an event, short enough for one atomic write."""
-        encode = self._json if self.form == "json" else self._text
+        encode = self._json if self.form == "json" else self._as_text
         for limit in _LIMITS:
             line = encode(_short(content, limit), created or time.time())
             if len(line) <= LONGEST:
@@ -214,10 +214,10 @@ class Handler(logging.Handler):
         return encode({name: content[name] for name in ("level", "event")} | {"message": "too long"}, time.time())
 
     def _json(self, content: dict[str, Any], created: float) -> bytes:
-        found = {"time": _time(created), **self._place, **content}
+        found = {"time": _time(created), **self._process_fields, **content}
         return orjson.dumps(found, default=str, option=orjson.OPT_APPEND_NEWLINE)
 
-    def _text(self, content: dict[str, Any], created: float) -> bytes:
+    def _as_text(self, content: dict[str, Any], created: float) -> bytes:
         text = f"{_time(created)} {content['level'].upper()} {content['message']}"
         if "exception" in content:
             text += "".join(f"\n{_START_OF_CAUSE}{line}" for line in content["exception"].split("\n"))
@@ -247,7 +247,7 @@ class Handler(logging.Handler):
         if self.form == "text":
             words = [f"{key}={value}" for key, value in content.items() if key not in ("level", "event")]
             content["message"] = f"{name} {' '.join(words)}"
-        encode = self._json if self.form == "json" else self._text
+        encode = self._json if self.form == "json" else self._as_text
         with self.lock:  # type: ignore[union-attr]
             self.put(encode(content, time.time()))
 
@@ -329,7 +329,7 @@ def _second(seconds: int) -> str:
 
 
 def _short(content: dict[str, Any], limit: int) -> dict[str, Any]:
-    """The content with short and clean strings. Of an exception the end is kept, which has its type and message."""
+    """The content with short and clean strings. It keeps the end of an exception, which has its type and message."""
     found = {}
     for name, value in content.items():
         if isinstance(value, str):

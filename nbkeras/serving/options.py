@@ -35,14 +35,14 @@ def _number(kind: type, least: float, most: float = math.inf) -> Check:
                 raise ValueError(words) from None
         if isinstance(value, bool) or not isinstance(value, (int, float) if kind is float else int):
             raise ValueError(words)
-        if not least <= value <= most:  # NaN too
+        if not least <= value <= most:  # NaN fails too
             raise ValueError(words)
         return kind(value)
 
     return check
 
 
-def _text(value: Any) -> str:
+def _non_empty_string(value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise ValueError("a string")
     return value
@@ -113,7 +113,7 @@ class ModelOptions:
     """How a model is served."""
 
     name: str = _option("", "the name in requests (default: the file's name)", _name)
-    path: str | None = _option(None, "the model's file, or a folder with a folder for each version", _text)
+    path: str | None = _option(None, "the model's file, or a folder with a folder for each version", _non_empty_string)
     version: str = _option("1", "the version in requests, which use the newest one by default", _version)
     batch_sizes: tuple[int, ...] = _option(
         (),
@@ -162,7 +162,7 @@ class Options:
     """How the server runs, and its models."""
 
     models: tuple[ModelOptions, ...] = ()
-    host: str = _option("127.0.0.1", "the address to listen on; 0.0.0.0 is every one", _text)
+    host: str = _option("127.0.0.1", "the address to listen on; 0.0.0.0 is every one", _non_empty_string)
     port: int = _option(8000, "the port of HTTP; 0 chooses a free one", _number(int, 0, 65535))
     grpc_port: int | None = _option(
         None, "the port of gRPC; 0 chooses a free one (default: no gRPC)", _number(int, 0, 65535)
@@ -206,7 +206,7 @@ class Options:
         None, "memory limit in MB of the process that loads a file (default: 3/4 of the memory)", _number(int, 1)
     )
     folder: str | None = _option(
-        None, "where frozen models are kept while the server runs (default: TMPDIR or /tmp)", _text
+        None, "where frozen models are kept while the server runs (default: TMPDIR or /tmp)", _non_empty_string
     )
     log: str = _option(
         "auto", "the form of log lines: json or text; auto is text for a terminal", _one_of("auto", "json", "text")

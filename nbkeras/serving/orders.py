@@ -95,7 +95,7 @@ class ControlChannel:
         self._writer: asyncio.StreamWriter | None = None
         self._asked: dict[int, asyncio.Future] = {}
         self._numbers = itertools.count(1)
-        self._given: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._received: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self.begun = asyncio.Event()
 
     async def follow(self) -> None:
@@ -107,9 +107,9 @@ class ControlChannel:
             if "ping" in message:
                 self.say(pong=message["ping"])
             elif "answer" in message:
-                self._hear(message)
+                self._receive(message)
             else:
-                self._given.put_nowait(message)
+                self._received.put_nowait(message)
         carrying_out.cancel()
         self._end()
 
@@ -120,7 +120,7 @@ class ControlChannel:
 
     async def _carry_out(self) -> None:
         while True:
-            order = await self._given.get()
+            order = await self._received.get()
             error = None
             try:
                 await getattr(self, f"_do_{order['do']}")(order)
@@ -169,7 +169,7 @@ class ControlChannel:
         if answer["status"] != 200:
             raise ServingError(answer["status"], answer["error"], retry_after=1 if answer["status"] == 503 else None)
 
-    def _hear(self, message: dict[str, Any]) -> None:
+    def _receive(self, message: dict[str, Any]) -> None:
         asked = self._asked.get(message["answer"])
         if asked is not None and not asked.done():
             asked.set_result(message)

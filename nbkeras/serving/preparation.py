@@ -163,7 +163,7 @@ def _brief(text: str) -> str:
     return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
 
 
-def _is_of_memory(error: BaseException | None) -> bool:
+def _is_memory_error(error: BaseException | None) -> bool:
     """Whether an error means a lack of memory, for arrays, files, or the code of a library."""
     while error is not None:
         out = isinstance(error, OSError) and error.errno == errno.ENOMEM
@@ -187,7 +187,7 @@ def _run(writing: int) -> None:
     except Exception as error:  # a file that is not a model may raise anything
         known = isinstance(error, LoadingError | ValueError | OSError | ImportError)
         text = _brief(str(error) if known else f"{type(error).__name__}: {error}")
-        answer = {"memory": True} if _is_of_memory(error) else {"error": text}
+        answer = {"memory": True} if _is_memory_error(error) else {"error": text}
     os.write(writing, json.dumps(answer).encode() + b"\n")
 
 

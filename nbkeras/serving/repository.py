@@ -64,10 +64,10 @@ class Repository:
         else:
             found = self._versions.get(name, {}).get(version)
         if found is None:
-            raise self._absent(name, version)
+            raise self._not_found(name, version)
         return found
 
-    def _absent(self, name: str, version: str | None) -> ServingError:
+    def _not_found(self, name: str, version: str | None) -> ServingError:
         called = f"model {name!r:.200}" + (f" version {version!r:.80}" if version else "")
         for (known, number), (state, reason) in self._states.items():
             if known == name and version in (None, "", number):

@@ -33,7 +33,7 @@ from nbkeras.serving.tensors import InferRequest, InferResponse
 SERVICE, HEALTH = "inference.GRPCInferenceService", "grpc.health.v1.Health"
 _AHEAD = 64  # requests of a stream computed at the same time
 _CALLS = 256  # simultaneous calls over a connection; further calls wait in the client
-_COPIES = 2  # of an answer until it is sent: a message and its bytes
+_COPIES = 2  # copies of an answer until it is sent: a message and its bytes
 _MOST_CONTENT = 1 << 16  # bytes of a message without tensors
 _LONGEST = 1000  # characters of an error message, which is sent in headers
 
@@ -91,11 +91,11 @@ def read_request(message: Any, specs: Sequence[TensorSpec] = ()) -> InferRequest
     parameters = messages.parameters_of(message.parameters)
     tensors.check_id(message.id)
     return InferRequest(
-        inputs, message.id or None, parameters, _wanted(message.outputs), tensors.timeout_of(parameters)
+        inputs, message.id or None, parameters, _requested_outputs(message.outputs), tensors.timeout_of(parameters)
     )
 
 
-def _wanted(outputs: Any) -> list[str] | None:
+def _requested_outputs(outputs: Any) -> list[str] | None:
     names: list[str] = []
     for output in outputs:
         parameters = messages.parameters_of(output.parameters)

@@ -145,7 +145,7 @@ class Sequences:
             if kept.state is not None:
                 self._kept.move_to_end(key)
                 if self._sweep is None:
-                    self._sweep = asyncio.get_running_loop().call_later(self.idle / _SWEEPS, self._forget_for_ever)
+                    self._sweep = asyncio.get_running_loop().call_later(self.idle / _SWEEPS, self._sweep_idle)
             elif not kept.pending:
                 self._forget(key)
 
@@ -230,11 +230,11 @@ class Sequences:
         for key in late:
             self._forget(key)
 
-    def _forget_for_ever(self) -> None:
+    def _sweep_idle(self) -> None:
         """Drop idle sequences periodically, as long as there are sequences."""
         self.forget_idle()
         loop = asyncio.get_running_loop()
-        self._sweep = loop.call_later(self.idle / _SWEEPS, self._forget_for_ever) if self._kept else None
+        self._sweep = loop.call_later(self.idle / _SWEEPS, self._sweep_idle) if self._kept else None
 
 
 def no_stream(model: Version) -> ServingError:

@@ -46,7 +46,7 @@ from nbkeras.serving.repository import LOADING, STARTING, UNAVAILABLE, UNLOADED
 _log = logging.getLogger("nbkeras.serving")
 _PINGS = 4  # unanswered pings in a row after which a worker counts as hung
 _HEALTHY = 5.0  # seconds of life after which a worker is restarted without a pause
-_MOST_FAILURES = 6  # of one worker in a row during its start; then the server gives up
+_MOST_FAILURES = 6  # failed starts of a worker in a row after which the server gives up
 _BEGIN = -1  # the number of the order `begin`
 _FIRST_PAUSE, _LONGEST_PAUSE = (
     0.1,
@@ -69,8 +69,8 @@ class Worker:
         self.process: int | None = None
         self.channel: Channel | None = None
         self.started = self.next_start = 0.0
-        self.deaths = 0  # in a row, each soon after the start of the process
-        self.failures = 0  # in a row, each before it could answer requests
+        self.deaths = 0  # consecutive deaths, each soon after the start of the process
+        self.failures = 0  # consecutive deaths before the worker could answer requests
         self.has_begun = False
         self.silence = 0  # unanswered pings
 
@@ -142,7 +142,7 @@ class Supervisor:
         self._first: set[Key] = set()  # versions that must be loaded before the server counts as started
         self._next_ping = 0.0
         self._ending = 0.0  # when the shutdown began
-        self._deadline: float | None = None  # of the shutdown
+        self._deadline: float | None = None  # the deadline of the shutdown
         self._code = 0
 
     # -------------------- the life of the server --------------------
@@ -167,7 +167,7 @@ class Supervisor:
                 for key, _ in self._selector.select(self._pause()):
                     key.data()
                 self._start_workers()
-                self._look_at_deadlines()
+                self._check_deadlines()
                 self._ping()
         return self._code
 
@@ -238,7 +238,7 @@ class Supervisor:
                     self._end(0, f"{signal.Signals(number).name} received")
                 elif number == signal.SIGHUP:
                     self._read_again()
-        self._bury()
+        self._reap()
 
     def _raise_limits(self) -> None:
         """Raise the limit of open files (each connection is one) as far as this user may."""
@@ -258,7 +258,7 @@ class Supervisor:
             times.append(self._change.loading.deadline)
         return max(0.0, min(times) - time.monotonic()) if times else None
 
-    def _look_at_deadlines(self) -> None:
+    def _check_deadlines(self) -> None:
         now = time.monotonic()
         if self._change is not None and self._change.loading is not None and now > self._change.loading.deadline:
             self._loaded()
@@ -311,7 +311,7 @@ class Supervisor:
         self._code, self._ending = code, time.monotonic()
         self._deadline = time.monotonic() + self.options.drain_seconds + 1  # workers watch drain_seconds themselves
         if self._http is not None:
-            _let_nobody_in(self._http)
+            _refuse_connections(self._http)
         self._close_listening()
         self._stop_change()
         for worker in self._workers:
@@ -329,7 +329,8 @@ class Supervisor:
         ours, theirs = socket.socketpair()
         sys.stdout.flush()
         sys.stderr.flush()
-        with warnings.catch_warnings():  # about threads: NumPy's OpenBLAS has some, and stops them before a fork
+        # ignore warnings about threads: NumPy's OpenBLAS has some, and stops them before a fork
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
             process = os.fork()
         if process == 0:
@@ -410,12 +411,12 @@ class Supervisor:
         try:
             messages = channel.receive()
         except EOFError:
-            self._hang_up(worker)
+            self._close_channel(worker)
             return
         worker.silence = 0
         for message in messages:
             if "ask" in message:
-                self._hear_wish(worker, message)
+                self._handle_request(worker, message)
             elif message.get("done") == _BEGIN:
                 worker.has_begun = True
             elif message.get("done") == 0 and message["error"]:
@@ -431,14 +432,14 @@ class Supervisor:
                 self._change.failure = self._change.failure or message["error"] or ""
                 self._has_answered(worker)
 
-    def _hang_up(self, worker: Worker) -> None:
+    def _close_channel(self, worker: Worker) -> None:
         if worker.channel is not None:
             self._selector.unregister(worker.channel.connection)
             worker.channel.close()
             worker.channel = None
             self._has_answered(worker)
 
-    def _bury(self) -> None:
+    def _reap(self) -> None:
         """Wait for the processes that have ended, and schedule the restart of their workers."""
         for worker in self._workers:
             if worker.process is None:
@@ -449,7 +450,7 @@ class Supervisor:
             worker.process = None
             self._counts[worker.index] = ABSENT
             self._board.part(worker.index).end()
-            self._hang_up(worker)
+            self._close_channel(worker)
             code = os.waitstatus_to_exitcode(status)
             if self._deadline is not None:
                 if code:
@@ -489,10 +490,10 @@ class Supervisor:
                 if before is None:
                     self._finish(200, "")
                 else:
-                    self._tell_all(change)
+                    self._send_to_workers(change)
                 continue
             change.stamp = _stamp(change.options.path)
-            is_known = before is not None and _makes_the_same(before.options, change.options)
+            is_known = before is not None and _make_same_file(before.options, change.options)
             if before is not None and before.options == change.options and before.stamp == change.stamp:
                 self._finish(200, "")
                 continue
@@ -531,9 +532,9 @@ class Supervisor:
         for text in loaded.warnings:
             _log.warning("model %s: %s", _called(change.key), text, extra=_of_model("model_warning", change.key))
         change.made = Served(change.options, loaded, change.stamp)
-        self._tell_all(change)
+        self._send_to_workers(change)
 
-    def _tell_all(self, change: Change) -> None:
+    def _send_to_workers(self, change: Change) -> None:
         change.order = next(self._numbers)
         change.waits_for = set()
         for worker in self._workers:
@@ -549,7 +550,7 @@ class Supervisor:
             worker.send(**self._load_order(change.order, change.made))
         elif change.options is None and not change.failure:
             worker.send(do="unload", order=change.order, name=change.key[0], version=change.key[1])
-        else:  # a change that failed is taken back
+        else:  # undo a change that failed
             self._take_back(change, worker)
 
     def _take_back(self, change: Change, worker: Worker) -> None:
@@ -574,7 +575,7 @@ class Supervisor:
         if change.failure and change.made is not None:
             failed, change.made = change.made, None
             self._delete_file(failed)
-            self._tell_all(change)
+            self._send_to_workers(change)
             return
         if change.failure:
             self._fail(change.failure)
@@ -690,7 +691,7 @@ class Supervisor:
         for version in versions:
             self._changes.append(Change((version.name, version.version), version, lambda *_: None))
 
-    def _hear_wish(self, worker: Worker, message: dict[str, Any]) -> None:
+    def _handle_request(self, worker: Worker, message: dict[str, Any]) -> None:
         """Handle a request, received by a worker, to load or unload a model."""
         name, number, channel = message["name"], message["ask"], worker.channel
 
@@ -776,7 +777,7 @@ def _address(listening: socket.socket | None) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _let_nobody_in(listening: socket.socket) -> None:
+def _refuse_connections(listening: socket.socket) -> None:
     """Let the system drop new connections, so that workers can accept all waiting ones before the socket is closed.
 
     The client's system retries a dropped connection after a second, and is then refused.
@@ -797,7 +798,7 @@ def _stamp(path: str | None) -> Any:
     return sorted(found)
 
 
-def _makes_the_same(options: ModelOptions, others: ModelOptions) -> bool:
+def _make_same_file(options: ModelOptions, others: ModelOptions) -> bool:
     """Whether two sets of options make the same frozen file from a model's file."""
     return all(getattr(options, name) == getattr(others, name) for name in DESCRIBES if name != "path")
 

@@ -44,9 +44,9 @@ PIECE_VALUES = 1 << 16  # values written at a time
 MOST_JSON = 1 << 30  # bytes of memory for reading JSON; the process does nothing else meanwhile
 
 # Maximum memory for reading JSON, measured with strings such as `[],`: for each byte, and for each of these characters.
-_TEXT_COST = 3
+_JSON_COST = 3
 _COSTS = {",": 64, "[": 144, "{": 272, '"': 36}
-_COST_OF_TEXTS = 24  # for each byte of strings with their lengths
+_STRING_COST = 24  # bytes of memory for each byte of strings with their lengths
 _PIECE = 1 << 20
 
 
@@ -70,11 +70,11 @@ class InferRequest:
     def nbytes(self) -> int:
         """The bytes of the inputs; an upper bound for strings."""
         return sum(
-            [array.nbytes if array.dtype.kind != "O" else _size_of_texts(array) for array in self.inputs.values()]
+            [array.nbytes if array.dtype.kind != "O" else _bytes_of_strings(array) for array in self.inputs.values()]
         )
 
 
-def _size_of_texts(array: np.ndarray) -> int:
+def _bytes_of_strings(array: np.ndarray) -> int:
     return sum(100 + 4 * len(text) for text in array.flat)
 
 
@@ -154,7 +154,7 @@ def read_request(
         check_id(identity)
     is_binary = parameters.get("binary_data_output", False) is True
     outputs = content.get("outputs")
-    names, binary = (None, is_binary) if outputs is None else _wanted(outputs, is_binary)
+    names, binary = (None, is_binary) if outputs is None else _requested_outputs(outputs, is_binary)
     made = InferRequest(inputs, identity, parameters, names, timeout_of(parameters))
     made.is_finite = json_bytes is None
     return made, binary
@@ -165,7 +165,7 @@ def cost_of_json(text: bytes | bytearray | memoryview) -> int:
 
     A string of `[],[],` takes 30 times its length; numbers take 5 to 13 times.
     """
-    found = _TEXT_COST * len(text)
+    found = _JSON_COST * len(text)
     values = np.frombuffer(text, np.uint8)
     for start in range(0, len(values), _PIECE):
         piece = values[start : start + _PIECE]
@@ -187,7 +187,7 @@ def cost_of_request(body: bytes | bytearray, json_bytes: int | None, specs: Sequ
             "(binary_data_size)",
         )
     has_texts = any(spec.dtype.kind == "O" for spec in specs)
-    return found + (len(body) - len(text)) * (_COST_OF_TEXTS if has_texts else 1)
+    return found + (len(body) - len(text)) * (_STRING_COST if has_texts else 1)
 
 
 def read_json(text: bytes | bytearray | memoryview) -> Any:
@@ -216,14 +216,14 @@ def timeout_of(parameters: Mapping[str, Any]) -> float | None:
     timeout = parameters.get("timeout")
     if timeout is None:
         return None
-    if type(timeout) not in (int, float) or not 0 <= timeout < math.inf:  # NaN too
+    if type(timeout) not in (int, float) or not 0 <= timeout < math.inf:  # NaN fails too
         raise refused(
             f"the parameter 'timeout' must be microseconds, a finite number of at least 0, received {shown(timeout)}"
         )
     return timeout / 1e6 or None  # 0 is no limit
 
 
-def _wanted(outputs: Any, default: bool) -> tuple[list[str] | None, bool | dict[str, bool]]:
+def _requested_outputs(outputs: Any, default: bool) -> tuple[list[str] | None, bool | dict[str, bool]]:
     if type(outputs) is not list:
         raise refused(f"'outputs' must be a list of objects, received {shown(outputs)}")
     if not outputs:
@@ -333,9 +333,9 @@ def from_json(name: str, datatype: str, shape: Sequence[int], data: Any, boolean
         # struct converts a list of numbers faster than NumPy, and refuses values that are not numbers or do not fit
         made = np.frombuffer(_packer(count, dtype.char)(*data), dtype)
     except (struct.error, OverflowError):
-        raise refused(f"input {name!r}: data of {datatype} {_misfit(data, dtype)}") from None
+        raise refused(f"input {name!r}: data of {datatype} {_misfit_reason(data, dtype)}") from None
     if dtype.kind == "f" and not np.isfinite(made).all():  # 1e300 becomes an infinite FP32
-        raise refused(f"input {name!r}: data of {datatype} {_misfit(data, dtype)}")
+        raise refused(f"input {name!r}: data of {datatype} {_misfit_reason(data, dtype)}")
     return made.reshape(shape)
 
 
@@ -582,7 +582,7 @@ def _odd(data: Sequence, allowed: tuple[type, ...]) -> str:
     return next((shown(value) for value in data if type(value) not in allowed), "another kind of value")
 
 
-def _misfit(data: Sequence[Any], dtype: np.dtype) -> str:
+def _misfit_reason(data: Sequence[Any], dtype: np.dtype) -> str:
     """The first value that does not fit a dtype, and why."""
     kinds, words = ((int, float), "numbers") if dtype.kind == "f" else ((int,), "integers")
     most = float(np.finfo(dtype).max) if dtype.kind == "f" else np.iinfo(dtype).max
@@ -592,4 +592,4 @@ def _misfit(data: Sequence[Any], dtype: np.dtype) -> str:
             return f"must be {words}, received {shown(value)}"
         if not least <= value <= most:
             return f"holds {value!r:.40}, which does not fit"
-    return "does not fit"  # rounded up to infinity
+    return "does not fit"  # rounding gave infinity

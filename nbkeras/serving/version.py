@@ -36,7 +36,8 @@ class Version:
         self.inputs, self.outputs = tuple(frozen.inputs), tuple(frozen.outputs)
         self.output_places = {spec.name: place for place, spec in enumerate(self.outputs)}
         self.is_stream = frozen.is_stream
-        self.state_bytes = frozen.state_size * frozen.state_dtype.itemsize if self.is_stream else 0  # of one row
+        # bytes of one row's state
+        self.state_bytes = frozen.state_size * frozen.state_dtype.itemsize if self.is_stream else 0
         is_open = any(None in spec.shape[1:] for spec in self.outputs)
         self._row_bytes = None if is_open else self._bytes_of_row(1)
         runs: Any = StreamRuns(frozen) if self.is_stream else frozen

@@ -24,7 +24,8 @@ def returned(logs: dict[str, Any], return_dict: bool) -> Any:
     return values[0] if len(values) == 1 else values
 
 
-_LEAST = {"epochs": 0, "initial_epoch": 0, "validation_freq": 1}  # for counts that must not be None; else 1
+# the minimum of counts that must not be None; 1 for others
+_LEAST = {"epochs": 0, "initial_epoch": 0, "validation_freq": 1}
 
 
 def check_counts(**counts: Any) -> None:

@@ -17,7 +17,7 @@ from nbkeras.training.output_matching import Output, flattened, paths, per_outpu
 
 
 def _loss_object(spec: Any) -> Any:
-    if isinstance(spec, list | tuple) and len(spec) == 1:  # of an output in a dict
+    if isinstance(spec, list | tuple) and len(spec) == 1:  # a dict may hold an output's loss in a list
         spec = spec[0]
     if isinstance(spec, str) and spec.lower() in _CROSSENTROPY:
         return _Crossentropy(name=spec)
@@ -99,7 +99,7 @@ class Compiled:
         self.names: list[str] = []
         self.losses: list = []
         self.loss_weights: list = []
-        self.trackers: list[metrics.Mean] = []  # of the outputs' losses
+        self.trackers: list[metrics.Mean] = []  # the means of the outputs' losses
         self.by_output: list[list[tuple[str, Any, bool]]] | None = None
         self._sorts = behaviour.current.sorts_metrics
         self.variables: list[Variable] = []  # training updates these

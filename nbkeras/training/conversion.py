@@ -54,10 +54,10 @@ def opened(x: Any) -> Any:
 
 def first_inputs(x: Any) -> Any:
     """The inputs in opened data; for a stream, the inputs of its first item."""
-    return _given(unpack(x.first)[0] if isinstance(x, ItemStream) else x)
+    return _checked_inputs(unpack(x.first)[0] if isinstance(x, ItemStream) else x)
 
 
-def _given(x: Any) -> Any:
+def _checked_inputs(x: Any) -> Any:
     """The inputs; raises ValueError for None."""
     if x is None:
         raise ValueError("x is missing: pass an array, a list or dict of arrays, a generator or a Sequence")
@@ -91,7 +91,7 @@ def _arrays(
 
 def batch_of(x: Any, y: Any, sample_weight: Any, class_weight: Any, spec: ModelSpec) -> Batch:
     """All rows as one batch for a model with this spec; raises ValueError for data that do not match it."""
-    x, outputs, names = _given(x), spec.outputs, [output.name for output in spec.outputs]
+    x, outputs, names = _checked_inputs(x), spec.outputs, [output.name for output in spec.outputs]
     structure, inputs = _arrays(x) if spec.inputs is None else spec.inputs.arrays(x)
     given = y
     y, sample_weight = (output_matching.flattened(each, spec.nested) for each in (y, sample_weight))

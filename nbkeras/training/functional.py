@@ -22,7 +22,7 @@ from nbkeras.saving import serialization
 from nbkeras.training.output_matching import output_names
 from nbkeras.training.trainer import Trainer
 
-_GRAPH = ("layers", "input_layers", "output_layers")  # of a configuration
+_GRAPH = ("layers", "input_layers", "output_layers")  # the keys of a graph in a configuration
 
 
 class Functional(Trainer, registered=False):
@@ -146,7 +146,7 @@ class Functional(Trainer, registered=False):
         try:
             with shapes_only(), training_phase(False):
                 self._set_output_names(self(stand_ins))
-            self.clear_losses()  # they have no values
+            self.clear_losses()  # symbolic losses have no values
         except BaseException:
             self.built = False
             raise

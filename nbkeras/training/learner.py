@@ -33,9 +33,9 @@ class Learner(Layer, registered=False):
         self._run_eagerly = False
         self._compiled: Compiled | None = None
         self._output_names: list[str] = []
-        self._nested_outputs: Any = None  # their structure, if it is nested
+        self._nested_outputs: Any = None  # the structure of the outputs, if it is nested
         self._steps: dict[str, Step] = {}
-        self._guard: Guard | None = None  # of TerminateOnNaN
+        self._guard: Guard | None = None  # set by TerminateOnNaN
         self._reset_steps()
 
     # -------------------- compile --------------------
@@ -398,7 +398,7 @@ class Learner(Layer, registered=False):
         """Drop the programs of the steps, because their computation has changed."""
         for step in self._steps.values():
             step.forget()
-        self._known_inputs: dict[tuple, Again] = {}  # of predict: see _remember_inputs
+        self._known_inputs: dict[tuple, Again] = {}  # the inputs of predict that are known, see _remember_inputs
 
     def _observed_parts(self) -> Iterator[Any]:
         """The objects whose attributes a step may have read."""

@@ -21,7 +21,7 @@ Logs = dict[str, Any]
 
 
 _NOTHING: Any = object()
-_ASK = 16  # the ranks ask each other every so many batches whether one has stopped; see `_interval`
+_ASK = 16  # after this many batches, the ranks ask each other whether one has stopped; see `_interval`
 _STOP = {"train": "stop_training", "test": "stop_evaluating", "predict": "stop_predicting"}
 
 
@@ -50,10 +50,10 @@ class EpochRunner:
         self._listens = callbacks is not None
         self._callbacks = CallbackList() if callbacks is None else callbacks
         self._owner, self._flag = owner, _STOP[kind]
-        self._epoch, self._phase = 0, "train"  # or "test", in its validation; or "end"
-        self._logs: Logs = {}  # of the last epoch that ran all its batches
+        self._epoch, self._phase = 0, "train"  # the phase is "train", "test" in validation, or "end"
+        self._logs: Logs = {}  # the logs of the last epoch that ran all its batches
         self._done = 0  # batches done in this epoch
-        self._result = _NOTHING  # of the last batch
+        self._result = _NOTHING  # the result of the last batch
         self._resumed: str | None = None  # the phase where the resumed training was interrupted
         self._restore: Callable[[], None] | None = None  # called before the next batch
 
@@ -64,7 +64,7 @@ class EpochRunner:
             return self._logs
         for loop in (self, validation):
             if not epochs and loop is not None:  # the interrupted epoch is not run again
-                loop._go_to_place()
+                loop._go_to_position()
         for epoch in epochs:
             self._epoch, self._phase = epoch, "train"
             self._reset()
@@ -90,7 +90,7 @@ class EpochRunner:
 
     def test(self) -> Logs:
         """Run one epoch; returns the logs after its last batch."""
-        self._go_on()
+        self._clear_stop()
         self._callbacks.on_test_begin()
         self._reset()
         logs = self._run_epoch()
@@ -99,7 +99,7 @@ class EpochRunner:
 
     def predict(self) -> list:
         """The results of the step on each batch of one pass."""
-        self._go_on()
+        self._clear_stop()
         self._callbacks.on_predict_begin()
         results = list(self._results())
         if results:
@@ -115,7 +115,7 @@ class EpochRunner:
         """The logs after the last batch of an epoch; empty if there was none."""
         self._done, self._result = 0, _NOTHING
         self.data.on_epoch_begin()
-        self._go_to_place()
+        self._go_to_position()
         for result in self._results():
             self._result = result
         self.data.on_epoch_end()
@@ -182,12 +182,12 @@ class EpochRunner:
         else:
             here._restore = go_there
 
-    def _go_to_place(self) -> None:
+    def _go_to_position(self) -> None:
         if self._restore is not None:
             restore, self._restore = self._restore, None
             restore()
 
-    def _go_on(self) -> None:
+    def _clear_stop(self) -> None:
         if self._owner is not None:
             setattr(self._owner, self._flag, False)
 

@@ -417,7 +417,7 @@ class Model(Functional):
             ['float32', 'int8', 'float32']
         """
         building.quantize_model(self, mode, config, filters, type_check, beyond_keras)
-        if self.optimizer is not None and self.optimizer.built:  # its state is for the old weights
+        if self.optimizer is not None and self.optimizer.built:  # the optimizer's state is for the old weights
             for weight in self.weights:
                 weight.move_out()
             self.optimizer = type(self.optimizer).from_config(self.optimizer.get_config())

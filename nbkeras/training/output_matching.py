@@ -38,7 +38,7 @@ class Output(NamedTuple):
         if not targets.size:
             return
         low, high = targets.min(), targets.max()
-        if not (low >= 0 and high < self.classes):  # true for NaN too
+        if not (low >= 0 and high < self.classes):  # this is true for NaN too
             if self.classes == 1:
                 fits = "one unit: for yes or no (0 and 1) use sigmoid and binary_crossentropy, or give it a unit for each class"
             else:

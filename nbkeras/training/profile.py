@@ -73,7 +73,7 @@ class StepProfile:
         prepared_nbytes: int = 0,
     ):
         self.name, self.kind, self.batch_size, self.step_seconds = name, kind, batch_size, step_seconds
-        self.prepared_nbytes = prepared_nbytes  # of weights that the step also keeps in another form
+        self.prepared_nbytes = prepared_nbytes  # bytes of weights that the step also keeps in another form
         self._launches, self._buffers = launches, buffers
         each = [self._row(launch) for launch in launches]
         self.rows: list[Row] = _summed(each, lambda row: row)

@@ -278,7 +278,7 @@ class Trainer(Learner, registered=False):
             array([[3.],
                    [7.]], dtype=float32)
         """
-        try:  # here: a wrapper would take longer
+        try:  # inline, because a wrapper would take longer
             draw = verbose not in ("auto", 0) if isinstance(verbose, int | str) else True
             simple = callbacks is batch_size is steps is None and not draw and type(x) is np.ndarray
             known = self._known_inputs.get((x.shape, x.dtype, False)) if simple else None
@@ -467,7 +467,8 @@ class Trainer(Learner, registered=False):
         outputs: tuple[Output, ...] = tuple(map(Output, names or ["output"]))
         if names and self._compiled is not None:
             outputs = self._compiled.outputs(names, self._output_shapes(), self._nested_outputs)
-        own_step = self._overrides("train_step") or self._overrides("test_step")  # it gets x and y unchanged
+        # the user's step gets x and y unchanged
+        own_step = self._overrides("train_step") or self._overrides("test_step")
         options: Any = {"nested": self._nested_outputs, "has_own_step": own_step or self._overrides("compute_loss")}
         if self._graph_inputs is None:
             return ModelSpec(None, outputs, **options)

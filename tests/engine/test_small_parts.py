@@ -34,9 +34,7 @@ def test_a_config_shows_its_entries_and_whether_it_is_frozen():
 
 
 def test_names_that_are_left_out_tell_why():
-    with pytest.raises(
-        ImportError, match="nbkeras.Operation is not offered: an op on symbolic tensors becomes a layer"
-    ):
+    with pytest.raises(ImportError, match="nbkeras.Operation is not offered: nbkeras makes a layer from each op"):
         from nbkeras import Operation  # noqa: F401
 
 

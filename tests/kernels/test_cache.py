@@ -389,7 +389,12 @@ def users_folder(tmp_path, monkeypatch):
     for name in ("XDG_CACHE_HOME", "LOCALAPPDATA"):
         monkeypatch.setenv(name, str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
-    for function in (cache_files._make, cache_files._check, cache_files._prune, cache_files.warn_not_saved):
+    for function in (
+        cache_files._make_folder,
+        cache_files._check_folder,
+        cache_files._prune,
+        cache_files.warn_not_saved,
+    ):
         monkeypatch.setattr(cache_files, function.__name__, functools.cache(function.__wrapped__))
     monkeypatch.setattr(cache_files, "_ignored", set())
     return pathlib.Path(cache_files.folders()[0])
@@ -412,7 +417,7 @@ def refused(why):
 
 def forget_checks():
     """What another process does not know."""
-    cache_files._check.cache_clear()
+    cache_files._check_folder.cache_clear()
     cache_files._ignored.clear()
 
 

@@ -391,7 +391,7 @@ def test_code_is_kept_by_processor(monkeypatch):
     for function in (processor.keys, processor.has):
         monkeypatch.setattr(processor, function.__name__, function.__wrapped__)
     told = {"vendor_id": "A", "flags": " ".join(processor.LEVELS["x86-64-v3"])}
-    monkeypatch.setattr(processor, "_told_by_system", lambda: told)
+    monkeypatch.setattr(processor, "_cpu_info", lambda: told)
     for name in ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES"):
         monkeypatch.delenv(name, raising=False)
     own, *levels = processor.keys()

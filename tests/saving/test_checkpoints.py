@@ -363,11 +363,11 @@ def test_an_error_that_nobody_heard_is_printed_at_the_end(tmp_path, capsys):
     made._writer.start(lambda: 1 / 0)
     while made.is_busy:
         time.sleep(0.001)
-    background._print_unheard()
+    background._print_unreported()
     assert "a file was not written" in (text := capsys.readouterr().err) and "ZeroDivisionError" in text
     with pytest.raises(ZeroDivisionError, match="division by zero"):
         made.wait()
-    background._print_unheard()
+    background._print_unreported()
     assert capsys.readouterr().err == ""
 
 

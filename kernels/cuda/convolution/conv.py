@@ -1,11 +1,12 @@
-"""Twin of the kernel in conv.py. The twins of convolution itself are in implicit_gemm.py."""
+"""The twin of conv.py's only kernel. implicit_gemm.py has the twins of convolution itself."""
 
 from numba import cuda
 
 from nbkeras.kernels.cuda.machine.kernel import blocks, kernel, size, start
 from nbkeras.kernels.runtime.device_array import DeviceArray
 
-_COLUMNS, _ROWS = size(32, simulated=3), size(8, simulated=2)  # threads: along the units, and along the positions
+# threads of a block, along the units and along the positions
+_COLUMNS, _ROWS = size(32, simulated=3), size(8, simulated=2)
 
 
 @kernel
@@ -32,7 +33,7 @@ def _sum_blocks(dy, y, dz, partials, count, rows, units, relu):
 
 
 def sum_blocks(dy: DeviceArray, y: DeviceArray, dz: DeviceArray, partials: DeviceArray, units: int, relu: bool) -> None:
-    """Sum each block of rows of dy into partials[block]; with relu, dz = dy where y > 0, else 0. All flat."""
+    """Sums each block of rows of dy into partials[block]; with relu, also dz = dy where y > 0, else 0. All are flat."""
     count = partials.size // units
     grid = count, blocks(units, _COLUMNS)
     start(_sum_blocks, grid, (_COLUMNS, _ROWS), dy, y, dz, partials, count, dy.size // units, units, bool(relu))

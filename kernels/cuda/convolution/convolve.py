@@ -1,10 +1,10 @@
-"""Convolution and the gradient of its input as one CUDA kernel, for three sizes of tiles: an implicit matrix product.
+"""One CUDA kernel for convolution and the gradient of its input, for three sizes of tiles: an implicit matrix product.
 
 A block of threads computes a tile of positions x units. The sum runs over the taps, and within a tap over the channels. In each
 step the threads load the next pieces of windows and kernel into registers, multiply the previous pieces from shared memory, and
-store the loaded ones into the other of two buffers there. So loads overlap with products, and a step needs one barrier. Windows
-are transposed when they are stored, so that both factors are read by quads along the tile. A thread holds 8 x 8 sums of the large
-tile, 8 x 4 of the others.
+store the loaded pieces into the other of two buffers in shared memory. So loads overlap with products, and a step needs one
+barrier. Windows are transposed when they are stored, so that both factors are read by quads along the tile. A thread holds 8 x 8
+sums of the large tile, 8 x 4 of the others.
 """
 
 import numpy as np
@@ -16,11 +16,11 @@ from nbkeras.kernels.cuda.loops.walk import divided
 from nbkeras.kernels.cuda.machine.kernel import device_function, kernel, size
 
 _i = np.int32  # Numba's integers have 64 bits, two registers each, unless converted
-_FAR = _i(-(1 << 30))  # a row so far outside that no tap reaches the image
-DEPTH = size(16, simulated=4)  # terms of a step
+_FAR = _i(-(1 << 30))  # a row far outside: no tap reaches the image from it
+DEPTH = size(16, simulated=4)  # the terms of a step
 _QUADS = DEPTH // 4
 TERMS = tuple(range(DEPTH))
-ROOM = 4  # padding after each row in shared memory: a warp's threads then store to different banks, except for pairs
+PAD = 4  # padding after each row in shared memory: a warp's threads then store to different banks, except for pairs
 
 # A tile: threads, threads along a row of units, positions, units. Warps of 4 x 8 threads are side by side.
 LARGE = size(128, simulated=4), size(8, simulated=2), size(128, simulated=16), size(64, simulated=16)
@@ -28,23 +28,23 @@ MEDIUM = size(128, simulated=8), size(16, simulated=4), size(64, simulated=16), 
 SMALL = size(64, simulated=4), size(8, simulated=2), size(64, simulated=16), size(32, simulated=8)
 _DOWN, _ACROSS = size(4, simulated=2), size(8, simulated=2)
 TWO, ONE = (0, LARGE[3] // 2), (0,)  # offsets of the quads of a thread's units
-LARGE_A, LARGE_B = 2 * DEPTH * (LARGE[2] + ROOM), 2 * DEPTH * (LARGE[3] + ROOM)
-MEDIUM_A, MEDIUM_B = 2 * DEPTH * (MEDIUM[2] + ROOM), 2 * DEPTH * (MEDIUM[3] + ROOM)
-SMALL_A, SMALL_B = 2 * DEPTH * (SMALL[2] + ROOM), 2 * DEPTH * (SMALL[3] + ROOM)
-PASSES = max(
-    DEPTH * max(tile[2:]) // 4 // tile[0] for tile in (LARGE, MEDIUM, SMALL)
-)  # most quads a thread loads in a step
+LARGE_A, LARGE_B = 2 * DEPTH * (LARGE[2] + PAD), 2 * DEPTH * (LARGE[3] + PAD)
+MEDIUM_A, MEDIUM_B = 2 * DEPTH * (MEDIUM[2] + PAD), 2 * DEPTH * (MEDIUM[3] + PAD)
+SMALL_A, SMALL_B = 2 * DEPTH * (SMALL[2] + PAD), 2 * DEPTH * (SMALL[3] + PAD)
+# the most quads that a thread loads in a step
+PASSES = max(DEPTH * max(tile[2:]) // 4 // tile[0] for tile in (LARGE, MEDIUM, SMALL))
 FETCHED = 4 * PASSES
-SIDE, LINES = size(32, simulated=4), size(8, simulated=2)  # of a tile of `turn`
+# tiles of `turn`: side, and lines that threads read at a time
+SIDE, LINES = size(32, simulated=4), size(8, simulated=2)
 _PITCH = SIDE + 1
 
 
 @device_function
 def first_sums(t, across):
-    """The first row and column of a thread's sums.
+    """Returns the first row and column of a thread's sums.
 
-    Neighbours in pairs share columns, and pairs in turn share rows, as in CUTLASS: a 128-bit load from shared memory runs by
-    quarters of a warp, and two quarters run together if such neighbours load the same.
+    As in CUTLASS, the two threads of a pair share columns, and every other pair shares rows. A 128-bit load from shared memory
+    runs by quarters of a warp. Two quarters run together if these neighbours load the same numbers.
     """
     warp, lane, warps = t // (_DOWN * _ACROSS), t % (_DOWN * _ACROSS), across // _ACROSS
     row, column = lane // (2 * _ACROSS) * 2 + lane % 2, lane // 2 % _ACROSS
@@ -53,7 +53,7 @@ def first_sums(t, across):
 
 @device_function
 def write_row(values, bias, columns, y, at, n, units, quads, relu):
-    """y[at + column + i] = value + bias, then relu, where n + column + i < units, for each quad of columns."""
+    """Writes y[at + column + i] = value + bias, then relu, where n + column + i < units, for each quad of columns."""
     zero = y.dtype.type(0)
     for j in range(len(columns)):
         v0, v1 = values[4 * j] + bias[4 * j], values[4 * j + 1] + bias[4 * j + 1]
@@ -68,7 +68,7 @@ def write_row(values, bias, columns, y, at, n, units, quads, relu):
 
 @device_function
 def fetch_rows(matrix, at, step, row, row_step, last, n, units, quads, passes, fetched):
-    """Fetch quads of a matrix's rows row, row + row_step, ... below `last`, at offsets at, at + step, ...; 0 from `units` on."""
+    """Fetches quads of a matrix's rows row, row + row_step, ... < `last` at offsets at, at + step, ...; 0 from `units` on."""
     zero = matrix.dtype.type(0)
     for i in range(passes):
         v0, v1, v2, v3 = zero, zero, zero, zero
@@ -80,7 +80,7 @@ def fetch_rows(matrix, at, step, row, row_step, last, n, units, quads, passes, f
 
 @device_function
 def put_rows(fetched, passes, buffer, at, step):
-    """Store fetched quads into shared memory, `step` apart."""
+    """Stores fetched quads into shared memory, `step` apart."""
     for i in range(passes):
         quad = fetched[4 * i], fetched[4 * i + 1], fetched[4 * i + 2], fetched[4 * i + 3]
         store_quad(buffer, at + i * step, quad)
@@ -91,7 +91,7 @@ def put_rows(fetched, passes, buffer, at, step):
 
 @device_function
 def _slot(row_tap, row_period, rows, column_tap, column_period, columns, matrix):
-    """The offset in the turned kernel of the matrices for taps row_tap + row_period * i, column_tap + column_period * j."""
+    """Returns the turned kernel's offset of the matrices for taps row_tap + row_period * i, column_tap + column_period * j."""
     taps, _ = divided(rows + row_period - 1, row_period)
     tap_columns, _ = divided(columns + column_period - 1, column_period)
     return _i((row_tap * min(column_period, columns) + column_tap) * taps * tap_columns * matrix)
@@ -123,10 +123,10 @@ def turn(kernel, turned, channels, group_channels, units, group_units, taps):
 
 @device_function
 def _axis(turned, first, taps, stride, dilation, before, period):
-    """The numbers that windows share along one axis, for outputs first, first + stride, ... (all outputs, unless turned).
+    """Returns the numbers that the windows of outputs first, first + stride, ... share along an axis (of all, unless turned).
 
-    (first tap, number of taps, source index of the first output's first tap, distance to the next tap, distance to the next
-    output). period: distance between taps of the same phase.
+    These are: first tap, number of taps, source index of the first output's first tap, distance to the next tap, distance to the
+    next output. period: the distance between taps of the same phase.
     """
     if turned == 0:
         return _i(0), taps, _i(-before), dilation, stride
@@ -146,7 +146,7 @@ def _axis(turned, first, taps, stride, dilation, before, period):
 
 @device_function
 def _convolve(tile, columns, a, b, x, kernel, bias, y, sizes, window, plan):
-    """Compute one tile of y, or of a part of its sum."""
+    """Computes one tile of y, or of a part of its sum."""
     threads, across, high, wide = tile
     images, in_height, in_width, in_depth, channels, out_height, out_width, out_depth, units = sizes
     turned, kernel_rows, kernel_columns, sh, sw, dh, dw, before_rows, before_columns, row_period, column_period = window
@@ -157,7 +157,7 @@ def _convolve(tile, columns, a, b, x, kernel, bias, y, sizes, window, plan):
     phase, part = divided(block, parts)
     n0, m0 = _i(n0 * wide), _i(m0 * high)
 
-    # The pixels of y of this block's phase, and the numbers that their windows share.
+    # This block's phase: its pixels of y, and the numbers that their windows share.
     row0, column0, row_gap, column_gap = _i(0), _i(0), _i(1), _i(1)
     if turned != 0:
         row0, column0 = divided(phase, sw)
@@ -178,7 +178,7 @@ def _convolve(tile, columns, a, b, x, kernel, bias, y, sizes, window, plan):
     last = _i(min(terms, first + steps * DEPTH))
     steps = _i(max(0, (last - first + DEPTH - 1) // DEPTH))
 
-    # This thread loads of the windows: the terms of one quad, for several positions.
+    # From the windows, this thread loads the terms of one quad for several positions.
     quad_a, row_a, step_a = _i(t % _QUADS * 4), _i(t // _QUADS), threads // _QUADS
     passes = high // step_a
     k = _i(first + quad_a)
@@ -197,7 +197,7 @@ def _convolve(tile, columns, a, b, x, kernel, bias, y, sizes, window, plan):
         tops[i], lefts[i] = (y0 if m < positions else _FAR), x0
         starts[i] = _i(((image * in_height + y0) * in_width + x0) * in_depth + group * channels)
 
-    # And of the kernel: one quad of units, for several terms.
+    # From the kernel, it loads one quad of units for several terms.
     quads = wide // 4
     quad_b, row_b, step_b = _i(t % quads * 4), _i(t // quads), threads // quads
     n_b, k_b = _i(n0 + quad_b), _i(first + row_b)
@@ -207,7 +207,7 @@ def _convolve(tile, columns, a, b, x, kernel, bias, y, sizes, window, plan):
         at_b = _i(at_b + _slot(tap_row, row_period, kernel_rows, tap_column, column_period, kernel_columns, matrix))
 
     next_a, next_b = cuda.local.array(FETCHED, x.dtype), cuda.local.array(FETCHED, x.dtype)
-    line_a, line_b, rows, zero = high + ROOM, wide + ROOM, (0, high // 2), x.dtype.type(0)
+    line_a, line_b, rows, zero = high + PAD, wide + PAD, (0, high // 2), x.dtype.type(0)
     ty, tx = first_sums(t, across)
     sums = zero_block(x, rows, columns)
     for step in range(steps + 1):
@@ -292,6 +292,6 @@ def convolve_small(x, kernel, bias, y, sizes, window, plan):
 
 @kernel(launch_bounds=(SMALL[0], 4))
 def convolve_double(x, kernel, bias, y, sizes, window, plan):
-    """For float64: its sums take twice the registers."""
+    """Runs a tile in float64, whose sums take twice the registers."""
     a, b = cuda.shared.array(SMALL_A, x.dtype, alignment=16), cuda.shared.array(SMALL_B, x.dtype, alignment=16)
     _convolve(SMALL, ONE, a, b, x, kernel, bias, y, sizes, window, plan)

@@ -1,8 +1,8 @@
-"""The gradient of a convolution's kernel as one CUDA kernel, over the tiles of convolve.py: windows^T @ dy.
+"""One CUDA kernel for the gradient of a convolution's kernel, windows^T @ dy, with the tiles of convolve.py.
 
-A tile is taps and channels x units, and the sum runs over positions. Both factors are read by quads in their order in memory,
-along the channels and along the units. The sum is long and the result small, so the sum is cut into parts, each with its own
-section of y.
+A tile is (taps and channels) x units, and the sum runs over positions. Both factors are read by quads in memory order, along the
+channels and along the units. The sum is long and the result small, so the sum is cut into parts. Each part has its own section of
+y.
 """
 
 import numpy as np
@@ -18,7 +18,7 @@ from nbkeras.kernels.cuda.convolution.convolve import (
     MEDIUM_A,
     MEDIUM_B,
     ONE,
-    ROOM,
+    PAD,
     SMALL,
     SMALL_A,
     SMALL_B,
@@ -38,7 +38,7 @@ _i = np.int32
 
 @device_function
 def _correlate(tile, columns, a, b, x, dy, y, sizes, window, plan):
-    """Compute one tile of the gradient, or of a part of its sum."""
+    """Computes one tile of the gradient, or of a part of its sum."""
     threads, across, high, wide = tile
     images, in_height, in_width, in_depth, channels, out_height, out_width, out_depth, units = sizes
     kernel_rows, kernel_columns, sh, sw, dh, dw, top, left = window
@@ -53,7 +53,7 @@ def _correlate(tile, columns, a, b, x, dy, y, sizes, window, plan):
     last = _i(min(positions, first + steps * DEPTH))
     steps = _i(max(0, (last - first + DEPTH - 1) // DEPTH))
 
-    # This thread loads of the windows: one quad of taps and channels, for several positions.
+    # From the windows, this thread loads one quad of taps and channels for several positions.
     quads = high // 4
     quad_a, row_a, step_a = _i(t % quads * 4), _i(t // quads), threads // quads
     passes = DEPTH // step_a
@@ -70,14 +70,14 @@ def _correlate(tile, columns, a, b, x, dy, y, sizes, window, plan):
     rest, more_j = divided(step_a, out_width)
     more_images, more_i = divided(rest, out_height)
 
-    # And of dy: one quad of units, for several positions.
+    # From dy, it loads one quad of units for several positions.
     quads = wide // 4
     quad_b, row_b, step_b = _i(t % quads * 4), _i(t // quads), threads // quads
     n_b, k_b = _i(n0 + quad_b), _i(first + row_b)
     at_b = _i(k_b * out_depth + group * units + n_b)
 
     next_a, next_b = cuda.local.array(FETCHED, x.dtype), cuda.local.array(FETCHED, x.dtype)
-    line_a, line_b, rows, zero = high + ROOM, wide + ROOM, (0, high // 2), x.dtype.type(0)
+    line_a, line_b, rows, zero = high + PAD, wide + PAD, (0, high // 2), x.dtype.type(0)
     ty, tx = first_sums(t, across)
     sums = zero_block(x, rows, columns)
     for step in range(steps + 1):
@@ -145,6 +145,6 @@ def correlate_small(x, dy, y, sizes, window, plan):
 
 @kernel(launch_bounds=(SMALL[0], 4))
 def correlate_double(x, dy, y, sizes, window, plan):
-    """For float64: its sums take twice the registers."""
+    """Runs a tile in float64, whose sums take twice the registers."""
     a, b = cuda.shared.array(SMALL_A, x.dtype, alignment=16), cuda.shared.array(SMALL_B, x.dtype, alignment=16)
     _correlate(SMALL, ONE, a, b, x, dy, y, sizes, window, plan)

@@ -1,4 +1,4 @@
-"""Convolution in groups of few channels or units, where a matrix product per group would leave its tiles empty.
+"""Convolution in groups of few channels or units, where a matrix product for each group would leave its tiles mostly empty.
 
 A thread computes one number. Neighbouring threads have neighbouring units or channels, and mostly read neighbouring elements.
 """
@@ -10,7 +10,8 @@ from nbkeras.kernels.cuda.loops.walk import divided
 from nbkeras.kernels.cuda.machine.kernel import kernel, size
 
 _i = np.int32
-ACROSS, ROWS = size(32, simulated=4), size(8, simulated=2)  # threads of `correlate`: along the units and the positions
+# threads of `correlate`, along the units and along the positions
+ACROSS, ROWS = size(32, simulated=4), size(8, simulated=2)
 _SUMS = ACROSS * ROWS
 
 
@@ -46,7 +47,7 @@ def convolve(x, kernel, bias, y, sizes, window, relu):
 
 @kernel
 def convolve_back(dy, kernel, dx, sizes, window):
-    """Compute dx, with the sizes and the window of the convolution."""
+    """Computes dx, with the sizes and the window of the convolution."""
     _, in_height, in_width, in_depth, channels, out_height, out_width, out_depth, units = sizes
     kernel_rows, kernel_columns, sh, sw, dh, dw, top, left = window
     i = cuda.grid(1)
@@ -74,7 +75,7 @@ def convolve_back(dy, kernel, dx, sizes, window):
 
 @kernel
 def correlate(x, dy, y, sizes, window, counts):
-    """y[part, taps and channels, units] = the kernel's gradient over a part of the positions: one tap and channel per block."""
+    """y[part, taps and channels, units] = the kernel's gradient over a part of the positions. A block has a tap and channel."""
     images, in_height, in_width, in_depth, channels, out_height, out_width, out_depth, units = sizes
     _, kernel_columns, sh, sw, dh, dw, top, left = window
     sums = cuda.shared.array(_SUMS, x.dtype)

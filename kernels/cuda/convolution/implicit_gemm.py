@@ -5,9 +5,10 @@
     dkernel[tap and channel, unit] = sum over positions of x[the position's window] * dy[position, unit]
 
 The first two use one kernel, in convolve.py: dx is a convolution of dy with the kernel rotated by 180 degrees. With strides,
-pixels of dx whose row and column have the same remainders are under the same taps. Each such phase is a convolution without
-strides, so no product is wasted on zeros. The third is in correlate.py. If a result has too few tiles to fill a GPU, its sums are
-cut into parts, which are added in a fixed order. The shape determines tiles and parts, so results are the same on every GPU.
+pixels of dx whose row and column have the same remainders (a phase) are under the same taps. Each phase is a convolution without
+strides, so no product is wasted on zeros. The third uses the kernel in correlate.py. If a result has too few tiles to fill a GPU,
+its sums are cut into parts, which are added in a fixed order. The shape determines tiles and parts, so results are the same on
+every GPU.
 
 Each group is a separate product; for groups of few channels or units grouped.py is faster. Limit: arrays of fewer than
 2**31 elements.
@@ -28,17 +29,17 @@ from nbkeras.kernels.loops.window import Window
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.device_array import DeviceArray
 
-_TILES = {  # by name: the tile, the kernel of the first two functions, the kernel of the third
+_TILES = {  # name: (the tile, the kernel of the first two functions, the kernel of the third)
     "large": (LARGE, convolve.convolve_large, correlate.correlate_large),
     "medium": (MEDIUM, convolve.convolve_medium, correlate.correlate_medium),
     "small": (SMALL, convolve.convolve_small, correlate.correlate_small),
     "double": (SMALL, convolve.convolve_double, correlate.correlate_double),
 }
-_FILL = size(396, simulated=6)  # blocks that fill a GPU: three per multiprocessor of the largest GPU
-_ENOUGH = size(132, simulated=4)  # blocks: with fewer, smaller tiles are faster
-_LEAST_TERMS = DEPTH * size(16, simulated=2)  # terms of a part of a sum
-_FEW = size(8, simulated=3)  # a group with fewer units (or channels) leaves a tile too empty
-_MOST_PARTIAL = 1 << 25  # total elements of all parts of a result
+_FILL = size(396, simulated=6)  # enough blocks to fill a GPU: three per multiprocessor of the largest GPU
+_ENOUGH = size(132, simulated=4)  # with fewer blocks than this, smaller tiles are faster
+_LEAST_TERMS = DEPTH * size(16, simulated=2)  # least terms of a part of a sum
+_FEW = size(8, simulated=3)  # a group with fewer units (or channels) leaves tiles too empty
+_MOST_PARTIAL = 1 << 25  # most elements of all parts of a result
 
 
 class _Plan(NamedTuple):
@@ -51,7 +52,7 @@ class _Plan(NamedTuple):
 
 
 def _plan(m: int, n: int, terms: int, copies: int, y: DeviceArray) -> _Plan:
-    """Plan `copies` products of m x n numbers that together form y; each number is a sum of `terms` products."""
+    """Plans `copies` products of m x n numbers that together form y. Each number is a sum of `terms` products."""
     if y.dtype == np.float64:
         tiles = ["double"]
     elif n <= SMALL[3]:
@@ -72,12 +73,12 @@ _flat = functools.partial(in_32_bits, "a convolution")
 
 
 def _quads(depth: int, *arrays: DeviceArray) -> bool:
-    """True if arrays whose last axis is cut into pieces of `depth` can be read four elements at a time."""
+    """True if arrays with a last axis that is cut into pieces of `depth` can be read four elements at a time."""
     return depth % 4 == 0 and all(array.address % 16 == 0 for array in arrays)
 
 
 def _targets(y: DeviceArray, bias: DeviceArray, relu: bool, parts: int) -> tuple[Target, Target]:
-    """The target of the whole result, and the target that the kernel writes: the same target, or memory for parts."""
+    """Returns the target of the result, and the target that the kernel writes: the same, or memory for parts."""
     (flat,) = _flat(y)
     whole = Target(flat, 0, y.shape[3], 0, y.dtype.type(0), bias, int(relu))
     return whole, whole if parts == 1 else parts_of(whole, 1, parts, y.size // y.shape[3], y.shape[3])
@@ -94,7 +95,7 @@ def _finish(whole: Target, target: Target, parts: int) -> None:
 def forward(
     x: DeviceArray, kernel: DeviceArray, bias: DeviceArray, y: DeviceArray, window: Window, groups: int, relu: bool
 ) -> None:
-    """y = conv(x, kernel) + bias, then optional relu. A bias of size 0 means none."""
+    """Computes y = conv(x, kernel) + bias, then optional relu. A bias of size 0 means none."""
     taps, channels, units = kernel.shape[0] * kernel.shape[1], kernel.shape[2], y.shape[3] // groups
     if groups > 1 and units < _FEW:
         flat, sizes = _flat(x, kernel, bias, y), ints(*x.shape, channels, *y.shape[1:], units)
@@ -105,7 +106,7 @@ def forward(
 
 
 def input_gradient(dy: DeviceArray, kernel: DeviceArray, dx: DeviceArray, window: Window, groups: int) -> None:
-    """dx = the gradient of conv(x, kernel) for the output's gradient dy."""
+    """Computes dx, the input's gradient of conv(x, kernel), from the output's gradient dy."""
     (images, height, width, depth), (_, _, channels, units) = dx.shape, kernel.shape
     units //= groups
     if groups > 1 and channels < _FEW:
@@ -114,7 +115,7 @@ def input_gradient(dy: DeviceArray, kernel: DeviceArray, dx: DeviceArray, window
         return
     row_period = window.row_stride // math.gcd(window.row_stride, window.row_dilation)
     column_period = window.column_stride // math.gcd(window.column_stride, window.column_dilation)
-    rows, columns = blocks(window.height, row_period), blocks(window.width, column_period)  # most taps over a pixel
+    rows, columns = blocks(window.height, row_period), blocks(window.width, column_period)  # the most taps over a pixel
     slots = min(row_period, window.height) * min(column_period, window.width)
     count = slots * rows * columns * units * depth
     turned = device.gpu().scratch("turned kernel", (count,), dx.dtype)
@@ -141,7 +142,7 @@ def _convolve(x, kernel, bias, y, channels, window, plan, groups, phases, relu) 
 
 
 def kernel_gradient(x: DeviceArray, dy: DeviceArray, dkernel: DeviceArray, window: Window, groups: int) -> None:
-    """dkernel = the gradient of conv(x, kernel) for the output's gradient dy."""
+    """Computes dkernel, the kernel's gradient of conv(x, kernel), from the output's gradient dy."""
     channels, units = dkernel.shape[2], dkernel.shape[3] // groups
     elements, flat = dkernel.size // dkernel.shape[3], _flat(x, dy)
     sizes, nothing = ints(*x.shape, channels, *dy.shape[1:], units), flat[0][:0]

@@ -1,4 +1,4 @@
-"""Twin of integers.py: `convolve`. One kernel quantizes each image; in the other one, a thread computes a number.
+"""The twin of `convolve` in integers.py. One kernel quantizes each image. In the other, a thread computes one number.
 
 Neighbouring threads have neighbouring units, and read the same numbers of an image.
 """
@@ -41,7 +41,7 @@ def _convolve(q, w, scale, factors, bias, y, sizes, window, rectify):
 
 
 def convolve(x, w, factors, bias, y, window, inputs, relu):
-    """y = conv(x, w * factors) + bias, then optional relu; x as integers."""
+    """Computes y = conv(x, w * factors) + bias, then optional relu; x is quantized."""
     (images, height, width, depth), scratch = x.shape, device.gpu().scratch
     q = scratch("integers of images", (images, height * width * depth), np.int8)
     scale = scratch("scales of images", (images,), x.dtype)

@@ -1,4 +1,4 @@
-"""Twins of unfold.py: a thread computes one number of the result; a sum gathers its terms."""
+"""Twins of unfold.py. A thread computes one number of the result; for a sum it gathers the terms."""
 
 import numpy as np
 from numba import cuda
@@ -11,7 +11,7 @@ _i = np.int32
 
 
 def _start(kernel, result: DeviceArray, windows: DeviceArray, x: DeviceArray, *line: int) -> None:
-    """Start a kernel(x, windows, sizes, line) with a thread for each number of the result."""
+    """Starts a kernel(x, windows, sizes, line) with a thread for each number of the result."""
     if windows.size >= 1 << 31:
         raise ValueError(
             f"windows on a GPU must have fewer than 2**31 elements, received shape {windows.shape}: use smaller batches"
@@ -56,10 +56,10 @@ def _fold(x, y, sizes, line):
 
 
 def unfold_rows(x: DeviceArray, y: DeviceArray, stride: int, dilation: int, before: int) -> None:
-    """Copy windows: y[n, i, run, k, c] = x[n, i * stride + k * dilation - before, run, c], 0 outside of x."""
+    """Copies windows: y[n, i, run, k, c] = x[n, i * stride + k * dilation - before, run, c], 0 outside of x."""
     _start(_unfold, y, y, x, stride, dilation, before)
 
 
 def fold_rows(y: DeviceArray, x: DeviceArray, stride: int, dilation: int, before: int) -> None:
-    """Sum windows: x[n, j, run, c] = the sum of y[n, i, run, k, c] over i * stride + k * dilation - before = j."""
+    """Sums windows: x[n, j, run, c] = the sum of y[n, i, run, k, c] over i * stride + k * dilation - before = j."""
     _start(_fold, x, y, x, stride, dilation, before)

@@ -1,13 +1,13 @@
-"""Matrix products on a GPU: `product`, row-major, any transpose, leading dimension, offset, beta, batches, bias and relu.
+"""`product`, matrix products on a GPU: row-major, any transpose, leading dimension, offset, beta, batches, bias and relu.
 
-A block of threads computes a square tile of C. Stages of 8 terms of the sum are loaded to shared memory, for A and B with the
-numbers of a term contiguous; while the threads multiply one stage, the next one is loaded to their registers. A thread holds
+A block of threads computes a square tile of C. The sum runs by stages of 8 terms, which are loaded to shared memory so that the
+numbers of a term are contiguous. While the threads multiply one stage, they load the next one to their registers. A thread holds
 8 by 8 sums of a large tile (8 by 4, 4 by 4 of smaller ones) and reads shared memory 128 bits at a time: 4 loads for 64
-multiply-adds. Its rows and columns form quads spread over the warp's part of the tile. The lanes are ordered so that a load
-of A touches 4 different quads and one of B touches 8, contiguous, without bank conflicts (as in NVIDIA's CUTLASS).
+multiply-adds. Its rows and columns form quads spread over the warp's part of the tile. The lanes are ordered so that a load of A
+touches 4 different quads and one of B touches 8, contiguous, without bank conflicts (as in NVIDIA's CUTLASS).
 
-`_plan` chooses the tile, and the number of parts of the sum if tiles alone would leave processors idle; a second kernel
-adds the parts in a fixed order. Products with a vector have separate kernels (gemv.py).
+`_plan` chooses the tile, and cuts the sum into parts if tiles alone would leave processors idle. A second kernel adds the parts
+in a fixed order. Products with a vector have separate kernels (gemv.py).
 """
 
 import functools
@@ -31,16 +31,16 @@ from nbkeras.kernels.cuda.machine.kernel import Kernel, blocks, device_function,
 from nbkeras.kernels.runtime import cublas, device
 from nbkeras.kernels.runtime.device_array import DeviceArray
 
-_DEPTH = size(8, simulated=4)  # terms of a stage
+_DEPTH = size(8, simulated=4)  # the terms of a stage
 _TERMS = tuple(range(_DEPTH))
 _DOWN, _ACROSS = size(4, simulated=2), size(8, simulated=4)  # lanes of a warp along the rows and the columns of C
 _LANES = _DOWN * _ACROSS
-_ONE, _TWO_ROWS, _TWO_COLUMNS = (0,), (0, 4 * _DOWN), (0, 4 * _ACROSS)  # offsets of a thread's quads in its warp's part
-_PAD = 4  # unused numbers after each term: threads that write the terms of a line then use different banks
+_ONE, _TWO_ROWS, _TWO_COLUMNS = (0,), (0, 4 * _DOWN), (0, 4 * _ACROSS)  # the offsets of a thread's quads in its warp
+_PAD = 4  # unused numbers after each term, so that threads that write the terms of a line use different banks
 
-_MOST_BATCHES = 65535  # most blocks along z
+_MOST_BATCHES = 65535  # CUDA's most blocks along z
 
-_LARGE, _MEDIUM, _SMALL = 32 * _DOWN, 16 * _DOWN, 8 * _DOWN  # sides of the tiles
+_LARGE, _MEDIUM, _SMALL = 32 * _DOWN, 16 * _DOWN, 8 * _DOWN  # the sides of the tiles
 _LARGE_THREADS, _MEDIUM_THREADS, _SMALL_THREADS = 8 * _LANES, 4 * _LANES, 2 * _LANES
 _LARGE_STAGES, _MEDIUM_STAGES, _SMALL_STAGES = (4 * _DEPTH * (side + _PAD) for side in (_LARGE, _MEDIUM, _SMALL))
 
@@ -49,17 +49,18 @@ _LARGE_STAGES, _MEDIUM_STAGES, _SMALL_STAGES = (4 * _DEPTH * (side + _PAD) for s
 
 
 @device_function
-def _bring(operand, thread, side, first, extent):
-    """The four numbers that a thread loads from each stage of an operand.
+def _load_pattern(operand, thread, side, first, extent):
+    """Returns which four numbers a thread loads from each stage of an operand.
 
-    (line of the first, its term, the distance between numbers in terms, and in the stage, the first's offset in the stage)
+    The result is: the first number's line and term, the distance between numbers in terms and in the stage, the first number's
+    offset in the stage.
     """
     _, _, terms, _, wide, _, _ = operand
     pitch = side + _PAD
-    if terms == 1:  # four contiguous terms of a line
+    if terms == 1:  # load four contiguous terms of a line
         line, term = thread // (_DEPTH // 4), thread % (_DEPTH // 4) * 4
         return min(first + line, extent - 1), term, 1, pitch, term * pitch + line
-    if wide != 0:  # four contiguous lines
+    if wide != 0:  # load a term of four contiguous lines
         line, term = thread % (side // 4) * 4, thread // (side // 4)
         return min(first + line, extent - 4), term, 0, 1, term * pitch + line
     line, term, apart = thread % side, thread // side, _DEPTH // 4
@@ -68,7 +69,7 @@ def _bring(operand, thread, side, first, extent):
 
 @device_function
 def _read_start(x, at, apart, term, terms_apart, count):
-    """A thread's four numbers of the first stage, which has `count` terms; zeros beyond them."""
+    """Returns a thread's four numbers of the first stage, which has `count` terms; zeros beyond them."""
     zero = x.dtype.type(0)
     return (
         x[at] if term < count else zero,
@@ -95,7 +96,7 @@ def _keep(stage, to, apart, quad):
 
 @device_function
 def _write(quad, c, at, count, wide, beta, bias, j, rectify):
-    """Write the first `count` of four sums to C."""
+    """Writes the first `count` of four sums to C."""
     if count <= 0:
         return
     s, t, u, v = quad
@@ -120,14 +121,14 @@ def _write(quad, c, at, count, wide, beta, bias, j, rectify):
 
 @device_function
 def _multiply(rows, columns, side, warps, stages, sizes, a, left, b, right, c, form, beta, bias, rectify):
-    """A tile of C: the part `blockIdx.y` of its sums, for the product `blockIdx.z`.
+    """Computes a tile of C, the part `blockIdx.y` of its sums, for the product `blockIdx.z`.
 
-    rows, columns: the offsets of a thread's quads; warps: their number across a tile; stages: two stages of A, then two of B.
+    rows, columns: the offsets of a thread's quads. warps: the number of warps across a tile. stages: two stages of A, then of B.
     """
     m, n, k, depth = sizes
     thread, part, batch = cuda.threadIdx.x, cuda.blockIdx.y, cuda.blockIdx.z
     down, across = (m + side - 1) // side, (n + side - 1) // side
-    if across <= down:  # neighbours share the longer side
+    if across <= down:  # neighbouring blocks read the same part of the longer side
         i, j = np.int32(cuda.blockIdx.x // across * side), np.int32(cuda.blockIdx.x % across * side)
     else:
         i, j = np.int32(cuda.blockIdx.x % down * side), np.int32(cuda.blockIdx.x // down * side)
@@ -135,8 +136,8 @@ def _multiply(rows, columns, side, warps, stages, sizes, a, left, b, right, c, f
     length = min(k - start, depth)
     count = min(length, (length - 1) % _DEPTH + 1)  # the first stage may be shorter than the others
 
-    a_line, a_term, a_terms, a_spread, a_to = _bring(left, thread, side, i, m)
-    b_line, b_term, b_terms, b_spread, b_to = _bring(right, thread, side, j, n)
+    a_line, a_term, a_terms, a_spread, a_to = _load_pattern(left, thread, side, i, m)
+    b_line, b_term, b_terms, b_spread, b_to = _load_pattern(right, thread, side, j, n)
     a_at, a_lines, a_distance, a_step, a_quads, a_apart, a_stage = left
     b_at, b_lines, b_distance, b_step, b_quads, b_apart, b_stage = right
     a_at += batch * a_step + a_line * a_lines + (start + a_term) * a_distance
@@ -155,7 +156,7 @@ def _multiply(rows, columns, side, warps, stages, sizes, a, left, b, right, c, f
     sums = zero_block(c, rows, columns)
     now = np.int32(0)  # the offset of the current stage in `stages`
     rest = np.int32(length - count)
-    quads = a_quads != 0 and b_quads != 0  # tested once for both: this is the fast path
+    quads = a_quads != 0 and b_quads != 0  # one test for both operands selects the fast path
     while True:
         if rest > 0:
             if quads:
@@ -202,7 +203,7 @@ def _multiply_medium(sizes, a, left, b, right, c, form, beta, bias, rectify):
 
 @kernel(launch_bounds=_MEDIUM_THREADS)
 def _multiply_double(sizes, a, left, b, right, c, form, beta, bias, rectify):
-    """The medium tile for float64: its sums take twice the registers."""
+    """Computes a medium tile in float64, whose sums take twice the registers."""
     stages = cuda.shared.array(_MEDIUM_STAGES, a.dtype, alignment=16)
     _multiply(_TWO_ROWS, _ONE, _MEDIUM, 2, stages, sizes, a, left, b, right, c, form, beta, bias, rectify)
 
@@ -220,13 +221,13 @@ def product(
     ta, tb, m, n, k, a, a_at, lda, b, b_at, ldb, beta, c, c_at, ldc,
     bias=None, rectify=False, batches=1, a_step=0, b_step=0, c_step=0,
 ) -> None:  # fmt: skip
-    """C[m, n] = op(A)[m, k] @ op(B)[k, n] + beta * C (+ bias, then its positive part if rectify), for each of `batches`.
+    """C[m, n] = op(A)[m, k] @ op(B)[k, n] + beta * C + bias, or its positive part if rectify, for each of `batches` products.
 
     a, b, c: contiguous arrays of one dtype, float32 or float64, taken as flat memory; c overlaps neither a nor b. a_at, b_at,
-    c_at: offsets of the first element; lda, ldb, ldc: elements from one stored row to the next (at least its length). ta, tb:
-    True if A or B is stored transposed: (k, m), (n, k). With beta 0, C is not read. bias (n,), None or of size 0. The i-th
-    product is at a_at + i * a_step, b_at + i * b_step, c_at + i * c_step; a step of 0 uses one matrix for all. k = 0 sums
-    nothing. The same shapes give the same bits each time on GPUs with as many processors.
+    c_at: the offsets of the first elements. lda, ldb, ldc: the distance between stored rows (at least their length). ta, tb: True
+    if A or B is stored transposed, as (k, m) or (n, k). With beta 0, C is not read. bias: (n,), None or of size 0. The i-th
+    product is at a_at + i * a_step, b_at + i * b_step, c_at + i * c_step; a step of 0 uses the same matrix for all. k may be 0.
+    The same shapes always give the same bits on GPUs with the same number of processors.
     """
     a, b, c = a.reshape(-1), b.reshape(-1), c.reshape(-1)
     bias = c[:0] if bias is None else bias
@@ -253,22 +254,22 @@ def product(
 
 
 def _form(x: DeviceArray, at: int, ld: int, step: int, along: bool, extent: int, k: int) -> tuple:
-    """The form of an operand: (offset, distances between lines, terms and matrices, whether quads load).
+    """Returns an operand's form: (offset, distances between lines, terms and matrices, whether quads load).
 
-    A's lines are its rows, B's its columns. along: True if a line's terms are contiguous; otherwise a term's lines are.
+    A's lines are its rows, B's lines are its columns. along: True if a line's terms are contiguous, False if a term's lines are.
     """
     quads = _has_quads(x, at, ld, step) and (k if along else extent) % 4 == 0
     return (at, ld, 1, step, int(quads)) if along else (at, 1, ld, step, int(quads))
 
 
 def _vector(x: DeviceArray, form: tuple) -> tuple:
-    """The form of a vector: (offset, distances between numbers and vectors, whether quads load)."""
+    """Returns a vector's form: (offset, distances between numbers and vectors, whether quads load)."""
     at, _, apart, step, _ = form
     return at, apart, step, int(apart == 1 and _has_quads(x, at, step))
 
 
 def _has_quads(x: DeviceArray, at: int, *distances: int) -> bool:
-    """True if 128-bit loads are aligned at every fourth number from `at` on, and at multiples of the distances."""
+    """True if 128-bit loads are aligned at every fourth number from `at` on, and at multiples of the distances from there."""
     return (x.address + at * x.itemsize) % 16 == 0 and all(distance % 4 == 0 for distance in distances)
 
 
@@ -286,13 +287,13 @@ def _start(m, n, k, a, left, b, right, target, batches) -> None:
 
 
 def _operand(form: tuple) -> tuple:
-    """The form, then the distances in memory between the four numbers that a thread loads (see `_bring`), and between stages."""
+    """Returns the form, and the distances in memory of the numbers that a thread loads (see `_load_pattern`) and of stages."""
     _, _, terms, _, quads = form
     return *form, 1 if terms == 1 or quads else _DEPTH // 4 * terms, _DEPTH * terms
 
 
 def _part(k: int, parts: int) -> int:
-    """The terms of a part: whole stages."""
+    """Returns the terms of a part, which has whole stages."""
     depth = -(-k // parts)
     return max(depth + -depth % _DEPTH, _DEPTH)
 
@@ -301,10 +302,10 @@ def _part(k: int, parts: int) -> int:
 
 
 class _Tile(NamedTuple):
-    """A kernel, and estimates for it from the instructions of its loop.
+    """A kernel, and estimates of its speed from the instructions of its loop.
 
-    speed: multiply-adds of a full processor, as a fraction of its limit; alone: cycles per term if a block is alone on a
-    processor; resident: the number of blocks that a processor holds.
+    speed: the multiply-adds of a full processor, as a fraction of its limit. alone: cycles per term if a block is alone on a
+    processor. resident: the number of blocks that a processor holds.
     """
 
     kernel: Kernel
@@ -325,16 +326,16 @@ _TILES = {
         _Tile(_multiply_double, _MEDIUM, _MEDIUM_THREADS, 0.35, 96, 3),
         _Tile(_multiply_small, _SMALL, _SMALL_THREADS, 0.25, 64, 8),
     ),
-}  # by the bytes of a number
+}  # by the bytes of a number: the tiles, the largest first
 _PARTS = 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128
-_LEAST = 4 * _DEPTH  # terms of a part
-_BEGIN, _ADD = 1500, 2500  # cycles before and after a block's loop, and of one more kernel
-_BYTES = 15  # per cycle of memory
+_LEAST = 4 * _DEPTH  # least terms of a part
+_BEGIN, _ADD = 1500, 2500  # cycles of a block outside its loop, and of an additional kernel
+_BYTES = 15  # bytes that memory moves per cycle
 
 
 @functools.cache
 def _plan(m: int, n: int, k: int, batches: int, itemsize: int, processors: int) -> tuple[_Tile, int]:
-    """The tile and the number of parts with the fewest estimated cycles: see `_cycles`."""
+    """Returns the tile and the number of parts with the fewest estimated cycles, see `_cycles`."""
     plans = [
         (_cycles(tile, parts, m, n, k, batches, itemsize, processors), tile, parts)
         for tile in _TILES[itemsize]
@@ -345,7 +346,7 @@ def _plan(m: int, n: int, k: int, batches: int, itemsize: int, processors: int) 
 
 
 def _cycles(tile: _Tile, parts: int, m: int, n: int, k: int, batches: int, itemsize: int, processors: int) -> float:
-    """Estimated cycles, at 128 multiply-adds per cycle and processor; bound by these, or by blocks that run one by one."""
+    """Estimates the cycles at 128 multiply-adds per cycle and processor. These bound it, or blocks that run one by one."""
     each = blocks(blocks(m, tile.side) * blocks(n, tile.side) * batches * parts, processors)
     depth = _part(k, parts)
     busy = each * tile.side**2 * depth / (128 * tile.speed)

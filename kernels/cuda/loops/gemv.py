@@ -1,7 +1,7 @@
 """Products of matrices and vectors on a GPU. Reading the matrix dominates, so it is read once, in whole lines.
 
-If the terms of a sum are contiguous, a warp computes each sum. If the sums are contiguous, each thread computes four sums over
-some of the terms, and the warps of a block add them. Long sums of few outputs are cut into parts, by shape only.
+If the terms of a sum are contiguous, a warp computes each sum. If a term's numbers are contiguous, each thread computes four sums
+over some of the terms, and the warps of a block add them. Long sums of few outputs are cut into parts, by shape only.
 """
 
 from numba import cuda
@@ -15,19 +15,19 @@ from nbkeras.kernels.runtime.device_array import DeviceArray
 _LANES = size(32, simulated=8)
 _DOT_WARPS, _ADD_WARPS = size(4, simulated=2), size(8, simulated=2)
 _DOT_THREADS, _ADD_THREADS = _DOT_WARPS * _LANES, _ADD_WARPS * _LANES
-_OUTPUTS = 4 * _LANES  # outputs of a block that adds
+_OUTPUTS = 4 * _LANES  # the outputs of a block that adds the sums of its warps
 _ROOM = _ADD_WARPS * _OUTPUTS
-_DOT_TERMS, _ADD_TERMS = size(1024, simulated=16), size(64, simulated=4)  # least terms of a part
+_DOT_TERMS, _ADD_TERMS = size(1024, simulated=16), size(64, simulated=4)  # least terms of a part, for both ways
 _ALL = 0xFFFFFFFF
 
 
 def gemv(
     m: int, n: int, k: int, x: DeviceArray, x_form: tuple, y: DeviceArray, y_form: tuple, target: Target, batches: int
 ) -> None:
-    """A product with m = 1 or n = 1: each output is the sum over p < k of x[output, p] * y[p].
+    """Computes a product with m = 1 or n = 1: each output is the sum over p < k of x[output, p] * y[p].
 
-    x_form: the first matrix's offset, the distances between outputs, terms and matrices, and whether quads load.
-    y_form: the first vector's offset, the distances between numbers and vectors, and whether quads load.
+    x_form: the offset of the first matrix, the distances between outputs, terms and matrices, and whether quads load. y_form: the
+    offset of the first vector, the distances between numbers and vectors, and whether quads load.
     """
     outputs, along = m * n, x_form[2] == 1
     cells = blocks(outputs, _DOT_WARPS if along else _OUTPUTS)
@@ -94,7 +94,7 @@ def _add(sizes, x, x_form, y, y_form, c, form, beta, bias, rectify):
     totals = cuda.shared.array(_ROOM, c.dtype)
     lane, warp = cuda.threadIdx.x % _LANES, cuda.threadIdx.x // _LANES
     first, last = cuda.blockIdx.y * depth, min(k, (cuda.blockIdx.y + 1) * depth)
-    # a thread's outputs: four contiguous ones, or one in each quarter if those cannot be loaded at once
+    # a thread has four contiguous outputs, or one in each quarter if a load cannot take four
     beside = 1 if quads != 0 else _LANES
     mine = 4 * lane if quads != 0 else lane
     output = cuda.blockIdx.x * _OUTPUTS + mine

@@ -13,37 +13,37 @@ from nbkeras.kernels.cuda.loops.registers import load_quad, store_quad
 from nbkeras.kernels.cuda.machine.kernel import Kernel, blocks, device_function, size, start
 from nbkeras.kernels.runtime.device_array import DeviceArray
 
-WARP = size(32, simulated=4)  # lanes that shuffle with each other
+WARP = size(32, simulated=4)  # the lanes of a warp, which shuffle with each other
 BLOCK = size(256, simulated=8)
 LANES = size(512, simulated=16)  # most lanes that share a row; with twice as many, float64 had too few registers
-MOST = size(1024, simulated=16)  # threads of the largest blocks
-_WHOLE = size(128, simulated=5)  # up to this many columns, a block takes whole rows
-_TILE = size(32, simulated=3)  # columns per block otherwise
+MOST = size(1024, simulated=16)  # most threads of a block
+_WHOLE = size(128, simulated=5)  # a block takes all columns up to this number
+_TILE = size(32, simulated=3)  # otherwise it takes this many columns
 _EVERYONE = 0xFFFFFFFF
 
 ADD, MULTIPLY, LARGEST, SMALLEST, LARGEST_UNSIGNED, SMALLEST_UNSIGNED = range(6)
 
 
 def lane_bits(count: int) -> int:
-    """The binary logarithm of the number of lanes for rows of `count` numbers: about four per lane, at most LANES lanes."""
+    """Returns log2 of the number of lanes for rows of `count` numbers: a lane has about four numbers; at most LANES lanes."""
     return min(max(0, -(-count // 4) - 1).bit_length(), LANES.bit_length() - 1)
 
 
 def over_rows(rows: int, bits: int) -> tuple[int, int]:
-    """(blocks, threads) for rows of 2**bits lanes each."""
+    """Returns (blocks, threads) for rows of 2**bits lanes each."""
     threads = 1 << bits if 1 << bits > WARP else BLOCK
     return blocks(rows << bits, threads), threads
 
 
 def is_wide(count: int, *arrays: DeviceArray) -> int:
-    """1 if rows of `count` numbers may be read in contiguous fours, else 0."""
+    """Returns 1 if rows of `count` numbers may be read in contiguous fours, else 0."""
     return int(count % 4 == 0 and not any(array.address % 16 for array in arrays))
 
 
 def start_rows(kernel: Kernel, n: int, rows: int, arrays: tuple[DeviceArray, ...], *args, most: int = LANES) -> None:
-    """Start a kernel(*arrays, *args, rows, n, bits, wide) over rows of n numbers, with 2**bits lanes each, `most` at most.
+    """Starts a kernel(*arrays, *args, rows, n, bits, wide) over rows of n numbers. A row has 2**bits lanes, at most `most`.
 
-    arrays: contiguous; the kernel gets them as flat memory.
+    arrays: contiguous arrays; the kernel gets them as flat memory.
     """
     bits = min(lane_bits(n), most.bit_length() - 1)
     flat = (array.reshape(-1) for array in arrays)
@@ -51,7 +51,7 @@ def start_rows(kernel: Kernel, n: int, rows: int, arrays: tuple[DeviceArray, ...
 
 
 def over_columns(columns: int, most: int = BLOCK) -> tuple[int, tuple[int, int]]:
-    """Tiles of columns, and threads per block (columns, rows), at most `most` threads."""
+    """Returns the number of tiles of columns, and the threads per block (columns, rows), at most `most` in total."""
     width = columns if columns <= _WHOLE else _TILE
     return blocks(columns, width), (width, most // width)
 
@@ -63,7 +63,7 @@ def better(op, a, b):
         return a > b
     if op == SMALLEST:
         return a < b
-    same = (a < 0) == (b < 0)  # unsigned numbers as int64: the negative ones are the larger ones
+    same = (a < 0) == (b < 0)  # a and b are unsigned numbers, seen as int64: negative ones are larger
     if op == LARGEST_UNSIGNED:
         return (a > b) == same
     return (a < b) == same
@@ -71,7 +71,7 @@ def better(op, a, b):
 
 @device_function
 def combine(op, a, b):
-    """The sum, product or extremum of two numbers; NaN stays NaN."""
+    """Returns the sum, product or extremum of two numbers; NaN stays NaN."""
     if op == ADD:
         return a + b
     if op == MULTIPLY:
@@ -81,7 +81,7 @@ def combine(op, a, b):
 
 @device_function
 def beats(op, a, i, b, j):
-    """True if a at index i comes before b at index j: NaN before all, and the first of equal numbers."""
+    """True if a at index i is before b at index j: NaN is before all, and of equal numbers the first."""
     if a != a:
         return b == b or i < j
     return b == b and (better(op, a, b) or (a == b and i < j))
@@ -92,16 +92,16 @@ def beats(op, a, i, b, j):
 
 @device_function
 def row_and_lane(bits):
-    """(row of this thread, its number among the 2**bits lanes)."""
+    """Returns the row of this thread, and its index among the 2**bits lanes."""
     thread = cuda.grid(1)
     return thread >> bits, thread & ((1 << bits) - 1)
 
 
 @device_function
 def share_of_lane(row, rows, n, lane, bits, wide):
-    """(first, end, step): the lane's numbers in flat memory are four from `first` on, `step` apart, and again every 4 << bits.
+    """Returns (first, end, step) of a lane's numbers: four from `first` on, `step` apart, and again every 4 << bits.
 
-    Empty for a row beyond the last.
+    The range is empty for a row beyond the last.
     """
     base = row * n
     if row >= rows:
@@ -113,7 +113,7 @@ def share_of_lane(row, rows, n, lane, bits, wide):
 
 @device_function
 def load_four(x, at, end, step, wide, filler):
-    """x[at], x[at + step] and the next two, `filler` from `end` on; wide: step is 1 and all four are before the end."""
+    """Loads x[at], x[at + step] and the next two; `filler` from `end` on. wide: step is 1 and all four are before the end."""
     if wide != 0:
         return load_quad(x, at)
     a = x[np.uint64(at)]
@@ -125,7 +125,7 @@ def load_four(x, at, end, step, wide, filler):
 
 @device_function
 def store_four(x, at, end, step, wide, four):
-    """Store four numbers; the opposite of load_four."""
+    """Stores four numbers; the opposite of load_four."""
     if wide != 0:
         store_quad(x, at, four)
         return
@@ -140,9 +140,9 @@ def store_four(x, at, end, step, wide, four):
 
 @device_function
 def in_fours(formula, code, at_once, x, numbers, y):
-    """y = formula(code, number of x, *numbers), contiguous; a thread computes four neighbours.
+    """y = formula(code, element of x, *numbers) for contiguous arrays; a thread computes four neighbours.
 
-    at_once: True if the arrays' alignment lets the four be loaded and stored together.
+    at_once: True if the arrays are aligned for loads and stores of four numbers.
     """
     n = 4 * cuda.grid(1)
     if n < x.size:
@@ -155,9 +155,9 @@ def in_fours(formula, code, at_once, x, numbers, y):
 
 @device_function
 def fold_lanes(op, value, bits, shared):
-    """Combine the values of the lanes of a row; each lane gets the result. All threads of the block call it.
+    """Combines the values of the lanes of a row; each lane gets the result. All threads of the block must call it.
 
-    shared: WARP numbers of value's dtype. More lanes than a warp must be all threads of their block.
+    shared: WARP numbers of value's dtype. If a row has more lanes than a warp, all threads of the block must be its lanes.
     """
     step = min(1 << bits, WARP) >> 1
     while step > 0:
@@ -179,7 +179,7 @@ def fold_lanes(op, value, bits, shared):
 
 @device_function
 def find_lanes(op, value, index, bits, values, indices):
-    """(best value of a row's lanes, its index), for each lane of the row. All threads must call it, as fold_lanes."""
+    """Returns (best value of a row's lanes, its index) to each lane of the row. All threads of the block must call it."""
     step = min(1 << bits, WARP) >> 1
     while step > 0:
         other = cuda.shfl_xor_sync(_EVERYONE, value, step)
@@ -204,9 +204,9 @@ def find_lanes(op, value, index, bits, values, indices):
 
 @device_function
 def fold_columns(op, value, shared):
-    """Combine the values of the threads of a column (one threadIdx.x); each gets the result. All threads call it.
+    """Combines the values of a column's threads (one threadIdx.x); each gets the result. All threads must call it.
 
-    shared: a number of value's dtype for each thread.
+    shared: one number of value's dtype for each thread.
     """
     width, rows = cuda.blockDim.x, cuda.blockDim.y
     thread = cuda.threadIdx.y * width + cuda.threadIdx.x

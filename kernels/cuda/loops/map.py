@@ -1,9 +1,9 @@
-"""Kernels that compute a formula for each element of flat arrays, on the GPU: the twins of all of kernels/loops/map.py.
+"""Kernels that compute a formula for each element of flat arrays on the GPU: the twins of those in kernels/loops/map.py.
 
-The source code of a kernel is generated for each formula and dtype, then compiled. A thread computes four neighbours, loaded and
-stored together if the arrays are 16-byte aligned. Values that depend only on numbers are computed before the launch. One thread
-computes the values that depend on one-element arrays for its block, because float64 is slow on most GPUs. The grid has few
-blocks, so that few blocks compute them.
+The source code of a kernel is generated for each formula and dtype, then compiled. A thread computes four neighbours, and loads
+and stores them together if the arrays are 16-byte aligned. The host computes the values that depend only on numbers before the
+launch. One thread of each block computes the values that depend on one-element arrays, because float64 is slow on most GPUs. The
+grid is small, so that few blocks compute them.
 """
 
 import functools
@@ -14,30 +14,30 @@ from typing import Any
 import numpy as np
 
 from nbkeras.kernels.cuda.loops.lanes import load_four, store_four
-from nbkeras.kernels.cuda.loops.texts import LANES, TEXTS, compiled, known_of_numbers, literal, text_of
+from nbkeras.kernels.cuda.loops.sources import LANES, SOURCES, compiled, known_of_numbers, literal, source_of
 from nbkeras.kernels.cuda.machine.kernel import THREADS, Kernel, blocks, device_function, size, start
 from nbkeras.kernels.loops.expressions import CELL, ELEMENT, Value, trace
 from nbkeras.kernels.loops.map import Map
 from nbkeras.kernels.runtime import cache, device
 
-_RESIDENT = size(8, simulated=8)  # blocks per processor: 2048 threads, the most that one runs
-# A block computes powers in float64: a GPU's powf may be off by some ulp, and 1 - beta**t then by a thousand.
+_RESIDENT = size(8, simulated=8)  # blocks per multiprocessor: 2048 threads, the most that one runs
+# Powers for a block are computed in float64: a GPU's powf errs by some ulp, and 1 - beta**t would then err by a thousand.
 _POWER = "real(math.pow(np.float64({}), np.float64({})))"
 
 
-class _MapText:
-    """The source code of a formula's kernel; a Value's name contains its index: `v3`.
+class _MapSource:
+    """Writes the source code of a formula's kernel. A Value's name contains its index: `v3`.
 
-    Values that are the same for all elements enter the element functions as `r3`, in the arrays' dtype.
+    The element function gets Values that are the same for all elements as `r3`, in the arrays' dtype.
 
     Attributes:
-        given: The kernel's arguments that depend only on numbers: the Value, and whether it has the arrays' dtype.
-        shared: The Values that one thread computes for its block.
+        given: The kernel's arguments that depend only on numbers, as (Value, whether it has the arrays' dtype).
+        shared: The Values that one thread of each block computes.
     """
 
     def __init__(self, kernel: Map):
         self.kernel, expression = kernel, kernel.expression()
-        self.place = {value: i for i, value in enumerate(expression.values)}
+        self.index = {value: i for i, value in enumerate(expression.values)}
         computed = expression.values[len(expression.kinds) :]
         self.each = [value for value in computed if value.varies]
         self.cells = [value for value in expression.values if value.op == CELL]
@@ -54,29 +54,29 @@ class _MapText:
         self.given += [(value, False) for value in before]
 
     def _of_element(self, x: Any) -> str:
-        """A Value or a literal in the element function; everything there has the arrays' dtype."""
+        """Returns the source of a Value or a literal in the element function, where all numbers have the arrays' dtype."""
         if isinstance(x, Value):
-            return f"{'v' if x.varies else 'r'}{self.place[x]}"
+            return f"{'v' if x.varies else 'r'}{self.index[x]}"
         return f"real({literal(x)})"
 
     def _of_block(self, x: Any, real: bool) -> str:
-        """A Value or a literal in the code that runs once per block."""
-        text = f"v{self.place[x]}" if isinstance(x, Value) else literal(x)
-        return f"real({text})" if real and not (isinstance(x, Value) and x.is_real) else text
+        """Returns the source of a Value or a literal in the code that runs once per block."""
+        source = f"v{self.index[x]}" if isinstance(x, Value) else literal(x)
+        return f"real({source})" if real and not (isinstance(x, Value) and x.is_real) else source
 
     def _line_of_element(self, value: Value) -> str:
-        return f"v{self.place[value]} = {text_of(value.op, list(map(self._of_element, value.operands)))}"
+        return f"v{self.index[value]} = {source_of(value.op, list(map(self._of_element, value.operands)))}"
 
     def _line_of_block(self, value: Value) -> str:
         real = value.is_real and value.op != "real"
-        text = _POWER if value.op == "power" else TEXTS[value.op]
-        return f"v{self.place[value]} = {text.format(*(self._of_block(each, real) for each in value.operands))}"
+        source = _POWER if value.op == "power" else SOURCES[value.op]
+        return f"v{self.index[value]} = {source.format(*(self._of_block(each, real) for each in value.operands))}"
 
-    def text(self) -> str:
-        """The source code of the functions `each` and `kernel`."""
+    def source(self) -> str:
+        """Returns the source code of the functions `each` and `kernel`."""
         kernel = self.kernel
-        uniform = [f"r{self.place[value]}" for value, real in self.given if real]
-        uniform += [f"r{self.place[value]}" for value in self.shared]
+        uniform = [f"r{self.index[value]}" for value, real in self.given if real]
+        uniform += [f"r{self.index[value]}" for value in self.shared]
         passed = ", ".join([*uniform, "zero", "one"])
         numbers = ", ".join(f"v{i}" for i in range(len(kernel.inputs)))
         results = ", ".join(map(self._of_element, kernel.expression().results))
@@ -85,18 +85,18 @@ class _MapText:
         arrays, cells = (
             [f"{name}{i}" for i in range(n)] for name, n in (("array", len(kernel.arrays)), ("cell", len(self.cells)))
         )
-        given = [f"{'r' if real else 'v'}{self.place[value]}" for value, real in self.given]
+        given = [f"{'r' if real else 'v'}{self.index[value]}" for value, real in self.given]
         lines += [f"def kernel({', '.join([*arrays, *cells, *given, 'at_once'])}):", "    zero, one = real(0), real(1)"]
         if self.shared:
             lines += [f"    shared = cuda.shared.array({len(self.shared)}, real_type)", "    if cuda.threadIdx.x == 0:"]
             lines += [
-                f"        v{self.place[cell]} = np.float64({name}[0])"
+                f"        v{self.index[cell]} = np.float64({name}[0])"
                 for cell, name in zip(self.cells, cells, strict=True)
             ]
             lines += [f"        {self._line_of_block(value)}" for value in self.by_block]
             lines += [f"        shared[{i}] = {self._of_block(value, True)}" for i, value in enumerate(self.shared)]
             lines += ["    cuda.syncthreads()"]
-            lines += [f"    r{self.place[value]} = shared[{i}]" for i, value in enumerate(self.shared)]
+            lines += [f"    r{self.index[value]} = shared[{i}]" for i, value in enumerate(self.shared)]
         lines += ["    n, count = 4 * cuda.grid(1), array0.size", "    while n < count:"]
         lines += ["        wide = at_once and n + 4 <= count"]
         for i in range(len(kernel.inputs)):
@@ -112,9 +112,9 @@ class _MapText:
 
 
 def inlined(formula: Callable) -> Callable:
-    """A formula whose parameters are all elements, as a function for CUDA kernels; it also takes `zero, tiny` of the dtype.
+    """Makes a function for CUDA kernels from a formula with only element parameters. It also takes `zero, tiny` of the dtype.
 
-    The source code is independent of the dtype, so it has no other literals.
+    The source code does not depend on the dtype, so it has no other literals.
     """
     count = formula.__code__.co_argcount
     expression = trace(formula, [ELEMENT] * count)
@@ -130,7 +130,7 @@ def inlined(formula: Callable) -> Callable:
     lines = [f"def each({', '.join(f'v{i}' for i in range(count))}, zero, tiny):"]
     for value in expression.values[count:]:
         if value.op != "tiny":
-            lines.append(f"    {names[value]} = {text_of(value.op, list(map(name, value.operands)))}")
+            lines.append(f"    {names[value]} = {source_of(value.op, list(map(name, value.operands)))}")
     lines += [f"    return {', '.join(map(name, expression.results))}"]
     found: dict[str, Any] = {"math": math, "__name__": __name__}
     exec(compile("\n".join(lines), f"<{formula.__name__}>", "exec"), found)  # noqa: S102 - generated above
@@ -142,15 +142,15 @@ _known = functools.lru_cache(1024)(known_of_numbers)
 
 @functools.cache
 def _kernel_of(kernel: Map, dtype: np.dtype) -> tuple[Kernel, list[tuple[Value, bool]], bool]:
-    """The CUDA kernel, its arguments, and whether its blocks compute anything first."""
-    writer = _MapText(kernel)
+    """Returns the CUDA kernel, its arguments, and whether its blocks compute shared values first."""
+    writer = _MapSource(kernel)
     names = {"load_four": load_four, "store_four": store_four}
-    found = compiled(kernel, __file__, __name__, dtype, writer.text(), **names)
+    found = compiled(kernel, __file__, __name__, dtype, writer.source(), **names)
     return found, writer.given, bool(writer.shared)
 
 
 def __getattr__(name: str) -> Kernel:
-    """A kernel by its name, for benchmarks/cuda_resources.py."""
+    """Returns a kernel by its name, for benchmarks/cuda_resources.py."""
     if name.count(":") != 2:
         raise AttributeError(name)
     module, kernel, dtype = name.split(":")
@@ -159,7 +159,7 @@ def __getattr__(name: str) -> Kernel:
 
 @functools.cache
 def twin(kernel: Map) -> Callable:
-    """The twin of a Map: a function of the same arguments without `share, shares`."""
+    """Returns the twin of a Map: a function of the same arguments without `share, shares`."""
 
     def run(*args: Any) -> None:
         arrays, rest = args[: len(kernel.arrays)], args[len(kernel.arrays) :]

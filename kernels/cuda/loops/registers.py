@@ -1,7 +1,7 @@
-"""Numbers in the registers of a CUDA thread: loads and stores of 128 bits, and a block of sums of products.
+"""Numbers in the registers of a CUDA thread: 128-bit loads and stores, and blocks of sums of products.
 
-A *quad* is four neighbouring numbers, a *block* the sums of a small matrix. Both are tuples, which the compiler keeps in
-registers; a thread's local array stays in registers only if the compiler unrolls all its loops. Offsets are into contiguous
+A *quad* is four neighbouring numbers. A *block* is the sums of a small matrix. Both are tuples, which the compiler keeps in
+registers. (A thread's local array stays in registers only if the compiler unrolls all its loops.) Offsets are into contiguous
 arrays taken as flat memory and are not checked. In the simulator quads and blocks are NumPy arrays. Shared memory for quads is
 allocated with `cuda.shared.array(..., alignment=16)`.
 """
@@ -13,7 +13,7 @@ from nbkeras.kernels.cuda.machine import SIMULATED
 if SIMULATED:
 
     def _quad(array, at):
-        """A view of the quad; ValueError if a GPU could not load it in one instruction."""
+        """Returns a view of the quad. Raises ValueError if a GPU could not load it in one instruction."""
         quad = array[at : at + 4]
         address = quad.address if hasattr(quad, "address") else quad.__array_interface__["data"][0]
         if len(quad) != 4 or address % 16:
@@ -57,7 +57,7 @@ else:
         return builder.add(value, value.type(number))
 
     def _vectors(context, builder, array_type, array, at):
-        """(pointers to the 16-byte vectors of the quad at an offset, numbers in each vector)."""
+        """Returns (pointers to the 16-byte vectors of the quad at an offset, numbers in each vector)."""
         lanes = 16 // (array_type.dtype.bitwidth // 8)
         data = context.make_array(array_type)(context, builder, array).data
         kind = ir.VectorType(data.type.pointee, lanes).as_pointer()
@@ -79,7 +79,7 @@ else:
 
     @intrinsic
     def load_quad(typing, array, at):
-        """The quad at an offset; memory must be aligned to 16 bytes there."""
+        """Loads the quad at an offset, which must be aligned to 16 bytes."""
 
         def generate(context, builder, signature, args):
             return _tuple(builder, _load(context, builder, signature.args[0], *args))
@@ -88,7 +88,7 @@ else:
 
     @intrinsic
     def store_quad(typing, array, at, quad):
-        """Write a quad at an offset; memory must be aligned to 16 bytes there."""
+        """Stores a quad at an offset, which must be aligned to 16 bytes."""
 
         def generate(context, builder, signature, args):
             array, at, quad = args
@@ -105,7 +105,7 @@ else:
 
     @intrinsic
     def gather_quad(typing, array, at, step):
-        """array[at + i * step] for i < 4."""
+        """Returns array[at + i * step] for i < 4."""
 
         def generate(context, builder, signature, args):
             array, at, step = args
@@ -119,7 +119,7 @@ else:
 
     @intrinsic
     def spread_quad(typing, array, at, step, quad):
-        """array[at + i * step] = quad[i]."""
+        """array[at + i * step] = quad[i] for i < 4."""
 
         def generate(context, builder, signature, args):
             array, at, step, quad = args
@@ -133,7 +133,7 @@ else:
 
     @intrinsic
     def zero_block(typing, array, rows, columns):
-        """A block of zeros: 4 rows for each number in the tuple `rows`, 4 columns for each in `columns`; the array's dtype."""
+        """Returns a block of zeros of the array's dtype, with 4 rows for each item of the tuple `rows`, and so for `columns`."""
         kind = types.UniTuple(array.dtype, 16 * len(rows) * len(columns))
 
         def generate(context, builder, signature, args):
@@ -143,7 +143,7 @@ else:
 
     @intrinsic
     def multiply_add(typing, block, a, a_at, a_step, rows, b, b_at, b_step, columns, terms):
-        """block + sum over p < len(terms) of a's column p times b's row p.
+        """Returns block + the sum over p < len(terms) of a's column p times b's row p.
 
         rows, columns: the offsets of the block's row and column quads, relative to a_at + p * a_step and b_at + p * b_step.
         """
@@ -171,7 +171,7 @@ else:
 
     @intrinsic
     def row_of(typing, block, columns, i):
-        """Row i of a block, of len(columns) quads. The bits of i select it, so that no number needs an address."""
+        """Returns row i of a block, which has len(columns) quads. The bits of i select it, so that no number needs an address."""
         width = 4 * len(columns)
         kind = types.UniTuple(block.dtype, width)
 

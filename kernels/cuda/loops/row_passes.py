@@ -1,7 +1,7 @@
-"""Kernels that compute a formula with sums and maxima over each row, on the GPU: the twins of kernels/loops/row_passes.py.
+"""Kernels that compute a formula with sums and maxima over each row on the GPU: the twins of kernels/loops/row_passes.py.
 
-Several lanes compute a row in the passes of the formula's PassPlan; see lanes.py. One pass finds the maximum and the sum of
-exponentials of a softmax.
+Several lanes (see lanes.py) compute a row, in the passes of the formula's PassPlan. For a softmax, one pass finds the maximum and
+the sum of exponentials.
 """
 
 import functools
@@ -24,8 +24,8 @@ from nbkeras.kernels.cuda.loops.lanes import (
     start_rows,
     store_four,
 )
-from nbkeras.kernels.cuda.loops.texts import LANES as FOUR
-from nbkeras.kernels.cuda.loops.texts import compiled, known_of_numbers, literal, text_of
+from nbkeras.kernels.cuda.loops.sources import LANES as FOUR
+from nbkeras.kernels.cuda.loops.sources import compiled, known_of_numbers, literal, source_of
 from nbkeras.kernels.cuda.machine.kernel import Kernel, device_function
 from nbkeras.kernels.loops.expressions import ELEMENT, FOLDS, LABEL, OF_ELEMENT, OF_ROW, ROW, Expression, Value
 from nbkeras.kernels.loops.row_passes import PassPlan, Rows
@@ -41,7 +41,7 @@ def _larger(a, b):
 
 @device_function
 def logsumexp_parts(x, first, end, step, bits, wide, shared):
-    """max(x) and the sum of e^(x - max) of a row, for each of its lanes; NaN and +inf make the sum NaN."""
+    """Returns max(x) and the sum of e^(x - max) of a row to each of its lanes. NaN and +inf make the sum NaN."""
     least, zero = x.dtype.type(-math.inf), x.dtype.type(0)
     top, total, at = least, zero, first
     while at < end:
@@ -50,7 +50,7 @@ def logsumexp_parts(x, first, end, step, bits, wide, shared):
         if most > top:
             total *= math.exp(top - most)
             top = most
-        shift = top if top > least else zero  # so that -inf contributes 0
+        shift = top if top > least else zero  # -inf then contributes 0
         total += (math.exp(a - shift) + math.exp(b - shift)) + (math.exp(c - shift) + math.exp(d - shift))
         at += 4 << bits
     highest = fold_lanes(LARGEST, top, bits, shared)
@@ -72,35 +72,35 @@ _NAMES = {
 }
 
 
-class _RowsText:
-    """The source code of a formula's kernel; a Value's name contains its index: `v3`."""
+class _RowsSource:
+    """Writes the source code of a formula's kernel. A Value's name contains its index: `v3`."""
 
     def __init__(self, kernel: Rows, expression: Expression, ndims: dict[str, int]):
         self.kernel, self.expression, self.ndims, self.plan = kernel, expression, ndims, PassPlan(expression)
-        self.place = {value: i for i, value in enumerate(expression.values)}
+        self.index = {value: i for i, value in enumerate(expression.values)}
         wanted = [each for value in expression.values if value.level for each in value.inputs]
         uniform = dict.fromkeys([*wanted, *expression.results])
         self.given = [value for value in uniform if value.level not in (OF_ROW, OF_ELEMENT)]
 
     def _name(self, x: Any) -> str:
-        return f"v{self.place[x]}" if isinstance(x, Value) else f"real({literal(x)})"
+        return f"v{self.index[x]}" if isinstance(x, Value) else f"real({literal(x)})"
 
     def _array(self, x: Value) -> str:
-        """The array of an element input."""
+        """Returns the array of an element input."""
         return f"array{self.kernel.arrays.index(self.kernel.inputs[x.operands[0]])}"
 
     def _of_row(self, value: Value) -> str:
-        """The source line of a Value of a row."""
+        """Returns the source line of a Value of a row."""
         name, operands = self._name(value), list(map(self._name, value.operands))
         if value.op == "is_inside":
             return f"{name} = 0 <= {operands[0]} < n"
         if value.op == "pick":
             array = self._array(value.operands[0])
             return f"{name} = {array}[np.uint64(base + {operands[1]})] if 0 <= {operands[1]} < n else zero"
-        return f"{name} = {text_of(value.op, operands)}"
+        return f"{name} = {source_of(value.op, operands)}"
 
     def _function(self, number: int, values: list[Value], wanted: list[Value]) -> tuple[list[str], list[Value], str]:
-        """A function of an element: its lines, its element inputs, and the names of its other arguments."""
+        """Returns a function of an element: its lines, its element inputs, and the names of its other arguments."""
         inputs = [value for value in values if value.op == ELEMENT]
         other = dict.fromkeys(each for value in values for each in value.inputs if each.level != OF_ELEMENT)
         other |= dict.fromkeys(value for value in wanted if value.level != OF_ELEMENT)
@@ -110,25 +110,25 @@ class _RowsText:
             if value.op == "is_at":
                 lines += [f"    {self._name(value)} = here == {self._name(value.operands[0])}"]
             elif value.op != ELEMENT:
-                lines += [f"    {self._name(value)} = {text_of(value.op, list(map(self._name, value.operands)))}"]
+                lines += [f"    {self._name(value)} = {source_of(value.op, list(map(self._name, value.operands)))}"]
         return [*lines, f"    return ({', '.join(map(self._name, wanted))},)", ""], inputs, passed
 
     def _loop(self, number: int, inputs: list[Value], passed: str) -> list[str]:
-        """A loop over the four elements of a lane, including the calls of the function."""
+        """Returns a loop over the four elements of a lane, which calls the function."""
         lines = ["    at = first", "    while at < end:"]
         for value in inputs:
-            names = ", ".join(f"x{self.place[value]}{lane}" for lane in FOUR)
+            names = ", ".join(f"x{self.index[value]}{lane}" for lane in FOUR)
             array = self._array(value)
             where = "at, end" if self.ndims[self.kernel.inputs[value.operands[0]]] == 2 else "at - base, n"
             lines += [f"        {names} = load_four({array}, {where}, step, wide, zero)"]
         for i, lane in enumerate(FOUR):
-            own = "".join(f"x{self.place[value]}{lane}, " for value in inputs)
+            own = "".join(f"x{self.index[value]}{lane}, " for value in inputs)
             here = passed.replace("here", f"at + {i} * step - base", 1)
             lines += [f"        {lane} = each{number}({own}{here})"]
         return lines
 
     def _folds(self, number: int, folds: list[Value]) -> tuple[list[str], list[str]]:
-        """A pass that ends in folds: its function, and its lines of the kernel."""
+        """Returns a pass that ends in folds: its function, and its lines of the kernel."""
         wanted = [fold.operands[0] for fold in folds]
         function, inputs, passed = self._function(number, self.plan.needed[number], wanted)
         lines = [f"    {self._name(fold)} = {_IDENTITY[fold.op]}" for fold in folds]
@@ -162,8 +162,8 @@ class _RowsText:
             shifted is not None and shifted.op == "subtract" and shifted.operands[0] is x and shifted.operands[1] is top
         )
 
-    def text(self) -> str:
-        """The source code of the functions of elements, and of `kernel`."""
+    def source(self) -> str:
+        """Returns the source code of the functions of elements, and of `kernel`."""
         kernel, plan, values = self.kernel, self.plan, self.expression.values
         others = values[len(kernel.inputs) :][: len(kernel.others)]
         arrays = [f"array{i}" for i in range(len(kernel.arrays))]
@@ -215,7 +215,7 @@ class _RowsText:
         return "\n".join([*functions, *lines])
 
     def _rows(self, number: int) -> list[str]:
-        """The lines of Values of a row that depend on the folds of `number` passes."""
+        """Returns the lines of Values of a row that depend on the folds of `number` passes."""
         skipped = (*FOLDS, ROW, LABEL)
         return [
             f"    {self._of_row(v)}"
@@ -225,7 +225,7 @@ class _RowsText:
 
 
 def _vanishes(value: Value) -> bool:
-    """True if a Value is 0 where all elements are 0, as they are beyond the end of a row. Other factors may be infinite."""
+    """True if a Value is 0 where all elements are 0, as they are beyond the end of a row. Values of the row may be infinite."""
     if value.op in ("add", "subtract", "multiply"):
         return all(isinstance(each, Value) and _vanishes(each) for each in value.operands)
     return value.op == ELEMENT
@@ -235,25 +235,25 @@ _known = functools.lru_cache(1024)(known_of_numbers)
 
 
 def _most_lanes(dtype: np.dtype) -> int:
-    """The most lanes of a row: threads that compute exponentials in float64 need twice the registers."""
+    """Returns the most lanes of a row. Threads that compute exponentials in float64 need twice the registers."""
     return LANES * 4 // dtype.itemsize
 
 
 @functools.cache
 def _kernel_of(kernel: Rows, dtype: np.dtype, kinds: str) -> tuple[Kernel, list[Value], Expression]:
-    """The CUDA kernel and its arguments; kinds: the dtype kinds of the per-row arrays, then the ndims of the others."""
+    """Returns the CUDA kernel and its arguments. kinds: the dtype kinds of the per-row arrays, then the ndims of the others."""
     others, axes = kinds.split("_")
     expression = kernel.expression_of(others)
-    writer = _RowsText(kernel, expression, dict(zip(kernel.arrays, map(int, axes), strict=True)))
+    writer = _RowsSource(kernel, expression, dict(zip(kernel.arrays, map(int, axes), strict=True)))
     lanes = _most_lanes(dtype)
-    # with one block as the minimum, the assembler does not limit registers for more blocks: it spilled those of float64
+    # With a minimum of one block, the assembler does not save registers for more blocks; it spilled those of float64.
     options = {"launch_bounds": (lanes, 1) if dtype.itemsize == 8 else lanes}
-    found = compiled(kernel, __file__, __name__, dtype, writer.text(), kinds, options, **_NAMES)
+    found = compiled(kernel, __file__, __name__, dtype, writer.source(), kinds, options, **_NAMES)
     return found, writer.given, expression
 
 
 def __getattr__(name: str) -> Kernel:
-    """A kernel by its name, for benchmarks/cuda_resources.py."""
+    """Returns a kernel by its name, for benchmarks/cuda_resources.py."""
     if name.count(":") != 3:
         raise AttributeError(name)
     module, kernel, dtype, kinds = name.split(":")
@@ -262,7 +262,7 @@ def __getattr__(name: str) -> Kernel:
 
 @functools.cache
 def twin(kernel: Rows) -> Callable:
-    """The twin of Rows: a function of the same arguments without `share, shares`."""
+    """Returns the twin of Rows: a function of the same arguments without `share, shares`."""
 
     def run(*args: Any) -> None:
         count = len(kernel.arrays) + len(kernel.others)

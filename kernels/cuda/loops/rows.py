@@ -1,9 +1,9 @@
-"""Sums over the rows that a list of indices names, on the GPU, in a fixed order of additions.
+"""Sums over the rows that a list of indices selects, on the GPU, in a fixed order of additions.
 
-Positions in the list are sorted by row, stably, by radix: for each digit a count per tile of keys, a prefix sum, and a move. Then
-the positions of each row are contiguous: a *run*. A run is added in the order of its positions, as on the CPU. Long runs are the
-exception: their pieces of PIECE positions are summed first, so that a word that fills half a batch does not keep one thread
-busy for long. No order depends on the number of threads, and no sum uses atomics.
+A stable radix sort orders the positions in the list by row: for each digit it counts the keys of each tile, computes a prefix
+sum, and moves the keys. Then the positions of each row are contiguous: a *run*. A run is added in the order of its positions, as
+on the CPU, except that pieces of PIECE positions of a long run are summed first. Otherwise a word that fills half a batch would
+keep one thread busy for long. No order depends on the number of threads, and no sum uses atomics.
 """
 
 import numpy as np
@@ -14,9 +14,9 @@ from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.device_array import DeviceArray
 
 PIECE = 64
-_MOST_BLOCKS = 65535  # most blocks along a grid's second axis
+_MOST_BLOCKS = 65535  # CUDA's most blocks along a grid's second axis
 _BITS = size(8, simulated=6)
-_DIGITS = 1 << _BITS  # also the threads of a block that counts them; whole warps
+_DIGITS = 1 << _BITS  # also the threads of a block that counts digits; whole warps
 _WARPS = _DIGITS // 32
 _ROUNDS = size(4, simulated=2)  # keys per thread
 _SCANNING = size(1024, simulated=64)
@@ -24,7 +24,7 @@ _ALL = 0xFFFFFFFF
 
 
 def grid_of_rows(rows: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Blocks and threads for the elements of a matrix: threads (columns, rows), blocks (rows, columns)."""
+    """Returns blocks and threads for the elements of a matrix: threads (columns, rows), blocks (rows, columns)."""
     across = min(THREADS, 1 << max(width - 1, 0).bit_length())
     grid = blocks(rows, THREADS // across), blocks(width, across)
     if grid[1] > _MOST_BLOCKS:
@@ -46,7 +46,7 @@ def column_of_thread():
 
 @device_function
 def counted(at, length):
-    """An index as a non-negative number; -1 if it is out of range."""
+    """Returns an index as a non-negative number, or -1 if it is out of range."""
     at = at + length if at < 0 else at
     return at if 0 <= at < length else -1
 
@@ -70,7 +70,7 @@ def _keys(indices, rows, keys, positions):
 
 @kernel
 def _count(keys, shift, counts):
-    """Count each digit in the block's tile: counts[digit * tiles + tile]."""
+    """Counts each digit in the block's tile: counts[digit * tiles + tile]."""
     found = cuda.shared.array(_DIGITS, np.int32)
     thread = cuda.threadIdx.x
     found[thread] = 0
@@ -85,14 +85,14 @@ def _count(keys, shift, counts):
 
 @kernel
 def _scan(counts):
-    """Replace each count by the sum of the counts before it. One block."""
+    """Replaces each count by the sum of the counts before it. It needs a single block."""
     of_warps = cuda.shared.array(32, np.int32)
     thread, lane, warp = cuda.threadIdx.x, cuda.laneid, cuda.threadIdx.x // 32
-    before = 0  # the total of the earlier turns
+    before = 0  # the total of earlier iterations
     for turn in range(0, counts.size, cuda.blockDim.x):
         i = turn + thread
         own = counts[i] if i < counts.size else np.int32(0)
-        up_to_here, distance = own, 1  # up to this thread in its warp
+        up_to_here, distance = own, 1  # the sum up to this thread in its warp
         while distance < 32:
             other = cuda.shfl_up_sync(_ALL, up_to_here, distance)
             if lane >= distance:
@@ -113,8 +113,8 @@ def _scan(counts):
 
 @kernel
 def _move(keys, positions, shift, counts, keys_out, positions_out):
-    """Move keys and positions of the block's tile to the range of their digit, in their order."""
-    of_warps = cuda.shared.array((_WARPS, _DIGITS), np.int32)  # first the counts, then the destinations
+    """Moves keys and positions of the block's tile to the range of their digit, in order."""
+    of_warps = cuda.shared.array((_WARPS, _DIGITS), np.int32)  # first counts, later destinations
     stretches = cuda.shared.array(_DIGITS, np.int32)
     thread, lane, warp = cuda.threadIdx.x, cuda.laneid, cuda.threadIdx.x // 32
     stretches[thread] = counts[thread * cuda.gridDim.x + cuda.blockIdx.x]
@@ -150,9 +150,9 @@ def _move(keys, positions, shift, counts, keys_out, positions_out):
 
 
 def by_row(indices: DeviceArray, rows: int, room: DeviceArray) -> None:
-    """Sort the positions in `indices` by row; room: int32 (4, n).
+    """Sorts the positions in `indices` by row. room: int32 (4, n).
 
-    Afterwards room[0] has the rows, ascending, with `rows` for indices out of range, and room[1] their positions.
+    Afterwards room[0] has the rows in ascending order (`rows` for an index out of range), and room[1] their positions.
     """
     n = indices.size
     tiles, passes = blocks(n, _DIGITS * _ROUNDS), -(-rows.bit_length() // _BITS)
@@ -177,7 +177,7 @@ def begins_run(rows, k, table_rows):
 
 @device_function
 def _end(rows, row, low, high):
-    """The end of a run; it is between `low` and `high`."""
+    """Finds the end of a run between `low` and `high`."""
     while low < high:
         middle = (low + high) // 2
         if rows[middle] == row:
@@ -189,7 +189,7 @@ def _end(rows, row, low, high):
 
 @device_function
 def _start(rows, row, high):
-    """The start of the run that contains `high`."""
+    """Finds the start of the run that contains `high`."""
     low = np.int64(0)
     while low < high:
         middle = (low + high) // 2
@@ -202,7 +202,7 @@ def _start(rows, row, high):
 
 @kernel
 def _sum_pieces(dy, rows, positions, table_rows, sums):
-    """sums[k] = the sum of the piece that begins at k, for runs of more than one piece."""
+    """Computes sums[k] = the sum of the piece that begins at k, for runs of more than one piece."""
     k = row_of_thread()
     if k >= rows.size:
         return
@@ -221,7 +221,7 @@ def _sum_pieces(dy, rows, positions, table_rows, sums):
 
 @device_function
 def with_run(total, dy, rows, positions, sums, first, column):
-    """total + one column of all positions of the run that begins at `first`."""
+    """Returns total + the sum of one column over the positions of the run that begins at `first`."""
     row = rows[first]
     if first + PIECE < rows.size and rows[first + PIECE] == row:
         end = _end(rows, row, first + PIECE, rows.size)
@@ -237,7 +237,7 @@ def with_run(total, dy, rows, positions, sums, first, column):
 
 
 def sum_pieces(dy: DeviceArray, rows: DeviceArray, positions: DeviceArray, table_rows: int) -> DeviceArray:
-    """The sums of pieces that `with_run` needs; rows and positions come from `by_row`."""
+    """Computes the sums of pieces that `with_run` needs. rows, positions: from `by_row`."""
     sums = device.gpu().scratch("sum_pieces", dy.shape, dy.dtype)
     if len(dy) > PIECE:
         start(_sum_pieces, *grid_of_rows(*dy.shape), dy, rows, positions, table_rows, sums)

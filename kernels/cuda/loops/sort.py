@@ -1,7 +1,7 @@
-"""Stable sorting along an axis on the GPU by merging: in shared memory while a block holds a run, then in global memory.
+"""Stable merge sort along an axis on the GPU: in shared memory while a run fits into a block, then in global memory.
 
-Numbers become *keys*, unsigned integers of their size in the same order, with -0 equal to 0 and NaN last. Merging two sorted runs
-needs no thread to wait for another: each element searches for its position among the elements of the other run.
+Numbers become *keys*: unsigned integers of the same size and in the same order, with -0 equal to 0 and NaN last. A merge of two
+sorted runs needs no waiting: each element searches for its position among the elements of the other run.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ from nbkeras.kernels.cuda.machine.kernel import blocks, device_function, kernel,
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.device_array import DeviceArray
 
-_TILE = size(1024, simulated=8)  # elements that a block sorts, one per thread: a power of two
+_TILE = size(1024, simulated=8)  # the elements that a block sorts, one per thread: a power of two
 _ROOM = 2 * _TILE
 _UNSIGNED, _SIGNED, _FLOAT = range(3)
 
@@ -40,7 +40,7 @@ def _keys(kind, sign, infinity, ones, flip, keys, count, sizes, multipliers, shi
 
 @device_function
 def _smaller(keys, first, last, key, or_equal):
-    """The number of sorted keys from first to last that are smaller than a key, or equal to it if `or_equal`."""
+    """Counts the sorted keys from first to last that are smaller than a key, or equal to it if `or_equal`."""
     low = first
     while low < last:
         middle = (low + last) >> 1
@@ -54,7 +54,7 @@ def _smaller(keys, first, last, key, or_equal):
 
 @device_function
 def _merged(keys, row, at, width, length):
-    """The new index of element `at` of a row when its runs of one width are merged in pairs; `row` is the row's offset."""
+    """Returns the new index of element `at` of a row after runs of one width are merged in pairs. row: the row's offset."""
     left = at & ~(2 * width - 1)
     key = keys[np.uint64(row + at)]
     if at & width:
@@ -65,7 +65,7 @@ def _merged(keys, row, at, width, length):
 
 @kernel
 def _sort_tiles(keys, positions, numbered, length, chunks, multipliers, shifts, log, kept, keys_out, positions_out):
-    """Sort chunks of 2**log keys and keep the first of each; a block has several chunks, a row `chunks[1]` of them."""
+    """Sorts chunks of 2**log keys and keeps the first of each. A block has several chunks; a row has `chunks[1]`."""
     own_keys = cuda.shared.array(_ROOM, keys.dtype)
     own_positions = cuda.shared.array(_ROOM, np.int32)
     slot = cuda.threadIdx.x
@@ -108,9 +108,9 @@ def _merge(keys, positions, shape, multipliers, shifts, width, keys_out, positio
 
 
 def sorted_positions(x: DeviceArray, descending: bool, count: int) -> DeviceArray:
-    """The positions of the first `count` or more elements in order along the last axis: int32 (rows, ...), in scratch memory.
+    """Returns the positions of the first `count` or more elements in order along the last axis: int32 (rows, ...), in scratch.
 
-    Equal elements keep their order, descending too.
+    Equal elements keep their order, also in descending order.
     """
     length, rows = x.shape[-1], x.size // x.shape[-1]
     bits = unsigned_of(x.itemsize)

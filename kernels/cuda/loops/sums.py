@@ -1,4 +1,4 @@
-"""The end of matrix products on a GPU: writing sums (`outcome`), and adding sums that were computed in parts."""
+"""The end of matrix products on a GPU: `outcome` finishes sums, `add_parts` adds sums that were computed in parts."""
 
 from typing import Any, NamedTuple
 
@@ -8,24 +8,24 @@ from nbkeras.kernels.cuda.machine.kernel import THREADS, blocks, device_function
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.device_array import DeviceArray
 
-_MANY, _ROWS = size(16, simulated=4), size(8, simulated=2)  # parts that several rows of threads add; how many rows
+_MANY, _ROWS = size(16, simulated=4), size(8, simulated=2)  # with at least _MANY parts, _ROWS rows of threads add them
 
 
 class Target(NamedTuple):
-    """The destination of products: matrices `step` apart in flat memory from `at` on, rows `ld` apart; others: see `outcome`."""
+    """The destination of products: matrices in flat memory from `at` on, `step` apart, with rows `ld` apart."""
 
     c: DeviceArray
     at: int
     ld: int
     step: int
-    beta: Any  # of c's dtype
+    beta: Any  # this and the rest: see `outcome`; beta has c's dtype
     bias: DeviceArray
     rectify: int
 
 
 @device_function
 def outcome(total, c, at, beta, bias, j, rectify):
-    """The new element of C for a sum `total`: adds beta * C and bias[j], then takes the positive part if `rectify`."""
+    """Returns the new element of C: total + beta * C + bias[j], or its positive part if `rectify`."""
     if beta != 0:
         total += beta * c[at]
     if bias.size > 0:
@@ -36,14 +36,14 @@ def outcome(total, c, at, beta, bias, j, rectify):
 
 
 def parts_of(target: Target, batches: int, parts: int, m: int, n: int) -> Target:
-    """A Target for partial sums: (batches, parts, m, n)."""
+    """Returns a Target for partial sums: (batches, parts, m, n)."""
     c = target.c
     memory = device.gpu().scratch("parts of products", (batches * parts * m * n,), c.dtype)
     return Target(memory, 0, n, parts * m * n, c.dtype.type(0), memory[:0], 0)
 
 
 def add_parts(partial: Target, target: Target, batches: int, parts: int, m: int, n: int) -> None:
-    """Add the parts of each element, in an order that depends only on their number."""
+    """Adds the parts of each element, in an order that depends only on the number of parts."""
     c, at, ld, step, *rest = target
     rows = _ROWS if parts >= _MANY else 1
     grid, threads = (blocks(m * n, THREADS // rows), 1, batches), (THREADS // rows, rows)
@@ -52,7 +52,7 @@ def add_parts(partial: Target, target: Target, batches: int, parts: int, m: int,
 
 @kernel
 def _add_parts(partial, shape, c, form, beta, bias, rectify):
-    """Each row of threads in a block adds every rows-th part; the first row adds the rows' sums."""
+    """Each row of threads in a block adds every rows-th part. The first row of threads then adds these sums."""
     parts, m, n = shape
     at, ld, step = form
     sums = cuda.shared.array(THREADS, c.dtype)

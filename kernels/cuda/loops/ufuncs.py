@@ -1,7 +1,7 @@
 """NumPy's ufuncs as CUDA kernels: arithmetic, comparisons, functions of one number; cuda/elementwise.py starts them.
 
-There is one kernel for each group of ufuncs, made from their texts; a code chooses the ufunc: the time goes to memory, not to
-the choice. Arithmetic on contiguous floats goes four numbers at a time. Booleans are seen as uint8.
+A group of ufuncs has one kernel, made from their source code. An argument chooses the ufunc; the choice costs nothing, because
+memory bounds the kernel. Arithmetic on contiguous floats takes four numbers at a time. Booleans are uint8 here.
 """
 
 import hashlib
@@ -12,17 +12,17 @@ import numpy as np
 from numba import cuda
 
 from nbkeras.kernels.cuda.loops.lanes import load_four, store_four
-from nbkeras.kernels.cuda.loops.texts import TEXTS
+from nbkeras.kernels.cuda.loops.sources import SOURCES
 from nbkeras.kernels.cuda.loops.walk import indices_of_three, indices_of_two
 from nbkeras.kernels.cuda.machine.kernel import Kernel, device_function
 from nbkeras.kernels.loops import expressions
 
-NEITHER, FIRST, SECOND = range(3)  # which operand is a number
+NEITHER, FIRST, SECOND = range(3)  # the operand that is a number
 
 
 @device_function
 def _remainder(a, b, zero):
-    """As NumPy computes it: a remainder of 0 has the divisor's sign."""
+    """Computes the remainder as NumPy does: a remainder of 0 has the divisor's sign."""
     rest = math.fmod(a, b)
     if b == zero:
         return rest
@@ -33,7 +33,7 @@ def _remainder(a, b, zero):
 
 @device_function
 def _quotient(a, b, zero, one):
-    """As NumPy computes it: floor_divide and mod agree."""
+    """Computes floor_divide as NumPy does, so that it agrees with mod."""
     if b == zero:
         return a / b
     rest = math.fmod(a, b)
@@ -48,7 +48,7 @@ def _quotient(a, b, zero, one):
 
 @device_function
 def _power(base, exponent):
-    """base to a whole power; to a negative one, where NumPy raises, the quotient rounded towards 0."""
+    """Computes base to a whole power. For a negative power, where NumPy raises an error, it rounds towards 0."""
     one = base - base + 1
     if exponent < 0:
         return one if base == 1 or base == -1 and exponent & 1 == 0 else base if base == -1 else one - one
@@ -84,7 +84,7 @@ def {name}(code, number, is_number, count, sizes, multipliers, shifts, x, x_step
         v = function(code, a, b, x.dtype.type(0), x.dtype.type(1))
         out[np.uint64(k)] = {stored}
 """
-# Of contiguous arrays: a thread computes four neighbours
+# for contiguous arrays: a thread computes four neighbours
 _FOUR_OF_ONE = """
 def {name}(code, x, out):
     n, zero, one = 4 * cuda.grid(1), x.dtype.type(0), x.dtype.type(1)
@@ -111,24 +111,24 @@ def {name}(code, number, is_number, x, y, out):
 """
 
 
-def _codes(texts: dict[Any, str]) -> dict[Any, int]:
-    """The code of each ufunc of a group."""
-    return {ufunc: code for code, ufunc in enumerate(texts)}
+def _codes(sources: dict[Any, str]) -> dict[Any, int]:
+    """Returns the code of each ufunc of a group."""
+    return {ufunc: code for code, ufunc in enumerate(sources)}
 
 
-def _kernel(name: str, texts: dict[Any, str], template: str, stored: str = "v") -> Kernel:
-    """The kernel of a group: a template around a function that computes the texts for operands `a` and `b`, zero and one."""
+def _kernel(name: str, sources: dict[Any, str], template: str, stored: str = "v") -> Kernel:
+    """Makes the kernel of a group: a template around a function that evaluates the ufuncs' source for operands `a` and `b`."""
     operands = "a, b" if template in (_OF_TWO, _FOUR_OF_TWO) else "a"
     lines = [f"def function(code, {operands}, zero, one):"]
-    *others, last = texts.values()
+    *others, last = sources.values()
     for code, each in enumerate(others):
         lines += [f"    if code == {code}:", f"        return {each.format('a', 'b')}"]
-    text = "\n".join([*lines, f"    return {last.format('a', 'b')}", template.format(name=name, stored=stored)])
+    source = "\n".join([*lines, f"    return {last.format('a', 'b')}", template.format(name=name, stored=stored)])
     names: dict[str, Any] = {**_NAMES, "__name__": __name__}
-    exec(compile(text, __file__, "exec"), names)  # noqa: S102 - the text is made above
+    exec(compile(source, __file__, "exec"), names)  # noqa: S102 - the source is made above
     names["function"] = device_function(names["function"])
-    # the text is part of the name by which compiled code is found on disk
-    names[name].__qualname__ = f"{name}_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    # the source is part of the compiled code's name on disk
+    names[name].__qualname__ = f"{name}_{hashlib.sha256(source.encode()).hexdigest()[:16]}"
     return Kernel(names[name], {})
 
 
@@ -136,12 +136,12 @@ _TRUTH = "out.dtype.type(1) if v else out.dtype.type(0)"
 
 
 def _named(*names: str) -> dict[Any, str]:
-    """The texts of ufuncs that formulas have too."""
-    return {getattr(np, name): TEXTS[name] for name in names}
+    """Returns the source of ufuncs that formulas have too."""
+    return {getattr(np, name): SOURCES[name] for name in names}
 
 
 def _of_math(**names: str) -> dict[Any, str]:
-    """The texts of ufuncs that are functions of `math` by another name, or the same."""
+    """Returns the source of ufuncs that are functions of `math`, by the same or another name."""
     return {getattr(np, ufunc): f"math.{name}({{0}})" for ufunc, name in names.items()}
 
 
@@ -161,7 +161,7 @@ _TESTS: dict[Any, str] = {
 }
 _CURVES: dict[Any, str] = {
     **_named("exp", "expm1", "log", "log1p", "log2", "sin", "cos", "tan", "arctan"),
-    "erf": TEXTS["erf"],
+    "erf": SOURCES["erf"],
 }
 _RARE: dict[Any, str] = {
     **_of_math(arcsin="asin", arccos="acos", arcsinh="asinh", arccosh="acosh", arctanh="atanh"),
@@ -187,8 +187,8 @@ _QUOTIENTS: dict[Any, str] = {
 _RARE_PAIRS: dict[Any, str] = {
     **{np.hypot: "math.hypot({0}, {1})", np.arctan2: "math.atan2({0}, {1})", np.fmod: "math.fmod({0}, {1})"},
     **{np.fmax: "{0} if {0} >= {1} or {1} != {1} else {1}", np.fmin: "{0} if {0} <= {1} or {1} != {1} else {1}"},
-    # equal ones may be infinite
-    np.logaddexp: f"{{0}} + {math.log(2)} if {{0}} == {{1}} else ({TEXTS['maximum']}) + "
+    # equal operands may be infinite
+    np.logaddexp: f"{{0}} + {math.log(2)} if {{0}} == {{1}} else ({SOURCES['maximum']}) + "
     "math.log1p(math.exp(-math.fabs({0} - {1})))",
 }
 _INTEGERS: dict[Any, str] = {

@@ -1,4 +1,4 @@
-"""Loops over arrays of any strides: the host joins axes, the GPU finds elements.
+"""Loops over arrays of any strides. The host joins axes, and the GPU finds elements.
 
 A kernel gets the number of elements, a *walk* (three tuples of one rank) and for each operand the 1-D span of its memory and a
 tuple: the offset of the operand's first element in the span, then its strides. Kernels are compiled for ranks 1, 2, 4 and 8, and
@@ -16,20 +16,20 @@ import numpy as np
 from nbkeras.kernels.cuda.machine.kernel import Kernel, device_function, start_each
 from nbkeras.kernels.runtime.device_array import DeviceArray
 
-ITEMS = 4  # elements per thread, a block's width apart
+ITEMS = 4  # elements of a thread; they are a block's width apart
 _RANKS = (1, 2, 4, 8)
-_MOST = 2**31  # limit of elements over several axes: indices are then computed in 32 bits
+_MOST = 2**31  # arrays over several axes must be smaller: their indices are computed in 32 bits
 
 
 def strides_over(array: DeviceArray, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """An array's strides, in elements, after broadcasting to a shape."""
+    """Returns an array's strides in elements after it is broadcast to a shape."""
     size = array.itemsize
     steps = (0 if n == 1 else stride // size for n, stride in zip(array.shape, array.strides, strict=True))
     return (0,) * (len(shape) - array.ndim) + tuple(steps)
 
 
 def span(array: DeviceArray) -> DeviceArray:
-    """The memory from the lowest to the highest address of a non-empty array, as one axis."""
+    """Returns the memory from the lowest to the highest address of a non-empty array, as one axis."""
     if array.flags.c_contiguous:
         return array if array.ndim == 1 else array.reshape(-1)
     reaches = [(n - 1) * stride for n, stride in zip(array.shape, array.strides, strict=True)]
@@ -38,13 +38,13 @@ def span(array: DeviceArray) -> DeviceArray:
 
 
 def divider(n: int) -> tuple[int, int]:
-    """(multiplier, shift): a number below 2**31, divided by n, is its product with the multiplier, shifted."""
+    """Returns (multiplier, shift) for division by n: x // n is x * multiplier, shifted, for x < 2**31."""
     shift = 31 + (n - 1).bit_length()
     return -(-(1 << shift) // n), shift
 
 
 def dividers(*sizes: int) -> tuple[tuple, tuple, tuple]:
-    """Sizes, multipliers and shifts for `split`, in tuples; ValueError for 2**31 elements and more."""
+    """Returns sizes, multipliers and shifts for `split`, as tuples. Raises ValueError for 2**31 elements or more."""
     if math.prod(sizes) >= _MOST:
         raise ValueError(
             f"an array of sizes {sizes} has {math.prod(sizes):,} elements, and this GPU kernel supports fewer than {_MOST:,}: "
@@ -56,9 +56,9 @@ def dividers(*sizes: int) -> tuple[tuple, tuple, tuple]:
 
 @functools.lru_cache(4096)
 def walk(shape: tuple[int, ...], *strides: tuple[int, ...]) -> tuple:
-    """(sizes, multipliers, shifts, the operands' (offset, *strides), ...), over as few axes as possible.
+    """Returns (sizes, multipliers, shifts, (offset, *strides) of each operand, ...), over as few axes as possible.
 
-    ValueError if more than 8 axes cannot be joined, and for 2**31 elements over several axes.
+    Raises ValueError if more than 8 axes cannot be joined, and for 2**31 elements or more over several axes.
     """
     axes: list[tuple[int, ...]] = []
     for n, *steps in zip(shape, *strides, strict=True):
@@ -96,21 +96,21 @@ def walk(shape: tuple[int, ...], *strides: tuple[int, ...]) -> tuple:
 
 @device_function
 def split(n, size, multiplier, shift):
-    """(n // size, n % size) in 32 bits, for n below 2**31; see divider."""
+    """Returns (n // size, n % size) in 32 bits, for n < 2**31; see `divider`."""
     quotient = np.uint32(np.uint64(np.uint32(n)) * np.uint64(multiplier) >> np.uint64(shift))
     return np.int32(quotient), np.int32(np.uint32(n) - quotient * np.uint32(size))
 
 
 @device_function
 def divided(n, size):
-    """(n // size, n % size) in 32 bits, for non-negative numbers, without a divider."""
+    """Returns (n // size, n % size) in 32 bits, for non-negative numbers, without a divider."""
     n, size = np.uint32(n), np.uint32(size)
     return np.int32(n // size), np.int32(n % size)
 
 
 @device_function
 def index_of_one(n, sizes, multipliers, shifts, x):
-    """The index of the n-th element of an operand with strides x."""
+    """Returns the index of the n-th element of an operand. x: its offset and strides."""
     i = np.int64(x[0])
     for back in range(1, len(sizes)):
         d = len(sizes) - back
@@ -121,20 +121,20 @@ def index_of_one(n, sizes, multipliers, shifts, x):
 
 @device_function
 def indices_of_two(n, sizes, multipliers, shifts, x, y):
-    """The indices of the n-th elements of two operands. The compiler divides once for all of them."""
+    """Returns the indices of the n-th elements of two operands. The compiler divides once for both."""
     return index_of_one(n, sizes, multipliers, shifts, x), index_of_one(n, sizes, multipliers, shifts, y)
 
 
 @device_function
 def indices_of_three(n, sizes, multipliers, shifts, x, y, z):
-    """The indices of the n-th elements of three operands."""
+    """Returns the indices of the n-th elements of three operands."""
     i, j = indices_of_two(n, sizes, multipliers, shifts, x, y)
     return i, j, index_of_one(n, sizes, multipliers, shifts, z)
 
 
 @device_function
 def indices_of_four(n, sizes, multipliers, shifts, w, x, y, z):
-    """The indices of the n-th elements of four operands."""
+    """Returns the indices of the n-th elements of four operands."""
     h, i = indices_of_two(n, sizes, multipliers, shifts, w, x)
     j, k = indices_of_two(n, sizes, multipliers, shifts, y, z)
     return h, i, j, k
@@ -149,12 +149,12 @@ def unsigned_of(itemsize: int) -> Any:
 
 
 def seen_as(dtype: Any, array: DeviceArray) -> DeviceArray:
-    """The array's bits as another dtype of the same size."""
+    """Returns the array's bits as another dtype of the same size."""
     return array if array.dtype == dtype else array.view(dtype)
 
 
 def widened(run: int, number: Any, *arrays: DeviceArray) -> tuple:
-    """(run length, number, *arrays): flat arrays of unsigned integers, viewed as wider ones if runs stay whole."""
+    """Returns (run length, number, *arrays): flat arrays of unsigned integers, as wide as whole runs allow."""
     while run % 2 == 0 and arrays[0].itemsize < 8 and all(a.address % (2 * a.itemsize) == 0 for a in arrays):
         wide = unsigned_of(2 * arrays[0].itemsize)
         run, number = run // 2, np.array([number, number]).view(wide)[0]
@@ -163,7 +163,7 @@ def widened(run: int, number: Any, *arrays: DeviceArray) -> tuple:
 
 
 def in_32_bits(what: str, *arrays: DeviceArray) -> list[DeviceArray]:
-    """Flat arrays for kernels that compute offsets in 32 bits; ValueError (naming `what`) for a larger array."""
+    """Returns flat arrays for kernels with 32-bit offsets. Raises ValueError for a larger array; the message names `what`."""
     for array in arrays:
         if array.size >= _MOST:
             raise ValueError(
@@ -174,7 +174,7 @@ def in_32_bits(what: str, *arrays: DeviceArray) -> list[DeviceArray]:
 
 
 def ints(*numbers: int) -> tuple:
-    """Numbers as one kernel argument, in 32 bits: Numba's integers have 64 bits, two registers each, unless converted."""
+    """Returns numbers as one kernel argument of 32-bit integers. (Numba's default integers have 64 bits, or two registers.)"""
     return tuple(map(np.int32, numbers))
 
 
@@ -184,7 +184,7 @@ def numeric(array: DeviceArray) -> DeviceArray:
 
 
 def start_walk(kernel: Kernel, arrays: Sequence[DeviceArray], *args: Any) -> None:
-    """Start a kernel(*args, count, sizes, multipliers, shifts, x, x_steps, y, y_steps, ...) with a thread for each element.
+    """Starts a kernel(*args, count, sizes, multipliers, shifts, x, x_steps, y, y_steps, ...) with a thread for each element.
 
     arrays: x, y, ..., broadcast to the last one's shape; booleans become uint8.
     """

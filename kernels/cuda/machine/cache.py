@@ -1,4 +1,4 @@
-"""The disk cache of CUDA kernels: the files of runtime/code.py, with numba-cuda's compiled code in them."""
+"""The disk cache of CUDA kernels: the files of runtime/code.py hold numba-cuda's compiled code."""
 
 import pickle
 
@@ -28,7 +28,8 @@ class _Cache(NullCache):
         if not getattr(data, "launch_config_sensitive", False):
             cache_files.write(self._file(sig, data.codegen), dumps(data._reduce_states()))
 
-    def flush(self):  # `recompile` calls it: a function's globals may have changed, and no file name contains them
+    # `recompile` calls it, because a function's globals may have changed; file names do not depend on globals
+    def flush(self):
         self._flushed = True
 
     def _file(self, sig, codegen):
@@ -36,7 +37,7 @@ class _Cache(NullCache):
 
 
 def cached(dispatcher):
-    """The dispatcher, with its compiled kernels kept on disk."""
+    """Returns the dispatcher; it keeps its compiled kernels on disk."""
     if code.is_cached(dispatcher.py_func):
         dispatcher._cache = _Cache(dispatcher.py_func)
     return dispatcher

@@ -1,11 +1,11 @@
-"""The checks of the simulator under NBKERAS_SIMULATOR=strict: indices, and races of threads for memory.
+"""The checks of the simulator under NBKERAS_SIMULATOR=strict: indices, and data races between threads.
 
-Kernels get Checked arrays instead of NumPy's. Each rejects an index outside it (Numba's kernels accept negative ones as Python
-does, and never check) and records which thread accesses which element. A *log* holds the accesses since the last barrier: of a
-thread, a warp, a block or the grid. At a barrier, the logs of those that meet are compared. An element in two logs that at least
-one of them wrote is a race, even if the result was right this time.
+Kernels get Checked arrays instead of NumPy's. Each rejects an index outside it (Numba's kernels accept negative indices as Python
+does, and never check) and records which thread accesses which element. A *log* holds the accesses of a thread, a warp, a block or
+the grid since the last barrier. A barrier compares the logs of the threads that meet. If an element is in two logs and one of
+them wrote it, that is a race, even if the result was right this time.
 
-Not detected: races through views with dtypes of other sizes, and races between lanes of a warp that met and its other lanes.
+It does not detect races through views with dtypes of other sizes, nor races between lanes of a warp that met and its other lanes.
 """
 
 import linecache
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-_WORDS = {  # keywords of the kernel language
+_WORDS = {  # modules of the kernel language, whose lines are not the kernel's
     "nbkeras.kernels.cuda.machine.checker",
     "nbkeras.kernels.cuda.machine.language",
     "nbkeras.kernels.cuda.loops.registers",
@@ -28,7 +28,7 @@ class RaceError(RuntimeError):
 
 
 class _Access(NamedTuple):
-    """An access: the thread, the element, the position in the code."""
+    """A thread's access to an element, and its position in the code."""
 
     block: tuple
     thread: tuple
@@ -37,7 +37,7 @@ class _Access(NamedTuple):
     array: "Checked"
     key: Any
 
-    def told(self, verb: str) -> str:
+    def describe(self, verb: str) -> str:
         return (
             f"thread {tuple(self.thread)} of block {tuple(self.block)} {verb} {self.array.name}{_brackets(self.key)} "
             f"in {line_of(self.code, self.instruction)}"
@@ -45,13 +45,13 @@ class _Access(NamedTuple):
 
 
 def line_of(code: Any, instruction: int) -> str:
-    """The line and file of an instruction."""
+    """Returns the line and file of an instruction."""
     lines = (line for start, stop, line in code.co_lines() if start <= instruction < stop)
     return f"line {next(lines, None)} of {os.path.basename(code.co_filename)}"
 
 
 def name_at(code: Any, line: int) -> str:
-    """The variable that a line assigns to."""
+    """Returns the name of the variable that a line assigns to."""
     before, equals, _ = linecache.getline(code.co_filename, line).partition("=")
     return before.strip() if equals and before.strip().isidentifier() else f"the array of line {line}"
 
@@ -81,7 +81,7 @@ class Log:
         self.atomics |= other.atomics
 
     def conflicts(self, other: "Log") -> list[tuple[str, _Access, str, _Access]]:
-        """Elements in both logs that at least one log changed; two atomic changes are no conflict."""
+        """Returns elements in both logs that at least one log changed. Two atomic changes are no conflict."""
         return [
             (verb, _Access(*mine[address]), other_verb, _Access(*others[address]))
             for verb, mine, other_verb, others in (
@@ -105,23 +105,24 @@ class Journal:
         self._kernel = kernel
         self._kept: list[Any] = []
         self._fenced: set[tuple] = set()  # blocks that called threadfence
-        self._released: dict[int, set[tuple]] = {}  # by address: blocks whose writes an atomic there publishes
-        self._acquired: dict[tuple, set[tuple]] = {}  # by block: blocks whose writes are visible to it
-        self.grid = Log()  # of blocks that have ended
+        # address: the blocks whose writes an atomic at this address published
+        self._released: dict[int, set[tuple]] = {}
+        self._acquired: dict[tuple, set[tuple]] = {}  # block: the blocks that wrote what it sees
+        self.grid = Log()  # the accesses of blocks that have ended
         self.block: tuple = ()
         self.thread: tuple = ()
         self.log = Log()
 
     def enter(self, block: tuple, thread: tuple, log: Log) -> None:
-        """Write to the log of this thread from now on."""
+        """From now on, accesses go to the log of this thread."""
         self.block, self.thread, self.log = block, thread, log
 
     def keep(self, memory: Any) -> None:
-        """Keep memory of a block until the launch is over, so that addresses stay unique."""
+        """Keeps memory of a block until the launch is over, so that addresses stay unique."""
         self._kept.append(memory)
 
     def meet(self, logs: list[Log], whole: Log | None = None) -> Log:
-        """Compare logs with `whole` and each other; returns the joined log (`whole` if given). Raises RaceError."""
+        """Compares logs with `whole` and with each other, and joins them (into `whole` if given). Raises RaceError for a race."""
         whole = Log() if whole is None else whole
         for log in logs:
             found = [each for each in whole.conflicts(log) if not self._ordered(each[1], each[3])]
@@ -137,14 +138,14 @@ class Journal:
         verb, first, other_verb, second = found[0]
         between = "a barrier in between" if first.block == second.block else "atomics"
         more = f"; {len(found)} such accesses in all" if len(found) > 1 else ""
-        return f"a race in {self._kernel}: {first.told(verb)}, and {second.told(other_verb)}, without {between}{more}"
+        return f"a race in {self._kernel}: {first.describe(verb)}, and {second.describe(other_verb)}, without {between}{more}"
 
     def fence(self) -> None:
-        """Let the block's next atomics publish its writes so far."""
+        """The block's next atomics publish its writes so far."""
         self._fenced.add(self.block)
 
     def change(self, address: int) -> None:
-        """Record an atomic: the block sees the writes that others published there, and publishes its writes before a fence."""
+        """Records an atomic: the block sees the writes that others published there, and publishes its writes before a fence."""
         mine = self._acquired.setdefault(self.block, set())
         mine |= self._released.get(address, set())
         if self.block in self._fenced:
@@ -152,7 +153,7 @@ class Journal:
 
 
 class Checked:
-    """An array for a kernel: elements by integers within its shape, views by slices, and the other methods of Numba's arrays.
+    """An array for a kernel, with the methods of Numba's arrays. Integers within its shape select elements, slices views.
 
     journal: None for memory that belongs to one thread.
     """
@@ -183,7 +184,7 @@ class Checked:
         return self.reshape(-1)
 
     def copy(self) -> np.ndarray:
-        """All elements, read."""
+        """Reads all elements, and returns a copy."""
         for key in range(self.size) if self.ndim == 1 else np.ndindex(self.shape):
             self._note("reads", self._element(key), key)
         return self.array.copy()
@@ -204,7 +205,7 @@ class Checked:
         self.array[key] = value
 
     def atomically(self, key: Any) -> np.ndarray:
-        """The array, for one atomic change of an element."""
+        """Returns the array, for one atomic change of an element."""
         address = self._element(key)
         self._note("atomics", address, key)
         if self.journal is not None:
@@ -216,7 +217,7 @@ class Checked:
         return len(key) if type(key) is tuple else 1
 
     def _note(self, kind: str, address: int, key: Any) -> None:
-        """Record an access and the kernel's line that made it."""
+        """Records an access and the kernel's line that made it."""
         journal = self.journal
         if journal is not None:
             log = getattr(journal.log, kind)
@@ -227,7 +228,7 @@ class Checked:
                 log[address] = journal.block, journal.thread, frame.f_code, frame.f_lasti, self, key
 
     def _element(self, key: Any) -> int:
-        """The address of an element; IndexError if it is out of range."""
+        """Returns the address of an element. Raises IndexError if it is out of range."""
         if type(key) is not tuple:
             key = (key,)
         if len(key) != self.ndim:

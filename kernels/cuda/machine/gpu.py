@@ -1,7 +1,7 @@
-"""Gpu: a GPU with its memory pool, its stream of work and the twins of kernels. Imported when a GPU is first used.
+"""Gpu: a GPU with its memory pool, its stream and the twins of kernels. The module is imported when a GPU is first used.
 
-All work is queued on one stream in order, so memory that is given back can be reused at once by work that is queued later.
-Meanwhile Python continues; it waits when it reads a value.
+All work is queued on one stream in order, so work that is queued later can reuse freed memory at once. Python continues
+meanwhile, and waits when it reads a value.
 """
 
 import contextlib
@@ -26,8 +26,8 @@ else:
     from nbkeras.kernels.cuda.machine.hardware import Device
 
 Array = np.ndarray
-_UNIT = 512  # bytes; the smallest allocation; every block starts at a multiple of it
-_LARGE = 1 << 20  # from this many bytes, sizes are rounded up to an eighth of the power of two below
+_UNIT = 512  # bytes of the smallest allocation; every block starts at a multiple of it
+_LARGE = 1 << 20  # from this many bytes on, sizes are rounded up to an eighth of the power of two below
 
 
 class OutOfDeviceMemoryError(MemoryError):
@@ -40,7 +40,7 @@ def _rounded(nbytes: int) -> int:
 
 
 class _Block:
-    """Memory from the pool; it returns to the pool when the block is deleted."""
+    """Memory from the pool. It returns to the pool when the block is deleted."""
 
     __slots__ = ("_pool", "memory", "size")
 
@@ -56,9 +56,9 @@ class _Pool:
 
     def __init__(self, device: Any):
         self._device = device
-        # by size; finalizers append to the deques, so there is no lock
+        # by size; finalizers append to the deques, so no lock is needed
         self.free: dict[int, deque] = defaultdict(deque)
-        self.held = 0  # bytes taken from the device, including those in `free`
+        self.held = 0  # bytes allocated on the device, including those in `free`
 
     def take(self, nbytes: int) -> _Block:
         size = _rounded(nbytes)
@@ -80,7 +80,7 @@ class _Pool:
         return _Block(self, memory, size)
 
     def release(self) -> None:
-        """Give unused memory back to the device."""
+        """Returns unused memory to the device."""
         self._device.synchronize()
         for size, memories in self.free.items():
             while memories:
@@ -96,14 +96,14 @@ class _Scratch(threading.local):
 
 
 class Gpu:
-    """A GPU: arrays are made and kernels run on it while it is this thread's `device.gpu()`."""
+    """A GPU. While it is this thread's `device.gpu()`, arrays are made on it and kernels run on it."""
 
     def __init__(self, index: int):
         self._device = Device(index)
         self.index, self.name = index, f"cuda:{index}"
         self._pool = _Pool(self._device)
         self._scratch = _Scratch()
-        # the number of streaming multiprocessors, and functions of the device
+        # the number of multiprocessors, and functions of the device
         self.processors, self.synchronize = self._device.processors, self._device.synchronize
         self.start, self.resident_blocks = self._device.start, self._device.resident_blocks
         self.number_of, self.order = self._device.number_of, self._device.order
@@ -121,7 +121,7 @@ class Gpu:
     # Memory
 
     def empty(self, shape: Any, dtype: Any) -> DeviceArray:
-        """An array with undefined content."""
+        """Returns an array with undefined content."""
         shape = (int(shape),) if np.ndim(shape) == 0 else tuple(int(n) for n in shape)
         dtype = np.dtype(dtype)
         block = self._pool.take(int(np.prod(shape, dtype=np.int64)) * dtype.itemsize)
@@ -130,7 +130,7 @@ class Gpu:
         return DeviceArray(layout_at(block.memory.address, shape, dtype), self, block)
 
     def scratch(self, name: str, shape: tuple[int, ...], dtype: Any) -> DeviceArray:
-        """An array that a twin may use until it returns; each name and thread gets the same memory every time."""
+        """Returns an array that a twin may use until it returns. A name always gives the same memory in a thread."""
         nbytes = math.prod(shape) * np.dtype(dtype).itemsize
         known = self._scratch.arrays.get(name)
         if known is None or known.nbytes < nbytes:
@@ -139,7 +139,7 @@ class Gpu:
 
     @contextlib.contextmanager
     def scratch_of_its_own(self) -> Iterator[dict[str, DeviceArray]]:
-        """Use separate scratch memory for a captured graph; the graph must keep it."""
+        """Uses separate scratch memory for a captured graph; the graph must keep it."""
         before, self._scratch.arrays = self._scratch.arrays, {}
         try:
             yield self._scratch.arrays
@@ -147,13 +147,13 @@ class Gpu:
             self._scratch.arrays = before
 
     def upload(self, array: Array) -> DeviceArray:
-        """A copy of a NumPy array."""
+        """Returns a copy of a NumPy array."""
         result = self.empty(array.shape, array.dtype)
         self.write(result, array)
         return result
 
     def write(self, target: DeviceArray, value: Any) -> None:
-        """Write a value into an array, in stream order; returns when the caller may change the value again."""
+        """Writes a value into an array, in stream order. Returns when the caller may change the value again."""
         value = np.ascontiguousarray(np.broadcast_to(np.asarray(value), target.shape), target.dtype)
         if not target.size:
             return
@@ -164,7 +164,7 @@ class Gpu:
                 self.twin(device.copy)(self.upload(value), target)
 
     def read(self, array: DeviceArray) -> Array:
-        """The values as a NumPy array, after all queued work."""
+        """Returns the values as a NumPy array, after all queued work."""
         if not array.flags.c_contiguous:
             whole = self.empty(array.shape, array.dtype)
             with device.on(self):
@@ -176,12 +176,12 @@ class Gpu:
         return result
 
     def move(self, source: DeviceArray, target: DeviceArray) -> None:
-        """Copy between contiguous arrays of one dtype and size."""
+        """Copies between contiguous arrays of the same dtype and size."""
         if target.nbytes:
             self._device.move(source.address, target.address, target.nbytes)
 
     def memory(self) -> tuple[int, int, int]:
-        """The bytes free on the device, in total, and held by this process's arrays."""
+        """Returns the device's free bytes, its total bytes, and the bytes that this process's arrays hold."""
         return (*self._device.memory(), self._pool.held)
 
     def release(self) -> None:
@@ -219,11 +219,11 @@ class Gpu:
 
     @property
     def stream(self) -> int:
-        """The handle of the stream of all work; 1 is CUDA's legacy default stream."""
+        """The handle of the stream. 1 is CUDA's legacy default stream."""
         return self._device.stream
 
     def graph(self, steps: list[tuple[Callable, tuple]], play: Callable[[], None]) -> Callable[[], None] | None:
-        """A function that plays recorded launches as a CUDA graph; None if a step reads the CPU's memory."""
+        """Returns a function that replays launches as a CUDA graph, or None if a step reads the CPU's memory."""
         for function, args in steps:
             if getattr(function, "on_host", False) or any(isinstance(arg, np.ndarray) for arg in args):
                 return None
@@ -251,7 +251,7 @@ def _twins_of(module: str) -> Any:
 
 
 def twin_module(module: str) -> str:
-    """The name of a module's twin module: the same name in `kernels/cuda/`; for a user's module `x`, `x_cuda`."""
+    """Returns the name of a module's twin module: the same name in `kernels/cuda/`, or `x_cuda` for a user's module `x`."""
     if module.startswith(_TWINS) or module.endswith("_cuda"):
         return module
     return _TWINS + module.removeprefix(_OURS) if module.startswith(_OURS) else module + "_cuda"
@@ -259,12 +259,12 @@ def twin_module(module: str) -> str:
 
 @functools.cache
 def get(index: int) -> Gpu:
-    """The Gpu with an index."""
+    """Returns the Gpu with an index."""
     return Gpu(index)
 
 
 def count() -> int:
-    """The number of GPUs."""
+    """Returns the number of GPUs."""
     return Device.count()
 
 

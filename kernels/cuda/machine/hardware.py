@@ -1,7 +1,7 @@
 """A GPU through NVIDIA's driver API: memory, copies, streams, CUDA graphs. Kernels are compiled and launched by Numba.
 
-All work of a device goes to one stream, copies of coming batches to a second one. A kernel's error is reported later than the
-kernel: NBKERAS_SYNCHRONOUS=1 waits after each kernel, so that the message names the right one.
+All work of a device goes to one stream; copies of the next batches go to a second one. The driver reports a kernel's error later.
+With NBKERAS_SYNCHRONOUS=1 each launch waits for its kernel, so that the message names the right one.
 """
 
 import ctypes
@@ -23,8 +23,8 @@ from nbkeras.kernels.runtime.device_array import DeviceArray
 config.CUDA_LOW_OCCUPANCY_WARNINGS = 0  # small networks do not fill a GPU; this needs no warning
 _SYNCHRONOUS = os.environ.get("NBKERAS_SYNCHRONOUS", "0") not in ("0", "")
 _OUT_OF_MEMORY = driver.CUresult.CUDA_ERROR_OUT_OF_MEMORY
-_LARGE = 256 << 10  # from this many bytes, waiting for an upload costs less than copying the array first
-_MOST_SENT = 128  # most such copies in flight
+_LARGE = 256 << 10  # for arrays of this many bytes, waiting for an upload costs less than a copy of the array
+_MOST_SENT = 128  # most copies of smaller arrays that are kept during uploads
 
 
 class GpuError(RuntimeError):
@@ -32,15 +32,15 @@ class GpuError(RuntimeError):
 
 
 class _Thread(threading.local):
-    index: int | None = None  # the device whose context is current in this thread
-    stream: Any = None  # the stream of a capture
+    index: int | None = None  # of the device whose context is current in this thread
+    stream: Any = None  # the stream of a running capture
 
 
 _thread = _Thread()
 
 
 def _call(function: Callable, *args: Any) -> Any:
-    """The result of a driver call; GpuError if it fails."""
+    """Returns the result of a driver call. Raises GpuError if the call fails."""
     code, *values = function(*args)
     if code != driver.CUresult.CUDA_SUCCESS:
         raise GpuError(f"{function.__name__} failed: {_explain(code)}")
@@ -57,7 +57,7 @@ def _address_of(array: np.ndarray) -> int:
 
 
 class _Memory:
-    """Device memory by its address."""
+    """Device memory at an address."""
 
     __slots__ = ("address",)
 
@@ -87,7 +87,7 @@ class Device:
         return len(cuda.gpus)
 
     def _enter(self) -> None:
-        """Make the device's context current in this thread."""
+        """Makes the device's context current in this thread."""
         if _thread.index != self.index:
             cuda.select_device(self.index)
             _thread.index = self.index
@@ -99,7 +99,7 @@ class Device:
     # Memory
 
     def allocate(self, nbytes: int) -> _Memory | None:
-        """Memory, or None if there is no room."""
+        """Returns memory, or None if the device has no room."""
         self._enter()
         code, pointer = driver.cuMemAlloc(nbytes)
         if code == _OUT_OF_MEMORY:
@@ -113,7 +113,7 @@ class Device:
         _call(driver.cuMemFree, memory.address)
 
     def memory(self) -> tuple[int, int]:
-        """The bytes free, and in total."""
+        """Returns the free bytes and the total bytes."""
         self._enter()
         free, total = _call(driver.cuMemGetInfo)
         return int(free), int(total)
@@ -121,7 +121,7 @@ class Device:
     # Copies, in stream order
 
     def upload(self, address: int, array: np.ndarray) -> None:
-        """Copy from the CPU; returns when the array may change. Never captured: a graph would read the CPU's memory later."""
+        """Copies from the CPU; returns when the array may change. Never captured: a graph would read the CPU's memory later."""
         self._enter()
         passing = array.nbytes < _LARGE
         with self._lock:  # when the call returns, the driver may not have read the array yet
@@ -132,7 +132,7 @@ class Device:
             self.synchronize()
 
     def download(self, array: np.ndarray, address: int) -> None:
-        """Copy to the CPU, after all queued work."""
+        """Copies to the CPU, after all queued work."""
         self._enter()
         self._finish(driver.cuMemcpyDtoHAsync, _address_of(array), address, array.nbytes, self._stream)
         self.synchronize()
@@ -142,27 +142,27 @@ class Device:
         _call(driver.cuMemcpyDtoDAsync, target, source, nbytes, self._queue())
 
     def synchronize(self) -> None:
-        """Wait for all queued work; GpuError if a kernel failed."""
+        """Waits for all queued work. Raises GpuError if a kernel failed."""
         self._enter()
         with self._lock:
             sent, self._sent = self._sent, []
         self._finish(driver.cuStreamSynchronize, self._stream)
-        sent.clear()  # read by now
+        sent.clear()  # the uploads have read them by now
 
     @property
     def stream(self) -> int:
-        """The handle of this thread's stream; the device becomes the thread's current one."""
+        """The handle of this thread's stream. Makes the device current in this thread."""
         self._enter()
         return int(self._queue())
 
     def number_of(self, address: int) -> int:
-        """The index of the GPU that an address belongs to."""
+        """Returns the index of the GPU that an address belongs to."""
         self._enter()
         attribute = driver.CUpointer_attribute.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
         return int(_call(driver.cuPointerGetAttribute, attribute, address))
 
     def order(self, before: int, after: int) -> None:
-        """Let future work on stream `after` wait for the work queued so far on `before`."""
+        """Lets future work on stream `after` wait for the work that is queued so far on `before`."""
         self._enter()
         event = _call(driver.cuEventCreate, driver.CUevent_flags.CU_EVENT_DISABLE_TIMING.value)
         try:
@@ -187,7 +187,7 @@ class Device:
     # Kernels
 
     def _handle(self, array: DeviceArray) -> Any:
-        """The array in the form that Numba's kernels take."""
+        """Returns the array in the form that Numba's kernels take."""
         if array.handle is None:
             pointer = MemoryPointer(self._context, driver.CUdeviceptr(array.address), array.nbytes, owner=array.memory)
             array.handle = DeviceNDArray(array.shape, array.strides, array.dtype, gpu_data=pointer)
@@ -197,13 +197,13 @@ class Device:
         return tuple(self._handle(arg) if isinstance(arg, DeviceArray) else arg for arg in args)
 
     def start(self, kernel: Any, blocks: Any, threads: Any, args: tuple, cooperative: bool, shared: int) -> None:
-        """Queue a kernel. It is cooperative if it calls the grid's barrier or was passed to resident_blocks before."""
+        """Queues a kernel. It is cooperative if it calls the grid's barrier, or if resident_blocks got it before."""
         self._enter()
         self._last = f"{kernel.__module__}.{kernel.__name__}"
         stream = cuda.external_stream(int(self._queue()))
         try:
             kernel.compiled[blocks, threads, stream, shared](*self._arguments(args))
-        except Exception as error:  # Numba, cuda.core and the driver raise many types
+        except Exception as error:  # Numba, cuda.core and the driver raise errors of many types
             raise GpuError(
                 f"the kernel {self._last} could not be started with {blocks} blocks of {threads} threads on {self.name}: "
                 f"{error}"
@@ -212,21 +212,21 @@ class Device:
             self.synchronize()
 
     def resident_blocks(self, kernel: Any, threads: int, args: tuple, shared: int) -> int:
-        """The largest number of blocks that run at once. From now on the kernel starts only if all of its blocks fit."""
+        """Returns the largest number of blocks that run at once. From now on the kernel starts only if all its blocks fit."""
         self._enter()
         types = tuple(kernel.compiled.typeof_pyval(arg) for arg in self._arguments(args))
         compiled = kernel.compiled.compile(types)
-        compiled.cooperative = True  # Numba detects only its own grid barrier, not ours
+        compiled.cooperative = True  # because Numba detects only its own grid barrier
         return compiled.max_cooperative_grid_blocks(threads, shared)
 
     # Programs
 
     def graph(self, play: Callable[[], None], gpu: Any) -> Callable[[], None]:
-        """A function that replays launches: the first call captures them, later calls run one CUDA graph."""
+        """Returns a function that replays launches. Its first call captures them; later calls run one CUDA graph."""
         return _Graph(self, play, gpu).run
 
     def capture(self, play: Callable[[], None]) -> Any:
-        """The launches of `play` as an executable graph; they do not run."""
+        """Captures the launches of `play` as an executable graph, without running them."""
         self._enter()
         stream, graph = _call(driver.cuStreamCreate, driver.CUstream_flags.CU_STREAM_NON_BLOCKING.value), None
         try:
@@ -280,7 +280,7 @@ class _Graph:
 
 
 class _Pinned:
-    """Page-locked CPU memory: the GPU reads it without the CPU."""
+    """Page-locked CPU memory, which the GPU reads without the CPU."""
 
     def __init__(self, nbytes: int):
         self._address = int(_call(driver.cuMemHostAlloc, max(nbytes, 1), 0))
@@ -308,8 +308,9 @@ class _Slot:
 
     def __del__(self) -> None:
         if hasattr(self, "emptied"):
-            self._device._enter()  # any thread may delete a slot
-            driver.cuEventSynchronize(self.filled)  # the batch is copied from page-locked memory, which is freed next
+            self._device._enter()  # because any thread may delete a slot
+            # wait for the copy of the batch from page-locked memory, which is freed next
+            driver.cuEventSynchronize(self.filled)
             driver.cuEventDestroy(self.filled)
             driver.cuEventDestroy(self.emptied)
 
@@ -323,19 +324,19 @@ class InputStaging:
 
     def __init__(self, device: Device, buffers: list):
         self._device, self._buffers = device, buffers
-        device.synchronize()  # earlier uses of the slots' memory must be finished: another stream writes there
+        device.synchronize()  # another stream will write into the slots' memory, so its earlier uses must be finished
         self._slots, self._turn = [_Slot(device, buffers), _Slot(device, buffers)], 0
 
     @property
     def arrays(self) -> list:
-        """CPU arrays that receive the next batch; waits until the batch before last was copied from them."""
+        """Returns CPU arrays for the next batch. Waits until the batch before last was copied from them."""
         self._device._enter()
         slot = self._slots[self._turn]
         _call(driver.cuEventSynchronize, slot.filled)
         return slot.arrays
 
     def send(self) -> None:
-        """Queue the copies of the batch to the buffers."""
+        """Queues the copies of the batch to the buffers."""
         device, slot = self._device, self._slots[self._turn]
         device._enter()
         self._turn = 1 - self._turn

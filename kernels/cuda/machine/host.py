@@ -1,4 +1,4 @@
-"""Twins of functions that run on the CPU even for a GPU's arrays: functions marked `device.host`, ufuncs without CUDA kernel."""
+"""Twins of functions that run on the CPU even for a GPU's arrays: those marked `device.host`, and ufuncs without CUDA kernel."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +7,7 @@ from nbkeras.kernels.runtime.device_array import DeviceArray
 
 
 def on_copies(function: Callable) -> Callable:
-    """A twin that calls the function with copies of a GPU's arrays, then copies the changed arrays back. It waits for the GPU."""
+    """Returns a twin that runs on copies of a GPU's arrays and copies the changed ones back. It waits for the GPU."""
 
     def twin(*args: Any) -> None:
         before = [arg.copy() if isinstance(arg, DeviceArray) else None for arg in args]

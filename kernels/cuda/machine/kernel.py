@@ -39,7 +39,7 @@ else:
 
 
 def size(hardware: int, simulated: int) -> int:
-    """A number of threads, or of elements of a tile: one value on a GPU, another in the simulator."""
+    """Returns a number of threads or of elements of a tile: one value on a GPU, another in the simulator."""
     return simulated if SIMULATED else hardware
 
 
@@ -47,7 +47,7 @@ THREADS = size(256, simulated=8)  # default threads per block
 
 
 def blocks(count: int, threads: int) -> int:
-    """The number of blocks of `threads` that cover `count` elements."""
+    """Returns the number of blocks of `threads` that cover `count` elements."""
     return -(-count // threads)
 
 
@@ -66,14 +66,14 @@ class Kernel:
 
 
 def kernel(function: Callable | None = None, **options: Any) -> Any:
-    """Decorator of a CUDA kernel: compiled on its first start, cached on disk. options: those of `cuda.jit`."""
+    """Decorates a CUDA kernel, which is compiled on its first start and cached on disk. options: those of `cuda.jit`."""
     if function is None:
         return lambda function: Kernel(function, options)
     return Kernel(function, options)
 
 
 def device_function(function: Callable) -> Callable:
-    """Decorator of a function that kernels call."""
+    """Decorates a function that kernels call."""
     if SIMULATED:
         _simulate(function)
         return function
@@ -82,7 +82,7 @@ def device_function(function: Callable) -> Callable:
 
 @functools.cache
 def _from_cpu(function: Callable) -> Callable:
-    """A device function made from a `@compiled` function's Python function; so are the compiled functions that it calls."""
+    """Makes device functions from the Python functions of a `@compiled` function and of the compiled functions that it calls."""
     names = {name: value for name, value in function.__globals__.items() if name in function.__code__.co_names}
     for name, value in names.items():
         names[name] = _from_cpu(value.py_func) if hasattr(value, "py_func") else value
@@ -93,7 +93,7 @@ def _from_cpu(function: Callable) -> Callable:
 
 @functools.cache
 def device_module(module: types.ModuleType) -> Any:
-    """The `@compiled` functions of a module of scalar formulas, as device functions under the same names.
+    """Returns the `@compiled` functions of a module of scalar formulas as device functions, under the same names.
 
         formulas = device_module(ctc_states)
 
@@ -106,7 +106,7 @@ def device_module(module: types.ModuleType) -> Any:
 
 
 def _simulate(function: Callable) -> None:
-    """Give a function's file the simulator's `cuda`, `math`, `min` and `max`."""
+    """Gives a function's file the simulator's `cuda`, `math`, `min` and `max`."""
     names = function.__globals__
     names.update(cuda=language.cuda, min=language.minimum, max=language.maximum)
     if "math" in names:
@@ -116,7 +116,7 @@ def _simulate(function: Callable) -> None:
 def start(
     kernel: Kernel, blocks: int | tuple, threads: int | tuple, *args: Any, cooperative: bool = False, shared: int = 0
 ) -> None:
-    """Run a kernel over a grid of blocks; 0 blocks start nothing.
+    """Runs a kernel over a grid of blocks. 0 blocks start nothing.
 
     cooperative: blocks wait for each other, so all of them must fit on the device at once (see hardware.Device.resident_blocks).
     shared: bytes of dynamic shared memory.
@@ -129,15 +129,15 @@ def start(
 
 
 def start_each(kernel: Kernel, count: int, *args: Any) -> None:
-    """Run a kernel in blocks of THREADS, with one thread per element of `count`; the last block may have excess threads."""
+    """Runs a kernel in blocks of THREADS, with a thread for each of `count` elements. The last block may have excess threads."""
     start(kernel, blocks(count, THREADS), THREADS, *args)
 
 
-# -------------------- the log of the signatures that kernels are started with --------------------
+# -------------------- the log of kernels' signatures --------------------
 
 
 def _type_name(arg: Any) -> Any:
-    """Numba's name of an argument's type."""
+    """Returns Numba's name of an argument's type."""
     if isinstance(arg, DeviceArray):
         repeats = arg.size and 0 in arg.strides
         layout = "A" if repeats else "C" if arg.flags.c_contiguous else "F" if arg.flags.f_contiguous else "A"
@@ -153,7 +153,7 @@ _signatures: set[tuple] | None = None
 
 
 def _write_signatures(path: str) -> None:
-    """Append to the file in one write, so that processes that exit at the same time do not mix their lines."""
+    """Appends to the file in one write, so that processes that exit at the same time do not mix their lines."""
     lines = "".join(json.dumps(each) + "\n" for each in sorted(_signatures or ()))
     with open(path, "ab", buffering=0) as file:
         file.write(lines.encode())

@@ -31,7 +31,7 @@ _ALL = 0xFFFFFFFF
 
 
 def poisoned(shape: Any, dtype: Any) -> np.ndarray:
-    """An array of undefined content: all bits are 1."""
+    """Returns an array of undefined content: all bits are 1."""
     array = np.empty(shape, dtype)
     array.reshape(-1).view(np.uint8).fill(0xFF)
     return array
@@ -42,11 +42,11 @@ def _numpy_dtype(dtype: Any) -> np.dtype:
 
 
 class _Shared:
-    """Shared memory of the running block: one array per source line that creates one."""
+    """Shared memory of the running block. Each source line that creates an array has one."""
 
     def array(self, shape, dtype, alignment=None):
         frame, block, dtype = sys._getframe(1), cuda.block, _numpy_dtype(dtype)
-        if np.ndim(shape) == 0 and shape == 0:  # all the dynamic memory of the launch
+        if np.ndim(shape) == 0 and shape == 0:  # the launch's dynamic memory
             return _checked(block.dynamic[: block.dynamic.size // dtype.itemsize * dtype.itemsize].view(dtype), frame)
         where = frame.f_code, frame.f_lasti
         if where not in block.shared:
@@ -55,7 +55,7 @@ class _Shared:
 
 
 class _Local:
-    """An array of one thread."""
+    """Local arrays of a thread."""
 
     def array(self, shape, dtype, alignment=None):
         array = poisoned(shape, _numpy_dtype(dtype))
@@ -64,7 +64,7 @@ class _Local:
 
 
 def _checked(array: np.ndarray, frame: Any) -> Any:
-    """The shared memory of a frame's source line, in the form that the kernel gets."""
+    """Returns the shared memory of a frame's source line, in the form that the kernel gets."""
     if cuda.journal is None:
         return array
     cuda.journal.keep(array)
@@ -124,7 +124,7 @@ class _Module(FakeCUDAModule):
 
     thread: Any = None  # the running _Thread, if threads are greenlets
     block: Any = None  # the running _Block
-    journal: Journal | None = None  # in strict mode
+    journal: Journal | None = None  # set in strict mode
     threadIdx: Any = None
     blockIdx: Any = None
 
@@ -143,7 +143,7 @@ class _Module(FakeCUDAModule):
         return super().grid(axes)
 
     def fma(self, x, y, z):
-        """x * y + z of floats of one dtype, rounded once."""
+        """Computes x * y + z of floats of the same dtype, rounded once."""
         if x.dtype == np.float32:
             return np.float32(np.float64(x) * y + z)
         exact = np.isfinite(x) and np.isfinite(y) and np.isfinite(z)
@@ -216,7 +216,7 @@ class _Math(types.ModuleType):
 
 
 def _of_argument(function: Callable) -> Callable:
-    """A function of Python's math that returns a float32 for a float32."""
+    """Returns a version of a function of Python's math that gives a float32 for a float32."""
 
     def call(x, *others):
         try:
@@ -231,7 +231,7 @@ def _of_argument(function: Callable) -> Callable:
 
 
 def _rounded_once(function: Callable) -> Callable:
-    """Float32 results to 0.5 ulp: a GPU's functions err by one or two ulp, some of NumPy's by four."""
+    """Rounds float32 results to 0.5 ulp: a GPU's functions err by one or two ulp, some of NumPy's by four."""
 
     def call(x: Any) -> Any:
         return np.float32(function(np.float64(x))) if isinstance(x, np.float32) else function(x)
@@ -262,5 +262,5 @@ def _of_floats(python: Callable, gpu: Callable) -> Callable:
     return choose
 
 
-# of two floats, a GPU returns the one that is not NaN
+# a GPU returns the float that is not NaN
 minimum, maximum = _of_floats(min, np.fmin), _of_floats(max, np.fmax)

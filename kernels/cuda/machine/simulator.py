@@ -1,11 +1,12 @@
-"""A CUDA device in Python, for tests: runs kernels over a grid of threads, in the CPU's memory.
+"""A CUDA device in Python, for tests. It runs kernels over a grid of threads, in the CPU's memory.
 
 Numba's simulator gives each CUDA thread a Python thread and polls them. Here a thread is a plain call, or, if the kernel has
 barriers, a greenlet that runs up to a barrier. That is far faster. This simulator also has features that Numba's lacks (warp
-shuffles and votes, a grid-wide barrier over several blocks), and reports barriers that not all threads reach. Variables:
+shuffles and votes, a grid-wide barrier over several blocks), and reports barriers that not all threads reach. Environment
+variables:
 
-* NBKERAS_SIMULATOR_SEED: a number shuffles the order in which blocks and threads run, so that a race shows;
-* NBKERAS_SIMULATOR=strict: indices and races are checked (checker.py), which takes a few times as long;
+* NBKERAS_SIMULATOR_SEED: a number that shuffles the order of blocks and threads, so that a race shows;
+* NBKERAS_SIMULATOR=strict: check indices and races (checker.py), which takes a few times as long;
 * NBKERAS_SIMULATOR_MEMORY: the bytes of the device (8 GB).
 
 New memory is filled with 1 bits (NaN as a float); a shuffle returns the same value to a lane that takes no part. Blocks run one
@@ -34,7 +35,7 @@ _lock = threading.Lock()
 
 
 class BarrierError(RuntimeError):
-    """Some threads wait at a barrier that others never reach."""
+    """Some threads wait at a barrier that other threads never reach."""
 
 
 class Index(NamedTuple):
@@ -53,7 +54,7 @@ class _Block:
         self.warps = [_Warp(self.threads[at : at + WARP]) for at in range(0, len(indices), WARP)]
 
     def settle(self, journal: Journal) -> None:
-        """At a barrier of the block: compare the accesses of its threads since the last one."""
+        """Compares the accesses of the block's threads since the last barrier."""
         for warp in self.warps:
             warp.settle(journal, warp.threads)
         self.log.add(journal.meet([warp.log for warp in self.warps]))
@@ -71,7 +72,7 @@ class _Warp:
             thread.log = Log()
 
     def released(self) -> list["_Thread"]:
-        """The threads that wait for each other with complete masks; each gets the values of all of them, by lane."""
+        """Returns the threads whose masks are complete; each gets the values of all lanes that it waited for."""
         waiting = [thread for thread in self.threads if thread.waits_for == "warp"]
         ready = []
         for mask in {thread.mask for thread in waiting}:
@@ -94,14 +95,14 @@ class _Thread:
 
     def __init__(self, block: _Block, index: Index, number: int):
         self.block, self.index, self.number = block, index, number
-        self.waits_for = "start"  # then "warp", "block" or "grid", finally "end"
+        self.waits_for = "start"  # later "warp", "block" or "grid", finally "end"
         self.mask = 0
         self.value: Any = None
         self.worker: Any = None
         self.log = Log()
 
     def wait(self, kind: str, value: Any, mask: int = 0) -> Any:
-        """Let others run until all participating threads arrive here; returns their values."""
+        """Lets other threads run until all participating threads arrive here; returns their values."""
         if kind == "warp" and not mask >> self.number % WARP & 1:
             raise BarrierError(
                 f"lane {self.number % WARP} waits for the lanes of the mask {mask:#x}, and is not one of them"
@@ -119,7 +120,7 @@ class _Thread:
 
 
 class _Workers(threading.local):
-    """Idle greenlets for the next threads: making one costs more than running most threads."""
+    """Idle greenlets for the next threads. Making one costs more than running most threads."""
 
     def __init__(self) -> None:
         self.idle: list[greenlet] = []
@@ -139,7 +140,7 @@ def _work(job: tuple) -> None:
 
 
 def _play(blocks: list[_Block], function: Callable, args: tuple, order: random.Random | None) -> None:
-    """Run threads of blocks side by side until all have ended."""
+    """Runs threads of blocks concurrently until all have ended."""
     hub, journal = getcurrent(), cuda.journal
     ready = [thread for block in blocks for thread in block.threads]
     try:
@@ -170,7 +171,7 @@ def _play(blocks: list[_Block], function: Callable, args: tuple, order: random.R
 
 
 def _released(blocks: list[_Block]) -> list[_Thread]:
-    """Threads whose barrier is complete; none if all have ended."""
+    """Returns the threads whose barrier is complete; none if all have ended."""
     ready: list[_Thread] = []
     states = set()
     for block in blocks:
@@ -202,13 +203,13 @@ def _released(blocks: list[_Block]) -> list[_Thread]:
 
 
 def _check_meeting(threads: list[_Thread]) -> None:
-    """BarrierError if a warp's threads come from several lines: on a GPU they must reach a barrier together."""
+    """Raises BarrierError if a warp's threads wait at different lines: on a GPU they must reach a barrier together."""
     if len({thread.location() for thread in threads}) > 1:
         raise _stuck([threads[0].block])
 
 
 def _stuck(blocks: list[_Block]) -> BarrierError:
-    """The error, with the barriers where threads wait, in the first block with threads that cannot continue."""
+    """Returns the error for the first block with threads that cannot continue; it names the barriers where they wait."""
     block = next(b for b in blocks if any(thread.waits_for != "end" for thread in b.threads))
     groups: dict[str, list[tuple]] = {}
     for thread in block.threads:
@@ -260,14 +261,14 @@ def _dimensions(count: Any) -> tuple[int, int, int]:
 
 
 def _argument(arg: Any, name: str) -> Any:
-    """An argument in the form that the kernel gets."""
+    """Returns an argument in the form that the kernel gets."""
     if isinstance(arg, np.ndarray) and cuda.journal is not None:
         return Checked(arg, name, cuda.journal)
     return np.float64(arg) if type(arg) is float else arg
 
 
 def launch(function: Callable, blocks: Any, threads: Any, args: tuple, cooperative: bool, shared: int = 0) -> None:
-    """Run a kernel over a grid."""
+    """Runs a kernel over a grid."""
     seed = os.environ.get("NBKERAS_SIMULATOR_SEED")
     order = random.Random(seed) if seed else None
     grid, shape = _dimensions(blocks), _dimensions(threads)
@@ -298,7 +299,7 @@ def launch(function: Callable, blocks: Any, threads: Any, args: tuple, cooperati
 
 
 def _call_each(grid_indices: list, indices: tuple, function: Callable, args: tuple, order: Any, shared: int) -> None:
-    """Run a kernel without barriers: each thread to its end."""
+    """Runs a kernel without barriers: each thread runs to its end."""
     journal = cuda.journal
     for index in grid_indices:
         cuda.block, cuda.blockIdx = _Block(index, (), shared), index
@@ -317,7 +318,7 @@ def _call_each(grid_indices: list, indices: tuple, function: Callable, args: tup
 
 
 class _Memory:
-    """Memory of a simulated device, at a multiple of 256 as on a real one."""
+    """Memory of a simulated device, at a multiple of 256 as on a real device."""
 
     def __init__(self, nbytes: int):
         self._bytes = np.empty(nbytes + 256, np.uint8)
@@ -325,12 +326,12 @@ class _Memory:
         self.address = start + -start % 256
 
     def poison(self) -> None:
-        """Make the content undefined."""
+        """Makes the content undefined."""
         self._bytes.fill(0xFF)
 
 
 class Device:
-    """The simulated device, with the methods of hardware.Device; NBKERAS_SIMULATOR_MEMORY: its bytes (8 GB)."""
+    """The simulated device, with the methods of hardware.Device."""
 
     processors = 2
 
@@ -378,7 +379,7 @@ class Device:
     def resident_blocks(self, kernel: Any, threads: int, args: tuple, shared: int) -> int:
         return 4
 
-    stream = 1  # the legacy default
+    stream = 1  # the legacy default stream
 
     def number_of(self, address: int) -> int:
         return 0
@@ -397,14 +398,14 @@ class Device:
 
 
 class InputStaging:
-    """Arrays to write the next batch into, before it is copied to the device's buffers."""
+    """Arrays that receive the next batch, before it is copied to the device's buffers."""
 
     def __init__(self, device: Device, buffers: list):
         self._device, self._buffers = device, buffers
         self.arrays = [None if b is None else np.empty(b.shape, b.dtype) for b in buffers]
 
     def send(self) -> None:
-        """Copy `arrays` to the buffers."""
+        """Copies `arrays` to the buffers."""
         for array, buffer in zip(self.arrays, self._buffers, strict=True):
             if array is not None:
                 self._device.upload(buffer.address, array)

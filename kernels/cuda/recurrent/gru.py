@@ -1,6 +1,6 @@
 """Twins of gru.py's kernels: all steps of a GRU and the backward pass; see recurrence.py and steps.py.
 
-If the reset gate comes before the product, a step needs two products in sequence. Such steps are launched one by one.
+If the reset gate comes before the product, a step needs two products in sequence. These steps are launched one by one.
 """
 
 from numba import cuda
@@ -12,16 +12,16 @@ from nbkeras.kernels.cuda.recurrent.steps import uint64
 from nbkeras.kernels.cuda.runtime import device as device_cuda
 from nbkeras.kernels.recurrent.recurrence import Backward, Forward
 
-_TERMS = size(20, simulated=4)  # terms per lane that a block's thread keeps in registers
+_TERMS = size(20, simulated=4)  # terms of each gate that a lane keeps in registers
 _HELD = size(60, simulated=12)  # _TERMS * 3
-_PART = size(4, simulated=1)  # terms of each gate, in the backward pass
+_PART = size(4, simulated=1)  # the same in the backward pass
 _HELD_BACK = size(48, simulated=12)  # _PART * 3 * 4
 _TWO = size(256, simulated=64)  # 2 * ROOM
 _SIX = size(768, simulated=192)  # 6 * ROOM
 
 
 def gru_forward_share(*args) -> None:
-    """All steps; z, inner and h are batch-major; h is a history if there is room for it. args: Forward."""
+    """Runs all steps. z, inner and h are batch-major; h is a history if it has room for one. args: Forward."""
     a = Forward(*args)
     keep = int(a.state_ring == a.x.shape[1] + 1)
     recurrence.input_product(a.x, a.kernel, a.z)
@@ -35,7 +35,7 @@ def gru_forward_share(*args) -> None:
 
 
 def _run_by_steps(a: Forward, args: tuple) -> None:
-    """The steps one by one: products with the recurrent kernel, and kernels for the gates."""
+    """Runs the steps one by one: products with the recurrent kernel, and kernels for the gates."""
     *_, (batch, length, units), codes = args
     z, inner, weights, width, two = a.z, a.inner, a.recurrent_kernel.reshape(-1), 3 * units, 2 * units
     count, lda, row = batch * units, length * units, length * width
@@ -61,7 +61,7 @@ def _run_by_steps(a: Forward, args: tuple) -> None:
 
 
 def gru_backward_share(*args) -> None:
-    """Back through all steps; dh ends as the gradient of h0. xt is x, dz and dinner are of all steps. args: Backward."""
+    """Goes back through all steps; dh ends as the gradient of h0. xt is x; dz and dinner hold all steps. args: Backward."""
     a = Backward(*args)
     sizes = a.batch, a.length, a.units
     codes = a.backwards, a.sequences, a.needs_h0, a.activation, a.recurrent_activation, a.reset_after
@@ -76,7 +76,7 @@ def gru_backward_share(*args) -> None:
 
 
 def _recurrent_kernel_gradient(a: Backward) -> None:
-    """du, from the operands of all steps and dz: one product for two gates, one for the candidate."""
+    """Computes du from the operands of all steps and dz: one product for two gates, one for the candidate."""
     units, width, two, rows = a.units, 3 * a.units, 2 * a.units, a.batch * a.length
     operands = recurrence.operands(a)
     product(True, False, units, two, rows, operands, 0, units, a.dz, 0, width, 0.0, a.du, 0, width)
@@ -87,7 +87,7 @@ def _recurrent_kernel_gradient(a: Backward) -> None:
 
 
 def _bias_gradient(a: Backward) -> None:
-    """db, the sums of dz; with reset_after also the second bias's gradient, which differs in the candidate's part."""
+    """Computes db, the sums of dz; with reset_after also the second bias's gradient, which differs in the candidate's part."""
     width, two = 3 * a.units, 2 * a.units
     recurrence.sum_rows(a.dz, width, a.db[:width])
     if a.reset_after:
@@ -96,7 +96,7 @@ def _bias_gradient(a: Backward) -> None:
 
 
 def _run_back_by_steps(a: Backward, args: tuple) -> None:
-    """The backward pass in single steps; temporary (batch, units) gets the gradient of h from the products."""
+    """Runs the backward pass step by step. temporary (batch, units) gets the gradient of h from the products."""
     batch, length, units, dz, temporary = a.batch, a.length, a.units, a.dz, a.temporary
     weights, width, two, count = a.recurrent_kernel.reshape(-1), 3 * units, 2 * units, batch * units
     lda, row = length * units, length * width
@@ -124,7 +124,7 @@ def _run_back_by_steps(a: Backward, args: tuple) -> None:
 
 @device_function
 def _write_step(h, y, output_mask, before, new, row, spot, step, unit, sizes, codes):
-    """Write a step's output, and its states if they are kept."""
+    """Writes a step's output, and its states if they are kept."""
     steps.write_output(y, new, output_mask, row, spot, step, unit, sizes, codes[1])
     if codes[5] != 0:
         steps.keep_state(h, before, new, row, spot, step, unit, sizes)
@@ -132,7 +132,7 @@ def _write_step(h, y, output_mask, before, new, row, spot, step, unit, sizes, co
 
 @device_function
 def _bias_of(bias, gate, unit, units, reset_after, like):
-    """The bias of a gate, without the part that the reset gate multiplies."""
+    """Returns the bias of a gate, without the part that the reset gate multiplies."""
     if bias.size == 0:
         return like.dtype.type(0)
     value = bias[uint64(gate * units + unit)]
@@ -143,7 +143,7 @@ def _bias_of(bias, gate, unit, units, reset_after, like):
 
 @kernel(launch_bounds=steps.BLOCK)
 def _block_forward(packed, bias, h0, mask, output_mask, drop, z, inner, h, y, h_last, sizes, codes):
-    """One sample. Four lanes share a unit: each sums a quarter of the terms of its gates; then three have one gate each."""
+    """Computes a sample. Four lanes share a unit: each sums a quarter of the terms of its gates; then three have a gate each."""
     _, length, units = sizes
     backwards, _, activation, recurrent_activation, _, keep = codes
     u, sums = cuda.local.array(_HELD, z.dtype), cuda.local.array(4, z.dtype)
@@ -202,7 +202,7 @@ def _block_forward(packed, bias, h0, mask, output_mask, drop, z, inner, h, y, h_
 
 @device_function
 def _read(arrays, row, spot, step, unit, sizes, codes):
-    """The sums of a unit's gates so far, and its h before the step."""
+    """Returns the sums of a unit's gates so far, and its h before the step."""
     _, h0, _, _, z, _, _, _, h_last = arrays
     units, index = sizes[2], spot * 3 * sizes[2] + unit
     update, reset, new = z[uint64(index)], z[uint64(index + units)], z[uint64(index + 2 * units)]
@@ -211,7 +211,7 @@ def _read(arrays, row, spot, step, unit, sizes, codes):
 
 @device_function
 def _add(saved, sums, row, column, tiles):
-    """The third sum of products stays separate: the reset gate multiplies it."""
+    """Adds sums of products to the gates. The third one stays separate, because the reset gate multiplies it."""
     update, reset, new, before = saved
     update += steps.total(sums, row, column, tiles)
     reset += steps.total(sums, row, column + 1, tiles)
@@ -240,7 +240,7 @@ def _take(saved, arrays, row, spot, step, unit, sizes, codes):
 
 @device_function
 def _finish(update, new, before, row, spot, step, unit, mask, output_mask, h, y, h_last, sizes, codes):
-    """The new h, from the update gate, the candidate and the old h; written to all arrays that keep it."""
+    """Returns the new h, from the update gate, the candidate and the old h; writes it to all arrays that keep it."""
     new = before if steps.is_masked(mask, spot) else update * before + (h.dtype.type(1) - update) * new
     h_last[uint64(row * sizes[2] + unit)] = new
     _write_step(h, y, output_mask, before, new, row, spot, step, unit, sizes, codes)
@@ -263,7 +263,7 @@ def _grid_forward(
 
 @kernel(launch_bounds=steps.BLOCK)
 def _block_backward(packed, mask, output_mask, drop, z, inner, h, dy, dh_last, dz, dinner, dh, sizes, codes):
-    """One sample. 16 lanes share four units: each sums a sixteenth of the terms; then four share a unit, three have a gate."""
+    """Computes a sample. 16 lanes share four units: each sums a sixteenth of the terms. Then three lanes have a gate each."""
     _, length, units = sizes
     backwards, sequences, needs_h0, activation, recurrent_activation, _ = codes
     u, sums = cuda.local.array(_HELD_BACK, z.dtype), cuda.local.array(4, z.dtype)
@@ -321,7 +321,7 @@ def _block_backward(packed, mask, output_mask, drop, z, inner, h, dy, dh_last, d
 
 @device_function
 def _read_back(arrays, row, spot, step, unit, sizes, codes):
-    """A unit's gates, the number that the reset gate multiplied, h, the gradient of h."""
+    """Returns a unit's gates, the number that the reset gate multiplied, h, and the gradient of h."""
     _, z, inner, h, dh_last, _, _, dh = arrays
     _, length, units = sizes
     index = spot * 3 * units + unit
@@ -333,7 +333,7 @@ def _read_back(arrays, row, spot, step, unit, sizes, codes):
 
 @device_function
 def _take_back(s, saved, arrays, row, spot, unit, sizes, codes):
-    """If the reset gate comes before the product, its gradient is not known yet: 0."""
+    """Takes a step back. If the reset gate comes before the product, its gradient is not known yet, and is set to 0."""
     update, reset, new, inside, before, carry = saved
     mask, _, _, _, _, dz, dinner, dh = arrays
     units, index = sizes[2], spot * 3 * sizes[2] + unit
@@ -372,7 +372,7 @@ def _grid_backward(
 
 @kernel
 def _step_forward(bias, h0, mask, output_mask, drop, z, inner, h, y, h_last, sizes, codes, dropped, step, fresh):
-    """One step of a unit of a sample; the sums of its gates are in z and inner. fresh: the operand was 0, inner is unset."""
+    """Computes one step of a unit of a sample, from the gates' sums in z and inner. fresh: the operand was 0, inner is unset."""
     batch, length, units = sizes
     backwards, _, activation, _, reset_after, _ = codes
     arrays = bias, h0, mask, output_mask, z, inner, h, y, h_last
@@ -395,7 +395,7 @@ def _step_forward(bias, h0, mask, output_mask, drop, z, inner, h, y, h_last, siz
 
 @kernel
 def _step_reset(bias, z, inner, operand, sizes, codes, step, fresh):
-    """The update and the reset gate of a step, and inner, the operand times the reset gate."""
+    """Computes the update and the reset gate of a step, and inner, the operand times the reset gate."""
     batch, length, units = sizes
     at = cuda.grid(1)
     if at < batch * units:
@@ -416,7 +416,7 @@ def _step_backward(mask, output_mask, drop, z, inner, h, dy, dh_last, dz, dinner
 
 @kernel
 def _step_reset_back(mask, output_mask, drop, z, inner, h, dy, dh_last, dz, dinner, dh, sizes, codes, temporary, step):
-    """The reset gate's gradient. `temporary` (the candidate's gradient times the kernel) then becomes h's part."""
+    """Computes the reset gate's gradient. `temporary`, the candidate's gradient times the kernel, then becomes h's part."""
     batch, length, units = sizes
     at = cuda.grid(1)
     if at < batch * units:

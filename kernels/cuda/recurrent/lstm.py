@@ -7,15 +7,15 @@ from nbkeras.kernels.cuda.recurrent import recurrence, steps
 from nbkeras.kernels.cuda.recurrent.steps import uint64
 from nbkeras.kernels.recurrent.recurrence import Backward, Forward
 
-_TERMS = size(16, simulated=4)  # terms per lane that a block's thread keeps in registers
-_PART = size(4, simulated=1)  # _TERMS / 4: terms of each gate, in the backward pass
+_TERMS = size(16, simulated=4)  # terms of each gate that a lane keeps in registers
+_PART = size(4, simulated=1)  # the same in the backward pass: _TERMS / 4
 _HELD = size(64, simulated=16)  # _TERMS * 4
 _TWO = size(256, simulated=64)  # 2 * ROOM
 _EIGHT = size(1024, simulated=256)  # 8 * ROOM
 
 
 def lstm_forward_share(*args) -> None:
-    """All steps; z, h and c are batch-major; h and c are histories if there is room for them. args: Forward."""
+    """Runs all steps. z, h and c are batch-major; h and c are histories if they have room for one. args: Forward."""
     a = Forward(*args)
     keep = int(a.state_ring == a.x.shape[1] + 1)
     recurrence.input_product(a.x, a.kernel, a.z)
@@ -26,7 +26,7 @@ def lstm_forward_share(*args) -> None:
 
 
 def lstm_backward_share(*args) -> None:
-    """Back through all steps; dh and dc end as the gradients of the initial states. xt is x, dz of all steps. args: Backward."""
+    """Goes back through all steps; dh and dc end as the gradients of h0 and c0. xt is x; dz holds all steps. args: Backward."""
     a = Backward(*args)
     sizes = a.batch, a.length, a.units
     codes = a.backwards, a.sequences, a.needs_h0, a.activation, a.recurrent_activation
@@ -41,7 +41,7 @@ def lstm_backward_share(*args) -> None:
 
 @device_function
 def _write_step(h, c, y, output_mask, before_h, before_c, new_h, new_c, row, spot, step, unit, sizes, codes):
-    """Write a step's output, and its states if they are kept."""
+    """Writes a step's output, and its states if they are kept."""
     _, sequences, _, _, keep = codes
     steps.write_output(y, new_h, output_mask, row, spot, step, unit, sizes, sequences)
     if keep != 0:
@@ -51,7 +51,7 @@ def _write_step(h, c, y, output_mask, before_h, before_c, new_h, new_c, row, spo
 
 @kernel(launch_bounds=steps.BLOCK)
 def _block_forward(packed, bias, h0, c0, mask, output_mask, drop, z, h, c, y, h_last, c_last, sizes, codes):
-    """All steps of a sample. Four lanes share a unit: each sums a quarter of the terms of its gates, then has one gate."""
+    """Computes a sample. Four lanes share a unit: each sums a quarter of the terms of its gates, then has one gate."""
     _, length, units = sizes
     backwards, _, activation, recurrent_activation, keep = codes
     u, sums = cuda.local.array(_HELD, z.dtype), cuda.local.array(4, z.dtype)
@@ -105,7 +105,7 @@ def _block_forward(packed, bias, h0, c0, mask, output_mask, drop, z, h, c, y, h_
 
 @device_function
 def _read(arrays, row, spot, step, unit, sizes, codes):
-    """The sums of a unit's four gates so far, and its h and c before the step."""
+    """Returns the sums of a unit's four gates so far, and its h and c before the step."""
     _, h0, c0, _, _, z, _, _, _, h_last, c_last = arrays
     at = row * sizes[2] + unit
     i, f, g, o = _gates(z, spot, unit, sizes[2])
@@ -146,7 +146,7 @@ def _take(saved, arrays, row, spot, step, unit, sizes, codes):
 
 @device_function
 def _gates(z, spot, unit, units):
-    """A unit's four numbers of z."""
+    """Returns a unit's four numbers of z."""
     index = spot * 4 * units + unit
     i, f = z[uint64(index)], z[uint64(index + units)]
     return i, f, z[uint64(index + 2 * units)], z[uint64(index + 3 * units)]
@@ -174,7 +174,7 @@ def _step_forward(bias, h0, c0, mask, output_mask, drop, z, h, c, y, h_last, c_l
 
 @kernel(launch_bounds=steps.BLOCK)
 def _block_backward(packed, mask, output_mask, drop, z, c, dy, dh_last, dc_last, dz, dh, dc, sizes, codes):
-    """All steps of one sample. 16 lanes share four units: each sums a sixteenth of their terms, then has a gate of a unit."""
+    """Computes a sample. 16 lanes share four units: each sums a sixteenth of their terms, then has a gate of a unit."""
     _, length, units = sizes
     backwards, sequences, needs_h0, activation, recurrent_activation = codes
     u, sums = cuda.local.array(_HELD, z.dtype), cuda.local.array(4, z.dtype)
@@ -236,7 +236,7 @@ def _block_backward(packed, mask, output_mask, drop, z, c, dy, dh_last, dc_last,
 
 @device_function
 def _read_back(arrays, row, spot, step, unit, sizes, codes):
-    """A unit's four gates, its c before and after the step, the gradients of its h and c."""
+    """Returns a unit's four gates, its c before and after the step, and the gradients of its h and c."""
     _, z, c, dh_last, dc_last, _, dh, dc = arrays
     _, length, units = sizes
     at, past = row * units + unit, length - 1 - step

@@ -1,8 +1,8 @@
-"""The host code that the twins of the recurrent families share: it chooses how to run the steps, and computes the products.
+"""Host code that the twins of the recurrent families share. It chooses how to run the steps, and computes the products.
 
 x times the kernel is one matrix product for all steps, and so are the gradients of x and of the weights. The recurrence itself
-runs in one kernel, in a block (`fits_block`) or over the grid (`run_over_grid`), see steps.py. Sizes that fit neither run their
-steps one by one: each is a matrix product and a kernel for the gates.
+runs in one kernel, in a block (`fits_block`) or over the grid (`run_over_grid`), see steps.py. If neither fits, the steps run one
+by one: each is a matrix product and a kernel for the gates.
 """
 
 import numpy as np
@@ -17,7 +17,7 @@ from nbkeras.kernels.recurrent.recurrence import Backward, Forward
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.device_array import DeviceArray
 
-_SHARED = 32768  # bytes of operands in a block's shared memory
+_SHARED = 32768  # most bytes of operands in a block's shared memory
 
 
 def fits_block(dtype: np.dtype, batch: int, units: int) -> bool:
@@ -27,15 +27,15 @@ def fits_block(dtype: np.dtype, batch: int, units: int) -> bool:
 
 
 def block_threads(units: int) -> int:
-    """Threads per block of one sample: 16 for 4 units."""
+    """Returns the threads of a block of one sample: 16 for 4 units."""
     return blocks(blocks(units, 4) * 16, 32) * 32
 
 
 def pack(recurrent_kernel: DeviceArray, gates: int, backward: bool) -> DeviceArray:
-    """The recurrent kernel in the order that a block's threads read it: term by term, one number per thread.
+    """Packs the recurrent kernel in the order that a block's threads read it: term by term, one number per thread.
 
-    Forward: four lanes share one unit; its gates are the columns; each lane takes every fourth term. Backward: 16 lanes share
-    four units, which are the columns; there is a group of terms per gate.
+    Forward: four lanes share a unit, whose gates are the columns, and each lane takes every fourth term. Backward: 16 lanes share
+    four units, which are the columns, and each gate has a group of terms.
     """
     units = recurrent_kernel.shape[0]
     lanes, groups, columns = (16, gates, 4) if backward else (4, 1, gates)
@@ -67,9 +67,10 @@ _resident: dict[tuple, int] = {}
 def run_at_once(
     block: Kernel, grid: Kernel, recurrent_kernel: DeviceArray, gates: int, args: tuple, first: tuple | None = None
 ) -> bool:
-    """Run all steps in one kernel: `block(packed, *args)` or `grid(weights, *args, ...)`. Returns False if neither fits.
+    """Runs all steps in one kernel, `block(packed, *args)` or `grid(weights, *args, ...)`. Returns False if neither fits.
 
-    args: end with the sizes (batch, length, units) and the codes. first: see `run_over_grid`; None in the backward pass.
+    args: its last items are the sizes (batch, length, units) and the codes. first: see `run_over_grid`; None in the backward
+    pass.
     """
     (batch, _, units), backward = args[-2], first is None
     if fits_block(recurrent_kernel.dtype, batch, units):
@@ -80,14 +81,15 @@ def run_at_once(
 
 
 def run_over_grid(kernel: Kernel, batch: int, units: int, columns: int, terms: int, args: tuple, first=None) -> bool:
-    """Start `kernel(*args, operands, counter, tiles)`, a recurrence over the grid, if its registers hold the recurrent kernel.
+    """Starts `kernel(*args, operands, counter, tiles)`, a recurrence over the grid, if registers can hold the recurrent kernel.
 
-    Returns False if they do not, and for float64, which needs too many registers.
+    Returns False if they cannot, and for float64, which needs too many registers.
 
-    columns: per unit. terms: numbers of an operand. args: the first array has the dtype of all. first: (h0, drop), the source of
-    the first operands if they are not 0. The kernel gets: operands, memory for twice (samples, terms), rounded up and 0 beyond
-    (one half is read while the other is written); counter, for `meet`; tiles, (binary logarithm of the number of parts that the
-    terms are cut into, terms per part, samples at a time, units per block, blocks for all units, samples rounded up).
+    columns: of a unit. terms: the numbers of an operand. args: the first array has the dtype of all. first: (h0, drop), from
+    which the first operands are made if they are not 0. The kernel gets operands: memory for two arrays (samples, terms), rounded
+    up and padded with 0, one of which is read while the other is written; counter, for `meet`; tiles: (log2 of the number of
+    parts that the terms are cut into, terms per part, samples at a time, units per block, blocks for all units, samples rounded
+    up).
     """
     gpu, dtype, bits = device.gpu(), args[0].dtype, 0
     while bits < steps.WARP_BITS and terms > steps.LANES * steps.TERMS << bits:
@@ -119,7 +121,7 @@ def run_over_grid(kernel: Kernel, batch: int, units: int, columns: int, terms: i
 
 
 def scratch(name: str, count: int, dtype) -> DeviceArray:
-    """Memory for `count` numbers, valid until the twin returns."""
+    """Returns memory for `count` numbers, valid until the twin returns."""
     return device.gpu().scratch(f"recurrent {name}", (count,), dtype)
 
 
@@ -127,18 +129,18 @@ def scratch(name: str, count: int, dtype) -> DeviceArray:
 
 
 def sizes_of(a: Forward) -> tuple[int, int, int]:
-    """(batch, length, units)."""
+    """Returns (batch, length, units)."""
     return *a.x.shape[:2], a.recurrent_kernel.shape[0]
 
 
 def input_product(x: DeviceArray, kernel: DeviceArray, z: DeviceArray) -> None:
-    """z = x @ kernel, for all samples and steps."""
+    """Computes z = x @ kernel for all samples and steps."""
     (features, width), rows = kernel.shape, x.shape[0] * x.shape[1]
     product(False, False, rows, width, features, x, 0, features, kernel, 0, width, 0.0, z, 0, width)
 
 
 def input_gradients(a: Backward) -> None:
-    """dw = x^T dz and dx = dz @ kernel^T if they are needed."""
+    """Computes dw = x^T dz and dx = dz @ kernel^T, if they are needed."""
     rows, features = a.batch * a.length, a.features
     width = a.dz.size // rows
     if a.dw.size:
@@ -148,7 +150,7 @@ def input_gradients(a: Backward) -> None:
 
 
 def weight_gradients(a: Backward) -> None:
-    """dx and the weights' gradients, if h was multiplied by the whole recurrent kernel at once."""
+    """Computes dx and the weights' gradients for a family that multiplies h by the whole recurrent kernel at once."""
     units, rows = a.units, a.batch * a.length
     width = a.dz.size // rows
     input_gradients(a)
@@ -159,12 +161,12 @@ def weight_gradients(a: Backward) -> None:
 
 
 def sum_rows(dz: DeviceArray, width: int, total: DeviceArray) -> None:
-    """total = the sum of dz's rows."""
+    """Computes total, the sum of dz's rows."""
     reduce_cuda.fold(dz.reshape(-1, width), np.add, (0,), total)
 
 
 def operands(a: Backward) -> DeviceArray:
-    """The recurrent kernel's factors in all steps, from the history of h."""
+    """Returns the factors that the recurrent kernel had in all steps, from the history of h."""
     if not a.drop.size:
         return a.h
     times_drop(a.h[: a.batch * a.length * a.units], a.drop, a.dropped, a.length * a.units, a.units, a.units)
@@ -175,7 +177,7 @@ def operands(a: Backward) -> DeviceArray:
 
 
 def first_operand(a: Forward) -> DeviceArray:
-    """The factor of the recurrent kernel in the first step: the initial h, times `drop`."""
+    """Returns the factor of the recurrent kernel in the first step: the initial h times `drop`."""
     if not a.drop.size or not a.h0.size:
         return a.h0
     units = a.recurrent_kernel.shape[0]
@@ -184,7 +186,7 @@ def first_operand(a: Forward) -> DeviceArray:
 
 
 def run_by_steps(step_kernel: Kernel, a: Forward, z: DeviceArray, args: tuple) -> None:
-    """For each step: add a product with the whole recurrent kernel to z, and run `step_kernel(*args, dropped, step)`."""
+    """For each step, adds a product with the whole recurrent kernel to z, and runs `step_kernel(*args, dropped, step)`."""
     batch, length, units = sizes_of(a)
     weights, width, operand = a.recurrent_kernel.reshape(-1), a.recurrent_kernel.shape[1], first_operand(a)
     for step in range(length):
@@ -196,7 +198,7 @@ def run_by_steps(step_kernel: Kernel, a: Forward, z: DeviceArray, args: tuple) -
 
 
 def run_back_by_steps(step_kernel: Kernel, a: Backward, args: tuple) -> None:
-    """For each step from the last one on: run `step_kernel(*args, temporary, step)`, then put the product of its dz there."""
+    """For each step, last first, runs `step_kernel(*args, temporary, step)` and writes the product of its dz to temporary."""
     batch, length, units, dz, temporary = a.batch, a.length, a.units, a.dz, a.temporary
     weights, width = a.recurrent_kernel.reshape(-1), dz.size // (batch * length)
     for step in range(length - 1, -1, -1):
@@ -214,7 +216,7 @@ def run_back_by_steps(step_kernel: Kernel, a: Backward, args: tuple) -> None:
 
 
 def times_drop(a: DeviceArray, drop: DeviceArray, target: DeviceArray, count: int, units: int, width: int) -> None:
-    """target = a, of `count` numbers for each sample, times the sample's factors; its rows of `units` start `width` apart."""
+    """target = a times the sample's factors. a has `count` numbers for each sample; its rows of `units` are `width` apart."""
     start_each(_times_drop, a.size, a, drop, target, count, units, width)
 
 
@@ -235,5 +237,5 @@ def _add_product(a, drop, target):
 
 
 def add_product(a: DeviceArray, drop: DeviceArray, target: DeviceArray) -> None:
-    """target += a * drop; an absent factor is 1."""
+    """target += a * drop; an absent `drop` is 1."""
     start_each(_add_product, target.size, a, drop, target)

@@ -1,4 +1,4 @@
-"""Twins of simple_rnn.py's loops: all steps of a SimpleRNN and the backward pass; see steps.py and recurrence.py."""
+"""Twins of simple_rnn.py's kernels: all steps of a SimpleRNN and the backward pass; see recurrence.py and steps.py."""
 
 from numba import cuda
 
@@ -7,14 +7,14 @@ from nbkeras.kernels.cuda.recurrent import recurrence, steps
 from nbkeras.kernels.cuda.recurrent.steps import uint64
 from nbkeras.kernels.recurrent.recurrence import Backward, Forward
 
-_TERMS = size(32, simulated=4)  # terms per lane that a block's thread keeps in registers
-_PART = size(8, simulated=1)  # terms in the backward pass
+_TERMS = size(32, simulated=4)  # terms that a lane keeps in registers
+_PART = size(8, simulated=1)  # the same in the backward pass
 _HELD_BACK = size(32, simulated=4)  # _PART * 4
 _TWO = size(256, simulated=64)  # 2 * ROOM
 
 
 def simple_rnn_forward_share(*args) -> None:
-    """All steps; h is a history. args: Forward."""
+    """Runs all steps. h is a history. args: Forward."""
     a = Forward(*args)
     batch, length, units = sizes = recurrence.sizes_of(a)
     z = recurrence.scratch("products", batch * length * units, a.x.dtype)
@@ -26,7 +26,7 @@ def simple_rnn_forward_share(*args) -> None:
 
 
 def simple_rnn_backward_share(*args) -> None:
-    """Back through all steps; dh ends as the gradient of the initial state. xt is x, dz of all steps. args: Backward."""
+    """Goes back through all steps; dh ends as the gradient of h0. xt is x; dz holds all steps. args: Backward."""
     a = Backward(*args)
     sizes, codes = (a.batch, a.length, a.units), (a.backwards, a.sequences, a.needs_h0, a.activation)
     args = a.mask, a.output_mask, a.drop, a.h, a.dy, a.dh_last, a.dz, a.dh, sizes, codes
@@ -40,7 +40,7 @@ def simple_rnn_backward_share(*args) -> None:
 
 @device_function
 def _read(arrays, row, spot, step, unit, sizes, codes):
-    """A unit's sum so far, and its h before the step."""
+    """Returns a unit's sum so far, and its h before the step."""
     bias, h0, _, _, z, _, _, h_last = arrays
     value = z[uint64(spot * sizes[2] + unit)] + steps.first_state(bias, unit, z)
     return value, steps.running_state(h0, h_last, row * sizes[2] + unit, step)
@@ -53,7 +53,7 @@ def _add(saved, sums, row, column, tiles):
 
 @device_function
 def _take(saved, arrays, row, spot, step, unit, sizes, codes):
-    """The new h, written to all arrays that keep it."""
+    """Returns the new h, and writes it to all arrays that keep it."""
     (value, before), (_, _, mask, output_mask, _, h, y, h_last) = saved, arrays
     new = _finish(value, before, row, spot, step, unit, mask, output_mask, h, y, sizes, codes)
     h_last[uint64(row * sizes[2] + unit)] = new
@@ -62,7 +62,7 @@ def _take(saved, arrays, row, spot, step, unit, sizes, codes):
 
 @device_function
 def _finish(value, before, row, spot, step, unit, mask, output_mask, h, y, sizes, codes):
-    """The new h, from its sum; also written to the output and the history."""
+    """Returns the new h from its sum, and writes it to the output and the history."""
     _, sequences, activation = codes
     new = before if steps.is_masked(mask, spot) else steps.activate(activation, value, h)
     steps.keep_state(h, before, new, row, spot, step, unit, sizes)
@@ -72,7 +72,7 @@ def _finish(value, before, row, spot, step, unit, mask, output_mask, h, y, sizes
 
 @kernel(launch_bounds=(steps.BLOCK, 2))
 def _block_forward(packed, bias, h0, mask, output_mask, drop, z, h, y, h_last, sizes, codes):
-    """One sample. Four lanes share a unit: each sums a quarter of its terms."""
+    """Computes a sample. Four lanes share a unit: each sums a quarter of its terms."""
     _, length, units = sizes
     backwards = codes[0]
     u, sums = cuda.local.array(_TERMS, z.dtype), cuda.local.array(1, z.dtype)
@@ -132,7 +132,7 @@ def _step_forward(bias, h0, mask, output_mask, drop, z, h, y, h_last, sizes, cod
 
 @kernel(launch_bounds=(steps.BLOCK, 2))
 def _block_backward(packed, mask, output_mask, drop, h, dy, dh_last, dz, dh, sizes, codes):
-    """One sample. 16 lanes share four units: each sums a sixteenth of their terms; then four lanes share a unit."""
+    """Computes a sample. 16 lanes share four units: each sums a sixteenth of their terms. Then four lanes share a unit."""
     _, length, units = sizes
     backwards, sequences, needs_h0, activation = codes
     u, sums = cuda.local.array(_HELD_BACK, h.dtype), cuda.local.array(4, h.dtype)
@@ -175,7 +175,7 @@ def _block_backward(packed, mask, output_mask, drop, h, dy, dh_last, dz, dh, siz
 
 @device_function
 def _read_back(arrays, row, spot, step, unit, sizes, codes):
-    """A unit's h after the step, and its gradient."""
+    """Returns a unit's h after the step, and its gradient."""
     _, h, dh_last, _, dh = arrays
     after = steps.state_before(h, row, step + 1, unit, sizes, codes[0])
     return after, steps.running_state(dh_last, dh, row * sizes[2] + unit, sizes[1] - 1 - step)

@@ -4,7 +4,7 @@ A step multiplies the result of the previous step, the *operand*, by the recurre
 for all steps. There are two ways:
 
 * *in a block*: a block has one sample, so a barrier of the block separates two steps. Neighbouring lanes share a few columns:
-  each sums its terms of all of them, and shuffles add the sums of the lanes.
+  each lane sums its terms of all these columns, and shuffles add the sums of the lanes.
 * *over the grid*: a block has some columns and many samples, and gets operands from the other blocks through memory. The lanes
   of a warp share COLUMNS columns and process ROWS samples at a time.
 
@@ -29,22 +29,22 @@ EVERYONE = 0xFFFFFFFF
 
 # In a block
 MOST_UNITS = size(128, simulated=20)
-BLOCK = size(512, simulated=96)  # threads for that many units
-ROOM = size(128, simulated=32)  # numbers of an operand; lanes take 16 at a time
-CHUNK = size(4, simulated=1)  # terms that are multiplied without checking their number
+BLOCK = size(512, simulated=96)  # most threads of a block: for ROOM units
+ROOM = size(128, simulated=32)  # most numbers of an operand; lanes take 16 at a time
+CHUNK = size(4, simulated=1)  # a lane multiplies this many terms without a check
 
 # Over the grid
 LANES = size(32, simulated=8)
 ROWS = size(4, simulated=2)
 COLUMNS = size(8, simulated=4)
-SUMS = size(32, simulated=8)  # ROWS * COLUMNS: each lane ends with one
-TERMS = size(8, simulated=2)  # terms that a lane takes of each column, or half of them
+SUMS = size(32, simulated=8)  # ROWS * COLUMNS; each lane ends with one sum
+TERMS = size(8, simulated=2)  # most terms that a lane takes of each column
 HALF = size(4, simulated=1)  # TERMS / 2
 HELD = size(64, simulated=8)  # TERMS * COLUMNS: numbers of the recurrent kernel in a thread's registers
 WARPS = size(8, simulated=4)
 WARP_BITS = size(3, simulated=2)
 GRID = size(256, simulated=32)  # threads of a block: WARPS * LANES
-MOST_ROWS = size(16, simulated=8)  # samples at a time
+MOST_ROWS = size(16, simulated=8)  # most samples at a time
 ROOM_OF_SUMS = size(1024, simulated=128)  # MOST_ROWS / ROWS * GRID
 
 if SIMULATED:
@@ -63,7 +63,7 @@ else:
 
     @intrinsic
     def quotient(typing, x, y):
-        """x / y, in float32 to 2 ulp: exact division calls a subroutine, which needs free registers."""
+        """Returns x / y, in float32 to 2 ulp. Exact division calls a subroutine, which needs free registers."""
 
         def generate(context, builder, signature, args):
             if signature.return_type.bitwidth == 64:
@@ -75,14 +75,14 @@ else:
         return x(x, y), generate
 
     def _assembly(context, builder, signature, args, text, kind, constraints):
-        """Inline assembly with the address of the array args[0]."""
+        """Emits inline assembly on the address of the array args[0]."""
         data = context.make_array(signature.args[0])(context, builder, args[0]).data
         address = builder.ptrtoint(data, ir.IntType(64))
         return builder.asm(ir.FunctionType(kind, [address.type]), text, constraints, [address], True)
 
     @intrinsic
     def _arrive(typing, counter):
-        """counter[0] += 1; then other blocks see what this block's threads wrote before their last barrier."""
+        """Adds 1 to counter[0]. Other blocks then see what this block's threads wrote before their last barrier."""
 
         def generate(context, builder, signature, args):
             text = "fence.acq_rel.gpu; red.relaxed.gpu.add.s32 [$0], 1;"
@@ -93,7 +93,7 @@ else:
 
     @intrinsic
     def _count_of(typing, counter):
-        """counter[0]; afterwards the writes of the counted blocks are visible."""
+        """Returns counter[0]. Afterwards the writes of the counted blocks are visible."""
 
         def generate(context, builder, signature, args):
             text = "ld.acquire.gpu.s32 $0, [$1];"
@@ -103,9 +103,9 @@ else:
 
     @device_function
     def meet(counter, target):
-        """Wait until all blocks have arrived (counter[0] is then `target`); afterwards their earlier writes are visible.
+        """Waits until all blocks have arrived (counter[0] is `target`). Afterwards their earlier writes are visible.
 
-        The barrier of cooperative groups does the same, but it must be linked, and then kernels get fewer registers.
+        The barrier of cooperative groups does the same, but must be linked; kernels then get fewer registers.
         """
         cuda.syncthreads()
         if cuda.threadIdx.x == 0:
@@ -117,7 +117,7 @@ else:
 
 @device_function
 def activate(code, x, like):
-    """f(x) in the dtype of the array `like`."""
+    """Returns f(x) in the dtype of the array `like`."""
     zero, one, half = like.dtype.type(0), like.dtype.type(1), like.dtype.type(0.5)
     if code == TANH:
         return math.tanh(x)
@@ -135,17 +135,17 @@ def activate(code, x, like):
 
 @device_function
 def slope(code, y, like):
-    """f'(x) from y = f(x); NaN stays NaN."""
+    """Returns f'(x) from y = f(x); NaN stays NaN."""
     a, b, c, low, high = formulas.slopes(code, like)
     return formulas.slope(y, a, b, c, low, high)
 
 
-# -------------------- offsets: the index of a step's numbers is its *spot*, row * length + time --------------------
+# -------------------- offsets: the *spot* of a sample's step is row * length + time --------------------
 
 
 @device_function
 def spot_of(row, step, length, backwards):
-    """The spot of a sample's step in x."""
+    """Returns the spot of a sample's step in x."""
     return row * length + (length - 1 - step if backwards != 0 else step)
 
 
@@ -156,25 +156,25 @@ def is_masked(mask, spot):
 
 @device_function
 def first_state(state, at, like):
-    """An initial state, or 0 if it is absent."""
+    """Returns an initial state, or 0 if it is absent."""
     return state[uint64(at)] if state.size > 0 else like.dtype.type(0)
 
 
 @device_function
 def running_state(first, last, at, steps):
-    """A state after the given steps: the initial one before any step, else the one in `last`."""
+    """Returns a state before a step: the initial one before the first step, else the one in `last`."""
     return first_state(first, at, last) if steps == 0 else last[uint64(at)]
 
 
 @device_function
 def factor_of(drop, at, like):
-    """The factor of an operand."""
+    """Returns the factor of an operand."""
     return drop[uint64(at)] if drop.size > 0 else like.dtype.type(1)
 
 
 @device_function
 def keep_state(history, before, after, row, spot, step, unit, sizes):
-    """Write the state before a step; for the last step also the state after it."""
+    """Writes the state before a step; for the last step also the state after it."""
     batch, length, units = sizes
     history[uint64(spot * units + unit)] = before
     if step == length - 1:
@@ -183,7 +183,7 @@ def keep_state(history, before, after, row, spot, step, unit, sizes):
 
 @device_function
 def state_before(history, row, step, unit, sizes, backwards):
-    """The state before a step; before step `length`, the state after the last step."""
+    """Returns the state before a step. Before step `length` this is the state after the last step."""
     batch, length, units = sizes
     spot = batch * length + row if step == length else spot_of(row, step, length, backwards)
     return history[uint64(spot * units + unit)]
@@ -191,7 +191,7 @@ def state_before(history, row, step, unit, sizes, backwards):
 
 @device_function
 def write_output(y, value, output_mask, row, spot, step, unit, sizes, sequences):
-    """A step's output: the value, or 0 if it is masked. output_mask: of size 0 unless masked outputs are 0."""
+    """Writes a step's output: the value, or 0 if it is masked. output_mask: of size 0 unless masked outputs are 0."""
     _, length, units = sizes
     if sequences != 0 or step == length - 1:
         shown = y.dtype.type(0) if is_masked(output_mask, spot) else value
@@ -200,7 +200,7 @@ def write_output(y, value, output_mask, row, spot, step, unit, sizes, sequences)
 
 @device_function
 def output_gradient(dy, output_mask, row, spot, step, unit, sizes, sequences, like):
-    """The gradient of a step's output; the backward pass of `write_output`."""
+    """Returns the gradient of a step's output; the backward pass of `write_output`."""
     _, length, units = sizes
     if dy.size == 0 or (sequences == 0 and step < length - 1) or is_masked(output_mask, spot):
         return like.dtype.type(0)
@@ -212,7 +212,7 @@ def output_gradient(dy, output_mask, row, spot, step, unit, sizes, sequences, li
 
 @device_function
 def clear(operand, count):
-    """operand[:count] = 0. (A `range` with a step would divide, which calls a subroutine: see `quotient`.)"""
+    """Sets operand[:count] to 0. (A `range` with a step would divide, which calls a subroutine; see `quotient`.)"""
     i = cuda.threadIdx.x
     while i < count:
         operand[uint64(i)] = operand.dtype.type(0)
@@ -221,13 +221,13 @@ def clear(operand, count):
 
 @device_function
 def terms_of(units, lanes):
-    """The number of terms of a group that each lane takes: a multiple of CHUNK."""
+    """Returns the number of terms of a group that each lane takes: a multiple of CHUNK."""
     return (units + lanes * CHUNK - 1) // (lanes * CHUNK) * CHUNK
 
 
 @device_function
 def hold(u, packed, groups, held, terms, columns):
-    """Load the first `held` of a lane's terms of each group into registers.
+    """Loads the first `held` of a lane's terms of each group into registers.
 
     packed: the result of recurrence.pack, with `terms` terms per group, a multiple of CHUNK.
     """
@@ -243,7 +243,7 @@ def hold(u, packed, groups, held, terms, columns):
 
 @device_function
 def add_terms(sums, u, packed, group, held, terms, columns, operand, at, lanes):
-    """Add the lane's terms of a group to the columns' sums; term i is operand[at + i * lanes]."""
+    """Adds the lane's terms of a group to the columns' sums. Term i is operand[at + i * lanes]."""
     for chunk in range(0, held, CHUNK):
         if chunk < terms:
             for i in range(chunk, chunk + CHUNK):
@@ -261,7 +261,7 @@ def add_terms(sums, u, packed, group, held, terms, columns, operand, at, lanes):
 
 @device_function
 def sum_of_lane(sums, lane):
-    """The sum over four neighbouring lanes of sums[lane % 4]."""
+    """Returns to each lane the sum of sums[lane % 4] over four neighbouring lanes."""
     odd, upper = lane & 1, lane & 2
     kept, sent = (sums[1], sums[0]) if odd else (sums[0], sums[1])
     a = kept + cuda.shfl_xor_sync(EVERYONE, sent, 1)
@@ -273,7 +273,7 @@ def sum_of_lane(sums, lane):
 
 @device_function
 def product_back(sums, u, packed, groups, held, terms, operand, at):
-    """The product of the lane's unit in the backward pass, for each of the four lanes of the unit; see recurrence.pack."""
+    """Returns the backward product of a unit to each of its four lanes; see recurrence.pack."""
     thread = cuda.threadIdx.x
     for k in range(4):
         sums[k] = packed.dtype.type(0)
@@ -289,9 +289,9 @@ def product_back(sums, u, packed, groups, held, terms, operand, at):
 
 @device_function
 def hold_columns(u, weights, first, units, gates, strides, terms, tiles):
-    """Load this warp's columns into registers: column c is gate c % gates of unit first + c // gates; 0 beyond the last.
+    """Loads this warp's columns into registers. Column c is gate c % gates of unit first + c // gates; 0 beyond the last unit.
 
-    strides: the distances of units, gates and terms in `weights`. terms: of all lanes and parts.
+    strides: the distances of units, gates and terms in `weights`. terms: the number for all lanes and parts.
     """
     bits, share, _, own, _, _ = tiles
     of_unit, of_gate, of_term = strides
@@ -312,14 +312,14 @@ def hold_columns(u, weights, first, units, gates, strides, terms, tiles):
 
 @device_function
 def multiply(u, exchange, at, operand, sums, tiles):
-    """The products of the block's columns with the operands at exchange[at], in `sums`; see `total`. All threads call it.
+    """Writes the products of the block's columns with the operands at exchange[at] to `sums`, see `total`. All threads call it.
 
     operand: shared memory for the operands.
     """
     bits, share, rows, _, _, _ = tiles
     thread, width = cuda.threadIdx.x, share << bits
     e, end, step = 4 * thread, rows * width, 4 * GRID
-    while e + 3 * step < end:  # four loads in flight at a time
+    while e + 3 * step < end:  # issue four loads at a time
         a, b = load_quad(exchange, at + e), load_quad(exchange, at + e + step)
         c, d = load_quad(exchange, at + e + 2 * step), load_quad(exchange, at + e + 3 * step)
         store_quad(operand, e, a)
@@ -341,7 +341,7 @@ def multiply(u, exchange, at, operand, sums, tiles):
 
 @device_function
 def _sums_of_rows(u, operand, at, width, share, lane):
-    """Sum number `lane` of the sums over a warp's lanes for ROWS operands and COLUMNS columns."""
+    """Adds ROWS * COLUMNS sums over a warp's lanes; a lane gets the result with the lane's index."""
     sums = cuda.local.array(SUMS, operand.dtype)
     for i in range(SUMS):
         sums[i] = operand.dtype.type(0)
@@ -365,7 +365,7 @@ def _sums_of_rows(u, operand, at, width, share, lane):
 
 @device_function
 def total(sums, row, column, tiles):
-    """The product of an operand and one of the block's columns."""
+    """Returns the product of an operand and one of the block's columns."""
     bits = tiles[0]
     at = row // ROWS * GRID + column // COLUMNS * SUMS + row % ROWS * COLUMNS + column % COLUMNS
     result, end = sums[uint64(at)], at // GRID * GRID + GRID
@@ -377,18 +377,18 @@ def total(sums, row, column, tiles):
 
 
 # The loops that the families share. A family passes its functions and a tuple of its arrays. Its codes begin with (backwards,
-# sequences) in the forward pass, with (backwards, sequences, needs_h0) in the backward pass.
+# sequences) in the forward pass, and with (backwards, sequences, needs_h0) in the backward pass.
 #
-# read(arrays, row, spot, step, unit, sizes, codes): the numbers of a unit that its step needs; `nothing` has as many zeros.
-# add(saved, sums, row, column, tiles): these numbers plus the products of the unit's columns.
-# take(saved, arrays, row, spot, step, unit, sizes, codes): take the step; returns the new h.
-# take_back(s, saved, arrays, row, spot, unit, sizes, codes): take the step back; s: the addend to the gradient of h. Returns the
+# read(arrays, row, spot, step, unit, sizes, codes): returns the numbers that a unit's step needs; `nothing` is as many zeros.
+# add(saved, sums, row, column, tiles): returns these numbers plus the products of the unit's columns.
+# take(saved, arrays, row, spot, step, unit, sizes, codes): takes the step; returns the new h.
+# take_back(s, saved, arrays, row, spot, unit, sizes, codes): takes the step back; s is added to the gradient of h. Returns the
 # factors of the unit's columns in the backward pass, one per gate.
 
 
 @device_function
 def forward_over_grid(read, add, take, gates, nothing, weights, arrays, drop, sizes, codes, operands, counter, tiles):
-    """All samples and steps; a block has the columns of some units."""
+    """Computes all samples and steps. A block has the columns of some units."""
     batch, length, units = sizes
     bits, share, rows, own, slices, most = tiles
     u = cuda.local.array(HELD, weights.dtype)
@@ -422,7 +422,7 @@ def forward_over_grid(read, add, take, gates, nothing, weights, arrays, drop, si
 def back_over_grid(
     read, take_back, gates, nothing, weights, arrays, output_mask, drop, dy, dh, sizes, codes, operands, counter, tiles
 ):  # fmt: skip
-    """All samples and steps; a block has some units: rows of the recurrent kernel, to multiply by their factors."""
+    """Goes back through all samples and steps. A block has some units: rows of the recurrent kernel, and their factors."""
     batch, length, units = sizes
     bits, share, rows, own, slices, most = tiles
     backwards, sequences, needs_h0 = codes[:3]
@@ -465,7 +465,7 @@ def back_over_grid(
 
 @device_function
 def step_forward(read, take, arrays, drop, sizes, codes, dropped, step):
-    """One step of a unit of a sample; the numbers that it reads contain the sums of its gates."""
+    """Computes one step of a unit of a sample. The numbers that it reads contain the sums of its gates."""
     batch, length, units = sizes
     at = cuda.grid(1)
     if at < batch * units:
@@ -478,7 +478,7 @@ def step_forward(read, take, arrays, drop, sizes, codes, dropped, step):
 
 @device_function
 def step_back(read, take_back, arrays, output_mask, drop, dy, sizes, codes, temporary, step):
-    """One step back of a unit of a sample; temporary: the gradient of h from the products of the next step."""
+    """Goes one step back for a unit of a sample. temporary: the gradient of h from the products of the next step."""
     batch, length, units = sizes
     at = cuda.grid(1)
     if at < batch * units:

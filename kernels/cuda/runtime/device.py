@@ -1,4 +1,4 @@
-"""The twins of device.py's copy and fill: copies and casts between arrays of any strides."""
+"""The twins of `copy` and `fill` in device.py: copies and casts between arrays of any strides."""
 
 import math
 from typing import Any
@@ -25,8 +25,8 @@ from nbkeras.kernels.runtime.device_array import DeviceArray
 
 _PLAIN, _TRUTH, _WHOLE = range(3)
 _TILE = size(32, simulated=4)
-_PITCH = _TILE + 1  # distance between rows of a tile; puts a column's numbers into different banks
-_TILE_ROWS = size(8, simulated=2)  # rows that a block's threads read at once
+_PITCH = _TILE + 1  # the distance between rows of a tile; it puts a column's numbers into different banks
+_TILE_ROWS = size(8, simulated=2)  # the rows that a block's threads read at a time
 
 
 @kernel
@@ -43,7 +43,7 @@ def _assign(how, count, sizes, multipliers, shifts, source, source_steps, target
     first = np.int64(cuda.blockIdx.x) * (ITEMS * cuda.blockDim.x) + cuda.threadIdx.x
     values = cuda.local.array(ITEMS, source.dtype)
     at = cuda.local.array(ITEMS, np.int64)
-    for item in range(ITEMS):  # all loads before the first store: the compiler does not move a load before a store
+    for item in range(ITEMS):  # do all loads before the first store, because the compiler moves no load before a store
         n = first + item * cuda.blockDim.x
         if n < count:
             i, at[item] = indices_of_two(n, sizes, multipliers, shifts, source_steps, target_steps)
@@ -54,7 +54,7 @@ def _assign(how, count, sizes, multipliers, shifts, source, source_steps, target
             j = np.uint64(at[item])
             if how == _TRUTH:
                 target[j] = target.dtype.type(1) if value != source.dtype.type(0) else target.dtype.type(0)
-            elif how == _WHOLE:  # through int64, as on x86: a float out of a narrow integer's range wraps
+            elif how == _WHOLE:  # cast through int64, so that floats out of a narrow integer's range wrap as on x86
                 target[j] = target.dtype.type(np.int64(value))
             else:
                 target[j] = target.dtype.type(value)
@@ -75,10 +75,10 @@ def _turn(
     shape,
     steps,
 ):
-    """Copy a batch of matrices, stored by rows in the source and by columns in the target.
+    """Copies a batch of matrices, which are stored by rows in the source and by columns in the target.
 
-    tiles: their numbers from top to bottom and from left to right. shape: of a matrix. steps: the distance between rows in the
-    source, and between columns in the target.
+    tiles: the numbers of tiles from top to bottom and from left to right. shape: of a matrix. steps: the distance between rows in
+    the source, and between columns in the target.
     """
     tile = cuda.shared.array((_TILE, _PITCH), source.dtype)
     x, y = cuda.threadIdx.x, cuda.threadIdx.y
@@ -98,7 +98,7 @@ def _turn(
 
 
 def assign(source: Any, target: DeviceArray) -> None:
-    """target[...] = source, an array of any strides that broadcasts to it, or a number; casts."""
+    """target[...] = source, with a cast. source: a number, or an array of any strides that broadcasts to target."""
     if not target.size:
         return
     if not isinstance(source, DeviceArray):
@@ -124,7 +124,7 @@ def assign(source: Any, target: DeviceArray) -> None:
 
 
 def _transposed(path: tuple, source: DeviceArray, target: DeviceArray) -> bool:
-    """Copy by tiles if neighbours in the source and in the target are along different axes; returns whether it did."""
+    """Copies by tiles if neighbours in the source and in the target are along different axes. Returns True if it copied."""
     sizes, _, _, (source_offset, *source_steps), (target_offset, *target_steps) = path
     wide = [axis for axis, n in enumerate(sizes) if 2 * n >= _TILE]
     row = next((axis for axis in wide if target_steps[axis] == 1), None)

@@ -1,11 +1,11 @@
 """NumPy's loops on a GPU: the twins of ufuncs, for arrays of any strides that broadcast together, and of eager.py's fuse.
 
-Arrays have one dtype, to which numbers are converted. An output may be one of the inputs, but must not overlap otherwise.
+Arrays have the same dtype, and numbers are converted to it. An output may be one of the inputs; it must not overlap otherwise.
 
 A chain of launches in a recorded program becomes one kernel. Its source code is generated for each chain that occurs, then
 compiled. Its name is the chain's description: see runtime/chains.py, which finds the chains.
 
-Products are rounded before anything is added to them, so that a fused chain gives the results of its single steps.
+Products are rounded before anything is added to them, so a fused chain gives the results of its single steps.
 """
 
 import functools
@@ -17,7 +17,7 @@ import numpy as np
 from numba import cuda
 
 from nbkeras.kernels.cuda.loops import ufuncs
-from nbkeras.kernels.cuda.loops.texts import TEXTS
+from nbkeras.kernels.cuda.loops.sources import SOURCES
 from nbkeras.kernels.cuda.loops.walk import numeric, start_walk
 from nbkeras.kernels.cuda.machine import SIMULATED, host
 from nbkeras.kernels.cuda.machine.kernel import Kernel, blocks, start_each
@@ -37,7 +37,7 @@ def unary(kernel: Kernel, code: int, x: DeviceArray, out: DeviceArray) -> None:
 
 
 def _in_quads(out: DeviceArray, *arrays: DeviceArray) -> bool:
-    """Whether all arrays are contiguous, of one shape and dtype, and 16-byte aligned."""
+    """True if all arrays are contiguous, 16-byte aligned, and of the same shape and dtype."""
     return all(
         array.shape == out.shape and array.dtype == out.dtype and array.flags.c_contiguous and array.address % 16 == 0
         for array in (out, *arrays)
@@ -100,10 +100,10 @@ _OTHERS: dict[Any, tuple[Callable, Kernel, int]] = {
 
 @functools.cache
 def twin(ufunc: np.ufunc) -> Callable:
-    """The twin of a NumPy ufunc: called with its inputs, arrays or numbers, and its output.
+    """Returns the twin of a NumPy ufunc. It takes the inputs, arrays or numbers, and the output.
 
-    If there is no kernel for it, the ufunc itself runs on the CPU. Integers divided by 0 give 0; an integer to a negative
-    power, for which NumPy raises an error, is rounded towards 0.
+    If the ufunc has no CUDA kernel, it runs on the CPU. Integers divided by 0 give 0. An integer to a negative power, where NumPy
+    raises an error, is rounded towards 0.
     """
     if ufunc not in _FLOATS:
         return host.on_copies(ufunc)
@@ -127,23 +127,23 @@ _SHARED = (
     "add subtract divide maximum minimum clip negative absolute reciprocal sqrt exp expm1 log log1p sin cos tan arctan"
 ).split()
 FORMULAS = {
-    **{name: TEXTS[name] for name in _SHARED},
-    **{f"{name}?": TEXTS[name] for name in (*COMPARISONS, "logical_and", "logical_or")},
-    **{name: f"one if {TEXTS[name]} else zero" for name in COMPARISONS},
+    **{name: SOURCES[name] for name in _SHARED},
+    **{f"{name}?": SOURCES[name] for name in (*COMPARISONS, "logical_and", "logical_or")},
+    **{name: f"one if {SOURCES[name]} else zero" for name in COMPARISONS},
     **{name: f"math.{name}({{}})" for name in ("floor", "ceil")},
     "multiply": "product({}, {})",
     "square": "product({0}, {0})",
     "logical_xor?": "{} != {}",
     "logical_not?": "not {}",
     "isnan?": "{0} != {0}",
-    "select": TEXTS["where"],
+    "select": SOURCES["where"],
     "relu": "zero if {0} < zero else {0}",
     "relu_slope": "{1} if {0} > zero else zero",
 }
 
 
 def _product(x, y):
-    """x * y, in the simulator."""
+    """The simulator's x * y."""
     return x * y
 
 
@@ -155,7 +155,7 @@ else:
 
 @functools.cache
 def kernel_of(description: str) -> Kernel:
-    """The kernel of a description; its arguments are the inputs, then the arrays to store to."""
+    """Returns the kernel of a description. Its arguments are the inputs, then the arrays to store to."""
     dtype, kinds, ops, stored, _ = Chain.parsed(description)
     inputs = [f"x{i}" for i in range(len(kinds))]
     outputs = [f"y{i}" for i in range(len(stored))]
@@ -184,14 +184,14 @@ def kernel_of(description: str) -> Kernel:
 
 
 def __getattr__(name: str) -> Kernel:
-    """A fused kernel by its description, for benchmarks/cuda_resources.py."""
+    """Returns a fused kernel by its description, for benchmarks/cuda_resources.py."""
     if name.count("|") != 2:
         raise AttributeError(name)
     return kernel_of(name)
 
 
 class Fused:
-    """The function that programs record for a chain. Arguments: the inputs (arrays and numbers), then the outputs."""
+    """The function that programs record for a chain. It takes the inputs (arrays and numbers), then the outputs."""
 
     def __init__(self, chain: Chain):
         self.__name__ = str(chain)

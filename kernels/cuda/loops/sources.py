@@ -12,7 +12,7 @@ from nbkeras.kernels.cuda.machine.kernel import Kernel, device_function
 from nbkeras.kernels.loops.expressions import COMPARISONS, NUMBER, UNIFORM, Expression, Value, of_numbers
 
 _OF_MATH = "exp expm1 log log1p log2 sin cos tan sinh cosh tanh erf erfc sqrt".split()
-TEXTS = {
+SOURCES = {
     "add": "{} + {}",
     "subtract": "{} - {}",
     "multiply": "{} * {}",
@@ -36,22 +36,22 @@ TEXTS = {
     **{name: f"math.{name}({{}})" for name in _OF_MATH},
     "arctan": "math.atan({})",
 }
-LANES = "abcd"  # names of the numbers that a thread computes together
+LANES = "abcd"  # the names of the four numbers that a thread computes together
 
 
 @device_function
 def _sigmoid(x, zero, one):
-    power = math.exp(-math.fabs(x))  # e^-|x|, so that a small result keeps its accuracy
+    power = math.exp(-math.fabs(x))  # of -|x|, so that a small result is accurate
     return (one if x >= zero else power) / (one + power)
 
 
-def text_of(op: str, operands: Sequence[str]) -> str:
-    """The source code of an operation."""
-    return TEXTS[op].format(*operands)
+def source_of(op: str, operands: Sequence[str]) -> str:
+    """Returns the source code of an operation."""
+    return SOURCES[op].format(*operands)
 
 
 def literal(number: float) -> str:
-    """The source code of a literal."""
+    """Returns the source code of a literal."""
     number = float(number)
     return (
         repr(number) if math.isfinite(number) else "math.nan" if math.isnan(number) else f"{'-' * (number < 0)}math.inf"
@@ -61,7 +61,7 @@ def literal(number: float) -> str:
 def known_of_numbers(
     expression: Expression, dtype: np.dtype, numbers: tuple[float, ...], columns: int = 0
 ) -> dict[Value, Any]:
-    """The Values that depend only on numbers and on the number of columns."""
+    """Computes the Values that depend only on numbers and on the number of columns."""
     known: dict[Value, Any] = {}
     waiting = iter(numbers)
     for value in expression.values:
@@ -83,16 +83,16 @@ def compiled(
     file: str,
     module: str,
     dtype: np.dtype,
-    text: str,
+    source: str,
     kinds: str = "",
     options: dict | None = None,
     **names: Any,
 ) -> Kernel:
-    """The CUDA kernel `kernel` in a source code; its other functions become device functions.
+    """Compiles the function `kernel` of a source code as a CUDA kernel; its other functions become device functions.
 
     Args:
         kernel: The kernel on the CPU.
-        file, module: The caller's; the disk cache and benchmarks/cuda_resources.py find the kernel under them.
+        file, module: The caller's. The disk cache and benchmarks/cuda_resources.py find the kernel under them.
         kinds: The kinds of the kernel's arguments, if they vary.
         options: The options of `cuda.jit`.
         names: The names that the source code uses.
@@ -100,11 +100,11 @@ def compiled(
     own: dict[str, Any] = {"cuda": cuda, "math": math, "np": np, "sigmoid": _sigmoid, **names, "__name__": module}
     own |= {"real": dtype.type, "real_type": dtype}
     before = set(own)
-    exec(compile(text, file, "exec"), own)  # noqa: S102 - generated above
+    exec(compile(source, file, "exec"), own)  # noqa: S102 - generated above
     function: Callable = own["kernel"]
     function.__name__ = ":".join([kernel.__module__, kernel.__name__, dtype.name, *([kinds] if kinds else [])])
     # the source code is part of the compiled code's name on disk
-    function.__qualname__ = f"{kernel.__name__}_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    function.__qualname__ = f"{kernel.__name__}_{hashlib.sha256(source.encode()).hexdigest()[:16]}"
     for name in set(own) - before - {"kernel", "__builtins__"}:
         own[name] = device_function(own[name])
     return Kernel(function, options or {})
