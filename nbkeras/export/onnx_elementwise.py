@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from nbkeras.export.onnx_graph import OnnxGraph
 from nbkeras.export.op import Handler, Op, along, scalar
 from nbkeras.export.trace import Unsupported
+from nbkeras.kernels.loops.expressions import ELEMENT, Value, trace
 
 
 def _node(kind: str) -> Handler:
@@ -151,3 +155,34 @@ HANDLERS: dict[str, Handler] = {
     "softmax.softmax": along("Softmax"),
     "softmax.log_softmax": along("LogSoftmax"),
 }
+
+
+# -------------------- your own formulas --------------------
+
+# The handlers of a formula's operations, by their names in nbkeras.ops
+_OPERATIONS: dict[str, Handler] = {
+    **{name: _node(kind) for name, kind in _UFUNCS.items()},
+    **{name.partition(".")[2]: handler for name, handler in HANDLERS.items()},
+    "not_equal": lambda g, op: g.add("Not", g.add("Equal", *op.inputs)),
+    "clip": lambda g, op: g.add("Min", g.add("Max", *op.inputs[:2]), op.inputs[2]),
+    "real": _node("Identity"),
+}
+
+
+class _Operation(NamedTuple):
+    """The part of an Op that the handlers of elementwise ops read."""
+
+    inputs: list[str]
+    dtype: np.dtype
+
+
+def of_formula(g: OnnxGraph, op: Op, formula: Callable, **numbers: float) -> str:
+    """Add the nodes of an op that is made of a formula; `numbers` are the formula's arguments by name."""
+    expression = trace(lambda *elements: formula(*elements, **numbers), [ELEMENT] * len(op.inputs))
+
+    def node(value: Value, operands: list) -> str:
+        names = [each if isinstance(each, str) else scalar(g, op, each) for each in operands]
+        return _OPERATIONS[value.op](g, _Operation(names, op.dtype))
+
+    (y,) = expression.computed(op.inputs, node)
+    return y

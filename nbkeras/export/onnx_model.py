@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -10,6 +11,7 @@ from nbkeras.building import lora
 from nbkeras.engine import structures
 from nbkeras.engine.progress import print_message
 from nbkeras.engine.user_errors import optional_import
+from nbkeras.export import onnx_elementwise
 from nbkeras.export.onnx_graph import OPSET, OnnxGraph
 from nbkeras.export.onnx_ops import HANDLERS
 from nbkeras.export.onnx_simplify import simplify
@@ -90,6 +92,8 @@ def _write(graph: OnnxGraph, number: int, call: TracedOp, model: str) -> None:
     constants: dict[str, Any] = {}
     try:
         handler = HANDLERS.get(call.name)
+        if handler is None and call.formula is not None:
+            handler = functools.partial(onnx_elementwise.of_formula, formula=call.formula)
         if handler is None:
             raise Unsupported("ONNX has no counterpart")
         constants, graph.op = graph.trace.constants(number), None

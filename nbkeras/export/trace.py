@@ -42,9 +42,13 @@ class Size:
 
 @dataclass
 class TracedOp:
-    """One op: its name ('family.op'), the layer that applied it, its tensors, its constants and its outputs."""
+    """One op: its name ('family.op'), the layer that applied it, its tensors, its constants and its outputs.
+
+    formula: the formula of an op that is made of one, else None.
+    """
 
     name: str
+    formula: Callable | None
     layer: str
     inputs: list[Tensor | None]
     constants: dict[str, Any]
@@ -124,7 +128,8 @@ class Trace:
             module = op.__module__.rpartition(".")[2] if str(op.__module__).startswith("nbkeras.") else op.__module__
             name = f"{module}.{op.__name__}"
             outputs = list(result) if isinstance(result, tuple) else [result]
-            run.calls.append(TracedOp(name, "/".join(layer_stack.names), list(inputs), constants, outputs))
+            formula, layer = getattr(op, "formula", None), "/".join(layer_stack.names)
+            run.calls.append(TracedOp(name, formula, layer, list(inputs), constants, outputs))
 
         # keeps=True: the model may compute gradients, and ops must compute them
         with training_phase(False), listening(applied), tape.thread.now(keeps=True):

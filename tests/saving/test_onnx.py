@@ -12,6 +12,7 @@ import pytest
 from nbkeras import GradientTape, Input, Model, Sequential, layers, ops, random
 from nbkeras.export import onnx_graph
 from nbkeras.models import clone_model
+from nbkeras.tensor import formula
 
 onnx = pytest.importorskip("onnx", reason="needs the package onnx")
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs ONNX Runtime")
@@ -369,6 +370,24 @@ def test_a_gradient_that_a_layer_computes(parts, tmp_path):
     inputs = Input((3,))
     model = Model(inputs, Slope(Sequential([Input((3,)), *parts]))(inputs))
     assert_same(model, tmp_path, RNG.normal(size=(5, 3)).astype("float32"))
+
+
+@formula
+def every_operation(x, y, *, a=1.0):
+    small = ops.clip(x, -0.5, ops.abs(y)) / (ops.sqrt(ops.square(y) + 1) + ops.rsqrt(ops.abs(x) + 1))
+    curves = ops.sin(a * x) + ops.cos(y) * ops.tan(small) - ops.arctan(x) ** 3 + ops.sinh(small) * ops.cosh(small)
+    powers = ops.exp(-x * x) + ops.expm1(small) + ops.log(ops.abs(y) + 1) + ops.log1p(ops.abs(x)) + ops.log2(y * y + 1)
+    both = ops.where((x < y) & (x != 0) | (y >= 1), ops.maximum(x, y), ops.minimum(x, 0.2))
+    return curves + powers + both + ops.sign(x) + ops.erf(y) * ops.erfc(x) + ops.reciprocal(2 + x * x) + 2.0**small
+
+
+def test_a_formula(tmp_path):
+    """Of all operations, its gradient, and activations in it."""
+    x, y = Input((5,)), Input((1,))
+    a, b = RNG.normal(size=(2, 4, 5)).astype("float32")
+    assert_same(Model([x, y], every_operation(x, y, a=0.7)), tmp_path, a, b[:, :1])
+    gated = formula(lambda x: ops.gelu(x) * ops.sigmoid(x) + ops.mish(x) + ops.softplus(x))
+    assert_same(Model(x, Slope(gated)(x)), tmp_path, a)
 
 
 def test_names_of_inputs_and_outputs_are_unique(tmp_path):
