@@ -22,6 +22,7 @@ YNNPACK, which JAX uses for products and convolutions (zmm under --xla_cpu_max_i
 
 from collections.abc import Mapping
 
+# the best level first
 VARIABLES = {
     "x86-64-v4": {
         "NUMBA_CPU_NAME": "x86-64-v4",
@@ -41,7 +42,7 @@ VARIABLES = {
         "MKL_ENABLE_INSTRUCTIONS": "AVX2",
         "XLA_FLAGS": "--xla_cpu_max_isa=AVX2",
     },
-}  # the best level first
+}
 NOT_TOLD = "onnxruntime and litert, and jax and keras-jax in products and convolutions, use all that the processor has"
 
 # Prints the level that nbkeras compiles for in a process; the kind of the machine if it has no levels

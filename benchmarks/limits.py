@@ -241,9 +241,8 @@ def measure(threads: int, quick: bool) -> Limits:
     multiply_adds = rate(threads, seconds)
     stores, largest = [], 0.0
     for name, size, sharing in caches():
-        together = -(
-            -threads * min(sharing, processors) // processors
-        )  # threads at one cache, if they are spread evenly
+        # threads at one cache, if they are spread evenly
+        together = -(-threads * min(sharing, processors) // processors)
         stores.append((name, threads * size / together, threads * size / together / 2))
         largest = max(largest, stores[-1][1])
     stores.append(("memory", float("inf"), largest if quick else 4 * largest))

@@ -206,7 +206,6 @@ if __name__ == "__main__":
         torch.backends.cudnn.benchmark = True
         versions["cuDNN"] = str(torch.backends.cudnn.version())
         versions["CUDA of torch"] = str(torch.version.cuda)
-        torch.cuda.set_stream(
-            torch.cuda.Stream()
-        )  # gradients are computed on the stream of the forward pass: the one captured
+        # gradients are computed on the stream of the forward pass: the one captured
+        torch.cuda.set_stream(torch.cuda.Stream())
     kernel_cases.serve(FRAMEWORK, versions, answer)

@@ -57,14 +57,8 @@ MODULES = """activations backend.tensorflow_backend=backend backend.common=backe
     constraints datasets.boston_housing datasets.cifar10 datasets.cifar100 datasets.fashion_mnist datasets.imdb datasets.mnist
     datasets.reuters initializers layers losses metrics models optimizers preprocessing.image preprocessing.sequence
     preprocessing.text regularizers utils wrappers.scikit_learn"""
-OF_LEGACY = {
-    "MaxoutDense",
-    "Highway",
-    "AtrousConvolution1D",
-    "AtrousConvolution2D",
-    "Recurrent",
-    "ConvRecurrent2D",
-}  # Keras 1's
+# Keras 1's
+OF_LEGACY = {"MaxoutDense", "Highway", "AtrousConvolution1D", "AtrousConvolution2D", "Recurrent", "ConvRecurrent2D"}
 
 
 def of_keras_2(folder: Path):

@@ -30,9 +30,8 @@ INSTRUMENTED = (
     ON_GPU or SIMULATED or os.environ.get("NUMBA_BOUNDSCHECK", "0") not in ("0", "") or sys.gettrace() is not None
 )
 
-UNIT_SECONDS = float(
-    os.environ.get("NBKERAS_UNIT_SECONDS", "1")
-)  # of processor time for one unit test; those of this suite take less than half of it
+# of processor time for one unit test; those of this suite take less than half of it
+UNIT_SECONDS = float(os.environ.get("NBKERAS_UNIT_SECONDS", "1"))
 BUSY = 4.0  # the same test once took four times as long beside busy neighbours
 USUAL_LOOP = 0.05  # seconds of `processor_speed` on the machine for which UNIT_SECONDS is meant
 TIERS = {  # the files and folders that are not `unit`
@@ -159,9 +158,8 @@ def pytest_runtest_call(item):
     compiled, modules, before = compilations.count, len(sys.modules), sum(os.times()[:4])
     result = yield
     seconds = sum(os.times()[:4]) - before
-    is_first = (
-        compilations.count > compiled or len(sys.modules) > modules + 50
-    )  # of a kernel, or of a package such as pandas
+    # of a kernel, or of a package such as pandas
+    is_first = compilations.count > compiled or len(sys.modules) > modules + 50
     if (
         seconds > UNIT_SECONDS * BUSY * processor_speed()
         and item.get_closest_marker("unit")

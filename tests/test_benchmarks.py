@@ -136,9 +136,8 @@ for other in (ready | {"answer": [0.26, 0.74]}, ready | {"answer": [0.25]}, read
 
 
 def test_a_peer_that_is_not_installed_is_left_out(tmp_path):
-    python = (
-        tmp_path / "python"
-    )  # an interpreter without site-packages, in which LiteRT is installed and TensorFlow is not
+    # an interpreter without site-packages, in which LiteRT is installed and TensorFlow is not
+    python = tmp_path / "python"
     python.write_text(f'#!/bin/sh\nPYTHONPATH="{tmp_path}" exec "{sys.executable}" -S "$@"\n')
     python.chmod(0o755)
     (tmp_path / "ai_edge_litert").mkdir()
@@ -760,9 +759,8 @@ def test_the_times_of_quantization():
 def test_the_table_of_quantization():
     rows = rows_of_quantization()
     assert len(rows) == 16 and all(0 <= float(accuracy.strip(" %")) <= 100 for _, _, accuracy, *_ in rows)
-    weights = np.array([float(each[3]) for each in rows]).reshape(
-        4, 4
-    )  # floats, Keras's integers, beyond, weights alone
+    # floats, Keras's integers, beyond, weights alone
+    weights = np.array([float(each[3]) for each in rows]).reshape(4, 4)
     assert (weights[:, 0] > 2 * weights[:, 2]).all() and (weights[:, 1] >= weights[:, 2]).all()
 
 

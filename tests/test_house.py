@@ -498,11 +498,8 @@ def test_files_that_comments_and_documents_name_exist():
 
 # -------------------- tests that read as a specification --------------------
 
-WITHOUT_A_MESSAGE = {
-    "KeyboardInterrupt",
-    "SystemExit",
-    "UnicodeDecodeError",
-}  # raised by Python, with no message of nbkeras's
+# raised by Python, with no message of nbkeras's
+WITHOUT_A_MESSAGE = {"KeyboardInterrupt", "SystemExit", "UnicodeDecodeError"}
 
 
 def says_enough(pattern):

@@ -195,8 +195,7 @@ def gru_backward_share(
             if db.size > 0:
                 recurrence.sum_rows(dz, dz_at, ends, width, db, b_at, final)
                 if reset_after:
-                    recurrence.sum_rows(
-                        dz, dz_at, 1, two, db, b_at + width, final
-                    )  # now the first row holds the block's sum
+                    # now the first row holds the block's sum
+                    recurrence.sum_rows(dz, dz_at, 1, two, db, b_at + width, final)
                     recurrence.sum_rows(dinner, step_at, ends, units, db, b_at + width + two, final)
     restore(mode)

@@ -15,11 +15,8 @@ from nbkeras.kernels.runtime import processor
 from nbkeras.kernels.runtime.lazy import binding, ir
 from nbkeras.kernels.runtime.library import BufferRef, CFunctionRef, Row, Word
 
-FAILED, NO_MEMORY, OTHER_WEIGHTS = (
-    1,
-    2,
-    3,
-)  # a kernel raised an exception; a pointer is NULL; the weights belong to another library
+# a kernel raised an exception; a pointer is NULL; the weights belong to another library
+FAILED, NO_MEMORY, OTHER_WEIGHTS = (1, 2, 3)
 ALIGNMENT = 64
 _TOGETHER = 64  # rows of a function; LLVM is slow for very long functions
 _UNROLLED = 4  # up to this many shares are called without a loop

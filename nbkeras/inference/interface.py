@@ -10,11 +10,8 @@ import numpy as np
 from nbkeras.data.arrays import to_array
 from nbkeras.data.input_matching import GraphInputs, check_numbers
 
-STEPS, LAST, GIVEN = (
-    "steps",
-    "last",
-    "given",
-)  # kinds of tensors: a row for each step, the last step's, one for all steps
+# kinds of tensors: a row for each step, the last step's, one for all steps
+STEPS, LAST, GIVEN = ("steps", "last", "given")
 Array = np.ndarray
 
 

@@ -122,9 +122,8 @@ class Stream:
             ValueError: for inputs or a state that do not fit, and for a sequence that has become longer than `window`.
         """
         known = self._known.get((x.shape, x.dtype, state.shape)) if type(x) is type(state) is np.ndarray else None
-        if (
-            known is not None and state.dtype is self.dtype and tape.thread.checker is None
-        ):  # this shortcut saves most of a step's time
+        # this shortcut saves most of a step's time
+        if known is not None and state.dtype is self.dtype and tape.thread.checker is None:
             done = known(x, state)
             if done is not None:
                 return done

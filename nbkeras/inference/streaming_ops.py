@@ -151,9 +151,8 @@ def _multiplied(site: Site, values: dict[str, Any]) -> Part:
     left, right = values["x1"], values["x2"]
     ranks = [len(_operand(each).shape) for each in (left, right)]
     kinds = [site.kind(left), site.kind(right)]
-    rows = (
-        kinds == [STEPS, GIVEN] and ranks[0] > 2 and (ranks[1] < 3 or ranks == [3, 3])
-    )  # each step is a row, or a matrix
+    # each step is a row, or a matrix
+    rows = kinds == [STEPS, GIVEN] and ranks[0] > 2 and (ranks[1] < 3 or ranks == [3, 3])
     matrices = (kinds == [STEPS, STEPS] and ranks[0] == ranks[1] > 3) or (
         kinds[0] == GIVEN and ranks[0] < 3 and ranks[1] > 3
     )

@@ -206,9 +206,8 @@ class StreamingGraph:
     def run(self, now: StepContext, states: list, inputs: list) -> tuple[Any, list]:
         """(the outputs' structure, new states) of the inputs, in the graph's order."""
         pairs = zip(inputs, self.graph.input_list, strict=True)
-        inputs = [
-            in_dtype(self.model._convert(each), symbol.dtype) for each, symbol in pairs
-        ]  # the form that a call of the model has
+        # the form that a call of the model has
+        inputs = [in_dtype(self.model._convert(each), symbol.dtype) for each, symbol in pairs]
         kept = iter(states)
         own = {id(node): (part, [next(kept) for _ in part.forms]) for node, part in self._parts}
         new: list = []

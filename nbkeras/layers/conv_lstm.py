@@ -135,9 +135,8 @@ class _ConvLSTMCell(LSTMCell):
         """
         h, c = states
         operand = self.dropped_state(h, training)
-        recurrent_kernel = ops.convert_to_tensor(
-            self.recurrent_kernel
-        )  # floats, if it is quantized: states stay floats too
+        # floats, if it is quantized: states stay floats too
+        recurrent_kernel = ops.convert_to_tensor(self.recurrent_kernel)
         return self._next(ops.add(z, ops.conv(operand, recurrent_kernel, 1, "same", "channels_last")), c)
 
     def call(self, inputs, states, training=None):

@@ -92,10 +92,8 @@ class EinsumDense(Adaptable, Layer):
         plan = self._plan(input_shape)
         initializer = self.kernel_initializer
         scaled = isinstance(initializer, initializers.VarianceScaling)
-        if scaled and None in (
-            initializer.input_axes,
-            initializer.output_axes,
-        ):  # the equation says which axes are units
+        # the equation says which axes are units
+        if scaled and None in (initializer.input_axes, initializer.output_axes):
             values = {**initializer.get_config(), "seed": initializer.seed}
             values |= {"input_axes": plan.input_axes, "output_axes": plan.output_axes}
             initializer = type(initializer).from_config(values)

@@ -73,9 +73,8 @@ class Merge(Layer, registered=False):
 
     def build(self, input_shape):
         self.compute_output_shape(input_shape)  # called for its errors
-        if (
-            len({shape[0] for shape in input_shape} - {None}) > 1
-        ):  # a batch may be merged with one sample later, as in Keras
+        # a batch may be merged with one sample later, as in Keras
+        if len({shape[0] for shape in input_shape} - {None}) > 1:
             raise ValueError(f"inputs of {self.name!r} have different batch sizes: {list(input_shape)}")
 
     def call(self, inputs):

@@ -170,9 +170,8 @@ def read(file: Any, model: Module, skip_mismatch: bool = False, optimizer: Any =
     hooks = []
     for path, layer in walk(model, file):
         group = _vars(file, path)
-        if layer.quantized_channels and _holds_integers(
-            group, layer
-        ):  # Keras does not write integers for parts of some layers
+        # Keras does not write integers for parts of some layers
+        if layer.quantized_channels and _holds_integers(group, layer):
             building.prepare_quantized(layer)
         own = layer._stored_weights()
         try:

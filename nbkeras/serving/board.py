@@ -56,12 +56,8 @@ def _histogram(bounds: tuple[float, ...]) -> int:
     return len(bounds) + 2
 
 
-_FULL = (
-    "queue_full",
-    "memory_full",
-    "sequences_full",
-    "connections_full",
-)  # reasons that the status 503 does not distinguish
+# reasons that the status 503 does not distinguish
+_FULL = ("queue_full", "memory_full", "sequences_full", "connections_full")
 REASONS = (*_FULL, *dict.fromkeys(reason for _, reason in STATUSES.values()))
 
 # Figures of a process. The first ones are states, which end with the process; the others are counts, which stay.

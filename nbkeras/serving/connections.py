@@ -227,9 +227,8 @@ class Connection(HttpToolsProtocol):
         head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n" % len(body)
         again = b"retry-after: 1\r\n" if status == 503 else b""
         self.refusal = b"".join([STATUS_LINE[status], head, again, b"\r\n", body])
-        broken = (
-            self.cycle if self.cycle is not None and self.cycle.more_body else None
-        )  # a request that has begun to arrive
+        # a request that has begun to arrive
+        broken = self.cycle if self.cycle is not None and self.cycle.more_body else None
         if self.pipeline and self.pipeline[0][0] is broken:
             self.pipeline.popleft()
         answering = self.answering

@@ -261,9 +261,8 @@ class Application:
     # -------------------- the rest of the protocol --------------------
 
     async def _infer_route(self, request: Request) -> Response:
-        raise ServingError(
-            404, f"there is no {request.url.path}"
-        )  # POST goes to `infer`; this route provides the Allow header for other methods
+        # POST goes to `infer`; this route provides the Allow header for other methods
+        raise ServingError(404, f"there is no {request.url.path}")
 
     async def _server(self, request: Request) -> Response:
         return _json(self.service.server_metadata())

@@ -26,15 +26,8 @@ from typing import Any
 from nbkeras.serving.errors import LoadingError
 
 _PREFIX = "nbkeras-serve-"
-DESCRIBES = (
-    "path",
-    "batch_sizes",
-    "input_signature",
-    "stream",
-    "window",
-    "steps",
-    "allow_pickle",
-)  # the options that make a frozen file
+# the options that make a frozen file
+DESCRIBES = ("path", "batch_sizes", "input_signature", "stream", "window", "steps", "allow_pickle")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,9 +61,8 @@ class Folder:
             shutil.rmtree(name, ignore_errors=True)
         while True:
             self.path = tempfile.mkdtemp(prefix=_PREFIX, dir=parent)
-            with contextlib.suppress(
-                BlockingIOError, FileNotFoundError
-            ):  # another server took it for an abandoned folder and deleted it
+            # another server took it for an abandoned folder and deleted it
+            with contextlib.suppress(BlockingIOError, FileNotFoundError):
                 self._lock = _locked(self.path)
                 break
 

@@ -30,10 +30,8 @@ from nbkeras.serving.exchange import RequestContext
 
 LONGEST = 4096  # bytes of a line: PIPE_BUF of Linux
 MOST_LINES = 2000  # most lines that wait to be written
-_PAUSE, _LONG_PAUSE = (
-    0.02,
-    0.2,
-)  # seconds until waiting lines are written together; seconds until a blocked stream is tried again
+# seconds until waiting lines are written together; seconds until a blocked stream is tried again
+_PAUSE, _LONG_PAUSE = (0.02, 0.2)
 _ENDING_SECONDS = 1.0  # the time to write the last lines
 _LIMITS = (2500, 800, 200)  # maximum characters of a string, tried in turn until the line is short enough
 _START_OF_CAUSE = "    | "  # prefix of a traceback's lines in text form

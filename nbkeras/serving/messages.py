@@ -143,12 +143,8 @@ POOL = _pool()
 
 MOST_FIELDS = 1 << 20  # of a request; larger ones must use raw_input_contents
 _FIELD_COST = 200  # bytes of memory for a field besides its content; encoded it has at least 2 bytes
-_TEXT, _VARINTS, _SHAPE, _FIXED = (
-    5,
-    40,
-    64,
-    8,
-)  # memory for each encoded byte: of strings, and of numbers by their encoding
+# memory for each encoded byte: of strings, and of numbers by their encoding
+_TEXT, _VARINTS, _SHAPE, _FIXED = (5, 40, 64, 8)
 
 # The fields of a ModelInferRequest: for a message its fields, for others the memory for each encoded byte, if not 5.
 _PARAMETER: dict[int, Any] = {2: {}}

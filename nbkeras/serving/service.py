@@ -89,9 +89,8 @@ class Service:
                     share.grow(await asyncio.to_thread(cost))
                     return await asyncio.to_thread(function)
 
-        return await asyncio.shield(
-            read()
-        )  # the thread continues if the client disconnects, and needs its memory until it ends
+        # the thread continues if the client disconnects, and needs its memory until it ends
+        return await asyncio.shield(read())
 
     async def write(self, function: Callable[[InferResponse, Any], Any], response: InferResponse, form: Any) -> Any:
         """The encoded answer. A function writes it, in a thread if it is long, so that health checks are answered meanwhile."""

@@ -48,10 +48,8 @@ _PINGS = 4  # unanswered pings in a row after which a worker counts as hung
 _HEALTHY = 5.0  # seconds of life after which a worker is restarted without a pause
 _MOST_FAILURES = 6  # failed starts of a worker in a row after which the server gives up
 _BEGIN = -1  # the number of the order `begin`
-_FIRST_PAUSE, _LONGEST_PAUSE = (
-    0.1,
-    5.0,
-)  # seconds before a worker is restarted: 0 at first, then this, doubled each time
+# seconds before a worker is restarted: 0 at first, then this, doubled each time
+_FIRST_PAUSE, _LONGEST_PAUSE = (0.1, 5.0)
 _SAME_SIGNAL = (
     0.5  # seconds; the shell's `timeout` signals a process and then its group, so the process gets the signal twice
 )
@@ -363,9 +361,8 @@ class Supervisor:
             signal.set_wakeup_fd(-1)
             for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
                 signal.signal(number, signal.SIG_DFL)
-            signal.signal(
-                signal.SIGINT, signal.SIG_IGN
-            )  # a terminal sends it to all processes; workers wait for the supervisor's order
+            # a terminal sends it to all processes; workers wait for the supervisor's order
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
             self._selector.close()
             other.close()

@@ -29,9 +29,8 @@ from nbkeras.serving.repository import Repository
 from nbkeras.serving.sequences import Sequences
 from nbkeras.serving.service import Control, Service
 
-rpc = LazyModule(
-    "nbkeras.serving.rpc"
-)  # gRPC is imported only in workers, because it starts threads, which a fork would lose
+# gRPC is imported only in workers, because it starts threads, which a fork would lose
+rpc = LazyModule("nbkeras.serving.rpc")
 _ACCEPTING = 0.05  # seconds until the last accepted connections are registered
 
 

@@ -199,9 +199,8 @@ def test_a_step_computes_no_gradient_of_a_frozen_kernel():
 
     n = 12
     forward, between, kernels = [n * 200, n * 300], n * 200, [6 * 200, 200 * 300]
-    assert products() == sorted(
-        [*forward, *kernels, between]
-    )  # the last one: the gradient of what is between the layers
+    # the last one: the gradient of what is between the layers
+    assert products() == sorted([*forward, *kernels, between])
     assert products(frozen=True) == sorted([*forward, kernels[1]])
     small = [n * 4, n * 300, n * 4, 4 * 300, 200 * 4, between, between]  # x @ a @ b, and the gradients of both products
     of_sum = [6 * 200, 6 * 200, 6 * 1, 1 * 200]  # of the first kernel, which is so small that this is less work

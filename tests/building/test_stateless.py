@@ -148,9 +148,8 @@ class Failing(layers.Layer):
 
     def call(self, inputs, fail=False):
         self.count.assign_add(1.0)
-        self.factor.assign(
-            self.factor * 3.0
-        )  # of a weight: its value is not returned, and the given one is not changed
+        # of a weight: its value is not returned, and the given one is not changed
+        self.factor.assign(self.factor * 3.0)
         self.factor.assign_add(1.0)
         self.seen.update_state(inputs)
         self.add_loss(ops.sum(inputs))

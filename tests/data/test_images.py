@@ -28,9 +28,8 @@ def test_affine_transforms_are_keras_s(name):
 @pytest.mark.parametrize("name", augmentation_cases.GENERATORS)
 def test_flows_are_keras_s(name):
     found = augmentation_cases.flow_numbers(ImageDataGenerator, augmentation_cases.GENERATORS[name])
-    tolerance = (
-        {"rtol": 1e-2, "atol": 2e-3} if name == "whitening" else {"rtol": 1e-5, "atol": 1e-3}
-    )  # an inverse of SVD
+    # an inverse of SVD
+    tolerance = {"rtol": 1e-2, "atol": 2e-3} if name == "whitening" else {"rtol": 1e-5, "atol": 1e-3}
     np.testing.assert_allclose(found, STORED[f"flow {name}"], **tolerance)
 
 

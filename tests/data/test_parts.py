@@ -50,9 +50,8 @@ def test_losses_of_parts_add_up(reduction):
     for part in parts:
         rows = slice(part.start, part.start + part.rows)
         with sharding.within(part):
-            factor = (
-                part.own / 5 if reduction == "mean_with_sample_weight" else 1.0
-            )  # the sum of the weights, from all ranks
+            # the sum of the weights, from all ranks
+            factor = part.own / 5 if reduction == "mean_with_sample_weight" else 1.0
             found = loss(as_tensor(y[rows]), np.zeros_like(y[rows]), weights[rows]).item()
             total += part.fraction * found * factor
     assert total == pytest.approx(whole)

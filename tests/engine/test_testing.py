@@ -81,9 +81,8 @@ def test_input_changed():
         return y, None
 
     on_cpu, on_gpu = "the kernel 'add' changed input 0 of 'forward'", "output 0 of a second call differs"
-    with pytest.raises(
-        AssertionError, match=on_cpu if device.gpu() is None else on_gpu
-    ):  # launches are checked on the CPU
+    # launches are checked on the CPU
+    with pytest.raises(AssertionError, match=on_cpu if device.gpu() is None else on_gpu):
         check_op(op_with(forward=forward), X)
 
 

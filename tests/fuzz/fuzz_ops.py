@@ -213,9 +213,8 @@ def compare(chance, say):
         result = getattr(ops, name)(x, y)
         if x.dtype == y.dtype or (x.dtype.kind == y.dtype.kind == "f"):
             shifts = "shift" in name and np.any((y < 0) | (y >= 8 * x.dtype.itemsize))
-            near = (
-                name in ("floor_divide", "mod", "fmod") and x.dtype.kind == "f"
-            )  # a quotient that is nearly an integer
+            # a quotient that is nearly an integer
+            near = name in ("floor_divide", "mod", "fmod") and x.dtype.kind == "f"
             if not shifts and not near and x.dtype.kind != "b":
                 wanted = getattr(np, name)(wide(x), wide(y))
                 if wanted.dtype == np.float16:  # NumPy's type for small integers; three digits are no reference

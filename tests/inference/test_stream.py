@@ -11,9 +11,8 @@ from nbkeras import layers, ops
 from nbkeras.inference import Form, Part
 
 STEPS = 5
-CUTS = [
-    cuts for count in range(STEPS) for cuts in itertools.combinations(range(1, STEPS), count)
-]  # all ways into calls
+# all ways into calls
+CUTS = [cuts for count in range(STEPS) for cuts in itertools.combinations(range(1, STEPS), count)]
 FEW = [(), (1, 2, 3, 4), (2,), (1, 4)]
 random = np.random.default_rng(0)
 

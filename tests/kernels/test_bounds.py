@@ -152,9 +152,8 @@ def test_an_index_outside_of_an_array_is_an_exception_where_indices_are_checked_
         assert count == compiled
         for position, (name, *told) in enumerate(lines):
             source, file = KERNELS.splitlines(), tmp_path / "mine.py"
-            first = next(
-                i for i, line in enumerate(source) if line.startswith(f"def {name}(")
-            )  # of `@compiled`, from 1
+            # of `@compiled`, from 1
+            first = next(i for i, line in enumerate(source) if line.startswith(f"def {name}("))
             line = source.index("    return x[i]") + 1 if name == "read_in_a_helper" else first + 2
             where = " in a recorded step" * (position % 2)
             note = f"raised by the kernel '{name}' ({file}:{first}){where}, at {file}:{line}"

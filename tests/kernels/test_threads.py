@@ -237,9 +237,8 @@ def test_a_process_ends_while_its_threads_work_or_sleep(tmp_path):
         "m.predict(np.ones((32, 512), 'float32'))\n"
         "time.sleep(float(sys.argv[1]))\n"
     )
-    environment = os.environ | {
-        "NUMBA_CACHE_DIR": str(tmp_path / "cache")
-    }  # the first process compiles all that it needs
+    # the first process compiles all that it needs
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
     for seconds in ("0", "0.05"):
         command = [sys.executable, "-c", code, seconds]
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)

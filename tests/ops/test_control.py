@@ -52,10 +52,8 @@ def test_while_loop():
     assert ops.while_loop(lambda x: x < 100, lambda x: x * 3, 1) == 243
     assert ops.while_loop(lambda x: True, lambda x: x * 3, 1, maximum_iterations=3) == 27
     symbol = Input((3,))
-    assert ops.while_loop(lambda x: True, lambda x: x * 3, symbol).shape == (
-        None,
-        3,
-    )  # its shape is worked out; the loop does not run
+    # its shape is worked out; the loop does not run
+    assert ops.while_loop(lambda x: True, lambda x: x * 3, symbol).shape == (None, 3)
     x = Variable(1.5)
     with GradientTape() as tape:
         y = ops.while_loop(lambda y: y < 50, lambda y: y * x, x)

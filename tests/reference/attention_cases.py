@@ -102,9 +102,8 @@ def masked_attention(k):
 @attention(normal(6, 4, 6), normal(6, 2))
 def transformer_block(k):
     x = k.Input(shape=(4, 6))
-    heads = k.layers.MultiHeadAttention(3, 2, use_bias=False)(
-        x, x
-    )  # Adam enlarges the rounding of a key bias's gradient, 0
+    # Adam enlarges the rounding of a key bias's gradient, 0
+    heads = k.layers.MultiHeadAttention(3, 2, use_bias=False)(x, x)
     y = k.layers.LayerNormalization()(k.layers.add([x, heads]))
     z = k.layers.Dense(6)(k.layers.Dense(9, activation="relu")(y))
     y = k.layers.LayerNormalization()(k.layers.add([y, z]))

@@ -236,9 +236,8 @@ def test_a_large_model_is_built_where_that_is_asked_for():
     config = sequential(layer("Dense", units=6000), shape=(None, 2000))
     with pytest.raises(ValueError, match="too much for a file of this size.*safe_mode=False"):
         load_model(keras_file(config))
-    with pytest.raises(
-        ValueError, match="belong to different models"
-    ):  # it was built, and the file has no weights for it
+    # it was built, and the file has no weights for it
+    with pytest.raises(ValueError, match="belong to different models"):
         load_model(keras_file(config), safe_mode=False)
 
 

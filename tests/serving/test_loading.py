@@ -109,9 +109,8 @@ def test_a_frozen_file_is_refused_unless_pickles_are_allowed(tmp_path):
     ):
         load(options(path), str(tmp_path / "target"))
     assert os.listdir(tmp_path) == ["m.frozen"]
-    with pytest.raises(
-        loading.LoadingError, match="'NoneType' object has no attribute 'save'"
-    ):  # it ran, and is no model
+    # it ran, and is no model
+    with pytest.raises(loading.LoadingError, match="'NoneType' object has no attribute 'save'"):
         load(options(path, allow_pickle=True), str(tmp_path / "target"))
     assert made.is_dir()
 

@@ -91,9 +91,8 @@ def batch_normalization():
     model = keras.Sequential(
         [
             layers.Reshape((3, 2, 1), input_shape=(6,)),
-            layers.Conv2D(
-                4, 2, padding="same", use_bias=False
-            ),  # Adam makes steps of a gradient that is 0 up to rounding
+            # Adam makes steps of a gradient that is 0 up to rounding
+            layers.Conv2D(4, 2, padding="same", use_bias=False),
             layers.BatchNormalization(synchronized=True, momentum=0.5),
             layers.ReLU(),
             layers.Flatten(),

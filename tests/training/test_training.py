@@ -391,9 +391,8 @@ def test_outdated_programs_are_dropped_with_their_memory(data):
     x, y = data
     model = network()
     model.predict(x)
-    outdated = weakref.ref(
-        model._steps["predict"].programs()[0]
-    )  # the public interface does not show that it is dropped
+    # the public interface does not show that it is dropped
+    outdated = weakref.ref(model._steps["predict"].programs()[0])
     model.fit(x, y, verbose=0)  # moves the weights into the optimizer's buffer
     assert outdated() is None
 

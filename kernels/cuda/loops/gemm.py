@@ -316,6 +316,7 @@ class _Tile(NamedTuple):
     resident: int
 
 
+# by the bytes of a number: the tiles, the largest first
 _TILES = {
     4: (
         _Tile(_multiply_large, _LARGE, _LARGE_THREADS, 0.8, 165, 2),
@@ -326,7 +327,7 @@ _TILES = {
         _Tile(_multiply_double, _MEDIUM, _MEDIUM_THREADS, 0.35, 96, 3),
         _Tile(_multiply_small, _SMALL, _SMALL_THREADS, 0.25, 64, 8),
     ),
-}  # by the bytes of a number: the tiles, the largest first
+}
 _PARTS = 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128
 _LEAST = 4 * _DEPTH  # least terms of a part
 _BEGIN, _ADD = 1500, 2500  # cycles of a block outside its loop, and of an additional kernel
