@@ -46,6 +46,7 @@ MAY_IMPORT_KERNELS = [
         "engine.settings",
         "engine.tensor",
         "export.native_code",
+        "export.onnx_elementwise",
         "inference.recording",
         "inference.portable",
         "ops",
