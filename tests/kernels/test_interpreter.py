@@ -612,7 +612,7 @@ def test_modules_import_no_compiler():
         "print(module.OPCODES['add.f4'])"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, instruction_set.__file__], capture_output=True, text=True, check=True
+        [sys.executable, "-P", "-c", code, instruction_set.__file__], capture_output=True, text=True, check=True
     )
     assert int(done.stdout) == instruction_set.OPCODES["add.f4"]
 
