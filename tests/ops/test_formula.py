@@ -298,7 +298,7 @@ def test_kernels_are_kept_on_disk_until_the_formula_changes(tmp_path):
 
     def look(text):
         (tmp_path / "mine.py").write_text(text)
-        done = subprocess.run([sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True)
+        done = subprocess.run([sys.executable, "-P", "-c", SCRIPT], env=environment, capture_output=True, text=True)
         assert not done.returncode, done.stderr
         y, dx, compiled = done.stdout.split()
         return float(y), float(dx), int(compiled)
