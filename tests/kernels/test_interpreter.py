@@ -600,6 +600,7 @@ def test_a_chain_with_a_reduction_and_many_registers():
 # -------------------- compilation --------------------
 
 
+@pytest.mark.cpu("nbkeras on a GPU imports numba")
 def test_modules_import_no_compiler():
     code = (
         "import sys, importlib.util, importlib.abc\n"

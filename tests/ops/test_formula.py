@@ -127,6 +127,7 @@ def test_dtypes():
     assert waves(np.ones(2, "f8"), 2).dtype == "float64"
 
 
+@pytest.mark.cpu("its kernels have no twins")
 def test_it_is_the_hand_written_op_of_the_document(tmp_path, monkeypatch):
     (code,) = re.findall(r"```python[^\n]*\n# snake\.py\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
     (tmp_path / "snake_by_hand.py").write_text(code)
