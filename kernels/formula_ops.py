@@ -33,7 +33,7 @@ def op_of(
     elements: int | None = None,
     apart: bool = False,
 ) -> tuple[Callable, Callable]:
-    """An op and its vjp. Its kernels `name.forward` and `name.backward` are attributes of the op, which the module has.
+    """An op and its vjp. The kernels `name.forward` and `name.backward` are attributes of the op, which the module has.
 
     Args:
         name: The op's name.
@@ -44,15 +44,14 @@ def op_of(
         cheap: The passes without exponentials: "forward", "backward" or both.
         fuses_as: The kernels' names in chains.
         elements: As in Map.
-        apart: Whether the slopes share no operations. Then only gradients that are needed are computed; else all of them, because
-            their last bits depend on which operations are shared.
+        apart: Whether the slopes share no operations. Then each gradient has a kernel, `name.backward_0` and so on; else one kernel
+            computes all of them, also those that are not needed, because their last bits depend on which operations are shared.
     """
     known = tuple(i for i, slope in enumerate(slopes) if slope is not None)
     least = [{"least": _PRODUCTS} if way in cheap else {} for way in ("forward", "backward")]
     forward = Map(f"{name}.forward", module, formula, "_y", fuses_as=fuses_as[0], elements=elements, **least[0])
 
-    @functools.cache
-    def backward(wanted: tuple[int, ...]) -> Map:
+    def backward(suffix: str, wanted: tuple[int, ...]) -> Map:
         """The kernel of some inputs' gradients."""
 
         @functools.wraps(formula if keeps == "x" else slopes[0])  # type: ignore[arg-type]
@@ -60,7 +59,7 @@ def op_of(
             return tuple(slopes[i](*values, **constants) for i in wanted)  # type: ignore[misc]
 
         return Map(
-            f"{name}.backward",
+            f"{name}.backward{suffix}",
             module,
             chosen,
             " ".join(f"_d{i}" for i in wanted),
@@ -69,6 +68,9 @@ def op_of(
             elements=elements,
             **least[1],
         )
+
+    groups = {f"_{i}": (i,) for i in known} if apart else {"": known} if known else {}
+    backwards = {suffix: backward(suffix, wanted) for suffix, wanted in groups.items()}
 
     def op(*inputs: Array, **constants: float):
         shape = functools.reduce(broadcast_shape, (x.shape for x in inputs))  # type: ignore[arg-type]
@@ -80,10 +82,12 @@ def op_of(
 
     def vjp(saved, dy, needs):
         kept, numbers = saved
-        wanted = tuple(i for i in known if needs[i] is not False or not apart)
-        found = {i: device.output(needs[i], dy.shape, dy.dtype) for i in wanted}
-        if found:
-            backward(wanted).launch(*kept, dy.reshape(-1), *(dx.reshape(-1) for dx in found.values()), *numbers)
+        found: dict[int, Array] = {}
+        for suffix, wanted in groups.items():
+            if any(needs[i] is not False for i in wanted):
+                own = {i: device.output(needs[i], dy.shape, dy.dtype) for i in wanted}
+                backwards[suffix].launch(*kept, dy.reshape(-1), *(dx.reshape(-1) for dx in own.values()), *numbers)
+                found |= own
         return tuple(None if need is False else found.get(i) for i, need in enumerate(needs))
 
     made: Any = op
@@ -93,6 +97,6 @@ def op_of(
     made.__doc__ = formula.__doc__
     made.formula, made.slopes, made.keeps, made.broadcasts = formula, slopes, keeps, True
     made.forward = forward
-    if known:
-        made.backward = backward(known)
+    for suffix, kernel in backwards.items():
+        setattr(made, f"backward{suffix}", kernel)
     return op, vjp
