@@ -44,7 +44,7 @@ def op_of(
         cheap: The passes without exponentials: "forward", "backward" or both.
         fuses_as: The kernels' names in chains.
         elements: As in Map.
-        apart: Whether the slopes share no operations. Then each gradient has a kernel, `name.backward_0` and so on; else one kernel
+        apart: Whether the slopes share no operations. Then each gradient has a kernel (`name.backward_0`, ...); else one kernel
             computes all of them, also those that are not needed, because their last bits depend on which operations are shared.
     """
     known = tuple(i for i, slope in enumerate(slopes) if slope is not None)
