@@ -9,7 +9,6 @@ objects must match a *guard*: numbers that describe argument types for which cod
 """
 
 import ctypes
-import functools
 import pickle
 import sys
 import time
@@ -90,16 +89,17 @@ class _Method(ctypes.Structure):
 _FASTCALL = 0x80  # METH_FASTCALL: code(self, objects, count)
 
 
-@functools.cache
-def _method(name: str) -> _Method:
-    return _Method(name.encode(), code.address(name), _FASTCALL, None)
+_methods: dict[str, _Method] = {}  # Python functions have their addresses: none may be replaced
 
 
 def python_function(name: str, array: Array) -> Callable[..., int | None]:
     """Makes a Python function from a registered function `(self, objects, count)`; `self` is an array of int64."""
+    method = _methods.get(name)
+    if method is None:  # threads may come here at the same time; `functools.cache` would keep the last one's result
+        method = _methods.setdefault(name, _Method(name.encode(), code.address(name), _FASTCALL, None))
     make = ctypes.pythonapi.PyCFunction_NewEx
     make.restype, make.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p]
-    return make(ctypes.addressof(_method(name)), array, None)
+    return make(ctypes.addressof(method), array, None)
 
 
 # -------------------- programs --------------------

@@ -26,7 +26,9 @@ class Module(Observed):
     name: str
     dtype: str
     built: bool
-    _without_parts = frozenset({"_weights", "_states", "_losses"})  # attributes that are not searched for sublayers
+    _without_parts = frozenset(
+        {"_weights", "_states", "_losses", "_part_order"}
+    )  # attributes that are not searched for sublayers
     quantization_mode: str | None = None  # 'int8' if the weights of `quantized_channels` are integers
     # weight that `quantize` converts to integers -> its axes that have separate scales
     quantized_channels: Mapping[str, tuple[int, ...]] = {}
@@ -41,13 +43,11 @@ class Module(Observed):
         self._losses: list[Tensor] = []
 
     def __setattr__(self, name: str, value: Any) -> None:
-        held = self.__dict__
-        is_part = isinstance(value, Module) or structures.is_nested(value)
-        if is_part and held.get(name, value) is not value:
-            super().__setattr__(name, value)
-            held[name] = held.pop(name)  # sublayers are in the order of assignment, as in Keras, so move it to the end
-        else:
-            super().__setattr__(name, value)
+        own = self.__dict__
+        if name not in self._without_parts and own.get(name) is not value and _may_hold_parts(value):
+            order = own.setdefault("_part_order", {})
+            order[name] = 1 + max(list(order.values()), default=0)
+        super().__setattr__(name, value)
 
     def add_weight(
         self,
@@ -242,6 +242,8 @@ class Module(Observed):
     def _held(self, kind: type) -> list[Any]:
         """The objects of a class in attributes, and in lists, tuples and dicts there, without duplicates."""
         attributes = list(vars(self).items())  # a copy, since another thread may set an attribute
+        order = vars(self).get("_part_order", {})  # that of the last assignments, as in Keras
+        attributes.sort(key=lambda item: order.get(item[0], 0))
         return structures.find(kind, [value for name, value in attributes if name not in self._without_parts])
 
     def _all_layers(self, frozen: bool = True) -> list[Module]:
@@ -445,6 +447,10 @@ class Module(Observed):
         """Drop the losses of the last call, of this layer and its sublayers."""
         for layer in self._all_layers():
             layer._losses.clear()
+
+
+def _may_hold_parts(value: Any) -> bool:
+    return isinstance(value, Module) or structures.is_nested(value)
 
 
 def _as_weight(name: str, value: Any) -> np.ndarray:

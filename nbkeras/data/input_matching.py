@@ -11,8 +11,7 @@ from nbkeras.data import tables
 from nbkeras.data.arrays import to_array
 from nbkeras.engine import behaviour, structures
 from nbkeras.engine.registry import nearest
-from nbkeras.engine.tensor import Tensor, as_tensor
-from nbkeras.ops.arguments import as_index
+from nbkeras.engine.tensor import Tensor, as_index, as_tensor
 
 Array = np.ndarray
 

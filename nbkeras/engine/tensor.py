@@ -23,6 +23,7 @@ from nbkeras.engine.program import (  # noqa: F401 (for floor 2)
     is_step_recorded,
     outdate,
 )
+from nbkeras.kernels import indexing as indexing_kernels
 from nbkeras.kernels import shape as shape_kernels
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.messages import named, short_description
@@ -484,6 +485,70 @@ def _stacked(values: list | tuple) -> Tensor:
         raise ValueError(f"tensors in a list must have one shape, received {[tensor.shape for tensor in tensors]}")
     dtype = result_dtype(*(tensor.dtype for tensor in tensors))
     return apply(shape_kernels.stack, shape_kernels.stack_vjp, [as_tensor(t, dtype) for t in tensors], axis=0)
+
+
+def promote(*values: Any) -> list[Tensor]:
+    """Convert values to Tensors of one dtype.
+
+    Floats win over integers. Numbers and arrays are weak: `tensor * 2.5` keeps the tensor's float dtype.
+    """
+    values = tuple(as_tensor(v) if isinstance(v, list | tuple) and holds_tensors(v) else v for v in values)
+    tensors = [value for value in values if isinstance(value, Tensor)]
+    if any(tensor.is_quantized for tensor in tensors):
+        return promote(*(as_tensor(value) if isinstance(value, Tensor) else value for value in values))
+    if not tensors:
+        tensors = [as_tensor(value) for value in values]
+        values = tuple(tensors)
+    dtype = result_dtype(*[tensor.dtype for tensor in tensors])
+    for value in values:
+        if not isinstance(value, Tensor):
+            dtype = _common_dtype(dtype, value)
+    return [as_tensor(value, dtype) for value in values]
+
+
+def _common_dtype(dtype: np.dtype, value: Any) -> np.dtype:
+    """The dtype of an op on tensors of `dtype` and a value that is not a Tensor."""
+    if dtype.kind == "f":
+        return dtype
+    other = dlpack.dtype_of(value)
+    if other.kind == "f":
+        return np.dtype(settings.floatx())
+    if other.kind == "b" or (isinstance(value, int) and dtype.kind != "b" and _holds(dtype, value)):
+        return dtype
+    return result_dtype(dtype, other)
+
+
+def _holds(dtype: np.dtype, value: int) -> bool:
+    """Whether an integer dtype can represent a value."""
+    limits = np.iinfo(dtype)
+    return limits.min <= value <= limits.max
+
+
+def as_float(value: Any) -> Tensor:
+    """A float Tensor; integers and booleans become floatx."""
+    tensor = as_tensor(value)
+    return tensor if tensor.dtype.kind == "f" else as_tensor(tensor, settings.floatx())
+
+
+def floats(*values: Any) -> list[Tensor]:
+    """`promote`, to a float dtype."""
+    return [as_float(tensor) for tensor in promote(*values)]
+
+
+def as_index(value: Any, dtype: Any = np.int64) -> Tensor:
+    """Convert indices to an int64 or int32 Tensor: floats are truncated; values beyond the dtype become an invalid index."""
+    tensor = as_tensor(value)
+    if np.can_cast(tensor.dtype, dtype):
+        return as_tensor(tensor, dtype)
+    return apply(indexing_kernels.whole, None, [tensor], dtype=np.dtype(dtype))
+
+
+def as_integer(value: Any, what: str) -> Tensor:
+    """`as_index` in int64; TypeError if the value does not hold integers."""
+    tensor = as_tensor(value)
+    if tensor.dtype.kind not in "iu":
+        raise TypeError(f"{what} must be integers, received dtype {tensor.dtype}; use ops.cast(x, 'int32') on purpose")
+    return as_index(tensor)
 
 
 def _cast(tensor: Tensor, dtype: np.dtype) -> Tensor:

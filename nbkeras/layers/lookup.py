@@ -16,10 +16,9 @@ from nbkeras import ops
 from nbkeras.building.layer import LayerOptions
 from nbkeras.engine import load_budget, option, tensor
 from nbkeras.engine.annotations import briefly, one_of
-from nbkeras.engine.tensor import Tensor, as_tensor
+from nbkeras.engine.tensor import Tensor, as_index, as_tensor
 from nbkeras.layers.categorical import MODES, NotSparse, OutputMode, Salt, TextInputs, encoded
 from nbkeras.ops import hashing
-from nbkeras.ops.arguments import as_index
 
 
 def _lines_of(name: str, path: str) -> list[str]:

@@ -4,10 +4,10 @@ from typing import Any
 
 from nbkeras import config, ops
 from nbkeras.engine import option
-from nbkeras.engine.tensor import Tensor, as_tensor
+from nbkeras.engine.tensor import Tensor, as_index, as_tensor
 from nbkeras.losses.loss import prediction, squeeze_or_expand_to_same_rank
 from nbkeras.metrics.metric import FunctionMetric, metric_function
-from nbkeras.ops.arguments import as_index, broadcast_shape
+from nbkeras.ops.arguments import broadcast_shape
 from nbkeras.ops.metrics import class_matches, one_hot_matches, threshold_matches
 
 

@@ -11,12 +11,12 @@ from collections.abc import Callable
 from typing import Any
 
 from nbkeras.engine.annotations import briefly
-from nbkeras.engine.tensor import Tensor, apply, op, value_of
+from nbkeras.engine.tensor import Tensor, apply, as_float, op, value_of
 from nbkeras.engine.user_errors import warn
 from nbkeras.kernels import activations
 from nbkeras.kernels import softmax as softmax_kernels
 from nbkeras.ops import elementwise
-from nbkeras.ops.arguments import as_float, axes_of, axis_of
+from nbkeras.ops.arguments import axes_of, axis_of
 from nbkeras.ops.shape import over_axes, split
 
 

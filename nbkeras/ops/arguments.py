@@ -1,88 +1,21 @@
-"""Preparing the arguments of ops: dtypes, shapes that broadcast, axes.
-
-dtypes: floats win over integers, and a value that is not a Tensor takes the float dtype of the Tensors it meets.
-"""
+"""Checking the arguments of ops: shapes that broadcast, axes, sizes, subscripts."""
 
 import math
 import operator
 import string
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from nbkeras import config
-from nbkeras.engine import dlpack, load_budget
+from nbkeras.engine import load_budget
 from nbkeras.engine.annotations import briefly
-from nbkeras.engine.dtypes import result_dtype
-from nbkeras.engine.tensor import Tensor, apply, as_tensor, holds_tensors
-from nbkeras.kernels import indexing
 from nbkeras.kernels.elementwise import broadcast_shape as broadcast_shape
 
 _LARGEST = int(np.iinfo(np.int32).max)
 
 
-def promote(*values: Any) -> list[Tensor]:
-    """Convert values to Tensors of one dtype. Numbers and arrays are weak: `tensor * 2.5` keeps the tensor's float dtype."""
-    values = tuple(as_tensor(v) if isinstance(v, list | tuple) and holds_tensors(v) else v for v in values)
-    tensors = [value for value in values if isinstance(value, Tensor)]
-    if any(tensor.is_quantized for tensor in tensors):
-        return promote(*(as_tensor(value) if isinstance(value, Tensor) else value for value in values))
-    if not tensors:
-        tensors = [as_tensor(value) for value in values]
-        values = tuple(tensors)
-    dtype = result_dtype(*[tensor.dtype for tensor in tensors])
-    for value in values:
-        if not isinstance(value, Tensor):
-            dtype = _common_dtype(dtype, value)
-    return [as_tensor(value, dtype) for value in values]
-
-
-def _common_dtype(dtype: np.dtype, value: Any) -> np.dtype:
-    """The dtype of an op on tensors of `dtype` and a value that is not a Tensor."""
-    if dtype.kind == "f":
-        return dtype
-    other = dlpack.dtype_of(value)
-    if other.kind == "f":
-        return np.dtype(config.floatx())
-    if other.kind == "b" or (isinstance(value, int) and dtype.kind != "b" and _holds(dtype, value)):
-        return dtype
-    return result_dtype(dtype, other)
-
-
-def _holds(dtype: np.dtype, value: int) -> bool:
-    """Whether an integer dtype can represent a value."""
-    limits = np.iinfo(dtype)
-    return limits.min <= value <= limits.max
-
-
-def as_float(value: Any) -> Tensor:
-    """A float Tensor; integers and booleans become floatx."""
-    tensor = as_tensor(value)
-    return tensor if tensor.dtype.kind == "f" else as_tensor(tensor, config.floatx())
-
-
-def floats(*values: Any) -> list[Tensor]:
-    """`promote`, to a float dtype."""
-    return [as_float(tensor) for tensor in promote(*values)]
-
-
-def as_index(value: Any, dtype: Any = np.int64) -> Tensor:
-    """Convert indices to an int64 or int32 Tensor: floats are truncated; values beyond the dtype become an invalid index."""
-    tensor = as_tensor(value)
-    if np.can_cast(tensor.dtype, dtype):
-        return as_tensor(tensor, dtype)
-    return apply(indexing.whole, None, [tensor], dtype=np.dtype(dtype))
-
-
-def as_integer(value: Any, what: str) -> Tensor:
-    """`as_index` in int64; TypeError if the value does not hold integers."""
-    tensor = as_tensor(value)
-    if tensor.dtype.kind not in "iu":
-        raise TypeError(f"{what} must be integers, received dtype {tensor.dtype}; use ops.cast(x, 'int32') on purpose")
-    return as_index(tensor)
-
-
-def check_broadcast(name: str, *tensors: Tensor) -> None:
+def check_broadcast(name: str, *tensors: Any) -> None:
     """Raise ValueError unless the tensors' shapes broadcast together."""
     shape: tuple[int, ...] | None = tensors[0].shape
     for tensor in tensors[1:]:
@@ -133,15 +66,18 @@ def check_int32(name: str, largest: int) -> None:
         )
 
 
-def length_of(name: str, axis: Any, x: Tensor) -> int:
+def length_of(name: str, axis: Any, x: Any) -> int:
     """The number of elements along an axis; of all elements for None."""
     return x.size if axis is None else x.shape[axis_of(name, axis, x.ndim)]
 
 
 def sizes_of(name: str, value: Any) -> tuple[int, ...]:
     """A shape argument as a tuple of integers; the values of a tensor are read. TypeError for anything but integers."""
-    value = value.numpy() if isinstance(value, Tensor) and value.ndim else value
-    sizes = _integers(value if isinstance(value, list | tuple) or getattr(value, "ndim", False) else (value,))
+    if getattr(value, "ndim", False):
+        given: Any = np.asarray(value)
+    else:
+        given = value if isinstance(value, list | tuple) else (value,)
+    sizes = _integers(given)
     if sizes is None:
         raise TypeError(f"{name}: a shape must be made of integers, received {briefly(value)}")
     return sizes
@@ -173,7 +109,7 @@ def pair_of(name: str, what: str, value: Any) -> tuple[Any, Any]:
     return given
 
 
-def letters_of(subscripts: str, tensors: list[Tensor]) -> tuple[list[list[str]], list[str]]:
+def letters_of(subscripts: str, tensors: Sequence[Any]) -> tuple[list[list[str]], list[str]]:
     """The letters of each operand and of the result, with unused letters for the axes of ellipses."""
     left, arrow, right = subscripts.replace(" ", "").partition("->")
     parts = left.split(",")

@@ -3,11 +3,10 @@
 import math
 from typing import Any
 
-from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
+from nbkeras.engine.tensor import Tensor, apply, as_float, as_tensor, floats, op
 from nbkeras.kernels import attention
 from nbkeras.kernels.elementwise import broadcast_shape
 from nbkeras.ops import elementwise
-from nbkeras.ops.arguments import as_float, floats
 
 
 @op

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from nbkeras.engine.annotations import briefly
-from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
+from nbkeras.engine.tensor import Tensor, apply, as_float, as_tensor, floats, op, promote
 from nbkeras.kernels import dense as dense_kernels
 from nbkeras.ops import activations, elementwise, reduce
-from nbkeras.ops.arguments import as_float, axis_of, floats, letters_of, pair_of, promote
+from nbkeras.ops.arguments import axis_of, letters_of, pair_of
 from nbkeras.ops.indexing import getitem
 from nbkeras.ops.shape import moveaxis, reshape, transpose
 

@@ -7,12 +7,11 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
+from nbkeras.engine.tensor import Tensor, apply, as_float, as_tensor, floats, op
 from nbkeras.kernels.convolution import conv as conv_kernels
 from nbkeras.kernels.convolution import volumes
 from nbkeras.kernels.convolution.unfold import Line, unfold, unfold_vjp
 from nbkeras.ops.activations import linear, relu
-from nbkeras.ops.arguments import as_float, floats
 from nbkeras.ops.contractions import matmul
 from nbkeras.ops.shape import expand_dims, moveaxis, repeat, reshape, squeeze, transpose
 from nbkeras.ops.window import (

@@ -11,9 +11,8 @@ import numpy as np
 
 from nbkeras.engine import load_budget
 from nbkeras.engine.annotations import briefly, one_of
-from nbkeras.engine.tensor import Tensor, as_tensor, op
+from nbkeras.engine.tensor import Tensor, as_float, as_tensor, floats, op
 from nbkeras.ops import elementwise
-from nbkeras.ops.arguments import as_float, floats
 from nbkeras.ops.contractions import matmul
 from nbkeras.ops.creation import ones, zeros
 from nbkeras.ops.indexing import take

@@ -5,10 +5,9 @@ from typing import Any
 import numpy as np
 
 from nbkeras.engine.annotations import briefly, one_of
-from nbkeras.engine.tensor import Tensor, apply, op
+from nbkeras.engine.tensor import Tensor, apply, as_float, as_index, op
 from nbkeras.kernels import ctc
 from nbkeras.ops.activations import log_softmax
-from nbkeras.ops.arguments import as_float, as_index
 from nbkeras.ops.creation import arange, zeros
 from nbkeras.ops.elementwise import equal, greater_equal, logical_or, negative, where
 from nbkeras.ops.indexing import argsort, take_along_axis

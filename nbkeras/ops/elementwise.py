@@ -11,9 +11,9 @@ import numpy as np
 
 from nbkeras.engine import option
 from nbkeras.engine.dtypes import array_of, known_dtype
-from nbkeras.engine.tensor import Tensor, apply, as_tensor, op, stand_in, value_of
+from nbkeras.engine.tensor import Tensor, apply, as_float, as_tensor, op, promote, stand_in, value_of
 from nbkeras.kernels import elementwise
-from nbkeras.ops.arguments import as_float, check_broadcast, promote
+from nbkeras.ops.arguments import check_broadcast
 
 
 def _binary(name: str, x1: Any, x2: Any) -> list[Tensor]:

@@ -8,11 +8,11 @@ from typing import Any, TypeVar, cast
 import numpy as np
 
 from nbkeras.engine.annotations import briefly
-from nbkeras.engine.tensor import apply, op
+from nbkeras.engine.tensor import apply, floats, op
 from nbkeras.kernels import activations
 from nbkeras.kernels.formula_ops import op_of
 from nbkeras.kernels.loops.expressions import ELEMENT, FUNCTIONS, NUMBER, Value, derivative, trace, with_slope
-from nbkeras.ops.arguments import check_broadcast, floats
+from nbkeras.ops.arguments import check_broadcast
 
 F = TypeVar("F", bound=Callable)
 

@@ -14,10 +14,10 @@ from typing import Any, TypeVar
 import numpy as np
 
 from nbkeras.engine.dtypes import known_dtype
-from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
+from nbkeras.engine.tensor import Tensor, apply, as_float, as_tensor, floats, op, promote
 from nbkeras.kernels import elementwise, special
 from nbkeras.ops import reduce
-from nbkeras.ops.arguments import as_float, check_broadcast, floats, promote
+from nbkeras.ops.arguments import check_broadcast
 from nbkeras.ops.creation import full_like, zeros_like
 from nbkeras.ops.elementwise import (
     absolute,

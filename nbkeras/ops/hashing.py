@@ -6,9 +6,8 @@ from typing import Any
 import numpy as np
 
 from nbkeras.engine import structures
-from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
+from nbkeras.engine.tensor import Tensor, apply, as_integer, as_tensor, op
 from nbkeras.kernels import hashing
-from nbkeras.ops.arguments import as_integer
 
 
 def as_texts(values: Any) -> np.ndarray | None:

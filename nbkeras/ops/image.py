@@ -11,9 +11,8 @@ import numpy as np
 
 from nbkeras.engine import lazy_names, load_budget
 from nbkeras.engine.annotations import briefly, one_of
-from nbkeras.engine.tensor import Tensor, as_tensor, op
+from nbkeras.engine.tensor import Tensor, as_float, as_tensor, floats, op
 from nbkeras.ops import elementwise, reduce
-from nbkeras.ops.arguments import as_float, floats
 from nbkeras.ops.contractions import tensordot
 from nbkeras.ops.convolution import conv, depthwise_conv
 from nbkeras.ops.coordinates import affine_transform as affine_transform

@@ -12,22 +12,12 @@ import numpy as np
 from nbkeras.engine import load_budget
 from nbkeras.engine.annotations import briefly, one_of
 from nbkeras.engine.dtypes import array_of, known_dtype
-from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
+from nbkeras.engine.tensor import Tensor, apply, as_index, as_integer, as_tensor, op
 from nbkeras.kernels import embedding as embedding_kernels
 from nbkeras.kernels import indexing, scattering
 from nbkeras.kernels import shape as shape_kernels
 from nbkeras.ops import elementwise
-from nbkeras.ops.arguments import (
-    as_index,
-    as_integer,
-    axis_of,
-    check_broadcast,
-    check_int32,
-    count_of,
-    length_of,
-    new_sizes,
-    sizes_of,
-)
+from nbkeras.ops.arguments import axis_of, check_broadcast, check_int32, count_of, length_of, new_sizes, sizes_of
 from nbkeras.ops.shape import (
     broadcast_to,
     moveaxis,

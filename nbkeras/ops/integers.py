@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
+from nbkeras.engine.tensor import Tensor, apply, as_tensor, op, promote
 from nbkeras.kernels import elementwise as elementwise_kernels
 from nbkeras.ops import elementwise
-from nbkeras.ops.arguments import check_broadcast, promote
+from nbkeras.ops.arguments import check_broadcast
 
 _OF_BOOLEANS: dict[np.ufunc, Callable] = {
     np.bitwise_and: elementwise.logical_and,

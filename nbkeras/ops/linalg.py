@@ -13,11 +13,11 @@ import numpy as np
 
 from nbkeras.engine import lazy_names as _lazy_names
 from nbkeras.engine.annotations import briefly, one_of
-from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
+from nbkeras.engine.tensor import Tensor, apply, as_float, as_tensor, floats, op, promote
 from nbkeras.kernels import linalg
 from nbkeras.kernels.elementwise import broadcast_shape
 from nbkeras.ops import elementwise, reduce
-from nbkeras.ops.arguments import as_float, axes_of, floats, promote
+from nbkeras.ops.arguments import axes_of
 from nbkeras.ops.contractions import matmul
 from nbkeras.ops.creation import eye
 from nbkeras.ops.elementwise import add, divide, multiply, negative, subtract

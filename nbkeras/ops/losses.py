@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from nbkeras import config
-from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
+from nbkeras.engine.tensor import Tensor, apply, as_float, as_index, as_tensor, op
 from nbkeras.kernels import losses
 from nbkeras.ops import elementwise, reduce
-from nbkeras.ops.arguments import as_float, as_index, axis_of
+from nbkeras.ops.arguments import axis_of
 from nbkeras.ops.shape import moveaxis, reshape
 
 

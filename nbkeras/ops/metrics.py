@@ -10,12 +10,11 @@ import numpy as np
 
 from nbkeras import config
 from nbkeras.engine.copy_on_write import will_write
-from nbkeras.engine.tensor import Tensor, Variable, apply, as_tensor, on_device_of, op
+from nbkeras.engine.tensor import Tensor, Variable, apply, as_float, as_index, as_integer, as_tensor, on_device_of, op
 from nbkeras.kernels import elementwise, metrics
 from nbkeras.kernels.embedding import add_rows
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.threads import launch_shares
-from nbkeras.ops.arguments import as_float, as_index, as_integer
 from nbkeras.ops.elementwise import clip, equal, greater, isfinite, less, logical_and, where
 from nbkeras.ops.indexing import take_along_axis
 from nbkeras.ops.reduce import count_nonzero

@@ -8,12 +8,12 @@ import numpy as np
 from nbkeras import config
 from nbkeras.engine import load_budget, sharding
 from nbkeras.engine.annotations import briefly
-from nbkeras.engine.tensor import Tensor, Variable, apply, as_tensor, op
+from nbkeras.engine.tensor import Tensor, Variable, apply, as_float, as_tensor, op
 from nbkeras.kernels import group_normalization as group_kernels
 from nbkeras.kernels import normalization
 from nbkeras.kernels.runtime import device
 from nbkeras.ops import activations, elementwise, indexing, reduce
-from nbkeras.ops.arguments import as_float, axes_of, axis_of
+from nbkeras.ops.arguments import axes_of, axis_of
 from nbkeras.ops.shape import broadcast_to, expand_dims, moveaxis, over_axes, reshape
 
 

@@ -8,8 +8,7 @@ import numpy as np
 
 from nbkeras.engine import load_budget
 from nbkeras.engine.annotations import briefly
-from nbkeras.engine.tensor import Tensor, as_tensor, op
-from nbkeras.ops.arguments import as_float
+from nbkeras.engine.tensor import Tensor, as_float, as_tensor, op
 from nbkeras.ops.indexing import getitem, pad, take
 from nbkeras.ops.scattering import segment_sum
 from nbkeras.ops.shape import reshape, transpose

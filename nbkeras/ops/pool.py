@@ -6,10 +6,9 @@ from typing import Any
 import numpy as np
 
 from nbkeras.engine import load_budget
-from nbkeras.engine.tensor import Tensor, apply, op
+from nbkeras.engine.tensor import Tensor, apply, as_float, op
 from nbkeras.kernels import pool
 from nbkeras.kernels.convolution import volumes
-from nbkeras.ops.arguments import as_float
 from nbkeras.ops.indexing import take
 from nbkeras.ops.resize import blend
 from nbkeras.ops.shape import expand_dims, moveaxis, reshape, squeeze

@@ -6,10 +6,10 @@ import numpy as np
 
 from nbkeras.engine import load_budget
 from nbkeras.engine.annotations import briefly
-from nbkeras.engine.tensor import Tensor, as_tensor, op
+from nbkeras.engine.tensor import Tensor, as_float, as_tensor, floats, op, promote
 from nbkeras.kernels.elementwise import broadcast_shape
 from nbkeras.ops import elementwise, reduce
-from nbkeras.ops.arguments import as_float, axis_of, floats, promote
+from nbkeras.ops.arguments import axis_of
 from nbkeras.ops.contractions import matmul, tensordot
 from nbkeras.ops.functions import log10
 from nbkeras.ops.indexing import getitem, pad, take

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras.engine.tensor import Tensor, Variable, apply
+from nbkeras.engine.tensor import Tensor, Variable, apply, as_index
 from nbkeras.kernels import quantized as kernels
 from nbkeras.kernels.convolution import integers as convolution
-from nbkeras.ops.arguments import as_index, letters_of
+from nbkeras.ops.arguments import letters_of
 from nbkeras.ops.elementwise import divide
 from nbkeras.ops.shape import broadcast_to, expand_dims, reshape, stack, transpose, unstack
 

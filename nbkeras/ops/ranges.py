@@ -12,10 +12,10 @@ import numpy as np
 from nbkeras.engine import load_budget
 from nbkeras.engine.annotations import one_of
 from nbkeras.engine.dtypes import known_dtype
-from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
+from nbkeras.engine.tensor import Tensor, apply, as_float, as_tensor, floats, op
 from nbkeras.engine.user_errors import checked
 from nbkeras.kernels import shape as shape_kernels
-from nbkeras.ops.arguments import as_float, axis_of, check_broadcast, count_of, floats, new_sizes
+from nbkeras.ops.arguments import axis_of, check_broadcast, count_of, new_sizes
 from nbkeras.ops.creation import eye, zeros, zeros_like
 from nbkeras.ops.elementwise import add, cast, divide, floor, multiply, power, subtract
 from nbkeras.ops.shape import broadcast_to, expand_dims, moveaxis, reshape, stack

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from typing import Any
 
 from nbkeras.engine.dtypes import known_dtype
-from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
+from nbkeras.engine.tensor import Tensor, apply, as_float, as_tensor, op
 from nbkeras.kernels import reduce
 from nbkeras.ops import elementwise
-from nbkeras.ops.arguments import as_float, axes_of, check_int32, length_of
+from nbkeras.ops.arguments import axes_of, check_int32, length_of
 from nbkeras.ops.shape import broadcast_to, one_axis, reshape
 
 

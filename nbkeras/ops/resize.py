@@ -8,8 +8,7 @@ import numpy as np
 
 from nbkeras.engine import load_budget
 from nbkeras.engine.annotations import one_of
-from nbkeras.engine.tensor import Tensor, as_tensor, op
-from nbkeras.ops.arguments import as_float
+from nbkeras.engine.tensor import Tensor, as_float, as_tensor, op
 from nbkeras.ops.contractions import matmul
 from nbkeras.ops.elementwise import add, multiply
 from nbkeras.ops.indexing import take

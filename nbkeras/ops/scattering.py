@@ -11,12 +11,12 @@ from typing import Any, Literal, overload
 import numpy as np
 
 from nbkeras.engine.annotations import briefly, one_of
-from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
+from nbkeras.engine.tensor import Tensor, apply, as_integer, as_tensor, op, promote
 from nbkeras.kernels import scattering
 from nbkeras.kernels import shape as shape_kernels
 from nbkeras.kernels.elementwise import broadcast_shape
 from nbkeras.ops import elementwise, indexing, reduce
-from nbkeras.ops.arguments import as_integer, check_int32, count_of, length_of, promote, sizes_of
+from nbkeras.ops.arguments import check_int32, count_of, length_of, sizes_of
 from nbkeras.ops.creation import arange, full, ones, zeros
 from nbkeras.ops.shape import broadcast_to, expand_dims, reshape, stack, unstack
 

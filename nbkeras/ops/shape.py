@@ -11,10 +11,10 @@ import numpy as np
 
 from nbkeras.engine import load_budget, structures
 from nbkeras.engine.annotations import briefly
-from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
+from nbkeras.engine.tensor import Tensor, apply, as_tensor, op, promote
 from nbkeras.kernels import elementwise as broadcasting
 from nbkeras.kernels import shape as shape_kernels
-from nbkeras.ops.arguments import axes_of, axis_of, count_of, new_sizes, promote, sizes_of
+from nbkeras.ops.arguments import axes_of, axis_of, count_of, new_sizes, sizes_of
 
 
 def shape(x) -> tuple:

@@ -7,10 +7,9 @@ import numpy as np
 
 from nbkeras.engine import load_budget
 from nbkeras.engine.annotations import briefly
-from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
+from nbkeras.engine.tensor import Tensor, apply, as_float, as_tensor, floats, op
 from nbkeras.kernels import fourier
 from nbkeras.ops import elementwise, indexing
-from nbkeras.ops.arguments import as_float, floats
 from nbkeras.ops.patches import extract_sequences, overlap_add
 
 

@@ -10,10 +10,10 @@ from nbkeras import config
 from nbkeras.engine import sharding
 from nbkeras.engine.annotations import briefly, one_of
 from nbkeras.engine.dtypes import array_of
-from nbkeras.engine.tensor import Tensor, as_tensor, op
+from nbkeras.engine.tensor import Tensor, as_float, as_tensor, op, promote
 from nbkeras.kernels.elementwise import broadcast_shape
 from nbkeras.ops import elementwise, indexing, reduce
-from nbkeras.ops.arguments import as_float, axes_of, check_int32, length_of, promote
+from nbkeras.ops.arguments import axes_of, check_int32, length_of
 from nbkeras.ops.contractions import matmul
 from nbkeras.ops.creation import ones
 from nbkeras.ops.normalization import l2_normalize

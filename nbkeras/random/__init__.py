@@ -21,10 +21,10 @@ from nbkeras.engine.annotations import briefly
 from nbkeras.engine.devices import device, get_device
 from nbkeras.engine.dtypes import known_dtype
 from nbkeras.engine.registry import others
-from nbkeras.engine.tensor import Tensor, Variable, apply, as_tensor, op, outside_program
+from nbkeras.engine.tensor import Tensor, Variable, apply, as_float, as_tensor, op, outside_program
 from nbkeras.engine.user_errors import checked
 from nbkeras.kernels import random as kernels
-from nbkeras.ops.arguments import as_float, axis_of, count_of, new_sizes, sizes_of
+from nbkeras.ops.arguments import axis_of, count_of, new_sizes, sizes_of
 
 
 @others.register

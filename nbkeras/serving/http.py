@@ -48,17 +48,46 @@ class ClientGone(Exception):
 class Headers:
     """The headers of a request that the protocol reads."""
 
+    accept_encoding = content_encoding = content_type = b""
+    is_chunked = False
+    length: int | None = None
+    json_bytes: int | None = None
+    timeout: float | None = None  # seconds
+    request_id = ""
+
     def __init__(self, headers: list[tuple[bytes, bytes]]):
-        given = dict(headers)
-        self.accept_encoding = given.get(b"accept-encoding", b"").lower()
-        self.content_encoding = given.get(b"content-encoding", b"").strip().lower()
-        self.content_type = given.get(b"content-type", b"").partition(b";")[0].strip().lower()
-        self.is_chunked = b"transfer-encoding" in given
-        self.length = _int_header(given, b"content-length", "a number of bytes", 18)
-        self.json_bytes = _int_header(given, b"inference-header-content-length", "a number of bytes", 18)
-        milliseconds = _int_header(given, b"x-request-timeout-ms", "whole milliseconds", 12)
-        self.timeout = milliseconds / 1000 if milliseconds else None
-        self.request_id = sane_id(given.get(b"x-request-id", b""))
+        for name, value in headers:
+            attribute, read = _HEADERS.get(name, _OTHER)
+            if read is not None:
+                setattr(self, attribute, read(name, value))
+
+
+def _bytes_header(name: bytes, value: bytes) -> int:
+    return _int_header(name, value, "a number of bytes", 18)
+
+
+def _timeout_header(name: bytes, value: bytes) -> float | None:
+    return _int_header(name, value, "whole milliseconds", 12) / 1000 or None
+
+
+def _int_header(name: bytes, value: bytes, what: str, digits: int) -> int:
+    if not value.isdigit() or len(value) > digits:
+        raise refused(f"the header {name.decode().title()} must be {what}, received {value.decode('latin-1'):.80}")
+    return int(value)
+
+
+# attribute of Headers and function of a header's name and value
+_OTHER: tuple[str, Any] = "", None
+_HEADERS: dict[bytes, tuple[str, Any]] = {
+    b"accept-encoding": ("accept_encoding", lambda _, value: value.lower()),
+    b"content-encoding": ("content_encoding", lambda _, value: value.strip().lower()),
+    b"content-type": ("content_type", lambda _, value: value.partition(b";")[0].strip().lower()),
+    b"transfer-encoding": ("is_chunked", lambda *_: True),
+    b"content-length": ("length", _bytes_header),
+    b"inference-header-content-length": ("json_bytes", _bytes_header),
+    b"x-request-timeout-ms": ("timeout", _timeout_header),
+    b"x-request-id": ("request_id", lambda _, value: sane_id(value)),
+}
 
 
 class Application:
@@ -374,16 +403,6 @@ async def _packed(accepted: bytes, answer: bytes, headers: list[tuple[bytes, byt
         return answer
     headers.append((b"content-encoding", name))
     return await asyncio.to_thread(pack) if len(answer) > _LONG else pack()
-
-
-def _int_header(given: dict[bytes, bytes], name: bytes, what: str, digits: int) -> int | None:
-    """The number in a header; None if the header is missing."""
-    value = given.get(name)
-    if value is None:
-        return None
-    if not value.isdigit() or len(value) > digits:
-        raise refused(f"the header {name.decode().title()} must be {what}, received {value.decode('latin-1'):.80}")
-    return int(value)
 
 
 def _answer_error(error: ServingError, start: dict[str, Any], exchange: RequestContext | None = None) -> bytes:

@@ -124,6 +124,19 @@ def test_threads_make_the_states_of_a_recurrent_layer_once():
         assert len(layer._states) == 1
 
 
+def test_threads_may_set_an_attribute_that_others_read():
+    layer = TwoLayers()
+    layer.names, layer.parts = ["a"], [layers.Dense(1)]
+
+    def use(number):
+        for _ in range(300):
+            layer.names = [f"{number}"]
+            layer.parts = [*layer.parts]
+            assert len(layer.names) == 1 and layer._sublayers()
+
+    at_once(*[functools.partial(use, number) for number in range(THREADS)])
+
+
 def test_layers_that_build_each_other_in_another_order_do_not_wait_for_each_other():
     for _ in range(12):
         inner = [BuildsItsParts(), BuildsItsParts()]

@@ -1,5 +1,6 @@
 """Launches by Python's objects, native programs, and processes without Numba."""
 
+import ctypes
 import gc
 import os
 import pickle
@@ -461,3 +462,27 @@ def test_the_users_folder_is_where_each_system_has_it(platform, variable, expect
 
 def test_a_package_that_is_not_installed_has_no_version():
     assert code.version("nbkeras_of_another_time") == "" and code.version("numba")[0].isdigit()
+
+
+def test_threads_that_make_the_first_function_of_a_name_use_one_definition(monkeypatch):
+    """A function has the address of its definition, which must not be freed."""
+    barrier, address, name = threading.Barrier(2), code.address, "nbkeras_start"
+
+    def at_the_same_time(name):
+        found = address(name)
+        barrier.wait(30)
+        return found
+
+    monkeypatch.setattr(native, "_methods", {})
+    monkeypatch.setattr(code, "address", at_the_same_time)
+    made = []
+    threads = [
+        threading.Thread(target=lambda: made.append(native.python_function(name, np.zeros(4, np.int64))))
+        for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    used = {ctypes.c_void_p.from_address(id(function) + object.__basicsize__).value for function in made}
+    assert len(made) == 2 and used == {ctypes.addressof(native._methods[name])}

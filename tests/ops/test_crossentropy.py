@@ -8,9 +8,8 @@ import scipy.special
 
 from nbkeras import losses, ops
 from nbkeras.autodiff.gradient_tape import GradientTape
-from nbkeras.engine.tensor import as_tensor
+from nbkeras.engine.tensor import as_index, as_tensor
 from nbkeras.kernels.runtime import device
-from nbkeras.ops.arguments import as_index
 from nbkeras.testing import check_op
 
 REFERENCE = dict(np.load(pathlib.Path(__file__).parents[1] / "reference" / "crossentropy.npz"))
