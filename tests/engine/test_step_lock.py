@@ -48,7 +48,7 @@ def test_predictions_use_old_or_new_weights_while_others_write(write, ask, tmp_p
 
     threads = [in_thread(predict) for _ in range(2)]
     # each access to a file may wait for the other threads' turns of 5 ms
-    for number in range(400 if write == "set_weights" else 6):
+    for number in range(150 if write == "set_weights" else 6):
         if write == "set_weights":
             model.set_weights(values[number % 2])
         else:
