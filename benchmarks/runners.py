@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Any, Self
@@ -57,6 +58,9 @@ class Missing(RuntimeError):
     """A framework is not installed in the chosen Python, or finds no GPU."""
 
 
+_PATIENCE = 300.0  # seconds; the slowest answer, a first epoch with compilation, takes a fifth of it
+
+
 class Failed(RuntimeError):
     """A process stopped with an error."""
 
@@ -84,8 +88,13 @@ class Process:
             raise
 
     def answer(self) -> dict[str, Any]:
-        """Wait for the answer to a request."""
-        line = self._process.stdout.readline()  # type: ignore[union-attr]
+        """Wait for the answer to a request. A process that does not answer is ended: a peer may hang."""
+        patience = threading.Timer(_PATIENCE, self._process.kill)
+        patience.start()
+        try:
+            line = self._process.stdout.readline()  # type: ignore[union-attr]
+        finally:
+            patience.cancel()
         if line:
             return json.loads(line)
         self._process.wait()

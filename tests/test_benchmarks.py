@@ -437,6 +437,22 @@ def test_roofline_at_its_smallest(tmp_path):
     assert lines[0] == "<!-- begin roofline -->" and f"level {report['machine']['level']}; Python" in lines[1]
 
 
+def test_a_process_that_does_not_answer_is_ended():
+    program = """
+import os, sys
+sys.path.insert(0, ".")
+from benchmarks import runners
+runners._PATIENCE = 0.2
+try:
+    runners.Process("openvino", [sys.executable, "-c", "while True: pass"], dict(os.environ))
+except runners.Failed as error:
+    print(error)
+"""
+    done = python("-c", program)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("openvino stopped with exit code -")
+
+
 def test_roofline_knows_only_workloads_whose_work_it_can_count():
     done = python("-m", "benchmarks.roofline", "maml", PYTHONSAFEPATH="")
     assert done.returncode == 2 and "unknown name 'maml': choose from mlp, " in done.stderr

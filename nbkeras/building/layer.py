@@ -739,7 +739,9 @@ class Layer(Module, CallHistory, Registered, registry=layers):
         try:
             result = self.compute_mask(inputs, masks)
         except TypeError:
-            if structures.flatten(masks) != [None]:
+            # without masks, the method does not need a parameter for them; other errors are the user's
+            takes_masks = len(inspect.signature(self.compute_mask).parameters) > 1
+            if takes_masks or structures.flatten(masks) != [None]:
                 raise
             result = None
         if result is None:

@@ -290,6 +290,19 @@ def test_a_mask_needs_a_compute_mask_that_takes_it():
         MaskOfInputs()(layers.Embedding(2, 3, mask_zero=True)(x))
 
 
+class FaultyMask(layers.Layer):
+    def compute_mask(self, inputs, mask=None):
+        return len(3)
+
+    def call(self, x):
+        return x
+
+
+def test_errors_in_compute_mask_are_raised():
+    with pytest.raises(TypeError, match=r"'int' has no len\(\)"):
+        FaultyMask()(np.ones((1, 3), np.float32))
+
+
 class Empty(Model):
     pass
 

@@ -249,3 +249,40 @@ go_on.set()
 thread.join()
 raise SystemExit(code)
 """
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("attempt", range(4))
+def test_threads_whose_first_predictions_begin_at_the_same_time(attempt):
+    """In a process of its own: what is made for the first program is made once."""
+    done = subprocess.run(
+        [sys.executable, "-P", "-X", "faulthandler", "-c", FIRST], capture_output=True, text=True, timeout=LIMIT
+    )
+    assert done.returncode == 0, done.stderr
+
+
+FIRST = """
+import sys, threading
+import numpy as np
+from nbkeras import Sequential, layers
+
+sys.setswitchinterval(1e-6)
+x, errors = np.ones((4, 8), "float32"), []
+
+def use(model):
+    try:
+        for _ in range(3):
+            model.predict(x, verbose=0)
+    except BaseException as error:
+        errors.append(error)
+
+for _ in range(6):
+    model = Sequential([layers.Reshape((4, 2)), layers.Bidirectional(layers.SimpleRNN(2))])
+    threads = [threading.Thread(target=use, args=(model,)) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+if errors:
+    raise errors[0]
+"""
