@@ -26,9 +26,8 @@ class Module(Observed):
     name: str
     dtype: str
     built: bool
-    _without_parts = frozenset(
-        {"_weights", "_states", "_losses", "_part_order"}
-    )  # attributes that are not searched for sublayers
+    # attributes that are not searched for sublayers
+    _without_parts = frozenset({"_weights", "_states", "_losses", "_part_order"})
     quantization_mode: str | None = None  # 'int8' if the weights of `quantized_channels` are integers
     # weight that `quantize` converts to integers -> its axes that have separate scales
     quantized_channels: Mapping[str, tuple[int, ...]] = {}
@@ -45,6 +44,7 @@ class Module(Observed):
     def __setattr__(self, name: str, value: Any) -> None:
         own = self.__dict__
         if name not in self._without_parts and own.get(name) is not value and _may_hold_parts(value):
+            # not by moving the attribute to the end of `own`: another thread would miss it meanwhile
             order = own.setdefault("_part_order", {})
             order[name] = 1 + max(list(order.values()), default=0)
         super().__setattr__(name, value)
