@@ -89,13 +89,14 @@ class _Method(ctypes.Structure):
 _FASTCALL = 0x80  # METH_FASTCALL: code(self, objects, count)
 
 
-_methods: dict[str, _Method] = {}  # Python functions have their addresses: none may be replaced
+_methods: dict[str, _Method] = {}  # never replaced, because Python functions hold their addresses
 
 
 def python_function(name: str, array: Array) -> Callable[..., int | None]:
     """Makes a Python function from a registered function `(self, objects, count)`; `self` is an array of int64."""
     method = _methods.get(name)
-    if method is None:  # threads may come here at the same time; `functools.cache` would keep the last one's result
+    if method is None:
+        # Several threads may make one. All use the first; `functools.cache` would keep the last and free the others.
         method = _methods.setdefault(name, _Method(name.encode(), code.address(name), _FASTCALL, None))
     make = ctypes.pythonapi.PyCFunction_NewEx
     make.restype, make.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p]

@@ -44,7 +44,7 @@ class Module(Observed):
     def __setattr__(self, name: str, value: Any) -> None:
         own = self.__dict__
         if name not in self._without_parts and own.get(name) is not value and _may_hold_parts(value):
-            # not by moving the attribute to the end of `own`: another thread would miss it meanwhile
+            # To move the attribute to the end of `own` would remove it for a moment, and another thread may read it.
             order = own.setdefault("_part_order", {})
             order[name] = 1 + max(list(order.values()), default=0)
         super().__setattr__(name, value)
@@ -242,7 +242,7 @@ class Module(Observed):
     def _held(self, kind: type) -> list[Any]:
         """The objects of a class in attributes, and in lists, tuples and dicts there, without duplicates."""
         attributes = list(vars(self).items())  # a copy, since another thread may set an attribute
-        order = vars(self).get("_part_order", {})  # that of the last assignments, as in Keras
+        order = vars(self).get("_part_order", {})  # the order of the last assignments, as in Keras
         attributes.sort(key=lambda item: order.get(item[0], 0))
         return structures.find(kind, [value for name, value in attributes if name not in self._without_parts])
 

@@ -57,8 +57,8 @@ class Headers:
 
     def __init__(self, headers: list[tuple[bytes, bytes]]):
         for name, value in headers:
-            attribute, read = _HEADERS.get(name, _OTHER)
-            if read is not None:
+            if name in _HEADERS:
+                attribute, read = _HEADERS[name]
                 setattr(self, attribute, read(name, value))
 
 
@@ -76,9 +76,8 @@ def _int_header(name: bytes, value: bytes, what: str, digits: int) -> int:
     return int(value)
 
 
-# attribute of Headers and function of a header's name and value
-_OTHER: tuple[str, Any] = "", None
-_HEADERS: dict[bytes, tuple[str, Any]] = {
+# header -> attribute of Headers, and the function of the header's name and value that gives it
+_HEADERS: dict[bytes, tuple[str, Callable[[bytes, bytes], Any]]] = {
     b"accept-encoding": ("accept_encoding", lambda _, value: value.lower()),
     b"content-encoding": ("content_encoding", lambda _, value: value.strip().lower()),
     b"content-type": ("content_type", lambda _, value: value.partition(b";")[0].strip().lower()),

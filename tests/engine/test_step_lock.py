@@ -30,7 +30,17 @@ def in_thread(function):
     return thread
 
 
+@pytest.fixture
+def short_turns():
+    """Threads' turns take at most 0.1 ms instead of 5: each access to a file waits for the turns of the others."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-4)
+    yield
+    sys.setswitchinterval(before)
+
+
 @pytest.mark.big
+@pytest.mark.usefixtures("short_turns")
 @pytest.mark.parametrize("ask", ["predict", "call"])
 @pytest.mark.parametrize("write", ["set_weights", "load_weights"])
 def test_predictions_use_old_or_new_weights_while_others_write(write, ask, tmp_path):
@@ -47,8 +57,7 @@ def test_predictions_use_old_or_new_weights_while_others_write(write, ask, tmp_p
             seen.add(tuple(np.unique(y)))
 
     threads = [in_thread(predict) for _ in range(2)]
-    # each access to a file may wait for the other threads' turns of 5 ms
-    for number in range(150 if write == "set_weights" else 6):
+    for number in range(400 if write == "set_weights" else 40):
         if write == "set_weights":
             model.set_weights(values[number % 2])
         else:
