@@ -13,39 +13,40 @@ from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.cache import compiled
 
 Array = np.ndarray
+FUNCTIONS = ("cholesky", "det", "eigh", "inv", "pinv", "qr", "slogdet", "solve", "svd")  # of numpy.linalg
 
 
-class _Kernel:
+class LinalgKernel:
     """A kernel that applies a function of numpy.linalg to the first arrays and writes the results into the others.
 
-    It is a class, because a closure could not be pickled.
+    It is a class, because files describe it by its attributes.
     """
 
     on_host = True  # see device.host
 
     def __init__(self, name: str, inputs: int, constants: dict[str, Any]):
-        self.__name__, self._inputs, self._constants = name, inputs, constants
+        self.__name__, self.inputs, self.constants = name, inputs, constants
 
     def __call__(self, *arrays: Array) -> None:
         # LAPACK finds the values by iteration, which may never end for an infinite number.
         if self.__name__ in ("eigh", "pinv", "svd") and not np.isfinite(arrays[0]).all():
             raise np.linalg.LinAlgError(f"{self.__name__}: a matrix with NaN or infinity cannot be decomposed")
-        results = getattr(np.linalg, self.__name__)(*arrays[: self._inputs], **self._constants)
-        outputs = arrays[self._inputs :]
+        results = getattr(np.linalg, self.__name__)(*arrays[: self.inputs], **self.constants)
+        outputs = arrays[self.inputs :]
         for result, out in zip(results if isinstance(results, tuple) else (results,), outputs, strict=True):
             out[...] = result
 
 
 @functools.cache
-def _kernel(name: str, inputs: int, **constants: Any) -> _Kernel:
-    """Returns the kernel of a function, the same object each time."""
-    return _Kernel(name, inputs, constants)
+def kernel(name: str, inputs: int, **constants: Any) -> LinalgKernel:
+    """Returns the kernel of a function in FUNCTIONS, the same object each time."""
+    return LinalgKernel(name, inputs, constants)
 
 
 def _results_of(name: str, inputs: tuple[Array, ...], *shapes: tuple[int, ...], **constants: Any) -> tuple[Array, ...]:
     """Returns the results of a numpy.linalg function. shapes: of the results, whose dtype is that of the first input."""
     outputs = tuple(device.empty(shape, inputs[0].dtype) for shape in shapes)
-    device.launch(_kernel(name, len(inputs), **constants), *inputs, *outputs)
+    device.launch(kernel(name, len(inputs), **constants), *inputs, *outputs)
     return outputs
 
 

@@ -48,7 +48,9 @@ MAY_IMPORT_KERNELS = [
         "export.native_code",
         "export.onnx_elementwise",
         "inference.recording",
-        "inference.portable",
+        "inference.bundle",
+        "inference.freezing",
+        "inference.program",
         "ops",
         "optimizers",
         "random",
@@ -361,7 +363,7 @@ BY_NAME = [
     "nbkeras.building.operation",
     "nbkeras.engine.devices",
     "nbkeras.compat",
-    "nbkeras.inference.portable",
+    "nbkeras.inference.bundle",
 ]
 
 

@@ -36,9 +36,7 @@ SPLIT = {
 }  # a page for each file
 
 # bases without a name of their own: their methods are the class's
-PARTS = {f"nbkeras.training.{name.lower()}.{name}" for name in ("Functional", "Trainer", "Learner")} | {
-    "nbkeras.inference.ready.SessionBase"
-}
+PARTS = {f"nbkeras.training.{name.lower()}.{name}" for name in ("Functional", "Trainer", "Learner")}
 
 
 def public_names(module_name: str) -> dict[str, object]:

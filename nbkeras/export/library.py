@@ -9,7 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from nbkeras.building import lora
 from nbkeras.engine import structures
@@ -18,8 +18,9 @@ from nbkeras.engine.progress import print_message
 from nbkeras.engine.tensor import Variable
 from nbkeras.export import library_files, linking, native_code
 from nbkeras.export.library_files import Description, Tensor
-from nbkeras.export.native_code import Code
+from nbkeras.export.native_code import Code, Inference
 from nbkeras.inference import signature
+from nbkeras.inference.program import programs_of
 from nbkeras.inference.recording import Recording, record
 from nbkeras.saving.archive import PreparedFiles
 
@@ -74,21 +75,24 @@ def export_library(
     module = library_files.module_name(name, file_name)
     for other in (f"{name}.h", f"{module}.py"):
         _check_replaceable(os.path.join(folder, other))
-    code = Code(name, model.name, "" if target == "host" else target)
-    machine = native_code.machine_of(code.target)
+    chosen = "" if target == "host" else target
+    machine = native_code.machine_of(chosen)
     linking.linker(machine)  # raises before the work if there is none
 
-    functions: list[library_files.FunctionSpec] = []
+    functions: list[_Function] = []
     for rows in batches:
         ending = f"_{rows}" if functions else ""
-        functions.append(_function(model, code, ending, rows, input_signature))
-        if len(batches) > 1 and (functions[0].inference.state or state == "explicit"):
+        functions.append(_prediction(model, name, ending, rows, input_signature))
+        if len(batches) > 1 and (functions[0].recording.states or state == "explicit"):
             raise ValueError(f"a library with states has one batch size, received batch={batches}")
-    if state == "explicit" and not functions[0].inference.state:
-        functions.append(_step(model, code, batches[0], input_signature))
-    contents, identity = code.objects([each.inference for each in functions], weights == "inside")
+    if state == "explicit" and not functions[0].recording.states:
+        functions.append(_step(model, name, batches[0], input_signature))
+    programs, constants, _ = programs_of({each.symbol: each.recording for each in functions})
+    code = Code(name, model.name, chosen, constants)
+    specs = [each.spec(model, code.inference(each.symbol, programs[each.symbol])) for each in functions]
+    contents, identity = code.objects([each.inference for each in specs], weights == "inside")
     weights_file = f"{name}.weights" if weights == "beside" else None
-    described = Description(name, str(model.name), file_name, target, functions, weights_file, identity)
+    described = Description(name, str(model.name), file_name, target, specs, weights_file, identity)
     library = linking.linked(contents, machine, file_name)
     texts = {f"{name}.h": library_files.header(described), f"{module}.py": library_files.module(described)}
     files = {other: text.encode() for other, text in texts.items()}
@@ -154,28 +158,53 @@ def _write(folder: str, files: dict[str, bytes]) -> None:
 # -------------------- functions --------------------
 
 
-def _function(model: Any, code: Code, ending: str, rows: int, given: Any) -> library_files.FunctionSpec:
+class _Function(NamedTuple):
+    """A recorded function of a library, for a number of rows."""
+
+    symbol: str
+    rows: int
+    inputs: list[Tensor]
+    recording: Recording
+
+    def spec(self, model: Any, inference: Inference) -> library_files.FunctionSpec:
+        arrays = self.recording.outputs
+        names = signature.output_names(model, len(arrays), [tensor.name for tensor in self.inputs])
+        outputs = [Tensor(name, array.shape, array.dtype) for name, array in zip(names, arrays, strict=True)]
+        for tensor in outputs:
+            if tensor.shape[:1] != (self.rows,):
+                raise ValueError(
+                    f"model {model.name!r} cannot become a library: output {tensor.name!r} has no row for each of {self.rows} "
+                    f"samples, its shape is {tensor.shape}"
+                )
+        return library_files.FunctionSpec(self.rows, self.inputs, outputs, inference)
+
+
+def _prediction(model: Any, prefix: str, ending: str, rows: int, given: Any) -> _Function:
     """The function for a prediction of `rows` rows; for a model with states a step, with the states as arguments."""
     names, specs, pack = signature.inputs_of(model, given)
-    specs = [signature.closed(model, each, spec, rows, _PURPOSE) for each, spec in zip(names, specs, strict=True)]
+    inputs = _inputs(model, names, specs, rows)
     with lora.merged(model):
         recording = record(
-            model.name, lambda tensors: model.predict_step(pack(tensors)), specs, _PURPOSE, lambda: _states(model)
+            model.name,
+            lambda tensors: model.predict_step(pack(tensors)),
+            [tensor[1:] for tensor in inputs],
+            _PURPOSE,
+            lambda: _states(model),
         )
-    symbol = f"{code.prefix}_{'step' if recording.states else 'predict'}{ending}"
-    return _of_recording(model, code, symbol, rows, names, specs, recording)
+    return _Function(f"{prefix}_{'step' if recording.states else 'predict'}{ending}", rows, inputs, recording)
 
 
-def _step(model: Any, code: Code, rows: int, given: Any) -> library_files.FunctionSpec:
+def _step(model: Any, prefix: str, rows: int, given: Any) -> _Function:
     """The function for one step of a model as a stream, with the state as an argument."""
     stream = model.stream()
     if not stream.state_size:
         raise ValueError(f"model {model.name!r} keeps nothing from step to step: leave out state='explicit'")
-    names, chosen, _ = signature.inputs_of(model, given)
-    specs = []
-    for each, (shape, dtype), is_sequence in zip(names, chosen, stream._interface.is_sequence, strict=True):
-        of_step = (shape[0], 1, *shape[2:]) if is_sequence else shape
-        specs.append(signature.closed(model, each, (of_step, dtype), rows, _PURPOSE))
+    names, specs, _ = signature.inputs_of(model, given)
+    of_step = [
+        ((shape[0], 1, *shape[2:]) if is_sequence else shape, dtype)
+        for (shape, dtype), is_sequence in zip(specs, stream._interface.is_sequence, strict=True)
+    ]
+    inputs = _inputs(model, names, of_step, rows)
     state = Variable(stream.initial(rows), trainable=False)
 
     def step(tensors: list) -> Any:
@@ -184,23 +213,13 @@ def _step(model: Any, code: Code, rows: int, given: Any) -> library_files.Functi
         return outputs
 
     with lora.merged(model):
-        recording = record(model.name, step, specs, _PURPOSE, lambda: [state.data])
-    return _of_recording(model, code, f"{code.prefix}_step", rows, names, specs, recording)
+        recording = record(model.name, step, [tensor[1:] for tensor in inputs], _PURPOSE, lambda: [state.data])
+    return _Function(f"{prefix}_step", rows, inputs, recording)
 
 
-def _of_recording(
-    model: Any, code: Code, symbol: str, rows: int, names: list[str], specs: list[signature.Spec], recording: Recording
-) -> library_files.FunctionSpec:
-    output_names = signature.output_names(model, len(recording.outputs), names)
-    for each, array in zip(output_names, recording.outputs, strict=True):
-        if array.shape[:1] != (rows,):
-            raise ValueError(
-                f"model {model.name!r} cannot become a library: output {each!r} has no row for each of {rows} samples, its "
-                f"shape is {array.shape}"
-            )
-    outputs = [(array.shape, array.dtype) for array in recording.outputs]
-    inference = code.inference(symbol, recording)
-    return library_files.FunctionSpec(rows, _tensors(names, specs), _tensors(output_names, outputs), inference)
+def _inputs(model: Any, names: Sequence[str], specs: Sequence[signature.Spec], rows: int) -> list[Tensor]:
+    closed = [signature.closed(model, name, spec, rows, _PURPOSE) for name, spec in zip(names, specs, strict=True)]
+    return [Tensor(name, shape, dtype) for name, (shape, dtype) in zip(names, closed, strict=True)]
 
 
 def _states(model: Any) -> list:
@@ -208,7 +227,3 @@ def _states(model: Any) -> list:
     layers = [layer for layer in model._all_layers() if getattr(layer, "stateful", False)]
     leaves = [leaf for layer in layers for leaf in structures.flatten(getattr(layer, "states", None))]
     return [leaf.data for leaf in leaves if leaf is not None]
-
-
-def _tensors(names: Sequence[str], specs: Sequence[tuple]) -> list[Tensor]:
-    return [Tensor(name, shape, dtype) for name, (shape, dtype) in zip(names, specs, strict=True)]

@@ -6,130 +6,103 @@ This uses two things of a Program: its steps, each (function, arguments), and th
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from nbkeras.inference.recording import Recording
+from nbkeras.inference.program import ALIGNMENT, Instance, Program, aligned
 from nbkeras.kernels.runtime import device, library, library_code, processor
+from nbkeras.kernels.runtime.device import address
 from nbkeras.kernels.runtime.library import BufferRef
 from nbkeras.kernels.runtime.library import Kernels as Kernels
 
 Array = np.ndarray
-ALIGNMENT = device.ALIGNMENT
 TARGETS, machine_of = processor.TARGETS, processor.machine_of
 FAILED, NO_MEMORY, OTHER_WEIGHTS = library_code.FAILED, library_code.NO_MEMORY, library_code.OTHER_WEIGHTS
 _WEIGHTS = "nbkeras_weights"  # the hidden symbol of the weights
 
 
-def _up(size: int) -> int:
-    return size + -size % ALIGNMENT
-
-
 class Constants:
-    """The weights and constants of a library, each stored once, at multiples of 64 bytes."""
+    """The constants of a library: those of its programs, then those of single launches, at multiples of 64 bytes."""
 
-    def __init__(self) -> None:
-        self._parts: list[bytes] = [bytes(ALIGNMENT)]  # the first part is replaced by the key
-        self._places: dict[tuple[int, bytes], int] = {}
-        self._size = ALIGNMENT
+    def __init__(self, array: Array):
+        self._array = array
+        self._parts: list[bytes] = []
+        self._places: dict[bytes, int] = {}
+        self._size = ALIGNMENT + aligned(array.nbytes)  # the key comes first
+
+    def offset(self, array: Array, low: int) -> int | None:
+        """The position of an array's memory among the programs' constants; None if it is elsewhere."""
+        return low - address(self._array) + ALIGNMENT if device.root(array) is device.root(self._array) else None
 
     def add(self, content: bytes) -> BufferRef:
         """Add bytes. Returns their position."""
-        key = len(content), hashlib.sha256(content).digest()
-        if key not in self._places:
-            self._places[key] = self._size
-            self._parts.append(content.ljust(_up(len(content)), b"\0"))
+        if content not in self._places:
+            self._places[content] = self._size
+            self._parts.append(content.ljust(aligned(len(content)), b"\0"))
             self._size += len(self._parts[-1])
-        return BufferRef("weights", self._places[key])
+        return BufferRef("weights", self._places[content])
 
     @property
     def key(self) -> bytes:
         """8 bytes that identify these constants."""
         sha = hashlib.sha256(b"nbkeras")
-        for part in self._parts[1:]:
+        sha.update(self._array.data)
+        for part in self._parts:
             sha.update(part)
         return sha.digest()[:8]
 
     def content(self) -> bytes:
         """All bytes."""
-        return b"".join([self.key.ljust(ALIGNMENT, b"\0"), *self._parts[1:]])
-
-
-def _with_outputs(recording: Recording) -> tuple[Recording, dict[int, int]]:
-    """The recording with steps that write or copy the outputs into the caller's buffers, and {buffer: output}, by numbers."""
-    program, count = recording.program, len(recording.program.steps)
-    steps, layers, outputs = list(recording.steps), list(recording.layers), []
-    redirected: dict[int, int] = {}
-    whole = {
-        (buffer.offset, buffer.nbytes): number
-        for number, buffer in enumerate(program.buffers)
-        if buffer.last == count and buffer.nbytes
-    }
-    for position, array in enumerate(recording.outputs):
-        at = device.address(array) - program.start, array.nbytes
-        inside = device.root(array) is device.root(program.arena) and array.flags.c_contiguous
-        number = whole.get(at) if inside else None
-        if number is not None and number not in redirected:
-            redirected[number] = position
-            outputs.append(array)
-        else:
-            copy = np.empty(array.shape, array.dtype)
-            steps.append((device.copy, (array, copy)))
-            layers.append("")
-            outputs.append(copy)
-    return replace(recording, steps=steps, layers=layers, outputs=outputs), redirected
+        own = self._array.tobytes()
+        return b"".join([self.key.ljust(ALIGNMENT, b"\0"), own.ljust(aligned(len(own)), b"\0"), *self._parts])
 
 
 class _Map:
-    """Maps the arrays of a recording's steps to a library's memory; see kernels/runtime/library.py."""
+    """Maps the arrays of a program's launches to a library's memory; see kernels/runtime/library.py."""
 
-    def __init__(self, recording: Recording, redirected: dict[int, int], constants: Constants):
-        self._recording, self._redirected, self._constants = recording, redirected, constants
-        self._arena = device.root(recording.program.arena)
-        self._named = [(*library.bounds_of(array), f"in {i}", 0) for i, array in enumerate(recording.inputs)]
-        for number, array in enumerate(recording.outputs):
-            if number not in redirected.values():
-                self._named.append((*library.bounds_of(array), f"out {number}", 0))
+    def __init__(self, program: Program, arena: Array, constants: Constants):
+        self._constants, self._arena, self._start = constants, device.root(arena), address(arena)
+        regions = [(f"in {i}", place) for i, place in enumerate(program.inputs)]
+        regions += [(f"out {i}", place) for i, place in enumerate(program.outputs)]
+        sizes = [(name, place.offset, math.prod(place.shape) * place.dtype.itemsize) for name, place in regions]
+        self._regions = [(offset, offset + nbytes, name, 0) for name, offset, nbytes in sizes]
         self.state_bytes = 0
-        for low, high in recording.states:
-            self._named.append((low, high, "state", self.state_bytes))
-            self.state_bytes += _up(high - low)
-        self._step = self._used = self.most_scratch = 0
+        for (offset, nbytes), _ in program.states:
+            self._regions.append((offset, offset + nbytes, "state", self.state_bytes))
+            self.state_bytes += aligned(nbytes)
+        self._workspace = min([low for low, *_ in self._regions], default=program.nbytes)
+        self._used = self.most_scratch = 0
 
-    def begin(self, step: int) -> None:
-        """Begin with the step of this number."""
-        self._step, self._used = step, 0
+    def begin(self) -> None:
+        """Begin with the next launch."""
+        self._used = 0
 
     def place(self, array: Array, low: int) -> BufferRef:
-        if device.root(array) is self._arena:
-            return self._in_arena(low - self._recording.program.start)
-        for start, end, memory, offset in self._named:
-            if start <= low < end:
-                return BufferRef(memory, offset + low - start)
-        return self.constant(array)
-
-    def _in_arena(self, offset: int) -> BufferRef:
-        for number, position in self._redirected.items():
-            buffer = self._recording.program.buffers[number]
-            if buffer.first <= self._step and buffer.offset <= offset < buffer.offset + buffer.nbytes:
-                return BufferRef(f"out {position}", offset - buffer.offset)
+        if device.root(array) is not self._arena:
+            offset = self._constants.offset(array, low)
+            return self.constant(array) if offset is None else BufferRef("weights", offset)
+        offset = low - self._start
+        for start, end, memory, before in self._regions:
+            if start <= offset < end:
+                return BufferRef(memory, before + offset - start)
         return BufferRef("workspace", offset)
 
     def constant(self, array: Array) -> BufferRef:
         return self._constants.add(library.bytes_at(*library.bounds_of(array)))
 
     def scratch(self, nbytes: int) -> BufferRef:
-        place = BufferRef("workspace", _up(self._recording.program.nbytes) + self._used)
-        self._used += _up(nbytes)
+        place = BufferRef("workspace", self._workspace + self._used)
+        self._used += aligned(nbytes)
         self.most_scratch = max(self.most_scratch, self._used)
         return place
 
     @property
     def workspace(self) -> int:
         """The bytes that the caller must provide, at any alignment."""
-        return _up(self._recording.program.nbytes) + self.most_scratch + ALIGNMENT
+        return self._workspace + self.most_scratch + ALIGNMENT
 
 
 @dataclass
@@ -145,30 +118,29 @@ class Inference:
     outputs: int
 
 
-@dataclass
 class Code:
     """The code shared by a library's functions. prefix: of their names. model: its name. target: '' for this machine."""
 
-    prefix: str
-    model: str
-    target: str
-    constants: Constants = field(default_factory=Constants)
-    kernels: Kernels = field(default_factory=Kernels)
+    def __init__(self, prefix: str, model: str, target: str, constants: Array):
+        self.prefix, self.model, self.target = prefix, model, target
+        self.constants, self.kernels = Constants(constants), Kernels()
+        self._array = constants
 
-    def inference(self, name: str, recording: Recording) -> Inference:
-        """Convert a recording. ValueError names the layer and the op that cannot be part of a library."""
-        recording, redirected = _with_outputs(recording)
-        memory, rows = _Map(recording, redirected, self.constants), []
-        for step, ((function, args), layer) in enumerate(zip(recording.steps, recording.layers, strict=True)):
-            memory.begin(step)
+    def inference(self, name: str, program: Program) -> Inference:
+        """Convert a program. ValueError names the layer and the op that cannot be part of a library."""
+        own = Instance.of(program, self._array)
+        memory, rows = _Map(program, own.arena, self.constants), []
+        for (function, args), layer in zip(own.launches, program.layers, strict=True):
+            memory.begin()
             try:
                 rows += library.rows_of(function, args, memory, self.kernels)
             except library.Unavailable as error:
                 where = f"layer {layer!r}: " if layer else ""
                 raise ValueError(f"model {self.model!r} cannot become a library: {where}{error}") from None
-        start = b"".join(library.bytes_at(low, high).ljust(_up(high - low), b"\0") for low, high in recording.states)
+        starts = [place.view((own.arena, self._array)).tobytes() for _, place in program.states]
+        start = b"".join(each.ljust(aligned(len(each)), b"\0") for each in starts)
         sizes = (memory.workspace, memory.state_bytes, self.constants.add(start))
-        return Inference(name, rows, *sizes, len(recording.inputs), len(recording.outputs))
+        return Inference(name, rows, *sizes, len(program.inputs), len(program.outputs))
 
     def objects(self, inferences: Sequence[Inference], inside: bool) -> tuple[dict[str, bytes], int]:
         """The object files by name (functions of inferences, kernels and, if `inside`, weights), and the identity.

@@ -5,9 +5,8 @@ from typing import TYPE_CHECKING
 from nbkeras.engine import lazy_names as _lazy_names
 
 if TYPE_CHECKING:  # imported at first use
-    from nbkeras.inference.frozen import Frozen as Frozen
-    from nbkeras.inference.frozen_stream import FrozenStream as FrozenStream
-    from nbkeras.inference.ready import TensorSpec as TensorSpec
+    from nbkeras.inference.bundle import TensorSpec as TensorSpec
+    from nbkeras.inference.session import Frozen as Frozen
     from nbkeras.inference.stream import Stream as Stream
     from nbkeras.inference.walk import Form as Form
     from nbkeras.inference.walk import Part as Part

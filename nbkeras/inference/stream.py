@@ -20,8 +20,9 @@ from nbkeras.engine.rewriting import improved
 from nbkeras.engine.structures import one_or_all
 from nbkeras.engine.tensor import Tensor
 from nbkeras.inference import streaming, streaming_ops  # noqa: F401 (the rules)
-from nbkeras.inference.frozen_stream import FrozenStream, freeze
+from nbkeras.inference.freezing import freeze_stream
 from nbkeras.inference.interface import Interface
+from nbkeras.inference.session import Frozen
 from nbkeras.inference.walk import GIVEN, STEPS, StepContext, StreamingGraph, is_own
 from nbkeras.layers.embedding import Embedding
 
@@ -201,7 +202,7 @@ class Stream:
         pairs = zip(arrays, self._interface.is_sequence, strict=True)
         return structures.pack(self._graph.inputs, [a[:, first:last] if is_sequence else a for a, is_sequence in pairs])
 
-    def frozen(self, batch_sizes: int | Sequence[int] = (1, 32), steps: int | Sequence[int] = (1,)) -> FrozenStream:
+    def frozen(self, batch_sizes: int | Sequence[int] = (1, 32), steps: int | Sequence[int] = (1,)) -> Frozen:
         """The stream with the model's current weights, as recorded programs without Python layers, for many threads.
 
         Args:
@@ -210,7 +211,7 @@ class Stream:
             steps: The numbers of steps for which a program is recorded. Other numbers are computed as sums of these.
 
         Returns:
-            A `nbkeras.inference.FrozenStream`, which is called like the stream; pickle and `save` take it to other processes.
+            A `nbkeras.inference.Frozen`, which is called like the stream; pickle and `save` take it to other processes.
 
         Raises:
             ValueError: for a model that is on a GPU or needs Python to predict, and for open sizes.
@@ -222,7 +223,7 @@ class Stream:
             ((4, 2), (4, 2))
         """
         kinds = self._walk.output_kinds
-        return freeze(self.model, self._interface, kinds, self.initial, self.compute, batch_sizes, steps)
+        return freeze_stream(self.model, self._interface, kinds, self.initial, self.compute, batch_sizes, steps)
 
     # -------------------- computing --------------------
 

@@ -19,8 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras.inference.frozen import Frozen
-from nbkeras.inference.frozen_stream import FrozenStream
+from nbkeras.inference.session import Frozen
 from nbkeras.serving.board import SharedMetrics
 from nbkeras.serving.errors import ServingError
 from nbkeras.serving.logs import event
@@ -133,7 +132,7 @@ class ControlChannel:
 
     async def _do_load(self, order: dict[str, Any]) -> None:
         options = ModelOptions(**_tuples(order["options"]))
-        program = await asyncio.to_thread(opened, order["file"], options.stream)
+        program = await asyncio.to_thread(opened, order["file"])
         self._repository.set(options.name, options.version, program, options)
 
     async def _do_unload(self, order: dict[str, Any]) -> None:
@@ -183,19 +182,15 @@ def _refuse(parameters: dict[str, Any]) -> None:
             raise ServingError(400, f"the parameter {name!r:.80} {reason}")
 
 
-def opened(file: str, stream: bool) -> Any:
+def opened(file: str) -> Frozen:
     """Map a frozen file and run each size, so that its pages and kernels are loaded before the first request."""
-    kind: Any = FrozenStream if stream else Frozen
     # the server wrote it in its private folder, where files are only deleted
-    program = kind.load(file, safe_mode=False, mapped=True)
+    program = Frozen.load(file, safe_mode=False, mapped=True)
     for size in program.batch_sizes:
-        if isinstance(program, Frozen):
-            program.run([_zeros(spec, size, 1) for spec in program.inputs])
-            continue
         for count in program.steps:
-            program.run([_zeros(spec, size, count) for spec in program.inputs], program.initial(size))
-    if isinstance(program, Frozen):
-        program.measure()
+            arrays = [_zeros(spec, size, count) for spec in program.inputs]
+            program.run(arrays, program.initial(size) if program.is_stream else None)
+    program.measure()
     return program
 
 

@@ -23,9 +23,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras.engine import structures
-from nbkeras.inference import portable
-from nbkeras.inference.frozen import Frozen
-from nbkeras.inference.frozen_stream import FrozenStream
+from nbkeras.inference.session import Frozen
 from nbkeras.saving.files import read_model
 from nbkeras.serving.errors import LoadingError
 
@@ -87,20 +85,17 @@ def _write(source: Any, job: dict) -> None:
     """Load, freeze, save, run and compare. source: an open file, or the path of a folder."""
     path, target = job["path"], job["target"]
     if path.endswith(_FROZEN):
-        if not job["allow_pickle"]:
-            raise LoadingError(
-                f"{path!r} is a frozen model, which holds a pickle and can run any code when it is loaded: serve the "
-                "model's .keras file, which the server freezes itself, or set allow_pickle (--allow-pickle) if you wrote it "
-                "yourself"
-            )
-        kind = FrozenStream if job["stream"] else Frozen
-        portable.read(kind, source, path, safe_mode=False).save(target)
+        frozen = Frozen.read(source, path, safe_mode=not job["allow_pickle"])
+        if frozen.is_stream != job["stream"]:
+            kind = "a stream" if frozen.is_stream else "no stream"
+            raise LoadingError(f"{path!r} holds {kind}: set stream = {str(frozen.is_stream).lower()} for this model")
+        frozen.save(target)
         return
     model = read_model(source, compile=False)
     if job["stream"]:
         stream = model.stream(window=job["window"])
         stream.frozen(batch_sizes=job["batch_sizes"], steps=job["steps"]).save(target)
-        _compare_stream(stream, FrozenStream.load(target, safe_mode=False, mapped=True))
+        _compare_stream(stream, Frozen.load(target, safe_mode=False, mapped=True))
     else:
         model.frozen(batch_sizes=job["batch_sizes"], input_signature=job["input_signature"]).save(target)
         _compare(model, Frozen.load(target, safe_mode=False, mapped=True))
@@ -114,7 +109,7 @@ def _compare(model: Any, frozen: Frozen) -> None:
         _check_equal(frozen, size, frozen.run(arrays), expected)
 
 
-def _compare_stream(stream: Any, frozen: FrozenStream) -> None:
+def _compare_stream(stream: Any, frozen: Frozen) -> None:
     """The same for a stream, over two calls of each size."""
     for size in frozen.batch_sizes:
         for count in frozen.steps:
@@ -126,15 +121,13 @@ def _compare_stream(stream: Any, frozen: FrozenStream) -> None:
                 _check_equal(frozen, size, [*outputs, other], [*structures.flatten(expected), own])
 
 
-def _structured(frozen: Frozen | FrozenStream, arrays: list[np.ndarray]) -> Any:
+def _structured(frozen: Frozen, arrays: list[np.ndarray]) -> Any:
     """The inputs in the structure that the model expects."""
-    packed = structures.pack(frozen._state.form.structures[0], arrays)
+    packed = structures.pack(frozen.structures[0], arrays)
     return packed[0] if len(arrays) == 1 and isinstance(packed, list) else packed
 
 
-def _check_equal(
-    frozen: Frozen | FrozenStream, size: int, outputs: Sequence[np.ndarray], expected: Sequence[np.ndarray]
-) -> None:
+def _check_equal(frozen: Frozen, size: int, outputs: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> None:
     for place, (found, wanted) in enumerate(zip(outputs, expected, strict=True)):
         found, wanted = np.asarray(found), np.asarray(wanted)
         if found.dtype.kind not in "fc":

@@ -20,7 +20,7 @@ import grpc.aio
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from nbkeras.inference.ready import TensorSpec
+from nbkeras.inference.bundle import TensorSpec
 from nbkeras.serving import messages, tensors
 from nbkeras.serving.budget import Share
 from nbkeras.serving.errors import ServingError, as_told, refused

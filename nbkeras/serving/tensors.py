@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from nbkeras.inference.ready import TensorSpec
+from nbkeras.inference.bundle import TensorSpec
 from nbkeras.serving.errors import ServingError, refused
 from nbkeras.serving.exchange import RequestContext
 

@@ -22,10 +22,10 @@ from nbkeras.training.functional import Functional
 from nbkeras.training.summary import print_summary, summary_html
 
 if TYPE_CHECKING:
-    from nbkeras.inference.frozen import Frozen
+    from nbkeras.inference.session import Frozen
     from nbkeras.inference.stream import Stream
 
-_frozen, _stream = LazyModule("nbkeras.inference.frozen"), LazyModule("nbkeras.inference.stream")
+_freezing, _stream = LazyModule("nbkeras.inference.freezing"), LazyModule("nbkeras.inference.stream")
 _files, _text = LazyModule("nbkeras.saving.files"), LazyModule("nbkeras.saving.keras_3_config")
 _state_tree, _compilation = LazyModule("nbkeras.saving.state_tree"), LazyModule("nbkeras.saving.compilation")
 
@@ -358,7 +358,7 @@ class Model(Functional):
             array([[3.],
                    [7.]], dtype=float32)
         """
-        return _frozen.freeze(self, batch_sizes, input_signature)
+        return _freezing.freeze(self, batch_sizes, input_signature)
 
     def stream(self, window: int | None = None, sequences: Sequence[str] | None = None) -> Stream:
         """A predictor for data that arrive one timestep at a time; the state is an array.

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hostile_frozen import write_frozen_that_makes
+from hostile_frozen import write_old_file_that_makes
 from inference_models import (
     cnn,
     floats,
@@ -32,7 +32,7 @@ import nbkeras as keras
 from nbkeras import Input, Model, Sequential, layers, ops
 from nbkeras.engine.program import before_replays
 from nbkeras.engine.tensor import apply
-from nbkeras.inference import Frozen, TensorSpec, portable, ready
+from nbkeras.inference import Frozen, TensorSpec, bundle, program, session
 from nbkeras.kernels import compiled, device
 from nbkeras.kernels.runtime import device as runtime
 from nbkeras.kernels.runtime.pool import Pool
@@ -265,7 +265,7 @@ def test_batches_are_split_and_padded():
     ],
 )
 def test_the_sizes_of_the_parts(rows, sizes, expected):
-    assert ready.cover(rows, sizes, ready.usual_costs(sizes)) == expected
+    assert session.cover(rows, sizes, tuple(size + 7.0 for size in sizes)) == expected
 
 
 @pytest.mark.parametrize(
@@ -281,7 +281,7 @@ def test_the_sizes_of_the_parts(rows, sizes, expected):
     ],
 )
 def test_the_parts_that_take_the_least_time(rows, costs, expected):
-    assert ready.cover(rows, (1, 4, 8), tuple(map(float, costs))) == expected
+    assert session.cover(rows, (1, 4, 8), tuple(map(float, costs))) == expected
 
 
 def test_measured_programs_give_the_same_answers(monkeypatch):
@@ -289,7 +289,7 @@ def test_measured_programs_give_the_same_answers(monkeypatch):
     x = floats(19, 20)
     expected = frozen(x[:8])
     times = [0.0, 1.0, 2.0, 9.0]  # the begin and the ends: 8 rows take 7 s, and 4 rows 1 s
-    monkeypatch.setattr("nbkeras.inference.frozen.time", SimpleNamespace(perf_counter=lambda: times.pop(0)))
+    monkeypatch.setattr("nbkeras.inference.session.time", SimpleNamespace(perf_counter=lambda: times.pop(0)))
     frozen.measure(0)
     assert frozen.parts(8) == (4, 4) and frozen.parts(19) == (4, 4, 4, 4, 4)
     np.testing.assert_allclose(frozen(x[:8]), expected, rtol=1e-6)
@@ -581,20 +581,20 @@ def test_threads_get_their_own_answers(make):
 
 @pytest.mark.parametrize("kept, most", [(0, Pool.most), (1 << 20, 40)], ids=["large arenas", "small arenas"])
 def test_arenas_of_a_burst_of_calls_are_freed(kept, most, monkeypatch):
-    monkeypatch.setattr(portable, "_KEPT", kept)
-    programs = mlp().frozen(1)._state.programs
-    run, inside = portable.Player.run, []
+    monkeypatch.setattr(program, "_KEPT", kept)
+    players = mlp().frozen(1)._state.run.__self__
+    run, inside = program.Player.run, []
 
     def at_the_same_time(player, arrays):
         inside.append(player)
         if len(inside) < 40:
-            programs.run(1, arrays)
+            players.run((1, 1), arrays)
         return run(player, arrays)
 
-    monkeypatch.setattr(portable.Player, "run", at_the_same_time)
-    programs.run(1, [floats(1, 20)])
+    monkeypatch.setattr(program.Player, "run", at_the_same_time)
+    players.run((1, 1), [floats(1, 20)])
     assert len(set(map(id, inside))) == 40
-    assert len(programs._free[1][0]) == most
+    assert len(players._free[1, 1][0]) == most
 
 
 def test_weights_are_replaced_between_two_calls():
@@ -655,7 +655,7 @@ def test_replaced_weights_are_freed():
     model = mlp()
     ready, gone = model.frozen(), []
     for _ in range(20):
-        gone.append(weakref.ref(ready._state.programs))
+        gone.append(weakref.ref(ready._state))
         model.set_weights([w + 1 for w in model.get_weights()])
         ready.replace(model)
     x = floats(1, 20)
@@ -707,8 +707,8 @@ def test_a_file_can_be_mapped(tmp_path):
     ready = model.frozen((1, 3))
     ready.save(path)
     ready.save(str(path))
-    again = Frozen.load(path, safe_mode=False, mapped=True)
-    constants = again._state.programs.constants
+    again = Frozen.load(path, mapped=True)
+    constants = again._state.bundle.constants
     owner = constants
     while isinstance(owner, np.ndarray):
         owner = owner.base
@@ -733,7 +733,7 @@ def test_what_happens_to_a_file_after_it_was_read_changes_nothing(tmp_path, chan
     path = tmp_path / "net.frozen"
     ready = mlp().frozen((1, 3))
     ready.save(path)
-    again, size = Frozen.load(path, safe_mode=False), path.stat().st_size
+    again, size = Frozen.load(path), path.stat().st_size
     if change == "overwritten":
         with open(path, "r+b") as file:
             file.write(b"\xff" * size)
@@ -750,7 +750,7 @@ def test_a_mapped_file_may_be_replaced_by_save(tmp_path):
     path = tmp_path / "net.frozen"
     ready = mlp().frozen((1, 3))
     ready.save(path)
-    again = Frozen.load(path, safe_mode=False, mapped=True)
+    again = Frozen.load(path, mapped=True)
     two_and_two().frozen(1).save(path)
     x = floats(3, 20)
     same_bits(again(x), ready(x))
@@ -761,7 +761,7 @@ def test_processes_share_the_pages_of_a_mapped_file(tmp_path):
     """No page of it is this process's own, after predictions too."""
     path = tmp_path / "net.frozen"
     Sequential([Input((500,)), layers.Dense(1000), layers.BatchNormalization(), layers.Dense(10)]).frozen().save(path)
-    ready = Frozen.load(path, safe_mode=False, mapped=True)
+    ready = Frozen.load(path, mapped=True)
     ready(floats(40, 500))
     lines = Path("/proc/self/smaps").read_text().splitlines()
     (start,) = (number for number, line in enumerate(lines) if line.endswith(str(path)))
@@ -786,13 +786,13 @@ def test_others_cannot_write_a_file(tmp_path, umask):
 def test_a_file_that_others_can_write_is_refused(file, monkeypatch):
     file.chmod(0o664)
     with pytest.raises(PermissionError, match=r"other users can write '.*net\.frozen' \(mode 664\).*chmod go-w"):
-        Frozen.load(file, safe_mode=False)
+        Frozen.load(file)
     file.chmod(0o644)
-    Frozen.load(file, safe_mode=False)
+    Frozen.load(file)
     monkeypatch.setattr(os, "geteuid", lambda: file.stat().st_uid + 1)
     monkeypatch.setattr(os, "fstat", lambda number, fstat=os.fstat: _Owned(fstat(number)))
     with pytest.raises(PermissionError, match=r"belongs to another user \(number 12345\)"):
-        Frozen.load(file, safe_mode=False)
+        Frozen.load(file)
 
 
 class _Owned:
@@ -807,16 +807,13 @@ class _Owned:
         return getattr(self._status, name)
 
 
-def test_a_file_is_refused_unless_its_pickle_may_run_code(file, tmp_path):
-    with pytest.raises(ValueError, match=r"holds a pickle and can run any code.*\.keras file.*safe_mode=False"):
-        Frozen.load(file)
+def test_files_of_earlier_versions_are_refused_before_their_pickle_runs(tmp_path):
     made = tmp_path / "made"
-    write_frozen_that_makes(tmp_path / "bad.frozen", made)
-    with pytest.raises(ValueError, match="holds a pickle and can run any code"):
-        Frozen.load(tmp_path / "bad.frozen")
+    write_old_file_that_makes(tmp_path / "old.frozen", made)
+    for safe_mode in (True, False):
+        with pytest.raises(ValueError, match=r"'.*old\.frozen' is a frozen model of an earlier version.*\.keras file"):
+            Frozen.load(tmp_path / "old.frozen", safe_mode)
     assert not made.exists()
-    Frozen.load(tmp_path / "bad.frozen", safe_mode=False)  # it would have run
-    assert made.is_dir()
 
 
 def test_damaged_files_are_refused(file):
@@ -825,17 +822,17 @@ def test_damaged_files_are_refused(file):
     starts = [0, 1, 15, 16, 20, 24, 100, len(content) - 1]
     for end in (*starts, *random.integers(0, len(content), 40)):
         file.write_bytes(content[:end])
-        with pytest.raises(ValueError, match="is damaged, or was not copied|is not a file of a frozen model|is empty"):
-            Frozen.load(file, safe_mode=False)
+        with pytest.raises(ValueError, match="is damaged, or was not copied|is not a frozen model|is empty"):
+            Frozen.load(file)
     used = content.index(b"\0" * 64)  # behind the pickle the file is filled up to a whole page
     for at in (*range(24), *random.integers(24, used, 60), len(content) - 100, len(content) - ready_bytes(content)):
         damaged = bytearray(content)
         damaged[at] ^= 1 << int(random.integers(8))
         file.write_bytes(damaged)
-        with pytest.raises(ValueError, match="is damaged, or was not copied|is not a file of a frozen model"):
-            Frozen.load(file, safe_mode=False)
+        with pytest.raises(ValueError, match="is damaged, or was not copied|is not a frozen model|has format"):
+            Frozen.load(file)
     file.write_bytes(content)
-    Frozen.load(file, safe_mode=False)
+    Frozen.load(file)
 
 
 def ready_bytes(content):
@@ -844,26 +841,21 @@ def ready_bytes(content):
 
 def test_other_files_are_refused(file, tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match="nothing.frozen"):
-        Frozen.load(tmp_path / "nothing.frozen", safe_mode=False)
+        Frozen.load(tmp_path / "nothing.frozen")
     other = tmp_path / "other.frozen"
     other.write_bytes(b"PK" * 100)
-    with pytest.raises(ValueError, match="is not a file of a frozen model, as Frozen.save writes it"):
-        Frozen.load(other, safe_mode=False)
+    with pytest.raises(ValueError, match="is not a frozen model, as Frozen.save writes it"):
+        Frozen.load(other)
 
-    class Other(Frozen):
-        pass
-
-    with pytest.raises(ValueError, match=r"holds a Frozen, not a Other: read it with Frozen\.load"):
-        Other.load(file, safe_mode=False)
-    monkeypatch.setattr(portable.settings, "VERSION", "9.9")
+    monkeypatch.setattr(bundle.settings, "VERSION", "9.9")
     with pytest.raises(ValueError, match=r"is from nbkeras .*, and this is 9\.9: freeze the model again"):
-        Frozen.load(file, safe_mode=False)
+        Frozen.load(file)
 
 
 def test_a_file_of_other_kernels_is_refused(file, monkeypatch):
-    monkeypatch.setattr(portable, "_stamp", lambda kernel: "changed")
+    monkeypatch.setattr(bundle, "_stamp", lambda kernel: "changed")
     with pytest.raises(ValueError, match="is not the one that this model was frozen with: freeze the model again"):
-        Frozen.load(file, safe_mode=False)
+        Frozen.load(file)
 
 
 # -------------------- processes --------------------

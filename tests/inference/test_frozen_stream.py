@@ -11,7 +11,7 @@ import pytest
 
 import nbkeras as keras
 from nbkeras import layers, ops
-from nbkeras.inference import FrozenStream, frozen_stream
+from nbkeras.inference import Frozen, session
 
 pytestmark = pytest.mark.cpu("frozen models are for the CPU")
 random = np.random.default_rng(0)
@@ -137,7 +137,7 @@ def test_numbers_of_steps_that_are_not_recorded():
         (1000001, (1000, 1), (1000,) * 1000 + (1,)),
         (11, (8, 6), None),
     ):
-        assert frozen_stream._parted(steps, sizes) == parts
+        assert session._parted(steps, sizes) == parts
     with pytest.raises(ValueError, match="takes 2 or 3 steps a call and sums of these, received 1 steps"):
         frozen(floats(1, 3), frozen.initial())
 
@@ -154,17 +154,15 @@ def test_pickle_and_files(tmp_path):
     for other in (
         pickle.loads(content, buffers=buffers),
         pickle.loads(pickle.dumps(frozen)),
-        FrozenStream.load(tmp_path / "net.stream", safe_mode=False),
+        Frozen.load(tmp_path / "net.stream"),
     ):
         again, its = follow(other, x)
         assert again.tobytes() == y.tobytes() and its.tobytes() == state.tobytes()
         assert (other.name, other.steps, other.inputs) == (frozen.name, frozen.steps, frozen.inputs)
-    with pytest.raises(ValueError, match="holds a FrozenStream, not a Frozen: read it with FrozenStream.load"):
-        keras.inference.Frozen.load(tmp_path / "net.stream", safe_mode=False)
     np.save(tmp_path / "x.npy", x)
     code = (
-        "import numpy as np\nfrom nbkeras.inference import FrozenStream\n"
-        "x, frozen = np.load('x.npy'), FrozenStream.load('net.stream', safe_mode=False)\nstate = frozen.initial(2)\n"
+        "import numpy as np\nfrom nbkeras.inference import Frozen\n"
+        "x, frozen = np.load('x.npy'), Frozen.load('net.stream')\nstate = frozen.initial(2)\n"
         "for t in range(7):\n    y, state = frozen(x[:, t], state)\nprint(state.tobytes().hex())"
     )
     environment = {**os.environ, "PYTHONSAFEPATH": "1"}
@@ -186,7 +184,7 @@ def test_training_changes_nothing_until_it_is_replaced():
         np.testing.assert_allclose(follow(frozen, x)[0], model.predict(x), atol=1e-6)
         assert (frozen.name, frozen.outputs) == (name, outputs)
         model.set_weights([weight * 0.5 for weight in model.get_weights()])
-    with pytest.raises(TypeError, match="expected a FrozenStream, a stream or a model, received list"):
+    with pytest.raises(TypeError, match="expected a Frozen, a stream or a model, received list"):
         frozen.replace([])
     with pytest.raises(ValueError, match="the inputs of model .* differ"):
         frozen.replace(keras.Sequential([keras.Input((None, 2)), layers.LSTM(2)]).stream())
@@ -218,7 +216,7 @@ def test_what_cannot_be_frozen():
     with pytest.raises(ValueError, match="steps must be a positive integer or a list of them, received 0"):
         lstm_stack().stream().frozen(steps=0)
     frozen = lstm_stack().stream().frozen()
-    assert repr(frozen) == f"<FrozenStream {frozen.name!r}, batch sizes (1, 32), steps (1,)>"
+    assert repr(frozen) == f"<Frozen {frozen.name!r}, batch sizes (1, 32), steps (1,)>"
 
     class Reads(layers.Layer):
         each_step_alone = True

@@ -40,7 +40,7 @@ def pickled(ready, x, expected):
 def loaded(x, expected):
     from nbkeras.inference import Frozen
 
-    ready = Frozen.load(FILE, safe_mode=False)
+    ready = Frozen.load(FILE)
     answer(ready, x, expected)
     if multiprocessing.get_start_method() == "spawn" and "numba" in sys.modules:
         print("compiled")  # its kernels are in the cache

@@ -16,7 +16,7 @@ import grpc
 import numpy as np
 import uvloop
 
-from nbkeras.inference.ready import TensorSpec
+from nbkeras.inference.bundle import TensorSpec
 from nbkeras.serving import messages, rpc
 from nbkeras.serving.errors import ServingError
 from nbkeras.serving.options import ModelOptions, Options

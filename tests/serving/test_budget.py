@@ -19,7 +19,7 @@ pytest.importorskip("starlette")
 pytest.importorskip("orjson")
 
 from nbkeras import Input, Sequential, layers
-from nbkeras.inference.ready import TensorSpec
+from nbkeras.inference.bundle import TensorSpec
 from nbkeras.serving import service as service_module
 from nbkeras.serving import tensors
 from nbkeras.serving.budget import Budget

@@ -13,7 +13,7 @@ pytest.importorskip("uvicorn")
 import uvicorn
 from uvicorn.server import ServerState
 
-from nbkeras.inference.ready import TensorSpec
+from nbkeras.inference.bundle import TensorSpec
 from nbkeras.serving.budget import Budget
 from nbkeras.serving.connections import ANSWER, Connection, watch
 from nbkeras.serving.http import Application

@@ -23,7 +23,7 @@ pytest.importorskip("uvloop")
 pytest.importorskip("starlette")
 
 from nbkeras import Input, Sequential, layers
-from nbkeras.inference.ready import TensorSpec
+from nbkeras.inference.bundle import TensorSpec
 from nbkeras.serving.errors import ServingError
 from nbkeras.serving.http import Application
 from nbkeras.serving.options import ModelOptions

@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 import pytest
-from hostile_frozen import write_frozen_that_makes
+from hostile_frozen import write_old_file_that_makes
 
 import nbkeras
 from nbkeras import inference, layers
@@ -96,23 +96,24 @@ def test_a_frozen_file_answers_as_predict_does(model, tmp_path):
 
 def test_a_frozen_file_is_served_as_it_is(model, tmp_path):
     nbkeras.models.load_model(model).frozen(batch_sizes=(2,)).save(tmp_path / "own.frozen")
-    found = load(options(tmp_path / "own.frozen", allow_pickle=True), str(tmp_path / "m"))
+    found = load(options(tmp_path / "own.frozen"), str(tmp_path / "m"))
     assert found.bytes > 0 and inference.Frozen.load(tmp_path / "m", safe_mode=False).batch_sizes == (2,)
 
 
-def test_a_frozen_file_is_refused_unless_pickles_are_allowed(tmp_path):
-    """Its pickle would run: it makes a folder."""
+def test_a_frozen_file_of_an_earlier_version_is_refused_before_its_pickle_runs(tmp_path):
     path, made = tmp_path / "m.frozen", tmp_path / "made"
-    write_frozen_that_makes(path, made)
-    with pytest.raises(
-        loading.LoadingError, match=r"holds a pickle and can run any code.*\.keras file.*--allow-pickle"
-    ):
+    write_old_file_that_makes(path, made)
+    with pytest.raises(loading.LoadingError, match=r"is a frozen model of an earlier version.*\.keras file"):
         load(options(path), str(tmp_path / "target"))
     assert os.listdir(tmp_path) == ["m.frozen"]
-    # it ran, and is no model
-    with pytest.raises(loading.LoadingError, match="'NoneType' object has no attribute 'save'"):
-        load(options(path, allow_pickle=True), str(tmp_path / "target"))
-    assert made.is_dir()
+
+
+def test_a_frozen_stream_is_served_as_a_stream(tmp_path):
+    model = nbkeras.Sequential([nbkeras.Input((None, 2)), layers.LSTM(3)])
+    model.stream().frozen().save(tmp_path / "s.frozen")
+    with pytest.raises(loading.LoadingError, match=r"holds a stream: set stream = true"):
+        load(options(tmp_path / "s.frozen"), str(tmp_path / "m"))
+    load(options(tmp_path / "s.frozen", stream=True), str(tmp_path / "m"))
 
 
 def test_a_file_that_is_known_is_not_loaded_again(model, tmp_path):
@@ -184,7 +185,7 @@ def test_open_sizes_are_closed_by_the_input_signature(tmp_path):
 def test_a_stream(tmp_path):
     nbkeras.Sequential([nbkeras.Input((None, 2)), layers.LSTM(3, return_sequences=True)]).save(tmp_path / "m.keras")
     made = load(options(tmp_path / "m.keras", stream=True, steps=(1, 5)), str(tmp_path / "m.frozen"))
-    found = inference.FrozenStream.load(made.file, safe_mode=False)
+    found = inference.Frozen.load(made.file, safe_mode=False)
     assert (found.batch_sizes, found.steps, found.state_size) == ((1, 4), (1, 5), 6)
 
 
@@ -197,7 +198,9 @@ def test_a_model_that_cannot_be_a_stream(tmp_path):
 
 def test_all_kernels_are_on_disk_before_a_worker_maps_the_file(model, tmp_path):
     made = load(options(model), str(tmp_path / "m.frozen"))
-    code = "import sys\nfrom nbkeras.serving import orders\norders.opened(sys.argv[1], False)\nassert 'numba' not in sys.modules"
+    code = (
+        "import sys\nfrom nbkeras.serving import orders\norders.opened(sys.argv[1])\nassert 'numba' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-P", "-c", code, made.file], check=True)
 
 

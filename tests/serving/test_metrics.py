@@ -24,7 +24,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
 from nbkeras import Input, Sequential, initializers, layers
-from nbkeras.inference.ready import TensorSpec
+from nbkeras.inference.bundle import TensorSpec
 from nbkeras.serving import board as boards
 from nbkeras.serving import logs
 from nbkeras.serving.board import SharedMetrics

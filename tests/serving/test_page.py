@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("starlette")
 pytest.importorskip("prometheus_client")
 
-from nbkeras.inference.ready import TensorSpec
+from nbkeras.inference.bundle import TensorSpec
 from nbkeras.serving import page
 from nbkeras.serving.board import SharedMetrics
 from nbkeras.serving.exchange import RequestContext

@@ -414,10 +414,10 @@ FAILING = """
 options = Options(port=0, workers=2, models=(ModelOptions(name="m", path="m.keras"),))
 opened, worker_1 = orders.opened, []
 
-def open_or_fail(file, stream):
+def open_or_fail(file):
     if worker_1 and os.path.exists("fail"):
         raise OSError("no memory")
-    return opened(file, stream)
+    return opened(file)
 
 def work(seat):
     worker_1.extend([1] * seat.index)

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("orjson")
 
-from nbkeras.inference.ready import TensorSpec
+from nbkeras.inference.bundle import TensorSpec
 from nbkeras.serving import tensors
 from nbkeras.serving.errors import ServingError
 
