@@ -1,7 +1,8 @@
-"""The text files beside a library: a C header, and a Python module that needs only numpy."""
+"""The text files beside a library: a C header, and a Python module that needs only numpy (library_module.txt)."""
 
 from __future__ import annotations
 
+import importlib.resources
 import keyword
 import re
 import sys
@@ -179,13 +180,13 @@ def header(library: Description) -> str:
 
 
 def module(library: Description) -> str:
-    """The Python module."""
+    """The Python module: the sections of library_module.txt that the library needs, with its names and numbers."""
+    text = importlib.resources.files("nbkeras.export").joinpath("library_module.txt").read_text("utf-8")
+    head, prediction, step = text.split("%%\n")
     first = library.functions[0]
-    parts = [_HEAD, _PREDICT] if not first.inference.state else [_HEAD]
-    if any(each.inference.state for each in library.functions):
-        parts.append(_STEP)
     predictions = [each for each in library.functions if not each.inference.state]
     steps = [each for each in library.functions if each.inference.state]
+    parts = [head, *[prediction] * bool(predictions), *[step] * bool(steps)]
     values = {
         "MARK": MARK,
         "MODEL": ascii(library.model),
@@ -210,182 +211,3 @@ def _specs(tensors: Sequence[Tensor]) -> str:
     """A list of (name, shape without the samples, dtype), as Python writes it."""
     lines = [f"    ({ascii(t.name)}, {t.shape[1:]!r}, {ascii(t.dtype.name)}),\n" for t in tensors]
     return f"[\n{''.join(lines)}]"
-
-
-_HEAD = '''# $MARK from the model $MODEL. It needs numpy and the library beside this file.
-"""Predictions of a trained model."""
-
-import ctypes
-import os
-import threading
-
-import numpy as np
-
-_FOLDER = os.path.dirname(os.path.abspath(__file__))
-_PREFIX, _WEIGHTS = $PREFIX, $WEIGHTS
-_thread = threading.local()
-_ERRORS = {
-    $FAILED: "a kernel failed",
-    $OTHER_WEIGHTS: f"the file {_WEIGHTS} belongs to another library",
-}
-
-
-def _load():
-    """Load the library. A process caches loaded libraries by path, so after another export it needs another path."""
-    for times in range(100):
-        library = ctypes.CDLL(os.path.join(_FOLDER, *["."] * times, $FILE))
-        identity = getattr(library, f"{_PREFIX}_identity", None)
-        if identity is not None:
-            identity.restype = ctypes.c_int64
-            if identity() == $IDENTITY:
-                return library
-    raise ImportError(f"{$FILE} is not the library that was exported with this module: export both again")
-
-
-_library = _load()
-
-
-def _function(name, count):
-    function = getattr(_library, name)
-    function.argtypes, function.restype = [ctypes.c_void_p] * count, ctypes.c_int
-    return function
-
-
-def _size(what):
-    function = getattr(_library, f"{_PREFIX}_{what}_size")
-    function.restype = ctypes.c_size_t
-    return function()
-
-
-def _workspace():
-    """The address of this thread's workspace."""
-    try:
-        return _thread.address
-    except AttributeError:
-        _thread.workspace = np.empty(_size("workspace"), np.uint8)
-        _thread.address = _address(_thread.workspace)
-        return _thread.address
-
-
-def _address(array):
-    try:  # the fastest way, for writable memory
-        return ctypes.addressof(ctypes.c_char.from_buffer(array))
-    except (TypeError, ValueError):
-        return array.__array_interface__["data"][0]
-
-
-_last = []  # the weights, if they are in a file: all processes that map it share the memory
-if _WEIGHTS is not None:
-    _mapped = np.memmap(os.path.join(_FOLDER, _WEIGHTS), np.uint8, "r")
-    if _mapped.size != _size("weights"):
-        raise RuntimeError(f"{_PREFIX}: {_ERRORS[$OTHER_WEIGHTS]}")
-    _last = [_address(_mapped)]
-
-
-def _specs(tensors):
-    return [(name, shape, np.dtype(dtype)) for name, shape, dtype in tensors]
-
-
-def _checked(given, specs):
-    """The inputs as arrays in the form that the library needs."""
-    wanted = [name for name, _, _ in specs]
-    if len(given) == 1 and isinstance(given[0], dict):
-        (given,) = given
-        if set(given) != set(wanted):
-            raise ValueError(f"the inputs are {wanted}, received {list(given)}")
-        given = [given[name] for name in wanted]
-    elif len(given) == 1 < len(specs) and isinstance(given[0], (list, tuple)):
-        (given,) = given
-    if len(given) != len(specs):
-        raise ValueError(f"the inputs are {wanted}, received {len(given)} arrays")
-    arrays = []
-    for array, (name, shape, dtype) in zip(given, specs):
-        known = type(array) is np.ndarray and array.dtype == dtype and array.shape[1:] == shape and array.ndim
-        if not (known and array.flags.c_contiguous and array.flags.aligned):
-            array = _converted(array, name, shape, dtype)
-        if arrays and len(array) != len(arrays[0]):
-            raise ValueError(f"input {name!r} has {len(array)} samples, and {wanted[0]!r} has {len(arrays[0])}")
-        arrays.append(array)
-    return arrays
-
-
-def _converted(value, name, shape, dtype):
-    array = np.asarray(value)
-    if array.dtype.kind not in "fiub" or not np.can_cast(array.dtype, dtype, "same_kind"):
-        raise TypeError(f"input {name!r} needs numbers that fit into {dtype}, received an array of {array.dtype}")
-    if array.ndim != len(shape) + 1 or array.shape[1:] != shape:
-        expected = ", ".join(["samples", *map(str, shape)])
-        raise ValueError(f"input {name!r} needs shape ({expected}), received {array.shape}")
-    return np.require(array, dtype, ["C", "A"])
-
-
-def _run(function, arguments):
-    error = function(*arguments)
-    if error:
-        raise RuntimeError(f"{_PREFIX}: {_ERRORS.get(error, error)}")
-'''
-
-_PREDICT = '''INPUTS = $INPUTS  # name, shape of a sample, dtype
-OUTPUTS = $OUTPUTS
-FUNCTIONS = $FUNCTIONS  # by the number of samples of a call
-_inputs, _outputs = _specs(INPUTS), _specs(OUTPUTS)
-_functions = {
-    rows: _function(name, len(INPUTS) + len(OUTPUTS) + 1 + len(_last)) for rows, name in sorted(FUNCTIONS.items())
-}
-
-
-def predict(*inputs):
-    """The outputs for arrays of samples: an array, or a list of arrays if there are several outputs.
-
-    Inputs are arguments, or one list or one dict by name. Several threads may call this at the same time.
-    """
-    arrays = _checked(inputs, _inputs)
-    samples = len(arrays[0])
-    outputs = [np.empty((samples, *shape), dtype) for _, shape, dtype in _outputs]
-    if samples in _functions:
-        calls = [(samples, _functions[samples])]
-    else:
-        calls, rest = [], samples
-        for rows, function in reversed(_functions.items()):
-            calls += [(rows, function)] * (rest // rows)
-            rest %= rows
-        if rest:
-            raise ValueError(f"the library computes {list(_functions)} samples at a time, received {samples}")
-    places, at = [_address(array) for array in arrays + outputs], 0
-    for rows, function in calls:
-        _run(function, [*places, _workspace(), *_last])
-        at += rows
-        if at < samples:
-            places = [_address(array[at:]) for array in arrays + outputs]
-    return outputs[0] if len(outputs) == 1 else outputs
-'''
-
-_STEP = '''STEP_INPUTS = $STEP_INPUTS  # name, shape of a sample, dtype
-STEP_OUTPUTS = $STEP_OUTPUTS
-STEP_ROWS = $ROWS  # samples of a step
-_step_inputs, _step_outputs = _specs(STEP_INPUTS), _specs(STEP_OUTPUTS)
-_step = _function($STEP, len(STEP_INPUTS) + len(STEP_OUTPUTS) + 3 + len(_last))
-_STATE_BYTES = _size("state")
-_reset = _function(f"{_PREFIX}_reset_state", 1 + len(_last))
-
-
-def new_state():
-    """The state at the start of sequences."""
-    state = np.empty(_STATE_BYTES // 8, np.float64)
-    _run(_reset, [_address(state), *_last])
-    return state
-
-
-def step(state, *inputs):
-    """The outputs of the next step. Changes `state`, which `new_state` made; use it for one sequence and one thread at a time."""
-    if not (isinstance(state, np.ndarray) and state.dtype == np.float64 and state.nbytes == _STATE_BYTES):
-        raise TypeError("state must be an array from new_state()")
-    arrays = _checked(inputs, _step_inputs)
-    if len(arrays[0]) != STEP_ROWS:
-        raise ValueError(f"a step computes {STEP_ROWS} samples, received {len(arrays[0])}")
-    outputs = [np.empty((STEP_ROWS, *shape), dtype) for _, shape, dtype in _step_outputs]
-    here = _address(state)
-    places = [here, *map(_address, arrays), here, *map(_address, outputs)]
-    _run(_step, [*places, _workspace(), *_last])
-    return outputs[0] if len(outputs) == 1 else outputs
-'''
