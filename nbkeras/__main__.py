@@ -10,6 +10,7 @@ import argparse
 import functools
 import importlib.util
 import os
+import pickle
 import platform
 import subprocess
 import sys
@@ -27,7 +28,7 @@ from nbkeras.export.library import TARGETS
 from nbkeras.layers import Dense, Dropout
 from nbkeras.models import Sequential, load_model
 from nbkeras.optimizers import RMSprop
-from nbkeras.serving import options as serving
+from nbkeras.serving.options import Options
 from nbkeras.training import warmup
 from nbkeras.utils import set_random_seed, to_categorical
 
@@ -68,7 +69,7 @@ def serve(arguments: list[str]) -> int:
     needed = "nbkeras serve needs starlette, uvicorn and others"
     if importlib.util.find_spec("pydantic_settings") is None:  # the process that reads the options imports it
         raise ImportError(f"{needed}: {install('serve')}")
-    read = functools.partial(serving.read, arguments)
+    read = functools.partial(_read_options, arguments)
     first = read()
     with optional_import(needed, "serve"):
         work = worker.work  # imported before workers are forked, so that they share its memory
@@ -76,6 +77,24 @@ def serve(arguments: list[str]) -> int:
         raise ImportError(f"--grpc-port needs grpcio and protobuf: {install('serve')}")
     logs.configure(first.log, first.log_level)
     return supervisor.Supervisor(read, work).run()
+
+
+def _read_options(arguments: list[str]) -> Options:
+    """The options of `serve` from its arguments, the environment and the file that these name; or its help is printed.
+
+    A process of its own reads them, because pydantic would take 12 MB of the server's memory. Its error is raised here.
+    """
+    with open(os.memfd_create("options"), "w+b") as result:
+        command = [sys.executable, "-P", "-m", "nbkeras.serving.settings", str(result.fileno()), *arguments]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
+        done = subprocess.run(command, env=environment, pass_fds=[result.fileno()], check=False)
+        if done.returncode:
+            raise OSError(f"the process that reads the options ended with exit code {done.returncode}")
+        result.seek(0)
+        outcome = pickle.load(result)
+    if isinstance(outcome, BaseException):
+        raise outcome
+    return outcome
 
 
 def _parser() -> tuple[argparse.ArgumentParser, Iterable[str]]:

@@ -6,13 +6,8 @@ which overrides the file. `settings.py` reads and checks them with pydantic, whi
 """
 
 import dataclasses
-import os
 import pathlib
-import pickle
 import re
-import subprocess
-import sys
-from collections.abc import Sequence
 from typing import Any, Literal
 
 MODEL_FILES = (".keras", ".h5", ".hdf5", ".frozen")
@@ -114,25 +109,6 @@ class Options:
     slow_seconds: float = _option(
         1.0, "seconds after which a request is logged as slow, at most one a second; 0: never", ge=0
     )
-
-
-def read(arguments: Sequence[str]) -> Options:
-    """The options from a command line, the environment and the file that these name.
-
-    A process of its own reads them, because pydantic would take 12 MB of the server's memory. It prints the command's help.
-    Raises its error: ValueError, OSError or, after it has printed a message, SystemExit.
-    """
-    with open(os.memfd_create("options"), "w+b") as result:
-        command = [sys.executable, "-P", "-m", "nbkeras.serving.settings", str(result.fileno()), *arguments]
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
-        done = subprocess.run(command, env=environment, pass_fds=[result.fileno()], check=False)
-        if done.returncode:
-            raise OSError(f"the process that reads the options ended with exit code {done.returncode}")
-        result.seek(0)
-        outcome = pickle.load(result)
-    if isinstance(outcome, BaseException):
-        raise outcome
-    return outcome
 
 
 def versions_of(model: ModelOptions) -> list[ModelOptions]:

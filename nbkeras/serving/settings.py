@@ -1,6 +1,6 @@
 """Reads the options of `nbkeras serve` from flags, environment variables and models.toml. pydantic checks them.
 
-`options.read` runs this module as a process of its own, so that the server's processes do not import pydantic.
+`nbkeras serve` runs this module as a process of its own, so that the server's processes do not import pydantic.
 """
 
 import argparse
@@ -37,7 +37,8 @@ _NAME = "letters, digits, _, . and -, at most 128, not beginning with . or -"
 _SIZES = "positive integers, as 1,32 on the command line or [1, 32] in a file"
 _HOSTS = "names without a port, as a.example,b.example on the command line or a list in a file"
 _SHAPES = "a shape such as [-1, 20, 8], or a list of one for each input; -1: any number"
-_Name = Annotated[str, Field(title=_NAME, pattern=f"^{NAME.pattern}$", strict=False, coerce_numbers_to_str=True)]
+_Name = Annotated[str, Field(title=_NAME, pattern=f"^{NAME.pattern}$")]
+_Text = BeforeValidator(lambda value: str(value) if type(value) is int else value)
 _Split = BeforeValidator(lambda value: value.split(",") if isinstance(value, str) else value)
 _Sorted = AfterValidator(lambda value: tuple(sorted(value)))
 _Sizes = Annotated[set[PositiveInt], Field(title=_SIZES, min_length=1, strict=False), _Split, _Sorted]
@@ -46,7 +47,7 @@ _Shape = Annotated[tuple[Literal[-1] | PositiveInt, ...], Field(strict=False)]
 _Shapes = Annotated[tuple[_Shape, ...], Field(strict=False)]
 _TYPES: dict[str, Any] = {  # of options that users write in another form than the server keeps
     "name": _Name,
-    "version": _Name,
+    "version": Annotated[_Name, _Text],
     "batch_sizes": _Sizes,
     "steps": _Sizes,
     "control_hosts": Annotated[tuple[_Host, ...], Field(title=_HOSTS, strict=False), _Split],

@@ -264,7 +264,7 @@ def test_the_process_that_reads_prints_the_help(files, capfd):
 def test_a_process_that_reads_and_is_killed(files, monkeypatch):
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(OSError, match="the process that reads the options ended with exit code 1"):
-        options.read(["a.keras"])
+        command_line._read_options(["a.keras"])
 
 
 @pytest.mark.process
