@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PositiveInt, ValidationError, create_model
-from pydantic_settings import CliSettingsSource
+from pydantic_settings import CliSettingsSource, NoDecode
 
 from nbkeras.engine.annotations import briefly
 from nbkeras.serving.options import MODEL_FILES, NAME, SHARED, ModelOptions, Options, versions_of
@@ -41,16 +41,17 @@ _Name = Annotated[str, Field(title=_NAME, pattern=f"^{NAME.pattern}$")]
 _Text = BeforeValidator(lambda value: str(value) if type(value) is int else value)
 _Split = BeforeValidator(lambda value: value.split(",") if isinstance(value, str) else value)
 _Sorted = AfterValidator(lambda value: tuple(sorted(value)))
-_Sizes = Annotated[set[PositiveInt], Field(title=_SIZES, min_length=1, strict=False), _Split, _Sorted]
+_Sizes = Annotated[set[PositiveInt], Field(title=_SIZES, min_length=1, strict=False), NoDecode, _Split, _Sorted]
 _Host = Annotated[str, Field(pattern="^[A-Za-z0-9._-]+$"), AfterValidator(str.lower)]
 _Shape = Annotated[tuple[Literal[-1] | PositiveInt, ...], Field(strict=False)]
 _Shapes = Annotated[tuple[_Shape, ...], Field(strict=False)]
-_TYPES: dict[str, Any] = {  # of options that users write in another form than the server keeps
+# What a user may write, for the options whose declared types do not say it. A title ends the sentence "... must be".
+_TYPES: dict[str, Any] = {
     "name": _Name,
     "version": Annotated[_Name, _Text],
     "batch_sizes": _Sizes,
     "steps": _Sizes,
-    "control_hosts": Annotated[tuple[_Host, ...], Field(title=_HOSTS, strict=False), _Split],
+    "control_hosts": Annotated[tuple[_Host, ...], Field(title=_HOSTS, strict=False), NoDecode, _Split],
     "input_signature": Annotated[_Shape | _Shapes, Field(title=_SHAPES), AfterValidator(_opened)],
 }
 
@@ -66,8 +67,7 @@ _SERVER = _declared(Options) | {name: _OF_MODEL[name] for name in SHARED}
 _CONFIG = Field(None, description="a models.toml with the tables [server] and [[model]]")
 _Model = create_model("_Model", __config__={"strict": True}, **_OF_MODEL)
 _Server = create_model("_Server", __config__={"strict": True}, **_SERVER)
-# a list is 1,32 and not JSON
-_Outside = create_model("_Outside", __config__={"enable_decoding": False}, config=(str | None, _CONFIG), **_SERVER)
+_Outside = create_model("_Outside", config=(str | None, _CONFIG), **_SERVER)
 
 
 class _File(BaseModel, strict=True):

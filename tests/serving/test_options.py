@@ -1,6 +1,7 @@
 """Options of the server: command line, environment and models.toml, with a sentence for every mistake."""
 
 import dataclasses
+import importlib.util
 import pathlib
 import re
 import signal
@@ -252,6 +253,18 @@ def test_every_option_has_a_help_text_and_a_default_that_its_check_accepts(capsy
     assert not any(nothing in shown for nothing in ("null", "None", "()", "False"))
 
 
+def test_a_missing_package_is_explained(files, monkeypatch, capsys):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit) as caught:
+        command_line.main(["serve", "a.keras"])
+    assert caught.value.code == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith(
+        "nbkeras serve: error: nbkeras serve needs starlette, uvicorn and others: pip install '.[serve]'"
+    )
+    assert "pydantic-settings" in shown
+
+
 @pytest.mark.process
 def test_the_process_that_reads_prints_the_help(files, capfd):
     with pytest.raises(SystemExit) as caught:
@@ -261,7 +274,7 @@ def test_the_process_that_reads_prints_the_help(files, capfd):
 
 
 @pytest.mark.process
-def test_a_process_that_reads_and_is_killed(files, monkeypatch):
+def test_the_process_that_reads_fails(files, monkeypatch):
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(OSError, match="the process that reads the options ended with exit code 1"):
         command_line._read_options(["a.keras"])
