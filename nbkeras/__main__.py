@@ -84,10 +84,12 @@ def _read_options(arguments: list[str]) -> Options:
 
     A process of its own reads them, because pydantic would take 12 MB of the server's memory. Its error is raised here.
     """
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
     with open(os.memfd_create("options"), "w+b") as result:
-        command = [sys.executable, "-P", "-m", "nbkeras.serving.settings", str(result.fileno()), *arguments]
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
-        done = subprocess.run(command, env=environment, pass_fds=[result.fileno()], check=False)
+        target = result.fileno()
+        command = [sys.executable, "-P", "-m", "nbkeras.serving.settings", str(target), *arguments]
+        # a session of its own: Control-C ends this process only, which then ends that one
+        done = subprocess.run(command, env=environment, pass_fds=[target], start_new_session=True, check=False)
         if done.returncode:
             raise OSError(f"the process that reads the options ended with exit code {done.returncode}")
         result.seek(0)
