@@ -10,6 +10,7 @@ import argparse
 import functools
 import importlib.util
 import os
+import pickle
 import platform
 import subprocess
 import sys
@@ -27,7 +28,7 @@ from nbkeras.export.library import TARGETS
 from nbkeras.layers import Dense, Dropout
 from nbkeras.models import Sequential, load_model
 from nbkeras.optimizers import RMSprop
-from nbkeras.serving import options as serving
+from nbkeras.serving.options import Options
 from nbkeras.training import warmup
 from nbkeras.utils import set_random_seed, to_categorical
 
@@ -63,16 +64,39 @@ def train_digits(epochs: int = 20, seed: int = 0) -> float:
     return accuracy
 
 
-def serve(arguments: argparse.Namespace) -> int:
+def serve(arguments: list[str]) -> int:
     """Serve models until the process receives a signal to end; returns the exit code."""
-    read = functools.partial(serving.from_arguments, arguments)
+    needed = "nbkeras serve needs starlette, uvicorn and others"
+    if importlib.util.find_spec("pydantic_settings") is None:  # the process that reads the options imports it
+        raise ImportError(f"{needed}: {install('serve')}")
+    read = functools.partial(_read_options, arguments)
     first = read()
-    with optional_import("nbkeras serve needs starlette, uvicorn and others", "serve"):
+    with optional_import(needed, "serve"):
         work = worker.work  # imported before workers are forked, so that they share its memory
     if first.grpc_port is not None and importlib.util.find_spec("grpc") is None:  # workers import it, after the fork
         raise ImportError(f"--grpc-port needs grpcio and protobuf: {install('serve')}")
     logs.configure(first.log, first.log_level)
     return supervisor.Supervisor(read, work).run()
+
+
+def _read_options(arguments: list[str]) -> Options:
+    """The options of `serve` from its arguments, the environment and the file that these name; or its help is printed.
+
+    A process of its own reads them, because pydantic would take 12 MB of the server's memory. Its error is raised here.
+    """
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
+    with open(os.memfd_create("options"), "w+b") as result:
+        target = result.fileno()
+        command = [sys.executable, "-P", "-m", "nbkeras.serving.settings", str(target), *arguments]
+        # a session of its own: Control-C ends this process only, which then ends that one
+        done = subprocess.run(command, env=environment, pass_fds=[target], start_new_session=True, check=False)
+        if done.returncode:
+            raise OSError(f"the process that reads the options ended with exit code {done.returncode}")
+        result.seek(0)
+        outcome = pickle.load(result)
+    if isinstance(outcome, BaseException):
+        raise outcome
+    return outcome
 
 
 def _parser() -> tuple[argparse.ArgumentParser, Iterable[str]]:
@@ -117,9 +141,7 @@ def _parser() -> tuple[argparse.ArgumentParser, Iterable[str]]:
     job.add_argument("--state", choices=("explicit",), help=explicit)
     sizes = "the shape of a sample, if the model leaves sizes open; once for each input"
     job.add_argument("--shape", type=_counts, action="append", metavar="N,N", help=sizes)
-    about = "It listens only on this machine unless --host says otherwise; leave encryption and passwords to a proxy."
-    job = add("serve", "answer requests to infer, by the Open Inference Protocol over HTTP and gRPC", about)
-    serving.add_arguments(job)
+    add("serve", "answer requests to infer, by the Open Inference Protocol over HTTP and gRPC")
     data = "It runs on made-up data: a training step if the model was compiled, else a prediction."
     job = add("profile", "show the time of a model's step by layer and by kernel", data)
     job.add_argument("file", help="a model file: .keras or .h5")
@@ -185,7 +207,10 @@ def main(arguments: list[str] | None = None) -> int:
     if alias.is_script(path, names):
         alias.run_script(path, rest, tensorflow)
         return 0
-    chosen = parser.parse_args(arguments)
+    if arguments[:1] == ["serve"]:  # settings.py parses its options
+        chosen = argparse.Namespace(command="serve", options=arguments[1:])
+    else:
+        chosen = parser.parse_args(arguments)
     if chosen.command == "run":
         alias.run_script(chosen.script, chosen.arguments, chosen.tensorflow)
         return 0
@@ -225,7 +250,7 @@ def _run(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         wanted = chosen.predict, chosen.save, chosen.memory
         commands.profile_file(chosen.file, chosen.batch_size, chosen.steps, *wanted)
     elif chosen.command == "serve":
-        return serve(chosen)
+        return serve(chosen.options)
     elif chosen.command == "bench":
         commands.bench(chosen.models, chosen.batch_size)
     elif chosen.command == "doctor":

@@ -4,13 +4,14 @@ python scripts/make_serving_options.py            write them
 python scripts/make_serving_options.py --check    check whether they are up to date; the exit code is 1 if not
 """
 
+import dataclasses
 import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nbkeras.serving.options import _SHARED, ModelOptions, Options, _fields
+from nbkeras.serving.options import SHARED, ModelOptions, Options
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "serving.md"
 
@@ -27,15 +28,15 @@ def default(value: Any) -> str:
 def table(kind: type, shared: Sequence[str] = ()) -> str:
     """The options of a class. shared: those that may also stand in [server], for all models."""
     lines = ["| option | default | what it is |", "|---|---|---|"]
-    for name, field in _fields(kind).items():
-        text = field.metadata["help"]
-        lines.append(f"| `{name}`{' *' if name in shared else ''} | {default(field.default)} | {text} |")
+    for field in filter(lambda field: field.metadata, dataclasses.fields(kind)):
+        star = " *" if field.name in shared else ""
+        lines.append(f"| `{field.name}`{star} | {default(field.default)} | {field.metadata['description']} |")
     return "\n".join(lines)
 
 
 def main() -> int:
     text = before = DOCUMENT.read_text(encoding="utf-8")
-    for name, made in (("model options", table(ModelOptions, _SHARED)), ("server options", table(Options))):
+    for name, made in (("model options", table(ModelOptions, SHARED)), ("server options", table(Options))):
         marks = f"<!-- begin {name} -->", f"<!-- end {name} -->"
         text = re.sub(
             f"{marks[0]}.*?{marks[1]}", lambda _, m=marks, t=made: f"{m[0]}\n{t}\n{m[1]}", text, flags=re.DOTALL

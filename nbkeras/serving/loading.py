@@ -27,7 +27,7 @@ from nbkeras.serving.errors import LoadingError
 
 _PREFIX = "nbkeras-serve-"
 # the options that make a frozen file
-DESCRIBES = ("path", "batch_sizes", "input_signature", "stream", "window", "steps", "allow_pickle")
+DESCRIBES = ("path", "batch_sizes", "input_signature", "stream", "window", "steps", "safe_mode")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -85,7 +85,7 @@ def _write(source: Any, job: dict) -> None:
     """Load, freeze, save, run and compare. source: an open file, or the path of a folder."""
     path, target = job["path"], job["target"]
     if path.endswith(_FROZEN):
-        frozen = Frozen.read(source, path, safe_mode=not job["allow_pickle"])
+        frozen = Frozen.read(source, path, safe_mode=job["safe_mode"])
         if frozen.is_stream != job["stream"]:
             kind = "a stream" if frozen.is_stream else "no stream"
             raise LoadingError(f"{path!r} holds {kind}: set stream = {str(frozen.is_stream).lower()} for this model")

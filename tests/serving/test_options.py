@@ -1,13 +1,18 @@
-"""Options of the server: command line and models.toml, with a sentence for every mistake."""
+"""Options of the server: command line, environment and models.toml, with a sentence for every mistake."""
 
-import argparse
 import dataclasses
+import importlib.util
+import pathlib
 import re
+import signal
+import sys
 
 import pytest
+from live_server import LiveServer
 
+from nbkeras import Input, Sequential, layers
 from nbkeras import __main__ as command_line
-from nbkeras.serving import options
+from nbkeras.serving import options, settings
 from nbkeras.serving.options import ModelOptions, Options
 
 
@@ -23,9 +28,7 @@ def files(tmp_path, monkeypatch):
 
 
 def parse(*arguments):
-    parser = argparse.ArgumentParser()
-    options.add_arguments(parser)
-    return options.from_arguments(parser.parse_args(list(arguments)))
+    return settings.read(arguments)
 
 
 def named(found):
@@ -122,15 +125,15 @@ def test_a_file_of_models(files):
         ("[model]\npath = 'a.keras'", "each model is a table, written [[model]]"),
         ("[[model]]\nname = 'a'", "[[model]] a has no path"),
         ("[[model]]\npath = '../a.keras'\nbatchsizes = [1]", "has no option 'batchsizes': did you mean batch_sizes?"),
-        ("[server]\nport = '80a'", "port must be an integer from 0 to 65535, received '80a'"),
-        ("[server]\nport = 70000", "port must be an integer from 0 to 65535, received 70000"),
-        ("[server]\nport = true", "port must be an integer from 0 to 65535, received True"),
-        ("[server]\ncontrol = 1", "control must be true or false, received 1"),
+        ("[server]\nport = '80a'", "port must be a valid integer, received '80a'"),
+        ("[server]\nport = 70000", "port must be less than or equal to 65535, received 70000"),
+        ("[server]\nport = true", "port must be a valid integer, received True"),
+        ("[server]\ncontrol = 1", "control must be a valid boolean, received 1"),
         ("[server]\ncontrol_hosts = ['a:80']", "control_hosts must be names without a port"),
         ("[server]\ncontrol_hosts = 1", "control_hosts must be names without a port"),
-        ("[server]\nlog = 'xml'", "log must be one of auto, json, text, received 'xml'"),
-        ("[server]\nbody_seconds = nan", "body_seconds must be a number of at least 0.05, received nan"),
-        ("[server]\nhost = ''", "host must be a string, received ''"),
+        ("[server]\nlog = 'xml'", "log must be 'auto', 'json' or 'text', received 'xml'"),
+        ("[server]\nbody_seconds = nan", "body_seconds must be greater than or equal to 0.05, received nan"),
+        ("[server]\nhost = ''", "host must have at least 1 character, received ''"),
         ("[[model]]\npath = '../a.keras'\nname = '-a'", "name must be letters, digits, _, . and -"),
         ("[[model]]\npath = '../a.keras'\nbatch_sizes = []", "batch_sizes must be positive integers"),
         ("[[model]]\npath = '../a.keras'\nbatch_sizes = [0]", "batch_sizes must be positive integers"),
@@ -146,6 +149,50 @@ def test_mistakes_in_a_file(files, text, message):
         parse("--config", write(files, text))
 
 
+def test_the_environment_is_between_the_command_line_and_the_file(files, monkeypatch):
+    path = write(files, "[server]\nport = 1\nworkers = 1\nthreads = 1\nmax_queue = 1\n[[model]]\npath = '../a.keras'")
+    monkeypatch.setenv("NBKERAS_SERVE_CONFIG", path)
+    monkeypatch.setenv("NBKERAS_SERVE_PORT", "2")
+    monkeypatch.setenv("NBKERAS_SERVE_WORKERS", "2")
+    monkeypatch.setenv("NBKERAS_SERVE_MAX_QUEUE", "2")
+    monkeypatch.setenv("NBKERAS_SERVE_CONTROL", "true")
+    monkeypatch.setenv("NBKERAS_SERVE_CONTROL_HOSTS", "A.example,b.example")
+    monkeypatch.setenv("NBKERAS_SERVE_BATCH_SIZES", "8,1")
+    monkeypatch.setenv("NBKERAS_SERVE_FOLDER", "")  # as if it were not set
+    found = parse("--port", "3")
+    assert (found.port, found.workers, found.threads) == (3, 2, 1)
+    assert (found.control, found.control_hosts, found.folder) == (True, ("a.example", "b.example"), None)
+    [model] = found.models
+    assert (model.path, model.max_queue, model.batch_sizes) == (str(files / "conf" / "../a.keras"), 2, (1, 8))
+    assert parse("--no-control", "--max-queue", "3").models[0].max_queue == 3
+    assert not parse("--no-control").control
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        (
+            "PORT",
+            "80a",
+            "NBKERAS_SERVE_PORT must be a valid integer, unable to parse string as an integer, received '80a'",
+        ),
+        ("TIMEOUT", "0", "NBKERAS_SERVE_TIMEOUT must be greater than or equal to 0.001, received '0'"),
+        (
+            "CONTROL",
+            "maybe",
+            "NBKERAS_SERVE_CONTROL must be a valid boolean, unable to interpret input, received 'maybe'",
+        ),
+        ("BATCH_SIZES", "[1]", "NBKERAS_SERVE_BATCH_SIZES must be positive integers, as 1,32 on the command line"),
+        ("PROT", "80", "the environment has no option 'NBKERAS_SERVE_PROT': did you mean NBKERAS_SERVE_PORT?"),
+        ("STREAM", "1", "the environment has no option 'NBKERAS_SERVE_STREAM': "),
+    ],
+)
+def test_mistakes_in_the_environment(files, monkeypatch, name, value, message):
+    monkeypatch.setenv(f"NBKERAS_SERVE_{name}", value)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        parse("a.keras")
+
+
 def test_a_version_has_one_file(files):
     (files / "many" / "2" / "second.h5").touch()
     with pytest.raises(ValueError, match="holds 2 models: a version has one file"):
@@ -155,36 +202,91 @@ def test_a_version_has_one_file(files):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--port", "x"], "--port: must be an integer from 0 to 65535, received x"),
-        (["--max-wait-ms", "-1"], "--max-wait-ms: must be a number from 0 to 10000, received -1"),
-        (["--batch-sizes", "1,b"], "--batch-sizes: must be positive integers"),
-        (["--log", "xml"], "--log: must be one of auto, json, text, received xml"),
-        (["--worker-count", "1"], "unrecognized arguments"),
+        (["--port", "x"], "--port must be a valid integer, unable to parse string as an integer, received 'x'"),
+        (["--max-wait-ms", "-1"], "--max-wait-ms must be greater than or equal to 0, received '-1'"),
+        (["--batch-sizes", "1,b"], "--batch-sizes must be positive integers"),
+        (["--log", "xml"], "--log must be 'auto', 'json' or 'text', received 'xml'"),
     ],
 )
-def test_mistakes_on_the_command_line(files, arguments, message, capsys):
-    with pytest.raises(SystemExit):
+def test_mistakes_on_the_command_line(files, arguments, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
         parse("a.keras", *arguments)
-    assert message in capsys.readouterr().err
 
 
-def test_mistakes_of_nbkeras_serve_are_one_line(files, capsys):
+def test_flags_that_do_not_exist(files, capsys):
+    with pytest.raises(SystemExit) as caught:
+        parse("a.keras", "--worker-count", "1")
+    assert caught.value.code == 2
+    assert "unrecognized arguments: --worker-count" in capsys.readouterr().err
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["gone.keras"], "there is no model's file 'gone.keras'"),
+        (["a.keras", "--port", "-1"], "the command line: --port must be greater than or equal to 0, received '-1'"),
+        (["--config", "gone.toml"], "[Errno 2] No such file or directory: 'gone.toml'"),
+    ],
+)
+def test_mistakes_of_nbkeras_serve_are_one_line(files, arguments, message, capsys):
     for _ in range(2):  # the second time the command's module has been imported
         with pytest.raises(SystemExit) as caught:
-            command_line.main(["serve", "gone.keras"])
+            command_line.main(["serve", *arguments])
         assert caught.value.code == 2
-        assert capsys.readouterr().err == "nbkeras serve: error: there is no model's file 'gone.keras'\n"
+        assert capsys.readouterr().err == f"nbkeras serve: error: {message}\n"
 
 
 def test_every_option_has_a_help_text_and_a_default_that_its_check_accepts(capsys):
-    for kind in (Options, ModelOptions):
+    for kind, declared in ((Options, settings._Server), (ModelOptions, settings._Model)):
         for field in dataclasses.fields(kind):
             if field.name != "models":
-                assert len(field.metadata["help"]) > 20
+                assert len(field.metadata["description"]) > 20
                 if field.default not in (None, "", ()):
-                    check = field.metadata["check"]
-                    assert check(field.default) == field.default
+                    default = list(field.default) if isinstance(field.default, tuple) else field.default
+                    assert getattr(declared.model_validate({field.name: default}), field.name) == field.default
     with pytest.raises(SystemExit):
-        command_line.main(["serve", "--help"])
+        parse("--help")
     shown = " ".join(capsys.readouterr().out.split())
-    assert "--max-body-mb X MB of a request's body, also decompressed; larger ones get 413 (default 64.0)" in shown
+    assert "--max-body-mb float MB of a request's body, also decompressed; larger ones get 413 (default: 64.0)" in shown
+    assert "--batch-sizes int,int rows for which programs are recorded" in shown
+    assert not any(nothing in shown for nothing in ("null", "None", "()", "False"))
+
+
+def test_a_missing_package_is_explained(files, monkeypatch, capsys):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit) as caught:
+        command_line.main(["serve", "a.keras"])
+    assert caught.value.code == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith(
+        "nbkeras serve: error: nbkeras serve needs starlette, uvicorn and others: pip install '.[serve]'"
+    )
+    assert "pydantic-settings" in shown
+
+
+@pytest.mark.process
+def test_the_process_that_reads_prints_the_help(files, capfd):
+    with pytest.raises(SystemExit) as caught:
+        command_line.main(["serve", "--help"])
+    assert caught.value.code == 0
+    assert "--max-body-mb" in capfd.readouterr().out
+
+
+@pytest.mark.process
+def test_the_process_that_reads_fails(files, monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(OSError, match="the process that reads the options ended with exit code 1"):
+        command_line._read_options(["a.keras"])
+
+
+@pytest.mark.process
+def test_the_processes_of_a_server_do_not_import_pydantic(tmp_path):
+    Sequential([Input((2,)), layers.Dense(1)]).save(tmp_path / "m.keras")
+    with LiveServer(tmp_path, [{"path": "m.keras"}], workers=2) as server:
+        server.process.send_signal(signal.SIGHUP)  # reads the options again
+        server.wait_for_line("SIGHUP received: checking 1 models")
+        maps = [pathlib.Path(f"/proc/{process}/maps").read_text() for process in server.processes()]
+        assert len(maps) >= 3
+        assert not any("pydantic" in each for each in maps)
+        assert all("orjson" in each for each in maps)  # a package that they do import
