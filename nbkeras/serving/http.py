@@ -242,7 +242,7 @@ class Application:
         """The request in a body, and what its form says of the answer."""
         return self.service.read(
             len(body),
-            functools.partial(form.cost_of_request, body, json_bytes, model.inputs),
+            functools.partial(tensors.cost_of_request, body, json_bytes, model.inputs),
             functools.partial(form.read_request, body, json_bytes, model.name, model.inputs),
         )
 

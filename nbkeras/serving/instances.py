@@ -5,8 +5,6 @@ of values, or of objects by input; in columns, `inputs` is the value of the only
 writing have the signatures of those in tensors.py, whose checks they use.
 """
 
-import base64
-import binascii
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -22,9 +20,8 @@ from nbkeras.serving.version import Version
 
 SIGNATURE = "serving_default"
 _VERB = ":predict"
-_BASE64_COST = 4  # bytes of memory for each byte of a body that may hold texts in Base64
 _STATES = {READY: "AVAILABLE", LOADING: "LOADING"}  # others are END
-_TYPES = {"FP16": "DT_HALF", "FP32": "DT_FLOAT", "FP64": "DT_DOUBLE", "BYTES": "DT_STRING"}
+_TYPES = {"FP16": "DT_HALF", "FP32": "DT_FLOAT", "FP64": "DT_DOUBLE"}  # others keep their name
 
 
 def asked(path: str) -> tuple[str | None, str | None] | None:
@@ -51,12 +48,6 @@ def only_model(index: Sequence[Mapping[str, str]]) -> str:
 
 
 # -------------------- requests --------------------
-
-
-def cost_of_request(body: bytes | bytearray, json_bytes: int | None, specs: Sequence[TensorSpec]) -> int:
-    """An upper bound of the memory for `read_request` of a body. Refused if that is too much."""
-    found = tensors.cost_of_request(body, json_bytes, specs)
-    return found + _BASE64_COST * len(body) if _has_texts(specs) else found
 
 
 def read_request(
@@ -92,7 +83,7 @@ def _of_rows(model: str, specs: Sequence[TensorSpec], rows: Any) -> Mapping[str,
     """The values of each input from a list with an entry for each row."""
     if type(rows) is not list or not rows:
         raise refused(f"'instances' must be a list with an entry for each row, received {shown(rows)}")
-    kinds = {_is_named(row, specs) for row in rows}
+    kinds = {type(row) is dict for row in rows}
     if len(kinds) == 2:
         raise refused("'instances' must be all objects by input or all values, received both")
     if len(specs) == 1 and kinds == {False}:
@@ -103,22 +94,13 @@ def _of_rows(model: str, specs: Sequence[TensorSpec], rows: Any) -> Mapping[str,
 
 def _by_name(model: str, specs: Sequence[TensorSpec], where: str, value: Any) -> Mapping[str, Any]:
     """The value of each input from an object by input, or from the value of the only input."""
-    is_named, names = _is_named(value, specs), [spec.name for spec in specs]
+    is_named, names = type(value) is dict, [spec.name for spec in specs]
     if not is_named and len(specs) == 1:
         return {names[0]: value}
     if is_named and value.keys() == set(names):
         return value
     wanted, received = ", ".join(map(repr, names)), shown(list(value) if is_named else value)
     raise refused(f"{where} must be an object with the inputs of model {model!r}, {wanted}, received {received}")
-
-
-def _is_named(value: Any, specs: Sequence[TensorSpec]) -> bool:
-    """Whether a value is an object by input; one with `b64` alone is a text."""
-    return type(value) is dict and not (value.keys() == {"b64"} and _has_texts(specs))
-
-
-def _has_texts(specs: Sequence[TensorSpec]) -> bool:
-    return any(spec.dtype.kind == "O" for spec in specs)
 
 
 def _array(model: str, spec: TensorSpec, data: Any, may_hold_booleans: bool) -> np.ndarray:
@@ -131,21 +113,7 @@ def _array(model: str, spec: TensorSpec, data: Any, may_hold_booleans: bool) -> 
         first = first[0]
     datatype = datatype_of(spec.dtype)
     tensors.check_claim(model, (spec,), {}, spec.name, datatype, shape)
-    if datatype == "BYTES":
-        data = _decoded(spec.name, data, len(shape))
     return tensors.from_json(spec.name, datatype, shape, data, may_hold_booleans)
-
-
-def _decoded(name: str, data: Any, axes: int) -> Any:
-    """Nested lists with texts in place of objects {"b64": ...}."""
-    if axes and type(data) is list:
-        return [_decoded(name, part, axes - 1) for part in data]
-    if type(data) is not dict or data.keys() != {"b64"}:
-        return data
-    try:
-        return tensors.text_of(name, base64.b64decode(data["b64"], validate=True))
-    except (TypeError, ValueError, binascii.Error):
-        raise refused(f"input {name!r}: 'b64' must be a string in Base64, received {shown(data['b64'])}") from None
 
 
 # -------------------- answers --------------------
@@ -179,8 +147,6 @@ def write_response(response: InferResponse, in_rows: bool) -> tuple[bytes, None]
 
 def _text(values: np.ndarray) -> bytes:
     """An array in JSON, written in pieces, so that other threads can run."""
-    if values.dtype.kind == "O":
-        return orjson.dumps(values.tolist())
     if values.size <= PIECE_VALUES:
         return orjson.dumps(np.ascontiguousarray(values), option=orjson.OPT_SERIALIZE_NUMPY)
     rows = PIECE_VALUES // values[0].size
@@ -196,12 +162,9 @@ def _rows(outputs: Sequence[tuple[TensorSpec, np.ndarray]]) -> Iterable[bytes]:
     entries, columns = [], []
     for spec, values in outputs:
         name, axes = orjson.dumps(spec.name).replace(b"%", b"%%"), values.ndim - 1
-        if values.dtype.kind == "O":
-            entries.append(name + b":%b")
-            columns.append(list(map(orjson.dumps, values.tolist())))
-        else:  # numbers hold no brackets, so those between two rows separate them
-            entries.append(name + b":" + b"[" * axes + b"%b" + b"]" * axes)
-            columns.append(_text(values)[1 + axes : -1 - axes].split(b"]" * axes + b"," + b"[" * axes))
+        entries.append(name + b":" + b"[" * axes + b"%b" + b"]" * axes)
+        # numbers hold no brackets, so those between two rows separate them
+        columns.append(_text(values)[1 + axes : -1 - axes].split(b"]" * axes + b"," + b"[" * axes))
     entry = b"{" + b",".join(entries) + b"}"
     return (entry % row for row in zip(*columns, strict=True))
 
