@@ -84,7 +84,7 @@ class Client(contextlib.AbstractContextManager["Client"]):
     def __post_init__(self) -> None:
         parts = urllib.parse.urlsplit(self.address)
         if parts.scheme not in _KINDS or not parts.hostname or parts.port == 0 or parts.path.strip("/"):
-            raise ValueError(f"the address must be like http://localhost:8000, received {self.address!r}")
+            raise ValueError(f"the address must be like http://localhost:8000, and {self.address} is not")
         self._connect = functools.partial(_KINDS[parts.scheme], parts.netloc, timeout=self.timeout)
         self._idle: list[tuple[int, http.client.HTTPConnection]] = []  # with the process that has made it
         self._datatypes: dict[str, dict[str, str]] = {}  # path of a model -> datatypes of its inputs by name
