@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import pickle
+import re
 import socket
 import struct
 import subprocess
@@ -141,17 +142,17 @@ def test_a_full_server_is_asked_again():
         assert len(server.requests) == 3
 
 
-@pytest.mark.parametrize("after", [None, "3", "99999999999", "soon", "-1", "1e3"])
+@pytest.mark.parametrize("after", [None, "3", "99999999999", "soon", "-1.0", "1e3"])
 def test_no_time_or_a_long_one_to_come_back_is_an_error_at_once(after):
-    busy = answer({"error": "later"}, 503, retry_after=after)
+    busy = answer({"error": "the queue is full"}, 503, retry_after=after)
     with Scripted(answer(METADATA), busy) as server, Client(server.address, timeout=2) as client:
-        with pytest.raises(ServerError, match="later"):
+        with pytest.raises(ServerError, match="the queue is full"):
             client.predict("m", ROW)
 
 
 def test_an_empty_error_keeps_the_connection():
     with Scripted(answer(b"", 502), answer(METADATA)) as server, Client(server.address) as client:
-        with pytest.raises(ServerError, match="status 502"):
+        with pytest.raises(ServerError, match=r"X \(status 502\)"):
             client.metadata("m")
         assert client.metadata("m") == METADATA
         assert server.connections == 1
@@ -176,7 +177,7 @@ def test_a_kept_connection_that_ends_without_an_answer_is_tried_again_once_for_p
             client.predict("m", ROW, sequence_id=1)
         assert len(server.requests) == 2
     with Scripted(None, answer(METADATA)) as server, Client(server.address) as client:  # a new connection
-        with pytest.raises(ConnectionError):
+        with pytest.raises(ConnectionError, match="Remote end closed connection without response"):
             client.metadata("m")
     busy = [answer(METADATA), BUSY]
     with Scripted(*busy, outputs()) as server, Client(server.address) as client:
@@ -211,13 +212,11 @@ HEAD = json.dumps({"outputs": []}).encode()
 def malformed(sent):
     """What the client says of an answer to a prediction."""
     with Scripted(answer(METADATA), sent) as server, Client(server.address) as client:
-        with pytest.raises(ServerError) as error:
+        with pytest.raises(ServerError, match="^the answer is malformed: ") as error:
             client.predict("m", ROW)
     assert error.value.status == 200
     assert len(error.value.message) < 500
-    start, _, rest = error.value.message.partition(": ")
-    assert start == "the answer is malformed"
-    return rest
+    return error.value.message
 
 
 @pytest.mark.parametrize(
@@ -285,9 +284,8 @@ def test_metadata_that_makes_no_sense(content):
 )
 def test_what_is_not_http_or_too_large(sent, message):
     with Scripted(sent, closes=[1]) as server, Client(server.address, max_bytes=1000) as client:
-        with pytest.raises(ServerError) as error:
+        with pytest.raises(ServerError, match=re.escape(message)):
             client.models()
-    assert message in error.value.message
 
 
 def test_a_claimed_size_takes_no_memory():
@@ -314,7 +312,7 @@ def test_a_claimed_size_takes_no_memory():
 )
 def test_errors_have_the_status_and_message_of_the_server(sent, status, message):
     with Scripted(sent) as server, Client(server.address) as client:
-        with pytest.raises(ServerError) as error:
+        with pytest.raises(ServerError, match=re.escape(message)) as error:
             client.models()
     assert (error.value.status, error.value.message) == (status, message)
     copy = pickle.loads(pickle.dumps(error.value))
@@ -339,10 +337,9 @@ def test_errors_have_the_status_and_message_of_the_server(sent, status, message)
 def test_inputs_that_do_not_fit_are_not_sent(datatype, x, message):
     content = {"inputs": [{"name": "x", "datatype": datatype, "shape": [-1, 1]}]}
     with Scripted(answer(content)) as server, Client(server.address) as client:
-        with pytest.raises(ValueError) as error:
+        with pytest.raises(ValueError, match=re.escape(message)):
             client.predict("m", x)
         assert len(server.requests) == 1
-    assert message in str(error.value)
 
 
 def test_a_model_that_was_swapped_is_described_again():
@@ -359,7 +356,7 @@ def test_a_sequence_whose_step_may_be_lost_does_not_go_on():
     with Scripted(answer(METADATA), outputs(), None, outputs()) as server, Client(server.address) as client:
         with client.sequence("m") as steps:
             steps.predict(ROW)
-            with pytest.raises(ConnectionError):
+            with pytest.raises(ConnectionError, match="Remote end closed connection without response"):
                 steps.predict(ROW)
             with pytest.raises(ConnectionError, match="begin a new sequence"):
                 steps.predict(ROW)
@@ -371,7 +368,7 @@ def test_steps_of_a_sequence():
     script = [answer(METADATA), refusal, answer(METADATA), *[outputs()] * 4]
     with Scripted(*script) as server, Client(server.address) as client:
         with client.sequence("m") as steps:
-            with pytest.raises(ServerError):
+            with pytest.raises(ServerError, match="expected shape"):
                 steps.predict([[1]])
             for _ in range(2):
                 steps.predict(ROW)
@@ -395,11 +392,9 @@ def test_whether_a_server_is_ready():
             client.models()
 
 
-@pytest.mark.parametrize(
-    "address", ["localhost:8000", "ftp://a:1", "http://", "http://a:b", "http://a/v2", "", "http://a:0"]
-)
+@pytest.mark.parametrize("address", ["localhost:8000", "ftp://a:1", "http://", "http://a/v2", "", "http://a:0"])
 def test_addresses(address):
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="the address must be like http://localhost:8000"):
         Client(address)
 
 

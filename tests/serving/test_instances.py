@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 
 import numpy as np
 import pytest
@@ -111,10 +112,9 @@ def test_dtypes_are_those_of_the_model(dtype):
     ],
 )
 def test_bodies_that_are_refused(content, message):
-    with pytest.raises(ServingError) as error:
+    with pytest.raises(ServingError, match=re.escape(message)) as error:
         read(content)
     assert error.value.status == 400
-    assert message in error.value.message
     assert len(error.value.message) < 1000
 
 
@@ -134,10 +134,9 @@ def test_bodies_that_are_refused(content, message):
     ],
 )
 def test_bodies_for_several_inputs_that_are_refused(content, message):
-    with pytest.raises(ServingError) as error:
+    with pytest.raises(ServingError, match=re.escape(message)) as error:
         read(content, TWO)
     assert error.value.status == 400
-    assert message in error.value.message
     assert len(error.value.message) < 1000
 
 
