@@ -69,6 +69,7 @@ def version() -> str:
 if TYPE_CHECKING:  # imported at first use
     from nbkeras import autodiff as autodiff
     from nbkeras import backend as backend
+    from nbkeras import client as client
     from nbkeras import datasets as datasets
     from nbkeras import debug as debug
     from nbkeras import distribution as distribution

@@ -24,7 +24,7 @@ MODULES = (
     "nbkeras.preprocessing.image nbkeras.preprocessing.sequence nbkeras.preprocessing.text nbkeras.saving nbkeras.export "
     "nbkeras.inference "
     "nbkeras.random nbkeras.tree nbkeras.utils nbkeras.wrappers nbkeras.tensor nbkeras.config nbkeras "
-    "nbkeras.dtype_policies nbkeras.testing nbkeras.backend"
+    "nbkeras.dtype_policies nbkeras.testing nbkeras.backend nbkeras.client"
 ).split()
 SPLIT = {
     "nbkeras.layers",

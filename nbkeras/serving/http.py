@@ -8,6 +8,7 @@ import functools
 import gzip
 import ipaddress
 import re
+import types
 import zlib
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
@@ -19,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from nbkeras.serving import tensors
+from nbkeras.serving import instances, tensors
 from nbkeras.serving.budget import Share
 from nbkeras.serving.errors import ServingError, as_told, refused
 from nbkeras.serving.exchange import RequestContext, sane_id
@@ -32,6 +33,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 _JSON = (b"content-type", b"application/json")
 _BINARY = (b"content-type", b"application/octet-stream")
+_FORM = b"application/x-www-form-urlencoded"  # what `curl -d` says of JSON
 _CONTENT_TYPES = {b"", b"application/json", b"application/octet-stream"}
 GONE = "nbkeras.gone"  # scope key, set when the client has gone and the task is cancelled
 WHOLE = "nbkeras.whole"  # scope key for `Connection.answer_whole`, if the server has it
@@ -113,6 +115,13 @@ class Application:
             Route("/v2/repository/models/{name}/load", self._load, methods=["POST"]),
             Route("/v2/repository/models/{name}/unload", self._unload, methods=["POST"]),
         ]
+        for path in ("/v1/models/{name}", "/v1/models/{name}/versions/{version}"):
+            own += [
+                Route(f"{path}:predict", self._infer_route, methods=["POST"]),
+                Route(path, self._status, methods=["GET"]),
+                Route(f"{path}/metadata", self._signature, methods=["GET"]),
+            ]
+        own.append(Route("/predict", self._infer_route, methods=["POST"]))
         for path in ("/v2/models/{name}", "/v2/models/{name}/versions/{version}"):
             own += [
                 Route(path, self._model, methods=["GET"]),
@@ -147,21 +156,40 @@ class Application:
                 if len(parts) == 7 and parts[4] == "versions":
                     await self.infer(parts[3], parts[5], scope, receive, send)
                     return
+            asked = instances.asked(scope["path"])
+            if asked is not None:
+                await self.infer(*asked, scope, receive, send, instances)
+                return
         await self._rest(scope, receive, send)
 
-    async def infer(self, name: str, version: str | None, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer an inference request."""
+    async def infer(
+        self,
+        name: str | None,
+        version: str | None,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        form: types.ModuleType = tensors,
+    ) -> None:
+        """Answer an inference request.
+
+        name: None is the only model. form: the module that reads the request and writes the answer, `tensors` or `instances`.
+        """
         start: dict[str, Any] = {"type": "http.response.start", "status": 200}
         exchange = self.service.exchange("http")
         share = self.service.budget.share()
         try:
             head = Headers(scope["headers"])
             exchange.id = head.request_id or exchange.id
+            if form is instances and head.content_type == _FORM:
+                head.content_type = b""
             body = await self.body_of(head, receive, share)
             exchange.begin(len(body))
+            if name is None:
+                name = instances.only_model(self.service.repository.index())
             model = self.service.repository.get(name, version)
             exchange.name, exchange.version = name, model.version
-            request, binary = await self._read(body, head.json_bytes, model)
+            request, binary = await self._read(body, head.json_bytes, model, form)
             if head.json_bytes is None:
                 del body
                 share.shrink(0)
@@ -170,7 +198,9 @@ class Application:
                 request.timeout = min(head.timeout, request.timeout or head.timeout)
             request.exchange = exchange
             response = await self.service.infer(name, version, request)
-            answer, json_bytes = await self.service.write(tensors.write_response, response, binary)
+            if form is instances:
+                share.grow(instances.extra_bytes(response, binary))
+            answer, json_bytes = await self.service.write(form.write_response, response, binary)
             if json_bytes is None:
                 headers = [_JSON]
             else:
@@ -207,13 +237,13 @@ class Application:
         self.service.answered(exchange)
 
     def _read(
-        self, body: bytes | bytearray, json_bytes: int | None, model: Version
-    ) -> Awaitable[tuple[tensors.InferRequest, bool | dict[str, bool]]]:
-        """The request in a body, and whether its answer is binary."""
+        self, body: bytes | bytearray, json_bytes: int | None, model: Version, form: types.ModuleType
+    ) -> Awaitable[tuple[tensors.InferRequest, Any]]:
+        """The request in a body, and what its form says of the answer."""
         return self.service.read(
             len(body),
             functools.partial(tensors.cost_of_request, body, json_bytes, model.inputs),
-            functools.partial(tensors.read_request, body, json_bytes, model.name, model.inputs),
+            functools.partial(form.read_request, body, json_bytes, model.name, model.inputs),
         )
 
     async def body_of(self, head: Headers, receive: Receive, share: Share, most: int = 0) -> bytes | bytearray:
@@ -307,6 +337,19 @@ class Application:
 
     async def _configuration(self, request: Request) -> Response:
         return _json(self.service.model_configuration(request.path_params["name"], request.path_params.get("version")))
+
+    async def _status(self, request: Request) -> Response:
+        name, version = request.path_params["name"], request.path_params.get("version")
+        if request.url.path.endswith(":predict"):
+            raise HTTPException(405, headers={"Allow": "POST"})
+        found = instances.status_of(self.service.repository.index(), name, version)
+        if found is None:
+            self.service.repository.get(name, version)  # raises the reason
+        return _json(found)
+
+    async def _signature(self, request: Request) -> Response:
+        name, version = request.path_params["name"], request.path_params.get("version")
+        return _json(instances.metadata_of(self.service.repository.get(name, version)))
 
     async def _model_ready(self, request: Request) -> Response:
         name, version = request.path_params["name"], request.path_params.get("version")

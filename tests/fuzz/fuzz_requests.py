@@ -599,6 +599,44 @@ def one_inference(chance, name, body, said):
     return Asked(bytes_of(path, body, headers), [(name, body, known)])
 
 
+def case_instances(chance):
+    """TensorFlow Serving's form, in rows or columns."""
+    name = chance.choice(list(INPUTS))
+    columns = {key: values.tolist() for key, values in good_arrays(chance, name).items()}
+    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    if len(columns) == 1 and chance.random() < 0.6:
+        [columns], rows = columns.values(), [value for row in rows for value in row.values()]
+    content = {"instances": rows} if chance.random() < 0.5 else {"inputs": columns}
+    if chance.random() < 0.2:
+        content["signature_name"] = "serving_default"
+    for _ in range(chance.choice([0, 0, 1, 1, 2, 4])):
+        content = changed(chance, content) if isinstance(content, dict | list) else content
+    body = json.dumps(content).encode()
+    if chance.random() < 0.2:
+        body = chance.choice([damaged(chance, body), nested(chance).replace(b"inputs", b"instances"), nested(chance)])
+    path = f"/v1/models/{name}{chance.choice(['', '/versions/1'])}:predict"
+    return Asked(bytes_of(path, body), [(name, body, None)])
+
+
+def check_instances(name, request, _, headers, body):
+    """Whether predictions are those of the model for a request in TensorFlow Serving's form."""
+    content, answer, kinds = json.loads(request), json.loads(body), INPUTS[name]
+    in_rows = "instances" in content
+    values = content["instances" if in_rows else "inputs"]
+    if in_rows and type(values[0]) is dict:
+        values = {key: [row[key] for row in values] for key in kinds}
+    values = values if type(values) is dict else dict.fromkeys(kinds, values)
+    arrays = {key: np.array(values[key], DTYPES[kind]) for key, (kind, _) in kinds.items()}
+    if list(answer) != ["predictions" if in_rows else "outputs"]:
+        raise Fault(f"answers {list(answer)}")
+    [found] = answer.values()
+    if len(OUTPUTS[name]) == 1:
+        found = {OUTPUTS[name][0]: found}
+    elif in_rows:
+        found = {output: [row[output] for row in found] for output in OUTPUTS[name]}
+    check_predicted(name, arrays, {output: np.array(numbers, "float32") for output, numbers in found.items()}, None)
+
+
 def packed(chance, body):
     """A body in an encoding, right or wrong."""
     bomb = b"0" * chance.choice([10**3, 10**6, 3 * 10**7])
@@ -855,6 +893,12 @@ PATHS = [
         "/v2/logging",
         "/v2/trace/setting",
         "/v2/models/%F0%9F%98%80",
+        "/predict",
+        "/v1/models/dense",
+        "/v1/models/none/metadata",
+        "/v1/models/:predict",
+        "/v1/models/dense/versions/:predict",
+        "/v1/models/%00%2f:predict",
     ),
 ]
 METHODS = "GET POST PUT DELETE PATCH HEAD OPTIONS TRACE CONNECT PRI BREW get GET\0 M-SEARCH SOURCE".split()
@@ -953,6 +997,7 @@ def case_garbage(chance):
 KINDS = {
     case_json: 30,
     case_text: 6,
+    case_instances: 10,
     case_damaged: 10,
     case_binary: 8,
     case_packed: 6,
@@ -981,7 +1026,8 @@ def judge(kind, asked, answers, closed):
     for place, (status, headers, body) in enumerate(answers):
         check_answer(status, headers, body, head=bool(asked.heads))
         if status == 200 and place < len(asked.expects):
-            check_outputs(*asked.expects[place], headers, unpacked(headers, body))
+            check = check_instances if kind is case_instances else check_outputs
+            check(*asked.expects[place], headers, unpacked(headers, body))
             computed += 1
     return computed
 
