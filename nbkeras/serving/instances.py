@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from nbkeras.inference.ready import TensorSpec
+from nbkeras.inference.bundle import TensorSpec
 from nbkeras.serving import tensors
 from nbkeras.serving.errors import ServingError, refused
 from nbkeras.serving.repository import LOADING, READY, UNLOADED, version_order

@@ -11,7 +11,7 @@ pytest.importorskip("starlette")
 
 import nbkeras
 from nbkeras import layers
-from nbkeras.inference.ready import TensorSpec
+from nbkeras.inference.bundle import TensorSpec
 from nbkeras.serving import instances
 from nbkeras.serving.errors import ServingError
 from nbkeras.serving.http import Application
