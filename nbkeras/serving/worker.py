@@ -15,12 +15,12 @@ import uvloop
 from starlette.routing import Route
 
 from nbkeras.engine.lazy_names import LazyModule
-from nbkeras.serving import limits, logs, page
+from nbkeras.serving import limits, page
 from nbkeras.serving.budget import Budget
 from nbkeras.serving.connections import Connection, watch
 from nbkeras.serving.door import Acceptor, shared_counts
+from nbkeras.serving.exchange import Requests
 from nbkeras.serving.http import Application
-from nbkeras.serving.logs import Requests
 from nbkeras.serving.metrics import Metrics
 from nbkeras.serving.options import Options
 from nbkeras.serving.orders import ControlChannel, Seat
@@ -133,7 +133,6 @@ async def _work(seat: Seat) -> bool:
             end.set()
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended)
-    logs.in_loop()
     metrics = Metrics(seat.board, seat.index)
     repository = Repository(metrics)
     orders = ControlChannel(seat.channel, repository, ended)
