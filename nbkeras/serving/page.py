@@ -1,4 +1,4 @@
-"""What a browser or Prometheus asks for: the status page for people, the figures that it shows, and the metrics.
+"""Pages for browsers and Prometheus: the status page for people, the figures that it shows, and the metrics.
 
 The page is one file without external resources. Its Content-Security-Policy allows only the page's own script and style, by
 their hashes, so a model whose name is a script would do nothing even if the page did not escape the name.
