@@ -48,7 +48,7 @@ def _cell(kind: np.dtype, name: str) -> int:
     return kind.fields[name][1] // 8  # type: ignore[index]
 
 
-# A request is counted in single cells, because NumPy's fields take ten times as long.
+# A request is counted in single cells, because access to NumPy's fields takes longer.
 _FIRST, _SIZE = _cell(_SEGMENT, "entries"), _ENTRY.itemsize // 8
 _CELLS = {name: _cell(_ENTRY, "figures") + _cell(MODEL, name) for name in MODEL.names or ()}
 

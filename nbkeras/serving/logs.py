@@ -59,8 +59,7 @@ class JsonFormatter(OrjsonFormatter):
 
     def __init__(self) -> None:
         names = {"asctime": "time", "levelname": "level", "name": "logger", "exc_info": "exception"}
-        fields = ["asctime", "process", "levelname", "name", "message"]
-        super().__init__(fields, rename_fields=names, json_default=str)
+        super().__init__(["asctime", "process", "levelname", "name", "message"], rename_fields=names, json_default=str)
 
     def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
         log_data["level"] = log_data["level"].lower()
@@ -115,8 +114,9 @@ class Handler(logging.handlers.QueueHandler):
         self.formatter.static_fields["worker"] = worker  # type: ignore[union-attr]
         self.queue = Queue(MOST_LINES - 1)
         self.dropped = self._reported = 0
-        self._thread = Thread(self.queue, self)
-        self._thread.start()
+        thread = Thread(self.queue, self)
+        thread.start()
+        self._thread = thread
 
     def prepare(self, record: logging.LogRecord) -> bytes:
         return self.format(record).encode() + b"\n"

@@ -220,6 +220,18 @@ def test_a_thread_writes_the_lines_of_a_worker(pipe):
     assert [each["message"] for each in pipe.json()] == ["one", "two"]
 
 
+def test_a_worker_that_gets_no_thread_says_so(pipe, monkeypatch):
+    def refuse(self):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    handler = logs.configure("json", "info", pipe.writing)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        handler.become(0)
+    LOG.critical("worker 0 failed")
+    assert pipe.json()[0]["message"] == "worker 0 failed"
+
+
 def test_slow_requests_are_logged_once_in_a_second(pipe):
     logs.configure("json", "info", pipe.writing)
     log = Requests(access=False, slow=0.5)
