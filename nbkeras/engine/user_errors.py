@@ -49,6 +49,7 @@ EXTRAS = {  # extra -> its packages, as in pyproject.toml
         "uvloop",
         "orjson",
         "prometheus-client",
+        "python-json-logger",
         "grpcio",
         "protobuf",
         "pydantic-settings",

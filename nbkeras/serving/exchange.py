@@ -1,10 +1,16 @@
-"""RequestContext: an inference request and its outcome, for metrics and logs; and the Observer that receives it."""
+"""RequestContext: an inference request and its outcome; the Observer that counts it, and Requests, which logs it."""
 
+import itertools
+import logging
+import os
 import re
 import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from nbkeras.serving import logs
+
+_log = logging.getLogger("nbkeras.serving")
 _SANE_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 
 
@@ -55,7 +61,7 @@ class RequestContext:
 
 
 class Observer:
-    """Receives events; `metrics.py` counts them."""
+    """Receives events; `board.py` counts them."""
 
     def request(self, exchange: RequestContext) -> None:
         """An inference request was answered."""
@@ -65,6 +71,52 @@ class Observer:
 
     def batch(self, name: str, version: str, rows: int, seconds: float, waits: list[float]) -> None:
         """A batch was computed. waits: the seconds that each of its requests waited."""
+
+
+class Requests:
+    """Logs the requests of a worker: each one if `access` is set, else those that took more than `slow` seconds.
+
+    It logs at most one slow request per second, with the number of those left out.
+    """
+
+    def __init__(self, access: bool, slow: float):
+        self._access, self._slow = access, slow
+        self._numbers = itertools.count(1)
+        self._next, self._skipped = 0.0, 0
+        self._prefix = f"{os.getpid()}-{time.time():.0f}"
+
+    def new_id(self) -> str:
+        """A new id for a request without one; "" if nothing will log it."""
+        return f"{self._prefix}-{next(self._numbers)}" if self._access else ""
+
+    def __call__(self, exchange: RequestContext) -> None:
+        if self._access:
+            _write(logging.INFO, "request", exchange)
+        if exchange.seconds > self._slow > 0:
+            now = time.monotonic()
+            if now >= self._next:
+                _write(logging.WARNING, "slow_request", exchange, not_logged=self._skipped)
+                self._next, self._skipped = now + 1.0, 0
+            else:
+                self._skipped += 1
+
+
+def _write(level: int, event: str, exchange: RequestContext, **more: Any) -> None:
+    """Log an inference request, whatever level is logged."""
+    fields: dict[str, Any] = {
+        "request_id": exchange.id,
+        "protocol": exchange.protocol,
+        "model": exchange.name,
+        "version": exchange.version,
+        "rows": exchange.rows,
+        "status": exchange.status,
+        "queue_ms": None if exchange.queued is None else round(exchange.queued * 1e3, 3),
+        "compute_ms": round(exchange.computed * 1e3, 3),
+        "total_ms": round(exchange.seconds * 1e3, 3),
+        "bytes_in": exchange.bytes_in,
+        "bytes_out": exchange.bytes_out,
+    }
+    _log.handle(logs.record(level, event, **fields, **more))
 
 
 def sane_id(value: bytes) -> str:

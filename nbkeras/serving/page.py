@@ -1,4 +1,4 @@
-"""The status page for people, and the figures that it shows.
+"""Pages for browsers and Prometheus: the status page for people, the figures that it shows, and the metrics.
 
 The page is one file without external resources. Its Content-Security-Policy allows only the page's own script and style, by
 their hashes, so a model whose name is a script would do nothing even if the page did not escape the name.
@@ -11,14 +11,15 @@ import re
 import time
 from typing import Any
 
+import numpy as np
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from nbkeras.engine import settings
-from nbkeras.serving.board import MODEL, ROWS, SECONDS, WORKER
-from nbkeras.serving.metrics import OTHERS, Metrics
+from nbkeras.serving.board import HISTOGRAMS, MODEL, OTHERS, ROWS, SECONDS, STATES
+from nbkeras.serving.metrics import Metrics
 from nbkeras.serving.repository import READY
 from nbkeras.serving.service import Service
 from nbkeras.serving.version import Version
@@ -39,17 +40,10 @@ def html() -> bytes:
 def policy(page: bytes) -> str:
     """The page's Content-Security-Policy: only its own script and style, and requests to its own server."""
     script, style = (_hash(page, tag) for tag in (b"script", b"style"))
-    rules = {
-        "default-src": "'none'",
-        "script-src": script,
-        "style-src": style,
-        "img-src": "data:",
-        "connect-src": "'self'",
-        "base-uri": "'none'",
-        "form-action": "'none'",
-        "frame-ancestors": "'none'",
-    }
-    return "; ".join(f"{name} {value}" for name, value in rules.items())
+    return (
+        f"default-src 'none'; script-src {script}; style-src {style}; img-src data:; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
 
 
 def _hash(page: bytes, tag: bytes) -> str:
@@ -58,7 +52,7 @@ def _hash(page: bytes, tag: bytes) -> str:
 
 
 def routes(service: Service, metrics: Metrics) -> list[Route]:
-    """The page under `/` and `/status`, and its figures under `/status.json`."""
+    """The page under `/` and `/status`, its figures under `/status.json`, and all metrics under `/metrics`."""
     page = html()
     headers = {**_SAFE, "content-security-policy": policy(page), "cache-control": "no-cache"}
 
@@ -66,31 +60,26 @@ def routes(service: Service, metrics: Metrics) -> list[Route]:
         return Response(page, headers=headers, media_type="text/html")
 
     async def tell(request: Request) -> Response:
-        content = orjson.dumps(await status(service, metrics))
+        content = orjson.dumps(await status(service, metrics), option=orjson.OPT_SERIALIZE_NUMPY)
         return Response(content, headers=_SAFE | {"cache-control": "no-store"}, media_type="application/json")
 
-    return [Route("/", show), Route("/status", show), Route("/status.json", tell)]
+    async def scrape(request: Request) -> Response:
+        body, content_type = await metrics.text(service, request.headers.get("accept", ""))
+        return Response(body, headers={"content-type": content_type, "cache-control": "no-store"})
+
+    return [Route("/", show), Route("/status", show), Route("/status.json", tell), Route("/metrics", scrape)]
 
 
 async def status(service: Service, metrics: Metrics) -> dict[str, Any]:
     """All data of the page: what is served, and figures of all workers; times in seconds since 1970."""
     memory = await metrics.memory()
-    figures = metrics.board.of_models()
+    figures, none = metrics.board.of_models(), np.zeros(1, MODEL)[0]
     workers = []
     for index, each in enumerate(metrics.board.of_workers()):
-        one = {name: float(value[0]) for name, value in each.items() if name in _OF_WORKER}
-        found = memory.get(index)
-        workers.append(
-            one
-            | {
-                "index": index,
-                "process": int(one["process"]),
-                "restarts": max(0, int(each["starts"][0]) - 1),
-                "resident_bytes": None if found is None else found.resident,
-                "proportional_bytes": None if found is None else found.proportional,
-            }
-        )
-    unknown = figures.get(OTHERS)
+        resident, proportional, *_ = memory.get(index, (None, None))
+        own = {name: each[name] for name in (*STATES, "dropped_lines")}
+        own |= {"index": index, "process": int(each["process"]), "restarts": max(0, int(each["starts"]) - 1)}
+        workers.append(own | {"resident_bytes": resident, "proportional_bytes": proportional})
     return {
         "name": "nbkeras",
         "version": settings.VERSION,
@@ -101,50 +90,34 @@ async def status(service: Service, metrics: Metrics) -> dict[str, Any]:
         "seconds": SECONDS,
         "rows": ROWS,
         "models": [
-            _of_model(service, each, figures.get((each["name"], each["version"])))
+            _of_model(service, each, figures.get((each["name"], each["version"]), none))
             for each in service.repository.index()
         ],
-        "unknown_requests": 0 if unknown is None else int(unknown["requests"].sum()),
+        "unknown_requests": int(figures.get(OTHERS, none)["requests"].sum()),
         "rejected": metrics.board.rejected(),
         "workers": workers,
     }
 
 
-_OF_WORKER = {name for name, size in WORKER.sizes.items() if size == 1} - {"starts", "models"}
-
-
 def _of_model(service: Service, state: dict[str, str], figures: Any) -> dict[str, Any]:
     """A version of a model: its state, its tensors if it is served, and its counts."""
-    if figures is None:
-        figures = {name: [0.0] * size for name, size in MODEL.sizes.items()}
-    else:
-        figures = {name: value.tolist() for name, value in figures.items()}
-    found: dict[str, Any] = {
+    repository, name = service.repository, state["name"]
+    model: Any = repository.get(name, state["version"]) if state["state"] == READY else None
+    metadata = {"inputs": [], "outputs": []} if model is None else model.metadata([])
+    return {
         **state,
-        "is_default": False,
-        "is_stream": False,
-        "inputs": [],
-        "outputs": [],
-        "batch_sizes": [],
-        "requests": int(sum(figures["requests"])),
+        "is_default": model is not None and model is repository.get(name),
+        "is_stream": model is not None and model.is_stream,
+        "inputs": [tensor | {"example": _example(model, tensor["shape"])} for tensor in metadata["inputs"]],
+        "outputs": metadata["outputs"],
+        "batch_sizes": [] if model is None else list(model.frozen.batch_sizes),
+        "requests": int(figures["requests"].sum()),
         "rows_sum": figures["rows"][-1],
-        "waiting": int(figures["waiting"][0]),
-        "load_seconds": figures["load_seconds"][0],
-        "file_bytes": int(figures["file_bytes"][0]),
+        "waiting": int(figures["waiting"]),
+        "load_seconds": figures["load_seconds"],
+        "file_bytes": int(figures["file_bytes"]),
+        **{histogram: figures[histogram][:-1] for histogram in HISTOGRAMS},
     }
-    found |= {name: figures[name][:-1] for name in ("duration", "queue", "compute", "rows")}
-    if state["state"] == READY:
-        model = service.repository.get(state["name"], state["version"])
-        metadata = model.metadata([])
-        inputs = [tensor | {"example": _example(model, tensor["shape"])} for tensor in metadata["inputs"]]
-        found |= {
-            "is_default": service.repository.get(state["name"]) is model,
-            "is_stream": model.is_stream,
-            "inputs": inputs,
-            "outputs": metadata["outputs"],
-            "batch_sizes": list(model.frozen.batch_sizes),
-        }
-    return found
 
 
 def _example(model: Version, shape: list[int]) -> list[int]:

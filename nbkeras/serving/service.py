@@ -7,8 +7,7 @@ from typing import Any, Protocol
 
 from nbkeras.engine import settings
 from nbkeras.serving.errors import ServingError
-from nbkeras.serving.exchange import RequestContext
-from nbkeras.serving.logs import Requests
+from nbkeras.serving.exchange import RequestContext, Requests
 from nbkeras.serving.peers import SequenceRouter
 from nbkeras.serving.repository import READY, STARTING, UNLOADED, Repository
 from nbkeras.serving.sequences import Key, Sequences, key_of

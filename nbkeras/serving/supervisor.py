@@ -337,7 +337,7 @@ class Supervisor:
         channel = Channel(ours)
         worker.process, worker.channel, worker.started, worker.silence = process, channel, time.monotonic(), 0
         worker.has_begun = False
-        self._board.part(worker.index).add("starts")
+        self._board.part(worker.index).worker["starts"] += 1
         self._selector.register(ours, selectors.EVENT_READ, lambda: self._listen_to(worker, channel))
         _log.info(
             "worker %d started (process %d)",

@@ -12,15 +12,14 @@ from typing import Any
 
 import uvicorn
 import uvloop
-from starlette.routing import Route
 
 from nbkeras.engine.lazy_names import LazyModule
-from nbkeras.serving import limits, logs, page
+from nbkeras.serving import limits, page
 from nbkeras.serving.budget import Budget
 from nbkeras.serving.connections import Connection, watch
 from nbkeras.serving.door import Acceptor, shared_counts
+from nbkeras.serving.exchange import Requests
 from nbkeras.serving.http import Application
-from nbkeras.serving.logs import Requests
 from nbkeras.serving.metrics import Metrics
 from nbkeras.serving.options import Options
 from nbkeras.serving.orders import ControlChannel, Seat
@@ -47,8 +46,8 @@ async def serve(
 ) -> bool:
     """Answer requests on listening sockets until `end` is set, then finish accepted requests. Returns False if some were late.
 
-    control: loads and unloads models for requests; None refuses them. metrics: the repository's observer, for GET /metrics and
-    the status page. seat: see Seat.
+    control: loads and unloads models for requests; None refuses them. metrics: for GET /metrics and the status page; its
+    part is the repository's observer. seat: see Seat.
     """
     workers = 1 if seat is None else seat.workers
     most = limits.memory_of_requests(workers) if options.max_memory_mb is None else options.max_memory_mb << 20
@@ -63,7 +62,7 @@ async def serve(
         await service.peers.start()
     if seat is not None and seat.grpc_port is not None:
         calls = await rpc.start(service, options, seat.grpc_port)
-    routes = [] if metrics is None else [Route("/metrics", metrics.route(service)), *page.routes(service, metrics)]
+    routes = [] if metrics is None else page.routes(service, metrics)
     hosts = (options.host.lower(), *options.control_hosts)
     application = Application(service, int(options.max_body_mb * 1e6), routes, hosts)
     kind = Connection.of(options, repository.observer, budget)
@@ -133,9 +132,8 @@ async def _work(seat: Seat) -> bool:
             end.set()
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended)
-    logs.in_loop()
     metrics = Metrics(seat.board, seat.index)
-    repository = Repository(metrics)
+    repository = Repository(metrics.part)
     orders = ControlChannel(seat.channel, repository, ended)
     following = asyncio.create_task(orders.follow())
     beginning = asyncio.create_task(orders.begun.wait())

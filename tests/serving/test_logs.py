@@ -1,8 +1,8 @@
 """Logs of a server: what a line may hold, streams that nobody reads, and the log of a real server."""
 
-import asyncio
 import fcntl
 import http.client
+import itertools
 import json
 import logging
 import os
@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 
 import pytest
 
@@ -20,7 +21,7 @@ pytest.importorskip("uvloop")
 
 from nbkeras import Input, Sequential, layers
 from nbkeras.serving import logs
-from nbkeras.serving.exchange import RequestContext, sane_id
+from nbkeras.serving.exchange import RequestContext, Requests, sane_id
 
 LOG = logging.getLogger("nbkeras.serving")
 
@@ -59,6 +60,12 @@ class Pipe:
         os.set_blocking(self.writing, True)
 
 
+def close(handler, descriptor):
+    """Close what a handler of a descriptor has opened, as the end of its process would."""
+    if handler._descriptor != descriptor:
+        os.close(handler._descriptor)
+
+
 @pytest.fixture
 def pipe():
     root = logging.getLogger()
@@ -67,7 +74,10 @@ def pipe():
     yield made
     found = logs.handler()
     if found is not None:
-        found._sink.close()
+        if found._thread is not None:
+            made.read()
+            found._thread.stop()
+        close(found, made.writing)
     root.handlers[:], root.level = before, level
     logging.captureWarnings(False)
     os.close(made.reading)
@@ -79,6 +89,7 @@ def test_a_line_of_json(pipe):
     LOG.info("model %r is served", "m", extra=logs.event("model_loaded", model="m", seconds=1.5))
     logging.getLogger("uvicorn.error").warning("something of uvicorn")
     LOG.debug("too much")
+    logs.handler().flush()
     [mine, other] = pipe.json()
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", mine.pop("time"))
     assert mine == {
@@ -141,71 +152,89 @@ def test_a_message_that_cannot_be_made_costs_its_line_alone(pipe):
     assert "is lost" in lost["message"] and following["message"] == "next"
 
 
-def test_a_pipe_that_nobody_reads_stops_nothing(pipe):
-    logs.configure("json", "info", pipe.writing)
+@pytest.mark.parametrize("has_thread", [False, True], ids=["supervisor", "worker"])
+def test_a_pipe_that_nobody_reads_stops_nothing(pipe, has_thread):
+    handler = logs.configure("json", "info", pipe.writing)
     pipe.fill()
+    if has_thread:
+        handler.become(0)
     count = logs.MOST_LINES + 100
     for number in range(count):
         LOG.info("line", extra=logs.event("x", number=number))
-    handler = logs.handler()
+        while not number and not handler.queue.empty():  # the thread has not taken the first line yet
+            time.sleep(0.001)
     assert handler.dropped == 100
     assert not fcntl.fcntl(pipe.writing, fcntl.F_GETFL) & os.O_NONBLOCK  # other programs may have the pipe too
-    data = b""
-    while handler.write() or not data.endswith(b"}\n"):
+    data, end = b"", time.monotonic() + 20
+    while b"log_dropped" not in data and time.monotonic() < end:
         data += pipe.read()
+        handler.write()
     found = [json.loads(line) for line in (data + pipe.read()).lstrip(b".").splitlines()]
     assert [each["number"] for each in found[:-1]] == list(range(logs.MOST_LINES))
     assert (found[-1]["event"], found[-1]["lines"]) == ("log_dropped", 100)
+    LOG.info("next")
+    handler.flush()
+    assert [each["message"] for each in pipe.json()] == ["next"]
 
 
-def test_the_end_waits_a_second_for_a_reader(pipe, monkeypatch):
+@pytest.mark.parametrize("has_thread", [False, True], ids=["supervisor", "worker"])
+def test_the_end_waits_a_second_for_a_reader(pipe, monkeypatch, has_thread):
     monkeypatch.setattr(logs, "_ENDING_SECONDS", 0.05)
-    logs.configure("json", "info", pipe.writing)
+    handler = logs.configure("json", "info", pipe.writing)
     pipe.fill()
+    if has_thread:
+        handler.become(0)
     LOG.info("last")
     start = time.monotonic()
-    logs.handler().flush()
+    handler.flush()
     assert 0.04 < time.monotonic() - start < 5
     pipe.read()
-    logs.handler().flush()
+    monkeypatch.setattr(logs, "_ENDING_SECONDS", 5)
+    handler.flush()
     assert pipe.json()[0]["message"] == "last"
 
 
 def test_a_socket_that_nobody_reads_and_one_that_is_closed():
     reader, writer = socket.socketpair()
-    sink = logs.Sink(writer.fileno())
-    while sink.write(b"." * 4096):
+    handler = logs.Handler(logs.JsonFormatter(), writer.fileno())
+    while not handler.write_line(b"." * 4096):
         pass
-    assert writer.getblocking()
+    assert writer.getblocking() and not handler.dropped
     reader.close()
-    assert sink.write(b".") is None
-    sink.close()
+    assert handler.write_line(b".") == b"" and handler.dropped == 1
+    close(handler, writer.fileno())
     writer.close()
 
 
-def test_lines_of_a_moment_are_written_together_in_a_loop(pipe):
-    logs.configure("json", "info", pipe.writing)
+def test_a_thread_writes_the_lines_of_a_worker(pipe):
+    handler = logs.configure("json", "info", pipe.writing)
+    pipe.fill()
+    LOG.info("of the supervisor")
+    handler.become(0)
+    LOG.info("one")
+    other = threading.Thread(target=LOG.info, args=("two",))
+    other.start()
+    other.join()
+    pipe.read()
+    handler.flush()
+    assert [each["message"] for each in pipe.json()] == ["one", "two"]
 
-    async def main():
-        logs.in_loop()
-        LOG.info("one")
-        threading.Thread(target=LOG.info, args=("two",)).start()
-        assert not pipe.read()
-        await asyncio.sleep(0.2)
-        assert sorted(each["message"] for each in pipe.json()) == ["one", "two"]
-        pipe.fill()
-        LOG.info("three")
-        await asyncio.sleep(0.1)
-        pipe.read()
-        await asyncio.sleep(0.4)
-        assert [each["message"] for each in pipe.json()] == ["three"]
 
-    asyncio.run(main())
+def test_a_worker_that_gets_no_thread_says_so(pipe, monkeypatch):
+    def refuse(self):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    handler = logs.configure("json", "info", pipe.writing)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        handler.become(0)
+    LOG.critical("worker 0 failed")
+    assert pipe.json()[0]["message"] == "worker 0 failed"
 
 
 def test_slow_requests_are_logged_once_in_a_second(pipe):
     logs.configure("json", "info", pipe.writing)
-    log = logs.Requests(access=False, slow=0.5)
+    log = Requests(access=False, slow=0.5)
     quick, slow = RequestContext("http"), RequestContext("grpc")
     slow.name, slow.version, slow.rows = "m", "1", 4
     for each, seconds in ((quick, 0.1), (slow, 2.0), (slow, 3.0), (slow, 4.0)):
@@ -218,7 +247,7 @@ def test_slow_requests_are_logged_once_in_a_second(pipe):
     log._next = 0.0
     log(slow)
     assert pipe.json()[0]["not_logged"] == 2
-    assert log.new_id() == "" and logs.Requests(access=True, slow=0).new_id()
+    assert log.new_id() == "" and Requests(access=True, slow=0).new_id()
 
 
 @pytest.mark.parametrize("value", [b"a b", b"", b"x" * 129, b"a\nb", b"<script>", b'"', "\u00e9".encode()], ids=repr)
@@ -303,33 +332,31 @@ def wait_for_all(lines, event):
     return [line for line in lines if line["event"] == event]
 
 
-def test_a_pipe_that_is_closed_drops_what_is_left():
-    reading, writing = os.pipe()
-    handler = logs.Handler("json", logs.Sink(writing))
-    handler._lines.extend([b"one\n", b"two\n"])
-    os.close(reading)
-    assert not handler.write() and handler.dropped == 2
-    handler._sink.close()
-    os.close(writing)
+def test_a_pipe_that_is_closed_drops_what_is_left(pipe):
+    handler = logs.Handler(logs.JsonFormatter(), pipe.writing)
+    pipe.fill()
+    handler.enqueue(b"one\n")
+    handler.enqueue(b"two\n")
+    assert not handler.dropped
+    os.close(pipe.reading)
+    handler.write()
+    assert handler.dropped == 2 and not handler.queue.unfinished_tasks
+    close(handler, pipe.writing)
+    pipe.reading = os.dup(pipe.writing)  # for the fixture
 
 
-class Slow:
-    """A terminal that takes three bytes at a time."""
-
-    def __init__(self):
-        self.taken = []
-
-    def write(self, data):
-        self.taken.append(data[:3])
-        return len(self.taken[-1])
-
-
-def test_the_rest_of_a_line_follows():
-    handler = logs.Handler("json", Slow())
-    handler._lines.append(b"seven\n")
-    while handler.write():
-        pass
-    assert handler._sink.taken == [b"sev", b"en\n"]
+def test_the_rest_of_a_line_follows(pipe, monkeypatch):
+    handler = logs.Handler(logs.JsonFormatter(), pipe.writing)
+    write, is_free = os.write, itertools.cycle([True, False])
+    monkeypatch.setattr(handler, "_poll", types.SimpleNamespace(poll=lambda _: next(is_free)))
+    monkeypatch.setattr(
+        logs.os, "write", lambda place, data: write(place, data[:3])
+    )  # a terminal that takes three bytes
+    handler.enqueue(b"seven\n")
+    assert pipe.read() == b"sev"
+    handler.write()
+    assert pipe.read() == b"en\n" and not handler.queue.unfinished_tasks
+    close(handler, pipe.writing)
 
 
 def test_a_stream_that_cannot_be_opened_again_is_polled(pipe, monkeypatch):
@@ -337,18 +364,26 @@ def test_a_stream_that_cannot_be_opened_again_is_polled(pipe, monkeypatch):
         raise PermissionError
 
     monkeypatch.setattr(logs.os, "open", refuse)
-    sink = logs.Sink(pipe.writing)
-    assert sink.write(b"one") == 3
+    handler = logs.Handler(logs.JsonFormatter(), pipe.writing)
+    assert handler._descriptor == pipe.writing and handler.write_line(b"one") == b""
     pipe.fill()
-    assert sink.write(b"two") == 0
-    sink.close()
+    assert handler.write_line(b"two") == b"two"
 
 
-def test_a_request_as_text(pipe):
-    logs.configure("text", "info", pipe.writing)
+def test_a_file_is_written_where_it_ends(tmp_path):
+    with open(tmp_path / "log", "w+b", buffering=0) as file:
+        file.write(b"before\n")
+        logs.Handler(logs.JsonFormatter(), file.fileno()).enqueue(b"line\n")
+        file.write(b"after\n")
+        file.seek(0)
+        assert file.read() == b"before\nline\nafter\n"
+
+
+def test_a_request_is_logged_at_any_level(pipe):
+    logs.configure("text", "error", pipe.writing)
     exchange = RequestContext("http")
     exchange.name = "m"
     exchange.end(200)
-    logs.Requests(access=True, slow=0.0)(exchange)
+    Requests(access=True, slow=0.0)(exchange)
     [line] = pipe.lines()
-    assert b" INFO request " in line and b" model=m " in line and b" status=200 " in line
+    assert b" INFO request request_id= " in line and b" model=m " in line and b" status=200 " in line

@@ -52,10 +52,11 @@ class Fake:
         return list(arrays)
 
 
-def exchange(name="m", status=200, reason="", protocol="http"):
+def exchange(name="m", status=200, reason="", protocol="http", seconds=0.1):
     made = RequestContext(protocol)
     made.name, made.version = name, "1" if name else ""
     made.end(status, reason)
+    made.seconds = seconds
     return made
 
 
@@ -89,33 +90,33 @@ async def post(application, path, body):
 def test_parts_are_counted_apart_and_read_together():
     board = SharedMetrics(2)
     first, second, parent = board.part(0), board.part(1), board.part(-1)
-    first.request(("m", "1"), "http", 200, 0.003)
-    second.request(("m", "1"), "grpc", 200, 0.3)
-    second.request(("m", "1"), "http", 418, 0.3)
-    second.batch(("other", "2"), 5, 0.02, [0.0, 20.0])
+    first.request(exchange(seconds=0.003))
+    second.request(exchange(seconds=0.3, protocol="grpc"))
+    second.request(exchange(seconds=0.3, status=418))
+    second.batch("other", "2", 5, 0.02, [0.0, 20.0])
     parent.loaded(("m", "1"), 1.5, 1000)
     parent.failed(("m", "1"))
     models = board.of_models()
     assert list(models) == [("m", "1"), ("other", "2")]
     m, other = models.values()
     assert m["duration"].sum() == pytest.approx(2 + 0.303) and m["requests"].sum() == 3
-    assert (m["load_seconds"][0], m["file_bytes"][0], m["loads"][0], m["failed_loads"][0]) == (1.5, 1000, 1, 1)
+    assert (m["load_seconds"], m["file_bytes"], m["loads"], m["failed_loads"]) == (1.5, 1000, 1, 1)
     assert other["rows"][-1] == 5 and other["queue"][-2:].tolist() == [1, 20] and other["compute"][-1] == 0.02
 
 
 def test_a_worker_that_is_started_again_goes_on_with_the_counts_of_the_one_before():
     board = SharedMetrics(1)
     metrics = Metrics(board)
-    metrics.request(exchange())
-    metrics.part.set("in_flight", 3)
-    metrics.part.set_of(("m", "1"), "waiting", 7)
+    metrics.part.request(exchange())
+    metrics.part.worker["in_flight"] = 3
+    metrics.part.of_model(("m", "1"))["waiting"] = 7
     board.part(0).end()  # by the supervisor
-    assert board.of_workers()[0]["process"][0] == 0
+    assert board.of_workers()[0]["process"] == 0
     again = Metrics(board)
-    again.request(exchange())
+    again.part.request(exchange())
     models = board.of_models()
-    assert models["m", "1"]["requests"].sum() == 2 and models["m", "1"]["waiting"][0] == 0
-    assert board.of_workers()[0]["in_flight"][0] == 0 and board.of_workers()[0]["process"][0] == os.getpid()
+    assert models["m", "1"]["requests"].sum() == 2 and models["m", "1"]["waiting"] == 0
+    assert board.of_workers()[0]["in_flight"] == 0 and board.of_workers()[0]["process"] == os.getpid()
 
 
 def test_models_beyond_the_last_place_take_those_of_models_that_are_gone(monkeypatch):
@@ -123,14 +124,14 @@ def test_models_beyond_the_last_place_take_those_of_models_that_are_gone(monkeyp
     board = SharedMetrics(1)
     part = board.part(0)
     for name in ("a", "b", "c"):
-        part.request((name, "1"), "http", 200, 0.1)
+        part.request(exchange(name))
     part.served = {("a", "1"), ("c", "1"), ("d", "1")}
-    part.request(("d", "1"), "http", 200, 0.1)
+    part.request(exchange("d"))
     models = board.of_models()
     assert sorted(name for name, _ in models) == ["a", "c", "d"]
     assert all(figures["requests"].sum() == 1 for figures in models.values())
     part.served |= {("e", "1")}
-    part.request(("e", "1"), "http", 200, 0.1)  # no place is left: it is counted with another one
+    part.request(exchange("e"))  # no place is left: it is counted with another one
     assert sorted(name for name, _ in board.of_models()) == ["a", "c", "d"]
 
 
@@ -139,14 +140,14 @@ def test_models_beyond_the_last_place_take_those_of_models_that_are_gone(monkeyp
 )
 def test_the_text_is_what_prometheus_reads(read, accept):
     metrics = Metrics(SharedMetrics(2))
-    service = Service(Repository(metrics))
+    service = Service(Repository(metrics.part))
     for number in range(9):  # several pieces of a family
         service.repository.set(f"m{number}", "1", Fake(), ModelOptions(name=f"m{number}"))
-        metrics.request(exchange(f"m{number}"))
-        metrics.batch(f"m{number}", "1", 3, 0.002, [0.001] * 2)
-    metrics.request(exchange("m1", 503, "queue_full"))
-    metrics.refused(503)
-    metrics.refused(408)
+        metrics.part.request(exchange(f"m{number}"))
+        metrics.part.batch(f"m{number}", "1", 3, 0.002, [0.001] * 2)
+    metrics.part.request(exchange("m1", 503, "queue_full"))
+    metrics.part.refused(503)
+    metrics.part.refused(408)
     metrics.look(service)
     text, content_type = scraped(metrics, service, accept)
     assert content_type.startswith(accept.partition(";")[0] or "text/plain")
@@ -175,7 +176,7 @@ def test_the_text_is_what_prometheus_reads(read, accept):
 def test_names_that_clients_make_up_become_no_labels():
     async def main():
         metrics = Metrics(SharedMetrics(1))
-        service = Service(Repository(metrics))
+        service = Service(Repository(metrics.part))
         service.repository.set("m", "1", Fake(), ModelOptions(name="m"))
         application = Application(service)
         for number in range(300):
@@ -203,9 +204,10 @@ def test_requests_of_grpc_are_counted_like_those_of_http():
 
     async def main():
         metrics = Metrics(SharedMetrics(1))
-        service = Service(Repository(metrics))
+        service = Service(Repository(metrics.part))
         service.repository.set("m", "1", Fake(), ModelOptions(name="m"))
-        metrics.request = lambda exchange, count=metrics.request: (seen.append(exchange.id), count(exchange))
+        count = metrics.part.request
+        metrics.part.request = lambda exchange: (seen.append(exchange.id), count(exchange))
         metadata = (("x-request-id", "mine"),)
         context = types.SimpleNamespace(
             time_remaining=lambda: None, invocation_metadata=lambda: metadata, add_done_callback=lambda _: None
@@ -232,7 +234,7 @@ def test_reasons_come_from_the_error_or_its_status():
         ServingError(504, ""),
         ServingError(418, ""),
     ):
-        metrics.request(exchange(status=error.status, reason=error.reason))
+        metrics.part.request(exchange(status=error.status, reason=error.reason))
     assert {name: count for name, count in metrics.board.rejected().items() if count} == {
         "queue_full": 1,
         "unavailable": 1,
@@ -244,9 +246,9 @@ def test_reasons_come_from_the_error_or_its_status():
 def test_others_go_on_during_a_scrape():
     async def main():
         metrics = Metrics(SharedMetrics(1))
-        service = Service(Repository(metrics))
+        service = Service(Repository(metrics.part))
         for number in range(40):
-            metrics.request(exchange(f"m{number}"))
+            metrics.part.request(exchange(f"m{number}"))
         turns = 0
 
         async def tick():
@@ -358,8 +360,7 @@ def test_any_worker_tells_the_figures_of_all(tmp_path):
 def test_dropped_lines_are_counted_once(monkeypatch):
     monkeypatch.setattr(logs, "handler", lambda: types.SimpleNamespace(dropped=3))
     metrics = Metrics(SharedMetrics(1))
-    service, counted = Service(Repository(metrics)), []
-    monkeypatch.setattr(metrics.part, "add", lambda *entry: counted.append(entry))
+    service = Service(Repository(metrics.part))
     for _ in range(2):
         metrics.look(service)
-    assert counted == [("dropped_lines", 3)]
+    assert metrics.board.of_workers()[0]["dropped_lines"] == 3

@@ -144,7 +144,7 @@ class Fake:
 
 def served():
     metrics = Metrics(SharedMetrics(2))
-    repository = Repository(metrics)
+    repository = Repository(metrics.part)
     service = Service(repository)
     repository.set(SCRIPT, "1", Fake(), ModelOptions(name="m"))
     repository.set(SCRIPT, "2", Fake(), ModelOptions(name="m", version="2"))
@@ -153,8 +153,8 @@ def served():
     exchange = RequestContext("http")
     exchange.name, exchange.version = SCRIPT, "2"
     exchange.end(200)
-    metrics.request(exchange)
-    metrics.batch(SCRIPT, "2", 6, 0.004, [0.0002, 0.2])
+    metrics.part.request(exchange)
+    metrics.part.batch(SCRIPT, "2", 6, 0.004, [0.0002, 0.2])
     return service, metrics
 
 
