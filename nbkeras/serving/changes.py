@@ -34,7 +34,7 @@ class Served:
 
     options: ModelOptions
     loaded: Loaded
-    stamp: Any
+    stamp: list[tuple]
 
 
 class Changes:
@@ -105,7 +105,7 @@ class Changes:
         for key, options in changes.items():
             try:
                 await self._change(key, options)
-            except LoadingError as error:
+            except (LoadingError, OSError) as error:
                 failures.append(str(error))
                 self._figures.failed(key)
                 kept = "so the version served before stays" if key in self.served else "so it is not served"
@@ -140,7 +140,7 @@ class Changes:
 
     async def _load(self, key: Key, options: ModelOptions, before: Served | None) -> Served:
         """Load a version's file; returns `before` if neither the file nor its options have changed."""
-        stamp, known = _stamp(options.path), None
+        stamp, known = _stamp(str(options.path)), None
         if before is None:
             if self.marks.get(key) != (LOADING, STARTING):
                 self._mark(key, LOADING, "")
@@ -163,10 +163,7 @@ class Changes:
         memory = self._options.load_memory_mb
         limit = limits.memory_of_loading() if memory is None else memory << 20
         target = self._folder.file(f"{next(self._numbers)}.frozen")
-        try:
-            loading = Loading(options, target, seconds=self._options.load_seconds, memory=limit, known=known)
-        except OSError as error:
-            raise LoadingError(f"no process could be started to load it: {error.strerror}") from None
+        loading = Loading(options, target, seconds=self._options.load_seconds, memory=limit, known=known)
         loop, has_ended = asyncio.get_running_loop(), asyncio.Event()
         with contextlib.closing(loading):
             loop.add_reader(loading, has_ended.set)
@@ -206,15 +203,11 @@ def _versions(options: Options, name: str | None = None) -> dict[Key, ModelOptio
     return {(version.name, version.version): version for model in models for version in versions_of(model)}
 
 
-def _stamp(path: str | None) -> Any:
+def _stamp(path: str) -> list[tuple]:
     """Times and sizes of a model's file, or of all files of its folder."""
-    found = []
-    for folder, _, names in os.walk(str(path)) if os.path.isdir(str(path)) else [("", (), [str(path)])]:
-        for name in sorted(names):
-            with contextlib.suppress(OSError):
-                status = os.stat(os.path.join(folder, name))
-                found.append((os.path.join(folder, name), status.st_mtime_ns, status.st_size, status.st_ino))
-    return sorted(found)
+    files = [path, *(os.path.join(folder, name) for folder, _, names in os.walk(path) for name in sorted(names))]
+    found = [os.stat(file) for file in files]
+    return [(file, each.st_mtime_ns, each.st_size, each.st_ino) for file, each in zip(files, found, strict=True)]
 
 
 def _of_model(name: str, key: Key, **more: Any) -> dict[str, Any]:

@@ -125,18 +125,18 @@ class Loading:
         job |= {"target": target, "memory": memory, "known": known, "parent": os.getpid()}
         folders = [os.path.abspath(folder) for folder in sys.path if os.path.exists(folder or ".")]
         # One thread: the compiler's memory is limited, and the code of a kernel does not depend on the number of threads.
-        environment = {
+        environment = os.environ | {
             "PYTHONPATH": os.pathsep.join(folders),
             "NUMBA_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",
         }
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "nbkeras.serving.preparation", json.dumps(job)],
-            env=os.environ | environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            start_new_session=True,
-        )
+        command = [sys.executable, "-P", "-m", "nbkeras.serving.preparation", json.dumps(job)]
+        try:
+            self._process = subprocess.Popen(
+                command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True
+            )
+        except OSError as error:
+            raise LoadingError(f"no process could be started to load it: {error.strerror}") from None
 
     def fileno(self) -> int:
         return self._process.stdout.fileno()  # type: ignore[union-attr]

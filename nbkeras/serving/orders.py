@@ -119,7 +119,8 @@ class ControlChannel:
         try:
             async with self._turn:
                 if order == "load":
-                    await self._load(served["file"], ModelOptions(**_tuples(served["options"])))
+                    # lists instead of tuples only in options that describe the file
+                    await self._load(served["file"], ModelOptions(**served["options"]))
                 else:
                     self._repository.remove(name, version)
         except Exception as failure:
@@ -172,10 +173,3 @@ def opened(file: str, stream: bool) -> Any:
 
 def _zeros(spec: Any, rows: int, steps: int) -> np.ndarray:
     return np.zeros([rows, *(steps if size is None else size for size in spec.shape[1:])], spec.dtype)
-
-
-def _tuples(value: Any) -> Any:
-    """A value from JSON with its lists as tuples."""
-    if isinstance(value, dict):
-        return {name: _tuples(each) for name, each in value.items()}
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value

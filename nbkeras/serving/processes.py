@@ -109,7 +109,6 @@ class Workers:
             for worker in self.running:
                 worker.kill()
                 os.waitpid(worker.process, 0)
-            self.loop.close()
 
     async def keep(self, index: int) -> None:
         """Start a worker, and start it again whenever it has ended."""

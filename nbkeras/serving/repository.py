@@ -132,7 +132,7 @@ class Repository:
 
     def __init__(self, observer: Observer | None = None) -> None:
         self.observer = observer or Observer()
-        self._versions: dict[tuple[str, str], Version] = {}
+        self._versions: dict[tuple[str, str], Version] = {}  # the oldest first
         self._newest: dict[str, Version] = {}
         self._states: dict[tuple[str, str], tuple[str, str]] = {}  # (state, reason) of versions that are not ready
         self._drains: set[asyncio.Task] = set()
@@ -154,11 +154,8 @@ class Repository:
         before = self._versions.pop((name, version), None)
         if made is not None:
             self._versions[name, version] = made
-        versions = self.versions(name)
-        if versions:
-            self._newest[name] = self._versions[name, versions[-1]]
-        else:
-            self._newest.pop(name, None)
+        self._versions = dict(sorted(self._versions.items(), key=lambda item: _age(item[0][1])))
+        self._newest = {known: each for (known, _), each in self._versions.items()}
         if before is not None:
             try:
                 task = asyncio.get_running_loop().create_task(before.batcher.drain())
@@ -193,7 +190,7 @@ class Repository:
 
     def versions(self, name: str) -> list[str]:
         """The served versions of a name, oldest first."""
-        return sorted((version for known, version in self._versions if known == name), key=_age)
+        return [version for known, version in self._versions if known == name]
 
     def served(self) -> list[Version]:
         """All served versions."""

@@ -55,6 +55,7 @@ class Supervisor:
             loop.add_signal_handler(number, self._end, 0, f"{number.name} received")
         loop.add_signal_handler(signal.SIGHUP, lambda: self._begin(self._changes.read_again()))
         with contextlib.ExitStack() as stack:
+            stack.callback(loop.close)
             self._open(stack)
             return self._workers.run(self._serve())
 
@@ -149,9 +150,6 @@ class Supervisor:
 
     def _become_worker(self, index: int, channel: socket.socket) -> int:
         """In a worker's process: work, and return the exit code."""
-        for place, local in enumerate(self._locals):
-            if place != index:
-                local.close()
         seat = Seat(
             index=index,
             workers=self._workers.count,
