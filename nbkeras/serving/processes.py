@@ -61,9 +61,8 @@ class Worker:
         try:
             self.channel.send(json.dumps({"do": do, **message}).encode())
         except BlockingIOError:
-            _log.error(
-                "%s does not read its orders and is killed", self, extra=event("worker_stuck", worker=self.index)
-            )
+            about = event("worker_stuck", worker=self.index)
+            _log.error("%s does not read its orders and is killed", self, extra=about)
             self.kill()
         except OSError:  # it has ended; its channel reports it
             pass

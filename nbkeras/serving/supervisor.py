@@ -94,9 +94,7 @@ class Supervisor:
         self._begin(self._start())
         await self._ending.wait()
         sockets.refuse_connections(self._http)
-        for listening in (self._http, self._grpc):
-            if listening is not None:
-                listening.close()
+        self._http.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
