@@ -436,6 +436,25 @@ def test_a_worker_whose_channel_is_closed_is_started_again(tmp_path):
     assert not any(map(alive, server.workers()))
 
 
+BROKEN = """
+from nbkeras.serving import changes
+
+async def fail(self):
+    raise RuntimeError("a defect")
+
+changes.Changes.read_again = fail
+"""
+
+
+def test_a_defect_of_the_supervisor_ends_the_server_in_order(tmp_path):
+    with Server(tmp_path, script=SCRIPT.format(seconds=1, more=BROKEN, work="worker.work")) as server:
+        server.log(r"worker \d started", 2)
+        server.process.send_signal(signal.SIGHUP)
+        assert server.end() == 1
+    server.log("the supervisor failed(.|\n)*RuntimeError: a defect")
+    assert not any(map(alive, server.workers())) and not server.folders()
+
+
 def test_a_load_that_waits_is_told_that_the_server_ends(tmp_path):
     save(tmp_path / "m.keras", 1.0)
     with Server(tmp_path, "m.keras", "--control") as server, connected(server.port) as connection:
