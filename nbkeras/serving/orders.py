@@ -89,6 +89,8 @@ class ControlChannel:
     def _receive(self) -> None:
         try:
             data = self._channel.recv(LONGEST)
+        except BlockingIOError:
+            return
         except OSError:
             data = b""
         if not data:  # the supervisor has ended

@@ -173,6 +173,8 @@ class Workers:
         """Read a message of a worker, or notice its end."""
         try:
             data = worker.channel.recv(LONGEST)
+        except BlockingIOError:
+            return
         except OSError:
             data = b""
         if not data:
