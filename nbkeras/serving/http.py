@@ -24,8 +24,8 @@ from nbkeras.serving import instances, tensors
 from nbkeras.serving.budget import Share
 from nbkeras.serving.errors import ServingError, as_told, refused
 from nbkeras.serving.exchange import RequestContext, sane_id
+from nbkeras.serving.repository import Version
 from nbkeras.serving.service import Service
-from nbkeras.serving.version import Version
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]

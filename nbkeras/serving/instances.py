@@ -14,9 +14,8 @@ import orjson
 from nbkeras.inference.bundle import TensorSpec
 from nbkeras.serving import tensors
 from nbkeras.serving.errors import ServingError, refused
-from nbkeras.serving.repository import LOADING, READY, UNLOADED, version_order
+from nbkeras.serving.repository import LOADING, READY, UNLOADED, Version, version_order
 from nbkeras.serving.tensors import MOST_VALUES, PIECE_VALUES, InferRequest, InferResponse, datatype_of, shown
-from nbkeras.serving.version import Version
 
 SIGNATURE = "serving_default"
 _VERB = ":predict"

@@ -13,14 +13,13 @@ import fcntl
 import glob
 import json
 import os
-import selectors
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from nbkeras.serving.errors import LoadingError
@@ -41,7 +40,7 @@ class Loaded:
     digest: str
     bytes: int = 0
     seconds: float = 0.0
-    warnings: tuple[str, ...] = ()
+    warnings: Sequence[str] = ()
     is_same: bool = False
 
 
@@ -124,8 +123,6 @@ class Loading:
         self.deadline = time.monotonic() + seconds
         job = {name: getattr(options, name) for name in DESCRIBES}
         job |= {"target": target, "memory": memory, "known": known, "parent": os.getpid()}
-        reading, writing = os.pipe()
-        self._result = os.fdopen(reading, "rb")
         folders = [os.path.abspath(folder) for folder in sys.path if os.path.exists(folder or ".")]
         # One thread: the compiler's memory is limited, and the code of a kernel does not depend on the number of threads.
         environment = os.environ | {
@@ -133,71 +130,54 @@ class Loading:
             "NUMBA_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",
         }
-        command = [sys.executable, "-P", "-m", "nbkeras.serving.preparation", str(writing)]
+        command = [sys.executable, "-P", "-m", "nbkeras.serving.preparation", json.dumps(job)]
         try:
             self._process = subprocess.Popen(
-                command,
-                env=environment,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                pass_fds=[writing],
-                start_new_session=True,
+                command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True
             )
-        except BaseException:
-            self._result.close()
-            raise
-        finally:
-            os.close(writing)
-        with self._process.stdin as pipe:  # type: ignore[union-attr]
-            try:
-                pipe.write(json.dumps(job).encode())
-                pipe.flush()
-            except BrokenPipeError:  # it has ended already; `result` reports how
-                pass
+        except OSError as error:
+            raise LoadingError(f"no process could be started to load it: {error.strerror}") from None
 
     def fileno(self) -> int:
-        return self._result.fileno()
-
-    def forget(self) -> None:
-        """In a forked process: close what belongs to the parent."""
-        self._result.close()
+        return self._process.stdout.fileno()  # type: ignore[union-attr]
 
     def result(self) -> Loaded:
         """Wait for the process. Raises LoadingError if there is no frozen file."""
+        is_late = False
         try:
-            with selectors.DefaultSelector() as selector:
-                selector.register(self, selectors.EVENT_READ)
-                is_late = not selector.select(max(0.0, self.deadline - time.monotonic()))
-            line = b"" if is_late else self._result.readline()
+            line, _ = self._process.communicate(timeout=max(0.0, self.deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            is_late = True
         finally:
-            self.stop()
+            self.close()
         if is_late:
-            self._fail(f"it was not loaded within {self.seconds:g} s (--load-seconds)")
-        if not line.endswith(b"\n"):
-            code = self._process.returncode
-            ended = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-            self._fail(f"the process that loads it {ended}; {self._memory_hint()}")
+            raise self._failure(f"it was not loaded within {self.seconds:g} s (--load-seconds)")
+        if not line:
+            raise self._failure(f"the process that loads it {end_of(self._process.returncode)}; {self._memory_hint()}")
         answer = json.loads(line)
-        if answer.get("memory"):
-            self._fail(f"it needs too much memory; {self._memory_hint()}")
         if "error" in answer:
-            self._fail(answer["error"])
-        return Loaded(self.target, **answer | {"warnings": tuple(answer["warnings"])})
+            is_told = answer["error"] is not None
+            raise self._failure(answer["error"] if is_told else f"it needs too much memory; {self._memory_hint()}")
+        return Loaded(self.target, **answer)
 
-    def _fail(self, sentence: str) -> None:
+    def _failure(self, sentence: str) -> LoadingError:
         for name in glob.glob(f"{glob.escape(self.target)}*"):  # an unfinished file has an additional suffix
             os.unlink(name)
-        raise LoadingError(sentence)
+        return LoadingError(sentence)
 
     def _memory_hint(self) -> str:
         if self.memory is None:
             return "is there enough memory?"
         return f"its limit is {self.memory >> 20} MB (--load-memory-mb)"
 
-    def stop(self) -> None:
-        """Kill the process and delete its files."""
+    def close(self) -> None:
+        """Kill the process, if it still runs."""
         if self._process.poll() is None:
-            # Writing the result is its last act, after which it ends by itself. Without a result it is killed.
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
-        self._result.close()
+        self._process.stdout.close()  # type: ignore[union-attr]
+
+
+def end_of(code: int) -> str:
+    """How a process ended, in words."""
+    return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"

@@ -1,20 +1,21 @@
-"""The messages between the supervisor and its workers: lines of JSON over a socket pair.
+"""The messages between the supervisor and its workers: each is JSON in one packet of a socket pair.
 
-The supervisor sends numbered orders: `load` (a frozen file under a name and version), `unload`, `mark` (a state, for the
-index), `begin` (to answer requests) and `drain`. A worker carries them out in sequence and answers with the number, and the
-reason if it failed. For a client's request to load or unload, a worker asks the supervisor, which answers when all workers
-have done it. A worker answers a `ping` immediately, which shows that its event loop runs.
+The supervisor sends `load` (a frozen file under a name and version) and `unload`, one at a time, and a worker answers each with
+the reason if it failed. `mark` (a state, for the index), `drain` and `ping` need no such answer; a worker answers a ping
+immediately, which shows that its event loop runs. For a client's request to load or unload, a worker asks the supervisor, which
+answers when all workers have done it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import itertools
 import json
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,10 @@ from nbkeras.serving.logs import event
 from nbkeras.serving.options import ModelOptions, Options
 from nbkeras.serving.repository import Repository
 
-_LONGEST = 2**20  # bytes of a message
+LONGEST = 2**20  # bytes of a message
+_MOST_REASON = 2000  # characters of the reason of a failure
+# The system holds about 200 messages that the supervisor has not read; more would be lost.
+_MOST_ASKED, _MOST_NAME = 32, 200
 _log = logging.getLogger("nbkeras.serving")
 
 
@@ -37,6 +41,7 @@ class Seat:
     http: the socket on which all workers listen. grpc_port: a port that the supervisor reserves, for sockets with
     SO_REUSEPORT. local: this worker's socket for requests forwarded by other workers. local_paths: the paths of all workers'
     sockets, by index. board: the counters of all processes. counts: the workers' numbers of connections, see `door.py`.
+    served: the frozen files to serve, with their options. marks: state and reason of versions that are not served.
     """
 
     index: int
@@ -51,36 +56,8 @@ class Seat:
     supervisor: int
     board: SharedMetrics
     counts: memoryview
-
-
-class Channel:
-    """The supervisor's end of the socket pair."""
-
-    def __init__(self, connection: socket.socket):
-        self.connection, self._buffer = connection, b""
-        connection.setblocking(False)
-
-    def send(self, **message: Any) -> None:
-        """Send a message. Raises OSError if the worker has ended, or has not read for a long time."""
-        data = json.dumps(message).encode() + b"\n"
-        if self.connection.send(data) < len(data):
-            raise BlockingIOError("the worker does not read its orders")
-
-    def receive(self) -> list[dict[str, Any]]:
-        """The received messages. Raises EOFError when the worker has closed its end."""
-        try:
-            data = self.connection.recv(_LONGEST)
-        except BlockingIOError:
-            return []
-        except OSError:
-            data = b""
-        *lines, self._buffer = (self._buffer + data).split(b"\n")
-        if not data or len(self._buffer) > _LONGEST:
-            raise EOFError
-        return [json.loads(line) for line in lines]
-
-    def close(self) -> None:
-        self.connection.close()
+    served: Sequence[tuple[str, ModelOptions]]
+    marks: Mapping[tuple[str, str], tuple[str, str]]
 
 
 class ControlChannel:
@@ -89,117 +66,107 @@ class ControlChannel:
     end: called when the worker must drain, by an order or because the supervisor has ended.
     """
 
-    def __init__(self, connection: socket.socket, repository: Repository, end: Callable[[], Any]):
-        self._connection, self._repository, self._end = connection, repository, end
-        self._writer: asyncio.StreamWriter | None = None
+    def __init__(self, seat: Seat, repository: Repository, end: Callable[[], Any]):
+        self._seat, self._channel, self._repository, self._end = seat, seat.channel, repository, end
+        self._loop = asyncio.get_running_loop()
         self._asked: dict[int, asyncio.Future] = {}
         self._numbers = itertools.count(1)
-        self._received: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-        self.begun = asyncio.Event()
+        self._turn = asyncio.Lock()  # orders are carried out one by one, after `prepare`
+        self._order: asyncio.Task | None = None
+        self._channel.setblocking(False)
 
-    async def follow(self) -> None:
-        """Listen to the supervisor until it has ended."""
-        reader, self._writer = await asyncio.open_unix_connection(sock=self._connection, limit=_LONGEST)
-        carrying_out = asyncio.create_task(self._carry_out())
-        while line := await reader.readline():
-            message = json.loads(line)
-            if "ping" in message:
-                self.say(pong=message["ping"])
-            elif "answer" in message:
-                self._receive(message)
-            else:
-                self._received.put_nowait(message)
-        carrying_out.cancel()
-        self._end()
+    async def prepare(self) -> None:
+        """Serve the models of the seat. From now on, listen to the supervisor until it has ended."""
+        async with self._turn:
+            self._loop.add_reader(self._channel, self._receive)
+            for key, (state, reason) in self._seat.marks.items():
+                self._repository.mark(*key, state, reason)
+            for file, options in self._seat.served:
+                await self._load(file, options)
+        self._say(begun=True)
 
-    def say(self, **message: Any) -> None:
-        """Send the supervisor a message."""
-        if self._writer is not None and not self._writer.is_closing():
-            self._writer.write(json.dumps(message).encode() + b"\n")
+    def _receive(self) -> None:
+        try:
+            data = self._channel.recv(LONGEST)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:  # the supervisor has ended
+            self._loop.remove_reader(self._channel)
+            self._end()
+            return
+        message = json.loads(data)
+        match message.pop("do"):
+            case "ping":
+                self._say(pong=True)
+            case "answer":
+                answer = self._asked.pop(message["number"])
+                if not answer.done():
+                    answer.set_result(message)
+            case "mark":
+                self._repository.mark(**message)
+            case "drain":
+                self._end()
+            case order:
+                self._order = self._loop.create_task(self._carry_out(order, **message))
 
-    async def _carry_out(self) -> None:
-        while True:
-            order = await self._received.get()
-            error = None
-            try:
-                await getattr(self, f"_do_{order['do']}")(order)
-            except Exception as failure:
-                _log.exception(
-                    "worker: an order of the supervisor failed: %s", order["do"], extra=event("order_failed")
-                )
-                error = f"{type(failure).__name__}: {failure}"
-            self.say(done=order["order"], error=error)
+    def _say(self, **message: Any) -> None:
+        with contextlib.suppress(OSError):  # the supervisor has ended
+            self._channel.send(json.dumps(message).encode())
 
-    async def _do_load(self, order: dict[str, Any]) -> None:
-        options = ModelOptions(**_tuples(order["options"]))
-        program = await asyncio.to_thread(opened, order["file"])
+    async def _carry_out(self, order: str, name: str, version: str, **served: Any) -> None:
+        error = ""
+        try:
+            async with self._turn:
+                if order == "load":
+                    # lists instead of tuples only in options that describe the file
+                    await self._load(served["file"], ModelOptions(**served["options"]))
+                else:
+                    self._repository.remove(name, version)
+        except Exception as failure:
+            _log.exception("worker: an order of the supervisor failed: %s", order, extra=event("order_failed"))
+            error = f"{type(failure).__name__}: {failure}"[:_MOST_REASON]
+        self._say(done=error)
+
+    async def _load(self, file: str, options: ModelOptions) -> None:
+        program = await asyncio.to_thread(opened, file)
         self._repository.set(options.name, options.version, program, options)
-
-    async def _do_unload(self, order: dict[str, Any]) -> None:
-        self._repository.remove(order["name"], order["version"])
-
-    async def _do_mark(self, order: dict[str, Any]) -> None:
-        self._repository.mark(order["name"], order["version"], order["state"], order["reason"])
-
-    async def _do_begin(self, order: dict[str, Any]) -> None:
-        self.begun.set()
-
-    async def _do_drain(self, order: dict[str, Any]) -> None:
-        self._end()
 
     # -------------------- requests to load and unload --------------------
 
     async def load(self, name: str, parameters: dict[str, Any]) -> None:
-        _refuse(parameters)
-        await self._ask(do="load", name=name)
+        await self._ask("load", name, parameters)
 
     async def unload(self, name: str, parameters: dict[str, Any]) -> None:
-        _refuse(parameters)
-        await self._ask(do="unload", name=name)
+        await self._ask("unload", name, parameters)
 
-    async def _ask(self, **wish: Any) -> None:
+    async def _ask(self, do: str, name: str, parameters: dict[str, Any]) -> None:
+        for parameter in parameters:
+            if parameter != "unload_dependents":  # no model depends on another one
+                reason = "is not offered: models are loaded from the server's own files"
+                raise ServingError(400, f"the parameter {parameter!r:.80} {reason}")
+        if len(self._asked) >= _MOST_ASKED:
+            reason = f"{_MOST_ASKED} requests to load or unload models wait for this worker; try again later"
+            raise ServingError(503, reason, retry_after=1, reason="queue_full")
         number = next(self._numbers)
-        self._asked[number] = asyncio.get_running_loop().create_future()
-        try:
-            self.say(ask=number, **wish)
-            answer = await self._asked[number]
-        finally:
-            del self._asked[number]
-        if answer["status"] != 200:
-            raise ServingError(answer["status"], answer["error"], retry_after=1 if answer["status"] == 503 else None)
-
-    def _receive(self, message: dict[str, Any]) -> None:
-        asked = self._asked.get(message["answer"])
-        if asked is not None and not asked.done():
-            asked.set_result(message)
-
-
-def _refuse(parameters: dict[str, Any]) -> None:
-    """Refuse parameters of a load or unload, except unload_dependents: no model depends on another one."""
-    for name in parameters:
-        if name != "unload_dependents":
-            reason = "is not offered: models are loaded from the server's own files"
-            raise ServingError(400, f"the parameter {name!r:.80} {reason}")
+        answer = self._asked[number] = self._loop.create_future()
+        self._say(ask=do, number=number, name=name[:_MOST_NAME])  # models have shorter names
+        found = await answer
+        if found["status"] != 200:
+            raise ServingError(found["status"], found["error"], retry_after=1 if found["status"] == 503 else None)
 
 
 def opened(file: str) -> Frozen:
     """Map a frozen file and run each size, so that its pages and kernels are loaded before the first request."""
     # the server wrote it in its private folder, where files are only deleted
     program = Frozen.load(file, safe_mode=False, mapped=True)
-    for size in program.batch_sizes:
-        for count in program.steps:
-            arrays = [_zeros(spec, size, count) for spec in program.inputs]
-            program.run(arrays, program.initial(size) if program.is_stream else None)
+    for size, count in itertools.product(program.batch_sizes, program.steps):
+        arrays = [_zeros(spec, size, count) for spec in program.inputs]
+        program.run(arrays, program.initial(size) if program.is_stream else None)
     program.measure()
     return program
 
 
 def _zeros(spec: Any, rows: int, steps: int) -> np.ndarray:
     return np.zeros([rows, *(steps if size is None else size for size in spec.shape[1:])], spec.dtype)
-
-
-def _tuples(value: Any) -> Any:
-    """A value from JSON with its lists as tuples."""
-    if isinstance(value, dict):
-        return {name: _tuples(each) for name, each in value.items()}
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value

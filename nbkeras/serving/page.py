@@ -20,9 +20,8 @@ from starlette.routing import Route
 from nbkeras.engine import settings
 from nbkeras.serving.board import HISTOGRAMS, MODEL, OTHERS, ROWS, SECONDS, STATES
 from nbkeras.serving.metrics import Metrics
-from nbkeras.serving.repository import READY
+from nbkeras.serving.repository import READY, Version
 from nbkeras.serving.service import Service
-from nbkeras.serving.version import Version
 
 _SAFE = {
     "x-content-type-options": "nosniff",

@@ -166,9 +166,8 @@ def _is_memory_error(error: BaseException | None) -> bool:
     return False
 
 
-def _run(writing: int) -> None:
-    """Do one job from standard input and write the result, a line of JSON."""
-    job = json.loads(sys.stdin.read())
+def _run(job: dict) -> bytes:
+    """Do a job; returns the result in JSON. The error None is a lack of memory."""
     die_with_parent(job["parent"])
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
@@ -180,9 +179,13 @@ def _run(writing: int) -> None:
     except Exception as error:  # a file that is not a model may raise anything
         known = isinstance(error, LoadingError | ValueError | OSError | ImportError)
         text = _brief(str(error) if known else f"{type(error).__name__}: {error}")
-        answer = {"memory": True} if _is_memory_error(error) else {"error": text}
-    os.write(writing, json.dumps(answer).encode() + b"\n")
+        answer = {"error": None if _is_memory_error(error) else text}
+    return json.dumps(answer).encode()
 
 
 if __name__ == "__main__":
-    _run(int(sys.argv[1]))
+    result = os.dup(1)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # libraries may print
+    with open(result, "wb") as pipe:
+        pipe.write(_run(json.loads(sys.argv[1])))
+    os._exit(0)  # the server waits for the end

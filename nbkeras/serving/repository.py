@@ -1,16 +1,126 @@
-"""Repository: the models by name and version, with their states and the reasons."""
+"""Repository: the served versions of models, by name and version, with their states and the reasons.
+
+A Version has a model's inputs and outputs, the cost of a request, and its queue.
+"""
 
 import asyncio
 import functools
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from nbkeras.serving.errors import ServingError
+import numpy as np
+
+from nbkeras.serving import tensors
+from nbkeras.serving.batching import Batcher
+from nbkeras.serving.errors import ServingError, refused
 from nbkeras.serving.exchange import Observer
 from nbkeras.serving.options import ModelOptions
-from nbkeras.serving.version import Version
+from nbkeras.serving.tensors import InferRequest, InferResponse
 
 READY, LOADING, UNAVAILABLE = "READY", "LOADING", "UNAVAILABLE"
 STARTING, UNLOADED = "the server starts", "unloaded"  # reasons of states
+ANSWER = 10  # memory of an output and its JSON, for each byte of the output
+_STATES = 3  # a state, its copy in a batch, and the new state
+
+
+class StreamRuns:
+    """A FrozenStream as a Batcher runs it: the state is the last input and the last output."""
+
+    def __init__(self, frozen: Any):
+        self.frozen, self.batch_sizes, self.is_by_rows = frozen, frozen.batch_sizes, frozen.is_by_rows
+        self.parts = frozen.parts
+
+    def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        outputs, state = self.frozen.run(arrays[:-1], arrays[-1])
+        return [*outputs, state]
+
+
+class Version:
+    """A served version of a model: its frozen program and its queue. Requests hold it until they are answered."""
+
+    def __init__(self, name: str, version: str, frozen: Any, options: ModelOptions, observe: Callable | None = None):
+        self.name, self.version, self.frozen, self.options = name, version, frozen, options
+        self.inputs, self.outputs = tuple(frozen.inputs), tuple(frozen.outputs)
+        self.output_places = {spec.name: place for place, spec in enumerate(self.outputs)}
+        self.is_stream = frozen.is_stream
+        # bytes of one row's state
+        self.state_bytes = frozen.state_size * frozen.state_dtype.itemsize if self.is_stream else 0
+        is_open = any(None in spec.shape[1:] for spec in self.outputs)
+        self._row_bytes = None if is_open else self._bytes_of_row(1)
+        runs: Any = StreamRuns(frozen) if self.is_stream else frozen
+        self.batcher = Batcher(
+            runs,
+            max_batch=options.max_batch,
+            max_wait=options.max_wait_ms / 1000,
+            max_queue=options.max_queue,
+            observe=observe,
+        )
+
+    def bytes_of(self, arrays: list[np.ndarray]) -> int:
+        """An upper bound of the memory for computing a request: copies of its inputs, states, outputs, and the answer.
+
+        Open sizes of outputs are steps; their number is the inputs'.
+        """
+        rows, size = len(arrays[0]), sum([array.nbytes for array in arrays])
+        if self._row_bytes is not None:
+            return size + rows * self._row_bytes
+        steps = max(array.shape[1] if array.ndim > 1 else 1 for array in arrays)
+        return size + rows * self._bytes_of_row(steps)
+
+    def _bytes_of_row(self, steps: int) -> int:
+        sizes = [math.prod([steps if axis is None else axis for axis in spec.shape[1:]]) for spec in self.outputs]
+        outputs = sum([size * spec.dtype.itemsize for size, spec in zip(sizes, self.outputs, strict=True)])
+        return outputs * ANSWER + self.state_bytes * _STATES
+
+    def arrays(self, request: InferRequest) -> list[np.ndarray]:
+        """The arrays of a request in the order of the inputs. Unknown inputs and outputs are refused."""
+        found = tensors.ordered(self.name, self.inputs, request.inputs, request.is_finite or self.options.allow_nan)
+        if request.outputs is not None:
+            for output in request.outputs:
+                if output not in self.output_places:
+                    names = ", ".join(map(repr, self.output_places))
+                    raise refused(f"model {self.name!r} has no output {output!r:.200}; its outputs are {names}")
+        return found
+
+    def response(self, request: InferRequest, found: list[np.ndarray]) -> InferResponse:
+        """The answer with the requested outputs, without a stream's state, which follows the outputs."""
+        if request.outputs is None:
+            outputs = list(zip(self.outputs, found, strict=False))
+        else:
+            places = [self.output_places[output] for output in request.outputs]
+            outputs = [(self.outputs[place], found[place]) for place in places]
+        return InferResponse(self.name, self.version, outputs, request.id)
+
+    def metadata(self, versions: list[str]) -> dict[str, Any]:
+        """The model's metadata, in the protocol's form."""
+        return {
+            "name": self.name,
+            "versions": versions,
+            "platform": "nbkeras",
+            "inputs": [tensors.metadata_of(spec) for spec in self.inputs],
+            "outputs": [tensors.metadata_of(spec) for spec in self.outputs],
+        }
+
+    def configuration(self, sequence_idle: float) -> dict[str, Any]:
+        """The model's entry in Triton's configuration extension, which load tools and adapters read."""
+        batching: dict[str, Any] = {
+            "dynamic_batching": {
+                "preferred_batch_size": list(self.frozen.batch_sizes),
+                "max_queue_delay_microseconds": int(self.options.max_wait_ms * 1000),
+            }
+        }
+        if self.is_stream:
+            batching = {"sequence_batching": {"max_sequence_idle_microseconds": int(sequence_idle * 1e6)}}
+        return {
+            "name": self.name,
+            "platform": "nbkeras",
+            "backend": "nbkeras",
+            "max_batch_size": self.batcher.max_batch,
+            "input": [tensors.configuration_of(spec) for spec in self.inputs],
+            "output": [tensors.configuration_of(spec) for spec in self.outputs],
+            **batching,
+        }
 
 
 class Repository:
@@ -22,36 +132,37 @@ class Repository:
 
     def __init__(self, observer: Observer | None = None) -> None:
         self.observer = observer or Observer()
-        self._versions: dict[str, dict[str, Version]] = {}
-        self._states: dict[tuple[str, str], tuple[str, str]] = {}  # (state, reason) of versions that are not ready
+        self._versions: dict[tuple[str, str], Version] = {}  # the oldest first
         self._newest: dict[str, Version] = {}
+        self._states: dict[tuple[str, str], tuple[str, str]] = {}  # (state, reason) of versions that are not ready
         self._drains: set[asyncio.Task] = set()
 
     def set(self, name: str, version: str, frozen: Any, options: ModelOptions | None = None) -> Version:
         """Serve a frozen model under a name and version, in place of the present one."""
         observe = functools.partial(self.observer.batch, name, version)
         made = Version(name, version, frozen, options or ModelOptions(name=name, version=version), observe)
-        before = self._versions.get(name, {}).get(version)
-        self._versions.setdefault(name, {})[version] = made
+        self._replace(name, version, made)
         self._states.pop((name, version), None)
-        self._newest[name] = self._versions[name][self.versions(name)[-1]]
-        if before is not None:
-            self._retire(before)
         return made
 
-    def remove(self, name: str, version: str | None = None, reason: str = UNLOADED) -> None:
-        """Stop serving a version, or all versions of a name; requests in flight are answered."""
-        for each in [version] if version is not None else list(self._versions.get(name, ())):
-            before = self._versions.get(name, {}).pop(each, None)
-            self._states[name, each] = (UNAVAILABLE, reason)
-            if before is not None:
-                self._retire(before)
-        versions = self._versions.get(name)
-        if versions:
-            self._newest[name] = versions[self.versions(name)[-1]]
-        else:
-            self._versions.pop(name, None)
-            self._newest.pop(name, None)
+    def remove(self, name: str, version: str, reason: str = UNLOADED) -> None:
+        """Stop serving a version; requests in flight are answered."""
+        self._replace(name, version, None)
+        self._states[name, version] = (UNAVAILABLE, reason)
+
+    def _replace(self, name: str, version: str, made: Version | None) -> None:
+        before = self._versions.pop((name, version), None)
+        if made is not None:
+            self._versions[name, version] = made
+        self._versions = dict(sorted(self._versions.items(), key=lambda item: version_order(item[0][1])))
+        self._newest = {known: each for (known, _), each in self._versions.items()}
+        if before is not None:
+            try:
+                task = asyncio.get_running_loop().create_task(before.batcher.drain())
+            except RuntimeError:  # no event loop, so nothing is in flight
+                return
+            self._drains.add(task)
+            task.add_done_callback(self._drains.discard)
 
     def mark(self, name: str, version: str, state: str, reason: str = "") -> None:
         """Record that a version is being loaded or failed to load; a version that is served stays."""
@@ -59,10 +170,7 @@ class Repository:
 
     def get(self, name: str, version: str | None = None) -> Version:
         """The version served under a name; the newest by default."""
-        if not version:
-            found = self._newest.get(name)
-        else:
-            found = self._versions.get(name, {}).get(version)
+        found = self._versions.get((name, version)) if version else self._newest.get(name)
         if found is None:
             raise self._not_found(name, version)
         return found
@@ -75,40 +183,29 @@ class Repository:
                 return ServingError(
                     404 if state != LOADING else 503, f"{called} {text}" + (f": {reason}" if reason else "")
                 )
-        if name in self._versions:
+        if name in self._newest:
             return ServingError(404, f"{called} is not there; versions: {', '.join(self.versions(name))}")
-        there = ", ".join(sorted(self._versions)[:20]) or "none"
+        there = ", ".join(sorted(self._newest)[:20]) or "none"
         return ServingError(404, f"{called} is not there; models: {there}")
 
     def versions(self, name: str) -> list[str]:
         """The served versions of a name, oldest first."""
-        return sorted(self._versions.get(name, ()), key=version_order)
+        return [version for known, version in self._versions if known == name]
 
     def served(self) -> list[Version]:
         """All served versions."""
-        return [version for versions in self._versions.values() for version in versions.values()]
+        return list(self._versions.values())
 
     def index(self, ready_only: bool = False) -> list[dict[str, str]]:
         """Names, versions, states and reasons, as the model repository extension defines them."""
-        found = {}
-        for each in self.served():
-            state, reason = self._states.get((each.name, each.version), ("", ""))
-            found[each.name, each.version] = (READY, f"the last load failed: {reason}" if state == UNAVAILABLE else "")
-        if not ready_only:
-            found = {**self._states, **found}
+        found = {} if ready_only else self._states.copy()
+        for key in self._versions:
+            state, reason = self._states.get(key, ("", ""))
+            found[key] = (READY, f"the last load failed: {reason}" if state == UNAVAILABLE else "")
         return [
             {"name": name, "version": version, "state": state, "reason": reason}
             for (name, version), (state, reason) in sorted(found.items())
         ]
-
-    def _retire(self, version: Version) -> None:
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:  # no event loop, so nothing is in flight
-            return
-        task = loop.create_task(version.batcher.drain())
-        self._drains.add(task)
-        task.add_done_callback(self._drains.discard)
 
     async def drain(self) -> None:
         """Wait for all accepted requests."""

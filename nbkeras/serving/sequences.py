@@ -25,8 +25,8 @@ import numpy as np
 from nbkeras.engine.annotations import briefly
 from nbkeras.serving.budget import Budget
 from nbkeras.serving.errors import ServingError, refused
+from nbkeras.serving.repository import Version
 from nbkeras.serving.tensors import InferRequest
-from nbkeras.serving.version import Version
 
 MOST_ID = 128  # characters of an id, as in Triton
 _OWN_BYTES = 1024  # bytes of a sequence besides its state

@@ -9,11 +9,10 @@ from nbkeras.engine import settings
 from nbkeras.serving.errors import ServingError
 from nbkeras.serving.exchange import RequestContext, Requests
 from nbkeras.serving.peers import SequenceRouter
-from nbkeras.serving.repository import READY, STARTING, UNLOADED, Repository
+from nbkeras.serving.repository import ANSWER, READY, STARTING, UNLOADED, Repository, Version
 from nbkeras.serving.sequences import Key, Sequences, key_of
 from nbkeras.serving.tensors import InferRequest as InferRequest
 from nbkeras.serving.tensors import InferResponse as InferResponse
-from nbkeras.serving.version import ANSWER, Version
 
 EXTENSIONS = ["binary_tensor_data", "parameters", "sequence", "model_configuration"]
 _LONG = 1 << 18  # requests and outputs with more bytes are parsed and written in a thread

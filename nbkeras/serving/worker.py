@@ -134,17 +134,17 @@ async def _work(seat: Seat) -> bool:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended)
     metrics = Metrics(seat.board, seat.index)
     repository = Repository(metrics.part)
-    orders = ControlChannel(seat.channel, repository, ended)
-    following = asyncio.create_task(orders.follow())
-    beginning = asyncio.create_task(orders.begun.wait())
+    orders = ControlChannel(seat, repository, ended)
+    beginning = asyncio.create_task(orders.prepare())
     ending = asyncio.create_task(end.wait())
     await asyncio.wait((beginning, ending), return_when=asyncio.FIRST_COMPLETED)
     is_done = True
     if not end.is_set():
+        await beginning
         control = orders if seat.options.control else None
         is_done = await serve(
             seat.options, [seat.http], repository, end=end, control=control, metrics=metrics, seat=seat
         )
-    for task in (following, beginning, ending):
+    for task in (beginning, ending):
         task.cancel()
     return is_done

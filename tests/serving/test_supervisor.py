@@ -1,5 +1,6 @@
 """The life of a whole server, in real processes: workers that are killed, models that are swapped, and the end."""
 
+import asyncio
 import contextlib
 import http.client
 import json
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 
 import pytest
 
@@ -19,6 +21,9 @@ import nbkeras
 from nbkeras import layers
 
 pytest.importorskip("uvicorn")
+
+from nbkeras.serving import orders
+from nbkeras.serving.repository import Repository
 
 ENVIRONMENT = os.environ | {"PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
 BODY = json.dumps({"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [0, 0]}]})
@@ -408,6 +413,103 @@ def test_a_worker_that_hangs_is_started_again(tmp_path):
         server.log("worker 0 started", 2)
         server.process.send_signal(signal.SIGTERM)
         assert server.end() == 0
+
+
+def test_a_server_that_was_suspended_as_a_whole_keeps_its_workers(tmp_path):
+    with Server(tmp_path, script=SCRIPT.format(seconds=1, more="", work="worker.work")) as server:
+        server.log(r"worker \d started", 2)
+        processes = [*server.workers(), server.process.pid]
+        for number in (signal.SIGSTOP, signal.SIGCONT):
+            for process in processes:
+                os.kill(process, number)
+            time.sleep(2.5)
+        server.process.send_signal(signal.SIGTERM)
+        assert server.end() == 0
+    assert len(server.workers()) == 2 and "has not answered" not in "".join(server.lines)
+
+
+def test_a_worker_whose_channel_is_closed_is_started_again(tmp_path):
+    script = SCRIPT.format(seconds=1, more="", work="lambda seat: (seat.channel.close(), time.sleep(100))")
+    with Server(tmp_path, script=script) as server:
+        assert server.end() == 1
+    server.log("was killed by SIGKILL", 6)
+    assert not any(map(alive, server.workers()))
+
+
+BROKEN = """
+from nbkeras.serving import changes
+
+async def fail(self):
+    raise RuntimeError("a defect")
+
+changes.Changes.read_again = fail
+"""
+
+
+def test_a_defect_of_the_supervisor_ends_the_server_in_order(tmp_path):
+    with Server(tmp_path, script=SCRIPT.format(seconds=1, more=BROKEN, work="worker.work")) as server:
+        server.log(r"worker \d started", 2)
+        server.process.send_signal(signal.SIGHUP)
+        assert server.end() == 1
+    server.log("the supervisor failed(.|\n)*RuntimeError: a defect")
+    assert not any(map(alive, server.workers())) and not server.folders()
+
+
+def test_a_load_that_waits_is_told_that_the_server_ends(tmp_path):
+    save(tmp_path / "m.keras", 1.0)
+    with Server(tmp_path, "m.keras", "--control") as server, connected(server.port) as connection:
+        os.unlink(tmp_path / "m.keras")
+        os.mkfifo(tmp_path / "m.keras")  # nobody writes into it
+        connection.request("POST", "/v2/repository/models/m/load", "{}", {"Content-Type": "application/json"})
+        loads = f"/proc/{server.process.pid}/task/{server.process.pid}/children"
+        wait_for(lambda: len(pathlib.Path(loads).read_text().split()) == 2)
+        server.process.send_signal(signal.SIGTERM)
+        answer = connection.getresponse()
+        assert (answer.status, json.loads(answer.read())) == (503, {"error": "the server ends"})
+        assert server.end() == 0
+
+
+def test_a_server_with_hundreds_of_models_starts(tmp_path):
+    """A worker that starts once got a message for each, and counted as one that does not read them."""
+    os.mkfifo(tmp_path / "m.keras")  # nobody writes into it, so that all wait for the first
+    tables = [f'[[model]]\npath = "m.keras"\nname = "m{number}"\n' for number in range(600)]
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    (tmp_path / "models.toml").write_text(f"[server]\nport = {port}\n" + "".join(tables))
+    with Server(tmp_path, "--config", "models.toml", "--port", str(port)) as server:
+
+        def states():
+            with contextlib.suppress(OSError), connected(port) as connection:
+                return request(connection, "POST", "/v2/repository/index")[1]
+
+        found = wait_for(states)
+        assert len(found) == 600 and {each["state"] for each in found} == {"LOADING"}
+        assert len(server.workers()) == 1
+        server.process.send_signal(signal.SIGTERM)
+        assert server.end() == 0
+
+
+def test_too_many_requests_to_load_are_refused():
+    async def run():
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        seat = types.SimpleNamespace(channel=theirs, marks={}, served=[])
+        control = orders.ControlChannel(seat, Repository(), lambda: None)
+        await control.prepare()
+        asking = [asyncio.create_task(control.load("m", {})) for _ in range(40)]
+        found, _ = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
+        errors = [task.exception() for task in found]
+        assert {(error.status, error.retry_after) for error in errors} == {(503, 1)} and len(errors) == 8
+        assert json.loads(ours.recv(9999)) == {"begun": True}
+        for _ in range(32):
+            asked = json.loads(ours.recv(9999))
+            answer = {"do": "answer", "number": asked["number"], "status": 200, "error": ""}
+            ours.send(json.dumps(answer).encode())
+        await asyncio.gather(*(task for task in asking if task not in found))
+        asyncio.get_running_loop().remove_reader(theirs)
+        ours.close()
+        theirs.close()
+
+    asyncio.run(run())
 
 
 FAILING = """
