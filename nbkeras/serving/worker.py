@@ -10,14 +10,13 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import uvicorn
 import uvloop
 from starlette.routing import Route
 
 from nbkeras.engine.lazy_names import LazyModule
 from nbkeras.serving import limits, logs, page
 from nbkeras.serving.budget import Budget
-from nbkeras.serving.connections import Connection, watch
+from nbkeras.serving.connections import Connection, Server
 from nbkeras.serving.door import Acceptor, shared_counts
 from nbkeras.serving.http import Application
 from nbkeras.serving.logs import Requests
@@ -31,7 +30,6 @@ from nbkeras.serving.service import Control, Service
 
 # gRPC is imported only in workers, because it starts threads, which a fork would lose
 rpc = LazyModule("nbkeras.serving.rpc")
-_ACCEPTING = 0.05  # seconds until the last accepted connections are registered
 
 
 async def serve(
@@ -66,48 +64,28 @@ async def serve(
     routes = [] if metrics is None else [Route("/metrics", metrics.route(service)), *page.routes(service, metrics)]
     hosts = (options.host.lower(), *options.control_hosts)
     application = Application(service, int(options.max_body_mb * 1e6), routes, hosts)
-    kind = Connection.of(options, repository.observer, budget)
-    config = uvicorn.Config(
-        application,
-        loop="uvloop",
-        http=kind,
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        log_level="warning",
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        timeout_graceful_shutdown=options.drain_seconds,  # type: ignore[arg-type]
-    )
-    server = uvicorn.Server(config)
-    task = asyncio.create_task(server._serve([]))
-    watching = [asyncio.create_task(watch(server.server_state, options, budget))]
+    server = Server(application, options)
+    watching = [asyncio.create_task(server.watch())]
     if metrics is not None:
-        watching.append(asyncio.create_task(metrics.watch(service, server.server_state.connections)))
-    while not server.started and not task.done():
-        await asyncio.sleep(0.001)
-    connections = server.server_state.connections
-    make = functools.partial(kind, config, server.server_state, {})
+        watching.append(asyncio.create_task(metrics.watch(service, server.connections)))
     counts, index = (shared_counts(1), 0) if seat is None else (seat.counts, seat.index)
-    doors = [Acceptor(listening, make, connections, counts, index) for listening in sockets]
+    connect = functools.partial(Connection, server)
+    doors = [Acceptor(listening, connect, server.connections, counts, index) for listening in sockets]
     if when_ready is not None:
         when_ready()
-    ending = asyncio.create_task(end.wait())
-    await asyncio.wait((task, ending), return_when=asyncio.FIRST_COMPLETED)
-    ending.cancel()
+    await end.wait()
     service.is_draining = True
     for door in doors:
         door.close()
-    await asyncio.sleep(_ACCEPTING)
-    server.should_exit = True  # connections then close after their answers: `Connection.shutdown`
-    stopping = [] if calls is None else [calls.stop(options.drain_seconds)]
-    _, *are_done = await asyncio.gather(task, *stopping)
+    ending = [server.end(options.drain_seconds)]
+    if calls is not None:
+        ending.append(calls.stop(options.drain_seconds))
+    are_done = await asyncio.gather(*ending)
     for watcher in watching:
         watcher.cancel()
     if service.peers is not None:
         await service.peers.close()
-    if server.server_state.connections or not all(are_done):  # their requests were cancelled
+    if not all(are_done):
         return False
     await repository.drain()
     return True

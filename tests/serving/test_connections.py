@@ -8,14 +8,12 @@ import numpy as np
 import pytest
 
 pytest.importorskip("uvloop")
-pytest.importorskip("uvicorn")
-
-import uvicorn
-from uvicorn.server import ServerState
+pytest.importorskip("httptools")
 
 from nbkeras.inference.ready import TensorSpec
 from nbkeras.serving.budget import Budget
-from nbkeras.serving.connections import ANSWER, Connection, watch
+from nbkeras.serving.connections import ANSWER, Connection
+from nbkeras.serving.connections import Server as Shared
 from nbkeras.serving.http import Application
 from nbkeras.serving.options import ModelOptions, Options
 from nbkeras.serving.repository import Repository
@@ -77,18 +75,12 @@ class Server:
     def __init__(self, **limits):
         self.model, repository = Waits(), Repository()
         repository.set("m", "1", self.model, ModelOptions(name="m"))
-        self.service, self.state = Service(repository), ServerState()
-        self.config = uvicorn.Config(
-            Application(self.service),
-            http=Connection.of(Options(**limits), None),
-            ws="none",
-            lifespan="off",
-            log_config=None,
-        )
-        self.config.load()
+        self.service = Service(repository)
+        self.shared = Shared(Application(self.service), Options(**limits))
+        self.shared.budget = Budget()  # of what is not a request yet
 
     def connect(self):
-        made = self.config.http_protocol_class(self.config, self.state, {}, asyncio.get_running_loop())
+        made = Connection(self.shared)
         made.connection_made(Transport())
         return made
 
@@ -117,6 +109,10 @@ async def settle():
     """Let the event loop do what it can."""
     for _ in range(10):
         await asyncio.sleep(0.002)
+
+
+def no_task_is_left():
+    return asyncio.all_tasks() == {asyncio.current_task()}
 
 
 def test_an_answer_is_written_in_one_piece():
@@ -173,7 +169,7 @@ def test_a_request_whose_client_has_gone_is_not_computed():
         assert not first.transport.sent + second.transport.sent
         assert server.service.in_flight == 0
         await settle()
-        assert not server.state.tasks
+        assert no_task_is_left()
 
     asyncio.run(main())
 
@@ -277,7 +273,7 @@ def test_requests_that_are_not_parsed_yet_are_counted():
     async def main():
         server = Server()
         many = [server.connect() for _ in range(3)]
-        budget = many[0].budget
+        budget = server.shared.budget
         budget.most = 250_000
         for each in many:
             each.data_received(post(1) + post(2))
@@ -299,8 +295,9 @@ def test_free_memory_is_given_back_after_much_was_used(monkeypatch):
     monkeypatch.setattr("nbkeras.serving.limits.give_back_free_memory", lambda: given.append(1))
 
     async def main():
-        server, budget = Server(), Budget(1 << 30)
-        watching = asyncio.ensure_future(watch(server.state, Options(header_seconds=0.05), budget))
+        server = Server(header_seconds=0.05)
+        budget = server.shared.budget
+        watching = asyncio.ensure_future(server.shared.watch())
         for size in (1 << 20, 100 << 20):
             with budget.share(size):
                 await asyncio.sleep(0.05)
@@ -313,14 +310,13 @@ def test_free_memory_is_given_back_after_much_was_used(monkeypatch):
 
 def test_answers_that_clients_do_not_read_are_bounded_together():
     async def main():
-        limits = {"header_seconds": 0.05}
-        server = Server(**limits)
+        server = Server(header_seconds=0.05)
         many = [server.connect() for _ in range(3)]
         for each in many:
             each.state = ANSWER
             each.transport.unread = 450_000
-        budget = Budget(1 << 20)
-        watching = asyncio.ensure_future(watch(server.state, Options(**limits), budget))
+        budget = server.shared.budget = Budget(1 << 20)
+        watching = asyncio.ensure_future(server.shared.watch())
         await asyncio.sleep(0.1)
         watching.cancel()
         assert budget.used == 900_000
@@ -352,8 +348,8 @@ def test_connections_of_a_server_that_ends():
         busy, idle, late = (server.connect() for _ in range(3))
         busy.data_received(post(1))
         await settle()
-        for each in (busy, idle, late):
-            each.shutdown()
+        ending = asyncio.ensure_future(server.shared.end(10))
+        await settle()
         late.data_received(b"GET /v2/health/live HTTP/1.1\r\nhost: test\r\n\r\n")  # was on its way
         await answered(late)
         assert late.transport.state == "closed"
@@ -364,7 +360,10 @@ def test_connections_of_a_server_that_ends():
         assert b"connection: close" in busy.transport.sent
         assert idle.transport.state == "open"
         await asyncio.sleep(0.6)
-        assert idle.transport.state == "closed"
+        assert idle.transport.state == "closed" and not ending.done()
+        for each in (busy, idle, late):
+            each.connection_lost(None)
+        assert await ending
 
     asyncio.run(main())
 
@@ -377,8 +376,7 @@ def test_a_request_that_is_not_computed_in_time_before_the_end_is_told(caplog):
         await settle()
         connection.data_received(post(2))
         await settle()
-        for task in list(server.state.tasks):
-            task.cancel()
+        assert not await server.shared.end(0)
         await answered(connection)
         assert statuses(connection) == [503]
         assert b"the server ended before the request was computed" in connection.transport.sent
@@ -412,7 +410,7 @@ def test_a_request_that_cannot_be_read_is_refused_after_those_before_it_are_answ
         assert {broken.transport.state, slow.transport.state} == {"closed"}
         slow.connection_lost(None)
         await settle()
-        assert not server.state.tasks
+        assert no_task_is_left()
 
     asyncio.run(main())
 
@@ -451,7 +449,7 @@ def test_what_comes_after_a_body_is_limited_as_headers_are(what):
         assert statuses(connection) == [431] and connection.transport.is_closing()
         connection.connection_lost(None)
         await settle()
-        assert not server.state.tasks
+        assert no_task_is_left()
 
     asyncio.run(main())
 
@@ -551,7 +549,7 @@ def test_many_requests_at_once_are_read_as_they_are_answered():
         count = 2000
         small = b"GET /v2/health/live HTTP/1.1\r\nhost: test\r\n\r\n"
         many.data_received(small * count + post(1))
-        assert len(many.pipeline) < 500
+        assert len(many.requests) < 500
         many.data_received(small)
         other.data_received(small)
         await answered(other)
@@ -562,6 +560,6 @@ def test_many_requests_at_once_are_read_as_they_are_answered():
             if len(statuses(many)) == count + 2:
                 break
         assert statuses(many) == [200] * (count + 2)
-        assert not many.rest and not many.pipeline
+        assert not many.rest and not many.requests
 
     asyncio.run(main())

@@ -18,7 +18,7 @@ import pytest
 import nbkeras
 from nbkeras import layers
 
-pytest.importorskip("uvicorn")
+pytest.importorskip("httptools")
 
 ENVIRONMENT = os.environ | {"PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
 BODY = json.dumps({"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [0, 0]}]})
