@@ -7,6 +7,7 @@ times a second; a timer for each request would cost more than parsing its header
 import asyncio
 import email.utils
 import http
+import math
 import re
 import urllib.parse
 from collections import deque
@@ -20,9 +21,10 @@ from nbkeras.serving.http import Answer, Application, RawHeaders, Request, error
 from nbkeras.serving.options import Options
 
 HEAD_BYTES = 64 << 10  # maximum bytes of a request's line and headers
-IDLE, HEAD, BODY, ANSWER, UNREAD = range(5)  # what a connection waits for
+IDLE, HEAD, BODY, ANSWER = range(4)  # what a connection waits for
 _ENDING_SECONDS = 0.5  # an idle connection stays open this long at shutdown: a request may be on its way
 _ENDING_PAUSE = 0.05  # seconds between two looks at the connections at shutdown
+_LARGE = 64 << 10  # bytes; after so many from one client, others have their turn
 _FREED = 32 << 20  # bytes; free memory returns to the system after this much was used
 _SWEEPS = 4  # sweeps within the shortest limit
 _HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(:[0-9]*)?")
@@ -39,6 +41,7 @@ class Server:
         self.budget, self.observer = application.service.budget, application.service.repository.observer
         self.connections: set[Connection] = set()
         self.is_ending = False
+        self.seconds = options.keep_alive_seconds, options.header_seconds, options.body_seconds, math.inf  # by state
         self._dated()
 
     def _dated(self) -> None:
@@ -49,17 +52,16 @@ class Server:
 
         Returns free memory to the system after much was used.
         """
-        options, budget = self.options, self.budget
-        pause = min(options.header_seconds, options.body_seconds, options.keep_alive_seconds) / _SWEEPS
+        budget, pause = self.budget, min(1.0, min(self.seconds) / _SWEEPS)
         loop, share = asyncio.get_running_loop(), budget.share()
         while True:
-            await asyncio.sleep(min(pause, 1.0))
+            await asyncio.sleep(pause)
             self._dated()
             now = loop.time()
             share.close()
             for connection in list(self.connections):
                 connection.check(now)
-                unread = connection.unread()
+                unread = connection.transport.get_write_buffer_size()
                 if budget.has(unread):
                     share.grow(unread)
                 else:
@@ -72,29 +74,29 @@ class Server:
         """Let each connection close after its answer. Returns False if some were late; their requests get the status 503."""
         self.is_ending = True
         loop = asyncio.get_running_loop()
-        start = loop.time()
-        while True:
+        end = loop.time() + seconds
+        loop.call_later(min(_ENDING_SECONDS, seconds), self._close_idle)
+        await asyncio.sleep(_ENDING_PAUSE)  # the last accepted connections are made
+        while self.connections and loop.time() < end:
             await asyncio.sleep(_ENDING_PAUSE)
-            waited = loop.time() - start
-            if waited > _ENDING_SECONDS:
-                for connection in list(self.connections):
-                    connection.close_if_idle()
-            if not self.connections:
-                return True
-            if waited > seconds:
-                break
+        is_done = not self.connections
         late = [connection.task for connection in self.connections if connection.task is not None]
         for task in late:
             task.cancel()
         await asyncio.gather(*late, return_exceptions=True)
-        return False
+        return is_done
+
+    def _close_idle(self) -> None:
+        for connection in self.connections:
+            if connection.state in (IDLE, HEAD):
+                connection.transport.close()
 
 
 class Connection(asyncio.Protocol):
     """A connection.
 
-    state: what it waits for: a request, the rest of its headers, the rest of its body, the answer, or that the client reads
-    earlier answers. since: the time at which this state began.
+    state: what it waits for: a request, the rest of its headers, the rest of its body, or the answer. since: the time at which
+    this state began. can_write: whether the client reads its answers; else its next request waits.
     requests: those that have no answer yet; the first one is being answered, if its body has arrived. arriving: the one whose
     body arrives, which may have its answer already. task: answers the first request.
     head_bytes: bytes received since the last part of a body: headers, trailers, and text between chunks.
@@ -115,8 +117,7 @@ class Connection(asyncio.Protocol):
         self.task: asyncio.Task | None = None
         self.rest, self.share = b"", server.budget.share()
         self.refusal: Answer | None = None
-        self.held: Answer | None = None  # an answer that is written when the client has read earlier ones
-        self.is_reading = self.can_write = True
+        self.can_write = True
 
     # -------------------- the transport --------------------
 
@@ -135,52 +136,38 @@ class Connection(asyncio.Protocol):
         self._drop_rest()
         self.parser = None  # it refers to this connection
         requests, self.requests = self.requests, deque()
-        if self.task is not None and requests:
+        if self.task is not None:
             requests.popleft().is_gone = True
             # its pending computation is dropped; after its first step, because a task that never ran would give nothing back
             self.loop.call_soon(self.task.cancel)
         for request in requests:
             self.server.application.gone(request)
 
-    def data_received(self, data: bytes) -> None:
-        """Parse received bytes."""
-        for start in range(0, len(data), _PIECE):
-            if self.refusal is not None:
-                return
-            if self.rest or len(self.requests) > 1:
-                self._keep(data[start:])
-                return
-            self._parse(data[start : start + _PIECE])
-
     def pause_writing(self) -> None:
         self.can_write = False
 
     def resume_writing(self) -> None:
         self.can_write = True
-        if self.held is not None:
-            answer, self.held = self.held, None
-            self._write_answer(answer)
+        self._proceed()
 
-    def unread(self) -> int:
-        """The bytes of answers that the client has not read."""
-        return self.transport.get_write_buffer_size() + (0 if self.held is None else len(self.held[2]))
-
-    def _read_on(self, is_reading: bool) -> None:
-        if is_reading != self.is_reading and not self.transport.is_closing():
-            self.is_reading = is_reading
-            if is_reading:
-                self.transport.resume_reading()
-            else:
-                self.transport.pause_reading()
+    def data_received(self, data: bytes) -> None:
+        """Parse received bytes, or store them if earlier requests wait for their answers."""
+        for start in range(0, len(data), _PIECE):
+            if self.refusal is not None:
+                return
+            if self.rest or len(self.requests) > 1:
+                self._keep(data[start:])
+                break
+            self._parse(data[start : start + _PIECE])
+        if self.rest or len(self.requests) > 1 or len(data) >= _LARGE:
+            self.transport.pause_reading()
+            self.loop.call_soon(self._read_on)  # after other tasks had their turn
 
     def _wait_for(self, state: int) -> None:
         self.state, self.since = state, self.loop.time()
 
-    # -------------------- requests --------------------
-
     def _keep(self, data: bytes) -> None:
         """Store bytes to parse later, if the budget allows."""
-        self._read_on(False)
         try:
             self.share.grow(len(data))
         except ServingError as error:
@@ -194,13 +181,13 @@ class Connection(asyncio.Protocol):
         self.share.close()
         return rest
 
-    def _parse_rest(self) -> None:
-        """Parse the stored bytes when the earlier requests, or all but the last of them, are answered."""
-        if self.transport.is_closing() or len(self.requests) > 1:
-            return
-        self.data_received(self._drop_rest())
-        if not self.rest and len(self.requests) < 2 and self.refusal is None:
-            self._read_on(True)
+    def _read_on(self) -> None:
+        """Parse the stored bytes, then receive more, when the earlier requests, or all but the last of them, are answered."""
+        if len(self.requests) < 2 and self.refusal is None and not self.transport.is_closing():
+            self.transport.resume_reading()
+            self.data_received(self._drop_rest())
+
+    # -------------------- requests --------------------
 
     def _parse(self, data: bytes) -> None:
         if self.state == IDLE:
@@ -242,10 +229,7 @@ class Connection(asyncio.Protocol):
         self.head_bytes = 0
         self.server.application.begin(request)
         self.requests.append(request)
-        if len(self.requests) > 1:
-            self._read_on(False)
-        else:
-            self._proceed()
+        self._proceed()
 
     def on_body(self, body: bytes) -> None:
         self.head_bytes = 0
@@ -265,52 +249,40 @@ class Connection(asyncio.Protocol):
             self._wait_for(IDLE)
 
     def _proceed(self) -> None:
-        """Answer the first request if it is ready; else wait for its body."""
+        """Answer the first request when it is ready, or wait for its body."""
+        if not self.requests or self.task is not None:
+            return
         request = self.requests[0]
-        if request.is_ready:
-            if self.task is None:
-                self.state = ANSWER
-                self.task = self.loop.create_task(self._answer(request))
-        elif self.state != BODY:
-            self._wait_for(BODY)
-            if request.expects_continue:
-                self.transport.write(_CONTINUE)
+        if not request.is_ready:
+            if self.state != BODY:
+                self._wait_for(BODY)
+                if request.expects_continue:
+                    self.transport.write(_CONTINUE)
+        elif self.can_write:
+            self.state = ANSWER
+            self.task = self.loop.create_task(self._answer(request))
 
     # -------------------- answers --------------------
 
     async def _answer(self, request: Request) -> None:
+        """Answer the first request. Then turn to the next, or wait for it."""
         answer = await self.server.application.answer(request)
         if request.is_gone:
             return
-        if self.can_write:
-            self._write_answer(answer)
-        else:
-            self.held = answer
-            self._wait_for(UNREAD)
-
-    def _write_answer(self, answer: Answer) -> None:
-        """Write the answer to the first request. Then turn to the next, or wait for it."""
-        request = self.requests.popleft()
+        self.requests.popleft()
         self.task = None
-        self._wait_for(BODY if request is self.arriving else IDLE)
-        if (
-            not request.keep_alive
-            # the client may send the body or not
-            or (request is self.arriving and request.expects_continue)
-            or (self.server.is_ending and not self.requests and not self.rest)
-        ):
-            self._write(answer, True, request.method)
+        is_arriving = request is self.arriving
+        self._wait_for(BODY if is_arriving else HEAD if self.head_bytes else IDLE)
+        is_last = self.server.is_ending and not self.requests and not self.rest
+        is_unclear = is_arriving and request.expects_continue  # the client may send the body or not
+        self._write(answer, is_last or is_unclear or not request.keep_alive, request.method)
+        if self.transport.is_closing():
             return
-        self._write(answer, False, request.method)
-        if self.requests:
+        if self.requests or self.rest:
             self._proceed()
+            self.loop.call_soon(self._read_on)  # after other tasks had their turn
         elif self.refusal is not None:
             self._write(self.refusal, True)
-            return
-        if self.rest:
-            self.loop.call_soon(self._parse_rest)  # after other tasks had their turn
-        elif not self.is_reading and len(self.requests) < 2 and self.refusal is None:
-            self._read_on(True)
 
     def _write(self, answer: Answer, is_last: bool, method: str = "GET") -> None:
         """Write an answer in one piece. is_last: then close."""
@@ -340,38 +312,29 @@ class Connection(asyncio.Protocol):
         if broken is not None:
             self.server.application.gone(self.requests.pop())
         if self.requests:
-            self._read_on(False)
+            self.transport.pause_reading()
         else:
             self._write(self.refusal, True)
 
-    # -------------------- time --------------------
-
-    def close_if_idle(self) -> None:
-        """Close if no request has arrived."""
-        if self.state in (IDLE, HEAD):
-            self.transport.close()
-
     def check(self, now: float) -> None:
         """Close the connection if it waits too long for the client."""
-        waited, options = now - self.since, self.server.options
-        if self.state == UNREAD or self.transport.is_closing():
-            if waited > options.body_seconds:  # the client does not read the rest of the answer
-                self.transport.abort()
-        elif self.state == IDLE:
-            if self.transport.get_write_buffer_size():
-                if waited > options.body_seconds:
-                    self.transport.abort()
-            elif waited > options.keep_alive_seconds:
-                self.transport.close()
-        elif self.state == HEAD:
-            if waited > options.header_seconds:
-                if self.head_bytes:
-                    text = f"the request's headers did not arrive within {options.header_seconds:g} s"
-                    self.refuse(ServingError(408, text))
-                else:
-                    self.transport.close()
-        elif self.state == BODY and waited > options.body_seconds:
-            self.refuse(ServingError(408, f"the request's body did not arrive within {options.body_seconds:g} s"))
+        seconds, is_idle = self.server.seconds[self.state], self.state == IDLE
+        is_unread = (
+            self.transport.is_closing()
+            or (is_idle and self.transport.get_write_buffer_size() > 0)
+            or not (self.can_write or self.task)
+        )
+        if is_unread:
+            seconds = self.server.options.body_seconds
+        if now - self.since <= seconds:
+            return
+        if is_unread:
+            self.transport.abort()
+        elif is_idle or (self.state == HEAD and not self.head_bytes):
+            self.transport.close()
+        else:
+            what = "headers" if self.state == HEAD else "body"
+            self.refuse(ServingError(408, f"the request's {what} did not arrive within {seconds:g} s"))
 
 
 def _target(url: bytes) -> tuple[str, bytes]:

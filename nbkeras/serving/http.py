@@ -8,9 +8,10 @@ import asyncio
 import functools
 import gzip
 import ipaddress
+import math
 import re
 import zlib
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 
 import orjson
@@ -25,7 +26,6 @@ from nbkeras.serving.budget import Share
 from nbkeras.serving.errors import ServingError, as_told, refused
 from nbkeras.serving.exchange import RequestContext, sane_id
 from nbkeras.serving.service import Service
-from nbkeras.serving.version import Version
 
 RawHeaders = list[tuple[bytes, bytes]]  # names in lower case, and values
 Answer = tuple[int, RawHeaders, bytes]  # status, headers without Content-Length, and body
@@ -52,7 +52,7 @@ class Request:
     is_chunked = expects_continue = False
     length: int | None = None
     json_bytes: int | None = None
-    timeout: float | None = None  # seconds
+    timeout_ms = 0
     id = ""
 
     body: bytes | bytearray = b""
@@ -150,20 +150,13 @@ class Request:
         share.shrink(share.bytes - packed)
 
 
-def _bytes_header(name: bytes, value: bytes) -> int:
-    return _int_header(name, value, "a number of bytes", 18)
-
-
-def _timeout_header(name: bytes, value: bytes) -> float | None:
-    return _int_header(name, value, "whole milliseconds", 12) / 1000 or None
-
-
-def _int_header(name: bytes, value: bytes, what: str, digits: int) -> int:
+def _int_header(what: str, digits: int, name: bytes, value: bytes) -> int:
     if not value.isdigit() or len(value) > digits:
         raise refused(f"the header {name.decode().title()} must be {what}, received {value.decode('latin-1'):.80}")
     return int(value)
 
 
+_bytes_header = functools.partial(_int_header, "a number of bytes", 18)
 # header -> attribute of Request, and the function of the header's name and value that gives it
 _HEADERS: dict[bytes, tuple[str, Callable[[bytes, bytes], Any]]] = {
     b"accept-encoding": ("accept_encoding", lambda _, value: value.lower()),
@@ -173,7 +166,7 @@ _HEADERS: dict[bytes, tuple[str, Callable[[bytes, bytes], Any]]] = {
     b"expect": ("expects_continue", lambda _, value: value.lower() == b"100-continue"),
     b"content-length": ("length", _bytes_header),
     b"inference-header-content-length": ("json_bytes", _bytes_header),
-    b"x-request-timeout-ms": ("timeout", _timeout_header),
+    b"x-request-timeout-ms": ("timeout_ms", functools.partial(_int_header, "whole milliseconds", 12)),
     b"x-request-id": ("id", lambda _, value: sane_id(value)),
 }
 
@@ -252,7 +245,8 @@ class Application:
                 raise asyncio.CancelledError
             if request.error is not None:
                 raise request.error
-            await request.unpack()
+            if request.content_encoding:
+                await request.unpack()
             if exchange is None:
                 answer = await self._route(request)
             else:
@@ -287,13 +281,19 @@ class Application:
         exchange.begin(len(request.body))
         model = self.service.repository.get(request.model, request.version)
         exchange.name, exchange.version = model.name, model.version
-        read, binary = await self._read(request.body, request.json_bytes, model)
+        given = request.body, request.json_bytes
+        read, binary = await self.service.read(
+            len(request.body),
+            functools.partial(tensors.cost_of_request, *given, model.inputs),
+            functools.partial(tensors.read_request, *given, model.name, model.inputs),
+        )
+        del given
         if request.json_bytes is None:
             request.body = b""
             request.share.shrink(0)
         request.share.grow(read.nbytes)
-        if request.timeout is not None:
-            read.timeout = min(request.timeout, read.timeout or request.timeout)
+        if request.timeout_ms:
+            read.timeout = min(request.timeout_ms / 1000, read.timeout or math.inf)
         read.exchange = exchange
         response = await self.service.infer(request.model, request.version, read)
         body, json_bytes = await self.service.write(tensors.write_response, response, binary)
@@ -304,16 +304,6 @@ class Application:
         if request.accept_encoding and len(body) >= _LEAST_PACKED:
             body = await _packed(request.accept_encoding, body, headers)
         return 200, headers, body
-
-    def _read(
-        self, body: bytes | bytearray, json_bytes: int | None, model: Version
-    ) -> Awaitable[tuple[tensors.InferRequest, bool | dict[str, bool]]]:
-        """The request in a body, and whether its answer is binary."""
-        return self.service.read(
-            len(body),
-            functools.partial(tensors.cost_of_request, body, json_bytes, model.inputs),
-            functools.partial(tensors.read_request, body, json_bytes, model.name, model.inputs),
-        )
 
     async def _route(self, request: Request) -> Answer:
         """Answer a request by Starlette's routes, which speak ASGI."""
