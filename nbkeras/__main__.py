@@ -67,7 +67,7 @@ def serve(arguments: argparse.Namespace) -> int:
     """Serve models until the process receives a signal to end; returns the exit code."""
     read = functools.partial(serving.from_arguments, arguments)
     first = read()
-    with optional_import("nbkeras serve needs starlette, uvicorn and others", "serve"):
+    with optional_import("nbkeras serve needs starlette, httptools and others", "serve"):
         work = worker.work  # imported before workers are forked, so that they share its memory
     if first.grpc_port is not None and importlib.util.find_spec("grpc") is None:  # workers import it, after the fork
         raise ImportError(f"--grpc-port needs grpcio and protobuf: {install('serve')}")

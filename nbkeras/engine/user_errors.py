@@ -42,7 +42,7 @@ EXTRAS = {  # extra -> its packages, as in pyproject.toml
     "tensorboard": ("tensorboardX",),
     "dot": ("pydot",),
     "mpi": ("mpi4py", "mpich"),
-    "serve": ("starlette", "uvicorn", "httptools", "uvloop", "orjson", "prometheus-client", "grpcio", "protobuf"),
+    "serve": ("starlette", "httptools", "uvloop", "orjson", "prometheus-client", "grpcio", "protobuf"),
     "cuda": ("numba-cuda[cu13]",),
     "cuda12": ("numba-cuda[cu12]",),
     "cublas": ("nvmath-python[cu13]",),

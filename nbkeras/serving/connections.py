@@ -40,12 +40,8 @@ class Server:
         self.application, self.options = application, options
         self.budget, self.observer = application.service.budget, application.service.repository.observer
         self.connections: set[Connection] = set()
-        self.is_ending = False
+        self.is_ending, self.date = False, b""
         self.seconds = options.keep_alive_seconds, options.header_seconds, options.body_seconds, math.inf  # by state
-        self._dated()
-
-    def _dated(self) -> None:
-        self.date = f"date: {email.utils.formatdate(usegmt=True)}\r\n".encode()
 
     async def watch(self) -> None:
         """Check all connections, forever. The budget counts answers that clients do not read.
@@ -55,8 +51,8 @@ class Server:
         budget, pause = self.budget, min(1.0, min(self.seconds) / _SWEEPS)
         loop, share = asyncio.get_running_loop(), budget.share()
         while True:
+            self.date = f"date: {email.utils.formatdate(usegmt=True)}\r\n".encode()
             await asyncio.sleep(pause)
-            self._dated()
             now = loop.time()
             share.close()
             for connection in list(self.connections):
@@ -347,31 +343,25 @@ def _target(url: bytes) -> tuple[str, bytes]:
     return (urllib.parse.unquote(path) if "%" in path else path), parsed.query or b""
 
 
-def check_head(version: str, headers: list[tuple[bytes, bytes]]) -> None:
+def check_head(version: str, headers: RawHeaders) -> None:
     """Raise a ServingError for Host and Transfer-Encoding headers that a server must refuse by RFC 9112 (3.2, 6.1, 6.3).
 
     They say whom a request is for and where it ends. A proxy in front may read them differently.
     """
-    hosts, given = [], []
-    for name, value in headers:
-        if name == b"host":
-            hosts.append(value)
-        elif name == b"transfer-encoding":
-            given.append(value)
+    hosts = [value for name, value in headers if name == b"host"]
     if len(hosts) != 1 and (hosts or version == "1.1"):
         raise refused(f"a request must have exactly one header Host, received {len(hosts)}")
     if hosts and not _HOST.fullmatch(hosts[0]):
         raise refused(
             f"the header Host must be a name and perhaps a port, received {briefly(hosts[0].decode('latin-1'))}"
         )
-    codings = b",".join(given).lower()
+    codings = b",".join([value for name, value in headers if name == b"transfer-encoding"]).lower()
     if not codings:
         return
     if codings.strip() != b"chunked":
-        names = [part.strip() for part in codings.split(b",")]
-        is_unknown = names[-1] == b"chunked" not in names[:-1]
+        *others, last = [part.strip() for part in codings.split(b",")]
         raise ServingError(
-            501 if is_unknown else 400,
+            501 if last == b"chunked" not in others else 400,
             f"Transfer-Encoding must be only chunked, received {briefly(codings.decode('latin-1'))}: compress a body with "
             "Content-Encoding",
         )
