@@ -17,7 +17,7 @@ import httptools
 from nbkeras.engine.annotations import briefly
 from nbkeras.serving import limits as machine
 from nbkeras.serving.errors import ServingError, as_told, refused
-from nbkeras.serving.http import Answer, Application, RawHeaders, Request, error_answer
+from nbkeras.serving.http import Answer, Application, RawHeaders, Request
 from nbkeras.serving.options import Options
 
 HEAD_BYTES = 64 << 10  # maximum bytes of a request's line and headers
@@ -98,7 +98,7 @@ class Connection(asyncio.Protocol):
     head_bytes: bytes received since the last part of a body: headers, trailers, and text between chunks.
     rest: received bytes that are parsed after earlier requests are answered, so that a client that pipelines many requests
     takes neither time nor memory from others; `share` counts them.
-    refusal: the answer to an unreadable request, sent after the answers to earlier requests.
+    is_deaf: whether received bytes are ignored, because the last answer of this connection is sent or waits for its turn.
     """
 
     transport: asyncio.Transport
@@ -112,8 +112,7 @@ class Connection(asyncio.Protocol):
         self.arriving: Request | None = None
         self.task: asyncio.Task | None = None
         self.rest, self.share = b"", server.budget.share()
-        self.refusal: Answer | None = None
-        self.can_write = True
+        self.can_write, self.is_deaf = True, False
 
     # -------------------- the transport --------------------
 
@@ -130,7 +129,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.server.connections.discard(self)
         self._drop_rest()
-        self.parser = None  # it refers to this connection
+        del self.parser  # it refers to this connection
         requests, self.requests = self.requests, deque()
         if self.task is not None:
             requests.popleft().is_gone = True
@@ -149,7 +148,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Parse received bytes, or store them if earlier requests wait for their answers."""
         for start in range(0, len(data), _PIECE):
-            if self.refusal is not None:
+            if self.is_deaf:
                 return
             if self.rest or len(self.requests) > 1:
                 self._keep(data[start:])
@@ -179,7 +178,7 @@ class Connection(asyncio.Protocol):
 
     def _read_on(self) -> None:
         """Parse the stored bytes, then receive more, when the earlier requests, or all but the last of them, are answered."""
-        if len(self.requests) < 2 and self.refusal is None and not self.transport.is_closing():
+        if len(self.requests) < 2 and not (self.is_deaf or self.transport.is_closing()):
             self.transport.resume_reading()
             self.data_received(self._drop_rest())
 
@@ -196,7 +195,7 @@ class Connection(asyncio.Protocol):
             except httptools.HttpParserUpgrade as offer:  # is ignored
                 data = data[offer.args[0] :]
             except httptools.HttpParserCallbackError as error:
-                self.refuse(as_told(error.__context__))
+                self.refuse(as_told(error.__context__))  # type: ignore[arg-type]
                 return
             except httptools.HttpParserError as error:
                 self.refuse(refused(f"this is not a valid HTTP request: {error}"))
@@ -230,87 +229,89 @@ class Connection(asyncio.Protocol):
     def on_body(self, body: bytes) -> None:
         self.head_bytes = 0
         request = self.arriving
-        if not request.is_ready:
+        if request is not None and not request.is_ready:
             request.take(body)
-            if request.is_ready:  # it was refused
+            if request.error is not None:
                 self._proceed()
 
     def on_message_complete(self) -> None:
         self.head_bytes = 0
         request, self.arriving = self.arriving, None
-        request.is_ready = True
+        if request is not None:
+            request.is_ready = True
         if self.requests:
             self._proceed()
         else:  # it was answered before its body arrived
             self._wait_for(IDLE)
 
-    def _proceed(self) -> None:
-        """Answer the first request when it is ready, or wait for its body."""
-        if not self.requests or self.task is not None:
+    def refuse(self, error: ServingError) -> None:
+        """Answer with an error what is not, or not yet, a request, after earlier requests are answered. Then close."""
+        if self.is_deaf or self.transport.is_closing():
             return
-        request = self.requests[0]
-        if not request.is_ready:
-            if self.state != BODY:
-                self._wait_for(BODY)
-                if request.expects_continue:
-                    self.transport.write(_CONTINUE)
-        elif self.can_write:
-            self.state = ANSWER
-            self.task = self.loop.create_task(self._answer(request))
+        self.is_deaf = True
+        self.transport.pause_reading()
+        request, self.arriving = self.arriving, None
+        if request is None:  # these bytes are no request
+            request = Request("", "", b"", [])
+            request.share = self.server.budget.share()
+            self.requests.append(request)
+        request.keep_alive = False
+        if not request.is_ready:  # else it is answered already, or will be
+            if request.exchange is None:
+                self.server.observer.refused(error.status)
+            request.refuse(error)
+        if self.requests:
+            self._proceed()
+        else:
+            self.transport.close()
 
     # -------------------- answers --------------------
 
-    async def _answer(self, request: Request) -> None:
-        """Answer the first request. Then turn to the next, or wait for it."""
+    def _proceed(self) -> None:
+        """Answer the requests that are ready, one after another; else wait for the body of the first."""
+        while self.requests and self.task is None and self.can_write and not self.transport.is_closing():
+            request = self.requests[0]
+            if request.error is not None:
+                self._write(self.server.application.failed(request, request.error))
+            elif request.is_ready:
+                self.state = ANSWER
+                self.task = self.loop.create_task(self._compute(request))
+            else:
+                if self.state != BODY:
+                    self._wait_for(BODY)
+                    if request.expects_continue:
+                        self.transport.write(_CONTINUE)
+                break
+
+    async def _compute(self, request: Request) -> None:
         answer = await self.server.application.answer(request)
-        if request.is_gone:
-            return
-        self.requests.popleft()
-        self.task = None
+        if not request.is_gone:
+            self.task = None
+            self._write(answer)
+            self._proceed()
+
+    def _write(self, answer: Answer) -> None:
+        """Write the answer to the first request, in one piece."""
+        request = self.requests.popleft()
         is_arriving = request is self.arriving
         self._wait_for(BODY if is_arriving else HEAD if self.head_bytes else IDLE)
-        is_last = self.server.is_ending and not self.requests and not self.rest
-        is_unclear = is_arriving and request.expects_continue  # the client may send the body or not
-        self._write(answer, is_last or is_unclear or not request.keep_alive, request.method)
-        if self.transport.is_closing():
-            return
-        if self.requests or self.rest:
-            self._proceed()
-            self.loop.call_soon(self._read_on)  # after other tasks had their turn
-        elif self.refusal is not None:
-            self._write(self.refusal, True)
-
-    def _write(self, answer: Answer, is_last: bool, method: str = "GET") -> None:
-        """Write an answer in one piece. is_last: then close."""
+        is_last = (
+            not request.keep_alive
+            or (is_arriving and request.expects_continue)  # the client may send the body or not
+            or (self.server.is_ending and not self.requests and not self.rest)
+        )
         status, headers, body = answer
         pieces = [_STATUS_LINES[status], self.server.date, b"content-length: %d\r\n" % len(body)]
         for name, value in headers:
             pieces += (name, b": ", value, b"\r\n")
         pieces.append(b"connection: close\r\n\r\n" if is_last else b"\r\n")
-        if method != "HEAD":
+        if request.method != "HEAD":
             pieces.append(body)
         self.transport.write(b"".join(pieces))
         if is_last:
             self.transport.close()
-
-    def refuse(self, error: ServingError) -> None:
-        """Answer with an error what is not, or not yet, a request, after earlier requests are answered. Then close."""
-        if self.refusal is not None or self.transport.is_closing():
-            return
-        self.server.observer.refused(error.status)
-        self.refusal = error_answer(error)
-        broken, self.arriving = self.arriving, None
-        if broken is not None and broken.is_ready:  # it has an answer, which is the last
-            broken.keep_alive = False
-            if not self.requests:
-                self.transport.close()
-            return
-        if broken is not None:
-            self.server.application.gone(self.requests.pop())
-        if self.requests:
-            self.transport.pause_reading()
-        else:
-            self._write(self.refusal, True)
+        elif self.requests or self.rest:
+            self.loop.call_soon(self._read_on)  # after other tasks had their turn
 
     def check(self, now: float) -> None:
         """Close the connection if it waits too long for the client."""

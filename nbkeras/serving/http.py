@@ -238,43 +238,48 @@ class Application:
             request.refuse(as_told(error))
 
     async def answer(self, request: Request) -> Answer:
-        """The answer to a request that is ready."""
-        exchange, reason = request.exchange, ""
+        """The answer to a request whose body has arrived, or is not wanted."""
         try:
             if request.is_gone:
                 raise asyncio.CancelledError
-            if request.error is not None:
-                raise request.error
             if request.content_encoding:
                 await request.unpack()
-            if exchange is None:
+            if request.exchange is None:
                 answer = await self._route(request)
             else:
-                answer = await self._infer(request, exchange)
+                answer = await self._infer(request, request.exchange)
         except asyncio.CancelledError:
             if request.is_gone:
                 self.gone(request)
                 raise
-            answer = error_answer(ServingError(503, "the server ended before the request was computed", 1))
+            return self.failed(request, ServingError(503, "the server ended before the request was computed", 1))
         except Exception as error:
-            told = as_told(error)
-            answer, reason = error_answer(told), told.reason
+            return self.failed(request, as_told(error))
+        return self._answered(request, answer)
+
+    def failed(self, request: Request, error: ServingError) -> Answer:
+        """The answer to a request that is refused or fails."""
+        headers = [_JSON]
+        if error.retry_after is not None:
+            headers.append((b"retry-after", b"%d" % error.retry_after))
+        body = orjson.dumps({"error": error.message.encode("utf-8", "replace").decode()})
+        return self._answered(request, (error.status, headers, body), error.reason)
+
+    def gone(self, request: Request) -> None:
+        """Forget a request whose client has gone."""
+        self._answered(request, (499, [], b""))
+
+    def _answered(self, request: Request, answer: Answer, reason: str = "") -> Answer:
+        """Count and log the answer to an inference request, and give the memory of the body back."""
         request.share.close()
-        if exchange is not None:
-            status, headers, body = answer
+        if request.exchange is not None:
+            exchange, (status, headers, body) = request.exchange, answer
             if exchange.id:
                 headers.append((b"x-request-id", exchange.id.encode()))
             exchange.end(status, reason)
             exchange.bytes_out = len(body)
             self.service.answered(exchange)
         return answer
-
-    def gone(self, request: Request) -> None:
-        """Count a request whose client has gone, and give its memory back."""
-        request.share.close()
-        if request.exchange is not None:
-            request.exchange.end(499)
-            self.service.answered(request.exchange)
 
     async def _infer(self, request: Request, exchange: RequestContext) -> Answer:
         """Answer an inference request."""
@@ -442,14 +447,6 @@ async def _packed(accepted: bytes, answer: bytes, headers: RawHeaders) -> bytes:
         return answer
     headers.append((b"content-encoding", name))
     return await asyncio.to_thread(pack) if len(answer) > _LONG else pack()
-
-
-def error_answer(error: ServingError) -> Answer:
-    """The answer that tells an error."""
-    headers = [_JSON]
-    if error.retry_after is not None:
-        headers.append((b"retry-after", b"%d" % error.retry_after))
-    return error.status, headers, orjson.dumps({"error": error.message.encode("utf-8", "replace").decode()})
 
 
 async def _not_there(request: RoutedRequest, error: Any) -> Response:

@@ -18,5 +18,13 @@ async def exchange(application, method, path, headers, *parts, address=None):
         if not request.is_ready:
             request.take(part)
     request.is_ready = True
-    status, headers, body = await application.answer(request)
+    return await answered(application, request)
+
+
+async def answered(application, request):
+    """(status, headers, body) of the answer to a request whose body has arrived."""
+    if request.error is not None:
+        status, headers, body = application.failed(request, request.error)
+    else:
+        status, headers, body = await application.answer(request)
     return status, {name.decode(): value.decode() for name, value in headers}, body

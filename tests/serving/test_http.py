@@ -22,7 +22,7 @@ import pytest
 pytest.importorskip("uvloop")
 pytest.importorskip("starlette")
 
-from in_memory import begun, exchange
+from in_memory import answered, begun, exchange
 
 from nbkeras import Input, Sequential, layers
 from nbkeras.inference.ready import TensorSpec
@@ -761,14 +761,14 @@ def test_bodies_that_arrive_at_the_same_time_are_bounded_together():
         for each in requests[:3]:
             each.take(b" " * 1000)
         assert [each.is_ready for each in requests] == [False, False, True, False]
-        assert (await application.answer(requests[2]))[0] == 503
+        assert (await answered(application, requests[2]))[0] == 503
         assert budget.used == 2 * 1125  # a bytearray has an eighth more than it needs
         budget.most = 1 << 20
         body = json.dumps(wanted(1)).encode()
         requests[3].take(body)  # is whole at once
         requests[0].take(body)
         application.gone(requests[1])
-        assert (await application.answer(requests[0]))[0] == (await application.answer(requests[3]))[0] == 200
+        assert (await answered(application, requests[0]))[0] == (await answered(application, requests[3]))[0] == 200
         assert budget.used == 0
 
     asyncio.run(main())
