@@ -55,7 +55,6 @@ class Request:
     timeout_ms = 0
     id = ""
 
-    body: bytes | bytearray = b""
     most = 0
     share: Share
     error: ServingError | None = None
@@ -69,6 +68,7 @@ class Request:
         self, method: str, path: str, query: bytes, headers: RawHeaders, address: tuple[str, int] | None = None
     ):
         self.method, self.path, self.query, self.headers, self.address = method, path, query, headers, address
+        self.body = bytearray()
 
     def read_headers(self) -> None:
         """Read those headers that the protocol knows."""
@@ -99,12 +99,7 @@ class Request:
         """Keep a part of the body, and count it."""
         try:
             self.share.grow(_room_for(len(part)))
-            if not self.body:
-                self.body = part
-            else:
-                if isinstance(self.body, bytes):
-                    self.body = bytearray(self.body)
-                self.body += part
+            self.body += part
             if len(self.body) > self.most:
                 raise _too_large(self.most, "more")
         except ServingError as error:
@@ -112,7 +107,7 @@ class Request:
 
     def refuse(self, error: ServingError) -> None:
         """Answer with an error, and keep no body."""
-        self.error, self.is_ready, self.body = error, True, b""
+        self.error, self.is_ready, self.body = error, True, bytearray()
         self.share.close()
 
     async def unpack(self) -> None:
@@ -213,8 +208,7 @@ class Application:
                 Route(f"{path}/ready", self._model_ready, methods=["GET"]),
                 Route(f"{path}/infer", self._infer_route, methods=["POST"]),
             ]
-        handlers: dict[Any, Any] = {HTTPException: _not_there}
-        self._rest = Starlette(routes=[*own, *routes], exception_handlers=handlers)
+        self._rest = Starlette(routes=[*own, *routes], exception_handlers={HTTPException: _not_there})
         self._rest.router.redirect_slashes = False
 
     def begin(self, request: Request) -> None:
@@ -286,15 +280,13 @@ class Application:
         exchange.begin(len(request.body))
         model = self.service.repository.get(request.model, request.version)
         exchange.name, exchange.version = model.name, model.version
-        given = request.body, request.json_bytes
         read, binary = await self.service.read(
             len(request.body),
-            functools.partial(tensors.cost_of_request, *given, model.inputs),
-            functools.partial(tensors.read_request, *given, model.name, model.inputs),
+            functools.partial(tensors.cost_of_request, request.body, request.json_bytes, model.inputs),
+            functools.partial(tensors.read_request, request.body, request.json_bytes, model.name, model.inputs),
         )
-        del given
         if request.json_bytes is None:
-            request.body = b""
+            request.body = bytearray()
             request.share.shrink(0)
         request.share.grow(read.nbytes)
         if request.timeout_ms:
