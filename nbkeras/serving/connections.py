@@ -284,11 +284,15 @@ class Connection(asyncio.Protocol):
                 break
 
     async def _compute(self, request: Request) -> None:
-        answer = await self.server.application.answer(request)
-        if not request.is_gone:
-            self.task = None
-            self._write(answer)
-            self._proceed()
+        try:
+            answer = await self.server.application.answer(request)
+            if not request.is_gone:
+                self.task = None
+                self._write(answer)
+                self._proceed()
+        except BaseException:
+            self.transport.abort()  # the client does not wait for an answer that never comes
+            raise
 
     def _write(self, answer: Answer) -> None:
         """Write the answer to the first request, in one piece."""

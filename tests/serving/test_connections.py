@@ -832,3 +832,20 @@ def test_a_server_without_connections_ends_at_once():
         assert time.monotonic() - start < 0.4
 
     run(test)
+
+
+def test_a_client_does_not_wait_if_the_server_fails_to_answer():
+    async def test(server):
+        def request(exchange):
+            raise RuntimeError("a mistake in the metrics")
+
+        server.seen.request = request
+        connection = server.connect()
+        connection.data_received(post(1))
+        task = connection.task
+        await settle()
+        assert connection.transport.state == "aborted" and not connection.transport.sent
+        with pytest.raises(RuntimeError, match="a mistake in the metrics"):
+            task.result()
+
+    run(test)
