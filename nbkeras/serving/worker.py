@@ -6,9 +6,6 @@ import math
 import os
 import shutil
 import signal
-import socket
-from collections.abc import Callable, Sequence
-from typing import Any
 
 import uvloop
 from starlette.routing import Route
@@ -17,11 +14,10 @@ from nbkeras.engine.lazy_names import LazyModule
 from nbkeras.serving import limits, logs, page
 from nbkeras.serving.budget import Budget
 from nbkeras.serving.connections import Connection, Server
-from nbkeras.serving.door import Acceptor, shared_counts
+from nbkeras.serving.door import Acceptor
 from nbkeras.serving.http import Application
 from nbkeras.serving.logs import Requests
 from nbkeras.serving.metrics import Metrics
-from nbkeras.serving.options import Options
 from nbkeras.serving.orders import ControlChannel, Seat
 from nbkeras.serving.peers import SequenceRouter
 from nbkeras.serving.repository import Repository
@@ -33,50 +29,36 @@ rpc = LazyModule("nbkeras.serving.rpc")
 
 
 async def serve(
-    options: Options,
-    sockets: Sequence[socket.socket],
-    repository: Repository,
-    *,
-    end: asyncio.Event,
-    control: Control | None = None,
-    metrics: Metrics | None = None,
-    when_ready: Callable[[], Any] | None = None,
-    seat: Seat | None = None,
+    seat: Seat, repository: Repository, metrics: Metrics, *, control: Control | None, end: asyncio.Event
 ) -> bool:
-    """Answer requests on listening sockets until `end` is set, then finish accepted requests. Returns False if some were late.
+    """Answer requests until `end` is set, then finish accepted requests. Returns False if some were late.
 
-    control: loads and unloads models for requests; None refuses them. metrics: the repository's observer, for GET /metrics and
-    the status page. seat: see Seat.
+    metrics: the repository's observer. control: loads and unloads models for requests; None refuses them.
     """
-    workers = 1 if seat is None else seat.workers
-    most = limits.memory_of_requests(workers) if options.max_memory_mb is None else options.max_memory_mb << 20
-    budget = Budget(most)
+    options = seat.options
+    most = options.max_memory_mb
+    budget = Budget(limits.memory_of_requests(seat.workers) if most is None else most << 20)
     sequences = Sequences(idle=options.sequence_idle_seconds, max_bytes=options.max_sequences_mb << 20, budget=budget)
     service = Service(
         repository, control=control, sequences=sequences, log=Requests(options.access_log, options.slow_seconds)
     )
-    calls = None
-    if seat is not None and workers > 1:
+    if seat.workers > 1:
         service.peers = SequenceRouter(seat.index, seat.local_paths, seat.local, service.answer)
         await service.peers.start()
-    if seat is not None and seat.grpc_port is not None:
-        calls = await rpc.start(service, options, seat.grpc_port)
-    routes = [] if metrics is None else [Route("/metrics", metrics.route(service)), *page.routes(service, metrics)]
+    calls = None if seat.grpc_port is None else await rpc.start(service, options, seat.grpc_port)
+    routes = [Route("/metrics", metrics.route(service)), *page.routes(service, metrics)]
     hosts = (options.host.lower(), *options.control_hosts)
     application = Application(service, int(options.max_body_mb * 1e6), routes, hosts)
     server = Server(application, options)
-    watching = [asyncio.create_task(server.watch())]
-    if metrics is not None:
-        watching.append(asyncio.create_task(metrics.watch(service, server.connections)))
-    counts, index = (shared_counts(1), 0) if seat is None else (seat.counts, seat.index)
+    watching = [
+        asyncio.create_task(server.watch()),
+        asyncio.create_task(metrics.watch(service, server.connections)),
+    ]
     connect = functools.partial(Connection, server)
-    doors = [Acceptor(listening, connect, server.connections, counts, index) for listening in sockets]
-    if when_ready is not None:
-        when_ready()
+    door = Acceptor(seat.http, connect, server.connections, seat.counts, seat.index)
     await end.wait()
     service.is_draining = True
-    for door in doors:
-        door.close()
+    door.close()
     ending = [server.end(options.drain_seconds)]
     if calls is not None:
         ending.append(calls.stop(options.drain_seconds))
@@ -122,9 +104,7 @@ async def _work(seat: Seat) -> bool:
     is_done = True
     if not end.is_set():
         control = orders if seat.options.control else None
-        is_done = await serve(
-            seat.options, [seat.http], repository, end=end, control=control, metrics=metrics, seat=seat
-        )
+        is_done = await serve(seat, repository, metrics, control=control, end=end)
     for task in (following, beginning, ending):
         task.cancel()
     return is_done
