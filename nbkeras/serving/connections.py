@@ -70,10 +70,12 @@ class Server:
         """Let each connection close after its answer. Returns False if some were late; their requests get the status 503."""
         self.is_ending = True
         loop = asyncio.get_running_loop()
-        end = loop.time() + seconds
-        loop.call_later(min(_ENDING_SECONDS, seconds), self._close_idle)
+        start, until_idle = loop.time(), min(_ENDING_SECONDS, seconds / 2)
         await asyncio.sleep(_ENDING_PAUSE)  # the last accepted connections are made
-        while self.connections and loop.time() < end:
+        while self.connections and (waited := loop.time() - start) < seconds:
+            for connection in list(self.connections):
+                if connection.state in (IDLE, HEAD) and waited > until_idle:
+                    connection.transport.close()
             await asyncio.sleep(_ENDING_PAUSE)
         is_done = not self.connections
         late = [connection.task for connection in self.connections if connection.task is not None]
@@ -81,11 +83,6 @@ class Server:
             task.cancel()
         await asyncio.gather(*late, return_exceptions=True)
         return is_done
-
-    def _close_idle(self) -> None:
-        for connection in self.connections:
-            if connection.state in (IDLE, HEAD):
-                connection.transport.close()
 
 
 class Connection(asyncio.Protocol):

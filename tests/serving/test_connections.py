@@ -849,3 +849,20 @@ def test_a_client_does_not_wait_if_the_server_fails_to_answer():
             task.result()
 
     run(test)
+
+
+def test_a_connection_whose_body_ends_after_its_answer_ends_with_the_server():
+    async def test(server):
+        connection = server.connect()
+        connection.data_received(b"POST /v2/none HTTP/1.1\r\nhost: test\r\ncontent-length: 9\r\n\r\n")
+        await answered(connection)
+        ending = asyncio.ensure_future(server.shared.end(10))
+        await asyncio.sleep(0.6)
+        assert connection.transport.state == "open"
+        connection.data_received(b"123456789")
+        await asyncio.sleep(0.1)
+        assert connection.transport.state == "closed"
+        connection.connection_lost(None)
+        assert await ending
+
+    run(test)
