@@ -99,11 +99,12 @@ class Connection(asyncio.Protocol):
     """
 
     transport: asyncio.Transport
+    headers: RawHeaders
 
     def __init__(self, server: Server):
         self.server, self.loop = server, asyncio.get_running_loop()
         self.parser = httptools.HttpRequestParser(self)
-        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # such data is ignored
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # such requests are not answered
         self.state, self.since, self.head_bytes = HEAD, self.loop.time(), 0
         self.requests: deque[Request] = deque()
         self.arriving: Request | None = None
@@ -201,7 +202,7 @@ class Connection(asyncio.Protocol):
             self.refuse(ServingError(431, f"the request's headers exceed {HEAD_BYTES} bytes"))
 
     def on_message_begin(self) -> None:
-        self.url, self.headers = b"", RawHeaders()
+        self.url, self.headers = b"", []
 
     def on_url(self, url: bytes) -> None:
         self.url += url
@@ -217,7 +218,7 @@ class Connection(asyncio.Protocol):
             raise refused("a request with a body may not have the header Upgrade: the server speaks no other protocol")
         self.arriving = request = Request(parser.get_method().decode(), *_target(self.url), headers, self.address)
         request.keep_alive = version != "1.0" and parser.should_keep_alive()
-        self.headers = RawHeaders()  # trailers come after the body and are not headers
+        self.headers = []  # trailers come after the body and are not headers
         self.head_bytes = 0
         self.server.application.begin(request)
         self.requests.append(request)
