@@ -66,7 +66,7 @@ def train_digits(epochs: int = 20, seed: int = 0) -> float:
 
 def serve(arguments: list[str]) -> int:
     """Serve models until the process receives a signal to end; returns the exit code."""
-    needed = "nbkeras serve needs starlette, uvicorn and others"
+    needed = "nbkeras serve needs starlette, httptools and others"
     if importlib.util.find_spec("pydantic_settings") is None:  # the process that reads the options imports it
         raise ImportError(f"{needed}: {install('serve')}")
     read = functools.partial(_read_options, arguments)

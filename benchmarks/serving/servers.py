@@ -16,7 +16,7 @@ from benchmarks.runners import Missing
 
 PEERS = Path(__file__).parent / "peers"
 PACKAGES = {  # whose versions are reported
-    "nbkeras": ("nbkeras", "uvicorn", "orjson"),
+    "nbkeras": ("nbkeras", "httptools", "orjson"),
     "mlserver": ("mlserver", "onnxruntime"),
     "fastapi": ("fastapi", "onnxruntime"),
     "flask": ("flask", "gunicorn", "keras", "jax"),

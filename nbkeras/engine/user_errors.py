@@ -44,7 +44,6 @@ EXTRAS = {  # extra -> its packages, as in pyproject.toml
     "mpi": ("mpi4py", "mpich"),
     "serve": (
         "starlette",
-        "uvicorn",
         "httptools",
         "uvloop",
         "orjson",

@@ -1,22 +1,24 @@
-"""The server over HTTP: an ASGI application for the Open Inference Protocol (version 2) and its extensions.
+"""The server over HTTP: the Open Inference Protocol (version 2) and its extensions.
 
-Inference requests, the most frequent ones, bypass Starlette's routes.
+`connections.py` turns bytes into a Request and writes its Answer. Inference requests, the most frequent ones, are answered
+directly; Starlette's routes answer all others.
 """
 
 import asyncio
 import functools
 import gzip
 import ipaddress
+import math
 import re
 import types
 import zlib
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 
 import orjson
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import Request as RoutedRequest
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
@@ -24,75 +26,164 @@ from nbkeras.serving import instances, tensors
 from nbkeras.serving.budget import Share
 from nbkeras.serving.errors import ServingError, as_told, refused
 from nbkeras.serving.exchange import RequestContext, sane_id
-from nbkeras.serving.repository import Version
 from nbkeras.serving.service import Service
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+RawHeaders = list[tuple[bytes, bytes]]  # names in lower case, and values
+Answer = tuple[int, RawHeaders, bytes]  # status, headers without Content-Length, and body
 
 _JSON = (b"content-type", b"application/json")
 _BINARY = (b"content-type", b"application/octet-stream")
 _FORM = b"application/x-www-form-urlencoded"  # what `curl -d` says of JSON
 _CONTENT_TYPES = {b"", b"application/json", b"application/octet-stream"}
-GONE = "nbkeras.gone"  # scope key, set when the client has gone and the task is cancelled
-WHOLE = "nbkeras.whole"  # scope key for `Connection.answer_whole`, if the server has it
 _PORT = re.compile(r":\d*$")  # the port of a Host header
 _LEAST_PACKED = 1024  # bytes: shorter answers are not compressed
 _LONG = 1 << 18  # bytes: more are compressed and decompressed in a thread
 _MOST_CONTENT = 1 << 16  # bytes of a body that holds no tensors
 
 
-class ClientGone(Exception):
-    """The client closed its connection before its request was complete."""
+class Request:
+    """A request, from its headers to its answer. What its headers may say has defaults here.
 
-
-class Headers:
-    """The headers of a request that the protocol reads."""
+    address: the server's address and port. body: what has arrived of the body, if it is wanted; `most` is its limit, and
+    `share` counts it. is_ready: whether the request can be answered: its body is whole or not wanted, or there is an `error`.
+    is_gone: whether the client has closed the connection. keep_alive: whether the connection stays open after the answer.
+    exchange, form, model, version: of an inference request. form: the module that reads it and writes the answer, `tensors` or
+    `instances`. model: its name; None for the server's only model.
+    """
 
     accept_encoding = content_encoding = content_type = b""
-    is_chunked = False
+    is_chunked = expects_continue = False
     length: int | None = None
     json_bytes: int | None = None
-    timeout: float | None = None  # seconds
-    request_id = ""
+    timeout_ms = 0
+    id = ""
 
-    def __init__(self, headers: list[tuple[bytes, bytes]]):
-        for name, value in headers:
+    most = 0
+    share: Share
+    error: ServingError | None = None
+    is_ready = is_gone = False
+    keep_alive = True
+    exchange: RequestContext | None = None
+    form: types.ModuleType = tensors
+    model: str | None = None
+    version: str | None = None
+
+    def __init__(
+        self, method: str, path: str, query: bytes, headers: RawHeaders, address: tuple[str, int] | None = None
+    ):
+        self.method, self.path, self.query, self.headers, self.address = method, path, query, headers, address
+        self.body = bytearray()
+
+    def read_headers(self) -> None:
+        """Read those headers that the protocol knows."""
+        for name, value in self.headers:
             if name in _HEADERS:
                 attribute, read = _HEADERS[name]
                 setattr(self, attribute, read(name, value))
 
+    def expect_body(self, most: int) -> None:
+        """Want the body; raises ServingError if the headers say that it cannot be read. most: its maximum bytes."""
+        self.most = most
+        if self.content_type not in _CONTENT_TYPES:
+            raise ServingError(
+                415,
+                f"Content-Type must be application/json, or application/octet-stream for binary tensors, received "
+                f"{self.content_type.decode('latin-1'):.80} (with curl: --json instead of -d)",
+            )
+        if self.content_encoding not in (b"", b"identity", b"gzip", b"deflate"):
+            raise ServingError(
+                415, f"Content-Encoding must be gzip or deflate, received {self.content_encoding.decode('latin-1'):.80}"
+            )
+        if self.length is None and not self.is_chunked:
+            raise ServingError(411, "the request has neither Content-Length nor Transfer-Encoding: chunked")
+        if self.length is not None and self.length > most:
+            raise _too_large(most, f"{self.length} bytes")
 
-def _bytes_header(name: bytes, value: bytes) -> int:
-    return _int_header(name, value, "a number of bytes", 18)
+    def take(self, part: bytes) -> None:
+        """Keep a part of the body, and count it."""
+        try:
+            self.share.grow(_room_for(len(part)))
+            self.body += part
+            if len(self.body) > self.most:
+                raise _too_large(self.most, "more")
+        except ServingError as error:
+            self.refuse(error)
+
+    def refuse(self, error: ServingError) -> None:
+        """Answer with an error, and keep no body."""
+        self.error, self.is_ready, self.body = error, True, bytearray()
+        self.share.close()
+
+    async def unpack(self) -> None:
+        """Decompress the body. Each piece is counted before it is made."""
+        encoding, packed, most, share = self.content_encoding, self.share.bytes, self.most, self.share
+        if encoding not in (b"gzip", b"deflate"):
+            return
+        unpacker = zlib.decompressobj(zlib.MAX_WBITS | 16 if encoding == b"gzip" else zlib.MAX_WBITS)
+        found, view = bytearray(), memoryview(self.body)
+        try:
+            for start in range(0, len(view), _LONG):
+                piece: Any = view[start : start + _LONG]
+                while piece and len(found) <= most:
+                    share.grow(_LONG)
+                    if len(found) < _LONG:
+                        part = unpacker.decompress(piece, _LONG)
+                    else:
+                        part = await asyncio.to_thread(unpacker.decompress, piece, _LONG)
+                    found += part
+                    share.shrink(share.bytes - _LONG + _room_for(len(part)))
+                    piece = unpacker.unconsumed_tail
+                if unpacker.unused_data:
+                    break
+        except zlib.error as error:
+            raise refused(
+                f"the body is not valid {encoding.decode()} data, as its Content-Encoding says: {error}"
+            ) from None
+        if len(found) > most:
+            raise _too_large(most, "more when decompressed")
+        if not unpacker.eof or unpacker.unused_data:
+            raise refused(
+                f"the body is not valid {encoding.decode()} data, as its Content-Encoding says: it does not end where it should"
+            )
+        self.body = found
+        share.shrink(share.bytes - packed)
 
 
-def _timeout_header(name: bytes, value: bytes) -> float | None:
-    return _int_header(name, value, "whole milliseconds", 12) / 1000 or None
-
-
-def _int_header(name: bytes, value: bytes, what: str, digits: int) -> int:
+def _int_header(what: str, digits: int, name: bytes, value: bytes) -> int:
     if not value.isdigit() or len(value) > digits:
         raise refused(f"the header {name.decode().title()} must be {what}, received {value.decode('latin-1'):.80}")
     return int(value)
 
 
-# header -> attribute of Headers, and the function of the header's name and value that gives it
+_bytes_header = functools.partial(_int_header, "a number of bytes", 18)
+# header -> attribute of Request, and the function of the header's name and value that gives it
 _HEADERS: dict[bytes, tuple[str, Callable[[bytes, bytes], Any]]] = {
     b"accept-encoding": ("accept_encoding", lambda _, value: value.lower()),
     b"content-encoding": ("content_encoding", lambda _, value: value.strip().lower()),
     b"content-type": ("content_type", lambda _, value: value.partition(b";")[0].strip().lower()),
     b"transfer-encoding": ("is_chunked", lambda *_: True),
+    b"expect": ("expects_continue", lambda _, value: value.lower() == b"100-continue"),
     b"content-length": ("length", _bytes_header),
     b"inference-header-content-length": ("json_bytes", _bytes_header),
-    b"x-request-timeout-ms": ("timeout", _timeout_header),
-    b"x-request-id": ("request_id", lambda _, value: sane_id(value)),
+    b"x-request-timeout-ms": ("timeout_ms", functools.partial(_int_header, "whole milliseconds", 12)),
+    b"x-request-id": ("id", lambda _, value: sane_id(value)),
 }
 
 
+def inference(path: str) -> tuple[types.ModuleType, str | None, str | None] | None:
+    """The form, model and version that a POST to a path asks for an inference; None if it is for Starlette's routes."""
+    parts = path.split("/")
+    if parts[-1] == "infer" and parts[1:3] == ["v2", "models"]:
+        if len(parts) == 5:
+            return tensors, parts[3], None
+        if len(parts) == 7 and parts[4] == "versions":
+            return tensors, parts[3], parts[5]
+    asked = instances.asked(path)
+    return None if asked is None else (instances, *asked)
+
+
 class Application:
-    """The ASGI application.
+    """Answers requests.
 
     max_body: the limit of a request's body in bytes. routes: further routes, such as metrics and the status page.
     control_hosts: names by which requests that load and unload models may call this server, besides loopback names and the
@@ -129,216 +220,153 @@ class Application:
                 Route(f"{path}/ready", self._model_ready, methods=["GET"]),
                 Route(f"{path}/infer", self._infer_route, methods=["POST"]),
             ]
-        handlers: dict[Any, Any] = {
-            HTTPException: _not_there,
-            ServingError: _error_response,
-            Exception: _error_response,
-        }
-        self._rest = Starlette(routes=[*own, *routes], exception_handlers=handlers)
+        self._rest = Starlette(routes=[*own, *routes], exception_handlers={HTTPException: _not_there})
         self._rest.router.redirect_slashes = False
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def begin(self, request: Request) -> None:
+        """Judge a request by its headers, before its body arrives: what it is for, and whether its body is wanted."""
+        request.share = self.service.budget.share()
         try:
-            await self._answer(scope, receive, send)
-        except ClientGone:
-            pass
-        except asyncio.CancelledError:
-            if GONE not in scope:
-                raise
-
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["method"] == "POST":
-            parts = scope["path"].split("/")
-            if parts[-1] == "infer" and parts[1:3] == ["v2", "models"]:
-                if len(parts) == 5:
-                    await self.infer(parts[3], None, scope, receive, send)
-                    return
-                if len(parts) == 7 and parts[4] == "versions":
-                    await self.infer(parts[3], parts[5], scope, receive, send)
-                    return
-            asked = instances.asked(scope["path"])
-            if asked is not None:
-                await self.infer(*asked, scope, receive, send, instances)
+            target = inference(request.path) if request.method == "POST" else None
+            if target is not None:
+                request.form, request.model, request.version = target
+                request.exchange = self.service.exchange("http")
+                request.read_headers()
+                request.exchange.id = request.id or request.exchange.id
+                if request.form is instances and request.content_type == _FORM:
+                    request.content_type = b""
+                request.expect_body(self.max_body)
                 return
-        await self._rest(scope, receive, send)
-
-    async def infer(
-        self,
-        name: str | None,
-        version: str | None,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-        form: types.ModuleType = tensors,
-    ) -> None:
-        """Answer an inference request.
-
-        name: None is the only model. form: the module that reads the request and writes the answer, `tensors` or `instances`.
-        """
-        start: dict[str, Any] = {"type": "http.response.start", "status": 200}
-        exchange = self.service.exchange("http")
-        share = self.service.budget.share()
-        try:
-            head = Headers(scope["headers"])
-            exchange.id = head.request_id or exchange.id
-            if form is instances and head.content_type == _FORM:
-                head.content_type = b""
-            body = await self.body_of(head, receive, share)
-            exchange.begin(len(body))
-            if name is None:
-                name = instances.only_model(self.service.repository.index())
-            model = self.service.repository.get(name, version)
-            exchange.name, exchange.version = name, model.version
-            request, binary = await self._read(body, head.json_bytes, model, form)
-            if head.json_bytes is None:
-                del body
-                share.shrink(0)
-            share.grow(request.nbytes)
-            if head.timeout is not None:
-                request.timeout = min(head.timeout, request.timeout or head.timeout)
-            request.exchange = exchange
-            response = await self.service.infer(name, version, request)
-            if form is instances:
-                share.grow(instances.extra_bytes(response, binary))
-            answer, json_bytes = await self.service.write(form.write_response, response, binary)
-            if json_bytes is None:
-                headers = [_JSON]
+            request.read_headers()
+            if (request.length or request.is_chunked) and request.path.startswith("/v2/repository/"):
+                request.expect_body(_MOST_CONTENT)
             else:
-                headers = [_BINARY, (b"inference-header-content-length", b"%d" % json_bytes)]
-            if head.accept_encoding and len(answer) >= _LEAST_PACKED:
-                answer = await _packed(head.accept_encoding, answer, headers)
-            headers.append((b"content-length", b"%d" % len(answer)))
-            start["headers"] = headers
-            exchange.end(200)
-        except ClientGone:
-            self._client_gone(exchange)
-            return
-        except asyncio.CancelledError:
-            if GONE in scope:
-                self._client_gone(exchange)
-                return
-            ended = ServingError(503, "the server ended before the request was computed", 1)
-            answer = _answer_error(ended, start, exchange)
+                request.is_ready = True
         except Exception as error:
-            answer = _answer_error(as_told(error), start, exchange)
-        finally:
-            share.close()
-        if exchange.id:
-            start["headers"].append((b"x-request-id", exchange.id.encode()))
-        exchange.bytes_out = len(answer)
-        self.service.answered(exchange)
-        answer_whole = scope.pop(WHOLE, None)
-        if answer_whole is None or not answer_whole(start["status"], start["headers"], answer):
-            await send(start)
-            await send({"type": "http.response.body", "body": answer})
+            request.refuse(as_told(error))
 
-    def _client_gone(self, exchange: RequestContext) -> None:
-        exchange.end(499)
-        self.service.answered(exchange)
-
-    def _read(
-        self, body: bytes | bytearray, json_bytes: int | None, model: Version, form: types.ModuleType
-    ) -> Awaitable[tuple[tensors.InferRequest, Any]]:
-        """The request in a body, and what its form says of the answer."""
-        return self.service.read(
-            len(body),
-            functools.partial(tensors.cost_of_request, body, json_bytes, model.inputs),
-            functools.partial(form.read_request, body, json_bytes, model.name, model.inputs),
-        )
-
-    async def body_of(self, head: Headers, receive: Receive, share: Share, most: int = 0) -> bytes | bytearray:
-        """The whole body of a request, decompressed; refused before it is read if its headers claim too large a size.
-
-        share: counts its bytes. most: a lower limit than `max_body`, if not 0.
-        """
-        most = most or self.max_body
-        if head.content_type not in _CONTENT_TYPES:
-            raise ServingError(
-                415,
-                f"Content-Type must be application/json, or application/octet-stream for binary tensors, received "
-                f"{head.content_type.decode('latin-1'):.80} (with curl: --json instead of -d)",
-            )
-        if head.content_encoding not in (b"", b"identity", b"gzip", b"deflate"):
-            raise ServingError(
-                415, f"Content-Encoding must be gzip or deflate, received {head.content_encoding.decode('latin-1'):.80}"
-            )
-        if head.length is None and not head.is_chunked:
-            raise ServingError(411, "the request has neither Content-Length nor Transfer-Encoding: chunked")
-        if head.length is not None and head.length > most:
-            raise _too_large(most, f"{head.length} bytes")
-        message = await receive()
-        body = message.get("body", b"")
-        share.grow(_room_for(len(body)))
-        if message.get("more_body", False):
-            body = bytearray(body)
-            while message.get("more_body", False) and len(body) <= most:
-                message = await receive()
-                part = message.get("body", b"")
-                share.grow(_room_for(len(part)))
-                body += part
-        if message["type"] == "http.disconnect":
-            raise ClientGone
-        if len(body) > most:
-            raise _too_large(most, "more")
-        if head.content_encoding in (b"gzip", b"deflate"):
-            packed = share.bytes
-            body = await self._unpacked(body, head.content_encoding, share, most)
-            share.shrink(share.bytes - packed)
-        return body
-
-    async def _unpacked(self, body: bytes | bytearray, encoding: bytes, share: Share, most: int) -> bytearray:
-        """Decompress a body. Each piece is counted before it is made."""
-        unpacker = zlib.decompressobj(zlib.MAX_WBITS | 16 if encoding == b"gzip" else zlib.MAX_WBITS)
-        found, view = bytearray(), memoryview(body)
+    async def answer(self, request: Request) -> Answer:
+        """The answer to a request whose body has arrived, or is not wanted."""
         try:
-            for start in range(0, len(view), _LONG):
-                piece: Any = view[start : start + _LONG]
-                while piece and len(found) <= most:
-                    share.grow(_LONG)
-                    if len(found) < _LONG:
-                        part = unpacker.decompress(piece, _LONG)
-                    else:
-                        part = await asyncio.to_thread(unpacker.decompress, piece, _LONG)
-                    found += part
-                    share.shrink(share.bytes - _LONG + _room_for(len(part)))
-                    piece = unpacker.unconsumed_tail
-                if unpacker.unused_data:
-                    break
-        except zlib.error as error:
-            raise refused(
-                f"the body is not valid {encoding.decode()} data, as its Content-Encoding says: {error}"
-            ) from None
-        if len(found) > most:
-            raise _too_large(most, "more when decompressed")
-        if not unpacker.eof or unpacker.unused_data:
-            raise refused(
-                f"the body is not valid {encoding.decode()} data, as its Content-Encoding says: it does not end where it should"
-            )
-        return found
+            if request.is_gone:
+                raise asyncio.CancelledError
+            if request.content_encoding:
+                await request.unpack()
+            if request.exchange is None:
+                answer = await self._route(request)
+            else:
+                answer = await self._infer(request, request.exchange)
+        except asyncio.CancelledError:
+            if request.is_gone:
+                self.gone(request)
+                raise
+            return self.failed(request, ServingError(503, "the server ended before the request was computed", 1))
+        except Exception as error:
+            return self.failed(request, as_told(error))
+        return self._answered(request, answer)
+
+    def failed(self, request: Request, error: ServingError) -> Answer:
+        """The answer to a request that is refused or fails."""
+        headers = [_JSON]
+        if error.retry_after is not None:
+            headers.append((b"retry-after", b"%d" % error.retry_after))
+        body = orjson.dumps({"error": error.message.encode("utf-8", "replace").decode()})
+        return self._answered(request, (error.status, headers, body), error.reason)
+
+    def gone(self, request: Request) -> None:
+        """Forget a request whose client has gone."""
+        self._answered(request, (499, [], b""))
+
+    def _answered(self, request: Request, answer: Answer, reason: str = "") -> Answer:
+        """Count and log the answer to an inference request, and give the memory of the body back."""
+        request.share.close()
+        if request.exchange is not None:
+            exchange, (status, headers, body) = request.exchange, answer
+            if exchange.id:
+                headers.append((b"x-request-id", exchange.id.encode()))
+            exchange.end(status, reason)
+            exchange.bytes_out = len(body)
+            self.service.answered(exchange)
+        return answer
+
+    async def _infer(self, request: Request, exchange: RequestContext) -> Answer:
+        """Answer an inference request."""
+        exchange.begin(len(request.body))
+        form, name = request.form, request.model
+        if name is None:
+            name = instances.only_model(self.service.repository.index())
+        model = self.service.repository.get(name, request.version)
+        exchange.name, exchange.version = model.name, model.version
+        read, shape = await self.service.read(
+            len(request.body),
+            functools.partial(tensors.cost_of_request, request.body, request.json_bytes, model.inputs),
+            functools.partial(form.read_request, request.body, request.json_bytes, model.name, model.inputs),
+        )
+        if request.json_bytes is None:
+            request.body = bytearray()
+            request.share.shrink(0)
+        request.share.grow(read.nbytes)
+        if request.timeout_ms:
+            read.timeout = min(request.timeout_ms / 1000, read.timeout or math.inf)
+        read.exchange = exchange
+        response = await self.service.infer(name, request.version, read)
+        if form is instances:
+            request.share.grow(instances.extra_bytes(response, shape))
+        body, json_bytes = await self.service.write(form.write_response, response, shape)
+        if json_bytes is None:
+            headers = [_JSON]
+        else:
+            headers = [_BINARY, (b"inference-header-content-length", b"%d" % json_bytes)]
+        if request.accept_encoding and len(body) >= _LEAST_PACKED:
+            body = await _packed(request.accept_encoding, body, headers)
+        return 200, headers, body
+
+    async def _route(self, request: Request) -> Answer:
+        """Answer a request by Starlette's routes, which speak ASGI."""
+        sent: list[MutableMapping[str, Any]] = []
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": bytes(request.body), "more_body": False}
+
+        async def send(message: MutableMapping[str, Any]) -> None:
+            sent.append(message)
+
+        scope = {
+            "type": "http",
+            "method": request.method,
+            "path": request.path,
+            "query_string": request.query,
+            "headers": request.headers,
+            "server": request.address,
+        }
+        await self._rest(scope, receive, send)
+        start, *parts = sent
+        headers = [pair for pair in start["headers"] if pair[0] != b"content-length"]
+        return start["status"], headers, b"".join([part["body"] for part in parts])
 
     # -------------------- the rest of the protocol --------------------
 
-    async def _infer_route(self, request: Request) -> Response:
+    async def _infer_route(self, request: RoutedRequest) -> Response:
         # POST goes to `infer`; this route provides the Allow header for other methods
-        raise ServingError(404, f"there is no {request.url.path}")
+        raise ServingError(404, f"there is no {request.scope['path']}")
 
-    async def _server(self, request: Request) -> Response:
+    async def _server(self, request: RoutedRequest) -> Response:
         return _json(self.service.server_metadata())
 
-    async def _live(self, request: Request) -> Response:
+    async def _live(self, request: RoutedRequest) -> Response:
         return _json({"live": True})
 
-    async def _ready(self, request: Request) -> Response:
+    async def _ready(self, request: RoutedRequest) -> Response:
         is_ready = self.service.ready()
         return _json({"ready": is_ready}, 200 if is_ready else 503)
 
-    async def _model(self, request: Request) -> Response:
+    async def _model(self, request: RoutedRequest) -> Response:
         return _json(self.service.model_metadata(request.path_params["name"], request.path_params.get("version")))
 
-    async def _configuration(self, request: Request) -> Response:
+    async def _configuration(self, request: RoutedRequest) -> Response:
         return _json(self.service.model_configuration(request.path_params["name"], request.path_params.get("version")))
 
-    async def _status(self, request: Request) -> Response:
+    async def _status(self, request: RoutedRequest) -> Response:
         name, version = request.path_params["name"], request.path_params.get("version")
         if request.url.path.endswith(":predict"):
             raise HTTPException(405, headers={"Allow": "POST"})
@@ -347,35 +375,35 @@ class Application:
             self.service.repository.get(name, version)  # raises the reason
         return _json(found)
 
-    async def _signature(self, request: Request) -> Response:
+    async def _signature(self, request: RoutedRequest) -> Response:
         name, version = request.path_params["name"], request.path_params.get("version")
         return _json(instances.metadata_of(self.service.repository.get(name, version)))
 
-    async def _model_ready(self, request: Request) -> Response:
+    async def _model_ready(self, request: RoutedRequest) -> Response:
         name, version = request.path_params["name"], request.path_params.get("version")
         is_ready = self.service.model_ready(name, version)
         if not is_ready and not self.service.is_draining:
             self.service.repository.get(name, version)  # raises the reason
         return _json({"name": name, "ready": is_ready}, 200 if is_ready else 503)
 
-    async def _index(self, request: Request) -> Response:
+    async def _index(self, request: RoutedRequest) -> Response:
         content = await self._content(request)
         ready = content.get("ready", False)
         if not isinstance(ready, bool):
             raise refused(f"'ready' must be true or false, received {tensors.shown(ready)}")
         return _json(self.service.repository.index(ready))
 
-    async def _load(self, request: Request) -> Response:
+    async def _load(self, request: RoutedRequest) -> Response:
         parameters = await self._parameters(request)
         await self.service.controlled().load(request.path_params["name"], parameters)
         return Response(status_code=200)
 
-    async def _unload(self, request: Request) -> Response:
+    async def _unload(self, request: RoutedRequest) -> Response:
         parameters = await self._parameters(request)
         await self.service.controlled().unload(request.path_params["name"], parameters)
         return Response(status_code=200)
 
-    async def _parameters(self, request: Request) -> dict[str, Any]:
+    async def _parameters(self, request: RoutedRequest) -> dict[str, Any]:
         if self.service.control is not None:  # without control, all are refused with another message
             self._check_caller(request)
         parameters = (await self._content(request)).get("parameters", {})
@@ -383,7 +411,7 @@ class Application:
             raise refused(f"'parameters' must be an object, received {tensors.shown(parameters)}")
         return parameters
 
-    def _check_caller(self, request: Request) -> None:
+    def _check_caller(self, request: RoutedRequest) -> None:
         """Refuse requests from pages of other sites, also of a site whose own name resolves to this server (DNS rebinding)."""
         host, origin = request.headers.get("host", ""), request.headers.get("origin")
         name = _PORT.sub("", host).strip("[]").lower()
@@ -397,15 +425,13 @@ class Application:
         if origin is not None and origin.partition("://")[2] != host:
             raise ServingError(403, f"pages of {origin:.200} may not load and unload models here")
 
-    async def _content(self, request: Request) -> dict[str, Any]:
+    async def _content(self, request: RoutedRequest) -> dict[str, Any]:
         """The JSON object in a request's body, which may be empty."""
-        head = Headers(request.scope["headers"])
-        if not head.length and not head.is_chunked:
+        body = await request.body()
+        if not body:
             return {}
-        with self.service.budget.share() as share:
-            body = await self.body_of(head, request.receive, share, _MOST_CONTENT)
-            share.grow(tensors.cost_of_json(body))
-            content = tensors.read_json(body) if body else {}
+        with self.service.budget.share(tensors.cost_of_json(body)):
+            content = tensors.read_json(body)
         if not isinstance(content, dict):
             raise refused(f"the body must be a JSON object, received {tensors.shown(content)}")
         return content
@@ -427,11 +453,11 @@ def _too_large(most: int, received: str) -> ServingError:
     return ServingError(413, f"the body may have at most {most} bytes, received {received}")
 
 
-def _json(content: Any, status: int = 200) -> Response:
-    return Response(orjson.dumps(content), status, media_type="application/json")
+def _json(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(orjson.dumps(content), status, headers, "application/json")
 
 
-async def _packed(accepted: bytes, answer: bytes, headers: list[tuple[bytes, bytes]]) -> bytes:
+async def _packed(accepted: bytes, answer: bytes, headers: RawHeaders) -> bytes:
     """An answer, compressed in an encoding that the client accepts."""
     found = {}
     for part in accepted.split(b","):
@@ -447,29 +473,9 @@ async def _packed(accepted: bytes, answer: bytes, headers: list[tuple[bytes, byt
     return await asyncio.to_thread(pack) if len(answer) > _LONG else pack()
 
 
-def _answer_error(error: ServingError, start: dict[str, Any], exchange: RequestContext | None = None) -> bytes:
-    """The body of an error response. Writes its status and headers into `start`."""
-    body = orjson.dumps({"error": error.message.encode("utf-8", "replace").decode()})
-    headers = [_JSON, (b"content-length", b"%d" % len(body))]
-    if error.retry_after is not None:
-        headers.append((b"retry-after", b"%d" % error.retry_after))
-    start["status"], start["headers"] = error.status, headers
-    if exchange is not None:
-        exchange.end(error.status, error.reason)
-    return body
-
-
-async def _error_response(request: Request, error: Exception) -> Response:
-    start: dict[str, Any] = {}
-    body = _answer_error(as_told(error), start)
-    made = Response(body, start["status"])
-    made.raw_headers = start["headers"]
-    return made
-
-
-async def _not_there(request: Request, error: Any) -> Response:
+async def _not_there(request: RoutedRequest, error: Any) -> Response:
     """The answer for an unknown path or method, and to OPTIONS, which asks for the allowed methods."""
-    path = request.url.path
+    path = request.scope["path"]
     if error.status_code == 405:
         methods = {*error.headers["Allow"].split(", "), "OPTIONS"}
         if request.method == "OPTIONS":
@@ -480,6 +486,4 @@ async def _not_there(request: Request, error: Any) -> Response:
         if error.status_code == 404
         else f"{request.method} is not offered for {path:.200}"
     )
-    made = await _error_response(request, ServingError(error.status_code, text))
-    made.raw_headers += [(name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items()]
-    return made
+    return _json({"error": text}, error.status_code, error.headers)

@@ -6,22 +6,17 @@ import math
 import os
 import shutil
 import signal
-import socket
-from collections.abc import Callable, Sequence
-from typing import Any
 
-import uvicorn
 import uvloop
 
 from nbkeras.engine.lazy_names import LazyModule
 from nbkeras.serving import limits, page
 from nbkeras.serving.budget import Budget
-from nbkeras.serving.connections import Connection, watch
-from nbkeras.serving.door import Acceptor, shared_counts
+from nbkeras.serving.connections import Connection, Server
+from nbkeras.serving.door import Acceptor
 from nbkeras.serving.exchange import Requests
 from nbkeras.serving.http import Application
 from nbkeras.serving.metrics import Metrics
-from nbkeras.serving.options import Options
 from nbkeras.serving.orders import ControlChannel, Seat
 from nbkeras.serving.peers import SequenceRouter
 from nbkeras.serving.repository import Repository
@@ -30,83 +25,49 @@ from nbkeras.serving.service import Control, Service
 
 # gRPC is imported only in workers, because it starts threads, which a fork would lose
 rpc = LazyModule("nbkeras.serving.rpc")
-_ACCEPTING = 0.05  # seconds until the last accepted connections are registered
 
 
 async def serve(
-    options: Options,
-    sockets: Sequence[socket.socket],
-    repository: Repository,
-    *,
-    end: asyncio.Event,
-    control: Control | None = None,
-    metrics: Metrics | None = None,
-    when_ready: Callable[[], Any] | None = None,
-    seat: Seat | None = None,
+    seat: Seat, repository: Repository, metrics: Metrics, *, control: Control | None, end: asyncio.Event
 ) -> bool:
-    """Answer requests on listening sockets until `end` is set, then finish accepted requests. Returns False if some were late.
+    """Answer requests until `end` is set, then finish accepted requests. Returns False if some were late.
 
-    control: loads and unloads models for requests; None refuses them. metrics: for GET /metrics and the status page; its
-    part is the repository's observer. seat: see Seat.
+    metrics: for GET /metrics and the status page; its part is the repository's observer. control: loads and unloads models for
+    requests; None refuses them.
     """
-    workers = 1 if seat is None else seat.workers
-    most = limits.memory_of_requests(workers) if options.max_memory_mb is None else options.max_memory_mb << 20
-    budget = Budget(most)
+    options = seat.options
+    most = options.max_memory_mb
+    budget = Budget(limits.memory_of_requests(seat.workers) if most is None else most << 20)
     sequences = Sequences(idle=options.sequence_idle_seconds, max_bytes=options.max_sequences_mb << 20, budget=budget)
     service = Service(
         repository, control=control, sequences=sequences, log=Requests(options.access_log, options.slow_seconds)
     )
-    calls = None
-    if seat is not None and workers > 1:
+    if seat.workers > 1:
         service.peers = SequenceRouter(seat.index, seat.local_paths, seat.local, service.answer)
         await service.peers.start()
-    if seat is not None and seat.grpc_port is not None:
-        calls = await rpc.start(service, options, seat.grpc_port)
-    routes = [] if metrics is None else page.routes(service, metrics)
+    calls = None if seat.grpc_port is None else await rpc.start(service, options, seat.grpc_port)
+    routes = page.routes(service, metrics)
     hosts = (options.host.lower(), *options.control_hosts)
     application = Application(service, int(options.max_body_mb * 1e6), routes, hosts)
-    kind = Connection.of(options, repository.observer, budget)
-    config = uvicorn.Config(
-        application,
-        loop="uvloop",
-        http=kind,
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        log_level="warning",
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        timeout_graceful_shutdown=options.drain_seconds,  # type: ignore[arg-type]
-    )
-    server = uvicorn.Server(config)
-    task = asyncio.create_task(server._serve([]))
-    watching = [asyncio.create_task(watch(server.server_state, options, budget))]
-    if metrics is not None:
-        watching.append(asyncio.create_task(metrics.watch(service, server.server_state.connections)))
-    while not server.started and not task.done():
-        await asyncio.sleep(0.001)
-    connections = server.server_state.connections
-    make = functools.partial(kind, config, server.server_state, {})
-    counts, index = (shared_counts(1), 0) if seat is None else (seat.counts, seat.index)
-    doors = [Acceptor(listening, make, connections, counts, index) for listening in sockets]
-    if when_ready is not None:
-        when_ready()
-    ending = asyncio.create_task(end.wait())
-    await asyncio.wait((task, ending), return_when=asyncio.FIRST_COMPLETED)
-    ending.cancel()
+    server = Server(application, options)
+    watching = [
+        asyncio.create_task(server.watch()),
+        asyncio.create_task(metrics.watch(service, server.connections)),
+    ]
+    connect = functools.partial(Connection, server)
+    door = Acceptor(seat.http, connect, server.connections, seat.counts, seat.index)
+    await end.wait()
     service.is_draining = True
-    for door in doors:
-        door.close()
-    await asyncio.sleep(_ACCEPTING)
-    server.should_exit = True  # connections then close after their answers: `Connection.shutdown`
-    stopping = [] if calls is None else [calls.stop(options.drain_seconds)]
-    _, *are_done = await asyncio.gather(task, *stopping)
+    door.close()
+    ending = [server.end(options.drain_seconds)]
+    if calls is not None:
+        ending.append(calls.stop(options.drain_seconds))
+    are_done = await asyncio.gather(*ending)
     for watcher in watching:
         watcher.cancel()
     if service.peers is not None:
         await service.peers.close()
-    if server.server_state.connections or not all(are_done):  # their requests were cancelled
+    if not all(are_done):
         return False
     await repository.drain()
     return True
@@ -142,9 +103,7 @@ async def _work(seat: Seat) -> bool:
     if not end.is_set():
         await beginning
         control = orders if seat.options.control else None
-        is_done = await serve(
-            seat.options, [seat.http], repository, end=end, control=control, metrics=metrics, seat=seat
-        )
+        is_done = await serve(seat, repository, metrics, control=control, end=end)
     for task in (beginning, ending):
         task.cancel()
     return is_done

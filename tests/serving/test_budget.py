@@ -18,6 +18,8 @@ import pytest
 pytest.importorskip("starlette")
 pytest.importorskip("orjson")
 
+from in_memory import exchange
+
 from nbkeras import Input, Sequential, layers
 from nbkeras.inference.bundle import TensorSpec
 from nbkeras.serving import service as service_module
@@ -61,24 +63,11 @@ def served(model, most=1 << 30, name="m", **limits):
 
 async def post(service, body, path="/v2/models/m/infer", pieces=1, max_body=64 * MB, **headers):
     """(status, content) of an answer."""
-    sent = []
     size = -(-len(body) // pieces)
-    parts = [body[at : at + size] for at in range(0, len(body), size)] or [b""]
-    messages = [
-        {"type": "http.request", "body": part, "more_body": place < len(parts) - 1} for place, part in enumerate(parts)
-    ]
-
-    async def send(message):
-        sent.append(message)
-
-    async def receive():
-        return messages.pop(0)
-
-    scope = {"type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "query_string": b""}
-    scope["headers"] = [(b"content-length", b"%d" % len(body))]
-    scope["headers"] += [(name.replace("_", "-").encode(), f"{value}".encode()) for name, value in headers.items()]
-    await Application(service, max_body)(scope, receive, send)
-    return sent[0]["status"], json.loads(sent[1]["body"] or b"null")
+    parts = [body[at : at + size] for at in range(0, len(body), size)]
+    headers["content_length"] = len(body)
+    status, _, answer = await exchange(Application(service, max_body), "POST", path, headers, *parts)
+    return status, json.loads(answer or b"null")
 
 
 def refusal(message, call, *arguments):

@@ -1,21 +1,24 @@
 """Connections without a network: what clients do at the wrong moment."""
 
 import asyncio
+import datetime
+import email.utils
 import json
+import re
 import threading
+import time
 
 import numpy as np
 import pytest
 
 pytest.importorskip("uvloop")
-pytest.importorskip("uvicorn")
-
-import uvicorn
-from uvicorn.server import ServerState
+pytest.importorskip("httptools")
 
 from nbkeras.inference.bundle import TensorSpec
 from nbkeras.serving.budget import Budget
-from nbkeras.serving.connections import ANSWER, Connection, watch
+from nbkeras.serving.connections import ANSWER, Connection
+from nbkeras.serving.connections import Server as Shared
+from nbkeras.serving.exchange import Observer
 from nbkeras.serving.http import Application
 from nbkeras.serving.options import ModelOptions, Options
 from nbkeras.serving.repository import Repository
@@ -44,7 +47,7 @@ class Transport:
     """A socket's end in memory. unread: bytes that the client has not read."""
 
     def __init__(self):
-        self.sent, self.writes, self.unread, self.state = b"", 0, 0, "open"
+        self.sent, self.writes, self.unread, self.state, self.is_reading = b"", 0, 0, "open", True
 
     def get_extra_info(self, *_):
         return None
@@ -66,29 +69,38 @@ class Transport:
         return self.unread
 
     def pause_reading(self):
-        pass
+        self.is_reading = False
 
-    resume_reading = pause_reading
+    def resume_reading(self):
+        self.is_reading = True
+
+
+class Seen(Observer):
+    """The statuses of requests to infer, and of what was refused before it was a request."""
+
+    def __init__(self):
+        self.statuses, self.refusals = [], []
+
+    def request(self, exchange):
+        self.statuses.append(exchange.status)
+
+    def refused(self, status):
+        self.refusals.append(status)
 
 
 class Server:
     """What connections share, and a model."""
 
     def __init__(self, **limits):
-        self.model, repository = Waits(), Repository()
+        self.seen, self.model = Seen(), Waits()
+        repository = Repository(self.seen)
         repository.set("m", "1", self.model, ModelOptions(name="m"))
-        self.service, self.state = Service(repository), ServerState()
-        self.config = uvicorn.Config(
-            Application(self.service),
-            http=Connection.of(Options(**limits), None),
-            ws="none",
-            lifespan="off",
-            log_config=None,
-        )
-        self.config.load()
+        self.service = Service(repository)
+        self.shared = Shared(Application(self.service), Options(**limits))
+        self.shared.budget = Budget()  # of what is not a request yet
 
     def connect(self):
-        made = self.config.http_protocol_class(self.config, self.state, {}, asyncio.get_running_loop())
+        made = Connection(self.shared)
         made.connection_made(Transport())
         return made
 
@@ -117,6 +129,10 @@ async def settle():
     """Let the event loop do what it can."""
     for _ in range(10):
         await asyncio.sleep(0.002)
+
+
+def no_task_is_left():
+    return asyncio.all_tasks() == {asyncio.current_task()}
 
 
 def test_an_answer_is_written_in_one_piece():
@@ -173,7 +189,7 @@ def test_a_request_whose_client_has_gone_is_not_computed():
         assert not first.transport.sent + second.transport.sent
         assert server.service.in_flight == 0
         await settle()
-        assert not server.state.tasks
+        assert no_task_is_left()
 
     asyncio.run(main())
 
@@ -277,7 +293,7 @@ def test_requests_that_are_not_parsed_yet_are_counted():
     async def main():
         server = Server()
         many = [server.connect() for _ in range(3)]
-        budget = many[0].budget
+        budget = server.shared.budget
         budget.most = 250_000
         for each in many:
             each.data_received(post(1) + post(2))
@@ -299,8 +315,9 @@ def test_free_memory_is_given_back_after_much_was_used(monkeypatch):
     monkeypatch.setattr("nbkeras.serving.limits.give_back_free_memory", lambda: given.append(1))
 
     async def main():
-        server, budget = Server(), Budget(1 << 30)
-        watching = asyncio.ensure_future(watch(server.state, Options(header_seconds=0.05), budget))
+        server = Server(header_seconds=0.05)
+        budget = server.shared.budget
+        watching = asyncio.ensure_future(server.shared.watch())
         for size in (1 << 20, 100 << 20):
             with budget.share(size):
                 await asyncio.sleep(0.05)
@@ -313,14 +330,13 @@ def test_free_memory_is_given_back_after_much_was_used(monkeypatch):
 
 def test_answers_that_clients_do_not_read_are_bounded_together():
     async def main():
-        limits = {"header_seconds": 0.05}
-        server = Server(**limits)
+        server = Server(header_seconds=0.05)
         many = [server.connect() for _ in range(3)]
         for each in many:
             each.state = ANSWER
             each.transport.unread = 450_000
-        budget = Budget(1 << 20)
-        watching = asyncio.ensure_future(watch(server.state, Options(**limits), budget))
+        budget = server.shared.budget = Budget(1 << 20)
+        watching = asyncio.ensure_future(server.shared.watch())
         await asyncio.sleep(0.1)
         watching.cancel()
         assert budget.used == 900_000
@@ -352,8 +368,8 @@ def test_connections_of_a_server_that_ends():
         busy, idle, late = (server.connect() for _ in range(3))
         busy.data_received(post(1))
         await settle()
-        for each in (busy, idle, late):
-            each.shutdown()
+        ending = asyncio.ensure_future(server.shared.end(10))
+        await settle()
         late.data_received(b"GET /v2/health/live HTTP/1.1\r\nhost: test\r\n\r\n")  # was on its way
         await answered(late)
         assert late.transport.state == "closed"
@@ -364,7 +380,10 @@ def test_connections_of_a_server_that_ends():
         assert b"connection: close" in busy.transport.sent
         assert idle.transport.state == "open"
         await asyncio.sleep(0.6)
-        assert idle.transport.state == "closed"
+        assert idle.transport.state == "closed" and not ending.done()
+        for each in (busy, idle, late):
+            each.connection_lost(None)
+        assert await ending
 
     asyncio.run(main())
 
@@ -377,8 +396,7 @@ def test_a_request_that_is_not_computed_in_time_before_the_end_is_told(caplog):
         await settle()
         connection.data_received(post(2))
         await settle()
-        for task in list(server.state.tasks):
-            task.cancel()
+        assert not await server.shared.end(0)
         await answered(connection)
         assert statuses(connection) == [503]
         assert b"the server ended before the request was computed" in connection.transport.sent
@@ -412,7 +430,7 @@ def test_a_request_that_cannot_be_read_is_refused_after_those_before_it_are_answ
         assert {broken.transport.state, slow.transport.state} == {"closed"}
         slow.connection_lost(None)
         await settle()
-        assert not server.state.tasks
+        assert no_task_is_left()
 
     asyncio.run(main())
 
@@ -451,7 +469,7 @@ def test_what_comes_after_a_body_is_limited_as_headers_are(what):
         assert statuses(connection) == [431] and connection.transport.is_closing()
         connection.connection_lost(None)
         await settle()
-        assert not server.state.tasks
+        assert no_task_is_left()
 
     asyncio.run(main())
 
@@ -551,7 +569,7 @@ def test_many_requests_at_once_are_read_as_they_are_answered():
         count = 2000
         small = b"GET /v2/health/live HTTP/1.1\r\nhost: test\r\n\r\n"
         many.data_received(small * count + post(1))
-        assert len(many.pipeline) < 500
+        assert len(many.requests) < 500
         many.data_received(small)
         other.data_received(small)
         await answered(other)
@@ -562,6 +580,289 @@ def test_many_requests_at_once_are_read_as_they_are_answered():
             if len(statuses(many)) == count + 2:
                 break
         assert statuses(many) == [200] * (count + 2)
-        assert not many.rest and not many.pipeline
+        assert not many.rest and not many.requests
 
     asyncio.run(main())
+
+
+GET = b"GET /v2/health/live HTTP/1.1\r\nhost: test\r\n\r\n"
+
+
+def run(test, **limits):
+    """A test with a server whose model computes at once."""
+
+    async def main():
+        server = Server(**limits)
+        server.model.gate.set()
+        await test(server)
+        await settle()
+        assert no_task_is_left() and server.service.in_flight == server.service.budget.used == 0
+
+    asyncio.run(main())
+
+
+def test_answers_have_the_date_of_their_second():
+    async def test(server):
+        watching = asyncio.ensure_future(server.shared.watch())
+        await settle()
+        before = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
+        connection = server.connect()
+        connection.data_received(post(1) + b"nonsense\r\n\r\n")
+        await answered(connection, 2)
+        dates = re.findall(r"\r\ndate: (.*? GMT)\r\n", connection.transport.sent.decode())
+        assert len(dates) == 2
+        for date in dates:
+            assert abs(email.utils.parsedate_to_datetime(date) - before) <= datetime.timedelta(seconds=1)
+        watching.cancel()
+
+    run(test)
+
+
+def test_a_head_request_has_the_headers_of_a_get_and_no_body():
+    async def test(server):
+        connection = server.connect()
+        connection.data_received(GET.replace(b"GET", b"HEAD") + GET)
+        await answered(connection, 2)
+        empty, whole = (part.partition(b"\r\n\r\n") for part in connection.transport.sent.split(b"HTTP/1.1 ")[1:])
+        assert empty[0] == whole[0] and (empty[2], whole[2]) == (b"", b'{"live":true}')
+
+    run(test)
+
+
+def test_the_connection_of_a_client_of_http_1_0_is_closed():
+    async def test(server):
+        connection = server.connect()
+        connection.data_received(b"GET /v2/health/live HTTP/1.0\r\nconnection: keep-alive\r\n\r\n")
+        await answered(connection)
+        assert b"\r\nconnection: close\r\n" in connection.transport.sent and connection.transport.state == "closed"
+
+    run(test)
+
+
+def test_what_follows_a_request_to_close_is_not_answered():
+    async def test(server):
+        connection = server.connect()
+        connection.data_received(post(1, "connection: close") + post(2) + GET)
+        await settle()
+        assert statuses(connection) == [200] and connection.transport.state == "closed"
+        connection.connection_lost(None)
+        assert server.model.seen == [1.0]
+
+    run(test)
+
+
+def test_two_lengths_of_a_body_are_refused():
+    async def test(server):
+        for lines in ([SIZED, SIZED], [SIZED, "content-length: 3"], [SIZED, "transfer-encoding: chunked"]):
+            connection = server.connect()
+            head = "\r\n".join(["POST /v2/models/m/infer HTTP/1.1", "host: test", *lines, "", ""])
+            connection.data_received(head.encode() + BODY)
+            await settle()
+            assert statuses(connection) == [400] and connection.transport.state == "closed"
+            connection.connection_lost(None)
+
+    run(test)
+
+
+@pytest.mark.parametrize("where", ["nothing", "models/m/infers", "models/m"])
+def test_a_body_that_nobody_wants_is_not_waited_for(where):
+    async def test(server):
+        head = f"POST /v2/{where} HTTP/1.1\r\nhost: test\r\ncontent-length: 1000000\r\n"
+        connection, careful = server.connect(), server.connect()
+        connection.data_received(f"{head}\r\n".encode())
+        await answered(connection)
+        for _ in range(10):
+            connection.data_received(bytes(100_000))
+        connection.data_received(GET)
+        await answered(connection, 2)
+        assert statuses(connection) == [405 if where == "models/m" else 404, 200]
+        assert connection.transport.state == "open"
+        careful.data_received(f"{head}expect: 100-continue\r\n\r\n".encode())
+        await answered(careful)
+        assert statuses(careful) == statuses(connection)[:1]
+        assert careful.transport.state == "closed" and b"\r\nconnection: close\r\n" in careful.transport.sent
+
+    run(test)
+
+
+def test_a_body_is_asked_for_after_earlier_answers():
+    async def main():
+        server = Server()
+        connection = server.connect()
+        head = post(2, "expect: 100-continue")[: -len(BODY)]
+        connection.data_received(post(1) + head)
+        await settle()
+        assert not connection.transport.sent
+        server.model.gate.set()
+        await answered(connection, 2)
+        assert statuses(connection) == [200, 100]
+        connection.data_received(BODY)
+        await answered(connection, 3)
+        assert statuses(connection) == [200, 100, 200]
+
+    asyncio.run(main())
+
+
+def test_an_early_error_comes_after_earlier_answers():
+    async def main():
+        server = Server()
+        connection = server.connect()
+        connection.data_received(post(1) + post(2, "content-type: text/csv") + post(3))
+        await settle()
+        assert not connection.transport.sent
+        server.model.gate.set()
+        await answered(connection, 3)
+        assert statuses(connection) == server.seen.statuses == [200, 415, 200]
+
+    asyncio.run(main())
+
+
+def test_a_mistake_of_the_server_is_told_once_and_the_connection_goes_on(caplog):
+    async def test(server):
+        server.service.server_metadata = None
+        connection = server.connect()
+        connection.data_received(GET.replace(b"/health/live", b"") + GET)
+        await answered(connection, 2)
+        assert statuses(connection) == [500, 200] and b"the server failed; its log has" in connection.transport.sent
+        assert caplog.text.count("Traceback") == 1
+
+    run(test)
+
+
+def test_stored_requests_for_which_there_is_no_memory_are_refused_after_the_answers_to_others():
+    async def main():
+        server = Server()
+        connection, budget = server.connect(), server.shared.budget
+        budget.most = 150_000
+        connection.data_received(post(1) + post(2))
+        for _ in range(2):
+            connection.data_received(GET * 2000)  # 90,000 bytes
+        server.model.gate.set()
+        await answered(connection, 3)
+        assert statuses(connection) == [200, 200, 503] and connection.transport.state == "closed"
+        assert server.seen.refusals == [503] and budget.used == 0
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("moment", ["in its body", "at once", "later"])
+def test_a_client_that_leaves_is_counted_and_its_memory_comes_back(moment):
+    async def main():
+        server = Server()
+        connection = server.connect()
+        connection.data_received(post(1)[:-5] if moment == "in its body" else post(1) + post(2)[:-5])
+        assert server.service.budget.used > 0
+        if moment == "later":
+            await settle()
+        connection.connection_lost(None)
+        await settle()
+        assert server.seen.statuses == [499] * (1 if moment == "in its body" else 2)
+        server.model.gate.set()
+        for _ in range(1000):
+            if not server.service.budget.used and (server.model.seen or moment != "later"):
+                break
+            await asyncio.sleep(0.002)
+        assert no_task_is_left() and server.service.budget.used == server.service.in_flight == 0
+        assert server.model.seen == ([1.0] if moment == "later" else [])
+
+    asyncio.run(main())
+
+
+def test_a_client_that_does_not_read_has_its_next_request_wait_and_is_cut():
+    async def test(server):
+        deaf, slow = server.connect(), server.connect()
+        for connection in (deaf, slow):
+            connection.data_received(post(1))
+            await answered(connection)
+            connection.pause_writing()  # there is more than the socket takes
+            connection.data_received(post(2) + post(3))
+        await settle()
+        assert server.model.seen == [1.0, 1.0]
+        now = asyncio.get_running_loop().time()
+        for connection in (deaf, slow):
+            connection.check(now + 50)
+            assert connection.transport.state == "open"
+        slow.resume_writing()
+        await answered(slow, 3)
+        deaf.check(now + 65)
+        slow.check(now + 65)
+        assert (deaf.transport.state, slow.transport.state) == ("aborted", "open")
+        deaf.connection_lost(None)
+
+    run(test)
+
+
+def test_a_client_that_sends_much_gives_others_their_turn():
+    async def test(server):
+        connection = server.connect()
+        head = b"POST /v2/models/m/infer HTTP/1.1\r\nhost: test\r\ncontent-length: 10000000\r\n\r\n"
+        connection.data_received(head + bytes(1000))
+        assert connection.transport.is_reading
+        for _ in range(3):
+            connection.data_received(bytes(200_000))
+            assert not connection.transport.is_reading
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            assert connection.transport.is_reading
+        connection.connection_lost(None)
+
+    run(test)
+
+
+def test_a_load_that_is_not_done_in_time_before_the_end_is_told():
+    class Control:
+        async def load(self, name, parameters):
+            await asyncio.sleep(60)
+
+    async def test(server):
+        server.service.control = Control()
+        connection = server.connect()
+        connection.data_received(b"POST /v2/repository/models/m/load HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        await settle()
+        assert not await server.shared.end(0)
+        assert statuses(connection) == [503] and b"the server ended before" in connection.transport.sent
+
+    run(test)
+
+
+def test_a_server_without_connections_ends_at_once():
+    async def test(server):
+        start = time.monotonic()
+        assert await server.shared.end(10)
+        assert time.monotonic() - start < 0.4
+
+    run(test)
+
+
+def test_a_client_does_not_wait_if_the_server_fails_to_answer():
+    async def test(server):
+        def request(exchange):
+            raise RuntimeError("a mistake in the metrics")
+
+        server.seen.request = request
+        connection = server.connect()
+        connection.data_received(post(1))
+        task = connection.task
+        await settle()
+        assert connection.transport.state == "aborted" and not connection.transport.sent
+        with pytest.raises(RuntimeError, match="a mistake in the metrics"):
+            task.result()
+
+    run(test)
+
+
+def test_a_connection_whose_body_ends_after_its_answer_ends_with_the_server():
+    async def test(server):
+        connection = server.connect()
+        connection.data_received(b"POST /v2/none HTTP/1.1\r\nhost: test\r\ncontent-length: 9\r\n\r\n")
+        await answered(connection)
+        ending = asyncio.ensure_future(server.shared.end(10))
+        await asyncio.sleep(0.6)
+        assert connection.transport.state == "open"
+        connection.data_received(b"123456789")
+        await asyncio.sleep(0.1)
+        assert connection.transport.state == "closed"
+        connection.connection_lost(None)
+        assert await ending
+
+    run(test)

@@ -2,7 +2,7 @@
 
 import pytest
 
-pytest.importorskip("uvicorn")
+pytest.importorskip("httptools")
 pytest.importorskip("grpc")
 
 import hostile

@@ -1,4 +1,4 @@
-"""The server over HTTP: through one real process where connections matter, and through ASGI calls where they do not."""
+"""The server over HTTP: through one real process where connections matter, and without connections where they do not."""
 
 import asyncio
 import contextlib
@@ -21,6 +21,8 @@ import pytest
 
 pytest.importorskip("uvloop")
 pytest.importorskip("starlette")
+
+from in_memory import answered, begun, exchange
 
 from nbkeras import Input, Sequential, layers
 from nbkeras.inference.bundle import TensorSpec
@@ -552,7 +554,7 @@ def test_a_server_that_ends_answers_what_it_has_taken(tmp_path):
     assert not [line for line in server.lines if "Traceback" in line], "".join(server.lines)
 
 
-# -------------------- through ASGI alone --------------------
+# -------------------- without connections --------------------
 
 
 class Fake:
@@ -580,23 +582,8 @@ async def post(application, content, path="/v2/models/f/infer", **headers):
     """(status, headers, body) of a request to infer."""
     body = json.dumps(content).encode()
     given = {"content-length": str(len(body)), **headers}
-    scope = {
-        "type": "http",
-        "method": "POST",
-        "path": path,
-        "headers": [(name.replace("_", "-").encode(), value.encode()) for name, value in given.items()],
-    }
-    sent = []
-
-    async def receive():
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    async def send(message):
-        sent.append(message)
-
-    await application(scope, receive, send)
-    headers = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
-    return sent[0]["status"], headers, json.loads(sent[1]["body"])
+    status, headers, answer = await exchange(application, "POST", path, given, body)
+    return status, headers, json.loads(answer)
 
 
 def applied(*models, **options):
@@ -633,22 +620,11 @@ def test_loads_are_for_those_who_call_the_server_by_its_names(host, status):
 
     async def main():
         application = Application(Service(Repository(), control=Control()), control_hosts=["mine.example"])
-        sent = []
-
-        async def receive():
-            return {"type": "http.request", "body": b"", "more_body": False}
-
-        async def send(message):
-            sent.append(message)
-
-        scope = {"type": "http", "method": "POST", "path": "/v2/repository/models/m/load", "query_string": b""}
-        origin = (b"origin", f"http://{host}".encode())
-        scope |= {"headers": [(b"host", host.encode()), origin], "server": ("10.1.2.3", 8000)}
-        await application(scope, receive, send)
-        assert sent[0]["status"] == status
+        sent = "POST", "/v2/repository/models/m/load", {"host": host, "origin": f"http://{host}"}
+        assert (await exchange(application, *sent, address=("10.1.2.3", 8000)))[0] == status
         application.service.control = None  # without --control the sentence is about that
-        await application(scope, receive, send)
-        assert b"start the server with --control" in sent[-1]["body"]
+        _, _, body = await exchange(application, *sent, address=("10.1.2.3", 8000))
+        assert b"start the server with --control" in body
 
     asyncio.run(main())
 
@@ -767,20 +743,8 @@ def test_long_bodies_and_answers_are_packed_too(rows):
     async def main():
         application, _ = applied(Fake(), max_batch=1 << 20)
         body = json.dumps(wanted(*([0.125] * rows))).encode()
-        sent = []
-        given = [{"type": "http.request", "body": gzip.compress(body), "more_body": False}]
-
-        async def send(message):
-            sent.append(message)
-
-        async def receive():
-            return given.pop()
-
         headers = {"transfer-encoding": "chunked", "content-encoding": "gzip", "accept-encoding": "gzip"}
-        scope = {"type": "http", "method": "POST", "path": "/v2/models/f/infer"}
-        scope["headers"] = [(name.encode(), value.encode()) for name, value in headers.items()]
-        await application(scope, receive, send)
-        packed = sent[1]["body"]
+        _, _, packed = await exchange(application, "POST", "/v2/models/f/infer", headers, gzip.compress(body))
         answer = json.loads(gzip.decompress(packed) if rows > 1 else packed)
         assert answer["outputs"][0]["data"] == [0.25] * 2 * rows
 
@@ -792,35 +756,22 @@ def test_bodies_that_arrive_at_the_same_time_are_bounded_together():
         application, _ = applied(Fake())
         budget = application.service.budget
         budget.most = 2500
-        parts = [asyncio.Queue() for _ in range(4)]
-        tasks = [asyncio.ensure_future(post_in_parts(application, each)) for each in parts]
-        for each in parts[:3]:
-            each.put_nowait({"type": "http.request", "body": b" " * 1000, "more_body": True})
-        assert (await tasks[2])[0] == 503
+        headers = {"transfer-encoding": "chunked"}
+        requests = [begun(application, "POST", "/v2/models/f/infer", headers) for _ in range(4)]
+        for each in requests[:3]:
+            each.take(b" " * 1000)
+        assert [each.is_ready for each in requests] == [False, False, True, False]
+        assert (await answered(application, requests[2]))[0] == 503
         assert budget.used == 2 * 1125  # a bytearray has an eighth more than it needs
         budget.most = 1 << 20
         body = json.dumps(wanted(1)).encode()
-        parts[3].put_nowait({"type": "http.request", "body": body, "more_body": False})  # is whole at once
-        parts[0].put_nowait({"type": "http.request", "body": body, "more_body": False})
-        parts[1].put_nowait({"type": "http.disconnect"})
-        assert (await tasks[0])[0] == (await tasks[3])[0] == 200
-        assert await tasks[1] is None
+        requests[3].take(body)  # is whole at once
+        requests[0].take(body)
+        application.gone(requests[1])
+        assert (await answered(application, requests[0]))[0] == (await answered(application, requests[3]))[0] == 200
         assert budget.used == 0
 
     asyncio.run(main())
-
-
-async def post_in_parts(application, parts):
-    """(status, body) of the answer to a request of parts, or None if there is no answer."""
-    scope = {"type": "http", "method": "POST", "path": "/v2/models/f/infer"}
-    scope["headers"] = [(b"transfer-encoding", b"chunked")]
-    sent = []
-
-    async def send(message):
-        sent.append(message)
-
-    await application(scope, parts.get, send)
-    return (sent[0]["status"], sent[1]["body"]) if sent else None
 
 
 def test_observers_are_told_of_requests_and_batches():
@@ -881,16 +832,7 @@ def test_the_configuration_of_a_model():
     async def main():
         application, _ = applied(Fake())
         configuration = application.service.model_configuration("f", None)
-        sent = []
-
-        async def receive():
-            return {"type": "http.request", "body": b"", "more_body": False}
-
-        async def send(message):
-            sent.append(message)
-
-        scope = {"type": "http", "method": "GET", "path": "/v2/models/f/config", "headers": [], "query_string": b""}
-        await application(scope, receive, send)
-        assert json.loads(sent[1]["body"]) == configuration
+        _, _, body = await exchange(application, "GET", "/v2/models/f/config", {})
+        assert json.loads(body) == configuration
 
     asyncio.run(main())

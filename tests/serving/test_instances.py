@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 import pytest
+from in_memory import exchange
 
 pytest.importorskip("starlette")
 
@@ -281,21 +282,10 @@ def application(**models):
 def ask(made, path, content=None, method=None, **headers):
     """(status, headers, content) of an answer."""
     body = b"" if content is None else content if isinstance(content, bytes) else json.dumps(content).encode()
-    given = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
     method = method or ("GET" if content is None else "POST")
-    scope = {"type": "http", "method": method, "path": path, "query_string": b"", "server": ("test", 80)}
-    scope["headers"] = [(b"content-length", str(len(body)).encode()), *given]
-    sent = []
-
-    async def receive():
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    async def send(message):
-        sent.append(message)
-
-    asyncio.run(made(scope, receive, send))
-    found = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
-    return sent[0]["status"], found, json.loads(sent[1]["body"] or b"null")
+    given = {"content_length": len(body), **headers}
+    status, found, answer = asyncio.run(exchange(made, method, path, given, body, address=("test", 80)))
+    return status, found, json.loads(answer or b"null")
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,7 @@ import pytest
 pytest.importorskip("uvloop")
 pytest.importorskip("prometheus_client")
 
+import in_memory
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
@@ -74,17 +75,8 @@ def scraped(metrics, service, accept=""):
 
 
 async def post(application, path, body):
-    sent = []
-
-    async def receive():
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    async def send(message):
-        sent.append(message)
-
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-    await application({"type": "http", "method": "POST", "path": path, "headers": headers}, receive, send)
-    return sent[0]["status"]
+    headers = {"content-type": "application/json", "content-length": len(body)}
+    return (await in_memory.exchange(application, "POST", path, headers, body))[0]
 
 
 def test_parts_are_counted_apart_and_read_together():

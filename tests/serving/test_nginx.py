@@ -14,7 +14,7 @@ import time
 
 import pytest
 
-pytest.importorskip("uvicorn")
+pytest.importorskip("httptools")
 pytest.importorskip("grpc")
 
 import grpc

@@ -13,6 +13,8 @@ import pytest
 pytest.importorskip("starlette")
 pytest.importorskip("prometheus_client")
 
+from in_memory import exchange
+
 from nbkeras.inference.bundle import TensorSpec
 from nbkeras.serving import page
 from nbkeras.serving.board import SharedMetrics
@@ -160,18 +162,8 @@ def served():
 
 def get(path, method="GET"):
     service, metrics = served()
-    sent = []
-
-    async def send(message):
-        sent.append(message)
-
-    async def receive():
-        return {"type": "http.request", "body": b"", "more_body": False}
-
-    scope = {"type": "http", "method": method, "path": path, "headers": [], "query_string": b"", "server": ("h", 1)}
-    asyncio.run(Application(service, routes=page.routes(service, metrics))(scope, receive, send))
-    headers = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
-    return sent[0]["status"], headers, b"".join(message.get("body", b"") for message in sent[1:])
+    application = Application(service, routes=page.routes(service, metrics))
+    return asyncio.run(exchange(application, method, path, {}))
 
 
 @pytest.mark.parametrize("path", ["/", "/status"])

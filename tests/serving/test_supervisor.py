@@ -20,7 +20,7 @@ import pytest
 import nbkeras
 from nbkeras import layers
 
-pytest.importorskip("uvicorn")
+pytest.importorskip("httptools")
 
 from nbkeras.serving import orders
 from nbkeras.serving.repository import Repository
