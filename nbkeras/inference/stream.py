@@ -142,7 +142,7 @@ class Stream:
 
     def _packed_outputs(self, outputs: list[Array], is_step: bool) -> Any:
         if is_step:
-            outputs = [y[:, 0] if k == STEPS else y for y, k in zip(outputs, self._walk.output_kinds, strict=True)]
+            outputs = [y[:, 0] if k == STEPS else y for y, k in zip(outputs, self._walk.kinds, strict=True)]
         return one_or_all(structures.pack(self._graph.outputs, outputs))
 
     def _remember(self, x: Array, batch: Batch, steps: int, is_step: bool) -> None:
@@ -188,7 +188,7 @@ class Stream:
                 found.append(structures.flatten(y))
                 expected = structures.flatten(self.model.predict_on_batch(self._packed(arrays, 0, last)))
                 for position, (own, whole) in enumerate(zip(found[-1], expected, strict=True)):
-                    whole = whole[:, first:] if self._walk.output_kinds[position] == STEPS else whole
+                    whole = whole[:, first:] if self._walk.kinds[position] == STEPS else whole
                     largest = np.abs(own - whole).max(initial=0)
                     if not largest <= tolerance * max(1.0, np.abs(whole).max(initial=0)):
                         raise ValueError(
@@ -221,7 +221,7 @@ class Stream:
             >>> y.shape, state.shape
             ((4, 2), (4, 2))
         """
-        kinds = self._walk.output_kinds
+        kinds = self._walk.kinds
         return freeze(self.model, self._interface, kinds, self.initial, self.compute, batch_sizes, steps)
 
     # -------------------- computing --------------------
