@@ -24,20 +24,8 @@ from nbkeras.ops.attention import masked_softmax
 # -------------------- layers that work on each step alone --------------------
 
 
-@rule(
-    layers.ReLU,
-    layers.LeakyReLU,
-    layers.ELU,
-    layers.ThresholdedReLU,
-    layers.Identity,
-    layers.Dropout,
-    layers.GaussianNoise,
-    layers.GaussianDropout,
-    layers.AlphaDropout,
-    layers.ActivityRegularization,
-)
-def elementwise(site: Site) -> None:
-    """Nothing to check."""
+_UNCHECKED = "ReLU LeakyReLU ELU ThresholdedReLU Identity Dropout GaussianNoise GaussianDropout AlphaDropout ActivityRegularization"
+rule(*(getattr(layers, name) for name in _UNCHECKED.split()))(lambda site: None)
 
 
 def _along(does: str, *classes: type) -> None:
@@ -305,15 +293,12 @@ def convolved(site: Site) -> Part | None:
 def largest(site: Site) -> Part:
     layer, form = site.layer, _pooled(site)
 
-    def start(rows: int) -> list:
-        return [ops.full((rows, *form.shape), -np.inf, form.dtype)]
-
     def step(now, states, inputs):
         before = ops.reshape(states[0], (now.batch, 1, form.shape[-1]))
         most = ops.max(ops.concatenate([before, inputs], axis=1), axis=1, keepdims=layer.keepdims)
         return most, [most]
 
-    return _part(layer, step, [form], [LAST], start)
+    return _part(layer, step, [form], [LAST], lambda rows: [ops.full((rows, *form.shape), -np.inf, form.dtype)])
 
 
 @rule(layers.GlobalAveragePooling1D)
@@ -345,10 +330,17 @@ def _pooled(site: Site) -> Form:
 # -------------------- attention --------------------
 
 
-def _kept_steps(site: Site, query: Any, others: Sequence[Any], sliding: int | None = None) -> int:
-    """The number of steps of keys and values to keep; 0 if these are given. Refuses attention that is not causal."""
-    name = type(site.layer).__name__
+def _attending(
+    site: Site, query: Any, others: Sequence[Any], step: Callable, sizes: Sequence[tuple], is_masked: bool
+) -> Part | None:
+    """The Part of a causal attention, which keeps the last keys and values; None if they are given.
+
+    step: see `_part`. sizes: of one step's key and value. is_masked: whether it keeps a mask too.
+    """
+    layer, sliding = site.layer, getattr(site.layer, "sliding_window", None)
     causal, kinds = bool(site.named.get("use_causal_mask")), {site.kind(each) for each in others}
+    if any(each.ndim != 3 for each in (query, *others)) or tuple(getattr(layer, "_axes", (1,))) != (1,):
+        site.refuse("attends over other axes than the steps of (batch, steps, features)")
     if site.named.get("attention_mask") is not None or site.named.get("return_attention_scores"):
         site.refuse("has an attention_mask or returns its scores, which have an axis of all steps", "Leave them out")
     if site.kind(query) != STEPS or len(kinds) > 1:
@@ -358,20 +350,21 @@ def _kept_steps(site: Site, query: Any, others: Sequence[Any], sliding: int | No
     if kinds == {GIVEN}:
         if causal:
             site.refuse("attends causally to something that is not the sequence", "Leave out use_causal_mask")
-        if sliding is not None:
-            site.refuse("has a sliding_window over something given")
-        return 0
+        return None if sliding is None else site.refuse("has a sliding_window over something given")
     if not causal:
         site.refuse(
             "attends to later steps too",
-            f"Train the model with {name}(...)(..., use_causal_mask=True), or pass whole windows to predict",
+            f"Train the model with {type(layer).__name__}(...)(..., use_causal_mask=True), or pass whole windows to predict",
         )
-    if site.window is None and sliding is None:
+    reach = site.window if sliding is None else sliding
+    if reach is None:
         site.refuse(
             "attends to all earlier steps",
             "Say how many there may be: stream(window=n) is exact for sequences of up to n steps",
         )
-    return max(1, (sliding or site.window) - 1)
+    kept = max(1, reach - 1)
+    forms = [Form((kept, *size), layer.dtype) for size in sizes] + [Form((kept,), "bool")] * is_masked
+    return _part(layer, step, forms, counts=True, limit=site.window if sliding is None else None)
 
 
 def _remembered(now: StepContext, states: list, new: list, masks: Sequence[Any], sliding: int | None = None) -> tuple:
@@ -392,44 +385,27 @@ def _remembered(now: StepContext, states: list, new: list, masks: Sequence[Any],
     return known, ops.logical_and(ops.expand_dims(begun, (1, 2)), seen[None, None]), after
 
 
-def _attending(
-    site: Site, step: Callable, kept: int, sizes: Sequence[tuple], is_masked: bool, limit: int | None
-) -> Part:
-    """The Part of an attention that keeps vectors of these sizes, and a mask."""
-    forms = [Form((kept, *size), site.layer.dtype) for size in sizes] + [Form((kept,), "bool")] * is_masked
-    return _part(site.layer, step, forms, counts=True, limit=limit)
-
-
 @rule(multi_head_attention._Projected)
 def attended_by_heads(site: Site) -> Part | None:
-    layer, named, sliding = site.layer, site.named, site.layer.sliding_window
-    query, others = named["query"], [named[name] for name in ("value", "key") if named.get(name) is not None]
-    if any(each.ndim != 3 for each in (query, *others)) or tuple(layer._axes) != (1,):
-        site.refuse("attends over other axes than the steps of (batch, steps, features)")
-    if not (kept := _kept_steps(site, query, others, sliding)):
-        return None
+    layer, named = site.layer, site.named
+    others = [named[name] for name in ("value", "key") if named.get(name) is not None]
 
     def step(now, states, query, value, key=None, query_mask=None, value_mask=None, key_mask=None, **options):
         gate = None if layer._gate_dense is None else layer._gate_dense(query)
         new = [layer._key_dense(value if key is None else key), layer._value_dense(value)]
-        (key, value), allowed, after = _remembered(now, states, new, (value_mask, key_mask), sliding)
+        (key, value), allowed, after = _remembered(now, states, new, (value_mask, key_mask), layer.sliding_window)
         if query_mask is not None:
             allowed = ops.logical_and(allowed, ops.expand_dims(ops.cast(query_mask, "bool"), (1, 3)))
         heads, _ = layer._attend(layer._query_dense(query), key, value, allowed, False, False, layer.dropout == 0)
         return layer._output_dense(heads if gate is None else ops.multiply(heads, gate)), after
 
     sizes = [dense.kernel.shape[1:] for dense in (layer._key_dense, layer._value_dense)]
-    is_masked = site.is_masked(others, "value_mask", "key_mask")
-    return _attending(site, step, kept, sizes, is_masked, site.window if sliding is None else None)
+    return _attending(site, named["query"], others, step, sizes, site.is_masked(others, "value_mask", "key_mask"))
 
 
 @rule(layers.Attention)
 def attended(site: Site) -> Part | None:
     layer, (query, *others) = site.layer, site.node.call_inputs
-    if any(each.ndim != 3 for each in (query, *others)):
-        site.refuse("attends over other axes than the steps of (batch, steps, features)")
-    if not (kept := _kept_steps(site, query, others)):
-        return None
 
     def step(now, states, inputs, mask=None, training=None, **options):
         query_mask, value_mask = (mask or (None, None))[:2]
@@ -439,4 +415,4 @@ def attended(site: Site) -> Part | None:
         return outputs if query_mask is None else ops.where(ops.expand_dims(query_mask, -1), outputs, 0.0), after
 
     sizes = [each.shape[2:] for each in others]
-    return _attending(site, step, kept, sizes, site.is_masked(others[:1], "mask"), site.window)
+    return _attending(site, query, others, step, sizes, site.is_masked(others[:1], "mask"))

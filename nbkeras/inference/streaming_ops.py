@@ -136,7 +136,8 @@ def _part(site: Site) -> Part | None:
         place = parts.index(...)
         free = first.ndim - sum(part is not None and part is not ... for part in parts)
         parts[place : place + 1] = [slice(None)] * free
-    batch, steps, *rest = [*parts, *[slice(None)] * (2 - len(parts))]
+    parts += [slice(None)] * (2 - len(parts))
+    batch, steps, *rest = parts
     basic = all(part is None or isinstance(part, int | slice) for part in rest)
     is_last = (isinstance(steps, int) and steps == -1) or steps == slice(-1, None)
     if batch != slice(None) or not basic or not (is_last or steps == slice(None)):
