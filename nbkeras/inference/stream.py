@@ -17,7 +17,6 @@ from nbkeras.engine.learning_phase import training_phase
 from nbkeras.engine.observed import observe
 from nbkeras.engine.program import ProgramCache, Replays
 from nbkeras.engine.rewriting import improved
-from nbkeras.engine.structures import one_or_all
 from nbkeras.engine.tensor import Tensor
 from nbkeras.inference import streaming, streaming_ops  # noqa: F401 (the rules)
 from nbkeras.inference.frozen_stream import FrozenStream, freeze
@@ -160,7 +159,7 @@ class Stream:
         *outputs, after = results
         if is_step:
             outputs = [y[:, 0] if kind == STEPS else y for y, kind in zip(outputs, self._walk.kinds, strict=True)]
-        return one_or_all(structures.pack(self._graph.outputs, outputs)), after
+        return structures.one_or_all(structures.pack(self._graph.outputs, outputs)), after
 
     def check(self, x: Any, tolerance: float | None = None) -> None:
         """Compare with `predict`; for models with custom layers that declare how they work step by step.

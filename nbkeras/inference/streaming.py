@@ -24,7 +24,10 @@ from nbkeras.ops.attention import masked_softmax
 # -------------------- layers that work on each step alone --------------------
 
 
-_UNCHECKED = "ReLU LeakyReLU ELU ThresholdedReLU Identity Dropout GaussianNoise GaussianDropout AlphaDropout ActivityRegularization"
+_UNCHECKED = (
+    "ReLU LeakyReLU ELU ThresholdedReLU Identity Dropout GaussianNoise GaussianDropout AlphaDropout "
+    "ActivityRegularization"
+)
 rule(*(getattr(layers, name) for name in _UNCHECKED.split()))(lambda site: None)
 
 
@@ -201,9 +204,8 @@ def recurred(site: Site) -> Part:
             "goes backwards, so its first output depends on the last step",
             "Train the model without go_backwards, or pass whole sequences to predict",
         )
-    if site.kind(sequences) != STEPS or any(
-        each not in (sequences, site.named.get("mask")) for each in site.stepwise()
-    ):
+    allowed = (sequences, site.named.get("mask"))
+    if site.kind(sequences) != STEPS or any(each not in allowed for each in site.stepwise()):
         site.refuse("takes its initial state from a sequence", "The initial state must be known before the first step")
     repeats = site.is_masked([sequences], "mask") and not layer.zero_output_for_mask and not _shows_state(layer.cell)
     forms = [Form(tuple(shape[1:]), layer.dtype) for shape in layer._state_shapes(None)]
@@ -309,13 +311,11 @@ def mean(site: Site) -> Part:
         mean, count = states
         flags = ops.ones(inputs.shape[:2], layer.dtype) if mask is None else ops.cast(mask, layer.dtype)
         flags = ops.expand_dims(flags, 2)
-        total = ops.add(count, ops.sum(flags, axis=1, keepdims=layer.keepdims))
-        there = inputs if mask is None else ops.where(ops.greater(flags, 0.0), inputs, 0)
-        change = ops.subtract(
-            ops.sum(there, axis=1, keepdims=layer.keepdims), ops.multiply(mean, ops.subtract(total, count))
-        )
-        mean = ops.add(mean, ops.divide(change, ops.maximum(total, 1.0)))
-        return mean if mask is None else ops.where(ops.greater(total, 0.0), mean, np.nan), [mean, total]
+        total = count + ops.sum(flags, axis=1, keepdims=layer.keepdims)
+        there = inputs if mask is None else ops.where(flags > 0.0, inputs, 0)
+        change = ops.sum(there, axis=1, keepdims=layer.keepdims) - mean * (total - count)
+        mean = mean + change / ops.maximum(total, 1.0)
+        return mean if mask is None else ops.where(total > 0.0, mean, np.nan), [mean, total]
 
     return _part(layer, step, [form, Form((1,) * len(form.shape), form.dtype)], [LAST])
 

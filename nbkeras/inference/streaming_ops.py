@@ -9,10 +9,8 @@ from typing import Any, NoReturn
 import numpy as np
 
 from nbkeras import ops
-from nbkeras.building.graph import SymbolicTensor
 from nbkeras.building.operation import Operation
 from nbkeras.engine import structures
-from nbkeras.engine.tensor import Tensor
 from nbkeras.inference.walk import DECLARE, ELEMENTWISE, GIVEN, LAST, RULES, STEPS, Part, Site, plain, rule
 
 # modules whose ops are elementwise with broadcasting, with a few exceptions
@@ -43,7 +41,7 @@ def operated(site: Site) -> Part | None:
     if function in ELEMENTWISE or (
         function.__module__ in _ELEMENTWISE_IN and function.__name__ not in _NOT_ELEMENTWISE
     ):
-        site.check_broadcast([_operand(each) for each in site.named.values() if not isinstance(each, str | None)])
+        site.check_broadcast([each for each in site.named.values() if not isinstance(each, str | type | None)])
         return None
     if function in RULES:
         return RULES[function](site)
@@ -58,11 +56,6 @@ def operated(site: Site) -> Part | None:
     rank = site.outputs()[0].ndim if function in _OF_RESULTS else first.ndim
     site.check_axes(axes if _ALONG[function] else -1, rank, f"is ops.{function.__name__}, which goes along")
     return None
-
-
-def _operand(value: Any) -> Any:
-    """A symbolic tensor unchanged, any other value as an object with a shape."""
-    return value if isinstance(value, SymbolicTensor | Tensor) or hasattr(value, "__array__") else np.asarray(value)
 
 
 def _refuse(site: Site, why: str, instead: str = "") -> NoReturn:
@@ -101,7 +94,7 @@ def _joined(site: Site) -> None:
 @rule(ops.matmul)
 def _multiplied(site: Site) -> None:
     left, right = site.named["x1"], site.named["x2"]
-    ranks = [len(_operand(each).shape) for each in (left, right)]
+    ranks = [np.ndim(each) for each in (left, right)]
     kinds = [site.kind(left), site.kind(right)]
     # each step is a row, or a matrix
     rows = kinds == [STEPS, GIVEN] and ranks[0] > 2 and (ranks[1] < 3 or ranks == [3, 3])

@@ -141,8 +141,8 @@ class Site:
     def only_first(self) -> SymbolicTensor:
         """The first argument, which must be the only one with steps."""
         first = self.first
-        others = [each for each in self.stepwise() if each is not first]
-        if self.kind(first) != STEPS or any(each is not getattr(first, "mask", None) for each in others):
+        allowed = (first, getattr(first, "mask", None))
+        if self.kind(first) != STEPS or any(each not in allowed for each in self.stepwise()):
             self.refuse("has sequences among its further arguments", "Only its first argument may have steps")
         return first
 
@@ -166,13 +166,13 @@ class Site:
 
     def check_broadcast(self, operands: Sequence[Any]) -> None:
         """Refuse operands whose axis at the step axis is neither their own step axis nor of size 1."""
-        shapes = [each.shape if isinstance(each, SymbolicTensor) else np.shape(each) for each in operands]
+        shapes = [np.shape(each) for each in operands]
         rank = max(map(len, shapes))
         for each, shape in zip(operands, shapes, strict=True):
-            place = 1 - (rank - len(shape))  # the axis that broadcasts with axis 1 of the operand of highest rank
             if self.kind(each) == STEPS and len(shape) != rank:
                 self.refuse("joins sequences of different ranks: the steps of one meet another axis of the other")
-            if self.kind(each) != STEPS and place >= 0 and shape[place] != 1:
+            # the axis that broadcasts with axis 1 of the operand of highest rank
+            if self.kind(each) != STEPS and len(shape) >= rank - 1 and shape[1 - rank] != 1:
                 self.refuse(
                     "joins a sequence with another tensor that has steps",
                     "That must have size 1 in the step axis, or be an input of the stream",

@@ -467,6 +467,7 @@ def test_embeddings():
         lambda x: ops.where(x > 0, x, ops.exp(x)),
         lambda x: ops.clip(ops.maximum(x, 0.1), 0.0, 1.0),
         lambda x: ops.cast(ops.round(x), "float32"),
+        lambda x: ops.cast(ops.round(x), np.float32),
         lambda x: ops.mean(x, axis=-1, keepdims=True) + ops.zeros_like(x),
         lambda x: ops.expand_dims(ops.sum(x, axis=2), -1),
         lambda x: ops.softmax(x) + ops.cumsum(x, axis=2) + ops.flip(x, axis=-1),
