@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -75,8 +76,8 @@ class Stream:
         self.dtype = np.result_type(np.float32 if floats or model.dtype == "float32" else model.dtype, *floats)
         self._counts = walk.counts or walk.limit is not None
         self._forms = [Form((), self.dtype)] * self._counts + walk.forms  # the first state is the number of steps
-        self._sizes = [math.prod(form.shape) for form in self._forms]
-        self.state_size = sum(self._sizes)
+        *starts, self.state_size = accumulate((math.prod(form.shape) for form in self._forms), initial=0)
+        self._columns = [slice(*ends) for ends in pairwise([*starts, self.state_size])]
         inputs = [(name_of(symbol), tuple(symbol.shape), symbol.dtype) for symbol in graph.input_list]
         self._interface = Interface(
             model.name, model._graph_inputs, inputs, is_sequence, self.state_size, self.dtype, walk.limit
@@ -242,10 +243,8 @@ class Stream:
             steps: The number of steps.
         """
         *inputs, row = tensors
-        batch, states, end = row.shape[0], [], 0
-        for form, size in zip(self._forms, self._sizes, strict=True):
-            states.append(ops.cast(ops.reshape(row[:, end : end + size], (batch, *form.shape)), form.dtype))
-            end += size
+        batch, pairs = row.shape[0], zip(self._forms, self._columns, strict=True)
+        states = [ops.cast(ops.reshape(row[:, part], (batch, *form.shape)), form.dtype) for form, part in pairs]
         before = states.pop(0) if self._counts else None
         names = tensor.layer_stack.names
         names.append(self.model.name)  # layer names are on the stack while the model is called
@@ -260,8 +259,7 @@ class Stream:
 
     def _row(self, states: list[Tensor], batch: int) -> Tensor:
         """States as one tensor (batch, state_size)."""
-        pairs = zip(states, self._sizes, strict=True)
-        parts = [ops.reshape(ops.cast(state, self.dtype), (batch, size)) for state, size in pairs]
+        parts = [ops.reshape(ops.cast(each, self.dtype), (batch, math.prod(each.shape[1:]))) for each in states]
         return ops.concatenate(parts, axis=1) if parts else ops.zeros((batch, 0), self.dtype)
 
 

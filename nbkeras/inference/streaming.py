@@ -296,8 +296,7 @@ def largest(site: Site) -> Part:
     layer, form = site.layer, _pooled(site)
 
     def step(now, states, inputs):
-        before = ops.reshape(states[0], (now.batch, 1, form.shape[-1]))
-        most = ops.max(ops.concatenate([before, inputs], axis=1), axis=1, keepdims=layer.keepdims)
+        most = ops.maximum(states[0], ops.max(inputs, axis=1, keepdims=layer.keepdims))
         return most, [most]
 
     return _part(layer, step, [form], [LAST], lambda rows: [ops.full((rows, *form.shape), -np.inf, form.dtype)])

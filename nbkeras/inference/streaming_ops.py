@@ -13,9 +13,6 @@ from nbkeras.building.operation import Operation
 from nbkeras.engine import structures
 from nbkeras.inference.walk import DECLARE, ELEMENTWISE, GIVEN, LAST, RULES, STEPS, Part, Site, plain, rule
 
-# modules whose ops are elementwise with broadcasting, with a few exceptions
-_ELEMENTWISE_IN = {"nbkeras.ops.elementwise", "nbkeras.ops.functions", "nbkeras.ops.integers", "nbkeras.ops.creation"}
-_NOT_ELEMENTWISE = {"allclose", "full"}
 # ops that work along axes of their first argument: the names of the arguments that say which; () for the last one
 _ALONG: dict[Callable, tuple[str, ...]] = {
     getattr(ops, name): ("axis",)
@@ -38,9 +35,7 @@ def operated(site: Site) -> Part | None:
     bound = inspect.signature(function).bind(*site.node.args, **site.node.kwargs)
     bound.apply_defaults()
     site.named = bound.arguments
-    if function in ELEMENTWISE or (
-        function.__module__ in _ELEMENTWISE_IN and function.__name__ not in _NOT_ELEMENTWISE
-    ):
+    if function in ELEMENTWISE:
         site.check_broadcast([each for each in site.named.values() if not isinstance(each, str | type | None)])
         return None
     if function in RULES:

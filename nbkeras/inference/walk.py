@@ -14,22 +14,24 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from nbkeras import activations, ops
+from nbkeras import ops
+from nbkeras.activations import gelu
 from nbkeras.building.graph import Node, SymbolicTensor
 from nbkeras.building.layer import Layer
 from nbkeras.data.input_matching import in_dtype
 from nbkeras.engine import structures
 from nbkeras.inference.interface import GIVEN, LAST, STEPS
+from nbkeras.ops import activations, creation, elementwise, functions, integers
 
-ELEMENTWISE = {
-    getattr(activations, name)
-    for name in (
-        "celu elu exponential gelu hard_shrink hard_sigmoid hard_silu hard_tanh leaky_relu legacy_hard_sigmoid linear "
-        "log_sigmoid mish relu relu6 selu sigmoid silu soft_shrink softplus softsign sparse_plus sparse_sigmoid squareplus tanh "
-        "tanh_shrink threshold"
-    ).split()
-} | {ops.gelu}
+# ops and activations along the last axis, and those that are elementwise with broadcasting
 LAST_AXIS = {ops.softmax, ops.log_softmax, ops.sparsemax, ops.glu}
+ELEMENTWISE = {
+    function
+    for module in (activations, creation, elementwise, functions, integers)
+    for function in vars(module).values()
+    if getattr(function, "__module__", None) == module.__name__
+} - {ops.allclose, ops.full, *LAST_AXIS}
+ELEMENTWISE.add(gelu)
 
 
 class Form(NamedTuple):
@@ -268,9 +270,8 @@ def check_own_methods(site: Site, known: type) -> None:
     if "call" in vars(site.layer):
         site.refuse("has another `call`, so its computation is unknown", DECLARE)
     methods = {name for cls in known.__mro__ if cls not in Layer.__mro__ for name in vars(cls)} | {"call", "__call__"}
-    for cls in type(site.layer).__mro__:
-        if cls is known:
-            return
+    classes = type(site.layer).__mro__
+    for cls in classes[: classes.index(known)]:
         own = {name for name in vars(cls) if name in methods and callable(getattr(cls, name))} - _HARMLESS
         if own and not cls.__module__.startswith("nbkeras."):
             site.refuse(f"overrides {sorted(own)[0]!r} of {known.__name__}, so its computation is unknown", DECLARE)
