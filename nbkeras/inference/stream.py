@@ -18,7 +18,6 @@ from nbkeras.engine.learning_phase import training_phase
 from nbkeras.engine.observed import observe
 from nbkeras.engine.program import ProgramCache, Replays
 from nbkeras.engine.rewriting import improved
-from nbkeras.engine.tensor import Tensor
 from nbkeras.inference import streaming, streaming_ops  # noqa: F401 (the rules)
 from nbkeras.inference.frozen_stream import FrozenStream, freeze
 from nbkeras.inference.interface import Interface
@@ -74,8 +73,7 @@ class Stream:
         self._walk = walk = StreamingGraph(model, kinds, self.window, model.name)
         floats = [np.dtype(form.dtype) for form in walk.forms if np.dtype(form.dtype).kind == "f"]
         self.dtype = np.result_type(np.float32 if floats or model.dtype == "float32" else model.dtype, *floats)
-        self._counts = walk.counts or walk.limit is not None
-        self._forms = [Form((), self.dtype)] * self._counts + walk.forms  # the first state is the number of steps
+        self._forms = [Form((), self.dtype)] * walk.counts + walk.forms  # the first one is the number of steps
         *starts, self.state_size = accumulate((math.prod(form.shape) for form in self._forms), initial=0)
         self._columns = [slice(*ends) for ends in pairwise([*starts, self.state_size])]
         inputs = [(name_of(symbol), tuple(symbol.shape), symbol.dtype) for symbol in graph.input_list]
@@ -103,7 +101,7 @@ class Stream:
         if not _is_count(batch, 0):
             raise ValueError(f"batch must be a number of sequences, received {briefly(batch)}")
         with tensor.on_gpu(self.model._gpu), training_phase(False):
-            row = self._row([ops.zeros((1,), self.dtype)] * self._counts + self._walk.start(1), 1)
+            row = self._row([ops.zeros((1,), self.dtype)] * self._walk.counts + self._walk.start(1), 1)
             return np.repeat(row.numpy(), batch, axis=0)
 
     def __call__(self, x: Any, state: Array) -> tuple[Any, Array]:
@@ -229,13 +227,13 @@ class Stream:
             return done[0]
         with self._programs.recording(None, batch, eagerly) as step:
             with training_phase(False):
-                outputs, after = self.compute([Tensor(array) for array in step.inputs], steps)
+                outputs, after = self.compute([tensor.Tensor(array) for array in step.inputs], steps)
             if tensor.is_step_recorded():
                 observe(self.model._observed_parts())
             step.outputs = [leaf.data for leaf in [*structures.flatten(outputs), after]]
         return step.results
 
-    def compute(self, tensors: list[Tensor], steps: int) -> tuple[Any, Tensor]:
+    def compute(self, tensors: list[tensor.Tensor], steps: int) -> tuple[Any, tensor.Tensor]:
         """(the outputs' structure, the new state) of tensors: the inputs in their order, with a step axis, and a state.
 
         Args:
@@ -245,7 +243,7 @@ class Stream:
         *inputs, row = tensors
         batch, pairs = row.shape[0], zip(self._forms, self._columns, strict=True)
         states = [ops.cast(ops.reshape(row[:, part], (batch, *form.shape)), form.dtype) for form, part in pairs]
-        before = states.pop(0) if self._counts else None
+        before = states.pop(0) if self._walk.counts else None
         names = tensor.layer_stack.names
         names.append(self.model.name)  # layer names are on the stack while the model is called
         try:
@@ -257,14 +255,14 @@ class Stream:
             after = [ops.add(before, float(steps)), *after]
         return outputs, self._row(after, batch)
 
-    def _row(self, states: list[Tensor], batch: int) -> Tensor:
+    def _row(self, states: list[tensor.Tensor], batch: int) -> tensor.Tensor:
         """States as one tensor (batch, state_size)."""
         parts = [ops.reshape(ops.cast(each, self.dtype), (batch, math.prod(each.shape[1:]))) for each in states]
         return ops.concatenate(parts, axis=1) if parts else ops.zeros((batch, 0), self.dtype)
 
 
 def _is_count(value: Any, least: int) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= least
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and int(value) >= least
 
 
 def _graph_of(model: Any) -> Any:

@@ -120,18 +120,17 @@ def _einsum(site: Site) -> None:
 def _part(site: Site) -> Part | None:
     first, key = _first(site), site.named["key"]
     parts = list(key) if isinstance(key, tuple) else [key]
-    if ... in parts:
+    is_basic = all(part is None or part is ... or isinstance(part, int | np.integer | slice) for part in parts)
+    if is_basic and ... in parts:
         place = parts.index(...)
         free = first.ndim - sum(part is not None and part is not ... for part in parts)
         parts[place : place + 1] = [slice(None)] * free
     parts += [slice(None)] * (2 - len(parts))
-    batch, steps, *rest = parts
-    basic = all(part is None or isinstance(part, int | slice) for part in rest)
-    is_last = (isinstance(steps, int) and steps == -1) or steps == slice(-1, None)
-    if batch != slice(None) or not basic or not (is_last or steps == slice(None)):
+    batch, steps, *_ = parts
+    if not is_basic or batch != slice(None) or steps not in (slice(None), slice(-1, None), -1):
         _refuse(
             site,
             "which takes some of the rows or steps",
             "Take parts of later axes by slices, or the last step: x[:, -1]",
         )
-    return plain(site, LAST) if is_last else None
+    return None if steps == slice(None) else plain(site, LAST)

@@ -197,8 +197,8 @@ class StreamingGraph:
             self._parts.append(part)
         self.kinds = [kinds[id(symbol)] for symbol in self.graph.output_list]
         self.forms = [form for part in self._parts for form in part.forms]
-        self.counts = any(part.counts for part in self._parts)
         self.limit = min((part.limit for part in self._parts if part.limit is not None), default=None)
+        self.counts = self.limit is not None or any(part.counts for part in self._parts)
 
     def start(self, rows: int) -> list:
         """The states of new sequences, one for each of `forms`."""

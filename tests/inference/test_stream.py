@@ -420,6 +420,17 @@ def test_layers_that_work_on_each_step(make):
     check(chain(make()))
 
 
+@pytest.mark.parametrize(
+    "name", sorted({*dir(keras.activations)} - {"get", "serialize", "deserialize", "glu", "threshold"})
+)
+def test_activations(name):
+    function = getattr(keras.activations, name)
+    check(
+        chain(layers.Activation(function), layers.Dense(4, activation=ops.expm1), shape=(None, 4)),
+        sequences(2, STEPS, 4),
+    )
+
+
 def test_axes_after_the_steps():
     model = chain(layers.Permute((1, 3, 2)), layers.Reshape((-1, 6)), layers.Softmax(axis=2), shape=(None, 2, 3))
     check(model, sequences(2, STEPS, 2, 3))
@@ -497,7 +508,8 @@ def test_ops(call):
 
 
 def test_the_last_step_by_an_index():
-    for index in ((slice(None), -1), (slice(None), slice(-1, None)), (slice(None), -1, slice(1))):
+    for index in ((-1,), (np.int64(-1),), (slice(-1, None),), (-1, slice(1))):
+        index = (slice(None), *index)
         check(functional(lambda x, index=index: layers.LSTM(3, return_sequences=True)(x)[index]), has_steps=False)
 
 
@@ -516,6 +528,8 @@ def test_the_last_step_by_an_index():
         (lambda x: x[:, 1:], "which takes some of the rows or steps"),
         (lambda x: x[:, 0], "which takes some of the rows or steps"),
         (lambda x: x[::2], "which takes some of the rows or steps"),
+        (lambda x: x[:, np.array([0, 1])], "which takes some of the rows or steps"),
+        (lambda x: x[:, :, np.array([0, 1])], "Take parts of later axes by slices"),
         (lambda x: ops.reshape(x, (-1, 3)), "is ops.reshape, which is not known to work"),
         (lambda x: ops.flip(x, axis=1), "which goes along the step axis"),
         (lambda x: x + np.ones((5, 1), "float32"), "joins a sequence with another tensor that has steps"),
