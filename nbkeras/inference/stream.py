@@ -74,8 +74,8 @@ class Stream:
         floats = [np.dtype(form.dtype) for form in walk.forms if np.dtype(form.dtype).kind == "f"]
         self.dtype = np.result_type(np.float32 if floats or model.dtype == "float32" else model.dtype, *floats)
         self._forms = [Form((), self.dtype)] * walk.counts + walk.forms  # the first one is the number of steps
-        *starts, self.state_size = accumulate((math.prod(form.shape) for form in self._forms), initial=0)
-        self._columns = [slice(*ends) for ends in pairwise([*starts, self.state_size])]
+        ends = list(accumulate((math.prod(form.shape) for form in self._forms), initial=0))
+        self._columns, self.state_size = [slice(*each) for each in pairwise(ends)], ends[-1]
         inputs = [(name_of(symbol), tuple(symbol.shape), symbol.dtype) for symbol in graph.input_list]
         self._interface = Interface(
             model.name, model._graph_inputs, inputs, is_sequence, self.state_size, self.dtype, walk.limit
