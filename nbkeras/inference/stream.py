@@ -154,7 +154,7 @@ class Stream:
         return None if done is None else self._returned(done[0], is_step)
 
     def _returned(self, results: list[Array], is_step: bool) -> tuple[Any, Array]:
-        """What a call returns: the outputs, without the step axis if x had none, and the new state."""
+        """The result of a call: the outputs, without the step axis if x had none, and the new state."""
         *outputs, after = results
         if is_step:
             outputs = [y[:, 0] if kind == STEPS else y for y, kind in zip(outputs, self._walk.kinds, strict=True)]

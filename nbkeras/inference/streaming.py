@@ -1,4 +1,4 @@
-"""Floor 3: how each layer works step by step: a table of rules by class; see walk.py.
+"""Floor 3: how each layer works step by step: a table of rules by the names of classes; see walk.py.
 
 A rule gets a Site, a call of a layer on sequences. It returns the Part of the call, or None if the unchanged call works on each
 step alone, or refuses the layer by `site.refuse`, with the reason.
@@ -13,55 +13,52 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import layers, ops
+from nbkeras import ops
 from nbkeras.building.operation import Operation
 from nbkeras.engine import structures
 from nbkeras.engine.tensor import Tensor
 from nbkeras.inference.walk import DECLARE, GIVEN, LAST, RULES, STEPS, Form, Part, Site, StepContext, part_of, rule
-from nbkeras.layers import convolving, einsum_dense, merging, multi_head_attention, recurrent_cells, spatial
+from nbkeras.layers import convolving, core, einsum_dense, recurrent_cells
 from nbkeras.ops.attention import masked_softmax
 
 # -------------------- layers that work on each step alone --------------------
 
 
-_UNCHECKED = (
-    "ReLU LeakyReLU ELU ThresholdedReLU Identity Dropout GaussianNoise GaussianDropout AlphaDropout "
-    "ActivityRegularization"
-)
-rule(*(getattr(layers, name) for name in _UNCHECKED.split()))(lambda site: None)
+rule("ReLU", "LeakyReLU", "ELU", "ThresholdedReLU", "Identity", "ActivityRegularization")(lambda site: None)
+rule("Dropout", "GaussianNoise", "GaussianDropout", "AlphaDropout")(lambda site: None)
 
 
-def _along(does: str, *classes: type) -> None:
+def _along(does: str, *names: str) -> None:
     """The rule for layers that work along their `axis`, by default the last one, and on each step alone otherwise."""
-    rule(*classes)(lambda site: site.check_axes(getattr(site.layer, "axis", -1), site.only_first().ndim, does))
+    rule(*names)(lambda site: site.check_axes(getattr(site.layer, "axis", -1), site.only_first().ndim, does))
 
 
-_along("looks along", layers.Masking)
-_along("normalizes over", layers.LayerNormalization, layers.RMSNormalization, layers.UnitNormalization)
-_along("has statistics for each index of", layers.BatchNormalization, layers.Normalization)
-_along("sums over", layers.Softmax)
+_along("looks along", "Masking")
+_along("normalizes over", "LayerNormalization", "RMSNormalization", "UnitNormalization")
+_along("has statistics for each index of", "BatchNormalization", "Normalization")
+_along("sums over", "Softmax")
 
 
-@rule(layers.Activation)
+@rule("Activation")
 def activated(site: Site) -> None:
     site.only_first()
     site.check_activation(site.layer.activation)
 
 
-@rule(layers.Dense)
+@rule("Dense")
 def dense(site: Site) -> None:
     site.check_axes(-1, site.only_first().ndim, "multiplies along")
     site.check_activation(site.layer.activation)
 
 
-@rule(layers.Embedding)
+@rule("Embedding")
 def embedded(site: Site) -> None:
     first = site.only_first()
     if site.named.get("reverse"):
         site.check_axes(-1, first.ndim, "multiplies along")
 
 
-@rule(layers.EinsumDense)
+@rule("EinsumDense")
 def einsum(site: Site) -> None:
     layer, first = site.layer, site.only_first()
     terms = einsum_dense._parsed(layer.equation)
@@ -78,21 +75,21 @@ def einsum(site: Site) -> None:
     site.check_activation(layer.activation)
 
 
-@rule(layers.PReLU)
+@rule("PReLU")
 def prelu(site: Site) -> None:
     site.only_first()
     if 1 not in (site.layer.shared_axes or ()):
         site.refuse("has weights for each step, so it knows a fixed number of steps", "Use shared_axes=[1]")
 
 
-@rule(layers.Rescaling)
+@rule("Rescaling")
 def rescaled(site: Site) -> None:
     numbers = max(np.ndim(site.layer.scale), np.ndim(site.layer.offset))
     if numbers > site.only_first().ndim - 2:
         site.refuse("has numbers for each step", "Give one for each channel")
 
 
-@rule(layers.TimeDistributed)
+@rule("TimeDistributed")
 def each_step(site: Site) -> None:
     site.only_first()
     # the layer gets all steps as one batch, so its samples must be independent
@@ -100,24 +97,24 @@ def each_step(site: Site) -> None:
         if getattr(each, "stateful", False):
             site.refuse("wraps a stateful layer", "Make it stateless")
         axis = getattr(each, "axis", 1)
-        own = not type(each).__module__.startswith("nbkeras.") or isinstance(each, layers.Lambda | Operation)
+        own = not type(each).__module__.startswith("nbkeras.") or isinstance(each, core.Lambda | Operation)
         if (own and not getattr(each, "each_step_alone", False)) or 0 in np.ravel(1 if axis is None else axis):
             site.refuse(f"wraps {each.name!r}, which is not known to work on each sample alone", DECLARE)
 
 
-@rule(layers.SpectralNormalization)
+@rule("SpectralNormalization")
 def wrapped(site: Site) -> Part:
     return part_of(Site(site.node, site.kinds, site.window, site.model, site.layer.layer))
 
 
-@rule(layers.Permute)
+@rule("Permute")
 def permuted(site: Site) -> None:
     site.only_first()
     if site.layer.dims[0] != 1:
         site.refuse("moves the step axis (axis 1) to another position", "Keep 1 the first of dims")
 
 
-@rule(layers.Lambda)
+@rule("Lambda")
 def function(site: Site) -> None:
     if not getattr(site.layer.function, "each_step_alone", False):
         site.refuse("is a function that is not known to work on each step alone", DECLARE)
@@ -126,7 +123,7 @@ def function(site: Site) -> None:
 # -------------------- several inputs --------------------
 
 
-@rule(merging.Merge)
+@rule("Merge")
 def merged(site: Site) -> None:
     inputs = list(site.node.call_inputs)
     rank = max(each.ndim for each in inputs)
@@ -134,7 +131,7 @@ def merged(site: Site) -> None:
     site.check_broadcast([each for each in inputs if site.kind(each) == STEPS or each.ndim == rank])
 
 
-@rule(layers.Concatenate)
+@rule("Concatenate")
 def concatenated(site: Site) -> None:
     site.check_axes(site.layer.axis, site.first.ndim, "joins its inputs along")
     if any(site.kind(each) != STEPS for each in site.node.call_inputs):
@@ -146,16 +143,16 @@ def concatenated(site: Site) -> None:
 # -------------------- layers that need all steps at once --------------------
 
 _NEEDS_ALL = {
-    layers.Flatten: "puts all steps into one vector. Flatten each step: TimeDistributed(Flatten()), or Reshape((-1, n))",
-    layers.RepeatVector: "repeats all steps, as if they were features. Repeat what has no steps",
-    layers.Dot: "multiplies along axes of sequences. Write it with ops.einsum, whose letters say where the steps are",
-    layers.Bidirectional: "also reads each sequence from its end: its first output needs the last step. Train the model with "
+    "Flatten": "puts all steps into one vector. Flatten each step: TimeDistributed(Flatten()), or Reshape((-1, n))",
+    "RepeatVector": "repeats all steps, as if they were features. Repeat what has no steps",
+    "Dot": "multiplies along axes of sequences. Write it with ops.einsum, whose letters say where the steps are",
+    "Bidirectional": "also reads each sequence from its end: its first output needs the last step. Train the model with "
     "the forward layer alone, or pass whole sequences (or windows of them) to predict",
-    layers.GroupNormalization: "normalizes over all steps. Use LayerNormalization, or "
+    "GroupNormalization": "normalizes over all steps. Use LayerNormalization, or "
     "TimeDistributed(GroupNormalization(...))",
-    spatial.Spatial: "joins several steps, or changes their number. Apply it to each step with TimeDistributed, or leave it out",
+    "Spatial": "joins several steps, or changes their number. Apply it to each step with TimeDistributed, or leave it out",
 }
-RULES.update((cls, partial(Site.refuse, why=why)) for cls, why in _NEEDS_ALL.items())
+RULES.update((name, partial(Site.refuse, why=why)) for name, why in _NEEDS_ALL.items())
 
 # -------------------- layers that do not call as usual, or keep something from step to step --------------------
 
@@ -184,7 +181,7 @@ def _joined(now: StepContext, states: Sequence[Tensor], new: Sequence[Any]) -> t
     return known, [each[:, now.steps :] for each in known]
 
 
-@rule(layers.Reshape)
+@rule("Reshape")
 def reshaped(site: Site) -> Part:
     first, output = site.only_first(), site.outputs()[0]
     before: Any = first.shape[2:]
@@ -196,7 +193,7 @@ def reshaped(site: Site) -> Part:
     return _part(site.layer, lambda now, states, x: (ops.reshape(x, (*x.shape[:2], *after)), ()))
 
 
-@rule(layers.RNN)
+@rule("RNN")
 def recurred(site: Site) -> Part:
     layer, sequences = site.layer, site.first
     if layer.go_backwards:
@@ -266,7 +263,7 @@ def _channels_last(site: Site) -> None:
         site.refuse("has data_format='channels_first', so its axis 1 is not the steps", "Use 'channels_last'")
 
 
-@rule(convolving.Convolving)
+@rule("Convolving")
 def convolved(site: Site) -> Part | None:
     layer, first = site.layer, site.only_first()
     site.check_activation(layer.activation)
@@ -291,7 +288,7 @@ def convolved(site: Site) -> Part | None:
     return _part(layer, step, [Form(((size - 1) * dilation, first.shape[-1]), layer.dtype)])
 
 
-@rule(layers.GlobalMaxPooling1D)
+@rule("GlobalMaxPooling1D")
 def largest(site: Site) -> Part:
     layer, form = site.layer, _pooled(site)
 
@@ -302,7 +299,7 @@ def largest(site: Site) -> Part:
     return _part(layer, step, [form], [LAST], lambda rows: [ops.full((rows, *form.shape), -np.inf, form.dtype)])
 
 
-@rule(layers.GlobalAveragePooling1D)
+@rule("GlobalAveragePooling1D")
 def mean(site: Site) -> Part:
     layer, form = site.layer, _pooled(site)
 
@@ -384,7 +381,7 @@ def _remembered(now: StepContext, states: list, new: list, masks: Sequence[Any],
     return known, ops.logical_and(ops.expand_dims(begun, (1, 2)), seen[None, None]), after
 
 
-@rule(multi_head_attention._Projected)
+@rule("_Projected")
 def attended_by_heads(site: Site) -> Part | None:
     layer, named = site.layer, site.named
     others = [named[name] for name in ("value", "key") if named.get(name) is not None]
@@ -402,7 +399,7 @@ def attended_by_heads(site: Site) -> Part | None:
     return _attending(site, named["query"], others, step, sizes, site.is_masked(others, "value_mask", "key_mask"))
 
 
-@rule(layers.Attention)
+@rule("Attention")
 def attended(site: Site) -> Part | None:
     layer, (query, *others) = site.layer, site.node.call_inputs
 

@@ -9,7 +9,6 @@ from typing import Any, NoReturn
 import numpy as np
 
 from nbkeras import ops
-from nbkeras.building.operation import Operation
 from nbkeras.engine import structures
 from nbkeras.inference.walk import DECLARE, ELEMENTWISE, GIVEN, LAST, RULES, STEPS, Part, Site, plain, rule
 
@@ -27,7 +26,7 @@ _ALONG |= {ops.top_k: (), ops.dense: ()}
 _OF_RESULTS = {ops.expand_dims, ops.one_hot}  # their axes are those of the result
 
 
-@rule(Operation)
+@rule("Operation")
 def operated(site: Site) -> Part | None:
     function = site.layer.function
     if getattr(function, "each_step_alone", False):

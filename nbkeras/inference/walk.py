@@ -252,9 +252,9 @@ def part_of(site: Site) -> Part:
     if getattr(layer, "_graph", None) is not None:
         return nested(site)
     for cls in type(layer).__mro__:
-        if cls in RULES:
+        if cls.__name__ in RULES and cls.__module__.startswith("nbkeras."):
             check_own_methods(site, cls)
-            return RULES[cls](site) or plain(site, STEPS)
+            return RULES[cls.__name__](site) or plain(site, STEPS)
     site.refuse("is not known to work on each step alone", DECLARE)
 
 
@@ -303,11 +303,11 @@ def nested(site: Site) -> Part:
     return Part(run, graph.forms, graph.kinds, graph.start, graph.counts, graph.limit)
 
 
-RULES: dict[Any, Callable[[Site], Part | None]] = {}  # by the class of a layer, or by an op
+RULES: dict[Any, Callable[[Site], Part | None]] = {}  # by the name of a class of nbkeras, or by an op
 
 
 def rule(*keys: Any) -> Callable:
-    """Decorator of the rule for these ops, or for layers of these classes and of subclasses that compute the same.
+    """Decorator of the rule for these ops, or for layers of classes with these names and of subclasses that compute the same.
 
     The rule returns a Part, or None if the unchanged call works on each step alone.
     """

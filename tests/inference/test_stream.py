@@ -8,7 +8,7 @@ import pytest
 
 import nbkeras as keras
 from nbkeras import layers, ops
-from nbkeras.inference import Form, Part
+from nbkeras.inference import Form, Part, walk
 
 STEPS = 5
 # all ways into calls
@@ -552,6 +552,16 @@ def test_ops_that_are_refused(call, why):
 
 
 # -------------------- refusals --------------------
+
+
+def test_rules_are_for_classes_of_nbkeras():
+    assert all(hasattr(layers, name) for name in dir(layers)) and keras.inference.Stream  # imports all
+    known, todo = set(), [layers.Layer]
+    while todo:
+        todo += (found := todo.pop().__subclasses__())
+        known |= {each.__name__ for each in found if each.__module__.startswith("nbkeras.")}
+    names = {key for key in walk.RULES if isinstance(key, str)}
+    assert names and names <= known
 
 
 def unknown(x):
