@@ -96,9 +96,8 @@ def each_step(site: Site) -> None:
     for each in site.layer.layer._all_layers():
         if getattr(each, "stateful", False):
             site.refuse("wraps a stateful layer", "Make it stateless")
-        axis = getattr(each, "axis", 1)
         own = not type(each).__module__.startswith("nbkeras.") or isinstance(each, core.Lambda | Operation)
-        if (own and not getattr(each, "each_step_alone", False)) or 0 in np.ravel(1 if axis is None else axis):
+        if (own and not getattr(each, "each_step_alone", False)) or 0 in np.ravel(getattr(each, "axis", 1)):
             site.refuse(f"wraps {each.name!r}, which is not known to work on each sample alone", DECLARE)
 
 

@@ -22,8 +22,8 @@ _ALONG: dict[Callable, tuple[str, ...]] = {
     ).split()
 }
 _ALONG |= {ops.moments: ("axes",), ops.swapaxes: ("axis1", "axis2"), ops.moveaxis: ("source", "destination")}
-_ALONG |= {ops.top_k: (), ops.dense: ()}
-_OF_RESULTS = {ops.expand_dims, ops.one_hot}  # their axes are those of the result
+_ALONG |= {ops.top_k: (), ops.dense: (), ops.embedding: ()}
+_OF_RESULTS = {ops.expand_dims, ops.one_hot, ops.embedding}  # their axes are those of the result
 
 
 @rule("Operation")
@@ -62,11 +62,6 @@ def _first(site: Site) -> Any:
     if site.stepwise() != [first]:
         _refuse(site, "which joins several sequences, or is applied to something given")
     return first
-
-
-@rule(ops.embedding)
-def _looked_up(site: Site) -> None:
-    _first(site)
 
 
 @rule(ops.transpose)

@@ -30,8 +30,7 @@ ELEMENTWISE = {
     for module in (activations, creation, elementwise, functions, integers)
     for function in vars(module).values()
     if getattr(function, "__module__", None) == module.__name__
-} - {ops.allclose, ops.full, *LAST_AXIS}
-ELEMENTWISE.add(gelu)
+} - {ops.allclose, ops.full, *LAST_AXIS} | {gelu}
 
 
 class Form(NamedTuple):
@@ -132,10 +131,9 @@ class Site:
 
     def refuse(self, why: str, instead: str = "") -> NoReturn:
         """Raise ValueError that names the layer, why it cannot go step by step, and what to do."""
-        layer = self.layer
+        layer, advice = self.layer, f". {instead}" if instead else ""
         raise ValueError(
-            f"model {self.model!r} cannot go step by step: layer {layer.name!r} ({type(layer).__name__}) {why}"
-            + (f". {instead}" if instead else "")
+            f"model {self.model!r} cannot go step by step: layer {layer.name!r} ({type(layer).__name__}) {why}{advice}"
         )
 
     # -------------------- checks of rules --------------------
