@@ -257,7 +257,8 @@ class Stream:
 
     def _row(self, states: list[tensor.Tensor], batch: int) -> tensor.Tensor:
         """States as one tensor (batch, state_size)."""
-        parts = [ops.reshape(ops.cast(each, self.dtype), (batch, math.prod(each.shape[1:]))) for each in states]
+        pairs = zip(states, self._forms, strict=True)
+        parts = [ops.reshape(ops.cast(each, self.dtype), (batch, math.prod(form.shape))) for each, form in pairs]
         return ops.concatenate(parts, axis=1) if parts else ops.zeros((batch, 0), self.dtype)
 
 

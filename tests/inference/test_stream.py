@@ -791,6 +791,15 @@ def test_layers_of_ones_own():
         stream(sequences(2, 17, 3), stream.initial(2))
 
 
+@pytest.mark.parametrize("forms", [[], [Form((2,))], [Form((3,)), Form((3,))]])
+def test_states_of_another_number_or_size_than_declared(forms):
+    layer = layers.Dense(3)
+    layer.streamed = lambda site: Part(lambda now, states, args, kwargs: (layer(*args), [args[0][:, -1]]), forms)
+    stream = chain(layer).stream()
+    with pytest.raises(ValueError, match="zip|reshape"):
+        stream(sequences(), stream.initial(2))
+
+
 def test_check():
     chain(layers.GRU(3, return_sequences=True), layers.LSTM(2)).stream().check(sequences())
     functional(lambda x: [layers.LSTM(3)(x), layers.Dense(2)(x)]).stream().check(sequences())
