@@ -257,8 +257,7 @@ class Stream:
 
     def _row(self, states: list[tensor.Tensor], batch: int) -> tensor.Tensor:
         """States as one tensor (batch, state_size)."""
-        pairs = zip(states, self._forms, strict=True)
-        parts = [ops.reshape(ops.cast(each, self.dtype), (batch, math.prod(form.shape))) for each, form in pairs]
+        parts = [ops.reshape(ops.cast(each, self.dtype), (batch, math.prod(each.shape[1:]))) for each in states]
         return ops.concatenate(parts, axis=1) if parts else ops.zeros((batch, 0), self.dtype)
 
 

@@ -8,6 +8,7 @@ streaming.py, those of ops in streaming_ops.py.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn
@@ -213,6 +214,12 @@ class StreamingGraph:
         def call(node: Node, args: tuple, kwargs: dict) -> Any:
             part = next(parts)
             outputs, after = part.run(now, [next(kept) for _ in part.forms], args, kwargs)
+            wanted, found = [tuple(form.shape) for form in part.forms], [tuple(np.shape(each)[1:]) for each in after]
+            if list(map(math.prod, wanted)) != list(map(math.prod, found)):
+                raise ValueError(
+                    f"layer {node.layer.name!r} must return a state (batch, *shape) for each Form of its Part, expected shapes "
+                    f"{wanted}, received {found}"
+                )
             new.extend(after)
             return outputs
 
