@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -15,15 +16,13 @@ from nbkeras.engine.annotations import briefly
 from nbkeras.engine.batch import ALL, Batch
 from nbkeras.engine.learning_phase import training_phase
 from nbkeras.engine.observed import observe
-from nbkeras.engine.program import ProgramCache
+from nbkeras.engine.program import ProgramCache, Replays
 from nbkeras.engine.rewriting import improved
-from nbkeras.engine.structures import one_or_all
-from nbkeras.engine.tensor import Tensor
 from nbkeras.inference import streaming, streaming_ops  # noqa: F401 (the rules)
 from nbkeras.inference.freezing import freeze_stream
 from nbkeras.inference.interface import Interface
 from nbkeras.inference.session import Frozen
-from nbkeras.inference.walk import GIVEN, STEPS, StepContext, StreamingGraph, is_own
+from nbkeras.inference.walk import GIVEN, STEPS, Form, StepContext, StreamingGraph, is_own
 from nbkeras.layers.embedding import Embedding
 
 Array = np.ndarray
@@ -66,23 +65,24 @@ class Stream:
     """
 
     def __init__(self, model: Any, window: int | None = None, sequences: Sequence[str] | None = None):
-        self.model, self.window = model, _checked_window(window)
+        if not (window is None or _is_count(window, 1)):
+            raise ValueError(f"window must be a number of steps, or None, received {briefly(window)}")
+        self.model, self.window = model, None if window is None else int(window)
         self._graph = graph = _graph_of(model)
         is_sequence = _sequences(model, sequences)
         kinds = [STEPS if each else GIVEN for each in is_sequence]
         self._walk = walk = StreamingGraph(model, kinds, self.window, model.name)
-        self._counts = walk.counts or walk.limit is not None
         floats = [np.dtype(form.dtype) for form in walk.forms if np.dtype(form.dtype).kind == "f"]
         self.dtype = np.result_type(np.float32 if floats or model.dtype == "float32" else model.dtype, *floats)
-        self._sizes = [math.prod(form.shape) for form in walk.forms]
-        self.state_size = int(self._counts) + sum(self._sizes)
+        self._forms = [Form((), self.dtype)] * walk.counts + walk.forms  # the first one is the number of steps
+        ends = list(accumulate((math.prod(form.shape) for form in self._forms), initial=0))
+        self._columns, self.state_size = [slice(*each) for each in pairwise(ends)], ends[-1]
         inputs = [(name_of(symbol), tuple(symbol.shape), symbol.dtype) for symbol in graph.input_list]
         self._interface = Interface(
             model.name, model._graph_inputs, inputs, is_sequence, self.state_size, self.dtype, walk.limit
         )
-        self._known: dict[tuple, Callable] = {}
-        self._gpu = model._gpu
         self._programs = ProgramCache("stream", _reader, capacity=16, improve=improved)
+        self._known: dict[tuple, tuple[Replays, int, bool]] = {}  # by the forms of x and the state; see `_at_once`
 
     def __repr__(self) -> str:
         return f"<Stream {self.model.name!r}, state_size {self.state_size}>"
@@ -99,15 +99,11 @@ class Stream:
             array([[0., 0., 0., 0.],
                    [0., 0., 0., 0.]], dtype=float32)
         """
-        if isinstance(batch, bool) or not isinstance(batch, int | np.integer) or batch < 0:
+        if not _is_count(batch, 0):
             raise ValueError(f"batch must be a number of sequences, received {briefly(batch)}")
-        row = np.zeros((1, self.state_size), self.dtype)
-        place = int(self._counts)
-        with tensor.on_gpu(self._gpu), training_phase(False):
-            for size, state in zip(self._sizes, self._walk.start(1), strict=True):
-                row[0, place : place + size] = state.numpy().reshape(-1)
-                place += size
-        return np.repeat(row, batch, axis=0)
+        with tensor.on_gpu(self.model._gpu), training_phase(False):
+            row = self._row([ops.zeros((1,), self.dtype)] * self._walk.counts + self._walk.start(1), 1)
+            return np.repeat(row.numpy(), batch, axis=0)
 
     def __call__(self, x: Any, state: Array) -> tuple[Any, Array]:
         """Compute the outputs of the next steps.
@@ -122,12 +118,9 @@ class Stream:
         Raises:
             ValueError: for inputs or a state that do not fit, and for a sequence that has become longer than `window`.
         """
-        known = self._known.get((x.shape, x.dtype, state.shape)) if type(x) is type(state) is np.ndarray else None
-        # this shortcut saves most of a step's time
-        if known is not None and state.dtype is self.dtype and tape.thread.checker is None:
-            done = known(x, state)
-            if done is not None:
-                return done
+        done = self._at_once(x, state)
+        if done is not None:
+            return done
         if self.model._graph is not self._graph:
             raise ValueError(
                 f"model {self.model.name!r} has got other layers since this stream was made: make a new stream"
@@ -135,36 +128,38 @@ class Stream:
         leaves, batch, steps, is_step = self._interface.arrays(x)
         state = self._interface.state(state, batch, steps)
         made = Batch([*leaves, state], ALL, batch)
-        with tensor.on_gpu(self._gpu):
-            *outputs, after = self._run(made, steps)
+        with tensor.on_gpu(self.model._gpu):
+            results = self._run(made, steps)
         if type(x) is np.ndarray and x.dtype == leaves[0].dtype:
-            self._remember(x, made, steps, is_step)
-        return self._packed_outputs(outputs, is_step), after
+            if len(self._known) >= 64:
+                self._known.clear()
+            self._known[x.shape, x.dtype, state.shape] = self._programs.replays(None, made.signature), steps, is_step
+        return self._returned(results, is_step)
 
-    def _packed_outputs(self, outputs: list[Array], is_step: bool) -> Any:
+    def _at_once(self, x: Any, state: Any) -> tuple[Any, Array] | None:
+        """The results for arrays of forms that a call had before: without most checks, which saves most of a step's time.
+
+        None if there are no such results.
+        """
+        if not (type(x) is type(state) is np.ndarray) or state.dtype is not self.dtype:
+            return None
+        known = self._known.get((x.shape, x.dtype, state.shape))
+        if known is None or tape.thread.checker is not None or self.model._graph is not self._graph:
+            return None
+        replays, steps, is_step = known
+        if self.model._graph_inputs.tables:
+            self.model._graph_inputs.check_numbers([x])
+        if self._interface.limit is not None:
+            self._interface.check_length(state, steps)
+        done = replays.run(x[:, None] if is_step else x, state)
+        return None if done is None else self._returned(done[0], is_step)
+
+    def _returned(self, results: list[Array], is_step: bool) -> tuple[Any, Array]:
+        """The result of a call: the outputs, without the step axis if x had none, and the new state."""
+        *outputs, after = results
         if is_step:
-            outputs = [y[:, 0] if k == STEPS else y for y, k in zip(outputs, self._walk.output_kinds, strict=True)]
-        return one_or_all(structures.pack(self._graph.outputs, outputs))
-
-    def _remember(self, x: Array, batch: Batch, steps: int, is_step: bool) -> None:
-        """Skip the checks for later calls with an array of this form."""
-        replays, interface, graph = self._programs.replays(None, batch.signature), self._interface, self._graph
-        tables = bool(self.model._graph_inputs.tables)
-
-        def run(x: Array, state: Array) -> tuple[Any, Array] | None:
-            if tables:
-                self.model._graph_inputs.check_numbers([x])
-            if interface.limit is not None:
-                interface.check_length(state, steps)
-            done = replays.run(x[:, None] if is_step else x, state) if self.model._graph is graph else None
-            if done is None:
-                return None
-            *outputs, after = done[0]
-            return self._packed_outputs(outputs, is_step), after
-
-        if len(self._known) >= 64:
-            self._known.clear()
-        self._known[x.shape, x.dtype, batch.leaves[-1].shape] = run  # type: ignore[union-attr]
+            outputs = [y[:, 0] if kind == STEPS else y for y, kind in zip(outputs, self._walk.kinds, strict=True)]
+        return structures.one_or_all(structures.pack(self._graph.outputs, outputs)), after
 
     def check(self, x: Any, tolerance: float | None = None) -> None:
         """Compare with `predict`; for models with custom layers that declare how they work step by step.
@@ -183,13 +178,12 @@ class Stream:
         arrays, batch, steps, _ = self._interface.arrays(x)
         tolerance = (1e-10 if self.dtype == np.float64 else 1e-5) if tolerance is None else tolerance
         for cuts in {tuple(range(1, steps)), tuple(range(2, steps, 3)), (steps // 2,) if steps > 1 else ()}:
-            state, found = self.initial(batch), []
+            state = self.initial(batch)
             for first, last in zip((0, *cuts), (*cuts, steps), strict=True):
                 y, state = self(self._packed(arrays, first, last), state)
-                found.append(structures.flatten(y))
                 expected = structures.flatten(self.model.predict_on_batch(self._packed(arrays, 0, last)))
-                for position, (own, whole) in enumerate(zip(found[-1], expected, strict=True)):
-                    whole = whole[:, first:] if self._walk.output_kinds[position] == STEPS else whole
+                for position, (own, whole) in enumerate(zip(structures.flatten(y), expected, strict=True)):
+                    whole = whole[:, first:] if self._walk.kinds[position] == STEPS else whole
                     largest = np.abs(own - whole).max(initial=0)
                     if not largest <= tolerance * max(1.0, np.abs(whole).max(initial=0)):
                         raise ValueError(
@@ -222,7 +216,7 @@ class Stream:
             >>> y.shape, state.shape
             ((4, 2), (4, 2))
         """
-        kinds = self._walk.output_kinds
+        kinds = self._walk.kinds
         return freeze_stream(self.model, self._interface, kinds, self.initial, self.compute, batch_sizes, steps)
 
     # -------------------- computing --------------------
@@ -235,29 +229,23 @@ class Stream:
             return done[0]
         with self._programs.recording(None, batch, eagerly) as step:
             with training_phase(False):
-                outputs, after = self.compute([Tensor(array) for array in step.inputs], steps)
+                outputs, after = self.compute([tensor.Tensor(array) for array in step.inputs], steps)
             if tensor.is_step_recorded():
                 observe(self.model._observed_parts())
             step.outputs = [leaf.data for leaf in [*structures.flatten(outputs), after]]
         return step.results
 
-    def compute(self, tensors: list[Tensor], steps: int) -> tuple[Any, Tensor]:
+    def compute(self, tensors: list[tensor.Tensor], steps: int) -> tuple[Any, tensor.Tensor]:
         """(the outputs' structure, the new state) of tensors: the inputs in their order, with a step axis, and a state.
 
         Args:
             tensors: The inputs and the state.
             steps: The number of steps.
         """
-        count = len(self._graph.input_list)
-        inputs, batch = tensors[:count], tensors[0].shape[0]
-        row = tensors[count]
-        place = int(self._counts)
-        before = row[:, 0] if self._counts else None
-        states = []
-        for form, size in zip(self._walk.forms, self._sizes, strict=True):
-            part = ops.reshape(row[:, place : place + size], (batch, *form.shape))
-            states.append(ops.cast(part, form.dtype))
-            place += size
+        *inputs, row = tensors
+        batch, pairs = row.shape[0], zip(self._forms, self._columns, strict=True)
+        states = [ops.cast(ops.reshape(row[:, part], (batch, *form.shape)), form.dtype) for form, part in pairs]
+        before = states.pop(0) if self._walk.counts else None
         names = tensor.layer_stack.names
         names.append(self.model.name)  # layer names are on the stack while the model is called
         try:
@@ -265,18 +253,18 @@ class Stream:
         finally:
             names.pop()
             self.model.clear_losses()
-        parts = [ops.add(row[:, :1], float(steps))] if self._counts else []
-        parts += [
-            ops.reshape(ops.cast(each, self.dtype), (batch, size))
-            for each, size in zip(after, self._sizes, strict=True)
-        ]
-        return outputs, ops.concatenate(parts, axis=1) if parts else ops.zeros((batch, 0), self.dtype)
+        if before is not None:
+            after = [ops.add(before, float(steps)), *after]
+        return outputs, self._row(after, batch)
+
+    def _row(self, states: list[tensor.Tensor], batch: int) -> tensor.Tensor:
+        """States as one tensor (batch, state_size)."""
+        parts = [ops.reshape(ops.cast(each, self.dtype), (batch, math.prod(each.shape[1:]))) for each in states]
+        return ops.concatenate(parts, axis=1) if parts else ops.zeros((batch, 0), self.dtype)
 
 
-def _checked_window(window: Any) -> int | None:
-    if window is not None and (isinstance(window, bool) or not isinstance(window, int | np.integer) or window < 1):
-        raise ValueError(f"window must be a number of steps, or None, received {briefly(window)}")
-    return None if window is None else int(window)
+def _is_count(value: Any, least: int) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and int(value) >= least
 
 
 def _graph_of(model: Any) -> Any:

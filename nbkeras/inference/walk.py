@@ -3,33 +3,35 @@
 A tensor of the graph has one of three kinds. STEPS: its axis 1 is the steps of a call. LAST: it has no step axis, and equals
 the result of `predict` for the sequence up to the last step of the call. GIVEN: it depends on no sequence. A rule turns a call
 of its layer on STEPS into a Part, or refuses it. It accepts only calls that are exact for all values. The rules are in
-streaming.py.
+streaming.py, those of ops in streaming_ops.py.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from nbkeras import activations, ops
-from nbkeras.building.graph import Graph, Node, SymbolicTensor
+from nbkeras import ops
+from nbkeras.activations import gelu
+from nbkeras.building.graph import Node, SymbolicTensor
 from nbkeras.building.layer import Layer
 from nbkeras.data.input_matching import in_dtype
 from nbkeras.engine import structures
 from nbkeras.inference.interface import GIVEN, LAST, STEPS
+from nbkeras.ops import activations, creation, elementwise, functions, integers
 
-ELEMENTWISE = {
-    getattr(activations, name)
-    for name in (
-        "celu elu exponential gelu hard_shrink hard_sigmoid hard_silu hard_tanh leaky_relu legacy_hard_sigmoid linear "
-        "log_sigmoid mish relu relu6 selu sigmoid silu soft_shrink softplus softsign sparse_plus sparse_sigmoid squareplus tanh "
-        "tanh_shrink threshold"
-    ).split()
-} | {ops.gelu}
+# ops and activations along the last axis, and those that are elementwise with broadcasting
 LAST_AXIS = {ops.softmax, ops.log_softmax, ops.sparsemax, ops.glu}
+ELEMENTWISE = {
+    function
+    for module in (activations, creation, elementwise, functions, integers)
+    for function in vars(module).values()
+    if getattr(function, "__module__", None) == module.__name__
+} - {ops.allclose, ops.full, *LAST_AXIS} | {gelu}
 
 
 class Form(NamedTuple):
@@ -119,16 +121,20 @@ class Site:
         """The inputs with steps."""
         return [each for each in self.node.inputs if self.kind(each) == STEPS]
 
+    def is_masked(self, symbols: Sequence[Any], *names: str) -> bool:
+        """Whether any of these symbols has a mask, or any of these arguments is one."""
+        masks = [each.mask for each in symbols] + [self.named.get(name) for name in names]
+        return any(mask is not None for mask in masks)
+
     def outputs(self) -> list[SymbolicTensor]:
         """The outputs."""
         return structures.flatten(self.node.outputs)
 
     def refuse(self, why: str, instead: str = "") -> NoReturn:
         """Raise ValueError that names the layer, why it cannot go step by step, and what to do."""
-        layer = self.layer
+        layer, advice = self.layer, f". {instead}" if instead else ""
         raise ValueError(
-            f"model {self.model!r} cannot go step by step: layer {layer.name!r} ({type(layer).__name__}) {why}"
-            + (f". {instead}" if instead else "")
+            f"model {self.model!r} cannot go step by step: layer {layer.name!r} ({type(layer).__name__}) {why}{advice}"
         )
 
     # -------------------- checks of rules --------------------
@@ -136,8 +142,8 @@ class Site:
     def only_first(self) -> SymbolicTensor:
         """The first argument, which must be the only one with steps."""
         first = self.first
-        others = [each for each in self.stepwise() if each is not first]
-        if self.kind(first) != STEPS or any(each is not getattr(first, "mask", None) for each in others):
+        allowed = (first, getattr(first, "mask", None))
+        if self.kind(first) != STEPS or any(each not in allowed for each in self.stepwise()):
             self.refuse("has sequences among its further arguments", "Only its first argument may have steps")
         return first
 
@@ -147,12 +153,12 @@ class Site:
         if any(axis % rank < 2 for axis in listed):
             self.refuse(f"{does} the step axis (axis 1): it needs all steps at once", "Let it work on later axes")
 
-    def check_activation(self, function: Any, rank: int) -> None:
+    def check_activation(self, function: Any) -> None:
         """Refuse an activation that may join steps."""
         if function in ELEMENTWISE or getattr(function, "each_step_alone", False):
             return
         if function in LAST_AXIS:
-            return self.check_axes(-1, rank, f"applies {function.__name__} along")
+            return self.check_axes(-1, self.outputs()[0].ndim, f"applies {function.__name__} along")
         name = getattr(function, "__name__", None) or repr(function)
         self.refuse(
             f"has the activation {name}, which is not known to work on each step alone",
@@ -161,13 +167,13 @@ class Site:
 
     def check_broadcast(self, operands: Sequence[Any]) -> None:
         """Refuse operands whose axis at the step axis is neither their own step axis nor of size 1."""
-        shapes = [each.shape if isinstance(each, SymbolicTensor) else np.shape(each) for each in operands]
+        shapes = [np.shape(each) for each in operands]
         rank = max(map(len, shapes))
         for each, shape in zip(operands, shapes, strict=True):
-            place = 1 - (rank - len(shape))  # the axis that broadcasts with axis 1 of the operand of highest rank
             if self.kind(each) == STEPS and len(shape) != rank:
                 self.refuse("joins sequences of different ranks: the steps of one meet another axis of the other")
-            if self.kind(each) != STEPS and place >= 0 and shape[place] != 1:
+            # the axis that broadcasts with axis 1 of the operand of highest rank
+            if self.kind(each) != STEPS and len(shape) >= rank - 1 and shape[1 - rank] != 1:
                 self.refuse(
                     "joins a sequence with another tensor that has steps",
                     "That must have size 1 in the step axis, or be an input of the stream",
@@ -181,43 +187,45 @@ class StreamingGraph:
     """The parts of a model's graph. inputs: the kinds of its inputs. window: see Site. name: the outermost model's."""
 
     def __init__(self, model: Any, inputs: Sequence[str], window: int | None, name: str):
-        self.model, graph = model, model._graph
-        self.graph: Graph = graph
-        self.kinds = {id(symbol): kind for symbol, kind in zip(graph.input_list, inputs, strict=True)}
-        self._parts: list[tuple[Node, Part]] = []
-        for node in graph.nodes:
-            part = part_of(Site(node, self.kinds, window, name))
-            for symbol, kind in zip(structures.flatten(node.outputs), part.kinds, strict=True):
-                self.kinds[id(symbol)] = kind
-            self._parts.append((node, part))
-        self.forms = [form for _, part in self._parts for form in part.forms]
-        self.counts = any(part.counts for _, part in self._parts)
-        limits = [part.limit for _, part in self._parts if part.limit is not None]
-        self.limit = min(limits) if limits else None
-        self.output_kinds = [self.kinds[id(symbol)] for symbol in graph.output_list]
+        self.model, self.graph = model, model._graph
+        kinds = {id(symbol): kind for symbol, kind in zip(self.graph.input_list, inputs, strict=True)}
+        self._parts: list[Part] = []  # one for each node, in their order
+        for node in self.graph.nodes:
+            part = part_of(Site(node, kinds, window, name))
+            kinds.update(zip(map(id, structures.flatten(node.outputs)), part.kinds, strict=True))
+            self._parts.append(part)
+        self.kinds = [kinds[id(symbol)] for symbol in self.graph.output_list]
+        self.forms = [form for part in self._parts for form in part.forms]
+        self.limit = min((part.limit for part in self._parts if part.limit is not None), default=None)
+        self.counts = self.limit is not None or any(part.counts for part in self._parts)
 
     def start(self, rows: int) -> list:
         """The states of new sequences, one for each of `forms`."""
         found: list = []
-        for _, part in self._parts:
+        for part in self._parts:
             found += part.start(rows) if part.start else [ops.zeros((rows, *f.shape), f.dtype) for f in part.forms]
         return found
 
     def run(self, now: StepContext, states: list, inputs: list) -> tuple[Any, list]:
         """(the outputs' structure, new states) of the inputs, in the graph's order."""
-        pairs = zip(inputs, self.graph.input_list, strict=True)
-        # the form that a call of the model has
-        inputs = [in_dtype(self.model._convert(each), symbol.dtype) for each, symbol in pairs]
-        kept = iter(states)
-        own = {id(node): (part, [next(kept) for _ in part.forms]) for node, part in self._parts}
+        parts, kept = iter(self._parts), iter(states)
         new: list = []
 
         def call(node: Node, args: tuple, kwargs: dict) -> Any:
-            part, before = own[id(node)]
-            outputs, after = part.run(now, before, args, kwargs)
+            part = next(parts)
+            outputs, after = part.run(now, [next(kept) for _ in part.forms], args, kwargs)
+            wanted, found = [tuple(form.shape) for form in part.forms], [tuple(np.shape(each)[1:]) for each in after]
+            if list(map(math.prod, wanted)) != list(map(math.prod, found)):
+                raise ValueError(
+                    f"layer {node.layer.name!r} must return a state (batch, *shape) for each Form of its Part, expected shapes "
+                    f"{wanted}, received {found}"
+                )
             new.extend(after)
             return outputs
 
+        # the form that a call of the model has
+        pairs = zip(inputs, self.graph.input_list, strict=True)
+        inputs = [in_dtype(self.model._convert(each), symbol.dtype) for each, symbol in pairs]
         return self.graph.run(inputs, call), new
 
 
@@ -249,9 +257,9 @@ def part_of(site: Site) -> Part:
     if getattr(layer, "_graph", None) is not None:
         return nested(site)
     for cls in type(layer).__mro__:
-        if cls in RULES:
+        if cls.__name__ in RULES and cls.__module__.startswith("nbkeras."):
             check_own_methods(site, cls)
-            return RULES[cls](site)
+            return RULES[cls.__name__](site) or plain(site, STEPS)
     site.refuse("is not known to work on each step alone", DECLARE)
 
 
@@ -259,16 +267,7 @@ DECLARE = (
     "If it works on each step alone, set `each_step_alone = True` on its class or on the layer; if it keeps something from step "
     "to step, give it a method `streamed` (docs/statefulness.md)"
 )
-_HARMLESS = {
-    "__init__",
-    "__module__",
-    "__doc__",
-    "__qualname__",
-    "build",
-    "get_config",
-    "from_config",
-    "compute_output_shape",
-}
+_HARMLESS = {"__init__", "build", "get_config", "from_config", "compute_output_shape"}
 
 
 def check_own_methods(site: Site, known: type) -> None:
@@ -276,9 +275,8 @@ def check_own_methods(site: Site, known: type) -> None:
     if "call" in vars(site.layer):
         site.refuse("has another `call`, so its computation is unknown", DECLARE)
     methods = {name for cls in known.__mro__ if cls not in Layer.__mro__ for name in vars(cls)} | {"call", "__call__"}
-    for cls in type(site.layer).__mro__:
-        if cls is known:
-            return
+    classes = type(site.layer).__mro__
+    for cls in classes[: classes.index(known)]:
         own = {name for name in vars(cls) if name in methods and callable(getattr(cls, name))} - _HARMLESS
         if own and not cls.__module__.startswith("nbkeras."):
             site.refuse(f"overrides {sorted(own)[0]!r} of {known.__name__}, so its computation is unknown", DECLARE)
@@ -300,24 +298,27 @@ def nested(site: Site) -> Part:
     model = site.layer
     if is_own(model, "call") or site.named.get("mask") is not None:
         site.refuse("overrides `call`, or is called with a mask", "Use a functional model and masks of layers")
-    matching = model._graph_inputs
-    symbols = matching.in_order(site.node.call_inputs)
-    walk = StreamingGraph(model, [site.kind(each) for each in symbols], site.window, site.model)
+    in_order = model._graph_inputs.in_order
+    kinds = [site.kind(each) for each in in_order(site.node.call_inputs)]
+    graph = StreamingGraph(model, kinds, site.window, site.model)
 
     def run(now, states, args, kwargs):
-        return walk.run(now, states, matching.in_order(args[0] if args else next(iter(kwargs.values()))))
+        return graph.run(now, states, in_order(args[0] if args else next(iter(kwargs.values()))))
 
-    return Part(run, walk.forms, walk.output_kinds, walk.start, walk.counts, walk.limit)
-
-
-RULES: dict[type, Callable[[Site], Part]] = {}
+    return Part(run, graph.forms, graph.kinds, graph.start, graph.counts, graph.limit)
 
 
-def rule(*classes: type) -> Callable:
-    """Decorator of the rule for layers of these classes, and of subclasses that do not change the computation."""
+RULES: dict[Any, Callable[[Site], Part | None]] = {}  # by the name of a class of nbkeras, or by an op
 
-    def add(function: Callable[[Site], Part]) -> Callable[[Site], Part]:
-        RULES.update(dict.fromkeys(classes, function))
+
+def rule(*keys: Any) -> Callable:
+    """Decorator of the rule for these ops, or for layers of classes with these names and of subclasses that compute the same.
+
+    The rule returns a Part, or None if the unchanged call works on each step alone.
+    """
+
+    def add(function: Callable[[Site], Part | None]) -> Callable[[Site], Part | None]:
+        RULES.update(dict.fromkeys(keys, function))
         return function
 
     return add

@@ -43,14 +43,13 @@ class Runs(Protocol):
 class PendingRequest:
     """A request, or a part of one, in the queue."""
 
-    __slots__ = ("arrays", "bytes", "deadline", "exchange", "future", "rows", "shapes", "since", "timer")
+    __slots__ = ("arrays", "deadline", "exchange", "future", "rows", "shapes", "since", "timer")
 
     def __init__(
         self, arrays: list[np.ndarray], deadline: float | None, future: asyncio.Future, exchange: RequestContext | None
     ):
         self.arrays, self.deadline, self.future, self.exchange = arrays, deadline, future, exchange
         self.rows = len(arrays[0])
-        self.bytes = sum([array.nbytes for array in arrays])
         self.shapes = [array.shape[1:] for array in arrays]
         self.since = time.monotonic()
         self.timer: asyncio.TimerHandle | None = None
@@ -78,8 +77,7 @@ class Batcher:
         self.max_wait, self.max_queue = max_wait, max_queue
         self._observe = observe
         self._queue: collections.deque[PendingRequest] = collections.deque()
-        self.rows = self.bytes = 0  # rows and bytes in the queue
-        self.running = 0  # rows being computed
+        self.rows = self.running = 0  # rows in the queue, and rows being computed
         self._began = 0.0  # when the last batch was taken from the queue
         self._is_scheduled = False
         self._timer: asyncio.TimerHandle | None = None
@@ -90,6 +88,11 @@ class Batcher:
 
     def __len__(self) -> int:
         return len(self._queue)
+
+    @property
+    def bytes(self) -> int:
+        """The bytes of the inputs in the queue."""
+        return sum(array.nbytes for waiting in self._queue for array in waiting.arrays)
 
     async def infer(
         self, arrays: list[np.ndarray], deadline: float | None = None, exchange: RequestContext | None = None
@@ -132,7 +135,6 @@ class Batcher:
         """Remove requests from the queue whose clients have disconnected or whose deadline has passed."""
         self._queue = collections.deque(waiting for waiting in self._queue if not waiting.future.done())
         self.rows = sum(waiting.rows for waiting in self._queue)
-        self.bytes = sum(waiting.bytes for waiting in self._queue)
 
     def retry_after(self) -> int:
         """Whole seconds until the current queue will have been computed."""
@@ -143,7 +145,6 @@ class Batcher:
         waiting = PendingRequest(arrays, deadline, loop.create_future(), exchange)
         self._queue.append(waiting)
         self.rows += waiting.rows
-        self.bytes += waiting.bytes
         if self.running:
             if deadline is not None:
                 waiting.timer = loop.call_at(loop.time() + deadline - time.monotonic(), self._expire, waiting)
@@ -181,7 +182,6 @@ class Batcher:
                 others.append(waiting)
                 continue
             self.rows -= waiting.rows
-            self.bytes -= waiting.bytes
             if waiting.timer is not None:
                 waiting.timer.cancel()
             if waiting.future.done():  # the client has disconnected, or its deadline has passed

@@ -284,9 +284,8 @@ class _Outer(asyncio.Protocol):
         self.transport: Any = None
         self.inner: Any = None
         self._is_full = False
-        self._rest = (
-            b""  # bytes that arrived before the connection to gRPC was open, or while earlier ones were decompressed
-        )
+        # bytes that arrived before the connection to gRPC was open, or while earlier ones were decompressed
+        self._rest = b""
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport

@@ -167,12 +167,8 @@ class SequenceRouter:
                     running[number] = asyncio.create_task(self._respond(number, content, running, writer))
                 elif number in running:
                     running[number].cancel()
-        except (
-            OSError,
-            asyncio.IncompleteReadError,
-            asyncio.CancelledError,
-        ):  # the other worker has ended, or this one
-            pass
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass  # the other worker has ended, or this one
         finally:
             for task in running.values():
                 task.cancel()

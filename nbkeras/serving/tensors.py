@@ -37,6 +37,7 @@ DTYPES: dict[str, np.dtype] = {
     "BYTES": np.dtype("object"),
 }
 _DATATYPES = {dtype: name for name, dtype in DTYPES.items()}
+_ONLY = {"BYTES": (str, "strings"), "BOOL": (bool, "true or false")}  # datatypes of one kind of JSON values
 _STANDARD_SIZES = {"l": "q", "L": "Q"}  # NumPy's codes for 64 bits -> struct's
 MOST_AXES, MOST_ID = 16, 1024
 MOST_VALUES = 1 << 23  # values that become Python objects; larger tensors must be sent as bytes
@@ -101,15 +102,18 @@ def datatype_of(dtype: np.dtype) -> str:
 
 def metadata_of(spec: TensorSpec) -> dict[str, Any]:
     """A tensor in a model's metadata; -1 is any size."""
-    shape = [-1 if size is None else size for size in spec.shape]
-    return {"name": spec.name, "datatype": datatype_of(spec.dtype), "shape": shape}
+    return {"name": spec.name, "datatype": datatype_of(spec.dtype), "shape": _sizes(spec.shape)}
 
 
 def configuration_of(spec: TensorSpec) -> dict[str, Any]:
     """A tensor in a model's configuration: Triton's name of the datatype, and the shape without the rows."""
-    datatype = datatype_of(spec.dtype)
-    dims = [-1 if size is None else size for size in spec.shape[1:]]
-    return {"name": spec.name, "data_type": "TYPE_STRING" if datatype == "BYTES" else f"TYPE_{datatype}", "dims": dims}
+    datatype = datatype_of(spec.dtype).replace("BYTES", "STRING")
+    return {"name": spec.name, "data_type": f"TYPE_{datatype}", "dims": _sizes(spec.shape[1:])}
+
+
+def _sizes(shape: Sequence[int | None]) -> list[int]:
+    """A shape with -1 for any size."""
+    return [-1 if size is None else size for size in shape]
 
 
 # -------------------- requests --------------------
@@ -126,13 +130,11 @@ def read_request(
     if json_bytes == 0:
         return raw_input(specs, body), True
     rest: memoryview | None = None
+    head: bytes | bytearray | memoryview = body
     if json_bytes is not None:
         if json_bytes > len(body):
             raise refused(f"Inference-Header-Content-Length is {json_bytes}, but the body has {len(body)} bytes")
-        view = memoryview(body)
-        rest, head = view[json_bytes:], view[:json_bytes]
-    else:
-        head = body  # type: ignore[assignment]
+        head, rest = memoryview(body)[:json_bytes], memoryview(body)[json_bytes:]
     content = read_json(head)
     if type(content) is not dict:
         raise refused(f"the body must be a JSON object, received {shown(content)}")
@@ -141,8 +143,6 @@ def read_request(
         raise refused(f"'inputs' must be a list of tensors, received {shown(tensors)}")
     inputs: dict[str, np.ndarray] = {}
     for tensor in tensors:
-        if type(tensor) is not dict:
-            raise refused(f"each of 'inputs' must be an object, received {shown(tensor)}")
         name = _name(tensor, "input")
         check_claim(model, specs, inputs, name, tensor.get("datatype"), tensor.get("shape"))
         inputs[name], rest = _input(name, tensor, rest, head)
@@ -153,8 +153,7 @@ def read_request(
     if identity is not None:
         check_id(identity)
     is_binary = parameters.get("binary_data_output", False) is True
-    outputs = content.get("outputs")
-    names, binary = (None, is_binary) if outputs is None else _requested_outputs(outputs, is_binary)
+    names, binary = _requested_outputs(content.get("outputs"), is_binary)
     made = InferRequest(inputs, identity, parameters, names, timeout_of(parameters))
     made.is_finite = json_bytes is None
     return made, binary
@@ -224,14 +223,12 @@ def timeout_of(parameters: Mapping[str, Any]) -> float | None:
 
 
 def _requested_outputs(outputs: Any, default: bool) -> tuple[list[str] | None, bool | dict[str, bool]]:
+    if outputs is None or outputs == []:
+        return None, default
     if type(outputs) is not list:
         raise refused(f"'outputs' must be a list of objects, received {shown(outputs)}")
-    if not outputs:
-        return None, default
     binary: dict[str, bool] = {}
     for output in outputs:
-        if type(output) is not dict:
-            raise refused(f"each of 'outputs' must be an object, received {shown(output)}")
         name = _name(output, "output")
         parameters = _parameters(output, f"output {name!r}")
         check_output(name, binary, parameters)
@@ -256,7 +253,9 @@ def check_memory(kind: str, name: str, parameters: Container[str]) -> None:
         raise refused(f"{kind} {name!r:.200}: shared memory is not offered")
 
 
-def _name(tensor: dict, kind: str) -> str:
+def _name(tensor: Any, kind: str) -> str:
+    if type(tensor) is not dict:
+        raise refused(f"each of '{kind}s' must be an object, received {shown(tensor)}")
     name = tensor.get("name")
     if type(name) is not str or not 0 < len(name) <= MOST_ID:
         raise refused(f"each {kind} needs a 'name', a string of at most {MOST_ID} characters, received {shown(name)}")
@@ -265,11 +264,9 @@ def _name(tensor: dict, kind: str) -> str:
 
 def _parameters(content: dict, owner: str) -> dict[str, Any]:
     parameters = content.get("parameters")
-    if parameters is None:
-        return {}
-    if type(parameters) is not dict:
+    if parameters is not None and type(parameters) is not dict:
         raise refused(f"'parameters' of {owner} must be an object, received {shown(parameters)}")
-    return parameters
+    return parameters or {}
 
 
 def _input(name: str, tensor: dict, rest: memoryview | None, head: Any) -> tuple[np.ndarray, memoryview | None]:
@@ -319,13 +316,10 @@ def from_json(name: str, datatype: str, shape: Sequence[int], data: Any, boolean
     if len(data) != count:
         raise refused(f"input {name!r}: shape {list(shape)} has {count} values, received {len(data)}")
     dtype = DTYPES[datatype]
-    if datatype == "BYTES":
-        if not set(map(type, data)) <= {str}:
-            raise refused(f"input {name!r}: data of BYTES must be strings, received {_odd(data, (str,))}")
-        return array_of_texts(data, shape)
-    if datatype == "BOOL":
-        if not set(map(type, data)) <= {bool}:
-            raise refused(f"input {name!r}: data of BOOL must be true or false, received {_odd(data, (bool,))}")
+    if datatype in _ONLY:
+        kind, words = _ONLY[datatype]
+        if not set(map(type, data)) <= {kind}:
+            raise refused(f"input {name!r}: data of {datatype} must be {words}, received {_odd(data, kind)}")
         return np.array(data, dtype).reshape(shape)
     if booleans and bool in set(map(type, data)):
         raise refused(f"input {name!r}: data of {datatype} must be numbers, received true or false")
@@ -346,26 +340,21 @@ def _packer(count: int, code: str) -> Callable[..., bytes]:
 
 def _flat(name: str, shape: Sequence[int], data: list) -> list:
     """Flatten nested lists; each must have the length that the shape says."""
+    parts = [data]
     for axis, size in enumerate(shape):
-        if axis:
-            if set(map(type, data)) != {list}:
-                raise refused(
-                    f"input {name!r}: nested data must have {len(shape)} levels as the shape {list(shape)}, "
-                    f"received {_odd(data, (list,))} at level {axis}"
-                )
-            if set(map(len, data)) != {size}:
-                odd = next(len(part) for part in data if len(part) != size)
-                raise refused(
-                    f"input {name!r}: data does not have the shape {list(shape)}: a list at level {axis + 1} has {odd} values"
-                )
-            data = list(itertools.chain.from_iterable(data))
-        elif len(data) != size:
+        if set(map(type, parts)) != {list}:
             raise refused(
-                f"input {name!r}: data does not have the shape {list(shape)}: the first axis has {len(data)} values"
+                f"input {name!r}: nested data must have {len(shape)} levels as the shape {list(shape)}, "
+                f"received {_odd(parts, list)} at level {axis}"
             )
-    if data and type(data[0]) is list:
+        if set(map(len, parts)) != {size}:
+            odd = next(len(part) for part in parts if len(part) != size)
+            place = f"a list at level {axis + 1}" if axis else "the first axis"
+            raise refused(f"input {name!r}: data does not have the shape {list(shape)}: {place} has {odd} values")
+        parts = list(itertools.chain.from_iterable(parts)) if axis else data
+    if parts and type(parts[0]) is list:
         raise refused(f"input {name!r}: data is nested deeper than the shape {list(shape)}")
-    return data
+    return parts
 
 
 def from_bytes(name: str, datatype: str, shape: Sequence[int], data: Any) -> np.ndarray:
@@ -404,9 +393,7 @@ def _texts(name: str, shape: Sequence[int], count: int, data: Any) -> np.ndarray
 
 def array_of_texts(texts: Sequence[str], shape: Sequence[int]) -> np.ndarray:
     """The array of a BYTES input."""
-    made = np.empty(len(texts), object)
-    made[:] = texts
-    return made.reshape(shape)
+    return np.array(texts, object).reshape(shape)
 
 
 def text_of(name: str, data: Any) -> str:
@@ -426,7 +413,7 @@ def raw_input(specs: Sequence[TensorSpec], body: Any) -> InferRequest:
     datatype = datatype_of(spec.dtype)
     if datatype == "BYTES":
         return InferRequest({spec.name: array_of_texts([text_of(spec.name, body)], (1,) * len(spec.shape))})
-    shape: list[int] = [1, *(-1 if size is None else size for size in spec.shape[1:])]
+    shape = [1, *_sizes(spec.shape[1:])]
     row = math.prod(size for size in shape if size >= 0) * spec.dtype.itemsize
     if shape.count(-1) > 1:
         raise refused(
@@ -497,8 +484,7 @@ def check_fit(model: str, spec: TensorSpec, dtype: np.dtype, shape: Sequence[int
         raise refused(f"input {spec.name!r} of model {model!r}: expected {expected}, received {received}")
     own = spec.shape
     if len(own) != len(shape) or not all(size is None or size == given for size, given in zip(own, shape, strict=True)):
-        wanted = [-1 if size is None else size for size in own]
-        raise refused(f"input {spec.name!r} of model {model!r}: expected shape {wanted}, received {list(shape)}")
+        raise refused(f"input {spec.name!r} of model {model!r}: expected shape {_sizes(own)}, received {list(shape)}")
 
 
 def _wrong_names(model: str, specs: Sequence[TensorSpec], inputs: Mapping[str, Any]) -> ServingError:
@@ -578,8 +564,8 @@ def shown(value: Any) -> str:
     return repr(value[:60] + "..." if isinstance(value, str) and len(value) > 60 else value)
 
 
-def _odd(data: Sequence, allowed: tuple[type, ...]) -> str:
-    return next((shown(value) for value in data if type(value) not in allowed), "another kind of value")
+def _odd(data: Sequence, allowed: type) -> str:
+    return next((shown(value) for value in data if type(value) is not allowed), "another kind of value")
 
 
 def _misfit_reason(data: Sequence[Any], dtype: np.dtype) -> str:

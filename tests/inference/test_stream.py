@@ -8,7 +8,7 @@ import pytest
 
 import nbkeras as keras
 from nbkeras import layers, ops
-from nbkeras.inference import Form, Part
+from nbkeras.inference import Form, Part, walk
 
 STEPS = 5
 # all ways into calls
@@ -420,6 +420,17 @@ def test_layers_that_work_on_each_step(make):
     check(chain(make()))
 
 
+@pytest.mark.parametrize(
+    "name", sorted({*dir(keras.activations)} - {"get", "serialize", "deserialize", "glu", "threshold"})
+)
+def test_activations(name):
+    function = getattr(keras.activations, name)
+    check(
+        chain(layers.Activation(function), layers.Dense(4, activation=ops.expm1), shape=(None, 4)),
+        sequences(2, STEPS, 4),
+    )
+
+
 def test_axes_after_the_steps():
     model = chain(layers.Permute((1, 3, 2)), layers.Reshape((-1, 6)), layers.Softmax(axis=2), shape=(None, 2, 3))
     check(model, sequences(2, STEPS, 2, 3))
@@ -467,6 +478,7 @@ def test_embeddings():
         lambda x: ops.where(x > 0, x, ops.exp(x)),
         lambda x: ops.clip(ops.maximum(x, 0.1), 0.0, 1.0),
         lambda x: ops.cast(ops.round(x), "float32"),
+        lambda x: ops.cast(ops.round(x), np.float32),
         lambda x: ops.mean(x, axis=-1, keepdims=True) + ops.zeros_like(x),
         lambda x: ops.expand_dims(ops.sum(x, axis=2), -1),
         lambda x: ops.softmax(x) + ops.cumsum(x, axis=2) + ops.flip(x, axis=-1),
@@ -496,7 +508,8 @@ def test_ops(call):
 
 
 def test_the_last_step_by_an_index():
-    for index in ((slice(None), -1), (slice(None), slice(-1, None)), (slice(None), -1, slice(1))):
+    for index in ((-1,), (np.int64(-1),), (slice(-1, None),), (-1, slice(1))):
+        index = (slice(None), *index)
         check(functional(lambda x, index=index: layers.LSTM(3, return_sequences=True)(x)[index]), has_steps=False)
 
 
@@ -515,6 +528,8 @@ def test_the_last_step_by_an_index():
         (lambda x: x[:, 1:], "which takes some of the rows or steps"),
         (lambda x: x[:, 0], "which takes some of the rows or steps"),
         (lambda x: x[::2], "which takes some of the rows or steps"),
+        (lambda x: x[:, np.array([0, 1])], "which takes some of the rows or steps"),
+        (lambda x: x[:, :, np.array([0, 1])], "Take parts of later axes by slices"),
         (lambda x: ops.reshape(x, (-1, 3)), "is ops.reshape, which is not known to work"),
         (lambda x: ops.flip(x, axis=1), "which goes along the step axis"),
         (lambda x: x + np.ones((5, 1), "float32"), "joins a sequence with another tensor that has steps"),
@@ -537,6 +552,16 @@ def test_ops_that_are_refused(call, why):
 
 
 # -------------------- refusals --------------------
+
+
+def test_rules_are_for_classes_of_nbkeras():
+    assert all(hasattr(layers, name) for name in dir(layers)) and keras.inference.Stream  # imports all
+    known, todo = set(), [layers.Layer]
+    while todo:
+        todo += (found := todo.pop().__subclasses__())
+        known |= {each.__name__ for each in found if each.__module__.startswith("nbkeras.")}
+    names = {key for key in walk.RULES if isinstance(key, str)}
+    assert names and names <= known
 
 
 def unknown(x):
@@ -764,6 +789,17 @@ def test_layers_of_ones_own():
     stream = chain(Positions()).stream()
     with pytest.raises(ValueError, match="has 0 steps and gets 17 more"):
         stream(sequences(2, 17, 3), stream.initial(2))
+
+
+@pytest.mark.parametrize("forms", [[], [Form((2,))], [Form((3,)), Form((3,))]])
+def test_states_of_another_number_or_size_than_declared(forms):
+    layer = layers.Dense(3)
+    layer.streamed = lambda site: Part(lambda now, states, args, kwargs: (layer(*args), [args[0][:, -1]]), forms)
+    stream = chain(layer).stream()
+    with pytest.raises(
+        ValueError, match=r"layer 'dense.*' must return a state .* for each Form of its Part, expected .* \[\(3,\)\]"
+    ):
+        stream(sequences(), stream.initial(2))
 
 
 def test_check():
