@@ -1,4 +1,4 @@
-"""The server over gRPC: the Open Inference Protocol's GRPCInferenceService with its model repository extension, and health.
+"""The server over gRPC: the GRPCInferenceService of open_inference.proto, and gRPC's services for health and reflection.
 
 Inputs are raw bytes or typed contents; the answer has the same form. ModelStreamInfer is Triton's: a stream of requests,
 answered in order.
@@ -18,7 +18,10 @@ from typing import Any
 import grpc
 import grpc.aio
 import numpy as np
+from google.protobuf import message_factory
 from google.protobuf.message import DecodeError
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from nbkeras.inference.ready import TensorSpec
 from nbkeras.serving import messages, tensors
@@ -30,11 +33,15 @@ from nbkeras.serving.options import Options
 from nbkeras.serving.service import Service
 from nbkeras.serving.tensors import InferRequest, InferResponse
 
-SERVICE, HEALTH = "inference.GRPCInferenceService", "grpc.health.v1.Health"
+_HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
+_REFLECTION = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
+SERVICE, HEALTH = "inference.GRPCInferenceService", _HEALTH.full_name
 _AHEAD = 64  # requests of a stream computed at the same time
 _CALLS = 256  # simultaneous calls over a connection; further calls wait in the client
 _COPIES = 2  # copies of an answer until it is sent: a message and its bytes
 _MOST_CONTENT = 1 << 16  # bytes of a message without tensors
+_MOST_KEPT = 1 << 12  # bytes of one that is kept, uncounted, until its stream ends
+_TURN = 0.5  # seconds until a watcher of the health hears of a change
 _LONGEST = 1000  # characters of an error message, which is sent in headers
 
 # the field of InferTensorContents for each datatype; FP16 has none
@@ -54,13 +61,8 @@ _CONTENTS = {
 }
 _WIDE = {"int_contents": "int32", "uint_contents": "uint32"}  # fields that hold narrower datatypes too
 
-
-def _message(name: str) -> Any:
-    return messages.message(f"inference.{name}")
-
-
 _Request, _Response, _StreamResponse = (
-    _message(f"Model{name}") for name in ("InferRequest", "InferResponse", "StreamInferResponse")
+    messages.message(f"inference.Model{name}") for name in ("InferRequest", "InferResponse", "StreamInferResponse")
 )
 
 
@@ -151,30 +153,33 @@ def write_response(response: InferResponse, is_raw: bool) -> Any:
 
 
 class Servicer:
-    """The methods of GRPCInferenceService and the health service; each takes a message and the call's context."""
+    """The methods of GRPCInferenceService. Each takes a message (ModelInferRequests: its bytes) and the call's context.
+
+    They return, or yield, messages or their fields.
+    """
 
     def __init__(self, service: Service):
         self.service = service
 
-    async def server_live(self, request: Any, context: Any) -> dict[str, Any]:
+    async def ServerLive(self, request: Any, context: Any) -> dict[str, Any]:
         return {"live": True}
 
-    async def server_ready(self, request: Any, context: Any) -> dict[str, Any]:
+    async def ServerReady(self, request: Any, context: Any) -> dict[str, Any]:
         return {"ready": self.service.ready()}
 
-    async def model_ready(self, request: Any, context: Any) -> dict[str, Any]:
+    async def ModelReady(self, request: Any, context: Any) -> dict[str, Any]:
         return {"ready": self.service.model_ready(request.name, request.version or None)}
 
-    async def server_metadata(self, request: Any, context: Any) -> dict[str, Any]:
+    async def ServerMetadata(self, request: Any, context: Any) -> dict[str, Any]:
         return self.service.server_metadata()
 
-    async def model_metadata(self, request: Any, context: Any) -> dict[str, Any]:
+    async def ModelMetadata(self, request: Any, context: Any) -> dict[str, Any]:
         return self.service.model_metadata(request.name, request.version or None)
 
-    async def model_config(self, request: Any, context: Any) -> dict[str, Any]:
+    async def ModelConfig(self, request: Any, context: Any) -> dict[str, Any]:
         return {"config": self.service.model_configuration(request.name, request.version or None)}
 
-    async def model_infer(self, data: bytes, context: Any) -> Any:
+    async def ModelInfer(self, data: bytes, context: Any) -> Any:
         """Answer an encoded ModelInferRequest. The answer counts in the budget until the call has ended."""
         answer = await self._answer(data, context)
         share = self.service.budget.share(_COPIES * answer.ByteSize())
@@ -222,7 +227,7 @@ class Servicer:
         specs = self.service.repository.get(name, version).inputs
         return name, version, bool(message.raw_input_contents), read_request(message, specs)
 
-    async def model_stream_infer(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
+    async def ModelStreamInfer(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
         """Answer the requests of a stream in order. Several are computed at the same time; an error does not end the stream."""
         tasks: asyncio.Queue[asyncio.Task | None] = asyncio.Queue(_AHEAD)
         share = self.service.budget.share()  # for answers that are not sent yet
@@ -260,24 +265,51 @@ class Servicer:
             failure = as_told(error)
         return _StreamResponse(error_message=failure.message, infer_response=_Response(id=messages.id_of(data))), 0
 
-    async def repository_index(self, request: Any, context: Any) -> dict[str, Any]:
+    async def RepositoryIndex(self, request: Any, context: Any) -> dict[str, Any]:
         return {"models": self.service.repository.index(request.ready)}
 
-    async def repository_model_load(self, request: Any, context: Any) -> dict[str, Any]:
+    async def RepositoryModelLoad(self, request: Any, context: Any) -> dict[str, Any]:
         name = messages.model_of(request)
         await self.service.controlled().load(name, messages.parameters_of(request.parameters))
         return {"model_name": name, "isLoaded": True}
 
-    async def repository_model_unload(self, request: Any, context: Any) -> dict[str, Any]:
+    async def RepositoryModelUnload(self, request: Any, context: Any) -> dict[str, Any]:
         name = messages.model_of(request)
         await self.service.controlled().unload(name, messages.parameters_of(request.parameters))
         return {"model_name": name, "isUnloaded": True}
 
-    async def check(self, request: Any, context: Any) -> dict[str, Any]:
-        """The server's health, for Kubernetes probes."""
-        if request.service not in ("", SERVICE):
+
+class Health:
+    """The methods of gRPC's health service, for Kubernetes' probes and for clients that choose a server.
+
+    The HealthServicer of grpcio-health-checking must be told each status, and a watcher that reads nothing blocks it.
+    """
+
+    def __init__(self, service: Service):
+        self._service = service
+
+    def _status(self, name: str) -> int:
+        if name not in ("", SERVICE):
+            return health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+        return getattr(health_pb2.HealthCheckResponse, "SERVING" if self._service.ready() else "NOT_SERVING")
+
+    async def Check(self, request: Any, context: Any) -> dict[str, Any]:
+        status = self._status(request.service)
+        if status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN:
             raise ServingError(404, f"there is no service {request.service!r:.200}")
-        return {"status": messages.SERVING if self.service.ready() else messages.NOT_SERVING}
+        return {"status": status}
+
+    async def Watch(self, request: Any, context: Any) -> AsyncIterator[dict[str, Any]]:
+        """Tell the status, and then its changes. The call ends when the server does, which waits for its calls."""
+        told = None
+        while True:
+            is_last, status = self._service.is_draining, self._status(request.service)
+            if status != told:
+                told = status
+                yield {"status": status}
+            if is_last:
+                return
+            await asyncio.sleep(_TURN)
 
 
 def _request_id(context: Any) -> str:
@@ -290,8 +322,20 @@ def _request_id(context: Any) -> str:
 class _Handlers(grpc.GenericRpcHandler):
     """Finds the handler of a method. Other methods are refused with a message."""
 
-    def __init__(self, servicer: Servicer):
-        self._calls = _calls(servicer)
+    def __init__(self, service: Service):
+        own = messages.POOL.FindServiceByName(SERVICE)
+        names = [each.full_name for each in (own, _HEALTH, _REFLECTION)]
+        servicers = {
+            own: Servicer(service),
+            _HEALTH: Health(service),
+            _REFLECTION: reflection.aio.ReflectionServicer(names, messages.POOL),
+        }
+        self._calls = {
+            f"/{kind.full_name}/{method.name}": _handler(method, getattr(servicer, method.name))
+            for kind, servicer in servicers.items()
+            for method in kind.methods
+            if hasattr(servicer, method.name)
+        }
 
     def service(self, handler_call_details: Any) -> grpc.RpcMethodHandler:
         method = handler_call_details.method
@@ -307,54 +351,52 @@ def _not_offered(method: str) -> Callable[[Any, Any], Awaitable[None]]:
     return call
 
 
-def _calls(servicer: Servicer) -> dict[str, grpc.RpcMethodHandler]:
-    """The handlers by method path."""
-    inference = {
-        "ServerLive": servicer.server_live,
-        "ServerReady": servicer.server_ready,
-        "ModelReady": servicer.model_ready,
-        "ServerMetadata": servicer.server_metadata,
-        "ModelMetadata": servicer.model_metadata,
-        "ModelConfig": servicer.model_config,
-        "RepositoryIndex": servicer.repository_index,
-        "RepositoryModelLoad": servicer.repository_model_load,
-        "RepositoryModelUnload": servicer.repository_model_unload,
-    }
-    calls = {
-        f"/{SERVICE}/{name}": _unary(_message(f"{name}Request"), _message(f"{name}Response"), method)
-        for name, method in inference.items()
-    }
-    calls[f"/{SERVICE}/ModelInfer"] = _unary(None, _Response, servicer.model_infer)
-    calls[f"/{SERVICE}/ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(
-        servicer.model_stream_infer, None, _StreamResponse.SerializeToString
-    )
-    asked, told = (messages.message(f"grpc.health.v1.HealthCheck{kind}") for kind in ("Request", "Response"))
-    calls[f"/{HEALTH}/Check"] = _unary(asked, told, servicer.check)
-    return calls
+def _handler(method: Any, servicer_method: Callable[[Any, Any], Any]) -> grpc.RpcMethodHandler:
+    """The handler of a method of a .proto, which a servicer's method implements."""
+    asked, told = (message_factory.GetMessageClass(kind) for kind in (method.input_type, method.output_type))
 
+    def read(data: bytes) -> Any:
+        return data if asked is _Request else _read(asked, data, _MOST_KEPT if method.server_streaming else None)
 
-def _unary(asked: Any, told: Any, method: Callable[[Any, Any], Awaitable[Any]]) -> grpc.RpcMethodHandler:
-    """The handler of a method that returns a message or its fields. If `asked` is None, the method gets the encoded message."""
+    def written(found: Any) -> Any:
+        return told(**found) if isinstance(found, dict) else found
 
-    async def call(data: bytes, context: Any) -> Any:
+    async def unary(data: bytes, context: Any) -> Any:
         try:
-            found = await method(data if asked is None else _read(asked, data), context)
-            return told(**found) if isinstance(found, dict) else found
+            return written(await servicer_method(read(data), context))
         except Exception as error:
             failure = as_told(error)
         del data  # gRPC keeps the frame of an aborted call until the garbage collector runs
-        again = () if failure.retry_after is None else (("grpc-retry-pushback-ms", f"{failure.retry_after * 1000}"),)
-        await context.abort(grpc.StatusCode[failure.code], f"{failure.message:.{_LONGEST}}", again)
+        await _abort(context, failure)
 
-    return grpc.unary_unary_rpc_method_handler(call, None, told.SerializeToString)
+    async def stream(data: Any, context: Any) -> AsyncIterator[Any]:
+        try:
+            given = (read(each) async for each in data) if method.client_streaming else read(data)
+            async for found in servicer_method(given, context):
+                yield written(found)
+        except Exception as error:
+            failure = as_told(error)
+        else:
+            return
+        del data
+        await _abort(context, failure)
+
+    if not method.server_streaming:
+        return grpc.unary_unary_rpc_method_handler(unary, None, told.SerializeToString)
+    made = grpc.stream_stream_rpc_method_handler if method.client_streaming else grpc.unary_stream_rpc_method_handler
+    return made(stream, None, told.SerializeToString)
 
 
-def _read(kind: Any, data: bytes) -> Any:
-    """Decode a message without tensors."""
-    if len(data) > _MOST_CONTENT:
-        raise ServingError(
-            413, f"a {kind.DESCRIPTOR.full_name} may have at most {_MOST_CONTENT} bytes, received {len(data)}"
-        )
+async def _abort(context: Any, failure: ServingError) -> None:
+    again = () if failure.retry_after is None else (("grpc-retry-pushback-ms", f"{failure.retry_after * 1000}"),)
+    await context.abort(grpc.StatusCode[failure.code], f"{failure.message:.{_LONGEST}}", again)
+
+
+def _read(kind: Any, data: bytes, most: int | None = None) -> Any:
+    """Decode a message without tensors, of at most `most` bytes."""
+    most = most or _MOST_CONTENT
+    if len(data) > most:
+        raise ServingError(413, f"a {kind.DESCRIPTOR.full_name} may have at most {most} bytes, received {len(data)}")
     try:
         return kind.FromString(data)
     except DecodeError:
@@ -391,7 +433,7 @@ async def start(service: Service, options: Options, port: int) -> Server:
     """Start a server on a port that all workers share; `stop` ends it."""
     gate = Gate(options, service.budget)
     server = grpc.aio.server(
-        handlers=[_Handlers(Servicer(service))],
+        handlers=[_Handlers(service)],
         maximum_concurrent_rpcs=options.max_connections,
         options=[
             ("grpc.max_receive_message_length", int(options.max_body_mb * 1e6)),
