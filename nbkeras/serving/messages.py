@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
-from nbkeras.serving.errors import ServingError
+from nbkeras.serving.errors import ServingError, refused
 
 
 def _pool() -> descriptor_pool.DescriptorPool:
@@ -84,7 +85,7 @@ def fields_of(data: memoryview) -> Iterator[tuple[int, memoryview | None]]:
 def cost_of(data: bytes) -> int:
     """An upper bound of the memory for reading a ModelInferRequest, objects and arrays together, in bytes.
 
-    An input of 2 bytes takes 50 times its size; raw contents are only copied. Raises Unreadable if the data is not a message,
+    An input of 2 bytes takes 50 times its size; raw contents are only copied. Raises ServingError if the data is not a message,
     or has too many fields.
     """
     left = MOST_FIELDS
@@ -102,7 +103,10 @@ def cost_of(data: bytes) -> int:
                 total += kind * len(value) if type(kind) is int else len(value) + cost(value, kind)
         return total
 
-    return cost(memoryview(data), _REQUEST)
+    try:
+        return cost(memoryview(data), _REQUEST)
+    except Unreadable:
+        raise _no_message("inference.ModelInferRequest") from None
 
 
 def id_of(data: bytes) -> str:
@@ -121,14 +125,22 @@ def message(name: str) -> Any:
     return message_factory.GetMessageClass(POOL.FindMessageTypeByName(name))
 
 
+def decoded(kind: Any, data: bytes) -> Any:
+    """The message that the bytes hold."""
+    try:
+        return kind.FromString(data)
+    except DecodeError:
+        raise _no_message(kind.DESCRIPTOR.full_name) from None
+
+
+def _no_message(name: str) -> ServingError:
+    return refused(f"the bytes are not a message {name}")
+
+
 def parameters_of(entries: Any) -> dict[str, Any]:
     """Parameters as Python values; those without a value are left out."""
-    found = {}
-    for name, parameter in entries.items():
-        kind = parameter.WhichOneof("parameter_choice")
-        if kind is not None:
-            found[name] = getattr(parameter, kind)
-    return found
+    kinds = {name: entry.WhichOneof("parameter_choice") for name, entry in entries.items()}
+    return {name: getattr(entries[name], kind) for name, kind in kinds.items() if kind is not None}
 
 
 def set_parameters(entries: Any, parameters: dict[str, Any]) -> None:

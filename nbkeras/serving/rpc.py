@@ -12,20 +12,18 @@ import asyncio
 import functools
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import grpc
 import grpc.aio
 import numpy as np
 from google.protobuf import message_factory
-from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from nbkeras.inference.ready import TensorSpec
 from nbkeras.serving import messages, tensors
-from nbkeras.serving.budget import Share
 from nbkeras.serving.errors import ServingError, as_told, refused
 from nbkeras.serving.exchange import RequestContext, sane_id
 from nbkeras.serving.frames import Gate
@@ -34,6 +32,7 @@ from nbkeras.serving.service import Service
 from nbkeras.serving.tensors import InferRequest, InferResponse
 
 _HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
+_Health = health_pb2.HealthCheckResponse
 _REFLECTION = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
 SERVICE, HEALTH = "inference.GRPCInferenceService", _HEALTH.full_name
 _AHEAD = 64  # requests of a stream computed at the same time
@@ -47,13 +46,9 @@ _LONGEST = 1000  # characters of an error message, which is sent in headers
 # the field of InferTensorContents for each datatype; FP16 has none
 _CONTENTS = {
     "BOOL": "bool_contents",
-    "INT8": "int_contents",
-    "INT16": "int_contents",
-    "INT32": "int_contents",
+    **dict.fromkeys(("INT8", "INT16", "INT32"), "int_contents"),
     "INT64": "int64_contents",
-    "UINT8": "uint_contents",
-    "UINT16": "uint_contents",
-    "UINT32": "uint_contents",
+    **dict.fromkeys(("UINT8", "UINT16", "UINT32"), "uint_contents"),
     "UINT64": "uint64_contents",
     "FP32": "fp32_contents",
     "FP64": "fp64_contents",
@@ -90,20 +85,13 @@ def read_request(message: Any, specs: Sequence[TensorSpec] = ()) -> InferRequest
             raise refused(f"input {name!r:.200} has contents, but the request has raw_input_contents too")
         else:
             inputs[name] = tensors.from_bytes(name, tensor.datatype, shape, raw[place])
-    parameters = messages.parameters_of(message.parameters)
+    outputs: list[str] = []
+    for output in message.outputs:
+        tensors.check_output(output.name, outputs, messages.parameters_of(output.parameters))
+        outputs.append(output.name)
     tensors.check_id(message.id)
-    return InferRequest(
-        inputs, message.id or None, parameters, _requested_outputs(message.outputs), tensors.timeout_of(parameters)
-    )
-
-
-def _requested_outputs(outputs: Any) -> list[str] | None:
-    names: list[str] = []
-    for output in outputs:
-        parameters = messages.parameters_of(output.parameters)
-        tensors.check_output(output.name, names, parameters)
-        names.append(output.name)
-    return names or None
+    parameters = messages.parameters_of(message.parameters)
+    return InferRequest(inputs, message.id or None, parameters, outputs or None, tensors.timeout_of(parameters))
 
 
 def _typed(name: str, datatype: str, shape: list[int], contents: Any) -> np.ndarray:
@@ -155,7 +143,7 @@ def write_response(response: InferResponse, is_raw: bool) -> Any:
 class Servicer:
     """The methods of GRPCInferenceService. Each takes a message (ModelInferRequests: its bytes) and the call's context.
 
-    They return, or yield, messages or their fields.
+    They return messages or their fields, or write messages.
     """
 
     def __init__(self, service: Service):
@@ -189,25 +177,24 @@ class Servicer:
     async def _answer(self, data: bytes, context: Any) -> Any:
         """The answer to an encoded ModelInferRequest, which is parsed after its memory is counted."""
         exchange = self.service.exchange("grpc", _request_id(context))
+        status, reason = 500, ""
         try:
             answer = await self._infer(data, context, exchange)
-            exchange.end(200)
+            status = 200
             return answer
         except ServingError as error:
-            exchange.end(error.status, error.reason)
+            status, reason = error.status, error.reason
             raise
         except asyncio.CancelledError:
-            exchange.end(499)
-            raise
-        except Exception:
-            exchange.end(500)
+            status = 499
             raise
         finally:
+            exchange.end(status, reason)
             self.service.answered(exchange)
 
     async def _infer(self, data: bytes, context: Any, exchange: RequestContext) -> Any:
         name, version, is_raw, request = await self.service.read(
-            len(data), functools.partial(_cost, data), functools.partial(self._read, data)
+            len(data), functools.partial(messages.cost_of, data), functools.partial(self._read, data)
         )
         with self.service.budget.share(request.nbytes):
             request.exchange = exchange
@@ -219,51 +206,38 @@ class Servicer:
 
     def _read(self, data: bytes) -> tuple[str, str | None, bool, InferRequest]:
         """(model, version, whether tensors are raw, request) of a ModelInferRequest."""
-        try:
-            message = _Request.FromString(data)
-        except DecodeError:
-            raise _no_message(_Request) from None
+        message = messages.decoded(_Request, data)
         name, version = message.model_name, message.model_version or None
         specs = self.service.repository.get(name, version).inputs
         return name, version, bool(message.raw_input_contents), read_request(message, specs)
 
-    async def ModelStreamInfer(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
+    async def ModelStreamInfer(self, requests: AsyncIterator[bytes], context: Any) -> None:
         """Answer the requests of a stream in order. Several are computed at the same time; an error does not end the stream."""
-        tasks: asyncio.Queue[asyncio.Task | None] = asyncio.Queue(_AHEAD)
-        share = self.service.budget.share()  # for answers that are not sent yet
-
-        async def read() -> None:
-            try:
-                async for request in requests:
-                    await tasks.put(asyncio.create_task(self._in_stream(request, context, share)))
-            finally:
-                await tasks.put(None)
-
-        reading = asyncio.create_task(read())
+        places, before = asyncio.Semaphore(_AHEAD), None
         try:
-            while (task := await tasks.get()) is not None:
-                answer, size = await task
-                yield answer
-                share.shrink(share.bytes - size)
-        finally:
-            reading.cancel()
-            share.close()
-            while not tasks.empty():
-                task = tasks.get_nowait()
-                if task is not None:
-                    task.cancel()
+            async with asyncio.TaskGroup() as group:
+                async for data in requests:
+                    await places.acquire()
+                    before = group.create_task(self._in_stream(data, context, before))
+                    before.add_done_callback(lambda _: places.release())
+        except* grpc.aio.BaseError:  # the client has left
+            pass
 
-    async def _in_stream(self, data: bytes, context: Any, share: Share) -> tuple[Any, int]:
-        """The answer to a request of a stream, and the bytes counted for it."""
+    async def _in_stream(self, data: bytes, context: Any, before: asyncio.Task | None) -> None:
+        """Answer a request of a stream, after the one before it. The answer counts in the budget until it is sent."""
         try:
             response = await self._answer(data, context)
             messages.set_parameters(response.parameters, {"triton_final_response": True})
-            size = _COPIES * response.ByteSize()
-            share.grow(size)
-            return _StreamResponse(infer_response=response), size
+            answer = _StreamResponse(infer_response=response)
+            share = self.service.budget.share(_COPIES * response.ByteSize())
         except Exception as error:
-            failure = as_told(error)
-        return _StreamResponse(error_message=failure.message, infer_response=_Response(id=messages.id_of(data))), 0
+            failure = _Response(id=messages.id_of(data))
+            answer = _StreamResponse(error_message=as_told(error).message, infer_response=failure)
+            share = self.service.budget.share()
+        with share:
+            if before is not None:
+                await before
+            await context.write(answer)
 
     async def RepositoryIndex(self, request: Any, context: Any) -> dict[str, Any]:
         return {"models": self.service.repository.index(request.ready)}
@@ -290,43 +264,41 @@ class Health:
 
     def _status(self, name: str) -> int:
         if name not in ("", SERVICE):
-            return health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
-        return getattr(health_pb2.HealthCheckResponse, "SERVING" if self._service.ready() else "NOT_SERVING")
+            return _Health.SERVICE_UNKNOWN
+        return _Health.SERVING if self._service.ready() else _Health.NOT_SERVING
 
     async def Check(self, request: Any, context: Any) -> dict[str, Any]:
         status = self._status(request.service)
-        if status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN:
+        if status == _Health.SERVICE_UNKNOWN:
             raise ServingError(404, f"there is no service {request.service!r:.200}")
         return {"status": status}
 
-    async def Watch(self, request: Any, context: Any) -> AsyncIterator[dict[str, Any]]:
+    async def Watch(self, request: Any, context: Any) -> None:
         """Tell the status, and then its changes. The call ends when the server does, which waits for its calls."""
         told = None
         while True:
             is_last, status = self._service.is_draining, self._status(request.service)
             if status != told:
                 told = status
-                yield {"status": status}
+                await context.write(_Health(status=status))
             if is_last:
                 return
             await asyncio.sleep(_TURN)
 
 
 def _request_id(context: Any) -> str:
-    for key, value in context.invocation_metadata() or ():
-        if key == "x-request-id":
-            return sane_id(value.encode() if isinstance(value, str) else value)
-    return ""
+    given = (value for key, value in context.invocation_metadata() or () if key == "x-request-id")
+    value = next(given, "")
+    return sane_id(value.encode() if isinstance(value, str) else value)
 
 
 class _Handlers(grpc.GenericRpcHandler):
     """Finds the handler of a method. Other methods are refused with a message."""
 
     def __init__(self, service: Service):
-        own = messages.POOL.FindServiceByName(SERVICE)
-        names = [each.full_name for each in (own, _HEALTH, _REFLECTION)]
+        names = (SERVICE, HEALTH, _REFLECTION.full_name)
         servicers = {
-            own: Servicer(service),
+            messages.POOL.FindServiceByName(SERVICE): Servicer(service),
             _HEALTH: Health(service),
             _REFLECTION: reflection.aio.ReflectionServicer(names, messages.POOL),
         }
@@ -339,57 +311,44 @@ class _Handlers(grpc.GenericRpcHandler):
 
     def service(self, handler_call_details: Any) -> grpc.RpcMethodHandler:
         method = handler_call_details.method
-        return self._calls.get(method) or grpc.unary_unary_rpc_method_handler(_not_offered(method))
+        refusal = functools.partial(_not_offered, method)
+        return self._calls.get(method) or grpc.unary_unary_rpc_method_handler(refusal)
 
 
-def _not_offered(method: str) -> Callable[[Any, Any], Awaitable[None]]:
+async def _not_offered(method: str, request: Any, context: Any) -> None:
     hint = ": tensors are sent in requests" if "SharedMemory" in method else ""
-
-    async def call(request: Any, context: Any) -> None:
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, f"{method:.200} is not offered{hint}")
-
-    return call
+    await context.abort(grpc.StatusCode.UNIMPLEMENTED, f"{method:.200} is not offered{hint}")
 
 
-def _handler(method: Any, servicer_method: Callable[[Any, Any], Any]) -> grpc.RpcMethodHandler:
-    """The handler of a method of a .proto, which a servicer's method implements."""
+def _handler(method: Any, answer: Callable[[Any, Any], Any]) -> grpc.RpcMethodHandler:
+    """The handler of a method of a .proto. answer: the servicer's method."""
     asked, told = (message_factory.GetMessageClass(kind) for kind in (method.input_type, method.output_type))
+    most = _MOST_KEPT if method.server_streaming else _MOST_CONTENT
 
     def read(data: bytes) -> Any:
-        return data if asked is _Request else _read(asked, data, _MOST_KEPT if method.server_streaming else None)
+        return data if asked is _Request else _read(asked, data, most)
 
-    def written(found: Any) -> Any:
-        return told(**found) if isinstance(found, dict) else found
-
-    async def unary(data: bytes, context: Any) -> Any:
+    async def call(data: Any, context: Any) -> Any:
         try:
-            return written(await servicer_method(read(data), context))
+            found = answer((read(each) async for each in data) if method.client_streaming else read(data), context)
+            if isinstance(found, AsyncIterator):
+                async for each in found:
+                    await context.write(each)
+                return None
+            found = await found
+            return told(**found) if isinstance(found, dict) else found
+        except grpc.aio.BaseError:  # the client has left
+            raise
         except Exception as error:
             failure = as_told(error)
         del data  # gRPC keeps the frame of an aborted call until the garbage collector runs
-        await _abort(context, failure)
-
-    async def stream(data: Any, context: Any) -> AsyncIterator[Any]:
-        try:
-            given = (read(each) async for each in data) if method.client_streaming else read(data)
-            async for found in servicer_method(given, context):
-                yield written(found)
-        except Exception as error:
-            failure = as_told(error)
-        else:
-            return
-        del data
-        await _abort(context, failure)
+        again = () if failure.retry_after is None else (("grpc-retry-pushback-ms", f"{failure.retry_after * 1000}"),)
+        await context.abort(grpc.StatusCode[failure.code], f"{failure.message:.{_LONGEST}}", again)
 
     if not method.server_streaming:
-        return grpc.unary_unary_rpc_method_handler(unary, None, told.SerializeToString)
+        return grpc.unary_unary_rpc_method_handler(call, None, told.SerializeToString)
     made = grpc.stream_stream_rpc_method_handler if method.client_streaming else grpc.unary_stream_rpc_method_handler
-    return made(stream, None, told.SerializeToString)
-
-
-async def _abort(context: Any, failure: ServingError) -> None:
-    again = () if failure.retry_after is None else (("grpc-retry-pushback-ms", f"{failure.retry_after * 1000}"),)
-    await context.abort(grpc.StatusCode[failure.code], f"{failure.message:.{_LONGEST}}", again)
+    return made(call, None, told.SerializeToString)
 
 
 def _read(kind: Any, data: bytes, most: int | None = None) -> Any:
@@ -397,21 +356,7 @@ def _read(kind: Any, data: bytes, most: int | None = None) -> Any:
     most = most or _MOST_CONTENT
     if len(data) > most:
         raise ServingError(413, f"a {kind.DESCRIPTOR.full_name} may have at most {most} bytes, received {len(data)}")
-    try:
-        return kind.FromString(data)
-    except DecodeError:
-        raise _no_message(kind) from None
-
-
-def _cost(data: bytes) -> int:
-    try:
-        return messages.cost_of(data)
-    except messages.Unreadable:
-        raise _no_message(_Request) from None
-
-
-def _no_message(kind: Any) -> ServingError:
-    return refused(f"the bytes are not a message {kind.DESCRIPTOR.full_name}")
+    return messages.decoded(kind, data)
 
 
 class Server:
