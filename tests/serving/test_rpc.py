@@ -15,6 +15,7 @@ pytest.importorskip("uvloop")
 
 from google.protobuf import descriptor_pb2, descriptor_pool
 
+from nbkeras import __main__ as command_line
 from nbkeras.serving import messages
 
 CALLS = pathlib.Path(__file__).with_name("rpc_calls.py")
@@ -68,7 +69,7 @@ def test_fields_are_those_of_the_protocol():
 
 
 def test_our_messages_are_not_in_the_pool_that_packages_share():
-    with pytest.raises(KeyError):
+    with pytest.raises(KeyError, match="inference.InferParameter"):
         descriptor_pool.Default().FindFileContainingSymbol("inference.InferParameter")
 
 
@@ -142,6 +143,16 @@ def test_protoc_makes_the_descriptors(monkeypatch):
     spec.loader.exec_module(script)
     monkeypatch.setattr("sys.argv", [path.name, "--check"])
     assert script.main() == 0, "python scripts/make_grpc_messages.py writes them"
+
+
+def test_without_a_package_a_sentence_says_what_to_install(tmp_path, monkeypatch, capsys):
+    (tmp_path / "a.keras").touch()
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "grpc_health" else found(name))
+    with pytest.raises(SystemExit):
+        command_line.main(["serve", str(tmp_path / "a.keras"), "--grpc-port", "0"])
+    message = capsys.readouterr().err
+    assert "--grpc-port needs grpc_health: pip install '.[serve]'" in message and "grpcio-health-checking" in message
 
 
 def test_a_process_that_forks_imports_no_grpc(tmp_path):
