@@ -10,25 +10,20 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
 from nbkeras.serving.errors import ServingError, refused
 
-
-def _pool() -> descriptor_pool.DescriptorPool:
-    pool = descriptor_pool.DescriptorPool()
-    content = importlib.resources.files("nbkeras.serving").joinpath("open_inference.binpb").read_bytes()
-    for file in descriptor_pb2.FileDescriptorSet.FromString(content).file:
-        pool.Add(file)
-    for module in (health_pb2, reflection_pb2):  # reflection describes them too
-        pool.AddSerializedFile(module.DESCRIPTOR.serialized_pb)
-    return pool
-
-
-POOL = _pool()
+POOL = descriptor_pool.DescriptorPool()
+for _file in (
+    importlib.resources.files("nbkeras.serving").joinpath("open_inference.binpb").read_bytes(),
+    health_pb2.DESCRIPTOR.serialized_pb,
+    reflection_pb2.DESCRIPTOR.serialized_pb,
+):
+    POOL.AddSerializedFile(_file)
 
 
 # -------------------- the memory for reading a message --------------------

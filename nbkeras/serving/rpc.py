@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
 import math
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -18,9 +19,8 @@ from typing import Any
 import grpc
 import grpc.aio
 import numpy as np
-from google.protobuf import message_factory
-from grpc_health.v1 import health_pb2
-from grpc_reflection.v1alpha import reflection, reflection_pb2
+from google.protobuf import descriptor_pool, message_factory
+from grpc_reflection.v1alpha import reflection
 
 from nbkeras.inference.ready import TensorSpec
 from nbkeras.serving import messages, tensors
@@ -31,10 +31,7 @@ from nbkeras.serving.options import Options
 from nbkeras.serving.service import Service
 from nbkeras.serving.tensors import InferRequest, InferResponse
 
-_HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
-_Health = health_pb2.HealthCheckResponse
-_REFLECTION = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
-SERVICE, HEALTH = "inference.GRPCInferenceService", _HEALTH.full_name
+SERVICE, HEALTH = "inference.GRPCInferenceService", "grpc.health.v1.Health"
 _AHEAD = 64  # requests of a stream computed at the same time
 _CALLS = 256  # simultaneous calls over a connection; further calls wait in the client
 _COPIES = 2  # copies of an answer until it is sent: a message and its bytes
@@ -59,6 +56,7 @@ _WIDE = {"int_contents": "int32", "uint_contents": "uint32"}  # fields that hold
 _Request, _Response, _StreamResponse = (
     messages.message(f"inference.Model{name}") for name in ("InferRequest", "InferResponse", "StreamInferResponse")
 )
+_Health = messages.message("grpc.health.v1.HealthCheckResponse")
 
 
 # -------------------- requests and answers --------------------
@@ -296,11 +294,13 @@ class _Handlers(grpc.GenericRpcHandler):
     """Finds the handler of a method. Other methods are refused with a message."""
 
     def __init__(self, service: Service):
-        names = (SERVICE, HEALTH, _REFLECTION.full_name)
+        names = (SERVICE, HEALTH, reflection.SERVICE_NAME)
+        # this servicer needs the messages of the other pool
+        reflected = descriptor_pool.Default().FindServiceByName(reflection.SERVICE_NAME)
         servicers = {
             messages.POOL.FindServiceByName(SERVICE): Servicer(service),
-            _HEALTH: Health(service),
-            _REFLECTION: reflection.aio.ReflectionServicer(names, messages.POOL),
+            messages.POOL.FindServiceByName(HEALTH): Health(service),
+            reflected: reflection.aio.ReflectionServicer(names, messages.POOL),
         }
         self._calls = {
             f"/{kind.full_name}/{method.name}": _handler(method, getattr(servicer, method.name))
@@ -324,6 +324,7 @@ def _handler(method: Any, answer: Callable[[Any, Any], Any]) -> grpc.RpcMethodHa
     """The handler of a method of a .proto. answer: the servicer's method."""
     asked, told = (message_factory.GetMessageClass(kind) for kind in (method.input_type, method.output_type))
     most = _MOST_KEPT if method.server_streaming else _MOST_CONTENT
+    is_generator = inspect.isasyncgenfunction(answer)
 
     def read(data: bytes) -> Any:
         return data if asked is _Request else _read(asked, data, most)
@@ -331,7 +332,7 @@ def _handler(method: Any, answer: Callable[[Any, Any], Any]) -> grpc.RpcMethodHa
     async def call(data: Any, context: Any) -> Any:
         try:
             found = answer((read(each) async for each in data) if method.client_streaming else read(data), context)
-            if isinstance(found, AsyncIterator):
+            if is_generator:
                 async for each in found:
                     await context.write(each)
                 return None

@@ -129,20 +129,20 @@ def in_descriptors(file):
     return found
 
 
-def test_the_descriptors_are_those_of_the_proto_file():
+def test_the_descriptor_is_that_of_the_proto_file():
     source = importlib.resources.files("nbkeras.serving").joinpath("open_inference.proto").read_text()
     file = messages.POOL.FindFileByName("nbkeras/serving/open_inference.proto")
-    assert in_source(source) == in_descriptors(file), "python scripts/make_grpc_messages.py writes them"
+    assert in_source(source) == in_descriptors(file), "python scripts/make_grpc_messages.py writes it"
 
 
-def test_protoc_makes_the_descriptors(monkeypatch):
+def test_protoc_makes_the_descriptor(monkeypatch):
     pytest.importorskip("grpc_tools")
     path = pathlib.Path(__file__).parents[2] / "scripts" / "make_grpc_messages.py"
     spec = importlib.util.spec_from_file_location("make_grpc_messages", path)
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
     monkeypatch.setattr("sys.argv", [path.name, "--check"])
-    assert script.main() == 0, "python scripts/make_grpc_messages.py writes them"
+    assert script.main() == 0, "python scripts/make_grpc_messages.py writes it"
 
 
 def test_without_a_package_a_sentence_says_what_to_install(tmp_path, monkeypatch, capsys):
