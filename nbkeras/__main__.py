@@ -73,8 +73,11 @@ def serve(arguments: list[str]) -> int:
     first = read()
     with optional_import(needed, "serve"):
         work = worker.work  # imported before workers are forked, so that they share its memory
-    if first.grpc_port is not None and importlib.util.find_spec("grpc") is None:  # workers import it, after the fork
-        raise ImportError(f"--grpc-port needs grpcio and protobuf: {install('serve')}")
+    if first.grpc_port is not None:  # workers import gRPC, after the fork
+        packages = ("grpc", "grpc_health", "grpc_reflection")
+        missing = [name for name in packages if importlib.util.find_spec(name) is None]
+        if missing:
+            raise ImportError(f"--grpc-port needs {', '.join(missing)}: {install('serve')}")
     logs.configure(first.log, first.log_level)
     return supervisor.Supervisor(read, work).run()
 

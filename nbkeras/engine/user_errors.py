@@ -50,6 +50,8 @@ EXTRAS = {  # extra -> its packages, as in pyproject.toml
         "prometheus-client",
         "python-json-logger",
         "grpcio",
+        "grpcio-health-checking",
+        "grpcio-reflection",
         "protobuf",
         "pydantic-settings",
     ),

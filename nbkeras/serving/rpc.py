@@ -1,4 +1,4 @@
-"""The server over gRPC: the Open Inference Protocol's GRPCInferenceService with its model repository extension, and health.
+"""The server over gRPC: the GRPCInferenceService of open_inference.proto, and gRPC's services for health and reflection.
 
 Inputs are raw bytes or typed contents; the answer has the same form. ModelStreamInfer is Triton's: a stream of requests,
 answered in order.
@@ -10,19 +10,20 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import grpc
 import grpc.aio
 import numpy as np
-from google.protobuf.message import DecodeError
+from google.protobuf import descriptor_pool, message_factory
+from grpc_reflection.v1alpha import reflection
 
 from nbkeras.inference.bundle import TensorSpec
 from nbkeras.serving import messages, tensors
-from nbkeras.serving.budget import Share
 from nbkeras.serving.errors import ServingError, as_told, refused
 from nbkeras.serving.exchange import RequestContext, sane_id
 from nbkeras.serving.frames import Gate
@@ -35,18 +36,16 @@ _AHEAD = 64  # requests of a stream computed at the same time
 _CALLS = 256  # simultaneous calls over a connection; further calls wait in the client
 _COPIES = 2  # copies of an answer until it is sent: a message and its bytes
 _MOST_CONTENT = 1 << 16  # bytes of a message without tensors
+_MOST_KEPT = 1 << 12  # bytes of one that is kept, uncounted, until its stream ends
+_TURN = 0.5  # seconds until a watcher of the health hears of a change
 _LONGEST = 1000  # characters of an error message, which is sent in headers
 
 # the field of InferTensorContents for each datatype; FP16 has none
 _CONTENTS = {
     "BOOL": "bool_contents",
-    "INT8": "int_contents",
-    "INT16": "int_contents",
-    "INT32": "int_contents",
+    **dict.fromkeys(("INT8", "INT16", "INT32"), "int_contents"),
     "INT64": "int64_contents",
-    "UINT8": "uint_contents",
-    "UINT16": "uint_contents",
-    "UINT32": "uint_contents",
+    **dict.fromkeys(("UINT8", "UINT16", "UINT32"), "uint_contents"),
     "UINT64": "uint64_contents",
     "FP32": "fp32_contents",
     "FP64": "fp64_contents",
@@ -54,14 +53,10 @@ _CONTENTS = {
 }
 _WIDE = {"int_contents": "int32", "uint_contents": "uint32"}  # fields that hold narrower datatypes too
 
-
-def _message(name: str) -> Any:
-    return messages.message(f"inference.{name}")
-
-
 _Request, _Response, _StreamResponse = (
-    _message(f"Model{name}") for name in ("InferRequest", "InferResponse", "StreamInferResponse")
+    messages.message(f"inference.Model{name}") for name in ("InferRequest", "InferResponse", "StreamInferResponse")
 )
+_Health = messages.message("grpc.health.v1.HealthCheckResponse")
 
 
 # -------------------- requests and answers --------------------
@@ -88,20 +83,13 @@ def read_request(message: Any, specs: Sequence[TensorSpec] = ()) -> InferRequest
             raise refused(f"input {name!r:.200} has contents, but the request has raw_input_contents too")
         else:
             inputs[name] = tensors.from_bytes(name, tensor.datatype, shape, raw[place])
-    parameters = messages.parameters_of(message.parameters)
+    outputs: list[str] = []
+    for output in message.outputs:
+        tensors.check_output(output.name, outputs, messages.parameters_of(output.parameters))
+        outputs.append(output.name)
     tensors.check_id(message.id)
-    return InferRequest(
-        inputs, message.id or None, parameters, _requested_outputs(message.outputs), tensors.timeout_of(parameters)
-    )
-
-
-def _requested_outputs(outputs: Any) -> list[str] | None:
-    names: list[str] = []
-    for output in outputs:
-        parameters = messages.parameters_of(output.parameters)
-        tensors.check_output(output.name, names, parameters)
-        names.append(output.name)
-    return names or None
+    parameters = messages.parameters_of(message.parameters)
+    return InferRequest(inputs, message.id or None, parameters, outputs or None, tensors.timeout_of(parameters))
 
 
 def _typed(name: str, datatype: str, shape: list[int], contents: Any) -> np.ndarray:
@@ -151,30 +139,33 @@ def write_response(response: InferResponse, is_raw: bool) -> Any:
 
 
 class Servicer:
-    """The methods of GRPCInferenceService and the health service; each takes a message and the call's context."""
+    """The methods of GRPCInferenceService. Each takes a message (ModelInferRequests: its bytes) and the call's context.
+
+    They return messages or their fields, or write messages.
+    """
 
     def __init__(self, service: Service):
         self.service = service
 
-    async def server_live(self, request: Any, context: Any) -> dict[str, Any]:
+    async def ServerLive(self, request: Any, context: Any) -> dict[str, Any]:
         return {"live": True}
 
-    async def server_ready(self, request: Any, context: Any) -> dict[str, Any]:
+    async def ServerReady(self, request: Any, context: Any) -> dict[str, Any]:
         return {"ready": self.service.ready()}
 
-    async def model_ready(self, request: Any, context: Any) -> dict[str, Any]:
+    async def ModelReady(self, request: Any, context: Any) -> dict[str, Any]:
         return {"ready": self.service.model_ready(request.name, request.version or None)}
 
-    async def server_metadata(self, request: Any, context: Any) -> dict[str, Any]:
+    async def ServerMetadata(self, request: Any, context: Any) -> dict[str, Any]:
         return self.service.server_metadata()
 
-    async def model_metadata(self, request: Any, context: Any) -> dict[str, Any]:
+    async def ModelMetadata(self, request: Any, context: Any) -> dict[str, Any]:
         return self.service.model_metadata(request.name, request.version or None)
 
-    async def model_config(self, request: Any, context: Any) -> dict[str, Any]:
+    async def ModelConfig(self, request: Any, context: Any) -> dict[str, Any]:
         return {"config": self.service.model_configuration(request.name, request.version or None)}
 
-    async def model_infer(self, data: bytes, context: Any) -> Any:
+    async def ModelInfer(self, data: bytes, context: Any) -> Any:
         """Answer an encoded ModelInferRequest. The answer counts in the budget until the call has ended."""
         answer = await self._answer(data, context)
         share = self.service.budget.share(_COPIES * answer.ByteSize())
@@ -184,25 +175,24 @@ class Servicer:
     async def _answer(self, data: bytes, context: Any) -> Any:
         """The answer to an encoded ModelInferRequest, which is parsed after its memory is counted."""
         exchange = self.service.exchange("grpc", _request_id(context))
+        status, reason = 500, ""
         try:
             answer = await self._infer(data, context, exchange)
-            exchange.end(200)
+            status = 200
             return answer
         except ServingError as error:
-            exchange.end(error.status, error.reason)
+            status, reason = error.status, error.reason
             raise
         except asyncio.CancelledError:
-            exchange.end(499)
-            raise
-        except Exception:
-            exchange.end(500)
+            status = 499
             raise
         finally:
+            exchange.end(status, reason)
             self.service.answered(exchange)
 
     async def _infer(self, data: bytes, context: Any, exchange: RequestContext) -> Any:
         name, version, is_raw, request = await self.service.read(
-            len(data), functools.partial(_cost, data), functools.partial(self._read, data)
+            len(data), functools.partial(messages.cost_of, data), functools.partial(self._read, data)
         )
         with self.service.budget.share(request.nbytes):
             request.exchange = exchange
@@ -214,162 +204,160 @@ class Servicer:
 
     def _read(self, data: bytes) -> tuple[str, str | None, bool, InferRequest]:
         """(model, version, whether tensors are raw, request) of a ModelInferRequest."""
-        try:
-            message = _Request.FromString(data)
-        except DecodeError:
-            raise _no_message(_Request) from None
+        message = messages.decoded(_Request, data)
         name, version = message.model_name, message.model_version or None
         specs = self.service.repository.get(name, version).inputs
         return name, version, bool(message.raw_input_contents), read_request(message, specs)
 
-    async def model_stream_infer(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
+    async def ModelStreamInfer(self, requests: AsyncIterator[bytes], context: Any) -> None:
         """Answer the requests of a stream in order. Several are computed at the same time; an error does not end the stream."""
-        tasks: asyncio.Queue[asyncio.Task | None] = asyncio.Queue(_AHEAD)
-        share = self.service.budget.share()  # for answers that are not sent yet
-
-        async def read() -> None:
-            try:
-                async for request in requests:
-                    await tasks.put(asyncio.create_task(self._in_stream(request, context, share)))
-            finally:
-                await tasks.put(None)
-
-        reading = asyncio.create_task(read())
+        places, before = asyncio.Semaphore(_AHEAD), None
         try:
-            while (task := await tasks.get()) is not None:
-                answer, size = await task
-                yield answer
-                share.shrink(share.bytes - size)
-        finally:
-            reading.cancel()
-            share.close()
-            while not tasks.empty():
-                task = tasks.get_nowait()
-                if task is not None:
-                    task.cancel()
+            async with asyncio.TaskGroup() as group:
+                async for data in requests:
+                    await places.acquire()
+                    before = group.create_task(self._in_stream(data, context, before))
+                    before.add_done_callback(lambda _: places.release())
+        except* grpc.aio.BaseError:  # the client has left
+            pass
 
-    async def _in_stream(self, data: bytes, context: Any, share: Share) -> tuple[Any, int]:
-        """The answer to a request of a stream, and the bytes counted for it."""
+    async def _in_stream(self, data: bytes, context: Any, before: asyncio.Task | None) -> None:
+        """Answer a request of a stream, after the one before it. The answer counts in the budget until it is sent."""
         try:
             response = await self._answer(data, context)
             messages.set_parameters(response.parameters, {"triton_final_response": True})
-            size = _COPIES * response.ByteSize()
-            share.grow(size)
-            return _StreamResponse(infer_response=response), size
+            answer = _StreamResponse(infer_response=response)
+            share = self.service.budget.share(_COPIES * response.ByteSize())
         except Exception as error:
-            failure = as_told(error)
-        return _StreamResponse(error_message=failure.message, infer_response=_Response(id=messages.id_of(data))), 0
+            failure = _Response(id=messages.id_of(data))
+            answer = _StreamResponse(error_message=as_told(error).message, infer_response=failure)
+            share = self.service.budget.share()
+        with share:
+            if before is not None:
+                await before
+            await context.write(answer)
 
-    async def repository_index(self, request: Any, context: Any) -> dict[str, Any]:
+    async def RepositoryIndex(self, request: Any, context: Any) -> dict[str, Any]:
         return {"models": self.service.repository.index(request.ready)}
 
-    async def repository_model_load(self, request: Any, context: Any) -> dict[str, Any]:
+    async def RepositoryModelLoad(self, request: Any, context: Any) -> dict[str, Any]:
         name = messages.model_of(request)
         await self.service.controlled().load(name, messages.parameters_of(request.parameters))
         return {"model_name": name, "isLoaded": True}
 
-    async def repository_model_unload(self, request: Any, context: Any) -> dict[str, Any]:
+    async def RepositoryModelUnload(self, request: Any, context: Any) -> dict[str, Any]:
         name = messages.model_of(request)
         await self.service.controlled().unload(name, messages.parameters_of(request.parameters))
         return {"model_name": name, "isUnloaded": True}
 
-    async def check(self, request: Any, context: Any) -> dict[str, Any]:
-        """The server's health, for Kubernetes probes."""
-        if request.service not in ("", SERVICE):
+
+class Health:
+    """The methods of gRPC's health service, for Kubernetes' probes and for clients that choose a server.
+
+    The HealthServicer of grpcio-health-checking must be told each status, and a watcher that reads nothing blocks it.
+    """
+
+    def __init__(self, service: Service):
+        self._service = service
+
+    def _status(self, name: str) -> int:
+        if name not in ("", SERVICE):
+            return _Health.SERVICE_UNKNOWN
+        return _Health.SERVING if self._service.ready() else _Health.NOT_SERVING
+
+    async def Check(self, request: Any, context: Any) -> dict[str, Any]:
+        status = self._status(request.service)
+        if status == _Health.SERVICE_UNKNOWN:
             raise ServingError(404, f"there is no service {request.service!r:.200}")
-        return {"status": messages.SERVING if self.service.ready() else messages.NOT_SERVING}
+        return {"status": status}
+
+    async def Watch(self, request: Any, context: Any) -> None:
+        """Tell the status, and then its changes. The call ends when the server does, which waits for its calls."""
+        told = None
+        while True:
+            is_last, status = self._service.is_draining, self._status(request.service)
+            if status != told:
+                told = status
+                await context.write(_Health(status=status))
+            if is_last:
+                return
+            await asyncio.sleep(_TURN)
 
 
 def _request_id(context: Any) -> str:
-    for key, value in context.invocation_metadata() or ():
-        if key == "x-request-id":
-            return sane_id(value.encode() if isinstance(value, str) else value)
-    return ""
+    given = (value for key, value in context.invocation_metadata() or () if key == "x-request-id")
+    value = next(given, "")
+    return sane_id(value.encode() if isinstance(value, str) else value)
 
 
 class _Handlers(grpc.GenericRpcHandler):
     """Finds the handler of a method. Other methods are refused with a message."""
 
-    def __init__(self, servicer: Servicer):
-        self._calls = _calls(servicer)
+    def __init__(self, service: Service):
+        names = (SERVICE, HEALTH, reflection.SERVICE_NAME)
+        # this servicer needs the messages of the other pool
+        reflected = descriptor_pool.Default().FindServiceByName(reflection.SERVICE_NAME)
+        servicers = {
+            messages.POOL.FindServiceByName(SERVICE): Servicer(service),
+            messages.POOL.FindServiceByName(HEALTH): Health(service),
+            reflected: reflection.aio.ReflectionServicer(names, messages.POOL),
+        }
+        self._calls = {
+            f"/{kind.full_name}/{method.name}": _handler(method, getattr(servicer, method.name))
+            for kind, servicer in servicers.items()
+            for method in kind.methods
+            if hasattr(servicer, method.name)
+        }
 
     def service(self, handler_call_details: Any) -> grpc.RpcMethodHandler:
         method = handler_call_details.method
-        return self._calls.get(method) or grpc.unary_unary_rpc_method_handler(_not_offered(method))
+        refusal = functools.partial(_not_offered, method)
+        return self._calls.get(method) or grpc.unary_unary_rpc_method_handler(refusal)
 
 
-def _not_offered(method: str) -> Callable[[Any, Any], Awaitable[None]]:
+async def _not_offered(method: str, request: Any, context: Any) -> None:
     hint = ": tensors are sent in requests" if "SharedMemory" in method else ""
-
-    async def call(request: Any, context: Any) -> None:
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, f"{method:.200} is not offered{hint}")
-
-    return call
+    await context.abort(grpc.StatusCode.UNIMPLEMENTED, f"{method:.200} is not offered{hint}")
 
 
-def _calls(servicer: Servicer) -> dict[str, grpc.RpcMethodHandler]:
-    """The handlers by method path."""
-    inference = {
-        "ServerLive": servicer.server_live,
-        "ServerReady": servicer.server_ready,
-        "ModelReady": servicer.model_ready,
-        "ServerMetadata": servicer.server_metadata,
-        "ModelMetadata": servicer.model_metadata,
-        "ModelConfig": servicer.model_config,
-        "RepositoryIndex": servicer.repository_index,
-        "RepositoryModelLoad": servicer.repository_model_load,
-        "RepositoryModelUnload": servicer.repository_model_unload,
-    }
-    calls = {
-        f"/{SERVICE}/{name}": _unary(_message(f"{name}Request"), _message(f"{name}Response"), method)
-        for name, method in inference.items()
-    }
-    calls[f"/{SERVICE}/ModelInfer"] = _unary(None, _Response, servicer.model_infer)
-    calls[f"/{SERVICE}/ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(
-        servicer.model_stream_infer, None, _StreamResponse.SerializeToString
-    )
-    asked, told = (messages.message(f"grpc.health.v1.HealthCheck{kind}") for kind in ("Request", "Response"))
-    calls[f"/{HEALTH}/Check"] = _unary(asked, told, servicer.check)
-    return calls
+def _handler(method: Any, answer: Callable[[Any, Any], Any]) -> grpc.RpcMethodHandler:
+    """The handler of a method of a .proto. answer: the servicer's method."""
+    asked, told = (message_factory.GetMessageClass(kind) for kind in (method.input_type, method.output_type))
+    most = _MOST_KEPT if method.server_streaming else _MOST_CONTENT
+    is_generator = inspect.isasyncgenfunction(answer)
 
+    def read(data: bytes) -> Any:
+        return data if asked is _Request else _read(asked, data, most)
 
-def _unary(asked: Any, told: Any, method: Callable[[Any, Any], Awaitable[Any]]) -> grpc.RpcMethodHandler:
-    """The handler of a method that returns a message or its fields. If `asked` is None, the method gets the encoded message."""
-
-    async def call(data: bytes, context: Any) -> Any:
+    async def call(data: Any, context: Any) -> Any:
         try:
-            found = await method(data if asked is None else _read(asked, data), context)
+            found = answer((read(each) async for each in data) if method.client_streaming else read(data), context)
+            if is_generator:
+                async for each in found:
+                    await context.write(each)
+                return None
+            found = await found
             return told(**found) if isinstance(found, dict) else found
+        except grpc.aio.BaseError:  # the client has left
+            raise
         except Exception as error:
             failure = as_told(error)
         del data  # gRPC keeps the frame of an aborted call until the garbage collector runs
         again = () if failure.retry_after is None else (("grpc-retry-pushback-ms", f"{failure.retry_after * 1000}"),)
         await context.abort(grpc.StatusCode[failure.code], f"{failure.message:.{_LONGEST}}", again)
 
-    return grpc.unary_unary_rpc_method_handler(call, None, told.SerializeToString)
+    if not method.server_streaming:
+        return grpc.unary_unary_rpc_method_handler(call, None, told.SerializeToString)
+    made = grpc.stream_stream_rpc_method_handler if method.client_streaming else grpc.unary_stream_rpc_method_handler
+    return made(call, None, told.SerializeToString)
 
 
-def _read(kind: Any, data: bytes) -> Any:
-    """Decode a message without tensors."""
-    if len(data) > _MOST_CONTENT:
-        raise ServingError(
-            413, f"a {kind.DESCRIPTOR.full_name} may have at most {_MOST_CONTENT} bytes, received {len(data)}"
-        )
-    try:
-        return kind.FromString(data)
-    except DecodeError:
-        raise _no_message(kind) from None
-
-
-def _cost(data: bytes) -> int:
-    try:
-        return messages.cost_of(data)
-    except messages.Unreadable:
-        raise _no_message(_Request) from None
-
-
-def _no_message(kind: Any) -> ServingError:
-    return refused(f"the bytes are not a message {kind.DESCRIPTOR.full_name}")
+def _read(kind: Any, data: bytes, most: int | None = None) -> Any:
+    """Decode a message without tensors, of at most `most` bytes."""
+    most = most or _MOST_CONTENT
+    if len(data) > most:
+        raise ServingError(413, f"a {kind.DESCRIPTOR.full_name} may have at most {most} bytes, received {len(data)}")
+    return messages.decoded(kind, data)
 
 
 class Server:
@@ -391,7 +379,7 @@ async def start(service: Service, options: Options, port: int) -> Server:
     """Start a server on a port that all workers share; `stop` ends it."""
     gate = Gate(options, service.budget)
     server = grpc.aio.server(
-        handlers=[_Handlers(Servicer(service))],
+        handlers=[_Handlers(service)],
         maximum_concurrent_rpcs=options.max_connections,
         options=[
             ("grpc.max_receive_message_length", int(options.max_body_mb * 1e6)),

@@ -1147,7 +1147,7 @@ async def grpc_message(chance, made):
         time_remaining=lambda: None, invocation_metadata=lambda: (), add_done_callback=lambda _: None
     )
     try:
-        answer = await asyncio.wait_for(rpc.Servicer(made).model_infer(data, context), SECONDS)
+        answer = await asyncio.wait_for(rpc.Servicer(made).ModelInfer(data, context), SECONDS)
     except ServingError as error:
         if error.status == 500:
             raise Fault(f"is answered with 500: {error.message}") from None

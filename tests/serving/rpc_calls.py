@@ -15,6 +15,9 @@ import traceback
 import grpc
 import numpy as np
 import uvloop
+from google.protobuf.descriptor_pool import DescriptorPool
+from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from nbkeras.inference.bundle import TensorSpec
 from nbkeras.serving import messages, rpc
@@ -78,6 +81,9 @@ class Control:
 class Place:
     """A server and a client."""
 
+    def __init__(self, **options):
+        self.options = Options(max_body_mb=1.0, **options)
+
     async def __aenter__(self):
         self.models = {name: Echo(name) for name in DTYPES} | {"two": Echo("FP32", "BYTES")}
         repository = Repository()
@@ -90,8 +96,9 @@ class Place:
         self.keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         self.keeper.bind(("127.0.0.1", 0))
         port = self.keeper.getsockname()[1]
-        self.server = await rpc.start(self.service, Options(max_body_mb=1.0), port)
-        self.channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}")
+        self.server = await rpc.start(self.service, self.options, port)
+        self.address = f"127.0.0.1:{port}"
+        self.channel = grpc.aio.insecure_channel(self.address)
         return self
 
     async def __aexit__(self, *error):
@@ -110,9 +117,19 @@ class Place:
         )
         return stub(request, **more)
 
+    def watch(self, name):
+        """Watch the health of a service."""
+        kinds = [messages.message(f"grpc.health.v1.HealthCheck{kind}") for kind in ("Request", "Response")]
+        stub = self.channel.unary_stream(f"/{rpc.HEALTH}/Watch", kinds[0].SerializeToString, kinds[1].FromString)
+        return stub(kinds[0](service=name))
+
     async def refusal(self, method, request, **more):
+        return await self.failure(self.call(method, request, **more))
+
+    async def failure(self, answer):
+        """The code and the message of a call that is refused."""
         try:
-            await self.call(method, request, **more)
+            await answer
         except grpc.aio.AioRpcError as error:
             return error.code().name, error.details()
         raise AssertionError("it was answered")
@@ -351,6 +368,68 @@ async def check_health_and_metadata(place):
     place.service.is_draining = True
     assert (await place.call("Check", asked(), rpc.HEALTH)).status == 2
     assert not (await place.call("ServerReady", message("ServerReadyRequest"))).ready
+
+
+async def check_watchers_hear_of_changes_until_the_end(place):
+    watchers = [place.watch(name) for name in ("", rpc.SERVICE, "z")]
+    assert [(await watcher.read()).status for watcher in watchers] == [1, 1, 3]
+    for is_ready, status in ((False, 2), (True, 1)):
+        place.service.ready = lambda is_ready=is_ready: is_ready
+        assert [(await watcher.read()).status for watcher in watchers[:2]] == [status, status]
+    del place.service.ready
+    place.service.is_draining = True
+    stopping = asyncio.create_task(place.server.stop(5))
+    assert [(await watcher.read()).status for watcher in watchers[:2]] == [2, 2]
+    for watcher in watchers:
+        assert await watcher.read() is grpc.aio.EOF
+        assert await watcher.code() == grpc.StatusCode.OK
+    assert await stopping  # it did not wait until they were late
+
+
+async def check_watchers_are_as_few_as_calls(place):
+    async with Place(max_connections=3) as narrow:
+        watchers = [narrow.watch("") for _ in range(3)]
+        assert [(await watcher.read()).status for watcher in watchers] == [1, 1, 1]
+        code, _ = await narrow.refusal("ServerLive", message("ServerLiveRequest"))
+        assert code == "RESOURCE_EXHAUSTED"
+        watchers[0].cancel()
+        await asyncio.sleep(0.1)
+        assert (await narrow.call("ServerLive", message("ServerLiveRequest"))).live
+
+
+async def check_long_calls_keep_only_short_requests(place):
+    kind = "grpc.health.v1.HealthCheckRequest"
+    code, details = await place.failure(place.watch("z" * 5000).read())
+    assert (code, details) == ("RESOURCE_EXHAUSTED", f"a {kind} may have at most 4096 bytes, received 5003")
+    stub = place.channel.unary_stream(f"/{rpc.HEALTH}/Watch")
+    assert await place.failure(stub(b"\xff").read()) == ("INVALID_ARGUMENT", f"the bytes are not a message {kind}")
+    for data, code in ((b"\xff", "INVALID_ARGUMENT"), (b"\x22\x88\x27" + bytes(5000), "RESOURCE_EXHAUSTED")):
+        call = place.channel.stream_stream(f"/{reflection.SERVICE_NAME}/ServerReflectionInfo")()
+        await call.write(data)
+        assert (await place.failure(call.read()))[0] == code
+
+
+async def check_reflection(place):
+    def ask():
+        with grpc.insecure_channel(place.address) as channel:
+            database = ProtoReflectionDescriptorDatabase(channel)
+            pool = DescriptorPool(database)
+            services = {name: pool.FindServiceByName(name) for name in database.get_services()}
+            request = pool.FindMessageTypeByName("inference.ModelInferRequest")
+            try:
+                database.FindFileContainingSymbol("inference.Nothing")
+            except KeyError:
+                return services, request
+            raise AssertionError
+
+    services, request = await asyncio.to_thread(ask)
+    assert list(services) == [rpc.HEALTH, reflection.SERVICE_NAME, rpc.SERVICE]
+    methods = {method.name: method for method in services[rpc.SERVICE].methods}
+    assert len(methods) == 11 and "Watch" in [method.name for method in services[rpc.HEALTH].methods]
+    assert methods["ModelInfer"].input_type.full_name == request.full_name
+    assert [(field.name, field.number) for field in request.fields] == [
+        (field.name, field.number) for field in messages.message(request.full_name).DESCRIPTOR.fields
+    ]
 
 
 async def check_the_model_repository(place):

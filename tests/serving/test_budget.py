@@ -432,7 +432,7 @@ def test_a_message_of_many_fields_is_refused_before_it_is_read():
 
         async def status(data, message):
             with pytest.raises(ServingError, match=message) as caught:
-                await servicer.model_infer(data, context)
+                await servicer.ModelInfer(data, context)
             return caught.value.status
 
         for part in (b"\x2a\0", b"\x22\0", b"\x32\0", b"\x3a\0"):
@@ -446,7 +446,7 @@ def test_a_message_of_many_fields_is_refused_before_it_is_read():
         good.inputs.add(name="x", datatype="FP32", shape=[1_000_000, 2])
         good.raw_input_contents.append(bytes(8_000_000))
         service.budget.most = 400 * MB
-        await servicer.model_infer(good.SerializeToString(), context)
+        await servicer.ModelInfer(good.SerializeToString(), context)
         assert messages.id_of(kind(id="é", model_name="m").SerializeToString()) == "é"
         assert messages.id_of(b"\xff" * 20) == ""
 

@@ -208,7 +208,7 @@ def test_requests_of_grpc_are_counted_like_those_of_http():
         for name, inputs in (("m", [tensor]), ("m", []), ("other", [tensor])):
             message = messages.message("inference.ModelInferRequest")(model_name=name, inputs=inputs)
             with contextlib.suppress(ServingError):
-                await rpc.Servicer(service).model_infer(message.SerializeToString(), context)
+                await rpc.Servicer(service).ModelInfer(message.SerializeToString(), context)
         return samples((await metrics.text(service))[0])
 
     found = asyncio.run(main())
