@@ -34,7 +34,7 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class Server:
-    """What the connections of a worker share. connections: the open ones."""
+    """The state that the connections of a worker share. connections: the open ones."""
 
     def __init__(self, application: Application, options: Options):
         self.application, self.options = application, options

@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import signal
 import time
 
 from nbkeras.serving.logs import event
@@ -71,3 +72,8 @@ def as_told(error: Exception) -> ServingError:
     number = f"{time.time():.0f}-h{next(_numbers)}"
     _log.error("request %s failed", number, exc_info=error, extra=event("request_failed", error_id=number))
     return ServingError(500, f"the server failed; its log has the reason as {number}")
+
+
+def end_of(code: int) -> str:
+    """How a process ended, in words."""
+    return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"

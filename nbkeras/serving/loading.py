@@ -22,7 +22,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from nbkeras.serving.errors import LoadingError
+from nbkeras.serving.errors import LoadingError, end_of
 
 _PREFIX = "nbkeras-serve-"
 # the options that make a frozen file
@@ -176,8 +176,3 @@ class Loading:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
         self._process.stdout.close()  # type: ignore[union-attr]
-
-
-def end_of(code: int) -> str:
-    """How a process ended, in words."""
-    return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"

@@ -25,7 +25,7 @@ from typing import Any
 from nbkeras.serving import logs
 from nbkeras.serving.board import SharedMetrics
 from nbkeras.serving.door import ABSENT, shared_counts
-from nbkeras.serving.loading import end_of
+from nbkeras.serving.errors import end_of
 from nbkeras.serving.logs import event
 from nbkeras.serving.options import Options
 from nbkeras.serving.orders import LONGEST
