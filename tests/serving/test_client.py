@@ -431,7 +431,7 @@ def recurrent():
 
 @pytest.fixture(scope="module")
 def live(tmp_path_factory):
-    pytest.importorskip("uvicorn")
+    pytest.importorskip("starlette")
     from live_server import LiveServer
 
     folder = tmp_path_factory.mktemp("client")

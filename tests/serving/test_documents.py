@@ -1,6 +1,5 @@
 """docs/serving.md has all options as they are, the Dockerfile of the examples, and commands that run; the unit for systemd."""
 
-import argparse
 import configparser
 import importlib.util
 import json
@@ -40,7 +39,7 @@ COMMANDS = re.compile(r"^```sh\n(curl .*?)^```$", re.MULTILINE | re.DOTALL)
 @pytest.mark.cpu("servers are for CPUs")
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
 def test_the_commands_with_curl_run(tmp_path, monkeypatch):
-    pytest.importorskip("uvicorn")
+    pytest.importorskip("starlette")
     from live_server import LiveServer
 
     text = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
@@ -59,18 +58,23 @@ def test_the_commands_with_curl_run(tmp_path, monkeypatch):
 UNIT = ROOT / "examples" / "serving" / "nbkeras.service"
 
 
-def test_the_unit_starts_a_command_that_there_is_and_waits_until_it_has_ended():
+def test_the_unit_starts_a_command_that_there_is_and_waits_until_it_has_ended(tmp_path):
+    pytest.importorskip("pydantic_settings")
+    from nbkeras.serving import settings
+
     unit = configparser.ConfigParser(delimiters=["="], interpolation=None)
     unit.optionxform = str
     unit.read_string(UNIT.read_text(encoding="utf-8"))
     service = unit["Service"]
     program, command, *arguments = shlex.split(service["ExecStart"])
     assert (Path(program).name, command) == ("nbkeras", "serve")
-    parser = argparse.ArgumentParser(exit_on_error=False)
-    options.add_arguments(parser)
-    given = parser.parse_args(arguments)
-    assert given.config == "/etc/nbkeras/models.toml"
-    assert int(service["TimeoutStopSec"]) > (given.drain_seconds or options.Options().drain_seconds)
+    config, model = tmp_path / "models.toml", tmp_path / "m.keras"
+    model.touch()
+    config.write_text('[[model]]\npath = "m.keras"\n')
+    assert arguments.count("/etc/nbkeras/models.toml") == 1
+    given = settings.read([str(config) if each == "/etc/nbkeras/models.toml" else each for each in arguments])
+    assert [each.path for each in given.models] == [str(model)]
+    assert int(service["TimeoutStopSec"]) > given.drain_seconds
     assert service["ExecReload"].split()[1:] == ["-HUP", "$MAINPID"]
     assert (service["KillSignal"], service["KillMode"], service["Restart"]) == ("SIGTERM", "mixed", "on-failure")
     assert service["Environment"] == f"NUMBA_CACHE_DIR=%C/{service['CacheDirectory']}"

@@ -87,7 +87,7 @@ def pipe():
 def test_a_line_of_json(pipe):
     logs.configure("json", "info", pipe.writing).become(3)
     LOG.info("model %r is served", "m", extra=logs.event("model_loaded", model="m", seconds=1.5))
-    logging.getLogger("uvicorn.error").warning("something of uvicorn")
+    logging.getLogger("other.package").warning("something of others")
     LOG.debug("too much")
     logs.handler().flush()
     [mine, other] = pipe.json()
@@ -101,7 +101,7 @@ def test_a_line_of_json(pipe):
         "model": "m",
         "seconds": 1.5,
     }
-    assert (other["logger"], other["event"], other["message"]) == ("uvicorn.error", "log", "something of uvicorn")
+    assert (other["logger"], other["event"], other["message"]) == ("other.package", "log", "something of others")
 
 
 def test_a_line_of_text(pipe):
