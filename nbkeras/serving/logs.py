@@ -18,14 +18,15 @@ import os
 import select
 import sys
 import time
-from queue import Full, Queue
+from queue import Queue
 from typing import Any
 
 from pythonjsonlogger.orjson import OrjsonFormatter
 
 LONGEST = 4096  # bytes of a line: PIPE_BUF of Linux
 MOST_LINES = 2000  # most lines that wait to be written
-_PAUSE = 0.05  # seconds until a blocked stream is tried again
+# seconds until a worker writes the lines of this time together; seconds until a blocked stream is tried again
+_GATHERING, _PAUSE = (0.02, 0.05)
 _ENDING_SECONDS = 1.0  # the time to write the last lines
 _LIMITS = (2500, 800, 200)  # maximum characters of a string, tried in turn until the line is short enough
 _FIELDS = (
@@ -94,10 +95,10 @@ class Handler(logging.handlers.QueueHandler):
     writes. If that is not possible, as after a change of the user, it is only polled before each write.
     """
 
-    queue: Queue[bytes]
+    queue: Queue[bytes]  # unbounded itself: `enqueue` counts the lines that are not written yet
 
     def __init__(self, formatter: JsonFormatter, descriptor: int = 2):
-        super().__init__(Queue(MOST_LINES - 1))  # another one is being written
+        super().__init__(Queue())
         self.setFormatter(formatter)
         self.dropped = self._reported = 0
         self._rest = b""  # what the stream has not accepted yet of a line
@@ -112,7 +113,7 @@ class Handler(logging.handlers.QueueHandler):
     def become(self, worker: int) -> None:
         """In a worker's forked process: drop the waiting lines, which belong to the supervisor, and write in a thread."""
         self.formatter.static_fields["worker"] = worker  # type: ignore[union-attr]
-        self.queue = Queue(MOST_LINES - 1)
+        self.queue = Queue()
         self.dropped = self._reported = 0
         thread = Thread(self.queue, self)
         thread.start()
@@ -123,9 +124,9 @@ class Handler(logging.handlers.QueueHandler):
 
     def enqueue(self, line: Any) -> None:
         """Let a line wait to be written."""
-        try:
+        if self.queue.unfinished_tasks < MOST_LINES:
             self.queue.put_nowait(line)
-        except Full:
+        else:
             self.dropped += 1
         self.write()
 
@@ -142,7 +143,10 @@ class Handler(logging.handlers.QueueHandler):
             self.queue.task_done()
 
     def write_line(self, line: bytes) -> bytes:
-        """Write a line, and how many were dropped if no other waits. Returns what the stream does not accept now."""
+        """Write some lines; returns what the stream does not accept now.
+
+        After the last line that waits, another one says how many were dropped.
+        """
         while line:
             try:
                 if not self._poll.poll(0):
@@ -151,13 +155,13 @@ class Handler(logging.handlers.QueueHandler):
             except BlockingIOError:  # another process was faster
                 break
             except OSError:  # there is no reader any more
-                self.dropped += 1
+                self.dropped += max(1, line.count(b"\n"))
                 return b""
             lost = self.dropped - self._reported
             if lost and not line and self.queue.empty():
                 self._reported += lost
                 text = f"{lost} log lines were dropped, because nobody read them in time"
-                line = self.prepare(record(logging.WARNING, "log_dropped", text, lines=lost))
+                self.queue.put_nowait(self.prepare(record(logging.WARNING, "log_dropped", text, lines=lost)))
         return line
 
     def flush(self) -> None:
@@ -169,11 +173,25 @@ class Handler(logging.handlers.QueueHandler):
 
 
 class Thread(logging.handlers.QueueListener):
-    """A worker's thread, which writes the lines of a Handler as soon as the stream accepts them."""
+    """A worker's thread, which writes the lines of a Handler together, as soon as the stream accepts them.
+
+    It waits for more lines after the first one, because each wake-up takes the interpreter from requests.
+    """
 
     def handle(self, record: Any) -> None:
-        while record := self.handlers[0].write_line(record):  # type: ignore[attr-defined]
-            time.sleep(_PAUSE)
+        time.sleep(_GATHERING)
+        lines = [record]
+        while not self.queue.empty():
+            lines.append(self.queue.get_nowait())
+        lines.reverse()
+        while lines:
+            data, count = lines.pop(), 1
+            while lines and len(data) + len(lines[-1]) <= LONGEST:
+                data, count = data + lines.pop(), count + 1
+            while data := self.handlers[0].write_line(data):  # type: ignore[attr-defined]
+                time.sleep(_PAUSE)
+            for _ in range(count if lines else count - 1):  # the caller counts the last one
+                self.queue.task_done()  # type: ignore[attr-defined]
 
 
 def configure(form: str, level: str, descriptor: int = 2) -> Handler:

@@ -169,6 +169,7 @@ def test_a_pipe_that_nobody_reads_stops_nothing(pipe, has_thread):
     while b"log_dropped" not in data and time.monotonic() < end:
         data += pipe.read()
         handler.write()
+        time.sleep(0.001)  # let the thread write
     found = [json.loads(line) for line in (data + pipe.read()).lstrip(b".").splitlines()]
     assert [each["number"] for each in found[:-1]] == list(range(logs.MOST_LINES))
     assert (found[-1]["event"], found[-1]["lines"]) == ("log_dropped", 100)
