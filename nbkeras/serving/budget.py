@@ -2,7 +2,8 @@
 
 It counts bodies as they arrive, their decompressed form, the objects of parsed JSON, tensors, gRPC messages, waiting and
 running requests with their outputs and answers, states of sequences, and answers that clients do not read. Each part of the
-server knows the size of its next allocation, or an upper bound, and takes it from the budget first.
+server knows the size of its next allocation, or an upper bound, and takes it from the budget first. The limits of a single
+request, and the memory that content takes, stand here for all protocols.
 
 Only the thread of the event loop may use it.
 """
@@ -12,6 +13,37 @@ from __future__ import annotations
 from nbkeras.serving.errors import ServingError
 
 USUAL = 1 << 30  # bytes of the default limit
+
+# -------------------- what a request may have at most, whatever the protocol --------------------
+
+HEAD_BYTES = 64 << 10  # of a request's line and headers
+MOST_CONTENT = 64 << 10  # bytes of a body or a message without tensors
+MOST_AXES, MOST_ID = 16, 1024  # axes of a tensor; characters of a request's id and of a tensor's name
+MOST_SEQUENCE_ID = 128  # characters, as in Triton
+MOST_JSON = 1 << 30  # bytes of memory for reading JSON; the process does nothing else meanwhile
+MOST_VALUES = 1 << 23  # values that become Python objects; larger tensors must be sent as bytes
+MOST_FIELDS = 1 << 20  # of a message; larger ones must use raw_input_contents
+MOST_CALLS = 256  # simultaneous calls over a connection of gRPC; further calls wait in the client
+MOST_WAITING = 1024  # requests that wait for earlier ones of their sequences
+
+# -------------------- what is not done at once --------------------
+
+LONG = 1 << 18  # bytes: more are parsed, decompressed, compressed and written in a thread
+PIECE_VALUES = 1 << 16  # values written at a time
+
+# -------------------- the memory that content takes, in bytes --------------------
+
+READING_COST = 128  # for each byte of any request, at most
+# for each byte of JSON and for each of these characters, measured with strings such as `[],`
+JSON_COST, JSON_COSTS = 3, {",": 64, "[": 144, "{": 272, '"': 36}
+STRING_COST = 24  # for each byte of strings with their lengths
+FIELD_COST = 200  # for a field of a message besides its content; encoded it has at least 2 bytes
+# for each encoded byte of a message: of strings, and of numbers by their encoding
+TEXT_COST, VARINTS_COST, SHAPE_COST, FIXED_COST = (5, 40, 64, 8)
+MESSAGE_COPIES = 2  # of a message while gRPC converts it from or to bytes
+ANSWER_COST = 10  # for each byte of an output: the output and its JSON
+STATE_COST = 3  # for each byte of a state: the state, its copy in a batch, and the new state
+SEQUENCE_BYTES = 1024  # of a sequence besides its state
 
 
 class Budget:

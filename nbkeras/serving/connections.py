@@ -16,11 +16,11 @@ import httptools
 
 from nbkeras.engine.annotations import briefly
 from nbkeras.serving import limits as machine
+from nbkeras.serving.budget import HEAD_BYTES
 from nbkeras.serving.errors import ServingError, as_told, refused
 from nbkeras.serving.http import Answer, Application, RawHeaders, Request
 from nbkeras.serving.options import Options
 
-HEAD_BYTES = 64 << 10  # maximum bytes of a request's line and headers
 IDLE, HEAD, BODY, ANSWER = range(4)  # what a connection waits for
 _ENDING_SECONDS = 0.5  # an idle connection stays open this long at shutdown: a request may be on its way
 _ENDING_PAUSE = 0.05  # seconds between two looks at the connections at shutdown

@@ -18,7 +18,7 @@ import zlib
 from collections import deque
 from typing import Any
 
-from nbkeras.serving.budget import Budget
+from nbkeras.serving.budget import MESSAGE_COPIES, Budget
 from nbkeras.serving.errors import ServingError
 from nbkeras.serving.options import Options
 
@@ -27,7 +27,6 @@ _END_STREAM, _PADDED = 1, 8
 _HEAD = struct.Struct(">BHBBI")  # of a frame: its length (24 bits), kind, flags and stream
 _PREFACE = 24  # bytes that a client sends before its first frame
 _ENHANCE_YOUR_CALM = 11
-_COPIES = 2  # copies of a message while gRPC converts it to bytes
 # bytes of a call's first message that pass even if the memory is full, so that the call is refused with a message
 _SMALL = 4096
 _PIECE = 1 << 18
@@ -167,13 +166,13 @@ class Asked(Frames):
     def message(self, call: RpcCall, size: int, is_packed: bool) -> None:
         self.started(call)
         call.taken.append(0)
-        self._take(call, _COPIES * size)
+        self._take(call, MESSAGE_COPIES * size)
         if is_packed:
             call.unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)
             self.packed += 1
 
     def _take(self, call: RpcCall, size: int) -> None:
-        if len(call.taken) == 1 and call.taken[0] + size <= _SMALL * _COPIES:
+        if len(call.taken) == 1 and call.taken[0] + size <= _SMALL * MESSAGE_COPIES:
             self._budget.used += size
         else:
             self._budget.take(size)
@@ -188,7 +187,7 @@ class Asked(Frames):
             except zlib.error:  # gRPC refuses it
                 self._is_unpacked(call)
                 return
-            self._take(call, _COPIES * size)
+            self._take(call, MESSAGE_COPIES * size)
             piece = call.unpacker.unconsumed_tail
             if call.unpacker.eof:  # the rest is ignored
                 self._is_unpacked(call)

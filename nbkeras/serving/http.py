@@ -23,7 +23,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from nbkeras.serving import instances, tensors
-from nbkeras.serving.budget import Share
+from nbkeras.serving.budget import LONG, MOST_CONTENT, Share
 from nbkeras.serving.errors import ServingError, as_told, refused
 from nbkeras.serving.exchange import RequestContext, sane_id
 from nbkeras.serving.service import Service
@@ -37,8 +37,6 @@ _FORM = b"application/x-www-form-urlencoded"  # what `curl -d` says of JSON
 _CONTENT_TYPES = {b"", b"application/json", b"application/octet-stream"}
 _PORT = re.compile(r":\d*$")  # the port of a Host header
 _LEAST_PACKED = 1024  # bytes: shorter answers are not compressed
-_LONG = 1 << 18  # bytes: more are compressed and decompressed in a thread
-_MOST_CONTENT = 1 << 16  # bytes of a body that holds no tensors
 
 
 class Request:
@@ -122,16 +120,16 @@ class Request:
         unpacker = zlib.decompressobj(zlib.MAX_WBITS | 16 if encoding == b"gzip" else zlib.MAX_WBITS)
         found, view = bytearray(), memoryview(self.body)
         try:
-            for start in range(0, len(view), _LONG):
-                piece: Any = view[start : start + _LONG]
+            for start in range(0, len(view), LONG):
+                piece: Any = view[start : start + LONG]
                 while piece and len(found) <= most:
-                    share.grow(_LONG)
-                    if len(found) < _LONG:
-                        part = unpacker.decompress(piece, _LONG)
+                    share.grow(LONG)
+                    if len(found) < LONG:
+                        part = unpacker.decompress(piece, LONG)
                     else:
-                        part = await asyncio.to_thread(unpacker.decompress, piece, _LONG)
+                        part = await asyncio.to_thread(unpacker.decompress, piece, LONG)
                     found += part
-                    share.shrink(share.bytes - _LONG + _room_for(len(part)))
+                    share.shrink(share.bytes - LONG + _room_for(len(part)))
                     piece = unpacker.unconsumed_tail
                 if unpacker.unused_data:
                     break
@@ -239,7 +237,7 @@ class Application:
                 return
             request.read_headers()
             if (request.length or request.is_chunked) and request.path.startswith("/v2/repository/"):
-                request.expect_body(_MOST_CONTENT)
+                request.expect_body(MOST_CONTENT)
             else:
                 request.is_ready = True
         except Exception as error:
@@ -470,7 +468,7 @@ async def _packed(accepted: bytes, answer: bytes, headers: RawHeaders) -> bytes:
     else:
         return answer
     headers.append((b"content-encoding", name))
-    return await asyncio.to_thread(pack) if len(answer) > _LONG else pack()
+    return await asyncio.to_thread(pack) if len(answer) > LONG else pack()
 
 
 async def _not_there(request: RoutedRequest, error: Any) -> Response:

@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
+from nbkeras.serving.budget import FIELD_COST, FIXED_COST, MOST_FIELDS, SHAPE_COST, TEXT_COST, VARINTS_COST
 from nbkeras.serving.errors import ServingError, refused
 
 POOL = descriptor_pool.DescriptorPool()
@@ -28,15 +29,19 @@ for _file in (
 
 # -------------------- the memory for reading a message --------------------
 
-MOST_FIELDS = 1 << 20  # of a request; larger ones must use raw_input_contents
-_FIELD_COST = 200  # bytes of memory for a field besides its content; encoded it has at least 2 bytes
-# memory for each encoded byte: of strings, and of numbers by their encoding
-_TEXT, _VARINTS, _SHAPE, _FIXED = (5, 40, 64, 8)
 
 # The fields of a ModelInferRequest: for a message its fields, for others the memory for each encoded byte, if not 5.
 _PARAMETER: dict[int, Any] = {2: {}}
-_CONTENTS = {1: _FIXED, 2: _VARINTS, 3: _VARINTS, 4: _VARINTS, 5: _VARINTS, 6: _FIXED, 7: _FIXED}
-_INPUT = {3: _SHAPE, 4: _PARAMETER, 5: _CONTENTS}
+_CONTENTS = {
+    1: FIXED_COST,
+    2: VARINTS_COST,
+    3: VARINTS_COST,
+    4: VARINTS_COST,
+    5: VARINTS_COST,
+    6: FIXED_COST,
+    7: FIXED_COST,
+}
+_INPUT = {3: SHAPE_COST, 4: _PARAMETER, 5: _CONTENTS}
 _REQUEST = {4: _PARAMETER, 5: _INPUT, 6: {2: _PARAMETER}, 7: 2}
 
 
@@ -92,9 +97,9 @@ def cost_of(data: bytes) -> int:
             left -= 1
             if left < 0:
                 raise ServingError(413, f"the message has more than {MOST_FIELDS} fields: send raw_input_contents")
-            total += _FIELD_COST
+            total += FIELD_COST
             if value is not None:
-                kind = inside.get(number, _TEXT)
+                kind = inside.get(number, TEXT_COST)
                 total += kind * len(value) if type(kind) is int else len(value) + cost(value, kind)
         return total
 

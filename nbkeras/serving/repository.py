@@ -13,6 +13,7 @@ import numpy as np
 
 from nbkeras.serving import tensors
 from nbkeras.serving.batching import Batcher
+from nbkeras.serving.budget import ANSWER_COST, STATE_COST
 from nbkeras.serving.errors import ServingError, refused
 from nbkeras.serving.exchange import Observer
 from nbkeras.serving.options import ModelOptions
@@ -20,8 +21,6 @@ from nbkeras.serving.tensors import InferRequest, InferResponse
 
 READY, LOADING, UNAVAILABLE = "READY", "LOADING", "UNAVAILABLE"
 STARTING, UNLOADED = "the server starts", "unloaded"  # reasons of states
-ANSWER = 10  # memory of an output and its JSON, for each byte of the output
-_STATES = 3  # a state, its copy in a batch, and the new state
 
 
 class StreamRuns:
@@ -71,7 +70,7 @@ class Version:
     def _bytes_of_row(self, steps: int) -> int:
         sizes = [math.prod([steps if axis is None else axis for axis in spec.shape[1:]]) for spec in self.outputs]
         outputs = sum([size * spec.dtype.itemsize for size, spec in zip(sizes, self.outputs, strict=True)])
-        return outputs * ANSWER + self.state_bytes * _STATES
+        return outputs * ANSWER_COST + self.state_bytes * STATE_COST
 
     def arrays(self, request: InferRequest) -> list[np.ndarray]:
         """The arrays of a request in the order of the inputs. Unknown inputs and outputs are refused."""

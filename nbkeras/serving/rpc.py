@@ -24,6 +24,7 @@ from grpc_reflection.v1alpha import reflection
 
 from nbkeras.inference.bundle import TensorSpec
 from nbkeras.serving import messages, tensors
+from nbkeras.serving.budget import MESSAGE_COPIES, MOST_CALLS, MOST_CONTENT
 from nbkeras.serving.errors import ServingError, as_told, refused
 from nbkeras.serving.exchange import RequestContext, sane_id
 from nbkeras.serving.frames import Gate
@@ -33,9 +34,6 @@ from nbkeras.serving.tensors import InferRequest, InferResponse
 
 SERVICE, HEALTH = "inference.GRPCInferenceService", "grpc.health.v1.Health"
 _AHEAD = 64  # requests of a stream computed at the same time
-_CALLS = 256  # simultaneous calls over a connection; further calls wait in the client
-_COPIES = 2  # copies of an answer until it is sent: a message and its bytes
-_MOST_CONTENT = 1 << 16  # bytes of a message without tensors
 _MOST_KEPT = 1 << 12  # bytes of one that is kept, uncounted, until its stream ends
 _TURN = 0.5  # seconds until a watcher of the health hears of a change
 _LONGEST = 1000  # characters of an error message, which is sent in headers
@@ -168,7 +166,7 @@ class Servicer:
     async def ModelInfer(self, data: bytes, context: Any) -> Any:
         """Answer an encoded ModelInferRequest. The answer counts in the budget until the call has ended."""
         answer = await self._answer(data, context)
-        share = self.service.budget.share(_COPIES * answer.ByteSize())
+        share = self.service.budget.share(MESSAGE_COPIES * answer.ByteSize())
         context.add_done_callback(lambda _: share.close())
         return answer
 
@@ -227,7 +225,7 @@ class Servicer:
             response = await self._answer(data, context)
             messages.set_parameters(response.parameters, {"triton_final_response": True})
             answer = _StreamResponse(infer_response=response)
-            share = self.service.budget.share(_COPIES * response.ByteSize())
+            share = self.service.budget.share(MESSAGE_COPIES * response.ByteSize())
         except Exception as error:
             failure = _Response(id=messages.id_of(data))
             answer = _StreamResponse(error_message=as_told(error).message, infer_response=failure)
@@ -323,7 +321,7 @@ async def _not_offered(method: str, request: Any, context: Any) -> None:
 def _handler(method: Any, answer: Callable[[Any, Any], Any]) -> grpc.RpcMethodHandler:
     """The handler of a method of a .proto. answer: the servicer's method."""
     asked, told = (message_factory.GetMessageClass(kind) for kind in (method.input_type, method.output_type))
-    most = _MOST_KEPT if method.server_streaming else _MOST_CONTENT
+    most = _MOST_KEPT if method.server_streaming else MOST_CONTENT
     is_generator = inspect.isasyncgenfunction(answer)
 
     def read(data: bytes) -> Any:
@@ -354,7 +352,7 @@ def _handler(method: Any, answer: Callable[[Any, Any], Any]) -> grpc.RpcMethodHa
 
 def _read(kind: Any, data: bytes, most: int | None = None) -> Any:
     """Decode a message without tensors, of at most `most` bytes."""
-    most = most or _MOST_CONTENT
+    most = most or MOST_CONTENT
     if len(data) > most:
         raise ServingError(413, f"a {kind.DESCRIPTOR.full_name} may have at most {most} bytes, received {len(data)}")
     return messages.decoded(kind, data)
@@ -383,7 +381,7 @@ async def start(service: Service, options: Options, port: int) -> Server:
         maximum_concurrent_rpcs=options.max_connections,
         options=[
             ("grpc.max_receive_message_length", int(options.max_body_mb * 1e6)),
-            ("grpc.max_concurrent_streams", _CALLS),
+            ("grpc.max_concurrent_streams", MOST_CALLS),
             ("grpc.max_send_message_length", -1),
             ("grpc.server_handshake_timeout_ms", int(options.header_seconds * 1000)),
             ("grpc.max_connection_idle_ms", int(options.keep_alive_seconds * 1000)),

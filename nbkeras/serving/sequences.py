@@ -23,14 +23,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nbkeras.engine.annotations import briefly
-from nbkeras.serving.budget import Budget
+from nbkeras.serving.budget import MOST_SEQUENCE_ID, MOST_WAITING, SEQUENCE_BYTES, Budget
 from nbkeras.serving.errors import ServingError, refused
 from nbkeras.serving.repository import Version
 from nbkeras.serving.tensors import InferRequest
 
-MOST_ID = 128  # characters of an id, as in Triton
-_OWN_BYTES = 1024  # bytes of a sequence besides its state
-_MOST_WAITING = 1024  # requests that wait for earlier ones of their sequences
 _SWEEPS = 4  # sweeps within the idle time of a sequence
 
 
@@ -57,10 +54,10 @@ def key_of(model: str, version: str | None, parameters: dict[str, Any]) -> Key |
     if identity is None or (not identity and type(identity) in (int, str)):
         return None
     is_number = type(identity) is int and -(1 << 63) <= identity < 1 << 64
-    if not is_number and not (type(identity) is str and len(identity) <= MOST_ID):
+    if not is_number and not (type(identity) is str and len(identity) <= MOST_SEQUENCE_ID):
         received = f"{len(identity)} characters" if type(identity) is str else f"{identity!r:.80}"
         raise refused(
-            f"the parameter 'sequence_id' must be a string of at most {MOST_ID} characters or an integer of 64 bits, "
+            f"the parameter 'sequence_id' must be a string of at most {MOST_SEQUENCE_ID} characters or an integer of 64 bits, "
             f"received {received}"
         )
     return Key(model, version or "", identity)
@@ -116,7 +113,7 @@ class Sequences:
             rows = len(arrays[0])
             if not starts and len(kept.state) != rows:  # type: ignore[arg-type]
                 raise refused(f"{key} has {len(kept.state)} rows since its start, received {rows}")  # type: ignore[arg-type]
-            own = rows * model.state_bytes + _OWN_BYTES
+            own = rows * model.state_bytes + SEQUENCE_BYTES
             with self._room(kept, own, starts), self.budget.share(model.bytes_of(arrays)):
                 state: Any = model.frozen.initial(rows) if starts else kept.state
                 *found, after = await model.batcher.infer([*arrays, state], deadline, request.exchange)
@@ -150,7 +147,7 @@ class Sequences:
                 self._forget(key)
 
     async def _wait(self, kept: _Kept, deadline: float | None) -> None:
-        if self._waiting >= _MOST_WAITING:
+        if self._waiting >= MOST_WAITING:
             raise ServingError(
                 503,
                 f"{self._waiting} requests wait for earlier ones of their sequences; try again later",

@@ -6,17 +6,16 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from nbkeras.engine import settings
+from nbkeras.serving.budget import ANSWER_COST, LONG, READING_COST
 from nbkeras.serving.errors import ServingError
 from nbkeras.serving.exchange import RequestContext, Requests
 from nbkeras.serving.peers import SequenceRouter
-from nbkeras.serving.repository import ANSWER, READY, STARTING, UNLOADED, Repository, Version
+from nbkeras.serving.repository import READY, STARTING, UNLOADED, Repository, Version
 from nbkeras.serving.sequences import Key, Sequences, key_of
 from nbkeras.serving.tensors import InferRequest as InferRequest
 from nbkeras.serving.tensors import InferResponse as InferResponse
 
 EXTENSIONS = ["binary_tensor_data", "parameters", "sequence", "model_configuration"]
-_LONG = 1 << 18  # requests and outputs with more bytes are parsed and written in a thread
-_MOST_COST = 128  # maximum memory for reading each byte of a request, JSON or message
 CONTROL_EXTENSIONS = ["model_repository", "model_repository(unload_dependents)"]
 
 
@@ -76,8 +75,8 @@ class Service:
         Short requests are assumed to have the maximum cost; `cost` is called only if that exceeds the budget. Long requests
         are parsed in a thread, one at a time, so that other requests and health checks are answered meanwhile.
         """
-        if size <= _LONG:
-            if not self.budget.has(_MOST_COST * size):
+        if size <= LONG:
+            if not self.budget.has(READING_COST * size):
                 self.budget.check(cost())
             return function()  # nothing else is counted at the same time
 
@@ -93,10 +92,10 @@ class Service:
     async def write(self, function: Callable[[InferResponse, Any], Any], response: InferResponse, form: Any) -> Any:
         """The encoded answer. A function writes it, in a thread if it is long, so that health checks are answered meanwhile."""
         size = sum([values.nbytes for _, values in response.outputs])
-        if size <= _LONG:
-            self.budget.check(size * ANSWER)
+        if size <= LONG:
+            self.budget.check(size * ANSWER_COST)
             return function(response, form)
-        with self.budget.share(size * ANSWER):
+        with self.budget.share(size * ANSWER_COST):
             return await asyncio.to_thread(function, response, form)
 
     def exchange(self, protocol: str, request_id: str = "") -> RequestContext:

@@ -18,6 +18,16 @@ import numpy as np
 import orjson
 
 from nbkeras.inference.bundle import TensorSpec
+from nbkeras.serving.budget import (
+    JSON_COST,
+    JSON_COSTS,
+    MOST_AXES,
+    MOST_ID,
+    MOST_JSON,
+    MOST_VALUES,
+    PIECE_VALUES,
+    STRING_COST,
+)
 from nbkeras.serving.errors import ServingError, refused
 from nbkeras.serving.exchange import RequestContext
 
@@ -39,15 +49,6 @@ DTYPES: dict[str, np.dtype] = {
 _DATATYPES = {dtype: name for name, dtype in DTYPES.items()}
 _ONLY = {"BYTES": (str, "strings"), "BOOL": (bool, "true or false")}  # datatypes of one kind of JSON values
 _STANDARD_SIZES = {"l": "q", "L": "Q"}  # NumPy's codes for 64 bits -> struct's
-MOST_AXES, MOST_ID = 16, 1024
-MOST_VALUES = 1 << 23  # values that become Python objects; larger tensors must be sent as bytes
-PIECE_VALUES = 1 << 16  # values written at a time
-MOST_JSON = 1 << 30  # bytes of memory for reading JSON; the process does nothing else meanwhile
-
-# Maximum memory for reading JSON, measured with strings such as `[],`: for each byte, and for each of these characters.
-_JSON_COST = 3
-_COSTS = {",": 64, "[": 144, "{": 272, '"': 36}
-_STRING_COST = 24  # bytes of memory for each byte of strings with their lengths
 _PIECE = 1 << 20
 
 
@@ -164,11 +165,11 @@ def cost_of_json(text: bytes | bytearray | memoryview) -> int:
 
     A string of `[],[],` takes 30 times its length; numbers take 5 to 13 times.
     """
-    found = _JSON_COST * len(text)
+    found = JSON_COST * len(text)
     values = np.frombuffer(text, np.uint8)
     for start in range(0, len(values), _PIECE):
         piece = values[start : start + _PIECE]
-        for character, cost in _COSTS.items():
+        for character, cost in JSON_COSTS.items():
             found += cost * int(np.count_nonzero(piece == ord(character)))
         if piece.max() > 127:  # one wide character makes all of a string's characters 4 bytes wide
             found += 4 * len(piece)
@@ -186,7 +187,7 @@ def cost_of_request(body: bytes | bytearray, json_bytes: int | None, specs: Sequ
             "(binary_data_size)",
         )
     has_texts = any(spec.dtype.kind == "O" for spec in specs)
-    return found + (len(body) - len(text)) * (_STRING_COST if has_texts else 1)
+    return found + (len(body) - len(text)) * (STRING_COST if has_texts else 1)
 
 
 def read_json(text: bytes | bytearray | memoryview) -> Any:

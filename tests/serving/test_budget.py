@@ -128,7 +128,7 @@ def test_reading_json_takes_no_more_than_was_counted():
 @pytest.mark.parametrize("unit", UNITS, ids=[ascii(unit[:20]) for unit in UNITS])
 def test_no_short_text_costs_more_than_what_it_is_taken_for(unit):
     text = ("[" + unit * (10_000 // len(unit.encode()) + 1) + "0]").encode()
-    assert tensors.cost_of_json(text) <= service_module._MOST_COST * len(text)
+    assert tensors.cost_of_json(text) <= service_module.READING_COST * len(text)
 
 
 def test_a_short_request_is_looked_at_if_the_memory_is_short():
@@ -136,7 +136,7 @@ def test_a_short_request_is_looked_at_if_the_memory_is_short():
         service = served(Doubles(), 1 << 20)
         tensor = {"name": "x", "shape": [1000, 2], "datatype": "FP32", "data": [0.123456789] * 2000}
         body = json.dumps({"inputs": [tensor]})
-        assert service_module._MOST_COST * len(body) > service.budget.most  # so its numbers are counted
+        assert service_module.READING_COST * len(body) > service.budget.most  # so its numbers are counted
         status, content = await post(service, body.encode())
         assert status == 200, content
         body = b'{"inputs":[' + b"{}," * 8000 + b"0]}"
@@ -461,7 +461,7 @@ def test_no_short_message_costs_more_than_what_it_is_taken_for(number, inside):
     messages = importlib.import_module("nbkeras.serving.messages")
     field = bytes([number << 3 | 2, len(inside)]) + inside
     data = field * (100_000 // len(field))
-    assert 50 * len(data) < messages.cost_of(data) <= service_module._MOST_COST * len(data)
+    assert 50 * len(data) < messages.cost_of(data) <= service_module.READING_COST * len(data)
 
 
 @pytest.mark.cpu("servers are for CPUs")
@@ -506,7 +506,7 @@ def test_messages_of_grpc_that_are_too_long_or_none(monkeypatch):
     with pytest.raises(ServingError, match="the bytes are not a message inference.ModelReadyRequest") as caught:
         rpc._read(kind, b"\xff")
     assert caught.value.status == 400
-    monkeypatch.setattr(rpc, "_MOST_CONTENT", 3)
+    monkeypatch.setattr(rpc, "MOST_CONTENT", 3)
     with pytest.raises(
         ServingError, match="inference.ModelReadyRequest may have at most 3 bytes, received 4"
     ) as caught:

@@ -484,7 +484,7 @@ def test_a_request_ends_at_its_time_although_the_owner_is_stopped(tmp_path):
 
 
 def test_no_more_requests_wait_than_have_a_place(streams, monkeypatch):
-    monkeypatch.setattr(sequences, "_MOST_WAITING", 0)
+    monkeypatch.setattr(sequences, "MOST_WAITING", 0)
 
     async def run():
         serving = Serving(streams[0])
