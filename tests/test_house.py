@@ -51,6 +51,7 @@ MAY_IMPORT_KERNELS = [
         "inference.bundle",
         "inference.freezing",
         "inference.program",
+        "inference.session",
         "ops",
         "optimizers",
         "random",

@@ -1,9 +1,8 @@
-"""Programs: recorded inferences that need no model and share one array of constants; and the players that run them.
+"""Programs: recorded inferences that need no model and share one array of constants.
 
 In a recording, launches refer to arrays of this process. Here each array is a Place: a memory (an arena or the constants) and
-an offset. A player has an arena and views for all places, and replays the launches; each computing thread uses one player. So
-weights exist once for all batch sizes and threads, programs are plain data (bundle.py), and a shared library can be made of
-them (export/native_code.py).
+an offset. An Instance has an arena and views for all places. So weights exist once for all batch sizes and threads, programs
+are plain data (bundle.py), a session runs them (session.py), and a shared library is made of them (export/native_code.py).
 """
 
 from __future__ import annotations
@@ -16,17 +15,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nbkeras.engine.batch import copy_to
 from nbkeras.inference.recording import Recording
 from nbkeras.kernels.runtime import device, library
-from nbkeras.kernels.runtime.pool import Pool
 
 Array = np.ndarray
 Key = tuple[int, int]  # the numbers of rows and steps of a program; a model without steps has 1
 ALIGNMENT = device.ALIGNMENT
 ARENA, CONSTANTS = range(2)
-_KEPT = 64 << 20  # bytes of idle arenas kept for each program, but at least one arena for each processor
-_empty = np.empty
 
 
 class Place(NamedTuple):
@@ -217,9 +212,6 @@ def _whole_buffer(recording: Recording, array: Array) -> int | None:
     return None
 
 
-# -------------------- players --------------------
-
-
 class Instance(NamedTuple):
     """A program's arrays over an arena and constants, and its launches with these arrays."""
 
@@ -244,53 +236,3 @@ class Instance(NamedTuple):
 
         launches = [(function, tuple(map(of, args))) for function, args in program.launches]
         return cls(arena, launches, [of(place) for place in program.inputs], [of(place) for place in program.outputs])
-
-
-class Player:
-    """Runs the launches over a private arena; one thread at a time may use it."""
-
-    __slots__ = ("_inputs", "_outputs", "_forms", "_replay")
-
-    def __init__(self, program: Program, constants: Array):
-        own = Instance.of(program, constants)
-        self._inputs, self._outputs = own.inputs, own.outputs
-        self._forms = [(array.shape, array.dtype) for array in own.outputs]
-        with device.on(None):
-            self._replay = device.Replayer(own.launches, own.inputs, own.outputs)
-
-    def run(self, arrays: Sequence[Array]) -> list[Array]:
-        """Compute the outputs, as new arrays, from arrays of the inputs' shapes."""
-        outputs = [_empty(shape, dtype) for shape, dtype in self._forms]
-        if not self._replay.copying(*arrays, *outputs):
-            with device.on(None):
-                for source, target in zip(arrays, self._inputs, strict=True):
-                    copy_to(source, target)
-                self._replay()
-                for source, target in zip(self._outputs, outputs, strict=True):
-                    copy_to(source, target)
-        return outputs
-
-
-class Players:
-    """The players of programs over shared constants."""
-
-    def __init__(self, programs: Mapping[Key, Program], constants: Array):
-        self._programs, self._constants = programs, constants
-        # By key: the idle players, and how many of them are kept after a burst of calls. No lock: append
-        # and pop are atomic.
-        self._free: dict[Key, tuple[list[Player], int]] = {
-            key: ([Player(each, constants)], max(Pool.most, _KEPT // max(each.nbytes, 1)))
-            for key, each in programs.items()
-        }
-
-    def run(self, key: Key, arrays: Sequence[Array]) -> list[Array]:
-        """Compute the outputs, as new arrays, from arrays of the inputs' shapes. Several threads may call this at once."""
-        free, most = self._free[key]
-        try:
-            player = free.pop()
-        except IndexError:
-            player = Player(self._programs[key], self._constants)
-        outputs = player.run(arrays)
-        if len(free) < most:
-            free.append(player)
-        return outputs

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,15 +13,20 @@ import numpy as np
 from nbkeras.data.input_matching import GraphInputs, check_numbers
 from nbkeras.engine import structures
 from nbkeras.engine.annotations import briefly
+from nbkeras.engine.batch import copy_to
 from nbkeras.engine.structures import one_or_all
 from nbkeras.inference import bundle as bundles
 from nbkeras.inference.bundle import Bundle, TensorSpec
 from nbkeras.inference.interface import Interface
-from nbkeras.inference.program import Players
+from nbkeras.inference.program import Instance, Key, Program
+from nbkeras.kernels.runtime import device
+from nbkeras.kernels.runtime.pool import Pool
 
 Array = np.ndarray
 _CALL = 7  # overhead of a call in rows of computation, assumed until `measure`; see `cover`
 _PART_SECONDS = 2e-5  # overhead of each part of a batch besides its program: slicing, padding, joining
+_KEPT = 64 << 20  # bytes of idle arenas kept for each program, but at least one arena for each processor
+_empty = np.empty
 
 
 class _Port(NamedTuple):
@@ -43,6 +48,56 @@ class _Ports:
     def __init__(self, structure: Any, specs: Sequence[TensorSpec]):
         self.input_list = [_Port(*spec) for spec in specs]
         self.inputs = structures.pack(structure, self.input_list)
+
+
+class Player:
+    """Runs the launches over a private arena; one thread at a time may use it."""
+
+    __slots__ = ("_inputs", "_outputs", "_forms", "_replay")
+
+    def __init__(self, program: Program, constants: Array):
+        own = Instance.of(program, constants)
+        self._inputs, self._outputs = own.inputs, own.outputs
+        self._forms = [(array.shape, array.dtype) for array in own.outputs]
+        with device.on(None):
+            self._replay = device.Replayer(own.launches, own.inputs, own.outputs)
+
+    def run(self, arrays: Sequence[Array]) -> list[Array]:
+        """Compute the outputs, as new arrays, from arrays of the inputs' shapes."""
+        outputs = [_empty(shape, dtype) for shape, dtype in self._forms]
+        if not self._replay.copying(*arrays, *outputs):
+            with device.on(None):
+                for source, target in zip(arrays, self._inputs, strict=True):
+                    copy_to(source, target)
+                self._replay()
+                for source, target in zip(self._outputs, outputs, strict=True):
+                    copy_to(source, target)
+        return outputs
+
+
+class Players:
+    """The players of programs over shared constants."""
+
+    def __init__(self, programs: Mapping[Key, Program], constants: Array):
+        self._programs, self._constants = programs, constants
+        # By key: the idle players, and how many of them are kept after a burst of calls. No lock: append
+        # and pop are atomic.
+        self._free: dict[Key, tuple[list[Player], int]] = {
+            key: ([Player(each, constants)], max(Pool.most, _KEPT // max(each.nbytes, 1)))
+            for key, each in programs.items()
+        }
+
+    def run(self, key: Key, arrays: Sequence[Array]) -> list[Array]:
+        """Compute the outputs, as new arrays, from arrays of the inputs' shapes. Several threads may call this at once."""
+        free, most = self._free[key]
+        try:
+            player = free.pop()
+        except IndexError:
+            player = Player(self._programs[key], self._constants)
+        outputs = player.run(arrays)
+        if len(free) < most:
+            free.append(player)
+        return outputs
 
 
 class _State:

@@ -32,7 +32,7 @@ import nbkeras as keras
 from nbkeras import Input, Model, Sequential, layers, ops
 from nbkeras.engine.program import before_replays
 from nbkeras.engine.tensor import apply
-from nbkeras.inference import Frozen, TensorSpec, bundle, program, session
+from nbkeras.inference import Frozen, TensorSpec, bundle, session
 from nbkeras.kernels import compiled, device
 from nbkeras.kernels.runtime import device as runtime
 from nbkeras.kernels.runtime.pool import Pool
@@ -581,9 +581,9 @@ def test_threads_get_their_own_answers(make):
 
 @pytest.mark.parametrize("kept, most", [(0, Pool.most), (1 << 20, 40)], ids=["large arenas", "small arenas"])
 def test_arenas_of_a_burst_of_calls_are_freed(kept, most, monkeypatch):
-    monkeypatch.setattr(program, "_KEPT", kept)
+    monkeypatch.setattr(session, "_KEPT", kept)
     players = mlp().frozen(1)._state.run.__self__
-    run, inside = program.Player.run, []
+    run, inside = session.Player.run, []
 
     def at_the_same_time(player, arrays):
         inside.append(player)
@@ -591,7 +591,7 @@ def test_arenas_of_a_burst_of_calls_are_freed(kept, most, monkeypatch):
             players.run((1, 1), arrays)
         return run(player, arrays)
 
-    monkeypatch.setattr(program.Player, "run", at_the_same_time)
+    monkeypatch.setattr(session.Player, "run", at_the_same_time)
     players.run((1, 1), [floats(1, 20)])
     assert len(set(map(id, inside))) == 40
     assert len(players._free[1, 1][0]) == most
