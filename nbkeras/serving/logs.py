@@ -178,6 +178,8 @@ class Thread(logging.handlers.QueueListener):
     It waits for more lines after the first one, because each wake-up takes the interpreter from requests.
     """
 
+    queue: Queue[bytes]  # type: ignore[assignment]
+
     def handle(self, record: Any) -> None:
         time.sleep(_GATHERING)
         lines = [record]
@@ -191,7 +193,7 @@ class Thread(logging.handlers.QueueListener):
             while data := self.handlers[0].write_line(data):  # type: ignore[attr-defined]
                 time.sleep(_PAUSE)
             for _ in range(count if lines else count - 1):  # the caller counts the last one
-                self.queue.task_done()  # type: ignore[attr-defined]
+                self.queue.task_done()
 
 
 def configure(form: str, level: str, descriptor: int = 2) -> Handler:
