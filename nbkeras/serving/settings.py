@@ -70,7 +70,8 @@ _Server = create_model("_Server", __config__={"strict": True}, **_SERVER)
 _Outside = create_model("_Outside", config=(str | None, _CONFIG), **_SERVER)
 
 
-class _File(BaseModel, strict=True):
+class _File(BaseModel):
+    model_config = {"strict": True}
     server: dict[str, Any] = Field({}, title="a table, written [server]")
     model: list[dict[str, Any]] = Field([], title="a list in which each model is a table, written [[model]]")
 
