@@ -14,6 +14,7 @@ from nbkeras.building.graph import SymbolicTensor, name_of
 from nbkeras.engine import structures, tape, tensor
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.batch import ALL, Batch
+from nbkeras.engine.layer_stack import layer_stack
 from nbkeras.engine.learning_phase import training_phase
 from nbkeras.engine.observed import observe
 from nbkeras.engine.program import ProgramCache, Replays
@@ -81,7 +82,7 @@ class Stream:
         self._interface = Interface(
             model.name, model._graph_inputs, inputs, is_sequence, self.state_size, self.dtype, walk.limit
         )
-        self._programs = ProgramCache("stream", _reader, capacity=16, improve=improved)
+        self._programs = ProgramCache("stream", layer_stack.reading, capacity=16, improve=improved)
         self._known: dict[tuple, tuple[Replays, int, bool]] = {}  # by the forms of x and the state; see `_at_once`
 
     def __repr__(self) -> str:
@@ -246,7 +247,7 @@ class Stream:
         batch, pairs = row.shape[0], zip(self._forms, self._columns, strict=True)
         states = [ops.cast(ops.reshape(row[:, part], (batch, *form.shape)), form.dtype) for form, part in pairs]
         before = states.pop(0) if self._walk.counts else None
-        names = tensor.layer_stack.names
+        names = layer_stack.names
         names.append(self.model.name)  # layer names are on the stack while the model is called
         try:
             outputs, after = self._walk.run(StepContext(batch, steps, before), states, inputs)
@@ -304,9 +305,3 @@ def _sequences(model: Any, names: Sequence[str] | None) -> list[bool]:
 def _is_looked_up(symbol: SymbolicTensor, graph: Any) -> bool:
     readers = [node.layer for node in graph.nodes if any(each is symbol for each in node.inputs)]
     return symbol.ndim == 2 and bool(readers) and all(isinstance(layer, Embedding) for layer in readers)
-
-
-def _reader() -> str:
-    """The name of the layer that reads a value, which prevents the recording of a step, for a message."""
-    names = tensor.layer_stack.names
-    return f"layer {names[-1]!r} read a tensor's value" if names else "a tensor's value was read"

@@ -10,6 +10,7 @@ import numpy as np
 from nbkeras.data.adapters import Layout
 from nbkeras.engine import sharding, structures, tape, tensor
 from nbkeras.engine.batch import ALL, Batch
+from nbkeras.engine.layer_stack import layer_stack
 from nbkeras.engine.learning_phase import training_phase
 from nbkeras.engine.observed import observe
 from nbkeras.engine.program import Program, ProgramCache, Replays
@@ -38,7 +39,7 @@ class Step:
         self.kind, self.function, self.eagerly = kind, function, eagerly
         self._gpu, self._observed = tensor.gpu(), observed
         improve = improved if kind == "predict" else None
-        self._programs = ProgramCache(kind, _reader, improve=improve)
+        self._programs = ProgramCache(kind, layer_stack.reading, improve=improve)
 
     def forget(self) -> None:
         """Drop the programs, with their memory."""
@@ -165,9 +166,3 @@ def log_tensors(logs: Any, what: str) -> dict[str, Tensor]:
     for name, value in logs.items():
         flat.update(log_tensors(value, what) if isinstance(value, dict) else {name: tensor.as_tensor(value)})
     return flat
-
-
-def _reader() -> str:
-    """A string that names what read a tensor's value and so prevents recording."""
-    names = tensor.layer_stack.names
-    return f"layer {names[-1]!r} read a tensor's value" if names else "a tensor's value was read"
