@@ -411,7 +411,7 @@ def test_the_client_needs_numpy_alone_and_is_imported_at_first_use():
 @pytest.mark.process
 def test_nbkeras_imports_no_client():
     code = "import sys, nbkeras; a = 'http.client' in sys.modules; nbkeras.client.Client('http://a:1'); print(a)"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    found = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "False"
 
 
