@@ -472,6 +472,8 @@ class Frozen:
         own = self._state
         outputs = own.at_once(arrays[0], state) if len(arrays) == 1 else None
         if own.interface is None:
+            if state is not None:
+                self._require_stream()  # raises
             if outputs is None:
                 own.check_arrays(arrays)
                 own.check_tables(arrays)

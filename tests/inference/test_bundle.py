@@ -148,6 +148,8 @@ def test_streams_and_models_are_one_class(tmp_path):
     with pytest.raises(ValueError, match=r"keeps no state from step to step: freeze a stream, model\.stream\(\)"):
         model(floats(1, 20), np.zeros((1, 0), "float32"))
     with pytest.raises(ValueError, match="keeps no state from step to step"):
+        model.run([floats(1, 20)], np.zeros((1, 0), "float32"))
+    with pytest.raises(ValueError, match="keeps no state from step to step"):
         model.initial()
     with pytest.raises(ValueError, match="input 'input_layer.*' has no rows"):
         stream(floats(0, 5), stream.initial(0))
