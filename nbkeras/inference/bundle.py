@@ -28,7 +28,7 @@ from nbkeras.kernels.runtime import cache, code, device
 from nbkeras.kernels.runtime.chains import Chain
 from nbkeras.kernels.runtime.eager import Joined
 from nbkeras.kernels.runtime.messages import named
-from nbkeras.saving.archive import atomic_file
+from nbkeras.saving.archive import JSON_LIMIT, atomic_file, parse_json
 
 Array = np.ndarray
 
@@ -36,7 +36,6 @@ _MAGIC, _FORMAT = b"nbkeras bundle\n\0", 1
 _OLD_MAGIC = b"nbkeras frozen\n\0"  # of versions that wrote a pickle
 _HEADER = struct.Struct("<16sIQ32s")  # magic, format, the number of bytes of the JSON, their SHA-256
 _PAGE = 4096
-_MOST_JSON = 64 << 20  # bytes; reading them takes some times as much memory
 _MOST_AXES = 64  # of NumPy
 _KERNELS = "nbkeras.kernels."
 
@@ -180,15 +179,15 @@ def read(file: Any, name: str, safe_mode: bool = True, mapped: bool = False) -> 
             f"{name!r} has format {number}, and this version of nbkeras reads format {_FORMAT}: freeze again"
         )
     _check_owner(file.fileno(), name)
-    if length > min(_MOST_JSON, os.fstat(file.fileno()).st_size):
+    if length > min(JSON_LIMIT, os.fstat(file.fileno()).st_size):
         raise damaged
     text = file.read(length)
     if hashlib.sha256(text).digest() != digest:
         raise damaged
     try:
-        about = json.loads(text)
+        about = parse_json(text, "its description")
         claimed, sha256 = about["constants"]["bytes"], about["constants"]["sha256"]
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError):
         raise damaged from None
     start = _HEADER.size + length
     constants = _content(file, start + -start % _PAGE, claimed, mapped)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hostile_frozen import description, rewrite
-from inference_models import floats, lstm_stack, mlp, same_bits, transformer
+from inference_models import floats, kernel_layer, lstm_stack, mlp, same_bits, transformer
 
 import nbkeras as keras
 from nbkeras import Input, Model, Sequential, layers, ops
@@ -167,19 +167,6 @@ def triple(x, y):
 
 def negate(x, y):
     np.negative(x, y)
-
-
-def kernel_layer(kernel):
-    def op(x):
-        y = device.empty(x.shape, x.dtype)
-        device.launch(kernel, x, y)
-        return y, None
-
-    class Own(layers.Layer):
-        def call(self, inputs):
-            return apply(op, None, [inputs])
-
-    return Own()
 
 
 @pytest.mark.parametrize("kernel, factor", [(triple, 3), (negate, -1)], ids=["compiled", "of NumPy"])

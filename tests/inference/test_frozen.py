@@ -19,6 +19,7 @@ from inference_models import (
     cnn,
     floats,
     inputs_of,
+    kernel_layer,
     lstm_stack,
     mlp,
     quantized_cnn,
@@ -508,19 +509,6 @@ def test_the_weights_leave_the_pickle_as_one_buffer():
     memory[:] = bytes(len(memory))
     assert not again(x).any()
     same_bits(pickle.loads(content, buffers=[bytes(buffer)])(x), ready(x))  # copied: it must be writable and aligned
-
-
-def kernel_layer(kernel):
-    def op(x):
-        y = device.empty(x.shape, x.dtype)
-        device.launch(kernel, x, y)
-        return y, None
-
-    class Own(layers.Layer):
-        def call(self, inputs):
-            return apply(op, None, [inputs])
-
-    return Own()
 
 
 @pytest.mark.parametrize("compile", [compiled, lambda function: function], ids=["compiled", "of NumPy"])
