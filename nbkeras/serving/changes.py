@@ -51,6 +51,7 @@ class Changes:
         self._figures = workers.board.part(-1)
         self._figures.served = self.served.keys()
         self._turn = asyncio.Lock()
+        self._is_told = False  # whether a SIGHUP waits for its turn
         self._numbers = itertools.count(1)
 
     # -------------------- what asks for changes --------------------
@@ -64,8 +65,12 @@ class Changes:
         return ""
 
     async def read_again(self) -> None:
-        """After SIGHUP: read the options again and find new, changed and deleted files."""
+        """After SIGHUP: read the options again and find new, changed and deleted files. Signals that wait count as one."""
+        if self._is_told:
+            return
+        self._is_told = True
         async with self._turn:
+            self._is_told = False
             try:
                 options = self._read_options()
                 wanted = _versions(options)

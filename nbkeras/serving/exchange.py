@@ -10,7 +10,6 @@ from typing import Any
 
 from nbkeras.serving import logs
 
-_log = logging.getLogger("nbkeras.serving")
 _SANE_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 
 
@@ -102,7 +101,9 @@ class Requests:
 
 
 def _write(level: int, event: str, exchange: RequestContext, **more: Any) -> None:
-    """Log an inference request, whatever level is logged."""
+    """Log an inference request, whatever level is logged, if this process has a log."""
+    if (log := logs.handler()) is None:
+        return
     fields: dict[str, Any] = {
         "request_id": exchange.id,
         "protocol": exchange.protocol,
@@ -116,7 +117,7 @@ def _write(level: int, event: str, exchange: RequestContext, **more: Any) -> Non
         "bytes_in": exchange.bytes_in,
         "bytes_out": exchange.bytes_out,
     }
-    _log.handle(logs.record(level, event, **fields, **more))
+    log.log(level, event, fields | more)
 
 
 def sane_id(value: bytes) -> str:

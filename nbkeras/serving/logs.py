@@ -47,11 +47,6 @@ def event(name: str, **fields: Any) -> dict[str, Any]:
     return {"event": name, **fields}
 
 
-def record(level: int, name: str, message: str = "", **fields: Any) -> logging.LogRecord:
-    """The record of an event, for events that are logged at any level of the log."""
-    return _log.makeRecord(_log.name, level, "", 0, message, (), None, extra=event(name, **fields))
-
-
 class JsonFormatter(OrjsonFormatter):
     """Formats a record as a JSON object, short enough for one atomic write with its line end."""
 
@@ -61,6 +56,16 @@ class JsonFormatter(OrjsonFormatter):
     def __init__(self) -> None:
         names = {"asctime": "time", "levelname": "level", "name": "logger", "exc_info": "exception"}
         super().__init__(["asctime", "process", "levelname", "name", "message"], rename_fields=names, json_default=str)
+        self._second, self._time = 0.0, ""
+
+    def line(self, level: int, name: str, fields: dict[str, Any]) -> str:
+        """The line of an event of numbers and short plain texts, in a fifth of the time that a LogRecord takes."""
+        second, part = divmod(time.time(), 1.0)
+        if second != self._second:
+            self._second, self._time = second, time.strftime(self.default_time_format, time.gmtime(second))
+        data = {"time": self.default_msec_format % (self._time, 1000 * part), "process": os.getpid()}
+        data |= {"level": logging.getLevelName(level).lower(), **self.static_fields, "event": name, **fields}
+        return self.jsonify_log_record(data)
 
     def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
         log_data["level"] = log_data["level"].lower()
@@ -122,6 +127,13 @@ class Handler(logging.handlers.QueueHandler):
     def prepare(self, record: logging.LogRecord) -> bytes:
         return self.format(record).encode() + b"\n"
 
+    def log(self, level: int, name: str, fields: dict[str, Any]) -> None:
+        """Write the line of an event (see `JsonFormatter.line`), whatever level is logged."""
+        self.enqueue(self._line(level, name, fields))
+
+    def _line(self, level: int, name: str, fields: dict[str, Any]) -> bytes:
+        return self.formatter.line(level, name, fields).encode() + b"\n"  # type: ignore[union-attr]
+
     def enqueue(self, line: Any) -> None:
         """Let a line wait to be written."""
         if self.queue.unfinished_tasks < MOST_LINES:
@@ -161,7 +173,7 @@ class Handler(logging.handlers.QueueHandler):
             if lost and not line and self.queue.empty():
                 self._reported += lost
                 text = f"{lost} log lines were dropped, because nobody read them in time"
-                self.queue.put_nowait(self.prepare(record(logging.WARNING, "log_dropped", text, lines=lost)))
+                self.queue.put_nowait(self._line(logging.WARNING, "log_dropped", {"message": text, "lines": lost}))
         return line
 
     def flush(self) -> None:

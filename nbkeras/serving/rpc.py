@@ -35,7 +35,9 @@ from nbkeras.serving.tensors import InferRequest, InferResponse
 SERVICE, HEALTH = "inference.GRPCInferenceService", "grpc.health.v1.Health"
 _AHEAD = 64  # requests of a stream computed at the same time
 _MOST_KEPT = 1 << 12  # bytes of one that is kept, uncounted, until its stream ends
-_TURN = 0.5  # seconds until a watcher of the health hears of a change
+_TURN = (
+    0.5  # seconds until a watcher of the health hears of a change, and until an idle stream hears that the server ends
+)
 _LONGEST = 1000  # characters of an error message, which is sent in headers
 
 # the field of InferTensorContents for each datatype; FP16 has none
@@ -301,7 +303,7 @@ class _Handlers(grpc.GenericRpcHandler):
             reflected: reflection.aio.ReflectionServicer(names, messages.POOL),
         }
         self._calls = {
-            f"/{kind.full_name}/{method.name}": _handler(method, getattr(servicer, method.name))
+            f"/{kind.full_name}/{method.name}": _handler(method, getattr(servicer, method.name), service)
             for kind, servicer in servicers.items()
             for method in kind.methods
             if hasattr(servicer, method.name)
@@ -318,7 +320,7 @@ async def _not_offered(method: str, request: Any, context: Any) -> None:
     await context.abort(grpc.StatusCode.UNIMPLEMENTED, f"{method:.200} is not offered{hint}")
 
 
-def _handler(method: Any, answer: Callable[[Any, Any], Any]) -> grpc.RpcMethodHandler:
+def _handler(method: Any, answer: Callable[[Any, Any], Any], service: Service) -> grpc.RpcMethodHandler:
     """The handler of a method of a .proto. answer: the servicer's method."""
     asked, told = (message_factory.GetMessageClass(kind) for kind in (method.input_type, method.output_type))
     most = _MOST_KEPT if method.server_streaming else MOST_CONTENT
@@ -329,7 +331,8 @@ def _handler(method: Any, answer: Callable[[Any, Any], Any]) -> grpc.RpcMethodHa
 
     async def call(data: Any, context: Any) -> Any:
         try:
-            found = answer((read(each) async for each in data) if method.client_streaming else read(data), context)
+            asked_for = _arriving(data, service, read) if method.client_streaming else read(data)
+            found = answer(asked_for, context)
             if is_generator:
                 async for each in found:
                     await context.write(each)
@@ -348,6 +351,21 @@ def _handler(method: Any, answer: Callable[[Any, Any], Any]) -> grpc.RpcMethodHa
         return grpc.unary_unary_rpc_method_handler(call, None, told.SerializeToString)
     made = grpc.stream_stream_rpc_method_handler if method.client_streaming else grpc.unary_stream_rpc_method_handler
     return made(call, None, told.SerializeToString)
+
+
+async def _arriving(stream: AsyncIterator[bytes], service: Service, read: Callable[[bytes], Any]) -> AsyncIterator[Any]:
+    """The messages of a stream until its client ends it, or until the server ends and none arrives for a moment."""
+    while True:
+        reading = asyncio.ensure_future(anext(stream, None))
+        try:
+            while not (await asyncio.wait((reading,), timeout=_TURN))[0]:
+                if service.is_draining:
+                    return
+            if (data := reading.result()) is None:
+                return
+        finally:
+            reading.cancel()
+        yield read(data)
 
 
 def _read(kind: Any, data: bytes, most: int | None = None) -> Any:

@@ -502,6 +502,31 @@ async def check_the_end_waits_for_what_was_taken(place):
     assert await stopping
 
 
+async def check_the_end_closes_streams_that_are_idle(place):
+    stub = place.channel.stream_stream(
+        f"/{rpc.SERVICE}/ModelStreamInfer",
+        type(message("ModelInferRequest")).SerializeToString,
+        messages.message("inference.ModelStreamInferResponse").FromString,
+    )
+    idle, busy, unused = stub(), stub(), stub()
+    await idle.write(infer("FP32", [1, 0], id="1"))
+    assert (await idle.read()).infer_response.id == "1"
+    await busy.write(infer("BYTES", ["wait", ""], id="2"))
+    await unused.wait_for_connection()
+    while not place.models["BYTES"].runs:
+        await asyncio.sleep(0.01)
+    place.service.is_draining = True
+    stopping = asyncio.create_task(place.server.stop(10))
+    for each in (idle, unused):
+        assert await each.read() is grpc.aio.EOF
+        assert await each.code() == grpc.StatusCode.OK
+    assert not stopping.done()
+    place.models["BYTES"].free.set()
+    assert (await busy.read()).infer_response.id == "2"
+    assert await busy.read() is grpc.aio.EOF
+    assert await stopping  # it did not wait until they were late
+
+
 async def check_the_end_gives_up_what_takes_too_long(place):
     model = place.models["BYTES"]
     running = asyncio.ensure_future(place.call("ModelInfer", infer("BYTES", ["wait", ""])))

@@ -15,9 +15,10 @@ import time
 import pytest
 
 pytest.importorskip("httptools")
-pytest.importorskip("grpc")
+pytest.importorskip("grpc_reflection")
 
 import grpc
+from grpc_reflection.v1alpha import reflection
 from live_server import LiveServer, clients_of
 
 import nbkeras
@@ -124,6 +125,11 @@ def test_clients_with_a_password_or_a_token_are_answered(proxy):
         assert status == 200 and answer["outputs"][0]["data"] == [3.0, 3.0, 3.0]
     for wrong in ("Bearer 3f9d", "Basic YW5uOng=", "", TOKEN + "0"):
         assert proxy.ask("POST", path, BODY, authorization=wrong) == (401, {"error": "a password or a token is needed"})
+    plain = json.dumps({"instances": [[1, 2]]})
+    for other in ("/predict", "/v1/models/m:predict"):
+        found = proxy.ask("POST", other, plain, authorization=TOKEN)
+        assert found == (200, {"predictions": [[3.0, 3.0, 3.0]]})
+        assert proxy.ask("POST", other, plain)[0] == 401
     assert proxy.ask("GET", "/v2/health/ready") == (200, {"ready": True})
     assert proxy.ask("POST", path, b"x" * 20_000, authorization=TOKEN) == (413, {"error": "the body is too large"})
     status, answer = proxy.ask("POST", path, "{", authorization=TOKEN)
@@ -162,6 +168,20 @@ def test_grpc_goes_through(proxy):
         with pytest.raises(grpc.RpcError, match="with status: 40[13]") as error:
             proxy.call(f"{service}/{method}", request, named("ModelInferResponse"), **metadata)
         assert error.value.code() == code
+
+
+def test_reflection_goes_through_with_a_password(proxy):
+    trusted, stream = (
+        grpc.ssl_channel_credentials(proxy.certificate),
+        f"/{reflection.SERVICE_NAME}/ServerReflectionInfo",
+    )
+    with grpc.secure_channel(f"localhost:{proxy.port}", trusted) as channel:
+        call = channel.stream_stream(stream)
+        [answer] = call(iter([b"\x3a\x00"]), metadata=(("authorization", TOKEN),), timeout=30)  # list_services: ""
+        assert b"inference.GRPCInferenceService" in answer
+        with pytest.raises(grpc.RpcError) as error:
+            list(call(iter([b"\x3a\x00"]), timeout=30))
+        assert error.value.code() == grpc.StatusCode.UNAUTHENTICATED
 
 
 def test_a_client_that_asks_too_often_is_told_so(proxy):

@@ -23,6 +23,9 @@ from nbkeras import layers
 pytest.importorskip("httptools")
 
 from nbkeras.serving import orders
+from nbkeras.serving.board import SharedMetrics
+from nbkeras.serving.changes import Changes
+from nbkeras.serving.options import Options
 from nbkeras.serving.repository import Repository
 
 ENVIRONMENT = os.environ | {"PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
@@ -260,6 +263,27 @@ def test_models_come_and_go_with_the_file_of_models(tmp_path):
         server.process.send_signal(signal.SIGHUP)
         server.log("SIGHUP received, but nothing is changed: models.toml is not a TOML file")
         assert answer_of(connection, "b") == 2.0
+
+
+def test_signals_that_wait_for_a_change_count_as_one():
+    read = []
+
+    def read_options():
+        read.append(Options())
+        return read[-1]
+
+    async def run():
+        changes = Changes(Options(), read_options, types.SimpleNamespace(board=SharedMetrics(1)), None)
+        async with changes._turn:
+            signals = [asyncio.create_task(changes.read_again()) for _ in range(100)]
+            await asyncio.sleep(0)
+            assert sum(task.done() for task in signals) == 99 and not read
+        await asyncio.gather(*signals)
+        assert len(read) == 1
+        await changes.read_again()
+        assert len(read) == 2
+
+    asyncio.run(run())
 
 
 def test_a_broken_new_version_or_model_leaves_the_server_ready_and_is_told(tmp_path):
