@@ -24,7 +24,7 @@ STARTING, UNLOADED = "the server starts", "unloaded"  # reasons of states
 
 
 class StreamRuns:
-    """A FrozenStream as a Batcher runs it: the state is the last input and the last output."""
+    """A Frozen with a state as a Batcher runs it: the state is the last input and the last output."""
 
     def __init__(self, frozen: Any):
         self.frozen, self.batch_sizes, self.is_by_rows = frozen, frozen.batch_sizes, frozen.is_by_rows
