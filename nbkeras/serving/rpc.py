@@ -35,9 +35,7 @@ from nbkeras.serving.tensors import InferRequest, InferResponse
 SERVICE, HEALTH = "inference.GRPCInferenceService", "grpc.health.v1.Health"
 _AHEAD = 64  # requests of a stream computed at the same time
 _MOST_KEPT = 1 << 12  # bytes of one that is kept, uncounted, until its stream ends
-_TURN = (
-    0.5  # seconds until a watcher of the health hears of a change, and until an idle stream hears that the server ends
-)
+_TURN = 0.5  # seconds until watchers of the health hear of a change, and idle streams of the server's end
 _LONGEST = 1000  # characters of an error message, which is sent in headers
 
 # the field of InferTensorContents for each datatype; FP16 has none
@@ -331,8 +329,8 @@ def _handler(method: Any, answer: Callable[[Any, Any], Any], service: Service) -
 
     async def call(data: Any, context: Any) -> Any:
         try:
-            asked_for = _arriving(data, service, read) if method.client_streaming else read(data)
-            found = answer(asked_for, context)
+            # no local variable: gRPC keeps the frame of an aborted call until the garbage collector runs
+            found = answer(_arriving(data, service, read) if method.client_streaming else read(data), context)
             if is_generator:
                 async for each in found:
                     await context.write(each)
@@ -343,7 +341,7 @@ def _handler(method: Any, answer: Callable[[Any, Any], Any], service: Service) -
             raise
         except Exception as error:
             failure = as_told(error)
-        del data  # gRPC keeps the frame of an aborted call until the garbage collector runs
+        del data  # as above
         again = () if failure.retry_after is None else (("grpc-retry-pushback-ms", f"{failure.retry_after * 1000}"),)
         await context.abort(grpc.StatusCode[failure.code], f"{failure.message:.{_LONGEST}}", again)
 
@@ -355,17 +353,19 @@ def _handler(method: Any, answer: Callable[[Any, Any], Any], service: Service) -
 
 async def _arriving(stream: AsyncIterator[bytes], service: Service, read: Callable[[bytes], Any]) -> AsyncIterator[Any]:
     """The messages of a stream until its client ends it, or until the server ends and none arrives for a moment."""
-    while True:
-        reading = asyncio.ensure_future(anext(stream, None))
-        try:
-            while not (await asyncio.wait((reading,), timeout=_TURN))[0]:
-                if service.is_draining:
-                    return
-            if (data := reading.result()) is None:
-                return
-        finally:
-            reading.cancel()
+    while (data := await _next(stream, service)) is not None:
         yield read(data)
+
+
+async def _next(stream: AsyncIterator[bytes], service: Service) -> bytes | None:
+    reading = asyncio.ensure_future(anext(stream, None))
+    try:
+        while not (await asyncio.wait((reading,), timeout=_TURN))[0]:
+            if service.is_draining:
+                return None
+        return reading.result()
+    finally:
+        reading.cancel()
 
 
 def _read(kind: Any, data: bytes, most: int | None = None) -> Any:

@@ -171,15 +171,12 @@ def test_grpc_goes_through(proxy):
 
 
 def test_reflection_goes_through_with_a_password(proxy):
-    trusted, stream = (
-        grpc.ssl_channel_credentials(proxy.certificate),
-        f"/{reflection.SERVICE_NAME}/ServerReflectionInfo",
-    )
+    trusted = grpc.ssl_channel_credentials(proxy.certificate)
     with grpc.secure_channel(f"localhost:{proxy.port}", trusted) as channel:
-        call = channel.stream_stream(stream)
+        call = channel.stream_stream(f"/{reflection.SERVICE_NAME}/ServerReflectionInfo")
         [answer] = call(iter([b"\x3a\x00"]), metadata=(("authorization", TOKEN),), timeout=30)  # list_services: ""
         assert b"inference.GRPCInferenceService" in answer
-        with pytest.raises(grpc.RpcError) as error:
+        with pytest.raises(grpc.RpcError, match="with status: 401") as error:
             list(call(iter([b"\x3a\x00"]), timeout=30))
         assert error.value.code() == grpc.StatusCode.UNAUTHENTICATED
 
