@@ -83,6 +83,7 @@ class Requests:
         self._numbers = itertools.count(1)
         self._next, self._skipped = 0.0, 0
         self._prefix = f"{os.getpid()}-{time.time():.0f}"
+        self._log = logs.handler()
 
     def new_id(self) -> str:
         """A new id for a request without one; "" if nothing will log it."""
@@ -90,34 +91,33 @@ class Requests:
 
     def __call__(self, exchange: RequestContext) -> None:
         if self._access:
-            _write(logging.INFO, "request", exchange)
+            self._write(logging.INFO, "request", exchange)
         if exchange.seconds > self._slow > 0:
             now = time.monotonic()
             if now >= self._next:
-                _write(logging.WARNING, "slow_request", exchange, not_logged=self._skipped)
+                self._write(logging.WARNING, "slow_request", exchange, not_logged=self._skipped)
                 self._next, self._skipped = now + 1.0, 0
             else:
                 self._skipped += 1
 
-
-def _write(level: int, event: str, exchange: RequestContext, **more: Any) -> None:
-    """Log an inference request, whatever level is logged, if this process has a log."""
-    if (log := logs.handler()) is None:
-        return
-    fields: dict[str, Any] = {
-        "request_id": exchange.id,
-        "protocol": exchange.protocol,
-        "model": exchange.name,
-        "version": exchange.version,
-        "rows": exchange.rows,
-        "status": exchange.status,
-        "queue_ms": None if exchange.queued is None else round(exchange.queued * 1e3, 3),
-        "compute_ms": round(exchange.computed * 1e3, 3),
-        "total_ms": round(exchange.seconds * 1e3, 3),
-        "bytes_in": exchange.bytes_in,
-        "bytes_out": exchange.bytes_out,
-    }
-    log.log(level, event, fields | more)
+    def _write(self, level: int, event: str, exchange: RequestContext, **more: Any) -> None:
+        """Log an inference request, whatever level is logged, if this process has a log."""
+        if self._log is None:
+            return
+        fields: dict[str, Any] = {
+            "request_id": exchange.id,
+            "protocol": exchange.protocol,
+            "model": exchange.name,
+            "version": exchange.version,
+            "rows": exchange.rows,
+            "status": exchange.status,
+            "queue_ms": None if exchange.queued is None else round(exchange.queued * 1e3, 3),
+            "compute_ms": round(exchange.computed * 1e3, 3),
+            "total_ms": round(exchange.seconds * 1e3, 3),
+            "bytes_in": exchange.bytes_in,
+            "bytes_out": exchange.bytes_out,
+        }
+        self._log.log(level, event, fields | more)
 
 
 def sane_id(value: bytes) -> str:

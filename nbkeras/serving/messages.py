@@ -29,18 +29,9 @@ for _file in (
 
 # -------------------- the memory for reading a message --------------------
 
-
 # The fields of a ModelInferRequest: for a message its fields, for others the memory for each encoded byte, if not 5.
 _PARAMETER: dict[int, Any] = {2: {}}
-_CONTENTS = {
-    1: FIXED_COST,
-    2: VARINTS_COST,
-    3: VARINTS_COST,
-    4: VARINTS_COST,
-    5: VARINTS_COST,
-    6: FIXED_COST,
-    7: FIXED_COST,
-}
+_CONTENTS = dict.fromkeys((1, 6, 7), FIXED_COST) | dict.fromkeys((2, 3, 4, 5), VARINTS_COST)
 _INPUT = {3: SHAPE_COST, 4: _PARAMETER, 5: _CONTENTS}
 _REQUEST = {4: _PARAMETER, 5: _INPUT, 6: {2: _PARAMETER}, 7: 2}
 
