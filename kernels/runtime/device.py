@@ -366,18 +366,23 @@ def native_segments(
         launches = [step for step, rows in pairs for _ in rows.rows]
         everything = [row for _, rows in pairs for row in rows.rows]
         keep = [rows.keep for _, rows in pairs]
-        segments.append(native.NativeProgram(launches, everything, keep, inputs, outputs))
+        uses_pool = any(rows.uses_pool for _, rows in pairs)
+        segments.append(native.NativeProgram(launches, everything, keep, inputs, outputs, uses_pool))
     return segments
 
 
-class _Rows(NamedTuple):
-    """A launch as rows of a native program, and the objects that they use."""
+class Rows(NamedTuple):
+    """A launch as rows of a native program, and the objects that they use.
+
+    uses_pool: whether programs that are rows use the pool.
+    """
 
     rows: list[native.Row]
     keep: Any = None
+    uses_pool: bool = False
 
 
-def _rows(function: Any, args: tuple) -> _Rows | None:
+def _rows(function: Any, args: tuple) -> Rows | None:
     """Returns the rows of a launch; None for a Python function that the interpreter does not know."""
     if isinstance(function, Conditional):
         flags = [address(array) for array in args[: function.flags]]
@@ -386,12 +391,14 @@ def _rows(function: Any, args: tuple) -> _Rows | None:
             return None
         programs: list[native.NativeProgram] = []  # the rows use their memory
         rows = [_conditional_row(flags, row, (function, args), programs) for row in inner.rows]
-        return _Rows(rows, (inner, programs))
+        return Rows(rows, (inner, programs), inner.uses_pool)
+    if hasattr(function, "rows"):  # a loop
+        return function.rows(args)
     if hasattr(function, "row"):
-        return _Rows([function.row(args, 0)])
+        return Rows([function.row(args, 0)])
     parts = None if hasattr(function, "on_host") else _interpreter.parts_of(function, args)
     return (
-        None if parts is None else _Rows([(_interpreter.entry(), part.frame, part.shares, 0) for part in parts], parts)
+        None if parts is None else Rows([(_interpreter.entry(), part.frame, part.shares, 0) for part in parts], parts)
     )
 
 
@@ -652,6 +659,11 @@ def record(recorder: Any) -> contextlib.AbstractContextManager[Any]:
 def recorder() -> Any:
     """Returns this thread's recorder, or None."""
     return _thread.recorder
+
+
+def runner() -> Any:
+    """Returns the object that runs this thread's launches, or None."""
+    return _thread.runner
 
 
 def dry() -> contextlib.AbstractContextManager[None]:

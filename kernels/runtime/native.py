@@ -133,6 +133,43 @@ def _play(frame, share, shares):
     return _play_rows(frame)
 
 
+# The frame of a loop. Its parts are frames of programs, or 0; other words are addresses of numbers, or 0, and the most iterations
+_BEFORE_LOOP, _CONDITION, _BODY, _AFTER_LOOP, _FLAG_AT, _COUNT_AT, _COUNTER, _DONE, _LIMIT, _BACKWARDS = range(10)
+
+
+@code.CompiledFunction
+def _play_part(frame, part):
+    """Runs a part of a loop, if it has this part."""
+    program = load(frame, part)
+    return _play_rows(program) if program != 0 else 0
+
+
+def _play_loop(frame, share, shares):
+    """The entry of a loop: it repeats the rows of its body, see Loop in repeated.py."""
+    failure = _play_part(frame, _BEFORE_LOOP)
+    if failure != 0:
+        return failure
+    count = load(frame, _LIMIT)
+    if load(frame, _COUNT_AT) != 0:
+        count = min(count, load(load(frame, _COUNT_AT), 0))
+    done = 0
+    while done < count:
+        store(load(frame, _COUNTER), 0, count - 1 - done if load(frame, _BACKWARDS) != 0 else done)
+        failure = _play_part(frame, _CONDITION)
+        if failure != 0:
+            return failure
+        if load(frame, _FLAG_AT) != 0:
+            if load(load(frame, _FLAG_AT), 0) == 0:
+                break
+        failure = _play_part(frame, _BODY)
+        if failure != 0:
+            return failure
+        done += 1
+    if load(frame, _DONE) != 0:
+        store(load(frame, _DONE), 0, done)
+    return _play_part(frame, _AFTER_LOOP)
+
+
 @code.CompiledFunction
 def _is_dtype(dtype, expected, python):
     """True if a dtype equals the expected native one. Numeric dtypes may be different objects, as in unpickled arrays."""
@@ -202,6 +239,7 @@ def _run_program(self, objects, count):
 
 
 code.symbol("nbkeras_play", _play, "int64(int64, int64, int64)")
+code.symbol("nbkeras_play_loop", _play_loop, "int64(int64, int64, int64)")
 code.symbol("nbkeras_run_program", _run_program, "int64(int64, int64, int64)")
 
 
@@ -211,7 +249,8 @@ Row = tuple[int, Array, int, int]
 class NativeProgram:
     """Launches that one native call runs. launches: (function, arguments) of each row (entry, frame, shares, flag).
 
-    keep: objects that the rows use. inputs, outputs: arrays of the program that a call may copy into and from.
+    keep: objects that the rows use. inputs, outputs: arrays of the program that a call may copy into and from. uses_pool: whether
+    programs in its rows use the pool.
     """
 
     _SHORT = 15e-6  # seconds of a run; handing over the GIL costs more than a shorter one
@@ -224,6 +263,7 @@ class NativeProgram:
         keep: Any = None,
         inputs: Sequence[Array] = (),
         outputs: Sequence[Array] = (),
+        uses_pool: bool = False,
     ):
         ports = [*inputs, *outputs]
         self._launches, self._keep = launches, ([frame for _, frame, _, _ in rows], ports, keep)
@@ -232,7 +272,7 @@ class NativeProgram:
         numbers = [address_of(self._ports), len(inputs), len(outputs)]
         self._frame = np.array([address_of(self._rows), len(rows), Pool.state, 0, _PYTHON, 0, *numbers], np.int64)
         self._play = python_function("nbkeras_run_program", self._frame)
-        self._uses_pool = any(shares > 1 for _, _, shares, _ in rows)
+        self.uses_pool = uses_pool or any(shares > 1 for _, _, shares, _ in rows)
         self._seconds: list[float] | None = []  # seconds of the first runs
 
     def __call__(self, *arrays: Array) -> bool:
@@ -241,7 +281,7 @@ class NativeProgram:
         Returns:
             True if it ran; False if an array is not C-contiguous, or differs in shape or dtype.
         """
-        if self._uses_pool and Pool.current is None:
+        if self.uses_pool and Pool.current is None:
             Pool.get()
         failure = self._play(*arrays) if self._seconds is None else self._timed(self._seconds, arrays)
         if failure is None:
@@ -250,9 +290,15 @@ class NativeProgram:
             return False
         raise exception(failure, self._launches[self._frame[_FAILED]][0], " in a recorded step")
 
-    def row(self, flag: int) -> tuple[int, Array, int, int]:
+    def row(self, flag: int) -> Row:
         """A row that runs this program in another one."""
         return code.address("nbkeras_play"), self._frame, 1, flag
+
+    @staticmethod
+    def loop(parts: Sequence["NativeProgram | None"], numbers: Sequence[int]) -> Row:
+        """A row that repeats programs. The caller keeps them. parts, numbers: the words of the frame, see `_BEFORE_LOOP`."""
+        frames = [0 if part is None else address_of(part._frame) for part in parts]
+        return code.address("nbkeras_play_loop"), np.array([*frames, *numbers], np.int64), 1, 0
 
     def _timed(self, seconds: list[float], arrays: tuple[Array, ...]) -> int | None:
         """Runs, and chooses if later runs keep the GIL: two threads with short programs would only hand it to each other.

@@ -8,6 +8,7 @@ when the optimizer updates them, so nothing is copied.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import threading
 import types
@@ -130,26 +131,35 @@ def will_replay(written: Collection[int]) -> None:
 
 def own(holder: Any, array: Array) -> None:
     """Copy a holder's memory now if it was made before the current recording began, since it is a constant there."""
-    owner, recorder = device.root(array), device.recorder()
+    owner, recorders = device.root(array), _recorders()
     memory = _held.get(id(owner))
-    if memory is None or recorder is None:
+    if memory is None or not recorders:
         return
     for reference, keep, maker in memory.holds:
-        if reference() is holder and maker != id(recorder):
+        if reference() is holder and maker not in recorders:
             keep(holder, _Write(owner, array).preserved)
             return
+
+
+def _recorders() -> dict[int, Any]:
+    """The recorder of this thread, and the programs that it is a part of, by id."""
+    found, recorder = {}, device.recorder()
+    while recorder is not None:
+        found[id(recorder)] = recorder
+        recorder = getattr(recorder, "outer", None)
+    return found
 
 
 def _preserve(memory: _Memory, write: _Write) -> None:
     with _lock:
         holds, memory.holds = memory.holds, []
-    recorder = id(device.recorder()) if device.recorder() is not None else 0
+    recorders = _recorders()
     rest = []
     for each in holds:
         reference, keep, maker = each
         holder = reference()
         if holder is not None:
-            write.is_recorded, write.is_partial = bool(recorder) and maker == recorder, False
+            write.recorder, write.is_partial = recorders.get(maker), False
             keep(holder, write.preserved)
             if write.is_partial:
                 rest.append(each)
@@ -175,7 +185,7 @@ class _Write:
         self._owner, self._array = owner, array
         self._range: tuple[int, int] | None = None
         self._copies: dict[tuple, Array] = {}
-        self.is_recorded = False  # whether the copy for this holder is a launch of the recorded step
+        self.recorder: Any = None  # the program whose launch makes the copy for this holder
         self.is_partial = False  # whether this holder also holds other parts of the memory
 
     def preserved(self, array: Array) -> Array:
@@ -188,7 +198,7 @@ class _Write:
         if stop <= self._range[0] or self._range[1] <= start:
             self.is_partial = self.is_partial or array.size > 0
             return array
-        key = start, stop, array.dtype, self.is_recorded
+        key = start, stop, array.dtype, id(self.recorder)
         if key not in self._copies:
             self._copies[key] = self._copy(start, stop, array.dtype)
         offset = device.address(array) - start
@@ -199,9 +209,11 @@ class _Write:
         shape = ((stop - start) // dtype.itemsize,)
         source = device.view_at(self._owner, start - device.address(self._owner), shape, dtype)
         with device.on(device.gpu_of(self._owner)), device.always():
-            if self.is_recorded:
-                target = device.empty(shape, dtype)
-                device.launch(device.copy, source, target)
+            if self.recorder is not None:
+                present: Any = device.recorder()
+                with contextlib.nullcontext() if self.recorder is present else present.interrupted(self.recorder):
+                    target = device.empty(shape, dtype)
+                    device.launch(device.copy, source, target)
             else:
                 with device.ordinary():
                     target = device.persistent_empty(shape, dtype)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import weakref
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -118,6 +118,14 @@ def _pair(op: Callable, returned: Any) -> tuple[Any, Any]:
     return returned
 
 
+class OnlyConstants:
+    """Runs only launches on constants and none that is recorded, so that a recording changes nothing."""
+
+    def run(self, function: Callable, args: tuple) -> None:
+        if device.recorder() is None:
+            device.run(function, args)
+
+
 class Preparation:
     """The launches of a program that depend only on weights. They run again after a weight may have been written.
 
@@ -183,6 +191,9 @@ class Program:
         array([6., 7.])
     """
 
+    outer: Program | None = None  # the program that this one is a part of
+    nests = True  # whether loops become programs in it; if not, they are unrolled
+
     def __init__(self, changing: Collection[int] = (), preparation: Preparation | None = None) -> None:
         self.steps: list[tuple[Callable, tuple]] = []
         self.places: list[LayerScope] = []  # the layer of each step, for profiles
@@ -204,6 +215,7 @@ class Program:
         self._recorded: list[tuple[Callable, tuple]] = []
         self._places: dict[int, LayerScope] = {}  # id of a recorded launch's arguments: its layer
         self._sizes: list[int] = []
+        self.inner_arrays: dict[int, tuple[weakref.ref, int]] = {}  # arrays of recorded bodies, which have no values
         self._alive: dict[int, tuple[weakref.ref, int]] = {}
 
     # Called by runtime/device.py while recording. Only descriptions of arrays are kept, so that their memory can be freed.
@@ -217,9 +229,7 @@ class Program:
         if self._in_op or self.reason is not None:
             return function(*inputs, *rest, **constants)
         described = tuple(self._known(function, array) for array in inputs)
-        for number in getattr(function, "changes_inputs", ()):
-            if isinstance(described[number], device.ARRAYS):
-                self.written.add(id(device.root(described[number])))
+        self.wrote(described[number] for number in getattr(function, "changes_inputs", ()))
         self._in_op = True
         try:
             result = function(*inputs, *rest, **constants)
@@ -239,8 +249,16 @@ class Program:
         self._recorded.append((function, described))
         self._places[id(described)] = self.place or layer_stack.place()
         if not self._in_op:
-            self.written.update(id(device.root(each)) for each in described if isinstance(each, device.ARRAYS))
+            self.wrote(described)
             self.calls.append(OpCall(function, described, {}, None, (self.place or layer_stack.place())))
+
+    def wrote(self, described: Iterable) -> None:
+        """Note that the step may write the earlier arrays among these descriptions.
+
+        Args:
+            described: Descriptions of arguments.
+        """
+        self.written.update(id(device.root(each)) for each in described if isinstance(each, device.ARRAYS))
 
     def _known(self, function: Callable, arg: Any) -> Any:
         return self._describe(function, arg) if isinstance(arg, device.ARRAYS) else arg
@@ -271,12 +289,22 @@ class Program:
             self._recorded.clear()
             self._places.clear()
 
-    def _describe(self, function: Callable, array: Array) -> Any:
+    def buffer_of(self, array: Array) -> int | None:
+        """The number of the buffer that holds an array; None if the step did not allocate it.
+
+        Args:
+            array: The array.
+        """
         owner: Any = device.root(array)
         known = self._alive.get(id(owner))
-        if known is not None and known[0]() is owner:  # the id of a freed array may be used again
-            offset = device.address(array) - device.address(owner)
-            return View(known[1], offset, array.shape, array.strides, array.dtype)
+        return (
+            known[1] if known is not None and known[0]() is owner else None
+        )  # the id of a freed array may be used again
+
+    def _describe(self, function: Callable, array: Array) -> Any:
+        owner, buffer = device.root(array), self.buffer_of(array)
+        if buffer is not None:
+            return View(buffer, device.address(array) - device.address(owner), array.shape, array.strides, array.dtype)
         if device.is_persistent(owner) or array.size == 0:
             self.depends.add(id(owner))
             return device.plain(array)
@@ -288,9 +316,13 @@ class Program:
         Args:
             array: The array.
         """
-        owner: Any = device.root(array)
-        known = self._alive.get(id(owner))
-        return (known is not None and known[0]() is owner) or device.is_persistent(owner) or array.size == 0
+        if self.inner_arrays and (known := self.inner_arrays.get(id(device.root(array)))) is not None:
+            if known[0]() is device.root(array):
+                raise ValueError(
+                    f"a tensor of shape {array.shape} that the body of a loop or branch made is used outside of it, where it has "
+                    "no value: return it from the body"
+                )
+        return self.buffer_of(array) is not None or device.is_persistent(device.root(array)) or array.size == 0
 
     def describe(self, arrays: Sequence[Array]) -> list:
         """Descriptions of arrays, as in `calls`: a View for a buffer of the step, or the array itself if it was made earlier.
@@ -329,11 +361,11 @@ class Program:
             The outputs' arrays in the arena.
         """
         kept = self.describe(outputs)
-        launches = _without_unread_copies(self._recorded, kept)
-        self._recorded = _fused(launches, kept)
+        launches = without_unread_copies(self._recorded, kept)
+        self._recorded = fused(launches, kept)
         self.places = _places(self._places, launches, self._recorded)
-        lives = _lifetimes(self._recorded, [view for view in kept if isinstance(view, View)])
-        offsets, size = _plan(self._sizes, lives)
+        lives = lifetimes(self._recorded, [view for view in kept if isinstance(view, View)])
+        offsets, size = plan(self._sizes, lives)
         self.buffers = [Buffer(offsets[b], self._sizes[b], *lives[b]) for b in lives]
         self.arena = arena = device.persistent_empty((size,), np.uint8)
         self.start = device.address(arena)
@@ -384,7 +416,7 @@ class Program:
         return self._replay.copying(*arrays)
 
 
-def _without_unread_copies(recorded: list, kept: list) -> list:
+def without_unread_copies(recorded: list, kept: list) -> list:
     """The launches without unread copies: a copy kept a value from being overwritten, but nothing used it afterwards."""
     users = Counter(arg.buffer for _, args in recorded for arg in args if isinstance(arg, View))
     users.update(view.buffer for view in kept if isinstance(view, View))
@@ -397,7 +429,7 @@ def _without_unread_copies(recorded: list, kept: list) -> list:
     return [(function, args) for function, args in recorded if function is not copy or is_read(args[1])]
 
 
-def _fused(recorded: list, kept: list) -> list:
+def fused(recorded: list, kept: list) -> list:
     """The launches. On a GPU, chains of elementwise launches are fused into one."""
 
     def memory(arg: Any) -> Any:
@@ -425,7 +457,7 @@ def _places(known: dict[int, LayerScope], launches: list, steps: list) -> list[L
     return found
 
 
-def _lifetimes(recorded: list, kept: list[View]) -> dict[int, tuple[int, int]]:
+def lifetimes(recorded: list, kept: list[View]) -> dict[int, tuple[int, int]]:
     """For each buffer, the first and the last launch that use it. Buffers of `kept` live beyond the last launch."""
     first: dict[int, int] = {}
     last: dict[int, int] = {}
@@ -440,7 +472,7 @@ def _lifetimes(recorded: list, kept: list[View]) -> dict[int, tuple[int, int]]:
     return {buffer: (first[buffer], last[buffer]) for buffer in first}
 
 
-def _plan(sizes: list[int], lives: dict[int, tuple[int, int]]) -> tuple[list[int], int]:
+def plan(sizes: list[int], lives: dict[int, tuple[int, int]]) -> tuple[list[int], int]:
     """Offsets of the buffers in one arena, and the arena's size. Buffers with overlapping lifetimes share no memory.
 
     Greedy: the largest first, each in the lowest gap between the placed buffers with overlapping lifetimes.

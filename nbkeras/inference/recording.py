@@ -10,7 +10,7 @@ import numpy as np
 from nbkeras.engine import step_lock, structures
 from nbkeras.engine.layer_stack import layer_stack
 from nbkeras.engine.learning_phase import training_phase
-from nbkeras.engine.program import Program
+from nbkeras.engine.program import OnlyConstants, Program
 from nbkeras.engine.rewriting import improved
 from nbkeras.engine.tensor import Tensor
 from nbkeras.kernels.runtime import device, library
@@ -37,6 +37,8 @@ class Recording:
 class _Recorder(Program):
     """A program that records which layer needs Python to compute values before each replay."""
 
+    nests = False  # files hold no loops
+
     def __init__(self) -> None:
         super().__init__()
         self.on_read = lambda: f"{_reader()} reads a tensor's value"
@@ -49,14 +51,6 @@ class _Recorder(Program):
 
 def _reader() -> str:
     return f"layer {layer_stack.names[-1]!r}" if layer_stack.names else "it"
-
-
-class _OnlyConstants:
-    """Runs only launches on constants and none that is recorded, so that a recording changes nothing."""
-
-    def run(self, function: Callable, args: tuple) -> None:
-        if device.recorder() is None:
-            device.run(function, args)
 
 
 def record(
@@ -79,7 +73,7 @@ def record(
     program: Program = (recorder := _Recorder())
     turn = step_lock.enter()
     try:
-        with device.run_by(_OnlyConstants()), device.record(program), training_phase(False):
+        with device.run_by(OnlyConstants()), device.record(program), training_phase(False):
             returned = function([Tensor(array) for array in inputs])
         outputs = structures.flatten(returned)
         if program.reason is not None:

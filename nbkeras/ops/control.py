@@ -1,8 +1,10 @@
 """Control flow over tensors, as in keras.ops.
 
-Loops run in Python, so each iteration is recorded, and many iterations make a long program. `cond`, `switch` and a
-`while_loop` on tensors read a *value* to decide, so a step with one of them is not recorded but runs eagerly. When only
-shapes are computed, they come from the first branch or from one iteration.
+In eager code loops run in Python. In a recorded step a loop is a program in the step's program: its body is recorded once, see
+engine/nested.py. So is each branch of a `cond` or `switch` on a tensor. Python runs a loop also in a recorded step if the loop is
+short, if its body needs Python in each iteration (it reads a value, or changes the shape of a loop variable), and in nested
+tapes. Then each iteration is recorded, and what decides is read. When only shapes are computed, they come from the first branch
+or from one iteration.
 """
 
 import functools
@@ -13,15 +15,81 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras.engine import structures, tape
+from nbkeras.engine import nested, structures, tape
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.option import flag_of
-from nbkeras.engine.tensor import Tensor, apply, as_tensor, op, value_of
+from nbkeras.engine.tensor import Tensor, apply, as_integer, as_tensor, op, value_of
 from nbkeras.kernels.runtime import device
 from nbkeras.ops.arguments import axis_of, count_of
 from nbkeras.ops.creation import zeros_like
+from nbkeras.ops.elementwise import clip, equal, logical_not, maximum, where
 from nbkeras.ops.indexing import getitem
 from nbkeras.ops.shape import broadcast_to, concatenate, reshape, stack, unstack
+
+_SHORT = 4  # Python runs loops of up to this many iterations: they are short to record, and unrolled ones are faster
+
+
+# -------------------- loops as programs --------------------
+
+
+def _is_read_later(number: Any) -> bool:
+    """Whether a number is a tensor whose value only a replay knows, in a step whose loops become programs."""
+    return isinstance(number, Tensor) and nested.is_possible() and not device.is_readable_constant(number.data)
+
+
+def _leaves(structure: Any) -> list | None:
+    """The leaves of a structure as tensors or None; None if there are others, or no tensor but numbers."""
+    leaves = structures.flatten(structure)
+    if not all(leaf is None or isinstance(leaf, Tensor | np.ndarray | np.generic | int | float) for leaf in leaves):
+        return None
+    return [None if leaf is None else as_tensor(leaf) for leaf in leaves]
+
+
+def _given(leaves: Sequence) -> list[Tensor]:
+    return [leaf for leaf in leaves if leaf is not None]
+
+
+def _filled(leaves: Sequence, others: Sequence) -> list:
+    """The leaves with other values in place of tensors; None stays."""
+    source = iter(others)
+    return [None if leaf is None else next(source) for leaf in leaves]
+
+
+def _repeated(name: str, step: Callable, init: Any, xs: Any = None, **options: Any) -> tuple[Any, Any] | None:
+    """(last carry, stacked results) of (carry, result) = step(number, carry, x), recorded as a program.
+
+    None if Python must run the loop. options: of `nested.recorded`; a `condition` takes the carry.
+    """
+    first, rows = _leaves(init), _leaves(xs)
+    is_of_tensors = any(isinstance(leaf, Tensor | np.ndarray) for leaf in structures.flatten([init, xs]))
+    if first is None or rows is None or not (is_of_tensors or all(leaf is None for leaf in first)):
+        return None
+    found: dict[str, Any] = {}
+
+    def body(number: Tensor, values: list, parts: list) -> tuple[list, list]:
+        result = step(number, structures.pack(init, _filled(first, values)), structures.pack(xs, _filled(rows, parts)))
+        found["carry"], found["result"] = result
+        carry, results = _leaves(result[0]), _leaves(result[1])
+        if carry is None or results is None or [e is None for e in carry] != [e is None for e in first]:
+            raise nested.UnrecordableError("the structure of the carry changes")
+        new = [
+            as_tensor(leaf, old.dtype) if isinstance(leaf, int | float) else as_tensor(leaf)
+            for leaf, old in zip(structures.flatten(result[0]), first, strict=True)
+            if old is not None
+        ]
+        return new, _given(results)
+
+    if (condition := options.pop("condition", None)) is not None:
+        options["condition"] = lambda values: condition(structures.pack(init, _filled(first, values)))
+    try:
+        carry, results = nested.recorded(name, body, _given(first), _given(rows), **options).apply()
+    except nested.UnrecordableError:
+        return None
+    made = structures.flatten(found["result"])
+    return structures.pack(found["carry"], _filled(first, carry)), structures.pack(
+        found["result"], _filled(made, results)
+    )
+
 
 # -------------------- branches --------------------
 
@@ -37,8 +105,8 @@ def _value(number: Any, while_shapes: Any) -> Any:
 def cond(pred, true_fn: Callable, false_fn: Callable) -> Any:
     """Call one of two functions: true_fn if pred is true, else false_fn.
 
-    A tensor `pred` is read, so a training step with `cond` runs eagerly. `where` chooses between values
-    without reading.
+    In a recorded step with a tensor `pred`, both functions are recorded, and each replay runs one of them. They must return
+    the same structure, shapes and dtypes. In eager code only one function is called.
 
     Args:
         pred: A boolean or a number, or a tensor of one element.
@@ -48,19 +116,66 @@ def cond(pred, true_fn: Callable, false_fn: Callable) -> Any:
     Returns:
         What the function returns.
 
+    Raises:
+        ValueError: in a recorded step, if the functions return different structures, shapes or dtypes.
+
     Example:
         >>> x = ops.array([1.0, -3.0])
         >>> ops.cond(ops.sum(x) > 0, lambda: x, lambda: -x).numpy()
         array([-1.,  3.], dtype=float32)
     """
+    if _is_read_later(pred):
+        is_true = reshape(as_tensor(pred, "bool"), (1,))
+        found = _chosen("cond", [true_fn, false_fn], [is_true, logical_not(is_true)])
+        if found is not None:
+            return found[0]
     return true_fn() if flag_of("cond", "pred", _value(pred, True)) else false_fn()
+
+
+def _chosen(name: str, branches: Sequence[Callable], flags: Sequence[Tensor]) -> tuple | None:
+    """A tuple of the result of the branch whose flag is true; None if Python must call the branch. flags: bools (1,)."""
+    structure: list = []  # the results of the branches
+
+    def recorded(branch: Callable, flag: Tensor) -> nested.Recorded:
+        def body(*_: Any) -> tuple[list, list]:
+            structure.append(branch())
+            leaves = _leaves(structure[-1])
+            if leaves is None:
+                raise nested.UnrecordableError("a branch returns other values than tensors and numbers")
+            return [], _given(leaves)
+
+        return nested.recorded(name, body, [], limit=1, count=as_tensor(flag, "int64"))
+
+    try:
+        programs, results = [], []
+        for branch, flag in zip(branches, flags, strict=True):
+            programs.append(recorded(branch, flag))
+            results.append(structure[-1])
+    except nested.UnrecordableError:
+        return None
+    forms = [
+        structures.pack(r, _filled(structures.flatten(r), p.forms)) for r, p in zip(results, programs, strict=True)
+    ]
+    for number, form in enumerate(forms):
+        if form != forms[0]:
+            raise ValueError(
+                f"{name}: all branches must return the same structure, shapes and dtypes when a step is recorded: branch 0 "
+                f"returned {_named(forms[0])}, branch {number} returned {_named(form)}. Use ops.cast, ops.reshape or "
+                "ops.zeros to make them equal"
+            )
+    values = [[reshape(rows, rows.shape[1:]) for rows in each.apply()[1]] for each in programs]
+    chosen = values[-1]
+    for flag, each in zip(flags[-2::-1], values[-2::-1], strict=True):
+        chosen = [where(reshape(flag, ()), one, other) for one, other in zip(each, chosen, strict=True)]
+    return (structures.pack(results[0], _filled(structures.flatten(results[0]), chosen)),)
 
 
 @op
 def switch(index, branches: Sequence[Callable], *operands) -> Any:
     """Call one of several functions: branches[index](*operands).
 
-    A tensor `index` is read, so a training step with `switch` runs eagerly.
+    In a recorded step with a tensor `index`, all functions are recorded, and each replay runs one of them. They must return
+    the same structure, shapes and dtypes.
 
     Args:
         index: An integer, or an integer tensor of one element. An index out of range selects the nearest
@@ -72,7 +187,7 @@ def switch(index, branches: Sequence[Callable], *operands) -> Any:
         What the function returns.
 
     Raises:
-        ValueError: if there are no branches.
+        ValueError: if there are no branches; in a recorded step, if they return different structures, shapes or dtypes.
         TypeError: if the index is not an integer.
 
     Example:
@@ -84,6 +199,12 @@ def switch(index, branches: Sequence[Callable], *operands) -> Any:
         raise TypeError(f"switch: branches must be a list of functions, received {briefly(branches)}")
     if not branches:
         raise ValueError("switch: expected at least one branch")
+    if _is_read_later(index) and index.dtype.kind in "iu":
+        chosen = clip(reshape(as_tensor(index, "int64"), (1,)), 0, len(branches) - 1)
+        calls = [functools.partial(branch, *operands) for branch in branches]
+        found = _chosen("switch", calls, [equal(chosen, place) for place in range(len(branches))])
+        if found is not None:
+            return found[0]
     number = _value(index, 0)
     try:
         number = operator.index(number)
@@ -99,7 +220,9 @@ def switch(index, branches: Sequence[Callable], *operands) -> Any:
 def while_loop(cond: Callable, body: Callable, loop_vars, maximum_iterations: int | None = None) -> Any:
     """Loop as long as a condition is true: loop_vars = body(*loop_vars) while cond(*loop_vars).
 
-    A tensor that `cond` returns is read in each iteration, so a training step with this loop runs eagerly.
+    In a recorded step the loop is a program: cond and body are recorded once, and the shapes and dtypes of the loop variables
+    must stay the same. Integers among them become int32 tensors. Gradients need `maximum_iterations`; without it, a step that
+    takes gradients through the loop reads the condition and runs eagerly.
 
     Args:
         cond: Function of the loop variables that returns a boolean, or a tensor of one element.
@@ -111,6 +234,10 @@ def while_loop(cond: Callable, body: Callable, loop_vars, maximum_iterations: in
     Returns:
         The last loop variables: a tuple, or one value. Numbers among tensors become tensors.
 
+    Raises:
+        ValueError: if `body` returns another number of loop variables; in a recorded step, if a loop variable changes its shape
+            or dtype.
+
     Example:
         >>> ops.while_loop(lambda i, x: x < 100, lambda i, x: (i + 1, 3 * x), (0, 1))
         (5, 243)
@@ -118,14 +245,22 @@ def while_loop(cond: Callable, body: Callable, loop_vars, maximum_iterations: in
     limit = 1 if device.is_dry() else maximum_iterations
     is_sequence = isinstance(loop_vars, list | tuple)
     values = tuple(loop_vars) if is_sequence else (loop_vars,)
+
+    def step(number: Any, values: tuple, x: Any) -> tuple[tuple, None]:
+        results = body(*values)
+        if is_sequence and not (isinstance(results, list | tuple) and len(results) == len(values)):
+            raise ValueError(f"while_loop: body must return {len(values)} loop variables, received {briefly(results)}")
+        return tuple(results) if is_sequence else (results,), None
+
+    if nested.is_possible() and (limit is None or isinstance(limit, int)):
+        found = _recorded_while(cond, step, values, limit)
+        if found is not None:
+            return found if is_sequence else found[0]
     iterations = 0
     while (limit is None or iterations < limit) and flag_of(
         "while_loop", "the result of cond", _value(cond(*values), True)
     ):
-        results = body(*values)
-        if is_sequence and not (isinstance(results, list | tuple) and len(results) == len(values)):
-            raise ValueError(f"while_loop: body must return {len(values)} loop variables, received {briefly(results)}")
-        values = tuple(results) if is_sequence else (results,)
+        values, _ = step(iterations, values, None)
         iterations += 1
     if any(isinstance(leaf, Tensor) for leaf in structures.flatten(values)):
         # an int among symbolic outputs would be a value of the dry run
@@ -133,11 +268,47 @@ def while_loop(cond: Callable, body: Callable, loop_vars, maximum_iterations: in
     return values if is_sequence else values[0]
 
 
+def _recorded_while(cond: Callable, step: Callable, values: tuple, limit: int | None) -> tuple | None:
+    """The last loop variables of a while_loop that is recorded as a program; None if Python must run it."""
+    if any(isinstance(leaf, float) for leaf in structures.flatten(values)):
+        return None  # Python computes with 64 bits, and tensors with fewer: the loop could end earlier or later
+
+    def condition(values: tuple) -> Tensor:
+        found = as_tensor(cond(*values), "bool")
+        if found.size != 1:
+            raise TypeError(f"while_loop: the result of cond must be True or False, received shape {found.shape}")
+        return found
+
+    try:
+        found = _repeated("while_loop", step, values, limit=limit, condition=condition)
+    except nested.ChangedError as error:
+        if not isinstance(cond(*values), Tensor):  # Python can decide
+            return None
+        leaves = [place for place, leaf in enumerate(structures.flatten(values)) if leaf is not None]
+        raise ValueError(
+            f"while_loop: loop variable {leaves[error.number]} must keep its shape and dtype when a step is recorded, expected "
+            f"{_named(error.expected)}, but body returned {_named(error.received)}: use ops.cast or ops.reshape in body, or "
+            "make the first value of that form"
+        ) from None
+    return None if found is None else found[0]
+
+
+def _named(form: Any) -> str:
+    """A structure of (shape, dtype) for a message."""
+    if isinstance(form, tuple) and len(form) == 2 and isinstance(form[1], np.dtype):
+        return f"shape {form[0]} and dtype {form[1]}"
+    if isinstance(form, dict):
+        return "{" + ", ".join(f"{key!r}: {_named(each)}" for key, each in form.items()) + "}"
+    return "[" + ", ".join(_named(each) for each in form) + "]" if isinstance(form, list | tuple) else str(form)
+
+
 @op
 def fori_loop(lower, upper, body_fun: Callable, init_val) -> Any:
     """Loop a number of times: value = body_fun(i, value) for i from lower to upper - 1.
 
-    Each iteration is recorded, so a long loop makes a long program. Tensors as limits are read.
+    In a recorded step a loop of tensors is a program: `body_fun` is recorded once, and gets i as a tensor. If `body_fun` needs a
+    Python integer, or changes the shape or dtype of the value, each iteration is recorded. Tensors as limits are read by
+    the program; gradients through such a loop need limits that Python knows.
 
     Args:
         lower: The first i, an integer.
@@ -153,24 +324,57 @@ def fori_loop(lower, upper, body_fun: Callable, init_val) -> Any:
         24
     """
     value = init_val
+    if _is_read_later(lower) or _is_read_later(upper):
+        first, end = (as_integer(limit, "fori_loop: the limits") for limit in (lower, upper))
+        count = reshape(maximum(end - first, 0), (1,))
+        found = _unless_changed("fori_loop", _fori_step(lower, body_fun), init_val, count=count)
+        if found is not None:
+            return found[0]
     try:
         numbers = range(*(operator.index(_value(limit, place)) for place, limit in enumerate((lower, upper))))
     except TypeError:
         raise TypeError(
             f"fori_loop: the limits must be integers, received {briefly(lower)} and {briefly(upper)}"
         ) from None
+    if len(numbers) > _SHORT and nested.is_possible():
+        found = _unless_changed("fori_loop", _fori_step(numbers.start, body_fun), init_val, limit=len(numbers))
+        if found is not None:
+            return found[0]
     for i in numbers:
         value = body_fun(i, value)
     return value
 
 
-def _slices(name: str, xs: Any, length: int | None = None) -> list:
-    """Cut a structure of tensors along the first axis: a list of structures of slices."""
-    parts = [unstack(as_tensor(leaf)) for leaf in structures.flatten(xs)]
-    counts = {len(part) for part in parts} | (set() if length is None else {length})
+def _fori_step(lower: Any, body_fun: Callable) -> Callable:
+    return lambda number, value, x: (body_fun(as_tensor(number, "int32") + lower, value), None)
+
+
+def _unless_changed(*args: Any, **options: Any) -> tuple[Any, Any] | None:
+    """`_repeated`; None also if a value changes its shape or dtype: an unrolled loop allows it."""
+    try:
+        return _repeated(*args, **options)
+    except nested.ChangedError:
+        return None
+
+
+def _length(name: str, xs: Any, length: int | None = None) -> int:
+    """The common size of the first axes of a structure of tensors."""
+    tensors = [as_tensor(leaf) for leaf in structures.flatten(xs)]
+    if any(not each.ndim for each in tensors):
+        raise ValueError(f"{name}: all tensors must have a first axis, received a tensor without axes")
+    counts = {each.shape[0] for each in tensors} | (set() if length is None else {length})
     if len(counts) != 1:
         raise ValueError(f"{name}: all tensors must have the same first axis, received sizes {sorted(counts)}")
-    return [structures.pack(xs, [part[i] for part in parts]) for i in range(counts.pop())]
+    size = counts.pop()
+    if not size:
+        raise ValueError(f"{name}: there is nothing along the first axis")
+    return size
+
+
+def _slices(xs: Any) -> list:
+    """Cut a structure of tensors along the first axis: a list of structures of slices."""
+    parts = [unstack(as_tensor(leaf)) for leaf in structures.flatten(xs)]
+    return [structures.pack(xs, list(leaves)) for leaves in zip(*parts, strict=True)]
 
 
 def _stacked(results: list) -> Any:
@@ -195,7 +399,8 @@ def scan(
             pass None as x.
         length: The number of iterations, needed if `xs` is None.
         reverse: Whether to run from the last slice to the first; results keep the order of the slices.
-        unroll: Accepted and ignored: a recorded loop is unrolled already.
+        unroll: Whether each iteration is recorded when a step is recorded: True, or a number of at least `length`. By default a
+            loop of more than 4 iterations is a program whose body is recorded once.
 
     Returns:
         The last carry, and the results stacked along a new first axis (None if they are None).
@@ -212,16 +417,25 @@ def scan(
     """
     if xs is None and length is None:
         raise ValueError("scan: give xs, or a length")
-    items = [None] * count_of("scan", "length", length) if xs is None else _slices("scan", xs, length)  # type: ignore[operator]
-    if not items:
+    size = count_of("scan", "length", length) if xs is None else _length("scan", xs, length)
+    if not size:
         raise ValueError("scan: there is nothing along the first axis")
-    carry, results = init, []
-    for x in reversed(items) if reverse else items:
+
+    def step(number: Any, carry: Any, x: Any) -> tuple[Any, Any]:
         result = f(carry, x)
         if not isinstance(result, list | tuple) or len(result) != 2:
             raise ValueError(f"scan: f must return a pair (carry, result), received {briefly(result)}")
-        carry = result[0]
-        results.append(result[1])
+        return result[0], result[1]
+
+    if unroll is not True and size > max(_SHORT, int(unroll)) and nested.is_possible():
+        found = _unless_changed("scan", step, init, xs, limit=size, reverse=reverse)
+        if found is not None:
+            return found
+    items = [None] * size if xs is None else _slices(xs)
+    carry, results = init, []
+    for number, x in enumerate(reversed(items) if reverse else items):
+        carry, result = step(number, carry, x)
+        results.append(result)
     if results[0] is None:
         return carry, None
     return carry, _stacked(results[::-1] if reverse else results)
@@ -231,8 +445,8 @@ def scan(
 def map(f: Callable, xs) -> Any:
     """Call a function on each slice along the first axis, and stack its results.
 
-    Each call is recorded, so many slices make a long program; an op on the whole tensor is faster if
-    one exists.
+    In a recorded step of many slices, the function is recorded once, and the program calls it for each slice. An op on the
+    whole tensor is faster if one exists.
 
     Args:
         f: Function of a slice: a tensor, or a structure of tensors as `xs` is.
@@ -250,10 +464,12 @@ def map(f: Callable, xs) -> Any:
         >>> ops.map(lambda row: ops.norm(row), rows).numpy()
         array([ 5., 10.], dtype=float32)
     """
-    items = _slices("map", xs)
-    if not items:
-        raise ValueError("map: there is nothing along the first axis")
-    return _stacked([f(x) for x in items])
+    size = _length("map", xs)
+    if size > _SHORT and nested.is_possible():
+        found = _unless_changed("map", lambda number, carry, x: (carry, f(x)), None, xs, limit=size)
+        if found is not None:
+            return found[1]
+    return _stacked([f(x) for x in _slices(xs)])
 
 
 @op

@@ -6,9 +6,7 @@ import pytest
 from nbkeras import ops
 from nbkeras.autodiff.gradient_tape import GradientTape
 from nbkeras.building.inputs import Input
-from nbkeras.engine.program import Program
 from nbkeras.engine.tensor import Variable
-from nbkeras.kernels.runtime import device
 from nbkeras.models import Model
 from nbkeras.testing import check_op
 
@@ -34,14 +32,6 @@ def test_choices_run_one_branch():
         assert ops.switch(index, [lambda a, b: a + b, lambda a, b: a * b], 1, 2) == want
     with pytest.raises(ValueError, match="at least one branch"):
         ops.switch(0, [])
-
-
-def test_what_decides_is_read():
-    program = Program()
-    flag = Variable(True, trainable=False)
-    with device.record(program):
-        ops.cond(flag, lambda: ops.sum(X), lambda: ops.mean(X))
-    assert program.reason is not None
 
 
 def test_while_loop():
@@ -166,10 +156,10 @@ def test_in_a_model():
     grown = ops.while_loop(lambda x: ops.max(x) < 50, lambda x: x * 2, inputs)
     model = Model(inputs, [summed, grown])
     x = np.abs(RNG.standard_normal((2, 4, 3))).astype(np.float32)
-    with pytest.warns(UserWarning, match="cannot be recorded"):
-        received = model.predict(x, verbose=0)
-    np.testing.assert_allclose(received[0], x.sum(1), rtol=1e-6)
-    assert received[1].max() >= 50
+    for inputs in (x, x * 3):  # the number of iterations differs
+        received = model.predict(inputs, verbose=0)
+        np.testing.assert_allclose(received[0], inputs.sum(1), rtol=1e-6)
+        assert 50 <= received[1].max() < 100
 
 
 def test_lists_within_lists_are_no_structure_of_tensors():

@@ -197,6 +197,8 @@ class Gpu:
 
         Kernels made of formulas and ufuncs have no namesake: the function `twin` of a twin module makes their twins.
         """
+        if hasattr(function, "rows"):  # a loop, which repeats twins
+            return function
         if getattr(function, "on_host", False):
             return host.on_copies(function)
         if isinstance(function, np.ufunc):
