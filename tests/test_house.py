@@ -39,6 +39,7 @@ MAY_IMPORT_KERNELS = [
         "engine.launch_costs",
         "engine.lazy_names",
         "engine.naming",
+        "engine.nested",
         "engine.numerics",
         "engine.program",
         "engine.ranks",

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras import building, constraints, initializers, regularizers
-from nbkeras.engine import dlpack, load_budget, structures, tensor
+from nbkeras.engine import dlpack, load_budget, nested, structures, tensor
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.observed import Observed
 from nbkeras.engine.tensor import Tensor, Variable, as_tensor
@@ -189,6 +189,7 @@ class Module(Observed):
             >>> [float(loss) for loss in layer.losses]
             [3.0]
         """
+        nested.needs_python("a layer adds a loss")
         for each in loss if isinstance(loss, list | tuple) else [loss]:
             self._losses.append(as_tensor(each))
 

@@ -54,6 +54,13 @@ def is_possible() -> bool:
     )
 
 
+def needs_python(reason: str) -> None:
+    """Say that Python must run this code in each iteration of a loop. reason: a sentence. Elsewhere it does nothing."""
+    recorder = device.recorder()
+    if isinstance(recorder, _Inner):
+        recorder.refuse(reason)
+
+
 class _Inner(Program):
     """The program of a body. It may use the arrays of the program that it is a part of."""
 
@@ -61,16 +68,20 @@ class _Inner(Program):
         super().__init__()
         self.outer: Program = outer
         self.changed: dict[tuple, Array] = {}  # the earlier arrays that it may write
-        self.reads = False
+        self.is_refused = False
         self.is_stale = False  # whether an earlier value was copied, so that the body must be recorded again
         self._runner = device.runner()
 
+    def refuse(self, reason: str) -> None:
+        """Stop the recording of the body."""
+        self.is_refused = True  # code of users may catch the exception
+        raise UnrecordableError(reason)
+
     def value_read(self) -> None:
-        self.reads = True  # code of users may catch the exception
-        raise UnrecordableError("the body reads a value")
+        self.refuse("the body reads a value")
 
     def before_replays(self, function: Callable[[], None]) -> None:
-        raise UnrecordableError("the body computes values in Python")
+        self.refuse("the body computes values in Python")
 
     def wrote(self, described: Iterable) -> None:
         self.changed.update((_key(each), each) for each in described if isinstance(each, device.ARRAYS))
@@ -468,7 +479,7 @@ def recorded(
         try:
             found.record(body, condition)
         except Exception:
-            if found.inner.reads:
+            if found.inner.is_refused:
                 raise UnrecordableError from None
             raise
         finally:

@@ -500,10 +500,10 @@ _caches_lock = fork_safety.lock()
 def before_replays(function: Callable[[], None]) -> None:
     """Call a function now, and before each replay of the step being recorded. It computes values in Python."""
     recorder = device.recorder()
-    with device.ordinary():
-        function()
     if isinstance(recorder, Program):
         recorder.before_replays(function)
+    with device.ordinary():
+        function()
 
 
 def depend_on(*things: Any) -> None:

@@ -28,6 +28,7 @@ from nbkeras.layers.recurrent_cells import (
     sequences_of,
     with_named_states,
 )
+from nbkeras.ops.control import becomes_program
 from nbkeras.ops.recurrent import RECURRENT_ACTIVATIONS
 
 
@@ -72,6 +73,7 @@ class RNN(Layer):
     return_state: bool
     go_backwards: bool
     stateful: bool
+    unroll: bool
     zero_output_for_mask: bool
 
     def __init__(
@@ -361,33 +363,64 @@ class RNN(Layer):
             states = structures.flatten(self.get_initial_state(sequences.shape[0]))
         if self.stateful:  # copies: they are overwritten before the backward pass, which needs these values
             states = [ops.add(state, 0.0) for state in states]
+        lives = None if mask is None else ops.expand_dims(mask, 2)
+        if becomes_program(sequences.shape[1] - 1, self.unroll):
+            return self._run_as_program(sequences, states, lives, training)
         steps = list(ops.unstack(sequences, axis=1))
-        masks = [None] * len(steps) if mask is None else [ops.expand_dims(m, 1) for m in ops.unstack(mask, axis=1)]
+        masks = [None] * len(steps) if lives is None else list(ops.unstack(lives, axis=1))
         if self.go_backwards:
             steps, masks = steps[::-1], masks[::-1]
-        outputs: list[Tensor] = []
+        outputs: list[Any] = [None]
         for step, live in zip(steps, masks, strict=True):
-            output, new_states = self._step(step, self._packed(states), training)
-            new = structures.flatten(new_states)
-            if live is not None:
-                before = self._before(outputs, states, output)
-                output = ops.where(_as_rank(live, output), output, before)
-                new = [ops.where(_as_rank(live, n), n, old) for n, old in zip(new, states, strict=True)]
-            states = new
-            if not self.return_sequences:
-                outputs.clear()
+            output, states = self._advance(step, live, outputs[-1], states, training)
             outputs.append(output)
-        return ops.stack(outputs, axis=1) if self.return_sequences else outputs[-1], states
+            if not self.return_sequences:
+                del outputs[0]
+        return ops.stack(outputs[1:], axis=1) if self.return_sequences else outputs[-1], states
+
+    def _run_as_program(self, sequences, states: list, lives: Tensor | None, training) -> tuple[Tensor, list[Tensor]]:
+        """`_run` in a recorded step: a scan, which records the cell once.
+
+        The first step comes before it: there a cell may draw the dropout masks of the whole sequence.
+        """
+        parts = [sequences] if lives is None else [sequences, lives]
+        if self.go_backwards:
+            parts = [ops.flip(part, 1) for part in parts]
+
+        def advance(slices: list, previous: Tensor | None, states: list) -> tuple[Tensor, list[Tensor]]:
+            return self._advance(slices[0], None if lives is None else slices[1], previous, states, training)
+
+        def step(carry: tuple, slices: list) -> tuple[tuple, Tensor | None]:
+            after = advance(slices, *carry)
+            return after, after[0] if self.return_sequences else None
+
+        output, states = advance([part[:, 0] for part in parts], None, states)
+
+        rest = [ops.moveaxis(part[:, 1:], 1, 0) for part in parts]
+        (last, states), outputs = ops.scan(step, (output, states), rest)
+        if not self.return_sequences:
+            return last, states
+        return ops.concatenate([ops.expand_dims(output, 1), ops.moveaxis(outputs, 0, 1)], axis=1), states
+
+    def _advance(self, step, live, previous: Tensor | None, states: list, training) -> tuple[Tensor, list[Tensor]]:
+        """(output, new states) of a step. live: the mask (batch, 1), or None. previous: the output of the step before."""
+        output, new_states = self._step(step, self._packed(states), training)
+        new = structures.flatten(new_states)
+        if live is not None:
+            before = self._before(previous, states, output)
+            output = ops.where(_as_rank(live, output), output, before)
+            new = [ops.where(_as_rank(live, n), n, old) for n, old in zip(new, states, strict=True)]
+        return output, new
 
     def _step(self, step, states: list, training) -> tuple[Tensor, list]:
         return call_cell(self.cell, step, states, training)
 
-    def _before(self, outputs: list[Tensor], states: list[Tensor], output: Tensor):
+    def _before(self, previous: Tensor | None, states: list[Tensor], output: Tensor):
         """The output of a masked step."""
         if self.zero_output_for_mask:
             return ops.zeros_like(output)
-        if outputs:
-            return outputs[-1]
+        if previous is not None:
+            return previous
         last = self._packed(states)[-1] if isinstance(self.cell, StackedRNNCells) else states
         first = structures.flatten(last)[0]
         return first if first.shape == output.shape else ops.zeros_like(output)

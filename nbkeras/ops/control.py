@@ -37,6 +37,16 @@ def _is_read_later(number: Any) -> bool:
     return isinstance(number, Tensor) and nested.is_possible() and not device.is_readable_constant(number.data)
 
 
+def becomes_program(iterations: int, unroll: int | bool = 1) -> bool:
+    """Whether a loop is recorded once, as a program in the program of the step that this thread records.
+
+    Args:
+        iterations: Their number.
+        unroll: As for `scan`.
+    """
+    return unroll is not True and iterations > max(_SHORT, unroll) and nested.is_possible()
+
+
 def _leaves(structure: Any) -> list | None:
     """The leaves of a structure as tensors or None; None if there are others, or no tensor but numbers."""
     leaves = structures.flatten(structure)
@@ -336,7 +346,7 @@ def fori_loop(lower, upper, body_fun: Callable, init_val) -> Any:
         raise TypeError(
             f"fori_loop: the limits must be integers, received {briefly(lower)} and {briefly(upper)}"
         ) from None
-    if len(numbers) > _SHORT and nested.is_possible():
+    if becomes_program(len(numbers)):
         found = _unless_changed("fori_loop", _fori_step(numbers.start, body_fun), init_val, limit=len(numbers))
         if found is not None:
             return found[0]
@@ -427,7 +437,7 @@ def scan(
             raise ValueError(f"scan: f must return a pair (carry, result), received {briefly(result)}")
         return result[0], result[1]
 
-    if unroll is not True and size > max(_SHORT, int(unroll)) and nested.is_possible():
+    if becomes_program(size, unroll):
         found = _unless_changed("scan", step, init, xs, limit=size, reverse=reverse)
         if found is not None:
             return found
@@ -465,7 +475,7 @@ def map(f: Callable, xs) -> Any:
         array([ 5., 10.], dtype=float32)
     """
     size = _length("map", xs)
-    if size > _SHORT and nested.is_possible():
+    if becomes_program(size):
         found = _unless_changed("map", lambda number, carry, x: (carry, f(x)), None, xs, limit=size)
         if found is not None:
             return found[1]

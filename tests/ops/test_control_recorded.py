@@ -438,9 +438,9 @@ def test_several_gradients_of_one_loop():
 
 def test_errors_of_a_body_pass_through():
     def body(i, v):
-        raise KeyError("mine")
+        raise KeyError("a mistake of the body")
 
-    with device.record(Program()), pytest.raises(KeyError, match="mine"):
+    with device.record(Program()), pytest.raises(KeyError, match="a mistake of the body"):
         ops.fori_loop(0, 9, body, ops.ones(2))
     with device.record(Program()), pytest.raises(ValueError, match="must return a pair"):
         ops.scan(lambda c, x: c, ops.ones(2), length=9)
