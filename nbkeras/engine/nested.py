@@ -365,7 +365,9 @@ class _Body:
                 kept = {buffer: (start, offset) for buffer, offset in kept.items()}
         forward = self._loop(
             self.name,
-            Parts(self.before, self.condition, [*self.forward, *saving, *self.updates], self.after),
+            Parts(
+                self.before, self.condition, self._in_place([*self.forward, *saving], self.updates, kept), self.after
+            ),
             [*self.last_values, *self.outputs, *internal],
             [*self.held, *([] if self.flag is None else [self.flag])],
             kept,
@@ -376,7 +378,12 @@ class _Body:
         again = [launch for buffer, launch in self.rereads.items() if buffer in _buffers(self.backward)]
         backward = self._loop(
             f"{self.name} backward",
-            Parts(self.d_before, [], [*restoring, *again, *self.backward, *self.d_updates], self.d_after),
+            Parts(
+                self.d_before,
+                [],
+                self._in_place([*restoring, *again, *self.backward], self.d_updates, kept),
+                self.d_after,
+            ),
             # the gradients, what the forward loop made, and the gradients of the outputs
             [*self.d_first, *self.dxs, *self.sums, *internal, *self.d_last, *self.dys],
             self.d_held,
@@ -384,6 +391,30 @@ class _Body:
             {"count": done, "backwards": True},
         )
         return forward, backward
+
+    def _in_place(self, launches: Launches, updates: Launches, kept: dict[int, Any]) -> Launches:
+        """The launches of an iteration. A new value is computed in the memory of the old one if the old one is read before."""
+        lives = program.lifetimes(launches, [])
+        renamed: dict[int, int] = {}
+        rest = []
+        for update in updates:
+            source, target = update[1]
+            if (
+                isinstance(source, View)
+                and isinstance(target, View)  # else the update fills an array with a number
+                and source == target._replace(buffer=source.buffer)
+                and self.inner.sizes[source.buffer] == self.inner.sizes[target.buffer]
+                and not {source.buffer, target.buffer} & (kept.keys() | renamed.keys())
+                and lives.get(source.buffer, (-1, -1))[0] > lives.get(target.buffer, (-1, -1))[1]
+            ):
+                renamed[source.buffer] = target.buffer
+            else:
+                rest.append(update)
+
+        def named(arg: Any) -> Any:
+            return arg._replace(buffer=renamed.get(arg.buffer, arg.buffer)) if isinstance(arg, View) else arg
+
+        return [(function, tuple(map(named, args))) for function, args in (*launches, *rest)]
 
     def _kept(self) -> tuple[dict[int, Any], int]:
         """The buffers that the backward pass of an iteration reads, with their offsets in a row, and the bytes of a row."""

@@ -356,7 +356,11 @@ def fori_loop(lower, upper, body_fun: Callable, init_val) -> Any:
 
 
 def _fori_step(lower: Any, body_fun: Callable) -> Callable:
-    return lambda number, value, x: (body_fun(as_tensor(number, "int32") + lower, value), None)
+    def step(number: Tensor, value: Any, x: Any) -> tuple[Any, None]:
+        i = as_tensor(number, "int32")
+        return body_fun(i if isinstance(lower, int) and not lower else i + lower, value), None
+
+    return step
 
 
 def _unless_changed(*args: Any, **options: Any) -> tuple[Any, Any] | None:
