@@ -145,12 +145,15 @@ class _Argument(NamedTuple):
 
 
 class _Planned(NamedTuple):
-    """A loop, the bytes of its arena, the arrays that it gets after the arena, and the earlier arrays after those."""
+    """A loop, the bytes of its arena, and the arrays that it gets after the arena."""
 
     loop: Loop
     nbytes: int
     arguments: list[_Argument]
-    captured: list[Array]
+
+
+# A planned loop, and the earlier arrays that it gets after its other arguments. Only the plan is kept: arrays can be freed.
+_Use = tuple[_Planned, list[Array]]
 
 
 class _Body:
@@ -344,7 +347,7 @@ class _Body:
 
     # -------------------- planning --------------------
 
-    def planned(self, count: Array | None) -> tuple[_Planned, _Planned | None]:
+    def planned(self, count: Array | None) -> tuple[_Use, _Use | None]:
         """The loop, and the loop of the backward pass."""
         inner, internal, saving, restoring = self.inner, [], [], []
         kept, size = self._kept() if self.needs_gradient else ({}, 0)
@@ -434,7 +437,7 @@ class _Body:
         held: list[Array],
         kept: dict[int, tuple[int, int]],
         options: dict[str, Any],
-    ) -> _Planned:
+    ) -> _Use:
         """Plan the memory of a loop.
 
         held: arrays that keep their values from iteration to iteration. kept: buffers that are parts of another one, and their
@@ -473,7 +476,8 @@ class _Body:
         placed_parts = Parts(*([(function, tuple(map(place, args))) for function, args in part] for part in fused))
         chosen = {key: placed(option) for key, option in options.items()}
         loop = Loop(name, placed_parts, self.limit, placed(self.counter), **chosen)
-        return _Planned(loop, nbytes, [argument for argument, _ in arguments], [each for _, each in captured.values()])
+        plan = _Planned(loop, nbytes, [argument for argument, _ in arguments])
+        return plan, [each for _, each in captured.values()]
 
 
 def _buffers(launches: Launches) -> set[int]:
@@ -538,19 +542,19 @@ class Recorded:
         return _applied(self._body, forward, backward)
 
 
-def _applied(body: _Body, forward: _Planned, backward: _Planned | None) -> tuple[list[Tensor], list[Tensor]]:
-    inputs = {_key(each): each for each in forward.captured}
-    inputs |= {_key(each): each for each in (backward.captured if backward else ())}
-    inputs |= body.inner.changed
+def _applied(body: _Body, forward: _Use, backward: _Use | None) -> tuple[list[Tensor], list[Tensor]]:
+    plan, captured = forward
+    of_backward = [] if backward is None else backward[1]
+    inputs = {_key(each): each for each in (*captured, *of_backward, *body.inner.changed.values())}
     order = {key: number for number, key in enumerate(inputs)}
-    use = [order[_key(each)] for each in forward.captured]
+    use = [order[_key(each)] for each in captured]
     results = len(body.last_values) + len(body.outputs)
 
     def loop(*arrays: Array) -> tuple:
-        made = [device.empty(each.shape, each.dtype) for each in forward.arguments]
-        arena = device.empty((max(forward.nbytes, 1),), np.uint8)
-        device.launch(forward.loop, arena, *made, *(arrays[number] for number in use))
-        forward.loop.forget()
+        made = [device.empty(each.shape, each.dtype) for each in plan.arguments]
+        arena = device.empty((max(plan.nbytes, 1),), np.uint8)
+        device.launch(plan.loop, arena, *made, *(arrays[number] for number in use))
+        plan.loop.forget()
         return tuple(made[:results]), (tuple(made[results:]), arrays)
 
     loop.__name__ = body.name
@@ -558,7 +562,9 @@ def _applied(body: _Body, forward: _Planned, backward: _Planned | None) -> tuple
     if changed:
         loop.changes_inputs = changed  # type: ignore[attr-defined]
     outputs, saved = program.compute(loop, list(inputs.values()), {})
-    record = None if backward is None else _record(body, backward, order, saved, list(inputs.values()))
+    record = None
+    if backward is not None:
+        record = _record(body, backward[0], [order[_key(each)] for each in of_backward], saved, list(inputs.values()))
     made = [
         Tensor(each, record if each.dtype.kind == "f" and record is not None else None, number)
         for number, each in enumerate(outputs)
@@ -566,9 +572,11 @@ def _applied(body: _Body, forward: _Planned, backward: _Planned | None) -> tuple
     return made[: len(body.last_values)], made[len(body.last_values) :]
 
 
-def _record(body: _Body, plan: _Planned, order: dict, saved: Any, inputs: list[Array]) -> tape.Record:
-    """The loop's Record. Its parents are the carries and xs with gradients, and the tensors that the body takes from outside."""
-    use = [order[_key(each)] for each in plan.captured]
+def _record(body: _Body, plan: _Planned, use: list[int], saved: Any, inputs: list[Array]) -> tape.Record:
+    """The loop's Record. Its parents are the carries and xs with gradients, and the tensors that the body takes from outside.
+
+    use: the numbers of the inputs that the backward loop gets.
+    """
     given = [each for each, leaf in zip(body.carries, body.leaves, strict=True) if leaf is not None]
     given += [each for each, leaf in zip(body.xs, body.x_leaves, strict=True) if leaf is not None]
     parents = [None if each.record is None else (each.record, each.index) for each in given]

@@ -512,8 +512,7 @@ def vectorized_map(function: Callable, elements) -> Any:
 def vectorize(pyfunc: Callable, *, excluded: Any = None, signature: str | None = None) -> Callable:
     """Make a function of tensors from a function of their elements, as `numpy.vectorize` does.
 
-    The arguments broadcast, and the function is called once for each element, so many elements make a long
-    program.
+    The arguments broadcast, and `map` calls the function for each element.
 
     Args:
         pyfunc: Function of scalar tensors, or of the axes that `signature` names.
@@ -552,17 +551,17 @@ def vectorize(pyfunc: Callable, *, excluded: Any = None, signature: str | None =
         split = [x.ndim - n for x, n in zip(tensors, inner, strict=True)]
         loop = np.broadcast_shapes(*(x.shape[:at] for x, at in zip(tensors, split, strict=True)))
         rows = [
-            unstack(reshape(broadcast_to(x, (*loop, *x.shape[at:])), (-1, *x.shape[at:])))
+            reshape(broadcast_to(x, (*loop, *x.shape[at:])), (-1, *x.shape[at:]))
             for x, at in zip(tensors, split, strict=True)
         ]
 
-        def one(elements: tuple) -> Any:
+        def one(elements: list) -> Any:
             given = list(args)
             for i, element in zip(places, elements, strict=True):
                 given[i] = element
             return pyfunc(*given, **kwargs)
 
-        stacked = _stacked([structures.map_leaves(as_tensor, one(elements)) for elements in zip(*rows, strict=True)])
+        stacked = map(one, rows)
         return structures.map_leaves(lambda y: reshape(y, (*loop, *y.shape[1:])), stacked)
 
     return op(call)

@@ -1,15 +1,18 @@
 """Loops and branches in recorded programs: values, gradients and states equal those of eager code."""
 
 import contextlib
+import gc
+import weakref
 
 import numpy as np
 import pytest
 
-from nbkeras import ops, random
+from nbkeras import autodiff, layers, ops, random, utils
 from nbkeras.autodiff.gradient_tape import GradientTape
 from nbkeras.engine.program import Program
 from nbkeras.engine.tensor import Tensor, Variable
 from nbkeras.kernels.runtime import device
+from nbkeras.models import Sequential
 
 RNG = np.random.default_rng(5)
 X = RNG.standard_normal((4, 3))
@@ -480,3 +483,86 @@ def test_a_loop_of_ops_on_the_host():
     matrix = np.eye(3) + 0.1
     with contextlib.suppress(NotImplementedError):
         check(lambda x: [ops.fori_loop(0, 6, lambda i, v: ops.inv(v) * 0.9 + x, x)], matrix)
+
+
+def test_rows_by_number():
+    w = Variable(W)
+    check(lambda x, rows: [ops.fori_loop(0, 9, lambda i, v: v + rows[i], x)], X, ROWS, launches=1)
+    check(
+        gradients_of(lambda x, rows: ops.sum(ops.fori_loop(0, 9, lambda i, v: ops.sin(v) + rows[i] @ w, x)), w), X, ROWS
+    )
+
+    def written(i, rows):
+        return ops.slice_update(rows, (i, 0), ops.cast(i, "float64") * ops.ones((1, 3), "float64"))
+
+    check(lambda rows: [ops.fori_loop(0, 9, written, rows)], ROWS[:, 0], launches=1)
+
+
+def test_transforms_of_loops_and_in_loops():
+    w = Variable(W)
+    once = autodiff.checkpoint(lambda v: ops.tanh(v @ w))
+    check(gradients_of(lambda x: ops.sum(ops.fori_loop(0, 9, lambda i, v: once(v), x)), w), X)
+    gradient = autodiff.grad(lambda x: ops.sum(ops.fori_loop(0, 9, lambda i, v: ops.tanh(v @ w), x)))
+    check(lambda x: [gradient(x)], X, launches=5)
+    mapped = autodiff.vmap(lambda row: ops.fori_loop(0, 9, lambda i, v: ops.sin(v), row))
+    check(lambda x: [mapped(x)], X)
+    inside = autodiff.vmap(lambda row: ops.sin(row) @ w)
+    check(lambda x: [ops.fori_loop(0, 9, lambda i, v: inside(v), x)], X, launches=1)
+    check(lambda x: [ops.vectorize(lambda a: a * 2 + 1)(x)], X, launches=2)
+
+
+def test_a_loop_under_a_condition():
+    flag, state = device.persistent(np.ones(1, np.int64)), Variable(np.zeros(3), trainable=False)
+
+    def step(x):
+        with device.only_if(flag):
+            ops.fori_loop(0, 9, lambda i, v: v + state.assign_add(x[0]), x)
+        return [state.value]
+
+    program, _, (y,), _ = recorded(step, X)
+    before = state.numpy()
+    device.write(flag, 0)
+    program.run()
+    np.testing.assert_array_equal(device.read(y), before)
+    device.write(flag, 1)
+    program.run()
+    np.testing.assert_allclose(device.read(y), before + 9 * X[0])
+
+
+def test_a_program_keeps_no_memory_of_its_recording():
+    x = device.persistent(np.ones((100, 100)))
+    freed = []
+
+    def step():
+        middle = ops.sin(Tensor(x))
+        freed.append(weakref.ref(device.root(middle.data)))
+        return ops.fori_loop(0, 9, lambda i, v: v + middle, middle)
+
+    program = Program()
+    with device.record(program):
+        y = step().data
+    gc.collect()
+    assert freed[0]() is None
+    program.seal([y])
+
+
+def test_models_use_loops_in_their_steps():
+    class Iterated(layers.Layer):
+        def build(self, shape):
+            self.w = self.add_weight(shape=(shape[-1], shape[-1]), initializer="orthogonal")
+
+        def call(self, x):
+            x = ops.while_loop(lambda v: ops.sum(ops.abs(v)) > 5, lambda v: v / 2, x, maximum_iterations=9)
+            x = ops.fori_loop(0, 8, lambda i, v: ops.tanh(v @ self.w), x)
+            return ops.cond(ops.sum(x) > 0, lambda: x, lambda: -x)
+
+    x, y = RNG.standard_normal((8, 4)).astype("float32"), RNG.standard_normal((8, 1)).astype("float32")
+    results = []
+    for eagerly in (True, False):
+        utils.set_random_seed(2)
+        model = Sequential([layers.Input((4,)), Iterated(), layers.Dense(1)])
+        model.compile("sgd", "mse", run_eagerly=eagerly)
+        losses = [float(model.train_on_batch(x * n, y)) for n in (1, 5, 0.1)]
+        results.append([*losses, model.predict(x, verbose=0), model.predict(x * 9, verbose=0), *model.get_weights()])
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
