@@ -80,7 +80,7 @@ class Loop:
 
     def rows(self, args: tuple) -> device.Rows | None:
         """Returns the rows of a native program for a launch with these arrays; None if a launch of the loop needs Python."""
-        parts = [device.native_segments(self._placed(part, args)) for part in self.parts]
+        parts = [device.native_segments(_compiled(self._placed(part, args))) for part in self.parts]
         if not all(isinstance(each, native.NativeProgram) for part in parts for each in part):
             return None
         if any(len(part) > 1 for part in parts):
@@ -122,6 +122,15 @@ class Loop:
         if done is not None:
             _write(done, iterations)
         device.play(after)
+
+
+def _compiled(launches: Launches) -> Launches:
+    """The launches with compiled kernels instead of Python functions, where libraries use compiled ones."""
+    found: Launches = []
+    for function, args in launches:
+        others = list(getattr(function, "in_library", lambda *args: ())(*args))
+        found += [(kernel, tuple(rest)) for kernel, *rest in others] or [(function, args)]
+    return found
 
 
 def _view(place: Place, args: Sequence[Array]) -> Array:
