@@ -1,0 +1,341 @@
+"""Floor 3: `nbkeras.jit`: a function of arrays that is recorded at its first call and replayed from then on."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+import sys
+import types
+import weakref
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, TypeVar, overload
+
+import numpy as np
+
+from nbkeras.engine import dlpack, learning_phase, sharding, stateless, structures, tape, tensor
+from nbkeras.engine.annotations import briefly
+from nbkeras.engine.batch import ALL, Batch
+from nbkeras.engine.dtypes import array_of
+from nbkeras.engine.observed import observe, reachable
+from nbkeras.engine.program import Program
+from nbkeras.engine.program_cache import ProgramCache
+from nbkeras.engine.rewriting import improved
+from nbkeras.engine.tensor import Number, Tensor, Variable
+from nbkeras.engine.user_errors import entry, warn
+from nbkeras.kernels.runtime import device
+
+Array = np.ndarray
+F = TypeVar("F", bound=Callable)
+_DTYPES = frozenset("?bhilqBHILQfd")  # of arrays that tensors hold as they are
+_BY_VALUE = (bool, str, bytes, type(None), complex, slice, range, type(Ellipsis))
+_INT32 = np.iinfo(np.int32)
+_OFTEN = 50  # after this number of recordings, a warning says why
+
+
+class _Fixed:
+    """An argument that chooses the program: by its value, or by its identity."""
+
+    __slots__ = ("value", "key")
+
+    def __init__(self, value: Any, by_value: bool):
+        self.value, self.key = value, (type(value), _frozen(value)) if by_value else id(value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Fixed) and self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+
+def _frozen(value: Any) -> Any:
+    """A value whose equality tells 1, 1.0 and True apart, also in tuples; slices become tuples, because Python 3.11 hashes none."""
+    if isinstance(value, slice):
+        return "slice", _frozen((value.start, value.stop, value.step))
+    if isinstance(value, tuple):
+        return tuple((type(each), _frozen(each)) for each in value)
+    return value
+
+
+class _Call(NamedTuple):
+    """The arguments of a call: the arrays, what chooses the program, and a function that makes the arguments from tensors."""
+
+    arrays: list[Array]
+    key: tuple
+    arguments: Callable[[list[Tensor]], tuple[tuple, dict]]
+
+
+class Jitted:
+    """A function that `nbkeras.jit` made; see there.
+
+    Args:
+        function: The function.
+        static_argnames: The names of arguments whose values choose the program.
+    """
+
+    def __init__(self, function: Callable, static_argnames: str | Iterable[str] = ()):
+        names = (static_argnames,) if isinstance(static_argnames, str) else tuple(static_argnames)
+        if not callable(function):
+            raise TypeError(f"jit takes a function, received {briefly(function)}")
+        functools.update_wrapper(self, function, updated=())
+        # files may name functions that have this attribute, which must be nbkeras's ops
+        self.__dict__.pop("__wrapped__", None)
+        self.__name__: str = getattr(function, "__name__", type(function).__name__)
+        try:
+            self.__signature__ = inspect.signature(function)
+        except (TypeError, ValueError):  # some functions in C have none
+            self.__signature__ = None  # type: ignore[assignment]
+        self.function, self.static_argnames = function, names
+        self._static_positions = self._positions(names)
+        self._cache = self._new_cache()
+        # id of an object -> the object, and the programs of the method for it
+        self._of_objects: dict[int, tuple[weakref.ref, ProgramCache]] = {}
+
+    def _new_cache(self) -> ProgramCache:
+        advice = (
+            "name the arguments that choose the computation in static_argnames, or leave nbkeras.jit out (a function that reads "
+            "values gains nothing by it)"
+        )
+        return ProgramCache(f"the function {self.__name__!r}", advice, 16, improved, on_device=True)
+
+    def _positions(self, names: tuple[str, ...]) -> dict[int, str]:
+        """The positions of static arguments. Raises ValueError for a name that the function does not have."""
+        if not names:
+            return {}
+        parameters = {} if self.__signature__ is None else self.__signature__.parameters
+        takes_any = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+        for name in names:
+            if name not in parameters and not takes_any:
+                raise ValueError(
+                    f"static_argnames: {self.__name__!r} has no argument {briefly(name)}; it has {list(parameters)}"
+                )
+        return {position: name for position, name in enumerate(parameters) if name in names}
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Jitted:
+        """The method of an object. Its programs live as long as the object."""
+        if instance is None:
+            return self
+        key = id(instance)
+        known = self._of_objects.get(key)
+        if known is None or known[0]() is not instance:
+            forget = functools.partial(_forget, weakref.ref(self), key)
+            known = self._of_objects[key] = weakref.ref(instance, forget), self._new_cache()
+        bound = copy.copy(self)
+        bound.function, bound._cache, bound._of_objects = types.MethodType(self.function, instance), known[1], {}
+        bound._static_positions = {position - 1: name for position, name in self._static_positions.items()}
+        return bound
+
+    def __copy__(self) -> Jitted:
+        made = object.__new__(type(self))
+        made.__dict__.update(self.__dict__)
+        return made
+
+    def __deepcopy__(self, memo: dict) -> Jitted:
+        return Jitted(copy.deepcopy(self.function, memo), self.static_argnames)
+
+    def __reduce__(self) -> Any:
+        found: Any = sys.modules.get(self.__module__)
+        for name in self.__qualname__.split("."):
+            found = getattr(found, name, None)
+        return self.__qualname__ if found is self else (Jitted, (self.function, self.static_argnames))
+
+    def __repr__(self) -> str:
+        return f"<nbkeras.jit of {self.__qualname__}>"
+
+    @entry
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        state = tape.thread
+        if state.tapes or state.is_special or device.recorder() is not None or device.is_dry() or stateless.is_holding():
+            return self.function(*args, **kwargs)  # a part of what is recorded, or of what a tape watches
+        call = self._call_of(args, kwargs)
+        if call is None:
+            return self.function(*args, **kwargs)
+        arrays, pack = self._cache.run(
+            functools.partial(self._compute, call), Batch(call.arrays, ALL, 0), call.key  # type: ignore[arg-type]
+        )
+        return pack([Tensor(array) for array in arrays])
+
+    def _compute(self, call: _Call, tensors: list[Tensor]) -> Any:
+        """The function on tensors, once for each program."""
+        args, kwargs = call.arguments(tensors)
+        if self._cache.recordings == _OFTEN:
+            warn(
+                f"the function {self.__name__!r} was recorded {_OFTEN} times, which takes much longer than a replay: once for each "
+                "combination of shapes, dtypes and arguments that are no arrays or numbers. Give it arrays of few shapes, and "
+                "the same objects at each call"
+            )
+        result = self.function(*args, **kwargs)
+        if tensor.is_step_recorded():
+            observe(reachable(self.function, *args, *kwargs.values()))
+        return result
+
+    def _call_of(self, args: tuple, kwargs: dict) -> _Call | None:
+        """The call; None for symbolic arguments."""
+        if self.static_argnames:
+            args, kwargs = self._fixed(args, kwargs)
+        given: Any = args if not kwargs else (args, kwargs)
+        is_flat = not kwargs and not any(isinstance(each, structures.NESTED) for each in args)
+        leaves = args if is_flat else structures.flatten(given)
+        arrays: list[Array] = []
+        marks: list[Any] = []
+        for leaf in leaves:
+            mark = _taken(leaf, arrays)
+            if mark is _SYMBOLIC:
+                return None
+            marks.append(mark)
+        form = len(args) if is_flat else structures.form(given)
+        key = form, tuple(marks), tensor.gpu(), learning_phase.thread.training, sharding.current()
+
+        def arguments(tensors: list[Tensor]) -> tuple[tuple, dict]:
+            source = iter(tensors)
+            made = structures.pack(given, [_given(mark, source) for mark in marks])
+            return (made, {}) if given is args else made
+
+        return _Call(arrays, key, arguments)
+
+    def _fixed(self, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        """The arguments with the static ones wrapped."""
+        fixed = [
+            self._by_value(self._static_positions[i], each) if i in self._static_positions else each
+            for i, each in enumerate(args)
+        ]
+        named = {k: self._by_value(k, each) if k in self.static_argnames else each for k, each in kwargs.items()}
+        return tuple(fixed), named
+
+    def _by_value(self, name: str, value: Any) -> _Fixed:
+        made = _Fixed(value, by_value=True)
+        try:
+            hash(made)
+        except TypeError:
+            raise TypeError(
+                f"{self.__name__}: the static argument {name!r} must be hashable, because its value chooses the program; received "
+                f"{briefly(value)}: pass a tuple instead of a list"
+            ) from None
+        return made
+
+    def programs(self) -> list[Program]:
+        """The recorded programs, the most recently used last. For a method: of this object.
+
+        Example:
+            >>> @keras.jit
+            ... def doubled(x):
+            ...     return 2 * x
+            >>> y = doubled(np.ones(3)), doubled(np.ones(4)), doubled(np.zeros(3))
+            >>> len(doubled.programs())
+            2
+        """
+        return self._cache.programs()
+
+    def clear(self) -> None:
+        """Drop the programs, with their memory. The next call records again.
+
+        Example:
+            >>> doubled = keras.jit(lambda x: 2 * x)
+            >>> y = doubled(np.ones(3))
+            >>> doubled.clear()
+            >>> doubled.programs()
+            []
+        """
+        self._cache.drop()
+
+
+_SYMBOLIC, _ARRAY = object(), "array"
+
+
+def _taken(leaf: Any, arrays: list[Array]) -> Any:
+    """Append the array of an argument. Returns what chooses the program: the kind of an array or number, or a fixed value."""
+    kind = type(leaf)
+    if kind is np.ndarray:
+        arrays.append(leaf if leaf.dtype.char in _DTYPES else array_of(leaf))
+        return _ARRAY
+    if kind is Tensor:
+        data = leaf.data if device.gpu_of(leaf.data) is None else device.read(leaf.data)
+        arrays.append(data)
+        if leaf.mask is None:
+            return _ARRAY
+        arrays.append(leaf.mask.data)
+        return "masked"
+    if kind is float:
+        arrays.append(np.array(leaf))
+        return float
+    if kind is int:
+        arrays.append(array_of(leaf, "int64"))
+        return "int32" if _INT32.min <= leaf <= _INT32.max else "int64"
+    if isinstance(leaf, _Fixed):
+        return leaf
+    if hasattr(leaf, "symbolic_op"):
+        return _SYMBOLIC
+    if isinstance(leaf, Number):
+        return _taken(Tensor(leaf.data), arrays)
+    if isinstance(leaf, _BY_VALUE):
+        return _Fixed(leaf, by_value=True)
+    if isinstance(leaf, np.ndarray | np.generic) or hasattr(leaf, "__array__") and not isinstance(leaf, Variable):
+        arrays.append(array_of(dlpack.on_host(leaf)))
+        return _ARRAY
+    return _Fixed(leaf, by_value=False)
+
+
+def _given(mark: Any, source: Any) -> Any:
+    """The argument for a mark of `_taken`."""
+    if isinstance(mark, _Fixed):
+        return mark.value
+    found = next(source)
+    if mark is float or mark in ("int32", "int64"):
+        return Number(found.data, wide=mark == "int64")
+    if mark == "masked":
+        found.mask = next(source)
+    return found
+
+
+def _forget(owner: weakref.ref, key: int, gone: weakref.ref) -> None:
+    jitted = owner()
+    if jitted is not None and jitted._of_objects.get(key, (None,))[0] is gone:
+        del jitted._of_objects[key]
+
+
+@overload
+def jit(function: None = None, *, static_argnames: str | Iterable[str] = ()) -> Callable[[Callable], Jitted]: ...
+@overload
+def jit(function: Callable, *, static_argnames: str | Iterable[str] = ()) -> Jitted: ...
+def jit(function: Callable | None = None, *, static_argnames: str | Iterable[str] = ()) -> Any:
+    """Record a function at its first call, and replay it from then on: later calls run no Python and are one native call.
+
+    It is for loops of your own: a training step with a GradientTape and an optimizer, a simulation, a search. The function may
+    read and write Variables, models, optimizers, metrics and random seeds, use tapes and `nbkeras.autodiff`, and call other
+    jitted functions. It takes and returns arrays, tensors, numbers, and nested lists, tuples and dicts of them. A program is
+    recorded for each combination of shapes and dtypes. Booleans, strings, None, Variables and other objects choose the program
+    too, as `static_argnames` do. Numbers do not: they are values, as arrays are.
+
+    Python code runs only while a program is recorded, so `print` shows tensors without values, and the attributes of your own
+    objects, globals and arrays of closures are constants. nbkeras's layers, losses, metrics and optimizers may change: then the
+    function is recorded again. A function that reads a tensor's value (`if loss > 1:`, `float(loss)`) cannot be recorded: it
+    runs eagerly, and one warning names the line. Inside a recorded step, under a tape or in `vmap`, the function is called
+    as it is, so gradients pass through it.
+
+    Args:
+        function: A function, a method or another callable; None to use `jit(static_argnames=...)` as a decorator.
+        static_argnames: The names of arguments whose values choose the program, such as a number of layers: hashable values.
+
+    Returns:
+        A `Jitted`, which is called as the function is. `programs()` lists its programs, `clear()` drops them.
+
+    Raises:
+        TypeError: for a function that cannot be called, and for a static argument that is not hashable.
+        ValueError: for a name in static_argnames that the function does not have.
+
+    Example:
+        >>> model = keras.Sequential([layers.Dense(1, use_bias=False, kernel_initializer="zeros")])
+        >>> optimizer = keras.optimizers.SGD(0.5)
+        >>> @keras.jit
+        ... def step(x, y):
+        ...     with keras.GradientTape() as tape:
+        ...         loss = ops.mean(ops.square(model(x) - y))
+        ...     optimizer.apply(tape.gradient(loss, model.trainable_weights), model.trainable_weights)
+        ...     return loss
+        >>> x = np.ones((4, 1), "float32")
+        >>> [round(float(step(x, 2 * x)), 3) for _ in range(3)]
+        [4.0, 0.0, 0.0]
+    """
+    if function is None:
+        return functools.partial(Jitted, static_argnames=static_argnames)
+    return Jitted(function, static_argnames)
