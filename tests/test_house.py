@@ -41,6 +41,7 @@ MAY_IMPORT_KERNELS = [
         "engine.naming",
         "engine.numerics",
         "engine.program",
+        "engine.program_cache",
         "engine.ranks",
         "engine.sharding",
         "engine.settings",

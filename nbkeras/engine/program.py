@@ -482,20 +482,26 @@ class _Caches:
 caches = _Caches()
 
 
+def current_program() -> Program | None:
+    """The program that this thread is recording."""
+    recorder = device.recorder()
+    return recorder if isinstance(recorder, Program) else None
+
+
 def before_replays(function: Callable[[], None]) -> None:
     """Call a function now, and before each replay of the step being recorded. It computes values in Python."""
-    recorder = device.recorder()
+    program = current_program()
     with device.ordinary():
         function()
-    if isinstance(recorder, Program):
-        recorder.before_replays(function)
+    if program is not None:
+        program.before_replays(function)
 
 
 def depend_on(*things: Any) -> None:
     """Make the program that this thread is recording, if any, depend on these objects; see `outdate`."""
-    recorder = device.recorder()
-    if isinstance(recorder, Program):
-        recorder.depends.update(map(id, things))
+    program = current_program()
+    if program is not None:
+        program.depends.update(map(id, things))
 
 
 def outdate(*things: Any) -> None:

@@ -296,8 +296,6 @@ class Variable(Tensor):
                 raise ValueError(f"Variable needs a shape for the initializer {briefly(initializer)}: shape=(...)")
             shape = (shape,) if isinstance(shape, int) else tuple(shape)
             initializer = initializer(shape, dtype=settings.standardize_dtype(dtype))
-        if is_step_recorded():
-            device.recorder().value_read("a Variable was made")
         value = initializer.numpy() if isinstance(initializer, Tensor) else dlpack.on_host(initializer)
         super().__init__(device.persistent_copy(array_of(value, dtype)))
         self.data = copy_on_write.share(self.data)
@@ -318,10 +316,7 @@ class Variable(Tensor):
 
     @trainable.setter
     def trainable(self, value: bool) -> None:
-        before = getattr(self, "_trainable", value)
         self._trainable = option.flag_of("Variable", "trainable", value)
-        if before != self._trainable:
-            outdate(self.data)
         self.record = self._leaf if self._trainable and self.dtype.kind == "f" else None
 
     @property
@@ -399,7 +394,14 @@ class Variable(Tensor):
     def _changed(self, kernel: Callable, value: Any) -> Variable:
         self._check_may_change()
         with on_device_of(self):
-            self._write(kernel, as_tensor(value, self.dtype), self.data)
+            source = as_tensor(value, self.dtype)
+            ends = zip(reversed(source.shape), reversed(self.shape), strict=False)
+            if source.ndim > self.ndim or any(size not in (1, own) for size, own in ends):
+                raise ValueError(
+                    f"cannot add to variable {self.name!r} of shape {self.shape} in place, or subtract from it: received a value "
+                    f"of shape {source.shape}, which does not broadcast to it"
+                )
+            self._write(kernel, source, self.data)
         return self
 
     def _write(self, kernel: Callable, source: Tensor, *operands: Array) -> None:

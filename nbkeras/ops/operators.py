@@ -114,4 +114,4 @@ for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow"):
     for _prefix in ("", "r"):
         _full = f"__{_prefix}{_name}__"
         setattr(Number, _full, _of_numbers(_name, _ARITHMETIC[_name], getattr(Tensor, _full), _prefix == "r"))
-Number.__neg__ = _negative_number  # type: ignore[method-assign]
+Number.__neg__ = _negative_number  # type: ignore[method-assign,assignment]

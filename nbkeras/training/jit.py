@@ -18,12 +18,11 @@ from nbkeras.engine.annotations import briefly
 from nbkeras.engine.batch import ALL, Batch
 from nbkeras.engine.dtypes import array_of
 from nbkeras.engine.observed import observe, reachable
-from nbkeras.engine.program import Program
+from nbkeras.engine.program import Program, current_program
 from nbkeras.engine.program_cache import ProgramCache
 from nbkeras.engine.rewriting import improved
-from nbkeras.engine.tensor import Number, Tensor, Variable
+from nbkeras.engine.tensor import Number, Tensor, Variable, as_tensor
 from nbkeras.engine.user_errors import entry, warn
-from nbkeras.kernels.runtime import device
 
 Array = np.ndarray
 F = TypeVar("F", bound=Callable)
@@ -49,7 +48,7 @@ class _Fixed:
 
 
 def _frozen(value: Any) -> Any:
-    """A value whose equality tells 1, 1.0 and True apart, also in tuples; slices become tuples, because Python 3.11 hashes none."""
+    """A hashable value whose equality tells 1, 1.0 and True apart, also in tuples. Python 3.11 does not hash slices."""
     if isinstance(value, slice):
         return "slice", _frozen((value.start, value.stop, value.step))
     if isinstance(value, tuple):
@@ -60,7 +59,7 @@ def _frozen(value: Any) -> Any:
 class _Call(NamedTuple):
     """The arguments of a call: the arrays, what chooses the program, and a function that makes the arguments from tensors."""
 
-    arrays: list[Array]
+    arrays: list[Array | None]
     key: tuple
     arguments: Callable[[list[Tensor]], tuple[tuple, dict]]
 
@@ -81,6 +80,7 @@ class Jitted:
         # files may name functions that have this attribute, which must be nbkeras's ops
         self.__dict__.pop("__wrapped__", None)
         self.__name__: str = getattr(function, "__name__", type(function).__name__)
+        self.__qualname__: str = getattr(function, "__qualname__", self.__name__)
         try:
             self.__signature__ = inspect.signature(function)
         except (TypeError, ValueError):  # some functions in C have none
@@ -88,6 +88,7 @@ class Jitted:
         self.function, self.static_argnames = function, names
         self._static_positions = self._positions(names)
         self._cache = self._new_cache()
+        self._builders: set[tuple] = set()  # the keys of calls that made variables
         # id of an object -> the object, and the programs of the method for it
         self._of_objects: dict[int, tuple[weakref.ref, ProgramCache]] = {}
 
@@ -144,30 +145,40 @@ class Jitted:
 
     @entry
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        state = tape.thread
-        if state.tapes or state.is_special or device.recorder() is not None or device.is_dry() or stateless.is_holding():
-            return self.function(*args, **kwargs)  # a part of what is recorded, or of what a tape watches
-        call = self._call_of(args, kwargs)
-        if call is None:
+        state, is_part = tape.thread, tensor.is_step_recorded() or tensor.is_shapes_only() or stateless.is_holding()
+        call = None if is_part or state.tapes or state.is_special else self._call_of(args, kwargs)
+        if call is None:  # a part of what is recorded, of what a tape watches, or of a symbolic graph
             return self.function(*args, **kwargs)
-        arrays, pack = self._cache.run(
-            functools.partial(self._compute, call), Batch(call.arrays, ALL, 0), call.key  # type: ignore[arg-type]
-        )
-        return pack([Tensor(array) for array in arrays])
+        batch = Batch(call.arrays, ALL, 0)
+        arrays, pack = self._cache.run(functools.partial(self._compute, call), batch, call.key)
+        result = pack([Tensor(array) for array in arrays])
+        return result if type(result) is not _WithMasks else result.unpacked()
 
     def _compute(self, call: _Call, tensors: list[Tensor]) -> Any:
         """The function on tensors, once for each program."""
         args, kwargs = call.arguments(tensors)
         if self._cache.recordings == _OFTEN:
             warn(
-                f"the function {self.__name__!r} was recorded {_OFTEN} times, which takes much longer than a replay: once for each "
-                "combination of shapes, dtypes and arguments that are no arrays or numbers. Give it arrays of few shapes, and "
-                "the same objects at each call"
+                f"the function {self.__name__!r} was recorded {_OFTEN} times, and a recording takes much longer than a replay. "
+                "It is recorded for each combination of shapes, dtypes and arguments that are not arrays or numbers: give it "
+                "arrays of few shapes, and the same objects at each call"
             )
+        made = Variable.made
         result = self.function(*args, **kwargs)
         if tensor.is_step_recorded():
             observe(reachable(self.function, *args, *kwargs.values()))
-        return result
+            if Variable.made != made:
+                self._note_new_variables(call.key)
+        return _with_masks(structures.map_leaves(_strong, result))
+
+    def _note_new_variables(self, key: tuple) -> None:
+        """A first call may build layers; replays would repeat it, so it is recorded again. Later calls may make no variables."""
+        program = current_program()
+        if program is not None:
+            if key in self._builders:
+                program.value_read("Variables were made at each call")
+            self._builders.add(key)
+            program.outdated = True
 
     def _call_of(self, args: tuple, kwargs: dict) -> _Call | None:
         """The call; None for symbolic arguments."""
@@ -176,7 +187,7 @@ class Jitted:
         given: Any = args if not kwargs else (args, kwargs)
         is_flat = not kwargs and not any(isinstance(each, structures.NESTED) for each in args)
         leaves = args if is_flat else structures.flatten(given)
-        arrays: list[Array] = []
+        arrays: list[Array | None] = []
         marks: list[Any] = []
         for leaf in leaves:
             mark = _taken(leaf, arrays)
@@ -208,8 +219,8 @@ class Jitted:
             hash(made)
         except TypeError:
             raise TypeError(
-                f"{self.__name__}: the static argument {name!r} must be hashable, because its value chooses the program; received "
-                f"{briefly(value)}: pass a tuple instead of a list"
+                f"{self.__name__}: the static argument {name!r} must be hashable, because its value chooses the program; "
+                f"received {briefly(value)}: pass a tuple instead of a list"
             ) from None
         return made
 
@@ -239,21 +250,41 @@ class Jitted:
         self._cache.drop()
 
 
+class _WithMasks(list):
+    """[result, the masks of its tensors]: the outputs of a function if any of them has a mask."""
+
+    def unpacked(self) -> Any:
+        """The result, its tensors with their masks."""
+        result, masks = self
+        for leaf, mask in zip(structures.flatten(result), masks, strict=True):
+            if mask is not None:
+                leaf.mask = mask
+        return result
+
+
+def _with_masks(result: Any) -> Any:
+    masks = [getattr(leaf, "mask", None) for leaf in structures.flatten(result)]
+    return result if all(mask is None for mask in masks) else _WithMasks([result, masks])
+
+
+def _strong(leaf: Any) -> Any:
+    return as_tensor(leaf) if isinstance(leaf, Number) else leaf
+
+
 _SYMBOLIC, _ARRAY = object(), "array"
 
 
-def _taken(leaf: Any, arrays: list[Array]) -> Any:
+def _taken(leaf: Any, arrays: list[Array | None]) -> Any:
     """Append the array of an argument. Returns what chooses the program: the kind of an array or number, or a fixed value."""
     kind = type(leaf)
     if kind is np.ndarray:
         arrays.append(leaf if leaf.dtype.char in _DTYPES else array_of(leaf))
         return _ARRAY
     if kind is Tensor:
-        data = leaf.data if device.gpu_of(leaf.data) is None else device.read(leaf.data)
-        arrays.append(data)
+        arrays.append(_on_host(leaf))
         if leaf.mask is None:
             return _ARRAY
-        arrays.append(leaf.mask.data)
+        arrays.append(_on_host(leaf.mask))
         return "masked"
     if kind is float:
         arrays.append(np.array(leaf))
@@ -273,6 +304,10 @@ def _taken(leaf: Any, arrays: list[Array]) -> Any:
         arrays.append(array_of(dlpack.on_host(leaf)))
         return _ARRAY
     return _Fixed(leaf, by_value=False)
+
+
+def _on_host(each: Tensor) -> Array:
+    return each.data if isinstance(each.data, np.ndarray) else each.numpy()
 
 
 def _given(mark: Any, source: Any) -> Any:
