@@ -191,6 +191,7 @@ class Program:
         self.arena: Array = np.empty(0, np.uint8)  # the memory of all buffers, once sealed
         self.start = 0  # the address of the first buffer in it
         self.calls: list[OpCall] = []  # the recorded calls, until the program is sealed
+        self.has_gradients = False  # whether a vjp was called, whose launches are not in `calls`
         self.written: set[int] = set()  # ids of earlier arrays that it may write
         self.place: LayerScope | None = None  # the layer of the next launches; None: this thread's current layer
         self._preparation, self._changing = preparation, changing  # changing: ids of arrays that are not weights
@@ -212,6 +213,7 @@ class Program:
     def called(self, function: Callable, inputs: tuple, rest: tuple, constants: dict[str, Any]) -> Any:
         if self._in_op or self.reason is not None:
             return function(*inputs, *rest, **constants)
+        self.has_gradients = self.has_gradients or bool(rest)
         described = tuple(self._known(function, array) for array in inputs)
         for number in getattr(function, "changes_inputs", ()):
             if isinstance(described[number], device.ARRAYS):
