@@ -93,7 +93,8 @@ def _of_numbers(name: str, function: Callable, general: Callable, reflected: boo
         pair = [each.strong() if isinstance(each, Number) else _in_64_bits(each) for each in (self, other)]
         if name == "truediv":
             pair = [as_tensor(each, "float64") for each in pair]
-        return _as_number(function(*(reversed(pair) if reflected else pair)))
+        wide = any(isinstance(each, Number) and each.wide for each in (self, other))
+        return _as_number(function(*(reversed(pair) if reflected else pair)), wide)
 
     return operator
 
@@ -102,12 +103,12 @@ def _in_64_bits(number: float) -> Tensor:
     return as_tensor(array_of(number, "float64" if isinstance(number, float) else "int64"))
 
 
-def _as_number(result: Tensor) -> Number:
-    return Number(result.data, False, result.record, result.index)
+def _as_number(result: Tensor, wide: bool) -> Number:
+    return Number(result.data, wide, result.record, result.index)
 
 
 def _negative_number(self: Number) -> Number:
-    return _as_number(elementwise.negative(self.strong()))
+    return _as_number(elementwise.negative(self.strong()), self.wide)
 
 
 for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow"):

@@ -286,8 +286,8 @@ def _taken(leaf: Any, arrays: list[Array | None]) -> Any:
             return _ARRAY
         arrays.append(_on_host(leaf.mask))
         return "masked"
-    if kind is float:
-        arrays.append(np.array(leaf))
+    if kind is float or isinstance(leaf, np.floating):  # NumPy's scalars are weak too
+        arrays.append(np.array(leaf, np.float64))
         return float
     if kind is int:
         arrays.append(array_of(leaf, "int64"))
@@ -301,7 +301,7 @@ def _taken(leaf: Any, arrays: list[Array | None]) -> Any:
     if isinstance(leaf, _BY_VALUE):
         return _Fixed(leaf, by_value=True)
     if isinstance(leaf, np.ndarray | np.generic) or hasattr(leaf, "__array__") and not isinstance(leaf, Variable):
-        arrays.append(array_of(dlpack.on_host(leaf)))
+        arrays.append(array_of(np.asarray(dlpack.on_host(leaf))))
         return _ARRAY
     return _Fixed(leaf, by_value=False)
 
