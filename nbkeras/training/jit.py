@@ -5,14 +5,16 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+import re
 import sys
 import types
 import weakref
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, TypeVar, overload
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
 import numpy as np
 
+from nbkeras.building.layer import Layer
 from nbkeras.engine import dlpack, learning_phase, sharding, stateless, structures, tape, tensor
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.batch import ALL, Batch
@@ -23,6 +25,10 @@ from nbkeras.engine.program_cache import ProgramCache
 from nbkeras.engine.rewriting import improved
 from nbkeras.engine.tensor import Number, Tensor, Variable, as_tensor
 from nbkeras.engine.user_errors import entry, warn
+from nbkeras.training.model import Model
+
+if TYPE_CHECKING:
+    from nbkeras.inference.session import Frozen
 
 Array = np.ndarray
 F = TypeVar("F", bound=Callable)
@@ -237,6 +243,17 @@ class Jitted:
         """
         return self._cache.programs()
 
+    def program_of(self, *args: Any, **kwargs: Any) -> Program | None:
+        """The program of calls with such arguments; None before the first one, and for a function that runs eagerly.
+
+        Args:
+            *args: The arguments of a call.
+            **kwargs: Its keyword arguments.
+        """
+        call = self._call_of(args, kwargs)
+        free = [] if call is None else self._cache.replays(call.key, Batch(call.arrays, ALL, 0).signature).free
+        return free[-1].program if free else None
+
     def clear(self) -> None:
         """Drop the programs, with their memory. The next call records again.
 
@@ -248,6 +265,59 @@ class Jitted:
             []
         """
         self._cache.drop()
+
+    # -------------------- inference for other programs and servers --------------------
+
+    def frozen(self, *input_signature: Any, batch_sizes: int | Sequence[int] = (1, 32)) -> Frozen:
+        """The function with the present values of its variables, without Python; see `Model.frozen`.
+
+        For a model with its pre- and postprocessing. The first axis of arguments and results is the batch.
+
+        Args:
+            *input_signature: The shape of each argument: a tuple, whose floats are float32, an InputSpec, an Input or an
+                array; the first size is ignored.
+            batch_sizes: The batch sizes to record programs for.
+
+        Returns:
+            A `nbkeras.inference.Frozen`, which takes arrays in the order of the arguments.
+
+        Raises:
+            ValueError: for a function that needs Python, and for results without a row for each sample.
+
+        Example:
+            >>> model = keras.Sequential([keras.Input((2,)), layers.Dense(1, kernel_initializer="ones")])
+            >>> rescaled = keras.jit(lambda pixels: model(pixels / 255.0))
+            >>> frozen = rescaled.frozen((None, 2), batch_sizes=4)
+            >>> frozen(np.array([[255.0, 0.0]]))
+            array([[1.]], dtype=float32)
+        """
+        return self._as_model(input_signature).frozen(batch_sizes, list(input_signature))
+
+    def export(self, filepath: Any, *input_signature: Any, format: str | None = None, **options: Any) -> None:
+        """Write the function with its variables as an ONNX file or a shared library; see `Model.export`.
+
+        Args:
+            filepath: The name of the file.
+            *input_signature: The shape of each argument, as for `frozen`.
+            format: 'onnx' or 'library'; None for a library if the name ends in .so, else ONNX.
+            **options: `verbose`, and the options of a library.
+
+        Raises:
+            ValueError: for a function that cannot be written in this format.
+
+        Example:
+            >>> model = keras.Sequential([keras.Input((2,)), layers.Dense(3)])
+            >>> keras.jit(lambda x: ops.argmax(model(x / 255.0), axis=-1)).export("classes.onnx", (None, 2))
+            Saved the ONNX model at 'classes.onnx'.
+        """
+        self._as_model(input_signature).export(filepath, format, input_signature=list(input_signature), **options)
+
+    def _as_model(self, input_signature: tuple) -> _FunctionModel:
+        names = [] if self.__signature__ is None else list(self.__signature__.parameters)
+        names = names[len(names) - len(input_signature) :] if isinstance(self.function, types.MethodType) else names
+        if not input_signature:
+            raise ValueError(f"{self.__name__!r} needs the shape of each argument: f.frozen((None, 3), (None, 5))")
+        return _FunctionModel(self, input_signature, names)
 
 
 class _WithMasks(list):
@@ -269,6 +339,21 @@ def _with_masks(result: Any) -> Any:
 
 def _strong(leaf: Any) -> Any:
     return as_tensor(leaf) if isinstance(leaf, Number) else leaf
+
+
+class _FunctionModel(Model, registered=False):
+    """A model that calls a jitted function. input_names: of its arguments."""
+
+    def __init__(self, jitted: Jitted, input_signature: tuple, names: list[str]):
+        super().__init__(name=re.sub(r"\W+", "_", jitted.__name__).strip("_") or "function")
+        self._function, count = jitted.function, len(input_signature)
+        self._parts = [each for each in reachable(jitted.function) if isinstance(each, Layer)]
+        self.argument_names = names[:count] if len(names) >= count else [f"input_{i}" for i in range(count)]
+        shapes = [tuple(getattr(each, "shape", each)) for each in input_signature]
+        self.build_shapes, self.built = shapes[0] if len(shapes) == 1 else shapes, True
+
+    def call(self, inputs: Any) -> Any:
+        return self._function(*inputs) if isinstance(inputs, list | tuple) else self._function(inputs)
 
 
 _SYMBOLIC, _ARRAY = object(), "array"

@@ -569,6 +569,7 @@ def test_an_error_leaves_the_state_of_eager_code(position):
     assert [float(v) for v in second] == [float(v) for v in first]
 
 
+@pytest.mark.cpu("kernels on a GPU do not check indices")
 def test_an_error_of_a_kernel_in_a_replay():
     count = keras.Variable(0)
 
@@ -677,3 +678,67 @@ def test_a_forked_process_continues():
             os._exit(0)
     os.waitpid(child, 0)
     assert os.read(reader, 100) == b"[3.0, 4.0]" and add(1.0).item() == 3
+
+
+# -------------------- inference, profiles --------------------
+
+
+def with_processing():
+    """A model with pre- and postprocessing, as a jitted function of two arrays."""
+    model = network()
+
+    @keras.jit
+    def scored(pixels, shift):
+        y = ops.softmax(model((pixels - 2.0) / 3.0)) + shift
+        return {"scores": y, "best": ops.argmax(y, axis=-1)}
+
+    return scored, (np.arange(15.0, dtype="float32").reshape(5, 3), np.ones((5, 1), "float32"))
+
+
+@pytest.mark.cpu("frozen models are for the CPU")
+def test_frozen_functions(tmp_path):
+    scored, inputs = with_processing()
+    frozen = scored.frozen((None, 3), inputs[1], batch_sizes=(1, 4))
+    assert [spec.name for spec in frozen.inputs] == ["pixels", "shift"]
+    frozen.save(tmp_path / "scored.frozen")
+    received = keras.inference.Frozen.load(tmp_path / "scored.frozen")(list(inputs))
+    expected = scored(*inputs)
+    np.testing.assert_allclose(received["scores"], expected["scores"].numpy(), rtol=1e-5)
+    np.testing.assert_array_equal(received["best"], expected["best"].numpy())
+    with pytest.raises(ValueError, match="'scored' needs the shape of each argument"):
+        scored.frozen()
+    with pytest.raises(ValueError, match="a tensor's value was read.* needs Python"):
+        keras.jit(lambda x: x * float(ops.sum(x))).frozen((None, 3))
+
+
+@pytest.mark.cpu("ONNX files are written on the CPU")
+def test_exported_functions(tmp_path):
+    runtime = pytest.importorskip("onnxruntime")
+    scored, inputs = with_processing()
+    scored.export(tmp_path / "scored.onnx", (None, 3), (None, 1), verbose=False)
+    session = runtime.InferenceSession(tmp_path / "scored.onnx")
+    received = session.run(None, dict(zip(["pixels", "shift"], inputs, strict=True)))
+    expected = structures.flatten(scored(*inputs))
+    for got, want in zip(received, expected, strict=True):
+        np.testing.assert_allclose(got, want.numpy(), rtol=1e-5)
+
+
+def test_a_profile_changes_nothing():
+    step, variables = training(optimizers.Adam(0.05))
+    jitted = keras.jit(step)
+    jitted(X, Y), jitted(X, Y)
+    before = [variable.numpy() for variable in variables()]
+    profile = keras.profile(jitted, (X, Y), steps=2)
+    check_same([as_tensor(each) for each in before], [as_tensor(each.numpy()) for each in variables()])
+    assert {row.direction for row in profile.layers} == {"forward", "backward", "update"}
+    assert str(profile).startswith("step, one call: ")
+    kernels = {row.kernel for row in profile.kernels}
+    with keras.profile() as counts:
+        jitted(X, Y)
+    assert kernels == set(counts.calls)
+    reads = keras.jit(lambda x: float(x))
+    with (
+        pytest.warns(UserWarning, match="cannot be recorded"),
+        pytest.raises(ValueError, match="runs eagerly, so it has no"),
+    ):
+        keras.profile(reads, 1.0)
