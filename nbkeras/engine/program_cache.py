@@ -24,15 +24,38 @@ _empty = np.empty
 Pack = Callable[[list], Any]  # the outputs' structure: takes the leaves that were tensors
 
 
+class _Inputs:
+    """The input arrays of a program, and how batches like one get there. all: with None for each leaf that is None."""
+
+    __slots__ = ("all", "arrays", "_staging")
+
+    def __init__(self, batch: Batch):
+        self.all: list[Any] = [None if item is None else device.persistent_empty(*item) for item in batch.signature]
+        self.arrays = [array for array in self.all if array is not None]
+        self._staging = device.input_staging(self.all)
+        self.fill(batch)
+
+    def fill(self, batch: Batch) -> None:
+        """Copy a batch to the arrays."""
+        if device.gpu() is None:
+            batch.write(self._staging.arrays)
+            return
+        here = [device.gpu_of(leaf) is not None for leaf in batch.leaves]
+        batch.write([None if is_here else array for is_here, array in zip(here, self._staging.arrays, strict=True)])
+        self._staging.send()
+        for is_here, leaf, array in zip(here, batch.leaves, self.all, strict=True):
+            if is_here:
+                device.launch(device.copy, leaf, array)
+
+
 class _Recorded:
     """A program with its input buffers, its output arrays and the structure of its outputs."""
 
-    __slots__ = ("program", "pack", "_staging", "_outputs", "_forms", "_copy")
+    __slots__ = ("program", "pack", "_inputs", "_outputs", "_forms", "_copy")
 
-    def __init__(self, program: Program, staging: Any, outputs: list[Array], pack: Pack, copy: Callable):
-        inputs = [array for array in staging.arrays if array is not None]
-        self.program, self.pack, self._staging, self._copy = program, pack, staging, copy
-        self._outputs = program.seal(outputs, inputs)
+    def __init__(self, program: Program, inputs: _Inputs, outputs: list[Array], pack: Pack, copy: Callable):
+        self.program, self.pack, self._inputs, self._copy = program, pack, inputs, copy
+        self._outputs = program.seal(outputs, inputs.arrays)
         self._forms = [(array.shape, array.dtype) for array in self._outputs]
 
     def run_on(self, arrays: Sequence[Array]) -> list[Array] | None:
@@ -46,8 +69,7 @@ class _Recorded:
         outputs = None if arrays is None else self.run_on(arrays)
         if outputs is not None:
             return outputs
-        batch.write(self._staging.arrays)
-        self._staging.send()
+        self._inputs.fill(batch)
         self.program.run()
         return [self._copy(array) for array in self._outputs]
 
@@ -140,18 +162,15 @@ class ProgramCache:
         """Run the function. A key: record it, and keep the program."""
         turn = step_lock.enter()
         try:
-            inputs: list[Any] = [None if item is None else device.persistent_empty(*item) for item in batch.signature]
-            staging = device.input_staging(inputs)
-            batch.write(staging.arrays)
-            staging.send()
+            inputs = _Inputs(batch)
             if key is None:
-                outputs, pack = _computed(function, inputs)
+                outputs, pack = _computed(function, inputs.all)
                 return [self._copy(array) for array in outputs], pack
             program = Program()
             with self._lock:
                 self._made.add(program)
             with device.record(program):
-                outputs, pack = _computed(function, inputs)
+                outputs, pack = _computed(function, inputs.all)
             results = [self._copy(device.plain(array)) for array in outputs]
             self.recordings += 1
             if program.reason is not None:
@@ -159,7 +178,7 @@ class ProgramCache:
             elif (
                 not program.outdated
             ):  # the function itself may have outdated it: building an optimizer moves the weights
-                recorded, is_exact = self._improved(program, staging, inputs, outputs, pack)
+                recorded, is_exact = self._improved(program, inputs, outputs, pack)
                 if not is_exact:  # the first run must give the same bits
                     results = recorded.run(batch)
                 self._keep(key, recorded)
@@ -167,17 +186,15 @@ class ProgramCache:
         finally:
             step_lock.leave(turn)
 
-    def _improved(
-        self, program: Program, staging: Any, inputs: list, outputs: list[Array], pack: Pack
-    ) -> tuple[_Recorded, bool]:
+    def _improved(self, program: Program, inputs: _Inputs, outputs: list[Array], pack: Pack) -> tuple[_Recorded, bool]:
         """The program or a better one, and whether it gives the same bits."""
-        better = self._improve and self._improve(program, [array for array in inputs if array is not None], outputs)
+        better = self._improve and self._improve(program, inputs.arrays, outputs)
         if better is None:
-            return _Recorded(program, staging, outputs, pack, self._copy), True
+            return _Recorded(program, inputs, outputs, pack, self._copy), True
         with self._lock:
             self._made.add(better.program)
         is_exact = better.is_exact or bool(program.written)
-        return _Recorded(better.program, staging, better.outputs, pack, self._copy), is_exact
+        return _Recorded(better.program, inputs, better.outputs, pack, self._copy), is_exact
 
     def _keep(self, key: tuple, recorded: _Recorded) -> None:
         with self._lock:

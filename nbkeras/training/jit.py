@@ -366,11 +366,9 @@ def _taken(leaf: Any, arrays: list[Array | None]) -> Any:
         arrays.append(leaf if leaf.dtype.char in _DTYPES else array_of(leaf))
         return _ARRAY
     if kind is Tensor:
-        arrays.append(_on_host(leaf))
-        if leaf.mask is None:
-            return _ARRAY
-        arrays.append(_on_host(leaf.mask))
-        return "masked"
+        found = [tensor.brought(each).data for each in (leaf, leaf.mask) if each is not None]
+        arrays += found
+        return _ARRAY if len(found) == 1 else "masked"
     if kind is float or isinstance(leaf, np.floating):  # NumPy's scalars are weak too
         arrays.append(np.array(leaf, np.float64))
         return float
@@ -389,10 +387,6 @@ def _taken(leaf: Any, arrays: list[Array | None]) -> Any:
         arrays.append(array_of(np.asarray(dlpack.on_host(leaf))))
         return _ARRAY
     return _Fixed(leaf, by_value=False)
-
-
-def _on_host(each: Tensor) -> Array:
-    return each.data if isinstance(each.data, np.ndarray) else each.numpy()
 
 
 def _given(mark: Any, source: Any) -> Any:
