@@ -172,7 +172,11 @@ class Jitted:
         made = Variable.made
         result = self.function(*args, **kwargs)
         if tensor.is_step_recorded():
-            observe(reachable(self.function, *args, *kwargs.values()))
+            parts = reachable(self.function, *args, *kwargs.values())
+            observe(parts)
+            for part in parts:
+                if isinstance(part, Layer):
+                    part.clear_losses()  # replays do not make them again
             if Variable.made != made:
                 self._note_new_variables(call.key)
         return _with_masks(structures.map_leaves(_strong, result))
@@ -420,11 +424,13 @@ def jit(function: Callable | None = None, *, static_argnames: str | Iterable[str
     recorded for each combination of shapes and dtypes. Booleans, strings, None, Variables and other objects choose the program
     too, as `static_argnames` do. Numbers do not: they are values, as arrays are.
 
-    Python code runs only while a program is recorded, so `print` shows tensors without values, and the attributes of your own
-    objects, globals and arrays of closures are constants. nbkeras's layers, losses, metrics and optimizers may change: then the
-    function is recorded again. A function that reads a tensor's value (`if loss > 1:`, `float(loss)`) cannot be recorded: it
-    runs eagerly, and one warning names the line. Inside a recorded step, under a tape or in `vmap`, the function is called
-    as it is, so gradients pass through it.
+    Python code runs only while a program is recorded: `print` shows tensors without values; attributes of your own objects,
+    globals and closures are constants, also arrays, which must not be written; losses of `add_loss` exist only inside. nbkeras's
+    layers, losses, metrics and optimizers may change: then the function is recorded again.
+
+    A function that reads a tensor's value (`if loss > 1:`, `float(loss)`) cannot be recorded: it runs eagerly, and one warning
+    names the line. Inside a recorded step, under a tape or in `vmap`, the function is called as it is, so gradients pass
+    through it.
 
     Args:
         function: A function, a method or another callable; None to use `jit(static_argnames=...)` as a decorator.
