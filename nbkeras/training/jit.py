@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 import numpy as np
 
 from nbkeras.building.layer import Layer
-from nbkeras.engine import dlpack, learning_phase, sharding, stateless, structures, tape, tensor
+from nbkeras.engine import dlpack, learning_phase, settings, sharding, stateless, structures, tape, tensor
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.batch import ALL, Batch
 from nbkeras.engine.dtypes import array_of
-from nbkeras.engine.observed import observe, reachable
+from nbkeras.engine.observed import Observed, observe, reachable
 from nbkeras.engine.program import Program, current_program
 from nbkeras.engine.program_cache import ProgramCache
 from nbkeras.engine.rewriting import improved
@@ -34,6 +34,7 @@ Array = np.ndarray
 F = TypeVar("F", bound=Callable)
 _DTYPES = frozenset("?bhilqBHILQfd")  # of arrays that tensors hold as they are
 _BY_VALUE = (bool, str, bytes, type(None), complex, slice, range, type(Ellipsis))
+_OUTPUTS = (Tensor, *_BY_VALUE, int, float, np.generic, np.dtype, type, Observed)  # other leaves may hold tensors
 _INT32 = np.iinfo(np.int32)
 _OFTEN = 50  # after this number of recordings, a warning says why
 
@@ -82,6 +83,11 @@ class Jitted:
         names = (static_argnames,) if isinstance(static_argnames, str) else tuple(static_argnames)
         if not callable(function):
             raise TypeError(f"jit takes a function, received {briefly(function)}")
+        if inspect.isgeneratorfunction(function) or inspect.iscoroutinefunction(function):
+            raise TypeError(
+                f"jit takes a function that returns its results, but {briefly(function)} is a generator or a coroutine: jit "
+                "the function that it calls in each step"
+            )
         functools.update_wrapper(self, function, updated=())
         # files may name functions that have this attribute, which must be nbkeras's ops
         self.__dict__.pop("__wrapped__", None)
@@ -179,7 +185,11 @@ class Jitted:
                     part.clear_losses()  # replays do not make them again
             if Variable.made != made:
                 self._note_new_variables(call.key)
-        return _with_masks(structures.map_leaves(_strong, result))
+        result = structures.map_leaves(_as_output, result)
+        strange = next((leaf for leaf in structures.flatten(result) if not isinstance(leaf, _OUTPUTS)), None)
+        if strange is not None and (program := current_program()) is not None:
+            program.value_read(f"a {type(strange).__name__}, which may hold tensors, was returned")
+        return _with_masks(result)
 
     def _note_new_variables(self, key: tuple) -> None:
         """A first call may build layers; replays would repeat it, so it is recorded again. Later calls may make no variables."""
@@ -205,7 +215,8 @@ class Jitted:
                 return None
             marks.append(mark)
         form = len(args) if is_flat else structures.form(given)
-        key = form, tuple(marks), tensor.gpu(), learning_phase.thread.training, sharding.current()
+        state = tensor.gpu(), learning_phase.thread.training, sharding.current(), settings.floatx()
+        key = form, tuple(marks), state
 
         def arguments(tensors: list[Tensor]) -> tuple[tuple, dict]:
             source = iter(tensors)
@@ -341,8 +352,9 @@ def _with_masks(result: Any) -> Any:
     return result if all(mask is None for mask in masks) else _WithMasks([result, masks])
 
 
-def _strong(leaf: Any) -> Any:
-    return as_tensor(leaf) if isinstance(leaf, Number) else leaf
+def _as_output(leaf: Any) -> Any:
+    """An output of a function: arrays become tensors, and Numbers get a dtype."""
+    return as_tensor(leaf) if isinstance(leaf, Number | np.ndarray) else leaf
 
 
 class _FunctionModel(Model, registered=False):

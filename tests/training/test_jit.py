@@ -303,10 +303,15 @@ def test_copies():
     assert (other.step(1.0).item(), counter.step(1.0).item()) == (6, 1)
 
 
+def generator(x):
+    yield x
+
+
 @pytest.mark.parametrize(
     ("make", "kind", "message"),
     [
         (lambda: keras.jit(3), TypeError, "jit takes a function, received 3"),
+        (lambda: keras.jit(generator), TypeError, "is a generator or a coroutine: jit the function that it calls"),
         (lambda: keras.jit(lambda x: x, static_argnames="n"), ValueError, r"has no argument 'n'; it has \['x'\]"),
         (
             lambda: keras.jit(lambda x, n: x, static_argnames="n")(1.0, [2]),
@@ -316,7 +321,7 @@ def test_copies():
         (lambda: keras.jit(lambda x: x)(1.0, 2.0), TypeError, "takes 1 positional argument but 2 were given"),
         (lambda: keras.jit(lambda x: ops.matmul(x, x))(X), ValueError, "matmul: the last axis of x1"),
     ],
-    ids=["no function", "unknown name", "not hashable", "too many", "shapes"],
+    ids=["no function", "generator", "unknown name", "not hashable", "too many", "shapes"],
 )
 def test_errors(make, kind, message):
     with pytest.raises(kind, match=message):
@@ -542,6 +547,30 @@ def test_a_function_that_makes_variables_runs_eagerly():
     with pytest.warns(UserWarning, match="Variables were made at each call"):
         assert fresh(2.0).item() == 3
     assert fresh(5.0).item() == 6
+
+
+def test_a_function_that_returns_objects_runs_eagerly():
+    class Result:
+        def __init__(self, value):
+            self.value = value
+
+    boxed = keras.jit(lambda x: {"result": Result(2 * x), "constant": np.ones(2), "name": "a"})
+    with pytest.warns(UserWarning, match="a Result, which may hold tensors, was returned"):
+        assert boxed(1.0)["result"].value.numpy() == 2
+    assert boxed(2.0)["result"].value.numpy() == 4
+    constant = keras.jit(lambda x: np.ones(2))
+    first, second = constant(1), constant(2)
+    assert isinstance(first, Tensor) and first.data is not second.data
+
+
+def test_floatx_chooses_the_program():
+    half = keras.jit(lambda n: n / 2)
+    assert half(3).dtype == "float32"
+    keras.config.set_floatx("float64")
+    try:
+        assert half(3).dtype == "float64"
+    finally:
+        keras.config.set_floatx("float32")
 
 
 @pytest.mark.parametrize("position", range(4))
