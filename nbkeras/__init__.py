@@ -88,6 +88,7 @@ if TYPE_CHECKING:  # imported at first use
     from nbkeras.autodiff.gradient_tape import GradientTape as GradientTape
     from nbkeras.compat.alias import install_as_keras as install_as_keras
     from nbkeras.quantizers import Quantizer as Quantizer
+    from nbkeras.training.jit import jit as jit
     from nbkeras.training.profile import profile as profile
 
 _lazy_names.attach(globals())

@@ -42,6 +42,7 @@ MAY_IMPORT_KERNELS = [
         "engine.nested",
         "engine.numerics",
         "engine.program",
+        "engine.program_cache",
         "engine.ranks",
         "engine.sharding",
         "engine.settings",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any
 
 import numpy as np
@@ -246,6 +246,11 @@ class Module(Observed):
         order = vars(self).get("_part_order", {})  # the order of the last assignments, as in Keras
         attributes.sort(key=lambda item: order.get(item[0], 0))
         return structures.find(kind, [value for name, value in attributes if name not in self._without_parts])
+
+    def observed_parts(self) -> Iterator[Any]:
+        for layer in self._all_layers():
+            yield layer
+            yield from layer._held(Observed)
 
     def _all_layers(self, frozen: bool = True) -> list[Module]:
         """This layer and all layers below it, depth first, without duplicates. frozen=False skips frozen layers and sublayers."""

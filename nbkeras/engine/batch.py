@@ -23,7 +23,10 @@ class Batch:
         self, leaves: list[Array | None], rows: slice | Array, size: int, layout: Any = None, part: Any = None
     ):
         self.leaves, self.rows, self.size, self.layout, self.part = leaves, rows, size, layout, part
-        self.signature = tuple(None if a is None else ((size, *a.shape[1:]), a.dtype.char) for a in leaves)
+        if rows is ALL:
+            self.signature = tuple([None if a is None else (a.shape, a.dtype.char) for a in leaves])
+        else:
+            self.signature = tuple(None if a is None else ((size, *a.shape[1:]), a.dtype.char) for a in leaves)
 
     @property
     def ready(self) -> list[Array] | None:
@@ -40,7 +43,11 @@ class Batch:
         for leaf, buffer in zip(self.leaves, buffers, strict=True):
             if leaf is None or buffer is None:
                 continue
-            if isinstance(self.rows, slice) or not isinstance(leaf, np.ndarray):  # a sparse matrix selects rows itself
+            if self.rows is ALL and isinstance(leaf, np.ndarray):
+                copy_to(leaf, buffer)
+            elif isinstance(self.rows, slice) or not isinstance(
+                leaf, np.ndarray
+            ):  # a sparse matrix selects rows itself
                 copy_to(leaf[self.rows], buffer)
             else:
                 np.take(leaf, self.rows, axis=0, out=buffer, mode="clip")

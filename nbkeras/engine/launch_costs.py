@@ -5,13 +5,15 @@ each launch. A temporary array counts as written at its first use, even if its b
 changes also count as read: sums, weights and arrays that are updated in place.
 """
 
+import contextlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from nbkeras.engine import copy_on_write
 from nbkeras.engine.layer_stack import LayerScope, layer_stack
 from nbkeras.engine.program import Program
 from nbkeras.kernels.recurrent.recurrence import Backward, Forward
@@ -79,6 +81,19 @@ class _Runner:
         found -= {device.address(a) for a in arrays if device.is_persistent(device.root(a))}
         self._seen.update((id(device.root(a)), device.root(a)) for a in arrays)
         return found
+
+
+@contextlib.contextmanager
+def restoring(program: Program) -> Iterator[None]:
+    """In the block, the program may run; afterwards the arrays that it writes have their values again."""
+    arrays = [arg for _, args in program.steps for arg in args if isinstance(arg, device.ARRAYS)]
+    owners = {id(owner): owner for owner in map(device.root, arrays) if id(owner) in program.written}
+    kept = [(owner, device.read(owner).copy("K")) for owner in owners.values()]
+    try:
+        yield
+    finally:
+        for owner, before in kept:
+            copy_on_write.write(owner, before)
 
 
 def _time(function: Callable, args: tuple, launch: Launch) -> None:

@@ -36,10 +36,6 @@ class _LayerStack(threading.local):
         """The LayerScope of launches that are made now."""
         return LayerScope(self.layer, self.back is not None)
 
-    def reading(self) -> str:
-        """Says what read a tensor's value and so prevents the recording of a step, for messages."""
-        return f"layer {self.names[-1]!r} read a tensor's value" if self.names else "a tensor's value was read"
-
     def part(self, name: str) -> Callable[[F], F]:
         """Decorator of functions: their launches outside of layers get this name."""
 

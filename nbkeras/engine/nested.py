@@ -77,8 +77,8 @@ class _Inner(Program):
         self.is_refused = True  # code of users may catch the exception
         raise UnrecordableError(reason)
 
-    def value_read(self) -> None:
-        self.refuse("the body reads a value")
+    def value_read(self, what: str = "a value was read") -> None:
+        self.refuse(what)
 
     def before_replays(self, function: Callable[[], None]) -> None:
         self.refuse("the body computes values in Python")

@@ -6,6 +6,8 @@ sets `model.beta` would have no effect.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import types
 import weakref
 from collections.abc import Iterable, Iterator
@@ -13,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras.engine import step_lock
+from nbkeras.engine import step_lock, structures
 from nbkeras.engine.tensor import depend_on, layer_stack, outdate
 from nbkeras.engine.user_errors import warn
 
@@ -32,6 +34,10 @@ class Observed:
 
     _observed = False  # whether a current program depends on this object
     _changes = 0
+
+    def observed_parts(self) -> Iterable[Any]:
+        """The objects whose attributes a step with this object may read, among them Observed ones."""
+        return ()
 
     @classmethod
     def names_read_in_steps(cls) -> frozenset[str]:
@@ -62,6 +68,46 @@ def observe(objects: Iterable[Any]) -> None:
         if isinstance(each, Observed):
             each.__dict__["_observed"] = True
             depend_on(each)
+
+
+def reachable(*things: Any) -> list[Observed]:
+    """The Observed objects that functions and other objects can use: by their closures, defaults, globals and attributes.
+
+    It follows functions that the user wrote, and the attributes of objects that are not Observed, one level deep.
+    """
+    found: dict[int, Observed] = {}
+    seen: set[int] = set()
+    todo = [(each, True) for each in things]
+    while todo:
+        value, is_direct = todo.pop()
+        if id(value) in seen or isinstance(value, (type, types.ModuleType, *_PLAIN)):
+            continue
+        seen.add(id(value))
+        if isinstance(value, Observed):
+            found.update((id(each), each) for each in (value, *value.observed_parts()))
+        elif isinstance(value, types.MethodType):
+            todo += [(value.__func__, is_direct), (value.__self__, is_direct)]
+        elif isinstance(value, functools.partial):
+            todo += [(each, is_direct) for each in (value.func, *value.args, *value.keywords.values())]
+        elif isinstance(value, types.FunctionType):
+            todo += [(each, is_direct) for each in _used_by(value)]
+        elif isinstance(value, list | tuple | dict):
+            todo += [(each, is_direct) for each in structures.find(Observed, value)]
+        elif is_direct and hasattr(value, "__dict__"):
+            todo += [(each, False) for each in list(vars(value).values())]
+    return list(found.values())
+
+
+def _used_by(function: types.FunctionType) -> Iterator[Any]:
+    """The values of a function's closure, defaults and globals."""
+    if f"{function.__module__}.".startswith("nbkeras."):
+        return
+    for cell in function.__closure__ or ():
+        with contextlib.suppress(ValueError):  # an empty cell
+            yield cell.cell_contents
+    yield from (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())
+    for code in _codes(function):
+        yield from (function.__globals__[name] for name in code.co_names if name in function.__globals__)
 
 
 def _same(before: Any, value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Floor 1: Program, a recorded step that is replayed over planned memory, and ProgramCache, which keeps one per signature.
+"""Floor 1: Program, a recorded function that is replayed over planned memory.
 
 While a step runs, a Program records every buffer and every launch. `seal` then places the buffers in one arena by
 first and last use, and `run` replays the launches: it walks no Python graph and allocates nothing.
@@ -9,23 +9,20 @@ the programs that depend on them, and their steps are recorded again.
 
 from __future__ import annotations
 
-import contextlib
 import weakref
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from nbkeras.engine import copy_on_write, step_lock
-from nbkeras.engine.batch import Batch, copy_to
+from nbkeras.engine import copy_on_write
 from nbkeras.engine.layer_stack import LayerScope, layer_stack
-from nbkeras.engine.user_errors import warn
+from nbkeras.engine.user_errors import user_line
 from nbkeras.kernels.runtime import cache, cache_files, cgroups, code, device, fork_safety, processor, threads
 from nbkeras.kernels.runtime.messages import named, short_description
 
 Array = np.ndarray
-_empty = np.empty
 profile = device.profile  # `with nbkeras.profile() as p: ...; print(p)`: launches by kernel, counted and timed
 Profile = device.Profile
 set_threads, get_threads, usable_processors = threads.set_threads, threads.get_threads, cgroups.usable_processors
@@ -201,11 +198,11 @@ class Program:
         self.reason: str | None = None  # why the step cannot be replayed
         self.depends: set[int] = set()  # ids of the earlier arrays and the objects that the recording used
         self.outdated = False  # whether one of them has changed
-        self.on_read: Callable[[], str] = lambda: "a tensor's value was read"
         self.nbytes = 0
         self.arena: Array = np.empty(0, np.uint8)  # the memory of all buffers, once sealed
         self.start = 0  # the address of the first buffer in it
         self.calls: list[OpCall] = []  # the recorded calls, until the program is sealed
+        self.has_gradients = False  # whether a vjp was called, whose launches are not in `calls`
         self.written: set[int] = set()  # ids of earlier arrays that it may write
         self.place: LayerScope | None = None  # the layer of the next launches; None: this thread's current layer
         self._preparation, self._changing = preparation, changing  # changing: ids of arrays that are not weights
@@ -228,6 +225,7 @@ class Program:
     def called(self, function: Callable, inputs: tuple, rest: tuple, constants: dict[str, Any]) -> Any:
         if self._in_op or self.reason is not None:
             return function(*inputs, *rest, **constants)
+        self.has_gradients = self.has_gradients or bool(rest)
         described = tuple(self._known(function, array) for array in inputs)
         self.wrote(described[number] for number in getattr(function, "changes_inputs", ()))
         self._in_op = True
@@ -282,9 +280,11 @@ class Program:
         owner = device.root(array)
         return array.size == 0 or (device.is_persistent(owner) and id(owner) not in self._changing)
 
-    def value_read(self) -> None:
+    def value_read(self, what: str = "a tensor's value was read") -> None:
+        """Note that a replay would be wrong. what: what happened that it cannot repeat, a passive sentence."""
         if self.reason is None:
-            self.reason = self.on_read()
+            layer = f" in layer {layer_stack.names[-1]!r}" if layer_stack.names else ""
+            self.reason = f"{what}{layer}{user_line()}"
             self.calls.clear()
             self._recorded.clear()
             self._places.clear()
@@ -345,7 +345,7 @@ class Program:
             function: A function without arguments.
         """
         if function in self._before:
-            self.value_read()
+            self.value_read("a value that Python computes before each step was needed twice in a step")
         self._before.append(function)
 
     # Sealing and replaying
@@ -493,250 +493,56 @@ def plan(sizes: list[int], lives: dict[int, tuple[int, int]]) -> tuple[list[int]
     return offsets, int(ends.max(initial=0))
 
 
-_caches: weakref.WeakSet = weakref.WeakSet()  # all caches of programs
-_caches_lock = fork_safety.lock()
+class _Caches:
+    """All caches of programs. Each has a method `drop`, see ProgramCache."""
+
+    def __init__(self) -> None:
+        self._all: weakref.WeakSet = weakref.WeakSet()
+        self._lock = fork_safety.lock()
+
+    def add(self, cache: Any) -> None:
+        """Tell a cache from now on what was outdated."""
+        with self._lock:
+            self._all.add(cache)
+
+    def drop(self, changed: set[int]) -> None:
+        """Drop the programs that depend on any of these ids."""
+        with self._lock:
+            found = list(self._all)
+        for each in found:
+            each.drop(changed)
+
+
+caches = _Caches()
+
+
+def current_program() -> Program | None:
+    """The program that this thread is recording."""
+    recorder = device.recorder()
+    return recorder if isinstance(recorder, Program) else None
 
 
 def before_replays(function: Callable[[], None]) -> None:
     """Call a function now, and before each replay of the step being recorded. It computes values in Python."""
-    recorder = device.recorder()
-    if isinstance(recorder, Program):
-        recorder.before_replays(function)
+    program = current_program()
+    if program is not None:
+        program.before_replays(function)
     with device.ordinary():
         function()
 
 
 def depend_on(*things: Any) -> None:
     """Make the program that this thread is recording, if any, depend on these objects; see `outdate`."""
-    recorder = device.recorder()
-    if isinstance(recorder, Program):
-        recorder.depends.update(map(id, things))
+    program = current_program()
+    if program is not None:
+        program.depends.update(map(id, things))
 
 
 def outdate(*things: Any) -> None:
     """Drop the programs that depend on any of these changed arrays or objects; their steps are recorded again."""
-    changed = {id(device.root(thing) if isinstance(thing, device.ARRAYS) else thing) for thing in things}
-    with _caches_lock:
-        caches = list(_caches)
-    for each in caches:
-        each.drop(changed)
+    caches.drop({id(device.root(thing) if isinstance(thing, device.ARRAYS) else thing) for thing in things})
 
 
 def is_step_recorded() -> bool:
     """Whether this thread is recording a step as a program; for gradients see `tape.is_recording`."""
     return device.recorder() is not None
-
-
-class _Recorded:
-    """A program with its input buffers and its output arrays."""
-
-    __slots__ = ("program", "info", "_staging", "_outputs", "_forms")
-
-    def __init__(self, program: Program, staging: Any, outputs: list[Array], info: Any):
-        inputs = [array for array in staging.arrays if array is not None]
-        self.program, self.info, self._staging = program, info, staging
-        self._outputs = program.seal(outputs, inputs)
-        self._forms = [(array.shape, array.dtype) for array in self._outputs]
-
-    def run_on(self, arrays: Sequence[Array]) -> list[Array] | None:
-        """Run on arrays. Returns copies of the outputs, or None if the arrays must be copied first; then nothing was done."""
-        copies = [_empty(shape, dtype) for shape, dtype in self._forms]
-        return copies if self.program.run_on(*arrays, *copies) else None
-
-    def run(self, batch: Batch) -> list[Array]:
-        """Run on a batch. Returns copies of the outputs."""
-        arrays = batch.ready
-        outputs = None if arrays is None else self.run_on(arrays)
-        if outputs is not None:
-            return outputs
-        batch.write(self._staging.arrays)
-        self._staging.send()
-        self.program.run()
-        return [_copy(array) for array in self._outputs]
-
-
-class Replays:
-    """The idle programs of one signature: no thread is running them."""
-
-    __slots__ = ("free",)
-
-    def __init__(self) -> None:
-        self.free: list[_Recorded] = []
-
-    def run(self, *arrays: Array) -> tuple[list[Array], Any] | None:
-        """Run on arrays of the signature. Returns copies of the outputs, and info.
-
-        Returns None if there is no program, or it cannot use these arrays directly. The caller then uses `ProgramCache`.
-        """
-        turn = step_lock.enter()
-        try:
-            # No lock: threads that run short steps would contend for it at every step.
-            recorded = self.free.pop()
-            if recorded.program.outdated:
-                return None
-            outputs = recorded.run_on(arrays)
-            self.free.append(recorded)  # if the signature was dropped meanwhile, nothing refers to this list
-            return None if outputs is None else (outputs, recorded.info)
-        except IndexError:
-            return None
-        finally:
-            step_lock.leave(turn)
-
-
-class StepRecording:
-    """One eager run of a step: its input arrays and its results.
-
-    inputs: arrays that hold the batch. The block of `ProgramCache.recording` sets outputs (arrays) and info (anything else).
-    results: copies of the outputs, after the block.
-    """
-
-    __slots__ = ("inputs", "staging", "outputs", "info", "results")
-
-    def __init__(self, batch: Batch):
-        self.inputs: list[Any] = [None if item is None else device.persistent_empty(*item) for item in batch.signature]
-        self.staging = device.input_staging(self.inputs)
-        self.outputs: list[Array] = []
-        self.info: Any = None
-        self.results: list[Array] = []
-        batch.write(self.staging.arrays)
-        self.staging.send()
-
-
-class ProgramCache:
-    """The programs of one step: recorded once for each signature and replayed from then on.
-
-    A step whose `recording` reads a value always runs without a program, after one warning. Threads that run at the same time
-    each get their own program. where: returns a string that names the reader of a value. capacity: the number of signatures
-    kept; the least recently used one is dropped. improve: see folding.improved.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        where: Callable[[], str],
-        capacity: int = 8,
-        improve: Callable[[Program, list[Array], list[Array]], Any] | None = None,
-    ):
-        self._name, self._where, self._capacity = name, where, capacity
-        self._improve = improve
-        self._replays: OrderedDict[tuple, Replays] = OrderedDict()
-        self._made: weakref.WeakSet[Program] = weakref.WeakSet()  # idle, running, or being recorded
-        self._unrecordable: dict[tuple, set[int]] = {}  # key -> ids of the objects that the step depends on
-        self._lock = fork_safety.lock()
-        self.recordings = 0
-        with _caches_lock:
-            _caches.add(self)
-
-    def run(self, key: Any, batch: Batch) -> tuple[list[Array], Any] | None:
-        """Replay the step on a batch. Returns copies of the outputs, and info; None if there is no program: use `recording`.
-
-        key: selects the program, together with the batch's signature.
-        """
-        key, turn = (key, batch.signature), step_lock.enter()
-        try:
-            replays = self._replays.get(key)
-            try:
-                recorded = replays.free.pop()  # type: ignore[union-attr]
-                self._replays.move_to_end(key)
-            except (AttributeError, IndexError, KeyError):  # not recorded, all in use, or dropped by another thread
-                return None
-            if recorded.program.outdated:
-                return None
-            outputs = recorded.run(batch)
-            replays.free.append(recorded)  # type: ignore[union-attr]
-            return outputs, recorded.info
-        finally:
-            step_lock.leave(turn)
-
-    @contextlib.contextmanager
-    def recording(self, key: Any, batch: Batch, eagerly: bool = False) -> Iterator[StepRecording]:
-        """`with recording(key, batch) as step:` the block computes the step; `run` replays it from then on.
-
-        The block must compute only by launches. eagerly: make no program.
-        """
-        key, turn = (key, batch.signature), step_lock.enter()
-        try:
-            step = StepRecording(batch)
-            if eagerly or key in self._unrecordable:
-                yield step
-                step.results = [_copy(array) for array in step.outputs]
-                return
-            program = Program()
-            program.on_read = self._where
-            with self._lock:
-                self._made.add(program)
-            with device.record(program):
-                yield step
-            step.results = [_copy(device.plain(array)) for array in step.outputs]
-            self.recordings += 1
-            if program.reason is not None:
-                self._run_eagerly(key, program)
-            elif not program.outdated:  # the step itself may have outdated it: building an optimizer moves the weights
-                self._keep(key, program, step, batch)
-        finally:
-            step_lock.leave(turn)
-
-    def _keep(self, key: tuple, program: Program, step: StepRecording, batch: Batch) -> None:
-        """Keep the program of a step, or a better one of the same step."""
-        outputs = step.outputs
-        better = self._improve and self._improve(program, [a for a in step.inputs if a is not None], outputs)
-        if better is not None:
-            program, outputs = better.program, better.outputs
-            with self._lock:
-                self._made.add(program)
-        recorded = _Recorded(program, step.staging, outputs, step.info)
-        if better is not None and not better.is_exact and not program.written:  # the first run must give the same bits
-            step.results = recorded.run(batch)
-        with self._lock:
-            self._replays.setdefault(key, Replays()).free.append(recorded)
-            self._replays.move_to_end(key)
-            while len(self._replays) > self._capacity:
-                _, dropped = self._replays.popitem(last=False)
-                dropped.free.clear()  # other holders of `dropped` must not keep memory alive
-
-    def _run_eagerly(self, key: tuple, program: Program) -> None:
-        """Remember that this step cannot be recorded, and warn the first time."""
-        if not self._unrecordable:
-            warn(
-                f"{program.reason}, so the model's {self._name} step cannot be recorded and runs eagerly from now on: "
-                "correct, but slower. Compute with nbkeras.ops instead, or compile with run_eagerly=True to say so"
-            )
-        with self._lock:
-            self._unrecordable[key] = program.depends
-
-    def drop(self, changed: set[int] | None = None) -> None:
-        """Drop the programs that depend on any of these ids, with their memory. Running programs are dropped when they end.
-
-        changed: the ids; None for all programs.
-        """
-
-        def depends(ids: set[int]) -> bool:
-            return changed is None or not ids.isdisjoint(changed)
-
-        with self._lock:
-            outdated = [program for program in self._made if depends(program.depends)]
-            for program in outdated:
-                program.outdated = True
-            if outdated:
-                for replays in self._replays.values():
-                    replays.free[:] = [recorded for recorded in replays.free if not recorded.program.outdated]
-            for key in [key for key, ids in self._unrecordable.items() if depends(ids)]:
-                del self._unrecordable[key]
-
-    def replays(self, key: Any, signature: tuple) -> Replays:
-        """The programs that `run` replays for this key and signature."""
-        with self._lock:
-            return self._replays.get((key, signature)) or Replays()
-
-    def programs(self) -> list[Program]:
-        """The kept programs, the most recently used last."""
-        with self._lock:
-            return [recorded.program for replays in self._replays.values() for recorded in replays.free]
-
-
-def _copy(array: Array) -> Array:
-    if not isinstance(array, np.ndarray):  # on a GPU
-        return array.copy()
-    copy = np.empty(array.shape, array.dtype)
-    copy_to(array, copy)
-    return copy

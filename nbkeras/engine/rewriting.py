@@ -46,7 +46,7 @@ def improved(program: Program, inputs: list[Array], outputs: list[Array]) -> Imp
 
     program: not sealed yet. inputs: the arrays that replays fill. outputs: the step's outputs.
     """
-    if device.gpu() is not None or program.has_conditions():
+    if device.gpu() is not None or program.has_conditions() or program.has_gradients:
         return None
     kept = program.describe(outputs)
     changing = program.written | {id(device.root(array)) for array in inputs}

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from nbkeras.engine import copy_on_write, step_lock, structures
+from nbkeras.engine.temporary import temporarily
 from nbkeras.engine.tensor import Tensor, Variable, as_tensor, brought, copied
 
 
@@ -28,6 +30,18 @@ def values_for(what: str, owner: str, variables: Sequence[Variable], values: Any
     return found
 
 
+class _Thread(threading.local):
+    depth = 0  # the number of active `holding` blocks
+
+
+_thread = _Thread()
+
+
+def is_holding() -> bool:
+    """Whether some variables have temporary values, so that programs of other calls would read the wrong memory."""
+    return _thread.depth > 0
+
+
 @contextlib.contextmanager
 def holding(variables: Sequence[Variable], values: Sequence[Tensor]) -> Iterator[None]:
     """In the block, the variables have these values. Afterwards they have their own values again, even if they were written.
@@ -35,7 +49,10 @@ def holding(variables: Sequence[Variable], values: Sequence[Tensor]) -> Iterator
     The values are not changed either. Values of states are copied first. Values of weights, which a call rarely writes, are
     copied at an assignment. Gradients with respect to the values pass through in both cases.
     """
-    with step_lock.alone():  # another thread may exchange the values of the same variables
+    with (
+        step_lock.alone(),
+        temporarily(_thread, depth=_thread.depth + 1),
+    ):  # another thread may exchange the same variables
         states = []
         for variable, value in zip(variables, values, strict=True):
             is_lent = variable.declared_trainable or variable.is_quantized

@@ -1,5 +1,7 @@
 """Floor 1: nested structures of lists, tuples, deques and dicts, for the inputs, outputs, masks and shapes of calls."""
 
+import functools
+import operator
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator
 from numbers import Integral
@@ -8,7 +10,7 @@ from typing import Any
 from nbkeras.engine.annotations import briefly
 
 SEQUENCES = (list, tuple, deque)  # the structures whose items have positions
-_NESTED = (*SEQUENCES, dict)
+NESTED = (*SEQUENCES, dict)
 
 
 def is_nested(structure: Any) -> bool:
@@ -24,7 +26,7 @@ def is_nested(structure: Any) -> bool:
         >>> keras.tree.is_nested([]), keras.tree.is_nested(np.ones(3))
         (True, False)
     """
-    return isinstance(structure, _NESTED)
+    return isinstance(structure, NESTED)
 
 
 def flatten(structure: Any) -> list:
@@ -83,6 +85,15 @@ def _leaves(structure: Any) -> Iterator:
         yield structure
 
 
+def form(structure: Any) -> Any:
+    """A hashable description of a structure: equal for structures that differ only in their leaves."""
+    if isinstance(structure, dict):
+        return type(structure), tuple((key, form(structure[key])) for key in structure)
+    if isinstance(structure, SEQUENCES):
+        return type(structure), tuple([form(part) for part in structure])
+    return None
+
+
 def find(kind: type | tuple[type, ...], structure: Any) -> list:
     """The objects of a type in lists, tuples and dicts, in order, without duplicates. It does not search inside found objects."""
     found: dict[int, Any] = {}
@@ -106,6 +117,32 @@ def pack(structure: Any, leaves) -> Any:
         return leaf
     source = iter(leaves)
     return map_leaves(lambda _: next(source), structure)
+
+
+def packer(structure: Any, varies: Callable[[Any], bool]) -> Callable[[list], Any]:
+    """A function that makes the structure again from other leaves in place of those that vary. The others stay.
+
+    varies(leaf): whether a leaf will be given.
+    """
+    leaves = flatten(structure)
+    if not all(map(varies, leaves)):
+        fixed = [(varies(leaf), None if varies(leaf) else leaf) for leaf in leaves]
+        whole = packer(structure, lambda leaf: True)
+
+        def pack_some(given: list) -> Any:
+            source = iter(given)
+            return whole([next(source) if is_given else leaf for is_given, leaf in fixed])
+
+        return pack_some
+    if not is_nested(structure):
+        return operator.itemgetter(0)
+    kind, nested_part = type(structure), any(is_nested(part) for _, part in parts(structure))
+    if kind in (list, tuple) and not nested_part:
+        return kind
+    if kind is dict and not nested_part:
+        order = [(key, keys(structure).index(key)) for key in structure]
+        return lambda given: {key: given[index] for key, index in order}
+    return functools.partial(pack, map_leaves(lambda _: 0, structure))
 
 
 def map_leaves(function: Callable, structure: Any) -> Any:

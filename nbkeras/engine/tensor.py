@@ -62,6 +62,7 @@ class Tensor:
 
     __slots__ = ("data", "record", "index", "mask", "logits", "__weakref__")
     is_quantized = False  # whether `data` holds integers that encode its values: see ops/quantized.py
+    is_weak = False  # whether it gives way to the dtypes of other tensors: see Number
     __array_priority__ = 1000  # so that ndarray + Tensor calls Tensor's operator
 
     def __init__(self, data: Array, record: tape.Record | None = None, index: int = 0):
@@ -204,6 +205,29 @@ class Tensor:
         return f"<Tensor shape={self.shape} dtype={self.dtype}, numpy={device.read(self.data)!r}>"
 
     __hash__ = object.__hash__
+
+
+class Number(Tensor):
+    """A Python number that was given to a recorded function, as int64 or float64. Its dtype is weak, like a Python number's:
+
+    an op of a tensor and a Number uses the tensor's dtype; alone a Number becomes floatx, int32, or int64 if it is `wide`.
+    """
+
+    __slots__ = ("wide",)
+    is_weak = True
+
+    def __init__(self, data: Array, wide: bool = False, record: tape.Record | None = None, index: int = 0):
+        super().__init__(data, record, index)
+        self.wide = wide  # whether an integer does not fit into int32
+
+    @property
+    def default(self) -> np.dtype:
+        """The dtype of the tensor that `as_tensor` makes of it."""
+        return np.dtype(settings.floatx() if self.dtype.kind == "f" else np.int64 if self.wide else np.int32)
+
+    def strong(self) -> Tensor:
+        """A tensor with its value in 64 bits."""
+        return Tensor(self.data, self.record, self.index)
 
 
 def _keep(tensor: Tensor, preserved: copy_on_write.Preserved) -> None:
@@ -370,7 +394,14 @@ class Variable(Tensor):
     def _changed(self, kernel: Callable, value: Any) -> Variable:
         self._check_may_change()
         with on_device_of(self):
-            self._write(kernel, as_tensor(value, self.dtype), self.data)
+            source = as_tensor(value, self.dtype)
+            ends = zip(reversed(source.shape), reversed(self.shape), strict=False)
+            if source.ndim > self.ndim or any(size not in (1, own) for size, own in ends):
+                raise ValueError(
+                    f"cannot add to variable {self.name!r} of shape {self.shape} in place, or subtract from it: received a value "
+                    f"of shape {source.shape}, which does not broadcast to it"
+                )
+            self._write(kernel, source, self.data)
         return self
 
     def _write(self, kernel: Callable, source: Tensor, *operands: Array) -> None:
@@ -450,6 +481,8 @@ def as_tensor(value: Any, dtype: Any = None) -> Tensor:
             take_as_constants([value])
         if value.is_quantized and dtype != np.int8:
             value = value.as_float()  # type: ignore[attr-defined]
+        if value.is_weak:
+            return as_tensor(value.strong(), value.default if dtype is None else dtype)  # type: ignore[attr-defined]
         return value if dtype is None or value.dtype == dtype else _cast(value, known_dtype(dtype))
     if isinstance(value, list | tuple) and holds_tensors(value):
         return as_tensor(_stacked(value), dtype)
@@ -493,7 +526,7 @@ def promote(*values: Any) -> list[Tensor]:
     Floats win over integers. Numbers and arrays are weak: `tensor * 2.5` keeps the tensor's float dtype.
     """
     values = tuple(as_tensor(v) if isinstance(v, list | tuple) and holds_tensors(v) else v for v in values)
-    tensors = [value for value in values if isinstance(value, Tensor)]
+    tensors = [value for value in values if isinstance(value, Tensor) and not value.is_weak]
     if any(tensor.is_quantized for tensor in tensors):
         return promote(*(as_tensor(value) if isinstance(value, Tensor) else value for value in values))
     if not tensors:
@@ -501,7 +534,7 @@ def promote(*values: Any) -> list[Tensor]:
         values = tuple(tensors)
     dtype = result_dtype(*[tensor.dtype for tensor in tensors])
     for value in values:
-        if not isinstance(value, Tensor):
+        if not isinstance(value, Tensor) or value.is_weak:
             dtype = _common_dtype(dtype, value)
     return [as_tensor(value, dtype) for value in values]
 
@@ -510,6 +543,10 @@ def _common_dtype(dtype: np.dtype, value: Any) -> np.dtype:
     """The dtype of an op on tensors of `dtype` and a value that is not a Tensor."""
     if dtype.kind == "f":
         return dtype
+    if isinstance(value, Number):
+        if value.dtype.kind == "i" and not np.can_cast(value.default, dtype):
+            return _common_dtype(dtype, int(value))  # its value decides
+        return np.dtype(settings.floatx()) if value.dtype.kind == "f" else dtype
     other = dlpack.dtype_of(value)
     if other.kind == "f":
         return np.dtype(settings.floatx())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import os
 import sys
 import traceback
 import warnings
@@ -181,10 +182,21 @@ def _is_meant(last: TracebackType) -> bool:
 
 def warn(message: str) -> None:
     """Issue a UserWarning that points at the user's line."""
+    warnings.warn(message, stacklevel=_users_frame()[0] - 1)
+
+
+def user_line() -> str:
+    """The user's line that is running, as ' at model.py:12', for messages; '' if there is none."""
+    _, frame = _users_frame()
+    return "" if _is_own(frame) else f" at {os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
+
+
+def _users_frame() -> tuple[int, FrameType]:
+    """The innermost frame that is not nbkeras's, and its distance from this function, from 1."""
     level, frame = 1, sys._getframe(0)
     while frame.f_back is not None and _is_own(frame):
         level, frame = level + 1, frame.f_back
-    warnings.warn(message, stacklevel=level)
+    return level, frame
 
 
 def enter(item: Any) -> None:

@@ -41,7 +41,6 @@ class _Recorder(Program):
 
     def __init__(self) -> None:
         super().__init__()
-        self.on_read = lambda: f"{_reader()} reads a tensor's value"
         self.computes: str | None = None
 
     def before_replays(self, function: Callable[[], None]) -> None:

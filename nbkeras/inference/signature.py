@@ -33,7 +33,8 @@ def inputs_of(model: Any, given: Any) -> tuple[list[str], list[Spec], Callable[[
             own = given[0] if isinstance(given, list | tuple) and len(given) == 1 else given
         by_name = isinstance(own, dict)
         leaves = [own] if _is_one(own) else [own[key] for key in sorted(own)] if by_name else list(own)
-        names = sorted(own) if by_name else [f"input_{i}" for i in range(len(leaves))]
+        known = getattr(model, "argument_names", None)
+        names = known or (sorted(own) if by_name else [f"input_{i}" for i in range(len(leaves))])
         specs = [((None, *_spec(leaf)[0][1:]), None) for leaf in leaves]
 
         def pack(tensors):

@@ -17,7 +17,7 @@ from nbkeras.engine.batch import ALL, Batch
 from nbkeras.engine.layer_stack import layer_stack
 from nbkeras.engine.learning_phase import training_phase
 from nbkeras.engine.observed import observe
-from nbkeras.engine.program import ProgramCache, Replays
+from nbkeras.engine.program_cache import ProgramCache, Replays
 from nbkeras.engine.rewriting import improved
 from nbkeras.inference import streaming, streaming_ops  # noqa: F401 (the rules)
 from nbkeras.inference.freezing import freeze_stream
@@ -82,7 +82,7 @@ class Stream:
         self._interface = Interface(
             model.name, model._graph_inputs, inputs, is_sequence, self.state_size, self.dtype, walk.limit
         )
-        self._programs = ProgramCache("stream", layer_stack.reading, capacity=16, improve=improved)
+        self._programs = ProgramCache("the model's stream", "replace that layer", 16, improved)
         self._known: dict[tuple, tuple[Replays, int, bool]] = {}  # by the forms of x and the state; see `_at_once`
 
     def __repr__(self) -> str:
@@ -130,7 +130,7 @@ class Stream:
         state = self._interface.state(state, batch, steps)
         made = Batch([*leaves, state], ALL, batch)
         with tensor.on_gpu(self.model._gpu):
-            results = self._run(made, steps)
+            results, _ = self._programs.run(lambda leaves: self._next(leaves, steps), made)
         if type(x) is np.ndarray and x.dtype == leaves[0].dtype:
             if len(self._known) >= 64:
                 self._known.clear()
@@ -222,19 +222,13 @@ class Stream:
 
     # -------------------- computing --------------------
 
-    def _run(self, batch: Batch, steps: int) -> list[Array]:
-        """The outputs and the new state, by a program if there is one."""
-        eagerly = tape.thread.checker is not None
-        done = None if eagerly else self._programs.run(None, batch)
-        if done is not None:
-            return done[0]
-        with self._programs.recording(None, batch, eagerly) as step:
-            with training_phase(False):
-                outputs, after = self.compute([tensor.Tensor(array) for array in step.inputs], steps)
-            if tensor.is_step_recorded():
-                observe(self.model._observed_parts())
-            step.outputs = [leaf.data for leaf in [*structures.flatten(outputs), after]]
-        return step.results
+    def _next(self, tensors: list[tensor.Tensor], steps: int) -> list[tensor.Tensor]:
+        """The outputs and the new state."""
+        with training_phase(False):
+            outputs, after = self.compute(tensors, steps)
+        if tensor.is_step_recorded():
+            observe(self.model.observed_parts())
+        return [*structures.flatten(outputs), after]
 
     def compute(self, tensors: list[tensor.Tensor], steps: int) -> tuple[Any, tensor.Tensor]:
         """(the outputs' structure, the new state) of tensors: the inputs in their order, with a step axis, and a state.

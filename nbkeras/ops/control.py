@@ -18,7 +18,7 @@ import numpy as np
 from nbkeras.engine import nested, structures, tape
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.option import flag_of
-from nbkeras.engine.tensor import Tensor, apply, as_integer, as_tensor, op, value_of
+from nbkeras.engine.tensor import Number, Tensor, apply, as_integer, as_tensor, op, value_of
 from nbkeras.kernels.runtime import device
 from nbkeras.ops.arguments import axis_of, count_of
 from nbkeras.ops.creation import zeros_like
@@ -48,7 +48,7 @@ def becomes_program(iterations: int, unroll: int | bool = 1) -> bool:
 
 
 def _leaves(structure: Any) -> list | None:
-    """The leaves of a structure as tensors or None; None if there are others, or no tensor but numbers."""
+    """The leaves of a structure as tensors or None; None if there are others."""
     leaves = structures.flatten(structure)
     if not all(leaf is None or isinstance(leaf, Tensor | np.ndarray | np.generic | int | float) for leaf in leaves):
         return None
@@ -82,12 +82,8 @@ def _repeated(name: str, step: Callable, init: Any, xs: Any = None, **options: A
         carry, results = _leaves(result[0]), _leaves(result[1])
         if carry is None or results is None or [e is None for e in carry] != [e is None for e in first]:
             raise nested.UnrecordableError("the structure of the carry changes")
-        new = [
-            as_tensor(leaf, old.dtype) if isinstance(leaf, int | float) else as_tensor(leaf)
-            for leaf, old in zip(structures.flatten(result[0]), first, strict=True)
-            if old is not None
-        ]
-        return new, _given(results)
+        pairs = zip(structures.flatten(result[0]), first, strict=True)
+        return [_as_kind_of(old, leaf) for leaf, old in pairs if old is not None], _given(results)
 
     if (condition := options.pop("condition", None)) is not None:
         options["condition"] = lambda values: condition(structures.pack(init, _filled(first, values)))
@@ -99,6 +95,13 @@ def _repeated(name: str, step: Callable, init: Any, xs: Any = None, **options: A
     return structures.pack(found["carry"], _filled(first, carry)), structures.pack(
         found["result"], _filled(made, results)
     )
+
+
+def _as_kind_of(old: Tensor, leaf: Any) -> Tensor:
+    """A tensor of a new value. A number gets the dtype of the old value, unless this would lose its fraction."""
+    is_weak = isinstance(leaf, int | float | Number)
+    kept = is_weak and (old.dtype.kind == "f" or as_tensor(leaf).dtype.kind != "f")
+    return as_tensor(leaf, old.dtype if kept else None)
 
 
 # -------------------- branches --------------------
@@ -134,7 +137,7 @@ def cond(pred, true_fn: Callable, false_fn: Callable) -> Any:
         >>> ops.cond(ops.sum(x) > 0, lambda: x, lambda: -x).numpy()
         array([-1.,  3.], dtype=float32)
     """
-    if _is_read_later(pred):
+    if _is_read_later(pred) and pred.size == 1:
         is_true = reshape(as_tensor(pred, "bool"), (1,))
         found = _chosen("cond", [true_fn, false_fn], [is_true, logical_not(is_true)])
         if found is not None:
@@ -209,7 +212,7 @@ def switch(index, branches: Sequence[Callable], *operands) -> Any:
         raise TypeError(f"switch: branches must be a list of functions, received {briefly(branches)}")
     if not branches:
         raise ValueError("switch: expected at least one branch")
-    if _is_read_later(index) and index.dtype.kind in "iu":
+    if _is_read_later(index) and index.size == 1 and index.dtype.kind in "iu":
         chosen = clip(reshape(as_tensor(index, "int64"), (1,)), 0, len(branches) - 1)
         calls = [functools.partial(branch, *operands) for branch in branches]
         found = _chosen("switch", calls, [equal(chosen, place) for place in range(len(branches))])
@@ -316,9 +319,9 @@ def _named(form: Any) -> str:
 def fori_loop(lower, upper, body_fun: Callable, init_val) -> Any:
     """Loop a number of times: value = body_fun(i, value) for i from lower to upper - 1.
 
-    In a recorded step a loop of tensors is a program: `body_fun` is recorded once, and gets i as a tensor. If `body_fun` needs a
-    Python integer, or changes the shape or dtype of the value, each iteration is recorded. Tensors as limits are read by
-    the program; gradients through such a loop need limits that Python knows.
+    In a recorded step a loop of tensors is a program: `body_fun` is recorded once, and gets i as a number that only a replay
+    knows. If `body_fun` needs i in Python, or changes the shape or dtype of the value, each iteration is recorded. Tensors as
+    limits are read by the program; gradients through such a loop need limits that Python knows.
 
     Args:
         lower: The first i, an integer.
@@ -357,7 +360,7 @@ def fori_loop(lower, upper, body_fun: Callable, init_val) -> Any:
 
 def _fori_step(lower: Any, body_fun: Callable) -> Callable:
     def step(number: Tensor, value: Any, x: Any) -> tuple[Any, None]:
-        i = as_tensor(number, "int32")
+        i = Number(number.data)  # it gives way to the dtypes of tensors, as an integer of Python does
         return body_fun(i if isinstance(lower, int) and not lower else i + lower, value), None
 
     return step

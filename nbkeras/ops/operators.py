@@ -4,7 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 from nbkeras.engine import user_errors
-from nbkeras.engine.tensor import Tensor
+from nbkeras.engine.dtypes import array_of
+from nbkeras.engine.tensor import Number, Tensor, as_tensor
 from nbkeras.ops import elementwise, indexing, integers
 from nbkeras.ops.contractions import matmul
 from nbkeras.ops.shape import transpose, unstack
@@ -78,3 +79,40 @@ def _rows(self):
 
 
 attach_operators(Tensor)
+
+
+# -------------------- numbers that recorded functions take --------------------
+
+
+def _of_numbers(name: str, function: Callable, general: Callable, reflected: bool = False) -> Callable:
+    """The operator of a Number: with another number the result is a Number, computed in 64 bits as in Python."""
+
+    def operator(self: Number, other: Any) -> Any:
+        if not isinstance(other, Number) and type(other) not in (int, float):
+            return general(self, other)
+        pair = [each.strong() if isinstance(each, Number) else _in_64_bits(each) for each in (self, other)]
+        if name == "truediv":
+            pair = [as_tensor(each, "float64") for each in pair]
+        wide = any(isinstance(each, Number) and each.wide for each in (self, other))
+        return _as_number(function(*(reversed(pair) if reflected else pair)), wide)
+
+    return operator
+
+
+def _in_64_bits(number: float) -> Tensor:
+    return as_tensor(array_of(number, "float64" if isinstance(number, float) else "int64"))
+
+
+def _as_number(result: Tensor, wide: bool) -> Number:
+    return Number(result.data, wide, result.record, result.index)
+
+
+def _negative_number(self: Number) -> Number:
+    return _as_number(elementwise.negative(self.strong()), self.wide)
+
+
+for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow"):
+    for _prefix in ("", "r"):
+        _full = f"__{_prefix}{_name}__"
+        setattr(Number, _full, _of_numbers(_name, _ARITHMETIC[_name], getattr(Tensor, _full), _prefix == "r"))
+Number.__neg__ = _negative_number  # type: ignore[method-assign,assignment]

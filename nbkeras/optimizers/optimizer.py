@@ -185,7 +185,7 @@ class Optimizer(Observed, option.Configured):
     def iterations(self) -> Tensor:
         """The number of steps made; with gradient accumulation, the number of batches that changed the weights."""
         if self.gradient_accumulation_steps:
-            return Tensor(device.persistent(np.array(int(self._iterations) // self.gradient_accumulation_steps)))
+            return ops.floor_divide(self._iterations, self.gradient_accumulation_steps)
         return self._iterations
 
     @property

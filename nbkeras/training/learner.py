@@ -13,7 +13,7 @@ from nbkeras.building.layer import Layer
 from nbkeras.data.adapters import unpack_x_y_sample_weight
 from nbkeras.engine import option, structures, tape, tensor
 from nbkeras.engine.annotations import briefly
-from nbkeras.engine.observed import Observed, names_in_methods
+from nbkeras.engine.observed import names_in_methods
 from nbkeras.engine.registry import nearest
 from nbkeras.engine.tensor import Tensor, on_own_device
 from nbkeras.optimizers.guard import Guard
@@ -378,7 +378,7 @@ class Learner(Layer, registered=False):
                 if name == "guarded":
                     self._guard = Guard()
                     kind, run = "train", functools.partial(self._run_guarded, self._guard)
-                step = self._steps[name] = Step(kind, run, self._run_eagerly, self._observed_parts)
+                step = self._steps[name] = Step(kind, run, self._run_eagerly, self.observed_parts)
         return step
 
     def _run_guarded(self, guard: Guard, data: Any) -> Any:
@@ -400,11 +400,8 @@ class Learner(Layer, registered=False):
             step.forget()
         self._known_inputs: dict[tuple, Again] = {}  # the inputs of predict that are known, see _remember_inputs
 
-    def _observed_parts(self) -> Iterator[Any]:
-        """The objects whose attributes a step may have read."""
-        for layer in self._all_layers():
-            yield layer
-            yield from layer._held(Observed)
+    def observed_parts(self) -> Iterator[Any]:
+        yield from super().observed_parts()
         if self._compiled is not None:
             yield from self._compiled.losses
             yield from (metric for _, metric in self._compiled.named())

@@ -20,6 +20,7 @@ from nbkeras.engine.program import Buffer
 from nbkeras.engine.tensor import assign_all
 from nbkeras.training import profile_pictures
 from nbkeras.training.conversion import batch_of
+from nbkeras.training.jit import Jitted
 from nbkeras.training.model import Model
 
 
@@ -95,9 +96,10 @@ class StepProfile:
 
     def __str__(self) -> str:
         width = shutil.get_terminal_size().columns
-        per = "one training step" if self.kind == "train" else "one prediction"
+        per = {"train": "one training step of", "predict": "one prediction of"}.get(self.kind)
+        what = "one call" if per is None else f"{per} {self.batch_size} rows"
         title = (
-            f"{self.name}, {per} of {self.batch_size} rows: {self.step_seconds * 1e3:.3f} ms; its {len(self._launches)} "
+            f"{self.name}, {what}: {self.step_seconds * 1e3:.3f} ms; its {len(self._launches)} "
             f"launches, each timed alone: {self.seconds * 1e3:.3f} ms"
         )
         if self.prepared_nbytes:
@@ -218,15 +220,16 @@ def profile() -> AbstractContextManager[program.Profile]: ...
 @overload
 def profile(model: Any, x: Any, y: Any = ..., batch_size: int | None = ..., steps: int = ...) -> StepProfile: ...
 def profile(model: Any = None, x: Any = None, y: Any = None, batch_size: int | None = 32, steps: int = 10) -> Any:
-    """Measure the time of a model's step, by layer and by kernel.
+    """Measure the time of a model's step or of a jitted function, by layer and by kernel.
 
     The step is a training step if y is given and the model is compiled, else a prediction. Weights, the optimizer's state and
-    the metrics do not change. Without arguments it is a context, `with nbkeras.profile() as p:`. It counts and times the kernels
-    that this thread launches or replays in the block: `p.calls` and `p.seconds` by kernel.
+    the metrics do not change. A jitted function that has no program yet for such arguments is called first, which may change
+    variables; the measurement changes none. Without arguments it is a context, `with nbkeras.profile() as p:`. It counts and
+    times the kernels that this thread launches or replays in the block: `p.calls` and `p.seconds` by kernel.
 
     Args:
-        model: The model; None for the context.
-        x: Inputs, as for `model.fit`; the profile uses the first rows.
+        model: The model, or a function of `nbkeras.jit`; None for the context.
+        x: Inputs, as for `model.fit`; the profile uses the first rows. For a function its arguments: a tuple, or one argument.
         y: Targets, as for `model.fit`; None to profile a prediction.
         batch_size: The number of rows of the step; None for all rows of x.
         steps: The number of measurements; times are their medians.
@@ -236,7 +239,7 @@ def profile(model: Any = None, x: Any = None, y: Any = None, batch_size: int | N
         `p.memory("m.svg")` draws the planned memory. `p.layers`, `p.kernels` and `p.rows` hold the numbers.
 
     Raises:
-        TypeError: model is not a model, or x is missing.
+        TypeError: model is neither a model nor a jitted function, or x is missing.
         ValueError: x or y do not match the model, or a count is not positive.
 
     Example:
@@ -252,13 +255,17 @@ def profile(model: Any = None, x: Any = None, y: Any = None, batch_size: int | N
     """
     if model is None and x is None and y is None:
         return program.profile()
-    if not isinstance(model, Model):
-        raise TypeError(f"profile needs a model first: profile(model, x, y). Received {briefly(model)}")
+    if not isinstance(model, Model | Jitted):
+        raise TypeError(
+            f"profile needs a model or a jitted function first: profile(model, x, y). Received {briefly(model)}"
+        )
     if x is None:
         raise TypeError("profile needs inputs: profile(model, x) for a prediction, profile(model, x, y) for training")
     for name, value in (("batch_size", batch_size), ("steps", steps)):
         if not (value is None and name == "batch_size") and (not isinstance(value, int) or value < 1):
             raise ValueError(f"profile: {name} must be a positive integer, received {briefly(value)}")
+    if isinstance(model, Jitted):
+        return _of_function(model, x if isinstance(x, tuple) else (x,), steps)
     if y is not None and not model.compiled:
         raise ValueError("profile got targets, but the model is not compiled: call model.compile(...), or leave y out")
     if is_stream(x):
@@ -297,6 +304,25 @@ def _measured(model: Model, x: Any, y: Any, batch_size: int | None, steps: int) 
                 model.reset_metrics()
     buffers, prepared = ([], 0) if recorded is None else (recorded.buffers, recorded.prepared_nbytes)
     return StepProfile(model.name, kind, batch.size, launches, float(np.median(times)), buffers, prepared)
+
+
+def _of_function(function: Jitted, args: tuple, steps: int) -> StepProfile:
+    for _ in range(2):  # a first call that builds layers leaves no program
+        if (recorded := function.program_of(*args)) is None:
+            function(*args)
+    if (recorded := function.program_of(*args)) is None:
+        raise ValueError(
+            f"the function {function.__name__!r} runs eagerly, so it has no program to profile: count its kernels by "
+            "`with nbkeras.profile() as p:`"
+        )
+    with launch_costs.restoring(recorded):
+        times = []
+        for _ in range(steps):
+            start = time.perf_counter()
+            function(*args)
+            times.append(time.perf_counter() - start)
+        launches = launch_costs.measure(recorded, steps)
+    return StepProfile(function.__name__, "call", 0, launches, float(np.median(times)), recorded.buffers)
 
 
 def _state(model: Model) -> list[Any]:

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from nbkeras.data.adapters import Layout
-from nbkeras.engine import sharding, structures, tape, tensor
+from nbkeras.engine import sharding, tape, tensor
 from nbkeras.engine.batch import ALL, Batch
-from nbkeras.engine.layer_stack import layer_stack
 from nbkeras.engine.learning_phase import training_phase
 from nbkeras.engine.observed import observe
-from nbkeras.engine.program import Program, ProgramCache, Replays
+from nbkeras.engine.program import Program
+from nbkeras.engine.program_cache import ProgramCache, Replays
 from nbkeras.engine.rewriting import improved
 from nbkeras.engine.tensor import Tensor
 
@@ -39,7 +39,8 @@ class Step:
         self.kind, self.function, self.eagerly = kind, function, eagerly
         self._gpu, self._observed = tensor.gpu(), observed
         improve = improved if kind == "predict" else None
-        self._programs = ProgramCache(kind, layer_stack.reading, improve=improve)
+        advice = "compile with run_eagerly=True to say so"
+        self._programs = ProgramCache(f"the model's {kind} step", advice, improve=improve)
 
     def forget(self) -> None:
         """Drop the programs, with their memory."""
@@ -53,27 +54,19 @@ class Step:
         if batch.part is not None and sharding.current() is not batch.part:
             with sharding.within(batch.part):
                 return self(batch)
-        key, eagerly = (batch.layout.key, batch.part), self.eagerly or tape.thread.checker is not None
-        done = None if eagerly else self._programs.run(key, batch)
-        if done is None:
-            with self._programs.recording(key, batch, eagerly) as step:
-                step.outputs, step.info = self._compute(step.inputs, batch.layout)
-            done = step.results, step.info
-        return structures.pack(done[1], done[0])
+        key = batch.layout.key, batch.part
+        arrays, pack = self._programs.run(lambda leaves: self._outputs(leaves, batch.layout), batch, key, self.eagerly)
+        return pack(arrays)
 
-    def _compute(self, arrays: list[Array | None], layout: Layout) -> tuple[list[Array], Any]:
-        """(output arrays, their structure) of a batch's arrays."""
-        data = layout.pack([None if a is None else Tensor(a) for a in arrays])
+    def _outputs(self, leaves: list[Tensor | None], layout: Layout) -> Any:
+        """The outputs for a batch's leaves."""
         with training_phase(self.kind == "train"):
-            outputs = self.function(data)
+            outputs = self.function(layout.pack(leaves))
             if self.kind != "predict":
                 outputs = self._logs(outputs)
-        leaves = structures.flatten(outputs)
         if tensor.is_step_recorded():
             observe(self._observed())
-            tensor.take_as_constants(leaves)
-        structure = structures.map_leaves(lambda _: 0, outputs)
-        return [leaf.data for leaf in leaves], structure
+        return outputs
 
     def _logs(self, returned: Any) -> dict[str, Tensor]:
         """The logs as tensors; empty for MetricResults that the function did not read, because callers read the metrics."""
@@ -115,7 +108,8 @@ class Again:
             self._check([x])
         done = None if tape.thread.checker is not None else self._replays.run(x)
         if done is not None:
-            return structures.pack(done[1], done[0])
+            arrays, pack = done
+            return pack(arrays)
         batch = Batch([x], ALL, len(x), self._layout)
         outputs = self._step(batch)
         self._replays = self._step.replays(batch)

@@ -290,7 +290,7 @@ def test_a_step_that_read_values_is_recorded_once_what_it_read_has_changed():
     layer = Reads()
     model = Sequential([Input((4,)), layer])
     layer.looks = True
-    with pytest.warns(UserWarning, match="read a tensor's value"):
+    with pytest.warns(UserWarning, match="a tensor's value was read"):
         model.predict(X)
     layer.looks = False
     model.predict(X)

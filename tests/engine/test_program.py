@@ -11,7 +11,8 @@ from nbkeras import ops
 from nbkeras.autodiff.gradient_tape import GradientTape
 from nbkeras.engine import tensor
 from nbkeras.engine.batch import ALL, Batch
-from nbkeras.engine.program import Program, ProgramCache
+from nbkeras.engine.program import Program
+from nbkeras.engine.program_cache import ProgramCache
 from nbkeras.engine.tensor import Tensor, Variable
 from nbkeras.kernels.runtime import device
 
@@ -195,22 +196,17 @@ def test_dry_runs_compute_nothing():
 
 
 def run(cache, array, step):
-    """Run a step by its programs: step(array) -> array."""
-    batch = Batch([np.asarray(array)], ALL, len(array))
-    done = cache.run((), batch)
-    if done is None:
-        with cache.recording((), batch) as recording:
-            recording.outputs = [step(recording.inputs[0])]
-        return recording.results[0]
-    return done[0][0]
+    """Run a step by its programs: step(tensor) -> tensor."""
+    (result,), _ = cache.run(lambda tensors: step(tensors[0]), Batch([np.asarray(array)], ALL, len(array)))
+    return result
 
 
-def doubled_sum(array):
-    return ops.sum(Tensor(array) * 2).data
+def doubled_sum(x):
+    return ops.sum(x * 2)
 
 
 def test_steps_record_once_per_signature():
-    steps = ProgramCache("test", lambda: "read", capacity=2)
+    steps = ProgramCache("the test", "think", capacity=2)
     assert [run(steps, np.full(3, value), doubled_sum).item() for value in (1.0, 2.0, 3.0)] == [6, 12, 18]
     assert steps.recordings == 1
     assert run(steps, np.ones(2), doubled_sum) == run(steps, np.ones(2), doubled_sum) == 4 and steps.recordings == 2
@@ -223,16 +219,16 @@ def test_an_error_in_a_first_step_names_no_other_error():
         raise ValueError("this step fails")
 
     with pytest.raises(ValueError, match="this step fails") as raised:
-        run(ProgramCache("test", lambda: "read"), [1.0], failing)
+        run(ProgramCache("the test", "think"), [1.0], failing)
     assert raised.value.__context__ is None
 
 
 def test_steps_that_read_run_eagerly_with_one_warning():
-    def reading(array):
-        return (Tensor(array) * float(ops.sum(Tensor(array)))).data
+    def reading(x):
+        return x * float(ops.sum(x))
 
-    steps = ProgramCache("test", lambda: "a value was read by me")
-    with pytest.warns(UserWarning, match="a value was read by me, so the model's test step cannot be recorded"):
+    steps = ProgramCache("the test", "think")
+    with pytest.warns(UserWarning, match=r"value was read at test_program.py:\d+, so the test cannot be recorded"):
         assert run(steps, [1.0, 2.0], reading).tolist() == [3, 6]
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -22,7 +22,7 @@ from order_cases import CASES
 import nbkeras as keras
 from nbkeras import autodiff, layers, ops, optimizers
 from nbkeras.engine import structures, tape
-from nbkeras.engine.program import ProgramCache
+from nbkeras.engine.program_cache import ProgramCache
 from nbkeras.engine.tensor import Tensor, Variable, as_tensor, gradient
 
 OWN_CASES = [name for name in CASES if name != "print_tensor"]
@@ -352,19 +352,11 @@ def given_to(program, run):
 def recorded(step):
     """A step as a function of arrays that is recorded, and replayed from then on."""
 
-    cache = ProgramCache("train", lambda: "the program read a value")
+    cache = ProgramCache("the program", "write another one")
 
     def run(*given):
-        rows = Rows(list(given))
-        outputs, structure = cache.run(None, rows) or record(rows)
-        return structures.pack(structure, outputs)
-
-    def record(rows):
-        with cache.recording(None, rows) as recording:
-            results = step(*map(Tensor, recording.inputs))
-            recording.outputs = [each.data for each in structures.flatten(results)]
-            recording.info = structures.map_leaves(lambda _: 0, results)
-        return recording.results, recording.info
+        arrays, pack = cache.run(lambda tensors: step(*tensors), Rows(list(given)))
+        return pack(arrays)
 
     return run, cache
 

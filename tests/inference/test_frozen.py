@@ -427,7 +427,7 @@ class Computes(layers.Layer):
             id="computes before",
         ),
         pytest.param(
-            lambda: Sequential([Input((2,)), Reads(name="own")]), "layer 'own' reads a tensor's value", id="reads"
+            lambda: Sequential([Input((2,)), Reads(name="own")]), "a tensor's value was read in layer 'own'", id="reads"
         ),
         pytest.param(
             lambda: Sequential([Input((2,)), Draws()]),

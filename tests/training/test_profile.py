@@ -148,7 +148,7 @@ def test_the_plan_has_a_place_for_each_launch_and_buffers_do_not_meet():
 
 def test_wrong_arguments(trained, tmp_path):
     model = network()
-    with pytest.raises(TypeError, match="needs a model first"):
+    with pytest.raises(TypeError, match="needs a model or a jitted function first"):
         keras.profile(X, model)
     with pytest.raises(TypeError, match="needs inputs"):
         keras.profile(model)
