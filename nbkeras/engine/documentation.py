@@ -49,7 +49,7 @@ COMMON = {
     "return_state": "Whether the last states are outputs too.",
     "go_backwards": "Whether to run from the last step to the first.",
     "stateful": "Whether each sample starts from the last state of the sample at the same index in the previous batch.",
-    "unroll": "Accepted and ignored: a recorded step is unrolled already.",
+    "unroll": "Whether a recorded step holds the launches of each time step, and no loop. Ignored where one op runs all steps.",
     "use_cudnn": "Accepted and ignored: there is one implementation.",
     "zero_output_for_mask": "Whether the output of a masked step is 0; else the output of the previous step is repeated.",
     "center": "Whether beta is added.",

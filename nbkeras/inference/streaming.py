@@ -212,7 +212,7 @@ def recurred(site: Site) -> Part:
     def start(rows: int) -> list:
         states = structures.flatten(layer.get_initial_state(rows))
         if repeats:
-            states.append(layer._before([], states, ops.zeros((rows, *output), layer.dtype)))
+            states.append(layer._before(None, states, ops.zeros((rows, *output), layer.dtype)))
         return states
 
     def step(now, states, sequences, initial_state=None, mask=None, training=None):
