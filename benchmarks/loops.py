@@ -59,7 +59,9 @@ def _beside_peers(session: Session) -> Table:
                 goal = f"{CART_LIMIT:g} times torch's: {times:.2f}, {_reached(times >= CART_LIMIT)}"
             rows.append([title, *(figures.get(framework) for framework in runners), ratio, goal])
     columns = ["loop", *("nbkeras, jit" if name == "nbkeras" else name for name in runners), "/ best peer", "goal"]
-    return {"title": "Loops on one processor", "columns": columns, "rows": rows}
+    versions = {name: number for runner in runners.values() for name, number in runner.ready["versions"].items()}
+    with_versions = ", ".join(f"{name} {number}" for name, number in sorted(versions.items()))
+    return {"title": f"Loops on one processor, {with_versions}", "columns": columns, "rows": rows}
 
 
 def _beside_fit(session: Session) -> Table:

@@ -196,7 +196,9 @@ def main() -> None:
     for name, function in cases.items():  # compiles or records
         for _ in range(2):
             function(CART_STEPS) if name == "cart-pole" else function()
-    print(json.dumps({"cases": list(cases)}), file=answers, flush=True)
+    packages = ("nbkeras", "keras", "tensorflow", "jax", "torch")
+    versions = {name: sys.modules[name].__version__ for name in packages if name in sys.modules}
+    print(json.dumps({"cases": list(cases), "versions": versions}), file=answers, flush=True)
     for line in sys.stdin:
         function = cases[line.strip()]
         figure = function(CART_STEPS) if line.strip() == "cart-pole" else seconds(function)
