@@ -160,6 +160,7 @@ class Jitted:
         state, is_part = tape.thread, tensor.is_step_recorded() or tensor.is_shapes_only() or stateless.is_holding()
         call = None if is_part or state.tapes or state.is_special else self._call_of(args, kwargs)
         if call is None:  # a part of what is recorded, of what a tape watches, or of a symbolic graph
+            args, kwargs = structures.map_leaves(_converted, (args, kwargs))
             return self.function(*args, **kwargs)
         batch = Batch(call.arrays, ALL, 0)
         arrays, pack = self._cache.run(functools.partial(self._compute, call), batch, call.key)
@@ -350,6 +351,10 @@ class _WithMasks(list):
 def _with_masks(result: Any) -> Any:
     masks = [getattr(leaf, "mask", None) for leaf in structures.flatten(result)]
     return result if all(mask is None for mask in masks) else _WithMasks([result, masks])
+
+
+def _converted(leaf: Any) -> Any:
+    return as_tensor(leaf) if isinstance(leaf, np.ndarray) else leaf
 
 
 def _as_output(leaf: Any) -> Any:
