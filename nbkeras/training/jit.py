@@ -206,11 +206,15 @@ class Jitted:
         if self.static_argnames:
             args, kwargs = self._fixed(args, kwargs)
         given: Any = args if not kwargs else (args, kwargs)
-        is_flat = not kwargs and not any(isinstance(each, structures.NESTED) for each in args)
+        is_flat = not kwargs and not any(map(structures.is_nested, args))
         leaves = args if is_flat else structures.flatten(given)
         arrays: list[Array | None] = []
         marks: list[Any] = []
         for leaf in leaves:
+            if type(leaf) is np.ndarray and leaf.dtype.char in _DTYPES:  # the usual argument, without a call
+                arrays.append(leaf)
+                marks.append(_ARRAY)
+                continue
             mark = _taken(leaf, arrays)
             if mark is _SYMBOLIC:
                 return None
@@ -383,9 +387,6 @@ _SYMBOLIC, _ARRAY = object(), "array"
 def _taken(leaf: Any, arrays: list[Array | None]) -> Any:
     """Append the array of an argument. Returns what chooses the program: the kind of an array or number, or a fixed value."""
     kind = type(leaf)
-    if kind is np.ndarray:
-        arrays.append(leaf if leaf.dtype.char in _DTYPES else array_of(leaf))
-        return _ARRAY
     if kind is Tensor:
         found = [tensor.brought(each).data for each in (leaf, leaf.mask) if each is not None]
         arrays += found
