@@ -21,12 +21,14 @@ from typing import Any
 from benchmarks import levels
 from benchmarks.goals import derivatives, goals
 from benchmarks.gpu_studies import equality, kernels
+from benchmarks.loops import loops
 from benchmarks.report import as_text, circumstances, level_of, workload_table, write_markdown
 from benchmarks.runners import PEERS
 from benchmarks.session import Session, machine, own_level
 from benchmarks.studies import STUDIES
 from benchmarks.workloads import WORKLOADS
 
+CPU_STUDIES = STUDIES | {"loops": loops}
 GPU_STUDIES = {"kernels": kernels, "equality": equality}
 
 
@@ -49,12 +51,12 @@ def for_peers(parser: argparse.ArgumentParser) -> None:
 
 def arguments(argv: list[str] | None, text: str, only: Sequence[str] = ()) -> argparse.Namespace:
     """Parse the command line of a module with this docstring. only: the names that it knows (default: all of them)."""
-    studies = "; ".join(f"{name}: {study.__doc__}" for name, study in (STUDIES | GPU_STUDIES).items())
+    studies = "; ".join(f"{name}: {study.__doc__}" for name, study in (CPU_STUDIES | GPU_STUDIES).items())
     usage, description = text.split("\n\n")[:2]
     parser = argparse.ArgumentParser(
         prog=usage.split(" [")[0], description=description, epilog=None if only else studies
     )
-    known = only or [*WORKLOADS, *STUDIES, *GPU_STUDIES]
+    known = only or [*WORKLOADS, *CPU_STUDIES, *GPU_STUDIES]
     parser.add_argument("names", nargs="*", metavar="name", help=f"of {', '.join(known)} (default: all workloads)")
     if only:
         parser.set_defaults(device="cpu", peers="none", python=[], plot=None, cold=0)
@@ -92,7 +94,7 @@ def arguments(argv: list[str] | None, text: str, only: Sequence[str] = ()) -> ar
         parser.error(f"--level {options.level}: nbkeras compiles for {own} here, which does not have it")
     on_gpu = options.device == "cuda"
     for name in options.names:
-        if name in (STUDIES if on_gpu else GPU_STUDIES):
+        if name in (CPU_STUDIES if on_gpu else GPU_STUDIES):
             parser.error(f"the study {name!r} is one of {'the CPU' if on_gpu else 'GPUs: add --device cuda'}")
     usual = [name for name in WORKLOADS if name != "toy"]
     options.names = options.names or list(only) or [*usual, *(GPU_STUDIES if on_gpu else ())]
@@ -125,7 +127,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
                 if name in WORKLOADS:
                     report["workloads"][name] = session.run(name)
                 else:
-                    report["studies"][name] = (STUDIES | GPU_STUDIES)[name](session)
+                    report["studies"][name] = (CPU_STUDIES | GPU_STUDIES)[name](session)
             except RuntimeError as error:  # the results of the others are still useful
                 print(f"\n{name} failed: {error}", file=sys.stderr, flush=True)
                 session.failures[name] = str(error)[-4000:]

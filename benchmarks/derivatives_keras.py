@@ -1,6 +1,7 @@
-"""nbkeras's models whose `train_step` has derivatives of second order: see WORKLOADS.
+"""nbkeras's models whose steps have derivatives of second order: see WORKLOADS.
 
-Keras itself offers no gradients that work on all its backends, so these run in nbkeras only.
+`fit` calls `train_step`, a plain loop calls `update`, recorded by `nbkeras.jit`. Keras itself offers no gradients that work on
+all its backends, so these run in nbkeras only.
 """
 
 from chosen_keras import k
@@ -8,7 +9,7 @@ from workloads import ADAM, INNER_RATE, LATENT, PENALTY, VISCOSITY
 
 
 class Tracked(k.Model):
-    """A model that reports the mean of its losses."""
+    """A model whose `update(x, y)` changes the weights and returns the loss; `fit` reports the mean of the losses."""
 
     def __init__(self):
         super().__init__()
@@ -18,8 +19,9 @@ class Tracked(k.Model):
     def metrics(self):
         return [self.mean]
 
-    def reported(self, loss):
-        self.mean.update_state(loss)
+    def train_step(self, data):
+        x, y, _ = k.utils.unpack_x_y_sample_weight(data)
+        self.mean.update_state(self.update(x, y))
         return {"loss": self.mean.result()}
 
 
@@ -51,8 +53,7 @@ class WganGp(Tracked):
         penalty = k.ops.mean(k.ops.square(norms - 1))
         return k.ops.mean(self.critic(fake)) - k.ops.mean(self.critic(real)) + PENALTY * penalty
 
-    def train_step(self, data):
-        real, _, _ = k.utils.unpack_x_y_sample_weight(data)
+    def update(self, real, _):
         fake = self.generator(self.noise(real))
         with k.GradientTape() as tape:
             loss = self.critic_loss(real, fake)
@@ -62,7 +63,7 @@ class WganGp(Tracked):
             generator_loss = -k.ops.mean(self.critic(self.generator(self.noise(real))))
         weights = self.generator.trainable_weights
         self.optimizers[1].apply(tape.gradient(generator_loss, weights), weights)
-        return self.reported(loss)
+        return loss
 
 
 class Stepping(Tracked):
@@ -72,13 +73,12 @@ class Stepping(Tracked):
         super().__init__()
         self.network = network
 
-    def train_step(self, data):
-        x, y, _ = k.utils.unpack_x_y_sample_weight(data)
+    def update(self, x, y):
         with k.GradientTape() as tape:
             loss = self.loss_of(x, y)
         weights = self.trainable_weights
         self.optimizer.apply(tape.gradient(loss, weights), weights)
-        return self.reported(loss)
+        return loss
 
 
 class Burgers(Stepping):

@@ -488,4 +488,5 @@ def prepare(framework, workload, xs, ys, device) -> Job:
     return Job(parameters, {"jax": jax.__version__}, epochs, predict, gpu_bytes)
 
 
-serve(prepare)
+if __name__ == "__main__":
+    serve(prepare)

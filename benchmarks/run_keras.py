@@ -1,8 +1,12 @@
-"""nbkeras and Keras on its three backends, with the same code, and `fit` and `predict` as users call them."""
+"""nbkeras and Keras on its three backends, with the same code, and `fit` and `predict` as users call them.
+
+'nbkeras-jit' trains in a plain loop instead of `fit`: networks with an `update` (derivatives_keras.py).
+"""
 
 import importlib
 import os
 import sys
+import time
 
 import derivatives_keras
 import numpy as np
@@ -223,6 +227,26 @@ def one_or_list(arrays):
     return arrays[0] if len(arrays) == 1 else arrays or None
 
 
+def plain_epochs(model, xs, ys, batch):
+    """Epochs of a loop over shuffled batches, with the model's `update` recorded by `nbkeras.jit`."""
+    update = k.jit(model.update)
+
+    def epochs(count):
+        seconds = []
+        for _ in range(count):
+            start, losses = time.perf_counter(), []
+            order = np.random.permutation(len(xs[0]))
+            shuffled = [[array[order] for array in arrays] for arrays in (xs, ys)]
+            for first in range(0, len(order), batch):
+                rows = slice(first, first + batch)
+                losses.append(update(*(one_or_list([array[rows] for array in arrays]) for arrays in shuffled)))
+            loss = float(np.mean(losses))
+            seconds.append(time.perf_counter() - start)
+        return seconds, loss
+
+    return epochs
+
+
 def on_gpu():
     """Make nbkeras compute on the GPU; return a function that gives the GPU memory of its pool, including free blocks."""
     k.config.set_device("cuda")
@@ -297,7 +321,7 @@ def prepare(framework, workload, xs, ys, device) -> Job:
     return Job(
         model.count_params(),
         versions,
-        epochs,
+        plain_epochs(model, xs, ys, workload.batch) if framework == "nbkeras-jit" else epochs,
         lambda arrays: model.predict(one_or_list(arrays)),
         gpu_bytes,
         first_losses,

@@ -13,6 +13,7 @@ FOLDER = Path(__file__).parent
 SCRIPTS = {
     "nbkeras": "run_keras.py",
     "nbkeras-1": "run_keras.py",
+    "nbkeras-jit": "run_keras.py",
     "keras-jax": "run_keras.py",
     "keras-tensorflow": "run_keras.py",
     "keras-torch": "run_keras.py",
@@ -38,7 +39,7 @@ VARIANTS = {
 FILES = {"onnxruntime": ".onnx", "openvino": ".onnx", "litert": ".tflite"}
 WRITERS = {".npz": "nbkeras", ".onnx": "nbkeras", ".tflite": "keras-tensorflow"}
 PEERS = {  # by device
-    "cpu": tuple(name for name in SCRIPTS if name not in ("nbkeras", "torch-tf32")),
+    "cpu": tuple(name for name in SCRIPTS if name not in ("nbkeras", "nbkeras-jit", "torch-tf32")),
     "cuda": ("torch", "torch-tf32", "torch-compile", "jax"),
 }
 IMPORTS = {

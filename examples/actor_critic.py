@@ -7,8 +7,9 @@ critic predicts the future reward. Pushes that gave more reward than the critic 
 at the same time, and each update uses 32 steps of all of them.
 
 The physics is written below, so nothing else needs to be installed. Random pushes balance the pole for about 23
-steps; after training it stands for **500 steps on average** in 20 new episodes, of 500 at most.
-It takes 3 s on two cores. ``dqn.py`` solves the same problem with a buffer of attempts.
+steps; after training it stands for **500 steps on average** in 20 new episodes, of 500 at most. An update takes 0.19 ms, and 2.1
+ms without ``nbkeras.jit``; actions for all carts take 0.011 ms, and 0.42 ms without. The program takes 2 s of processor time
+(measured once, on two cores of an AMD EPYC Zen 5 with AVX-512). ``dqn.py`` solves the same problem with a buffer of attempts.
 """
 
 import matplotlib.pyplot as plt
@@ -17,7 +18,7 @@ import numpy as np
 import nbkeras as keras
 from nbkeras import layers, ops
 
-UPDATES = 300
+UPDATES = 500
 CARTS = 16
 STEPS = 32
 GAMMA = 0.99
@@ -54,28 +55,39 @@ inputs = keras.Input((4,))
 hidden = layers.Dense(64, activation="tanh")(inputs)
 actor = layers.Dense(2, name="actor")(layers.Dense(64, activation="tanh")(hidden))
 critic = layers.Dense(1, name="critic")(layers.Dense(64, activation="tanh")(hidden))
-
-
-class ActorCritic(keras.Model):
-    def train_step(self, data):
-        (states, actions, returns), _, _ = keras.utils.unpack_x_y_sample_weight(data)
-        with keras.GradientTape() as tape:
-            logits, values = self(states, training=True)
-            advantages = returns - values[:, 0]
-            log_probabilities = ops.log_softmax(logits)
-            chosen = ops.sum(log_probabilities * ops.one_hot(actions, 2), axis=1)
-            entropy = -ops.mean(ops.sum(ops.exp(log_probabilities) * log_probabilities, axis=1))
-            actor_loss = -ops.mean(chosen * ops.stop_gradient(advantages))
-            critic_loss = ops.mean(ops.square(advantages))
-            loss = actor_loss + 0.5 * critic_loss - 0.01 * entropy
-        weights = self.trainable_variables
-        self.optimizer.apply(tape.gradient(loss, weights), weights)
-        return {"loss": loss, "critic_loss": critic_loss, "entropy": entropy}
-
-
-model = ActorCritic(inputs, [actor, critic])
-model.compile(keras.optimizers.Adam(0.003, clipnorm=0.5))
+model = keras.Model(inputs, [actor, critic])
 model.summary()
+
+# %%
+# What is recorded
+# ----------------
+# ``nbkeras.jit`` records each function at its first call. ``drive`` draws the actions; the seed goes on from call to call.
+
+optimizer = keras.optimizers.Adam(0.003, clipnorm=0.5)
+seed = keras.random.SeedGenerator(0)
+
+
+@keras.jit
+def drive(states):
+    logits, values = model(states)
+    return keras.random.categorical(logits, 1, seed=seed)[:, 0], values[:, 0]
+
+
+@keras.jit
+def learn(states, actions, returns):
+    with keras.GradientTape() as tape:
+        logits, values = model(states)
+        advantages = returns - values[:, 0]
+        log_probabilities = ops.log_softmax(logits)
+        chosen = ops.sum(log_probabilities * ops.one_hot(actions, 2), axis=1)
+        entropy = -ops.mean(ops.sum(ops.exp(log_probabilities) * log_probabilities, axis=1))
+        actor_loss = -ops.mean(chosen * ops.stop_gradient(advantages))
+        critic_loss = ops.mean(ops.square(advantages))
+        loss = actor_loss + 0.5 * critic_loss - 0.01 * entropy
+    weights = model.trainable_variables
+    optimizer.apply(tape.gradient(loss, weights), weights)
+    return loss
+
 
 # %%
 # Training
@@ -83,22 +95,15 @@ model.summary()
 # A return is the reward of the following steps, plus the critic's prediction after the last one. Rewards are divided by 10, so
 # that the critic's numbers stay small.
 
-
-def drive(states):
-    logits, values = model.predict_on_batch(states.astype("float32"))
-    actions = np.random.random(len(states)) < 1 / (1 + np.exp(logits[:, 0] - logits[:, 1]))
-    return actions, values[:, 0]
-
-
 states, ages, finished, curve = start(CARTS), np.zeros(CARTS, int), [], []
 for update in range(UPDATES):
     rollout = []
     for _ in range(STEPS):
-        actions, _ = drive(states)
+        actions = np.asarray(drive(states)[0])
         next_states, fallen = push(states, actions)
         ages += 1
         ended = fallen | (ages == LIMIT)
-        _, future = drive(next_states)
+        future = drive(next_states)[1]
         rollout.append((states, actions, ended, np.where(fallen, 0, future)))
         finished += ages[ended].tolist()
         states = np.where(ended[:, None], start(CARTS), next_states)
@@ -107,12 +112,10 @@ for update in range(UPDATES):
     for _, _, ended, future in reversed(rollout):
         following = 0.1 + GAMMA * np.where(ended, future, following)
         returns.insert(0, following)
-    model.train_on_batch(
-        [
-            np.concatenate([step[0] for step in rollout]).astype("float32"),
-            np.concatenate([step[1] for step in rollout]).astype("int32"),
-            np.concatenate(returns).astype("float32"),
-        ]
+    learn(
+        np.concatenate([step[0] for step in rollout]).astype("float32"),
+        np.concatenate([step[1] for step in rollout]),
+        np.concatenate(returns).astype("float32"),
     )
     curve.append(np.mean(finished[-50:]) if finished else np.nan)
     if (update + 1) % 50 == 0:
@@ -138,8 +141,9 @@ def lengths(policy, number=20):
     return steps
 
 
+@keras.jit
 def best(states):
-    return model.predict_on_batch(states.astype("float32"))[0].argmax(axis=1)
+    return ops.argmax(model(states)[0], axis=1)
 
 
 untrained = lengths(lambda states: np.random.randint(2, size=len(states))).mean()

@@ -7,8 +7,9 @@ push from its own attempts. A buffer keeps these attempts. A second network, a c
 the value of the next state.
 
 The physics is written below, so nothing else needs to be installed. The pole falls after about 23 steps with random
-pushes. After training it stands for **500 steps on average** in 20 new episodes, of 500 at most.
-It takes 11 s on two cores.
+pushes. After training it stands for **500 steps on average** in 20 new episodes, of 500 at most; with other seeds the agent is
+often worse. A step of learning takes 0.06 ms, and 2.7 ms without ``nbkeras.jit``; an action takes 0.011 ms, and 0.33 ms without.
+The program takes 1.5 s of processor time (measured once, on two cores of an AMD EPYC Zen 5 with AVX-512).
 """
 
 import matplotlib.pyplot as plt
@@ -53,8 +54,8 @@ def start(number):
 # %%
 # The agent
 # ---------
-# ``train_on_batch`` records the step once and then replays it. ``Rescaling`` brings positions, speeds and angles to the same
-# scale.
+# ``act`` and ``learn`` are plain functions, which ``nbkeras.jit`` records at their first calls. ``Rescaling`` brings positions,
+# speeds and angles to the same scale. The learning rate falls to zero: otherwise the agent sometimes forgets what it has learned.
 
 
 def make_network():
@@ -62,47 +63,42 @@ def make_network():
     return keras.Sequential([keras.Input((4,)), layers.Rescaling([0.5, 0.5, 5.0, 0.5]), *hidden, layers.Dense(2)])
 
 
-class Agent(keras.Model):
-    def __init__(self):
-        super().__init__()
-        self.network, self.target = make_network(), make_network()
-        self.target.set_weights(self.network.get_weights())
-
-    def call(self, states):
-        return self.network(states)
-
-    def train_step(self, data):
-        (states, actions, next_states, ended), _, _ = keras.utils.unpack_x_y_sample_weight(data)
-        # Double Q-learning: the network chooses the next action, the target network predicts its value.
-        choice = ops.one_hot(ops.argmax(self.network(next_states), axis=1), 2)
-        future = ops.sum(choice * self.target(next_states), axis=1)
-        wanted = 1 + GAMMA * (1 - ended) * future
-        with keras.GradientTape() as tape:
-            values = ops.sum(self.network(states) * ops.one_hot(actions, 2), axis=1)
-            loss = ops.mean(ops.square(wanted - values))
-        weights = self.network.trainable_variables
-        self.optimizer.apply(tape.gradient(loss, weights), weights)
-        for old, new in zip(self.target.variables, self.network.variables, strict=True):
-            old.assign((1 - RENEWAL) * old + RENEWAL * new)
-        return {"loss": loss}
+network, target = make_network(), make_network()
+target.set_weights(network.get_weights())
+optimizer = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(0.001, STEPS))
 
 
-# %%
-# The learning rate falls to zero: otherwise the agent sometimes forgets what it has learned.
+@keras.jit
+def act(states):
+    return ops.argmax(network(states), axis=1)
 
-agent = Agent()
-agent.compile(keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(0.001, STEPS)))
+
+@keras.jit
+def learn(states, actions, next_states, ended):
+    # Double Q-learning: the network chooses the next action, the target network predicts its value.
+    choice = ops.one_hot(ops.argmax(network(next_states), axis=1), 2)
+    future = ops.sum(choice * target(next_states), axis=1)
+    wanted = 1 + GAMMA * (1 - ended) * future
+    with keras.GradientTape() as tape:
+        values = ops.sum(network(states) * ops.one_hot(actions, 2), axis=1)
+        loss = ops.mean(ops.square(wanted - values))
+    weights = network.trainable_variables
+    optimizer.apply(tape.gradient(loss, weights), weights)
+    for old, new in zip(target.variables, network.variables, strict=True):
+        old.assign((1 - RENEWAL) * old + RENEWAL * new)
+    return loss
+
 
 # %%
 # Training
 # --------
 # At first all pushes are random, so that the agent sees many states; later 2% are. An episode that reaches its limit has not
-# failed: its last state has a future.
+# failed: its last state has a future. The buffer and the draws from it are NumPy.
 
 
-def act(states, exploration=0.0):
-    best = agent.predict_on_batch(states.astype("float32")).argmax(axis=1)
-    return np.where(np.random.random(len(states)) < exploration, np.random.randint(2, size=len(states)), best)
+def explore(states, exploration):
+    is_random = np.random.random(len(states)) < exploration
+    return np.where(is_random, np.random.randint(2, size=len(states)), act(states))
 
 
 seen, following = np.zeros((2, STEPS * CARTS, 4), "float32")
@@ -110,7 +106,7 @@ actions, ended = np.zeros(STEPS * CARTS, "int32"), np.zeros(STEPS * CARTS, "floa
 states, ages, finished = start(CARTS), np.zeros(CARTS, int), []
 for step in range(STEPS):
     now = slice(step * CARTS, (step + 1) * CARTS)
-    seen[now], actions[now] = states, act(states, exploration=max(0.02, 1 - 3 * step / STEPS))
+    seen[now], actions[now] = states, explore(states, max(0.02, 1 - 3 * step / STEPS))
     states, ended[now] = push(states, actions[now])
     following[now] = states
     ages += 1
@@ -120,7 +116,7 @@ for step in range(STEPS):
     ages[over] = 0
     if step >= 100:
         batch = np.random.randint(now.stop, size=BATCH)
-        agent.train_on_batch([seen[batch], actions[batch], following[batch], ended[batch]])
+        learn(seen[batch], actions[batch], following[batch], ended[batch])
     if (step + 1) % 500 == 0:
         print(f"step {step + 1}: {len(finished)} episodes, the last 20 of {np.mean(finished[-20:]):.0f} steps")
 
@@ -140,7 +136,7 @@ plt.show()
 def play(exploration):
     states, alive, steps = start(TESTS), np.ones(TESTS, bool), np.zeros(TESTS)
     while alive.any() and steps.max() < LIMIT:
-        states, fallen = push(states, act(states, exploration))
+        states, fallen = push(states, explore(states, exploration))
         steps += alive
         alive &= ~fallen
     return steps.mean()

@@ -7,8 +7,9 @@ measures how much the network, ``u(x, t)``, violates the equation. So the loss h
 its inputs, and training needs the gradient of the loss by the weights: three nested tapes.
 
 The solution starts as a sine and becomes a shock at ``x = 0``. The exact solution is a quotient of integrals (Cole and Hopf), so
-the error can be measured: it is **2.2%** of the solution, by the L2 norm. The step is recorded and replayed like any
-other; 15,000 steps take 24 s on two cores.
+the error can be measured: it is **1.5%** of the solution, by the L2 norm, and 0.9 to 6.6% with four other seeds. A step takes
+0.45 ms, and 6.7 ms without ``nbkeras.jit``; 15,000 steps take 9 s of processor time (measured once, on two cores of an AMD EPYC
+Zen 5 with AVX-512).
 """
 
 import matplotlib.pyplot as plt
@@ -23,57 +24,63 @@ EDGE = 10.0
 WIDTH = 32
 VISCOSITY = 0.01 / np.pi
 
-keras.utils.set_random_seed(0)
+keras.utils.set_random_seed(1)
 
 # %%
 # The equation
 # ------------
-# The tapes watch the coordinates. ``first`` gives the first derivatives of u, ``second`` a second derivative.
+# The inner tapes watch the coordinates: ``first`` gives the first derivatives of u, ``second`` a second derivative. The tape in
+# ``step`` differentiates all of that by the weights. ``nbkeras.jit`` records the step at its first call.
+
+hidden = [layers.Dense(WIDTH, activation="tanh") for _ in range(4)]
+network = keras.Sequential([keras.Input((2,)), *hidden, layers.Dense(1)])
+optimizer = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(0.005, STEPS))
 
 
-class Burgers(keras.Model):
-    def __init__(self):
-        super().__init__()
-        hidden = [layers.Dense(WIDTH, activation="tanh") for _ in range(4)]
-        self.network = keras.Sequential([keras.Input((2,)), *hidden, layers.Dense(1)])
+def residual(points):
+    x, t = points[:, :1], points[:, 1:]
+    with keras.GradientTape() as second:
+        second.watch(x)
+        with keras.GradientTape() as first:
+            first.watch([x, t])
+            u = network(ops.concatenate([x, t], axis=1))
+        u_x, u_t = first.gradient(u, [x, t])
+    return u_t + u * u_x - VISCOSITY * second.gradient(u_x, x)
 
-    def residual(self, points):
-        x, t = points[:, :1], points[:, 1:]
-        with keras.GradientTape() as second:
-            second.watch(x)
-            with keras.GradientTape() as first:
-                first.watch([x, t])
-                u = self.network(ops.concatenate([x, t], axis=1))
-            u_x, u_t = first.gradient(u, [x, t])
-        return u_t + u * u_x - VISCOSITY * second.gradient(u_x, x)
 
-    def train_step(self, data):
-        (inside, edge), edge_u, _ = keras.utils.unpack_x_y_sample_weight(data)
-        with keras.GradientTape() as tape:
-            equation = ops.mean(ops.square(self.residual(inside)))
-            boundary = ops.mean(ops.square(self.network(edge) - edge_u))
-            loss = equation + EDGE * boundary
-        weights = self.trainable_weights
-        self.optimizer.apply(tape.gradient(loss, weights), weights)
-        return {"loss": loss, "equation": equation, "boundary": boundary}
+@keras.jit
+def step(inside, edge, edge_u):
+    with keras.GradientTape() as tape:
+        equation = ops.mean(ops.square(residual(inside)))
+        boundary = ops.mean(ops.square(network(edge) - edge_u))
+        loss = equation + EDGE * boundary
+    weights = network.trainable_weights
+    optimizer.apply(tape.gradient(loss, weights), weights)
+    return equation, boundary
 
 
 # %%
 # Training
 # --------
-# Each batch has inner points, with ``-1 < x < 1`` and ``0 < t < 1``, and points on the boundary, where u is known: a sine at the
+# Each step draws inner points, with ``-1 < x < 1`` and ``0 < t < 1``, and points on the boundary, where u is known: a sine at the
 # start, and 0 at both ends.
 
-rng = np.random.default_rng(0)
-inside = rng.uniform([-1, 0], [1, 1], size=(50 * POINTS, 2)).astype("float32")
-edge = rng.uniform([-1, 0], [1, 1], size=(50 * POINTS, 2)).astype("float32")
-edge[::2, 1] = 0
-edge[1::2, 0] = np.sign(edge[1::2, 0])
-edge_u = np.where(edge[:, 1:] == 0, -np.sin(np.pi * edge[:, :1]), 0).astype("float32")
+rng = np.random.default_rng(1)
 
-model = Burgers()
-model.compile(keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(0.005, STEPS)))
-history = model.fit([inside, edge], edge_u, batch_size=POINTS, epochs=max(2, STEPS // 50), verbose=2).history
+
+def draw():
+    inside, edge = rng.uniform([-1, 0], [1, 1], size=(2, POINTS, 2)).astype("float32")
+    edge[::2, 1] = 0
+    edge[1::2, 0] = np.sign(edge[1::2, 0])
+    return inside, edge, np.where(edge[:, 1:] == 0, -np.sin(np.pi * edge[:, :1]), 0).astype("float32")
+
+
+history = []
+for number in range(STEPS):
+    history.append([float(loss) for loss in step(*draw())])
+    if (number + 1) % 1000 == 0:
+        equation, boundary = np.mean(history[-1000:], axis=0)
+        print(f"step {number + 1}: equation {equation:.5f}, boundary {boundary:.5f}")
 
 # %%
 # The exact solution
@@ -90,15 +97,14 @@ def exact(x, t):
 
 
 x, t = np.meshgrid(np.linspace(-1, 1, 201), np.linspace(0.01, 1, 100))
-found = model.network.predict(np.column_stack([x.ravel(), t.ravel()]).astype("float32"), verbose=0).reshape(x.shape)
+found = network.predict(np.column_stack([x.ravel(), t.ravel()]).astype("float32"), verbose=0).reshape(x.shape)
 expected = exact(x, t)
 error = np.linalg.norm(found - expected) / np.linalg.norm(expected)
 print(f"relative error: {error:.4f}, largest difference: {np.abs(found - expected).max():.3f}")
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5))
-left.semilogy(history["equation"], label="equation")
-left.semilogy(history["boundary"], label="edge")
-left.set(xlabel="epoch", ylabel="loss")
+left.semilogy(np.reshape(history, (-1, 50, 2)).mean(axis=1), label=["equation", "edge"])
+left.set(xlabel="50 steps", ylabel="loss")
 left.legend()
 for row in (24, 49, 99):
     right.plot(x[row], expected[row], color="0.7", linewidth=4)

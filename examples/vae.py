@@ -5,9 +5,9 @@ A variational autoencoder
 A variational autoencoder (VAE) maps each image to a point in a plane, so that all points together have a normal distribution. Any
 point of the plane can then be decoded to a new image.
 
-It is written here as in Keras's own guide: a sampling layer, an encoder, a decoder and a model with its own
-``train_step``. The data are the 8x8 digits that come with nbkeras. The loss of the test images falls from 28.4 nats
-after the first epoch to 24.6 nats. The whole program takes about 7 seconds on two cores.
+It is written as two networks, a sampling layer and a loop. The data are the 8x8 digits that come with nbkeras. The loss of the
+test images falls from 28.5 nats after the first epoch to 24.6 nats. A step takes 0.21 ms, and 2.6 ms without ``nbkeras.jit``; the
+program takes 1 s of processor time (measured once, on two cores of an AMD EPYC Zen 5 with AVX-512).
 """
 
 import matplotlib.pyplot as plt
@@ -18,6 +18,7 @@ from nbkeras import layers, ops
 from nbkeras.datasets import digits
 
 EPOCHS = 60
+BATCH = 64
 
 keras.utils.set_random_seed(0)
 (x_train, y_train), (x_test, y_test) = digits.load_data()
@@ -61,54 +62,40 @@ decoder = keras.Sequential(
 )
 
 # %%
-# The model
-# ---------
+# Training
+# --------
 #
 # The loss has two parts: how far the decoded image is from the original (crossentropy, summed over the pixels), and
-# how far the distribution of its point is from a normal distribution (Kullback-Leibler divergence). ``train_step`` is
-# recorded at the first batch and replayed for all other batches.
+# how far the distribution of its point is from a normal distribution (Kullback-Leibler divergence). ``nbkeras.jit`` records
+# ``train`` and ``loss_of`` at their first calls and replays them for all other batches.
+
+optimizer = keras.optimizers.Adam(0.002)
 
 
-class VAE(keras.Model):
-    def __init__(self, encoder, decoder, **kwargs):
-        super().__init__(**kwargs)
-        self.encoder = encoder
-        self.decoder = decoder
-        self.trackers = {name: keras.metrics.Mean(name=name) for name in ("loss", "reconstruction", "divergence")}
-
-    @property
-    def metrics(self):
-        return list(self.trackers.values())
-
-    def losses_of(self, images):
-        mean, log_var, z = self.encoder(images)
-        crossentropy = keras.losses.binary_crossentropy(images, self.decoder(z)) * 64
-        divergence = -0.5 * ops.sum(1 + log_var - ops.square(mean) - ops.exp(log_var), axis=1)
-        return ops.mean(crossentropy), ops.mean(divergence)
-
-    def track(self, reconstruction, divergence):
-        self.trackers["loss"].update_state(reconstruction + divergence)
-        self.trackers["reconstruction"].update_state(reconstruction)
-        self.trackers["divergence"].update_state(divergence)
-        return {name: tracker.result() for name, tracker in self.trackers.items()}
-
-    def train_step(self, data):
-        images, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-        with keras.GradientTape() as tape:
-            reconstruction, divergence = self.losses_of(images)
-            loss = reconstruction + divergence
-        weights = self.trainable_weights
-        self.optimizer.apply(tape.gradient(loss, weights), weights)
-        return self.track(reconstruction, divergence)
-
-    def test_step(self, data):
-        images, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-        return self.track(*self.losses_of(images))
+@keras.jit
+def loss_of(images):
+    mean, log_var, z = encoder(images)
+    crossentropy = keras.losses.binary_crossentropy(images, decoder(z)) * 64
+    divergence = -0.5 * ops.sum(1 + log_var - ops.square(mean) - ops.exp(log_var), axis=1)
+    return ops.mean(crossentropy + divergence)
 
 
-vae = VAE(encoder, decoder)
-vae.compile(optimizer=keras.optimizers.Adam(0.002))
-history = vae.fit(x_train, batch_size=64, epochs=EPOCHS, validation_data=(x_test,), verbose=2).history
+@keras.jit
+def train(images):
+    with keras.GradientTape() as tape:
+        loss = loss_of(images)
+    weights = encoder.trainable_weights + decoder.trainable_weights
+    optimizer.apply(tape.gradient(loss, weights), weights)
+    return loss
+
+
+history = {"loss": [], "val_loss": []}
+for epoch in range(EPOCHS):
+    images = np.random.permutation(x_train)
+    losses = [train(images[start : start + BATCH]) for start in range(0, len(images), BATCH)]
+    history["loss"].append(np.mean(losses))
+    history["val_loss"].append(float(loss_of(x_test)))
+    print(f"epoch {epoch + 1}: loss {history['loss'][-1]:.2f}, test {history['val_loss'][-1]:.2f}")
 
 plt.figure(figsize=(5, 3.5))
 plt.plot(history["loss"], label="training")

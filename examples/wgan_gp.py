@@ -7,8 +7,9 @@ The critic's output may change by at most the distance between two images, so it
 images, which should be 1. Training the critic needs the gradient of that gradient, by nested tapes.
 
 The data are the 8x8 digits that come with nbkeras. A classifier that was trained on real digits judges the samples: its mean
-certainty is 0.82 (0.93 for real test images), and all ten digits occur, each with 4 to 14 %. The mean norm of the slope is 1.05.
-The program takes 33 s on two cores.
+certainty is 0.80 (0.92 for real test images), and all ten digits occur, each with 5 to 15 %. The mean norm of the slope is 1.01.
+A step takes 25.8 ms, and 61.0 ms without ``nbkeras.jit``; the program takes 45 s of processor time (measured once, on two cores
+of an AMD EPYC Zen 5 with AVX-512).
 """
 
 import matplotlib.pyplot as plt
@@ -19,6 +20,7 @@ from nbkeras import layers, ops
 from nbkeras.datasets import digits
 
 EPOCHS = 60
+BATCH = 64
 LATENT = 32
 CRITIC_STEPS = 3
 PENALTY = 10.0
@@ -67,58 +69,61 @@ generator = keras.Sequential(
 # %%
 # The training step
 # -----------------
-# The critic makes several updates for each update of the generator. ``slopes`` are the critic's gradients at images between a
-# real and a generated one. The whole step is recorded at the first batch, and replayed for all others.
+# The critic makes several updates for each update of the generator. ``slope_norms`` are the norms of the critic's gradients at
+# images between a real and a generated one. ``nbkeras.jit`` records the whole step at its first call, with all its updates, and
+# replays it for all other batches.
+
+optimizers = {network: keras.optimizers.Adam(4e-4, beta_1=0.5, beta_2=0.9) for network in (critic, generator)}
+seeds = keras.random.SeedGenerator(0)
 
 
-class WGAN(keras.Model):
-    def __init__(self, critic, generator):
-        super().__init__()
-        self.critic, self.generator = critic, generator
-        self.seed_generator = keras.random.SeedGenerator(0)
+def noise(size):
+    return keras.random.normal((size, LATENT), seed=seeds)
 
-    def compile(self, critic_optimizer, generator_optimizer):
-        super().compile()
-        self.critic_optimizer, self.generator_optimizer = critic_optimizer, generator_optimizer
 
-    def noise(self, size):
-        return keras.random.normal((size, LATENT), seed=self.seed_generator)
+def slope_norms(real, fake):
+    share = keras.random.uniform((len(real), 1, 1, 1), seed=seeds)
+    mixed = share * real + (1 - share) * fake
+    with keras.GradientTape() as tape:
+        tape.watch(mixed)
+        judged = critic(mixed)
+    slopes = tape.gradient(judged, mixed)
+    return ops.sqrt(ops.sum(ops.square(slopes), axis=(1, 2, 3)))
 
-    def slope_norms(self, real, fake):
-        share = keras.random.uniform((len(real), 1, 1, 1), seed=self.seed_generator)
-        mixed = share * real + (1 - share) * fake
+
+def improve(network, tape, loss):
+    weights = network.trainable_weights
+    optimizers[network].apply(tape.gradient(loss, weights), weights)
+
+
+@keras.jit
+def step(real):
+    for _ in range(CRITIC_STEPS):
+        fake = generator(noise(len(real)), training=True)
         with keras.GradientTape() as tape:
-            tape.watch(mixed)
-            judged = self.critic(mixed)
-        slopes = tape.gradient(judged, mixed)
-        return ops.sqrt(ops.sum(ops.square(slopes), axis=(1, 2, 3)))
-
-    def train_step(self, data):
-        real, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-        size = len(real)
-        for _ in range(CRITIC_STEPS):
-            fake = self.generator(self.noise(size), training=True)
-            with keras.GradientTape() as tape:
-                distance = ops.mean(self.critic(real)) - ops.mean(self.critic(fake))
-                norms = self.slope_norms(real, fake)
-                loss = PENALTY * ops.mean(ops.square(norms - 1)) - distance
-            weights = self.critic.trainable_weights
-            self.critic_optimizer.apply(tape.gradient(loss, weights), weights)
-
-        with keras.GradientTape() as tape:
-            loss = -ops.mean(self.critic(self.generator(self.noise(size), training=True)))
-        weights = self.generator.trainable_weights
-        self.generator_optimizer.apply(tape.gradient(loss, weights), weights)
-        return {"distance": distance, "slope": ops.mean(norms)}
+            distance = ops.mean(critic(real)) - ops.mean(critic(fake))
+            norms = slope_norms(real, fake)
+            loss = PENALTY * ops.mean(ops.square(norms - 1)) - distance
+        improve(critic, tape, loss)
+    with keras.GradientTape() as tape:
+        loss = -ops.mean(critic(generator(noise(len(real)), training=True)))
+    improve(generator, tape, loss)
+    return distance, ops.mean(norms)
 
 
-wgan = WGAN(critic, generator)
-wgan.compile(*(keras.optimizers.Adam(rate, beta_1=0.5, beta_2=0.9) for rate in (4e-4, 4e-4)))
-history = wgan.fit(x_train, batch_size=64, epochs=EPOCHS, verbose=2).history
+# %%
+# Training
+# --------
+
+history = []
+for epoch in range(EPOCHS):
+    images = np.random.permutation(x_train)
+    results = [step(images[start : start + BATCH]) for start in range(0, len(images), BATCH)]
+    history.append(np.mean(results, axis=0))
+    print(f"epoch {epoch + 1}: distance {history[-1][0]:.3f}, norm of the slope {history[-1][1]:.3f}")
 
 plt.figure(figsize=(5, 3.5))
-plt.plot(history["distance"], label="distance of real and made images")
-plt.plot(history["slope"], label="norm of the slope")
+plt.plot(history, label=["distance of real and made images", "norm of the slope"])
 plt.xlabel("epoch")
 plt.legend()
 plt.show()

@@ -203,6 +203,59 @@ def test_layers_are_timed(tmp_path):
     assert {"Adam", "Lamb", "Muon"} <= set(training) - set(predicting)
 
 
+def test_loops_are_timed_beside_fit(tmp_path):
+    report, printed = results(tmp_path, "loops")
+    assert "loops: Loops on one processor" in printed
+    alone, beside_fit = rows(report, "loops"), rows(report, "loops", 1)
+    assert len(alone) == 3 and all(row["nbkeras, jit"] > 0 and row["nbkeras-eager"] > 0 for row in alone)
+    assert [row["workload"].split(":")[0] for row in beside_fit] == ["wgan_gp", "burgers", "maml"]
+    for row in beside_fit:
+        assert row["loop / fit"] == row["loop, ms a step"] / row["fit, ms a step"] > 0
+        assert row["goal 1.05"] == ("pass" if row["loop / fit"] <= 1.05 else "MISS")
+
+
+def test_a_plain_loop_learns_as_fit_does():
+    """Epochs of 'nbkeras-jit' and of `fit` from the same weights, in batches of the same rows in another order."""
+    program = """
+import sys
+sys.argv = ["run_keras.py", "nbkeras-jit"]
+sys.path.insert(0, "benchmarks")
+import run_keras
+from workloads import WORKLOADS, data
+xs, ys = data(WORKLOADS["burgers"], 3)
+job = run_keras.prepare("nbkeras-jit", WORKLOADS["burgers"], xs, ys, "cpu")
+fit = run_keras.prepare("nbkeras", WORKLOADS["burgers"], xs, ys, "cpu")
+for each in (job, fit):
+    seconds, loss = each.epochs(20)
+    print(len(seconds), min(seconds) > 0, round(loss, 1))
+"""
+    done = python("-c", program)
+    assert done.returncode == 0, done.stderr
+    loop, fit = done.stdout.splitlines()
+    assert loop == fit and loop.startswith("20 True 0.")
+
+
+def test_the_cart_falls_without_learning_and_stands_with_it():
+    program = """
+import sys
+sys.path.insert(0, "benchmarks")
+from cart_pole import BATCH, Learning
+def lean(states):
+    position, speed, angle, spin = states[0]
+    return angle + 0.2 * spin > 0
+learned = []
+for act in (lambda states: 0, lean):
+    game = Learning(act, lambda *batch: learned.append([len(each) for each in batch]), lambda: None)
+    assert game.steps_per_second(2000) > 0
+    print(max(game.ages), game.count, len(learned), learned[-1] == [BATCH] * 4)
+"""
+    done = python("-c", program)
+    assert done.returncode == 0, done.stderr
+    fallen, stands = done.stdout.splitlines()
+    assert int(fallen.split()[0]) < 60 and fallen.endswith(" 2000 1937 True")
+    assert int(stands.split()[0]) > 150 and stands.endswith(" 2000 3874 True")
+
+
 def test_subnormal_slots_are_timed(tmp_path):
     report, _ = results(tmp_path, "subnormal")
     assert {"rmsprop", "adam"} <= {row["optimizer"] for row in rows(report, "subnormal")}

@@ -409,11 +409,17 @@ class Program:
         Returns:
             True if the step ran. False if the arrays do not fit or the step cannot run natively; then nothing was done.
         """
-        if self._before or self.written:
+        if self._before:
             return False
         if self._preparation is not None and self._preparation.stale:
             self._preparation.run()
-        return self._replay.copying(*arrays)
+        if not self.written:
+            return self._replay.copying(*arrays)
+        copy_on_write.will_replay(self.written)
+        has_run = self._replay.copying(*arrays)
+        if has_run:
+            device.changed(self.written)
+        return has_run
 
 
 def without_unread_copies(recorded: list, kept: list) -> list:

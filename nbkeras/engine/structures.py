@@ -10,7 +10,7 @@ from typing import Any
 from nbkeras.engine.annotations import briefly
 
 SEQUENCES = (list, tuple, deque)  # the structures whose items have positions
-NESTED = (*SEQUENCES, dict)
+_NESTED = (*SEQUENCES, dict)
 
 
 def is_nested(structure: Any) -> bool:
@@ -26,7 +26,7 @@ def is_nested(structure: Any) -> bool:
         >>> keras.tree.is_nested([]), keras.tree.is_nested(np.ones(3))
         (True, False)
     """
-    return isinstance(structure, NESTED)
+    return isinstance(structure, _NESTED)
 
 
 def flatten(structure: Any) -> list:

@@ -160,6 +160,7 @@ class Jitted:
         state, is_part = tape.thread, tensor.is_step_recorded() or tensor.is_shapes_only() or stateless.is_holding()
         call = None if is_part or state.tapes or state.is_special else self._call_of(args, kwargs)
         if call is None:  # a part of what is recorded, of what a tape watches, or of a symbolic graph
+            args, kwargs = structures.map_leaves(_converted, (args, kwargs))
             return self.function(*args, **kwargs)
         batch = Batch(call.arrays, ALL, 0)
         arrays, pack = self._cache.run(functools.partial(self._compute, call), batch, call.key)
@@ -205,11 +206,15 @@ class Jitted:
         if self.static_argnames:
             args, kwargs = self._fixed(args, kwargs)
         given: Any = args if not kwargs else (args, kwargs)
-        is_flat = not kwargs and not any(isinstance(each, structures.NESTED) for each in args)
+        is_flat = not kwargs and not any(map(structures.is_nested, args))
         leaves = args if is_flat else structures.flatten(given)
         arrays: list[Array | None] = []
         marks: list[Any] = []
         for leaf in leaves:
+            if type(leaf) is np.ndarray and leaf.dtype.char in _DTYPES:  # the usual argument, without a call
+                arrays.append(leaf)
+                marks.append(_ARRAY)
+                continue
             mark = _taken(leaf, arrays)
             if mark is _SYMBOLIC:
                 return None
@@ -352,6 +357,10 @@ def _with_masks(result: Any) -> Any:
     return result if all(mask is None for mask in masks) else _WithMasks([result, masks])
 
 
+def _converted(leaf: Any) -> Any:
+    return as_tensor(leaf) if isinstance(leaf, np.ndarray) else leaf
+
+
 def _as_output(leaf: Any) -> Any:
     """An output of a function: arrays become tensors, and Numbers get a dtype."""
     return as_tensor(leaf) if isinstance(leaf, Number | np.ndarray) else leaf
@@ -378,9 +387,6 @@ _SYMBOLIC, _ARRAY = object(), "array"
 def _taken(leaf: Any, arrays: list[Array | None]) -> Any:
     """Append the array of an argument. Returns what chooses the program: the kind of an array or number, or a fixed value."""
     kind = type(leaf)
-    if kind is np.ndarray:
-        arrays.append(leaf if leaf.dtype.char in _DTYPES else array_of(leaf))
-        return _ARRAY
     if kind is Tensor:
         found = [tensor.brought(each).data for each in (leaf, leaf.mask) if each is not None]
         arrays += found

@@ -125,6 +125,20 @@ def test_a_tape_around_sees_the_ops_inside():
     assert tape.gradient(loss, v).numpy().tolist() == [2, 4]
 
 
+def test_arrays_are_tensors_under_a_tape_too():
+    @keras.jit
+    def slope(x):
+        with keras.GradientTape() as tape:
+            tape.watch(x)
+            y = ops.sum(x**3)
+        return tape.gradient(y, x)
+
+    x = np.array([1.0, 2.0])
+    with keras.GradientTape():
+        received = slope(x)
+    check_same([received, slope(x)], [as_tensor(3 * x**2)] * 2)
+
+
 # -------------------- arguments and results --------------------
 
 
