@@ -4,6 +4,7 @@ One compiled loop computes all products: it cuts C into tiles by shape and runs 
 work. It applies bias and relu to sums while they are in registers.
 """
 
+import functools
 import math
 
 import numpy as np
@@ -97,8 +98,9 @@ def matmul(a: Array, b: Array, transpose_a: bool = False, transpose_b: bool = Fa
     """Computes op(a) @ op(b) over the last two axes, where op may swap them; leading axes broadcast. into: the output array."""
     m, k = a.shape[-2:][::-1] if transpose_a else a.shape[-2:]
     n = b.shape[-2] if transpose_b else b.shape[-1]
-    batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    c = device.output(into, (*batch, m, n), a.dtype)
+    batch = () if a.ndim == b.ndim == 2 else np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    shape = (*batch, m, n)
+    c = device.empty(shape, a.dtype) if into is None else device.output(into, shape, a.dtype)
     if _is_one_product(a, b, transpose_a):
         _product(False, transpose_b, a, b, c, 1, math.prod(batch) * m, n, k)
     else:
@@ -132,7 +134,7 @@ def matmul_vjp(saved, dy, needs):
 
 def _is_one_product(a: Array, b: Array, transpose_a: bool) -> bool:
     """True if the leading axes of a can be treated as rows because b is one matrix."""
-    return not transpose_a and math.prod(b.shape[:-2]) == 1
+    return not transpose_a and (b.ndim == 2 or math.prod(b.shape[:-2]) == 1)
 
 
 def _steps(a: Array, batch: tuple[int, ...]) -> tuple[Array, int]:
@@ -185,25 +187,37 @@ def _product(ta, tb, a, b, c, batches, m, n, k, a_step=0, b_step=0, bias=None, r
     else:
         a_step = depth * m if ta else depth
         _launch(ta, form, a, b, partial, len(partial), m, n, depth, k, lda, ldb, a_step, depth * n, None, False)
-    summand = device.empty(0, c.dtype) if bias is None else bias
+    summand = _nothing(c.dtype) if bias is None else bias
     shares = share_count(partial.size, _SUM_SHARE, m)
     launch_shares(add_up, shares, partial, summand, c.reshape(m, n), int(rectify))
 
 
 def _launch(ta, form, a, b, c, batches, m, n, k, depth, lda, ldb, a_step, b_step, bias, rectify) -> None:
+    rows, columns, shares = _cut(batches, m, n, k, ldb if form == PANELS else 0)
+    bias = _nothing(c.dtype) if bias is None else bias
+    flat = (a.reshape(-1), b.reshape(-1), bias, c.reshape(-1))
+    steps = (batches, m, n, k, depth, lda, ldb, a_step, b_step, rows, columns)
+    launch_shares(multiply, shares, int(ta), form, *flat, *steps, int(rectify))
+
+
+@functools.cache
+def _nothing(dtype: np.dtype) -> Array:
+    """Returns an array without elements, in place of a bias."""
+    return np.empty(0, dtype)
+
+
+@functools.lru_cache(maxsize=1024)
+def _cut(batches: int, m: int, n: int, k: int, panel: int) -> tuple[int, int, int]:
+    """Returns the rows and columns of a tile of C, and the number of shares. panel: the columns of a panel of B, 0 for none."""
     # reading B bounds products with few rows, so eight rows are added to the count
     wanted = share_count(batches * (m + 8) * n * k, _SHARE_WORK)
     rows, columns = _tile_size(batches, m, n, wanted)
-    if form == PANELS:
-        columns = ldb * -(-columns // ldb)
+    if panel:
+        columns = panel * -(-columns // panel)
         if m == 1:
             wanted = share_count(k * n, _ROW_SHARE)
-            columns = ldb * max(1, -(-n // (wanted * ldb)))
-    bias = device.empty(0, c.dtype) if bias is None else bias
-    flat = (a.reshape(-1), b.reshape(-1), bias, c.reshape(-1))
-    steps = (batches, m, n, k, depth, lda, ldb, a_step, b_step, rows, columns)
-    shares = min(wanted, _tile_count(batches, m, n, rows, columns))
-    launch_shares(multiply, shares, int(ta), form, *flat, *steps, int(rectify))
+            columns = panel * max(1, -(-n // (wanted * panel)))
+    return rows, columns, min(wanted, _tile_count(batches, m, n, rows, columns))
 
 
 def _parts(batches: int, m: int, n: int, k: int) -> int:

@@ -40,7 +40,7 @@ def _map(ufunc: Callable, x: Array, *others, into=None) -> Array:
     for other in others:
         if isinstance(other, device.ARRAYS) and other.shape != shape:
             shape = broadcast_shape(shape, other.shape)  # type: ignore[assignment]
-    out = device.output(into, shape, x.dtype)
+    out = device.empty(shape, x.dtype) if into is None else device.output(into, shape, x.dtype)
     device.launch(ufunc, x, *others, out)
     return out
 

@@ -3,6 +3,7 @@
 Indices are int64; negative ones count from the end.
 """
 
+import functools
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -41,12 +42,15 @@ def _check_indices(index, size):
 # -------------------- converting numbers to indices --------------------
 
 
+_limits_of = functools.cache(np.iinfo)
+
+
 def whole(x: Array, dtype: np.dtype):
     """Truncates x to a signed dtype. NaN and numbers out of range become the dtype's smallest number, an invalid index.
 
     A cast would wrap around: 2**32 + 1 would be 1 in int32, and NaN would be 0 on some machines.
     """
-    y, limits = device.empty(x.shape, dtype), np.iinfo(dtype)
+    y, limits = device.empty(x.shape, dtype), _limits_of(dtype)
     low, past = 0 if x.dtype.kind == "u" else int(limits.min), int(limits.max) + 1
     device.launch(cut, x.reshape(-1), x.dtype.type(low), x.dtype.type(past), int(limits.min), y.reshape(-1))
     return y, None

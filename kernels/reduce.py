@@ -4,6 +4,7 @@ Float sums are pairwise along a contiguous axis (by NumPy) and by blocks of abou
 the rounding error of a float32 sum grows at most like sqrt(n).
 """
 
+import functools
 import math
 from collections.abc import Callable, Iterator
 
@@ -24,15 +25,25 @@ def sum(x: Array, axes: tuple[int, ...], keepdims: bool = False):
     """Sums over `axes` (non-negative); adds bools and small integers in 32 bits."""
     dtype = _wide(x.dtype)
     y = x
-    for first, last in groups(axes):
-        outer, n, inner = math.prod(y.shape[:first]), math.prod(y.shape[first:last]), math.prod(y.shape[last:])
-        total = device.empty((outer, inner), dtype)
-        sum_rows(y.reshape(outer, n, inner), total)
-        y = total.reshape(y.shape[:first] + y.shape[last:])
+    for outer, n, inner, shape in _steps(x.shape, axes):
+        total = device.empty(shape, dtype)
+        sum_rows(y.reshape(outer, n, inner), total.reshape(outer, inner))
+        y = total
     if y.dtype != dtype:
         y = device.empty(x.shape, dtype)
         device.launch(device.copy, x, y)
     return y.reshape(kept(x.shape, axes)) if keepdims else y, (x.shape, axes)
+
+
+@functools.lru_cache(maxsize=1024)
+def _steps(shape: tuple[int, ...], axes: tuple[int, ...]) -> list[tuple[int, int, int, tuple[int, ...]]]:
+    """Returns the launches of a sum: the sizes before, in and after the summed axes, and the shape of the result."""
+    found = []
+    for first, last in groups(axes):
+        sizes = math.prod(shape[:first]), math.prod(shape[first:last]), math.prod(shape[last:])
+        shape = shape[:first] + shape[last:]
+        found.append((*sizes, shape))
+    return found
 
 
 def sum_vjp(saved, dy, needs):
@@ -47,15 +58,14 @@ def sum_rows(x: Array, out: Array) -> None:
     outer, n, inner = x.shape
     if inner == 1 and n < _SHORT and device.gpu() is None:
         launch_shares(sum_short_rows, share_count(x.size, _SHARE), x.reshape(outer, n), out.reshape(outer))
-        return
-    if inner == 1:  # NumPy adds pairwise if the summed axis is contiguous
+    elif inner == 1:  # NumPy adds pairwise if the summed axis is contiguous
         device.launch(fold, x.reshape(outer, n), np.add, (1,), out.reshape(outer))
-        return
-    if n > _BLOCK:
-        partial = device.empty((outer, math.isqrt(n), inner), out.dtype)
-        launch_shares(sum_blocks, share_count(x.size, _SHARE), x, partial)
-        x = partial
-    launch_shares(sum_blocks, share_count(x.size, _SHARE), x, out.reshape(outer, 1, inner))
+    else:
+        if n > _BLOCK:
+            partial = device.empty((outer, math.isqrt(n), inner), out.dtype)
+            launch_shares(sum_blocks, share_count(x.size, _SHARE), x, partial)
+            x = partial
+        launch_shares(sum_blocks, share_count(x.size, _SHARE), x, out.reshape(outer, 1, inner))
 
 
 @compiled
@@ -95,7 +105,7 @@ def _wide(dtype: np.dtype) -> np.dtype:
 
 def kept(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
     """Returns the shape with size 1 for the reduced axes."""
-    return tuple(1 if i in axes else n for i, n in enumerate(shape))
+    return tuple([1 if i in axes else n for i, n in enumerate(shape)])
 
 
 def groups(axes: tuple[int, ...]) -> list[tuple[int, int]]:
@@ -144,7 +154,7 @@ def var_vjp(saved, dy, needs):
 
 
 def _count(shape: tuple[int, ...], axes: tuple[int, ...]) -> int:
-    return math.prod(shape[axis] for axis in axes)
+    return math.prod([shape[axis] for axis in axes])
 
 
 # -------------------- extrema, any, all --------------------

@@ -881,7 +881,7 @@ def test_an_error_that_nobody_foresaw_keeps_its_frames(monkeypatch):
     with pytest.raises(AttributeError, match="has no attribute 'no_such_attribute'") as raised:
         L.Dense(2)(X)
     assert not frames_of_nbkeras(raised.value)  # it came up in this file
-    monkeypatch.setattr(keras.building.layer.structures, "flatten", None)
+    monkeypatch.setattr(keras.building.layer, "_masks", None)
     with pytest.raises(TypeError, match="'NoneType' object is not callable") as raised:
         L.Dense(2)(X)
     assert frames_of_nbkeras(raised.value)

@@ -22,7 +22,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,6 +43,8 @@ class _Thread(threading.local):
     runner: Any = None  # runs the launches if it is set: a Profile, or the Checks of checking.py
     flags: tuple = ()  # the conditions of launches, see `only_if`
     dry = False
+    # True if nothing above is set and no GPU was used: `empty` and `launch` need no checks. False in blocks of `_temporarily`.
+    is_plain = True
 
 
 _thread = _Thread()
@@ -73,17 +75,21 @@ def gpu_of(array: Array) -> Any:
 
 def on(gpu: Any) -> contextlib.AbstractContextManager[None]:
     """Computes on a GPU, or on the CPU (None), in this thread."""
-    global gpu_used
-    gpu_used = gpu_used or gpu is not None
+    _note_use(gpu)
     return _temporarily(gpu=gpu)
 
 
 def set_gpu(gpu: Any) -> None:
     """Computes on a GPU, or on the CPU (None), in this thread and in all threads that did not call `on`."""
-    global gpu_used
+    _note_use(gpu)
     _Thread.gpu = gpu
     _thread.__dict__.pop("gpu", None)
+
+
+def _note_use(gpu: Any) -> None:
+    global gpu_used
     gpu_used = gpu_used or gpu is not None
+    _Thread.is_plain = not gpu_used
 
 
 def is_on_other_device(array: Array | None) -> bool:
@@ -98,6 +104,8 @@ def to_this_device(array: Array) -> Array:
 
 def empty(shape, dtype=np.float32) -> Array:
     """Returns a C-contiguous temporary array with undefined content. A program plans and reuses its memory."""
+    if _thread.is_plain:
+        return np.empty(shape, dtype)
     gpu = _thread.gpu
     array = np.empty(shape, dtype) if gpu is None or _thread.dry else gpu.empty(shape, dtype)
     if _thread.recorder is not None:
@@ -178,8 +186,18 @@ def launch(function: Callable, *args) -> None:
     Values that differ from step to step must be in an array: a replay repeats constants. Overflow and division by zero
     give infinity and NaN without a warning, in NumPy's loops as in compiled ones.
     """
-    if _thread.dry:
+    if _thread.is_plain:
+        run(function, args)
+    elif _thread.dry:
         return
+    else:
+        _launch_checked(function, args)
+    if _watched:
+        changed([id(arg if arg.base is None else root(arg)) for arg in args if isinstance(arg, ARRAYS)])
+
+
+def _launch_checked(function: Callable, args: tuple) -> None:
+    """Runs a launch on a GPU, or in a block that sets a recorder, a runner or flags."""
     if gpu_used:
         function, args = _on_device(function, args)
     if _thread.flags:
@@ -188,8 +206,6 @@ def launch(function: Callable, *args) -> None:
         run(function, args)
     else:
         _launch_observed(function, args)
-    if _watched:
-        changed(id(root(arg)) for arg in args if isinstance(arg, ARRAYS))
 
 
 def _launch_observed(function: Callable, args: tuple) -> None:
@@ -217,7 +233,7 @@ def prepared(*arrays: Array | None) -> contextlib.AbstractContextManager[None]:
 
 def prepares(*arrays: Array | None) -> bool:
     """True if `prepared` would run its block's launches only after one of the arrays changed."""
-    return _preparation_of(arrays) is not None
+    return not _thread.is_plain and _preparation_of(arrays) is not None
 
 
 def _preparation_of(arrays: tuple) -> Any:
@@ -286,19 +302,27 @@ def _on_device(function: Callable, args: tuple) -> tuple[Callable, tuple]:
 
 
 @np.errstate(all="ignore")
+def _in_numpy(function: Callable, args: tuple) -> Any:
+    return function(*args)
+
+
 def run(function: Callable, args: tuple) -> None:
     """Runs a kernel; errors name it."""
-    if _thread.gpu is None and _interpreter.differs(function, args) and _interpreter.run(function, args):
+    # Compiled kernels do not use NumPy: to set its error state takes longer than some of them.
+    is_compiled = type(function) is not np.ufunc and hasattr(function, "row")
+    if not is_compiled and _thread.gpu is None and _interpreter.ran(function, args, native.Plans):
         return
     try:
-        result = function(*args)
+        result = function(*args) if is_compiled else _in_numpy(function, args)
     except Exception as error:
         if type(error).__module__.startswith("numba."):  # Numba compiles this function itself
             raise cannot_compile(function, error) from None
         if isinstance(error, TypeError) and not takes(function, *args):
             raise wrong_number(function, args) from None
         raise
-    if result is not None and not any(result is arg for arg in args):  # ufuncs return their `out`
+    if result is None or (args and result is args[-1]):  # ufuncs return their `out`
+        return
+    if not any(result is arg for arg in args):
         raise TypeError(
             f"the kernel {named(function)} returned a value, which is lost: received {result!r:.80}, expected None. Let it "
             "write into an array argument: y = device.empty(shape, dtype); device.launch(kernel, x, y)"
@@ -637,18 +661,23 @@ def plain(value: Any) -> Any:
     return value.view(np.ndarray) if type(value) is UnreadArray else value
 
 
-@contextlib.contextmanager
-def _temporarily(result: Any = None, **chosen: Any) -> Iterator[Any]:
+class _temporarily:  # noqa: N801 (it is used like a function)
     """Sets attributes of `_thread` for a block, then restores them; one that was not set has the class's value again."""
-    own = vars(_thread)
-    before = {name: own[name] for name in chosen if name in own}
-    own.update(chosen)
-    try:
-        yield result
-    finally:
-        for name in chosen:
+
+    def __init__(self, result: Any = None, **chosen: Any):
+        self._result, self._chosen = result, {**chosen, "is_plain": False}
+
+    def __enter__(self) -> Any:
+        own = vars(_thread)
+        self._before = {name: own[name] for name in self._chosen if name in own}
+        own.update(self._chosen)
+        return self._result
+
+    def __exit__(self, *error: object) -> None:
+        own = vars(_thread)
+        for name in self._chosen:
             own.pop(name, None)
-        own.update(before)
+        own.update(self._before)
 
 
 def record(recorder: Any) -> contextlib.AbstractContextManager[Any]:
@@ -679,6 +708,11 @@ def ordinary() -> contextlib.AbstractContextManager[None]:
 def is_dry() -> bool:
     """True if this thread computes only shapes."""
     return _thread.dry
+
+
+def is_plain() -> bool:
+    """True if this thread computes on the CPU, at once and unobserved, and no GPU was used yet: most checks can be skipped."""
+    return _thread.is_plain
 
 
 class Profile:
@@ -728,7 +762,7 @@ def run_by(runner: Any) -> contextlib.AbstractContextManager[Any]:
 
 def copy(source: Array, target: Array) -> None:
     """Kernel: target[...] = source, any strides, with a cast where dtypes differ."""
-    np.copyto(target, source, casting="unsafe")
+    target[...] = source
 
 
 def fill(target: Array, value) -> None:

@@ -5,7 +5,7 @@ Where the interpreter's bits may differ from NumPy's (`differs`), it runs eager 
 
 import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,11 +15,22 @@ from nbkeras.kernels.loops.instruction_set import WORDS
 from nbkeras.kernels.runtime import chains, code, fork_safety, instructions
 from nbkeras.kernels.runtime.chains import Chain, Step, operation
 from nbkeras.kernels.runtime.device_array import address_of
-from nbkeras.kernels.runtime.instructions import ProgramRow, parts_of
+from nbkeras.kernels.runtime.instructions import ProgramRow, linked, parts_of
 
 Array = np.ndarray
 _MOST_PLANS = 1024
 _ROUNDED = {"exp", "expm1", "log", "log1p", *instructions.CALLED}
+
+
+def ran(function: Callable, args: tuple, plans: Any) -> bool:
+    """Runs function(*args) where the interpreter's bits may differ from NumPy's, see `differs`. Returns True if it ran.
+
+    plans: the class native.Plans. Native code then finds the launches of small arrays.
+    """
+    small = _small.get(function)
+    if small is not None and small.start(*args) is None:
+        return True
+    return differs(function, args) and run(function, args, plans=plans)
 
 
 def differs(function: Callable, args: tuple) -> bool:
@@ -39,21 +50,26 @@ def entry() -> int:
     return code.address(interpreter.SYMBOL)
 
 
+def _address_slots(
+    parts: list[ProgramRow], bounds: Sequence[tuple[int, int]]
+) -> Iterator[tuple[memoryview, int, int, int]]:
+    """Yields (code, index of an address in it, the array it points into, the offset from the array's start)."""
+    for part in parts:
+        code = memoryview(part.code.reshape(-1))
+        for row, word in itertools.product(range(len(part.code)), range(2, WORDS, 2)):
+            place = row * WORDS + word
+            inside = [i for i, (low, high) in enumerate(bounds) if low <= code[place] < high]
+            if code[place + 1] >= 0 and inside:
+                yield code, place, inside[0], code[place] - bounds[inside[0]][0]
+
+
 class _Plan:
     """The parts of a launch, reusable for arrays at other addresses. Only one thread at a time can use it."""
 
     def __init__(self, parts: list[ProgramRow], bounds: list[tuple[int, int]]):
         self.lock = fork_safety.lock()
         self._parts = [(part, address_of(part.frame)) for part in parts]
-        # (code, index of an address in it, the array it points into, the offset from the array's start)
-        self._address_slots = []
-        for part in parts:
-            code = memoryview(part.code.reshape(-1))
-            for row, word in itertools.product(range(len(part.code)), range(2, WORDS, 2)):
-                place = row * WORDS + word
-                inside = [i for i, (low, high) in enumerate(bounds) if low <= code[place] < high]
-                if code[place + 1] >= 0 and inside:
-                    self._address_slots.append((code, place, inside[0], code[place] - bounds[inside[0]][0]))
+        self._address_slots = list(_address_slots(parts, bounds))
 
     def run(self, bounds: list[tuple[int, int]], shares: int = 0) -> None:
         for words, place, number, distance in self._address_slots:
@@ -65,9 +81,10 @@ class _Plan:
 
 
 _plans: dict[tuple, _Plan | None] = {}
+_small: dict[Callable, Any] = {}  # plans that native code finds, by function
 
 
-def run(function: Callable, args: tuple, shares: int = 0) -> bool:
+def run(function: Callable, args: tuple, shares: int = 0, plans: Any = None) -> bool:
     """Runs function(*args); returns False if the interpreter cannot. shares: their number; by default the size determines it."""
     bounds = [bounds_of(x) for x in args if isinstance(x, Array)]
     key = _key(function, args, bounds)
@@ -75,6 +92,8 @@ def run(function: Callable, args: tuple, shares: int = 0) -> bool:
     if plan is None:
         if key in _plans:
             return False
+        if plans is not None and _add_small(function, args, plans):
+            return _small[function].start(*args) is None
         plan = _plans[key] = _made(function, args, bounds)
         if len(_plans) > _MOST_PLANS:
             _plans.clear()
@@ -93,6 +112,22 @@ def run(function: Callable, args: tuple, shares: int = 0) -> bool:
 def _made(function: Callable, args: tuple, bounds: list[tuple[int, int]]) -> _Plan | None:
     parts = parts_of(function, args)
     return None if parts is None else _Plan(parts, bounds)
+
+
+def _add_small(function: Callable, args: tuple, plans: Any) -> bool:
+    """Makes a plan that native code finds. Returns False if it cannot: arrays overlap or are large, for example."""
+    if not plans.accepts(args):
+        return False
+    bounds = {number: bounds_of(x) for number, x in enumerate(args) if isinstance(x, Array)}
+    parts = parts_of(function, args)
+    is_apart = all(a[1] <= b[0] for a, b in itertools.pairwise(sorted(bounds.values())))
+    if not parts or not is_apart or any(part.shares > 1 for part in parts):
+        return False
+    numbers = list(bounds)
+    slots = _address_slots(parts, list(bounds.values()))
+    patches = [(address_of(np.asarray(code)) + 8 * place, numbers[i], distance) for code, place, i, distance in slots]
+    _small.setdefault(function, plans()).add(args, entry(), linked(parts)[0].frame, patches, parts)
+    return True
 
 
 def _key(function: Callable, args: tuple, bounds: list[tuple[int, int]]) -> tuple:

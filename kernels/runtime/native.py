@@ -5,10 +5,12 @@ address of a flag, or 0 for no flag. A row with a flag of 0 is skipped. `play` r
 program can be a row of another program.
 
 For a single launch, a C function (`start`) fills the frame from the fields of the objects, so a launch runs no Python code. The
-objects must match a *guard*: numbers that describe argument types for which code exists.
+objects must match a *guard*: numbers that describe argument types for which code exists. A launch by the interpreter must match a
+*plan*: instructions for arrays of these shapes, in which the C function replaces the addresses.
 """
 
 import ctypes
+import itertools
 import pickle
 import sys
 import time
@@ -521,6 +523,114 @@ class Calls:
         self._guards.append((guard, objects))
         self._site[_FIRST_GUARD] = address_of(guard)
         return args, guard
+
+
+# -------------------- single launches by the interpreter --------------------
+
+_MOST_OBJECTS, _RANGES, _MOST_PLANS = 16, 2 * 16, 256
+# A plan: the next plan, the entry, the number of objects, the frame, the number of patches; then each object, then each patch.
+# An array is 0, then its type, dtype, axes and bytes, and each size; a tuple is 1, then its type, size and items; another object
+# is its address. A patch is the address of a number in the instructions, the array into which it points, and the distance from
+# the array's start.
+_PLAN_FRAME, _PATCHES, _OBJECTS = 3, 4, 5
+_ARRAY_WORD, _TUPLE_WORD = 0, 1
+
+
+@code.CompiledFunction
+def _patch(plan, objects, python):
+    """Writes the addresses of arrays into a plan. Returns False if the objects do not match, or arrays overlap."""
+    at, ranges = plan + 8 * _OBJECTS, stack(_RANGES)
+    for i in range(load(plan, _NUMBER)):
+        item, wanted, first, last = load(objects, i), load(at, 0), 0, 0
+        at += 8
+        if wanted == _TUPLE_WORD:
+            size = load(at, 1)
+            if load(item + _HEADER - 8, 0) != load(at, 0) or load(item + _HEADER, 0) != size:
+                return False
+            for part in range(size):
+                if load(item + _ITEMS, part) != load(at, 2 + part):
+                    return False
+            at += 8 * (2 + size)
+        elif wanted != _ARRAY_WORD:
+            if item != wanted:
+                return False
+        else:
+            fields, axes = item + _HEADER, load(at, 2)
+            if load(fields - 8, 0) != load(at, 0) or load32(fields + _NDIM) != axes:
+                return False
+            flags = load32(fields + _ARRAY_FLAGS) & (_CONTIGUOUS | _ALIGNED)
+            if flags != _CONTIGUOUS | _ALIGNED or not _is_dtype(load(fields + _DESCR, 0), load(at, 1), python):
+                return False
+            shape = load(fields + _DIMENSIONS, 0)
+            for axis in range(axes):
+                if load(shape, axis) != load(at, 4 + axis):
+                    return False
+            first = load(fields + _DATA, 0)
+            last = first + load(at, 3)
+            for j in range(i):
+                if first < load(ranges, 2 * j + 1) and load(ranges, 2 * j) < last:
+                    return False
+            at += 8 * (4 + axes)
+        store(ranges, 2 * i, first)
+        store(ranges, 2 * i + 1, last)
+    for _ in range(load(plan, _PATCHES)):
+        store(load(at, 0), 0, load(ranges, 2 * load(at, 1)) + load(at, 2))
+        at += 24
+    return True
+
+
+def _start_plan(self, objects, count):
+    """Runs a plan for Python. Returns _MISS if no plan matches the objects."""
+    site = load(self + _HEADER + _DATA, 0)
+    plan, python = load(site, _FIRST_GUARD), load(site, _START_TABLE)
+    while plan != 0:
+        if load(plan, _NUMBER) == count and _patch(plan, objects, python):
+            return _result(call(load(plan, _ENTRY), load(plan, _PLAN_FRAME), 0, 1), python)
+        plan = load(plan, _NEXT)
+    return _result(_MISS, python)
+
+
+code.symbol("nbkeras_start_plan", _start_plan, "int64(int64, int64, int64)")
+
+
+class Plans:
+    """Launches of a function by the interpreter on small arrays. The GIL is held, so no two threads use a plan at once."""
+
+    def __init__(self) -> None:
+        self._site = np.array([0, _PYTHON], np.int64)
+        self._plans: list[tuple] = []  # each plan, with the objects whose addresses it holds
+        self.start = python_function("nbkeras_start_plan", self._site)
+
+    @staticmethod
+    def accepts(args: tuple) -> bool:
+        """True for contiguous small arrays, ufuncs, and tuples of small integers, of which Python has one object each."""
+        for each in args:
+            if type(each) is np.ndarray:
+                flags = each.flags
+                if not (0 < each.size <= _LARGE and flags.c_contiguous and flags.aligned):
+                    return False
+            elif type(each) is tuple:
+                if not all(type(item) is int and 0 <= item <= 256 for item in each):
+                    return False
+            elif type(each) is not np.ufunc:
+                return False
+        return len(args) <= _MOST_OBJECTS
+
+    def add(self, args: tuple, entry: int, frame: Array, patches: Sequence[tuple[int, int, int]], keep: Any) -> None:
+        """Adds a plan for objects like these. patches: see above. keep: the memory of the instructions."""
+        if len(self._plans) == _MOST_PLANS:
+            self._plans.clear()
+            self._site[_FIRST_GUARD] = 0
+        words: list[int] = [self._site[_FIRST_GUARD], entry, len(args), address_of(frame), len(patches)]
+        for each in args:
+            if type(each) is np.ndarray:
+                words += [_ARRAY_WORD, id(np.ndarray), id(each.dtype), each.ndim, each.nbytes, *each.shape]
+            else:
+                words += [_TUPLE_WORD, id(tuple), len(each), *map(id, each)] if type(each) is tuple else [id(each)]
+        plan = np.array([*words, *itertools.chain.from_iterable(patches)], np.int64)
+        objects = [each.dtype if type(each) is np.ndarray else each for each in args]
+        self._plans.append((plan, objects, frame, keep))
+        self._site[_FIRST_GUARD] = address_of(plan)
 
 
 def _plain(value: Any) -> Any:

@@ -18,7 +18,7 @@ _MOST_SHARES = 32
 
 def share_count(size: int, least: int, *most: int) -> int:
     """Returns the number of shares of `size` elements. A share has at least `least`; there are at most `most` shares."""
-    return max(1, min(_MOST_SHARES, *most, size // least))
+    return 1 if size < 2 * least else max(1, min(_MOST_SHARES, *most, size // least))
 
 
 @compiled

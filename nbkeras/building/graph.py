@@ -150,6 +150,7 @@ class Node:
     def __init__(self, layer: Any, args: tuple, kwargs: dict, outputs: Any):
         self.layer, self.outputs = layer, outputs
         self.args, self.kwargs = _own_lists(args), _own_lists(kwargs)
+        self.takes_one = len(args) == 1 and not kwargs and isinstance(args[0], SymbolicTensor)  # and no other argument
         self.inputs: list[SymbolicTensor] = [
             leaf for leaf in structures.flatten([args, kwargs]) if isinstance(leaf, SymbolicTensor)
         ]
@@ -399,10 +400,6 @@ def _dry_run(function: Callable, args: tuple, kwargs: dict, sizes: Sizes, trial:
 # -------------------- running --------------------
 
 
-def _call(node: Node, args: tuple, kwargs: dict) -> Any:
-    return node.layer(*args, **kwargs)
-
-
 class Graph:
     """The calls between `inputs` and `outputs` (structures of symbolic tensors), in an order that can be run."""
 
@@ -419,6 +416,11 @@ class Graph:
                     )
         self.nodes, met = self._ordered()
         self.layers = self._layers(met)
+        last = {symbol: number for number, node in enumerate(self.nodes) for symbol in node.inputs}
+        # for each node, the tensors that no later node needs
+        self._spent: list[list[SymbolicTensor]] = [[] for _ in self.nodes]
+        for symbol in last.keys() - self.output_list:
+            self._spent[last[symbol]].append(symbol)
 
     def _ordered(self) -> tuple[list[Node], dict[int, int]]:
         """Nodes in topological order, and for each layer's id its position in a walk from the outputs.
@@ -476,32 +478,31 @@ class Graph:
         """The nodes of those inputs that `Input` made."""
         return [t.node for t in self.input_list if t.node is not None and not t.node.inputs]
 
-    def run(self, inputs: list[Tensor], call: Callable[[Node, tuple, dict], Any] = _call) -> Any:
+    def run(self, inputs: list[Tensor], call: Callable[[Node, tuple, dict], Any] | None = None) -> Any:
         """The structure of outputs for input tensors in the order of `input_list`.
 
         call: computes a node's outputs from its arguments; the default calls the layer.
         """
-        values: dict[int, Any] = {id(symbol): tensor for symbol, tensor in zip(self.input_list, inputs, strict=True)}
-        uses: dict[int, int] = {}
-        for node in self.nodes:
-            for parent in node.inputs:
-                uses[id(parent)] = uses.get(id(parent), 0) + 1
-        keep = {id(symbol) for symbol in self.output_list}
+        values: dict[SymbolicTensor, Any] = dict(zip(self.input_list, inputs, strict=True))
 
         def value(leaf: Any) -> Any:
-            return values[id(leaf)] if isinstance(leaf, SymbolicTensor) else leaf
+            return values[leaf] if isinstance(leaf, SymbolicTensor) else leaf
 
-        for node in self.nodes:
-            args, kwargs = structures.map_leaves(value, node.args), structures.map_leaves(value, node.kwargs)
-            results = structures.flatten(call(node, args, kwargs))
+        for node, spent in zip(self.nodes, self._spent, strict=True):
+            args, kwargs = (values[node.inputs[0]],), {}
+            if not node.takes_one:
+                args, kwargs = structures.map_leaves(value, node.args), structures.map_leaves(value, node.kwargs)
+            results = node.layer(*args, **kwargs) if call is None else call(node, args, kwargs)
             del args, kwargs
-            for symbol, result in zip(structures.flatten(node.outputs), results, strict=True):
-                values[id(symbol)] = result
-            for parent in node.inputs:  # drop tensors that no later node needs
-                uses[id(parent)] -= 1
-                if uses[id(parent)] == 0 and id(parent) not in keep:
-                    del values[id(parent)]
-        return structures.map_leaves(value, self.outputs)
+            if type(results) is Tensor and type(node.outputs) is SymbolicTensor:
+                values[node.outputs] = results
+            else:
+                values.update(zip(structures.flatten(node.outputs), structures.flatten(results), strict=True))
+            for symbol in spent:
+                del values[symbol]
+        return (
+            value(self.outputs) if type(self.outputs) is SymbolicTensor else structures.map_leaves(value, self.outputs)
+        )
 
 
 def connect(layer: Any, args: tuple, kwargs: dict, outputs: Any) -> Any:

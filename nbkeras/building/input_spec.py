@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, NamedTuple
 
-from nbkeras.engine import option, structures
+from nbkeras.engine import option
 from nbkeras.ops.window import data_format_of
 
 
@@ -48,9 +48,10 @@ def mismatch(spec: InputSpec | None, each: Any) -> str:
     """The first requirement of a spec that an input does not meet, as text; '' if it meets all."""
     if spec is None or (each is None and spec.optional):
         return ""
-    if not hasattr(each, "shape"):
+    shape = getattr(each, "shape", None)
+    if shape is None:
         return "a tensor"
-    shape = structures.shape_of(each)
+    shape = tuple(shape)
     if spec.ndim is not None and len(shape) != spec.ndim and not spec.allow_last_axis_squeeze:
         return f"ndim={spec.ndim}"
     if spec.max_ndim is not None and len(shape) > spec.max_ndim:

@@ -64,6 +64,7 @@ class _Layers(Registry):
 
 
 layers = _Layers("layer")
+_FLOATS = {name: np.dtype(name) for name in ("float32", "float64")}
 
 
 class _Context(threading.local):
@@ -175,7 +176,7 @@ class Layer(Module, CallHistory, Registered, registry=layers):
 
     _passed: tuple[tuple, dict[str, Any]]  # the constructor's arguments
     _phase: bool | None = None  # the fixed learning phase; None: the phase of the call
-    _without_parts = Module._without_parts | {"_passed", "_inbound_nodes"}
+    _without_parts = Module._without_parts | {"_passed", "_inbound_nodes", "input_spec", "build_shapes"}
     supports_masking = False
     input_spec: Any = None
     _takes_structures = False  # whether a layer of nbkeras also takes its single input in a list or dict
@@ -199,6 +200,7 @@ class Layer(Module, CallHistory, Registered, registry=layers):
             positional = [p.name for p in parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
             places = [place for place, name in enumerate(positional[1:]) if place and name in ("training", "mask")]
             cls._call_filled = range(places[0] + 1, len(positional)) if places else range(0)
+            cls._call_masked = tuple(name for name in cls._call_names if f"{name}_mask" in parameters)
             cls._call_takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
         # the class's `build` or a mixin's
         if cls.build not in [base.build for base in cls.__mro__[1:] if issubclass(base, Layer)]:
@@ -210,6 +212,9 @@ class Layer(Module, CallHistory, Registered, registry=layers):
     _call_takes: frozenset[str] = frozenset()
     _call_takes_any = False
     _call_names: tuple[str, ...] = ()
+    _call_masked: tuple[
+        str, ...
+    ] = ()  # the arguments whose masks are other arguments, such as `query` and `query_mask`
     # The counts of positional arguments that include `training` or `mask`; a call fills these two in by name.
     _call_filled = range(0)
     _build_takes: tuple[str, ...] = ()  # query_shape, value_shape, ... of a layer that is built for several arguments
@@ -540,8 +545,9 @@ class Layer(Module, CallHistory, Registered, registry=layers):
             rest = dict(zip(self._call_names[first:], args[first:], strict=False))
             if not rest.keys() & kwargs.keys():
                 args, kwargs = args[:first], {**rest, **kwargs}
-        if is_symbolic([args, kwargs]):
-            return self._symbolic_call(args, kwargs)
+        for value in (*args, *kwargs.values()) if kwargs else args:
+            if type(value) not in tensor.NOT_SYMBOLIC and is_symbolic(value):
+                return self._symbolic_call(args, kwargs)
         if tensor.layer_stack.names:
             return self.call_by(self.call, args, kwargs)
         turn = step_lock.enter()  # `set_weights` in another thread waits: a call uses only old or only new weights
@@ -560,37 +566,46 @@ class Layer(Module, CallHistory, Registered, registry=layers):
             args: The arguments, tensors or arrays.
             kwargs: The keyword arguments.
         """
-        args = tuple(self._convert(arg) for arg in args)
-        kwargs = {key: self._convert_array(value) for key, value in kwargs.items()}
-        inputs, named, masks = self._prepared(args, kwargs)
+        args = tuple(map(self._convert, args))
+        kwargs = {key: self._convert_array(value) for key, value in kwargs.items()} if kwargs else {}
+        inputs, masks = self._prepared(args, kwargs)
         if not tensor.layer_stack.names:  # the outermost call drops the losses of the last one, as in Keras
             self.clear_losses()
-        self._fill_arguments(kwargs, named, masks)
-        for name, value in named.items():
-            if f"{name}_mask" in self._call_names[len(args) :] and named.get(f"{name}_mask") is None:
-                kwargs[f"{name}_mask"] = graph.masks(value)
+        named = self._by_name(args, kwargs) if self._call_masked else {}
+        if masks is not None or "training" in self._call_takes:
+            self._fill_arguments(args, kwargs, masks)
+        for name in self._call_masked:
+            mask = f"{name}_mask"
+            if name in named and mask in self._call_names[len(args) :] and named.get(mask) is None:
+                kwargs[mask] = graph.masks(named[name])
         outputs = self._named_call(call, args, kwargs)
-        self._pass_masks(inputs, masks, kwargs, outputs)
+        if masks is not None or "mask" in kwargs or self._makes_masks():
+            self._pass_masks(inputs, masks, kwargs, outputs)
         if self.activity_regularizer is not None:
             for output in structures.flatten(outputs):
                 self.add_loss(ops.divide(self.activity_regularizer(output), max((*output.shape[:1], 1))))
         return outputs
 
-    def _prepared(self, args: tuple, kwargs: dict) -> tuple[Any, dict[str, Any], Any]:
-        """Check a call's arguments and build the layer. Returns (first argument, arguments by name, first argument's masks)."""
+    def _prepared(self, args: tuple, kwargs: dict) -> tuple[Any, Any]:
+        """Check a call's arguments and build the layer. Returns the first argument and its masks."""
         inputs = args[0] if args else next(iter(kwargs.values()), None)
         self._check_input(inputs)
-        named = {**dict(zip(self._call_names, args, strict=False)), **kwargs}
-        self._ensure_built(inputs, named)
-        return inputs, named, _masks(inputs)
+        if not self.built or build_lock.unfinished:
+            self._ensure_built(inputs, self._by_name(args, kwargs))
+        return inputs, _masks(inputs)
 
-    def _fill_arguments(self, kwargs: dict, named: dict[str, Any], masks: Any) -> None:
+    def _by_name(self, args: tuple, kwargs: dict) -> dict[str, Any]:
+        """All arguments of a call by name."""
+        return {**dict(zip(self._call_names, args, strict=False)), **kwargs}
+
+    def _fill_arguments(self, args: tuple, kwargs: dict, masks: Any) -> None:
         """Add `training` and the first argument's masks to the keyword arguments, if `call` takes them."""
         if "training" in self._call_takes and kwargs.get("training") is None:
             phase = learning_phase.thread.training
             kwargs["training"] = self.trains_by_default if phase is None else phase
-        if masks is not None and "mask" in self._call_takes and kwargs.get("mask") is None and self._takes_mask(named):
-            kwargs["mask"] = masks
+        if masks is not None and "mask" in self._call_takes and kwargs.get("mask") is None:
+            if self._takes_mask(self._by_name(args, kwargs)):
+                kwargs["mask"] = masks
 
     def _named_call(self, call: Callable, args: tuple, kwargs: dict) -> Any:
         load_budget.step()
@@ -600,14 +615,20 @@ class Layer(Module, CallHistory, Registered, registry=layers):
         names.append(self.name)
         if self._phase is not None:
             kwargs = {**kwargs, "training": self._phase}
-        training = kwargs.get("training", learning_phase.thread.training)
-        if "training" not in self._call_takes and not self._call_takes_any:  # it still applies to the sublayers
+        phase = learning_phase.thread
+        before = phase.training
+        training = kwargs.get("training", before)
+        # it still applies to the sublayers
+        if "training" in kwargs and "training" not in self._call_takes and not self._call_takes_any:
             kwargs = {key: value for key, value in kwargs.items() if key != "training"}
+        phase.training = training
         try:
-            with learning_phase.training_phase(training):
-                outputs = call(*args, **kwargs)
+            outputs = call(*args, **kwargs)
         finally:
             names.pop()
+            phase.training = before
+        if type(outputs) is Tensor:
+            return outputs
         for output in structures.flatten(outputs):
             if isinstance(output, SymbolicTensor) and not structures.find(SymbolicTensor, [args, kwargs]):
                 raise ValueError(
@@ -628,8 +649,7 @@ class Layer(Module, CallHistory, Registered, registry=layers):
 
     def _plain_call(self, *args, **kwargs) -> Any:
         """`call` with `training` and the mask filled in, for dry runs."""
-        named = {**dict(zip(self._call_names, args, strict=False)), **kwargs}
-        self._fill_arguments(kwargs, named, _masks(args[0] if args else None))
+        self._fill_arguments(args, kwargs, _masks(args[0] if args else None))
         losses = {id(each): list(each._losses) for each in self._all_layers()}
         outputs = self._named_call(self.call, args, kwargs)
         for each in self._all_layers():
@@ -639,6 +659,8 @@ class Layer(Module, CallHistory, Registered, registry=layers):
     def _convert(self, value: Any) -> Any:
         """Convert arrays, numbers and lists of numbers to tensors; floats get the layer's dtype if it is a float dtype."""
         if isinstance(value, Tensor):
+            if value.data.dtype is _FLOATS.get(self.dtype):
+                return as_tensor(value)
             return as_tensor(value, self.dtype) if value.dtype.kind == self.dtype[0] == "f" and self.autocast else value
         if isinstance(value, dict):
             return {key: self._convert(item) for key, item in value.items()}
@@ -657,6 +679,8 @@ class Layer(Module, CallHistory, Registered, registry=layers):
 
     def _check_input(self, inputs: Any) -> None:
         if self.input_spec is None:
+            return
+        if type(inputs) is Tensor and isinstance(self.input_spec, InputSpec) and not mismatch(self.input_spec, inputs):
             return
         specs = [self.input_spec] if isinstance(self.input_spec, InputSpec) else list(self.input_spec)
         by_name = isinstance(inputs, dict) and all(spec is not None and spec.name for spec in specs)
@@ -807,7 +831,7 @@ class Layer(Module, CallHistory, Registered, registry=layers):
             raise TypeError(f"{type(self).__name__}.call() got an unexpected keyword argument {briefly(name)}")
         if behaviour.current.keeps_learning_phase:
             self._phase = learning_phase.kept if kwargs.get("training") is None else None
-        inputs, _, masks = self._prepared(args, kwargs)
+        inputs, masks = self._prepared(args, kwargs)
         outputs = graph.connect(self, args, kwargs, self.compute_output_spec(*args, **kwargs))
         self._pass_masks(inputs, masks, kwargs, outputs)
         return outputs
@@ -840,6 +864,8 @@ class Layer(Module, CallHistory, Registered, registry=layers):
 
 def _masks(inputs: Any) -> Any:
     """The structure of the inputs' masks; None if no input has a mask."""
+    if type(inputs) is Tensor:
+        return inputs.mask
     masks = graph.masks(inputs)
     return masks if any(mask is not None for mask in structures.flatten(masks)) else None
 

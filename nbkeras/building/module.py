@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, MutableMapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from nbkeras import building, constraints, initializers, regularizers
 from nbkeras.engine import dlpack, load_budget, nested, structures, tensor
 from nbkeras.engine.annotations import briefly
-from nbkeras.engine.observed import Observed
+from nbkeras.engine.observed import WITHOUT_PARTS, Holdings, Observed
 from nbkeras.engine.tensor import Tensor, Variable, as_tensor
 from nbkeras.metrics.metric import Mean, Metric
 from nbkeras.random import SeedGenerator
 
+_NESTED = (dict, list, tuple)
 _ADDED = "_added_metric_"  # prefix of the attributes that add_metric sets
 _LAYER = 4096  # approximate size in bytes of a layer without weights
+
+
+class _Kept(NamedTuple):
+    """The layers below a layer and the weights of all, the count of assignments then, and Holdings if they are to be kept.
+
+    The layer itself is not in it: without a cycle of references its memory is freed at once.
+    """
+
+    below: list[Module] = []
+    weights: list[list[Variable]] = []
+    assignments: int | None = None
+    holdings: Holdings | None = None
+
+    def __reduce__(self) -> tuple:
+        return _Kept, ()  # a copy or a pickle knows nothing: another process counts other assignments
 
 
 class Module(Observed):
@@ -27,10 +44,11 @@ class Module(Observed):
     dtype: str
     built: bool
     # attributes that are not searched for sublayers
-    _without_parts = frozenset({"_weights", "_states", "_losses", "_part_order"})
+    _without_parts = frozenset({"_weights", "_states", "_losses", "_part_order", "_found_weights"})
     quantization_mode: str | None = None  # 'int8' if the weights of `quantized_channels` are integers
     # weight that `quantize` converts to integers -> its axes that have separate scales
     quantized_channels: Mapping[str, tuple[int, ...]] = {}
+    _losses_exist = False  # whether a module of this process has added a loss
 
     def __init__(self, trainable: bool = True):
         load_budget.take(_LAYER, "one more layer")
@@ -190,6 +208,7 @@ class Module(Observed):
             [3.0]
         """
         nested.needs_python("a layer adds a loss")
+        Module._losses_exist = True
         for each in loss if isinstance(loss, list | tuple) else [loss]:
             self._losses.append(as_tensor(each))
 
@@ -242,10 +261,18 @@ class Module(Observed):
 
     def _held(self, kind: type) -> list[Any]:
         """The objects of a class in attributes, and in lists, tuples and dicts there, without duplicates."""
-        attributes = list(vars(self).items())  # a copy, since another thread may set an attribute
-        order = vars(self).get("_part_order", {})  # the order of the last assignments, as in Keras
-        attributes.sort(key=lambda item: order.get(item[0], 0))
-        return structures.find(kind, [value for name, value in attributes if name not in self._without_parts])
+        kinds, others = (kind, *_NESTED), self._without_parts
+        attributes = [
+            (name, value)
+            for name, value in list(vars(self).items())  # a copy, since another thread may set an attribute
+            if type(value) not in WITHOUT_PARTS and isinstance(value, kinds) and name not in others
+        ]
+        if not attributes:
+            return []
+        if len(attributes) > 1:
+            order = vars(self).get("_part_order", {})  # the order of the last assignments, as in Keras
+            attributes.sort(key=lambda item: order.get(item[0], 0))
+        return structures.find(kind, [value for _, value in attributes])
 
     def observed_parts(self) -> Iterator[Any]:
         for layer in self._all_layers():
@@ -263,15 +290,35 @@ class Module(Observed):
                 todo.extend(reversed(layer._sublayers()))
         return list(found.values())
 
+    def _values_with_parts(self) -> list[Any]:
+        found = [value for name, value in list(vars(self).items()) if name not in self._without_parts]
+        return [*found, self._weights, self._states]
+
+    def _weights_by_layer(self) -> dict[Module, list[Variable]]:
+        """The weights of this layer and of all layers below it, by layer.
+
+        A second search with the same result is kept until one of these layers may have other parts, see Holdings.
+        """
+        kept = vars(self).get("_found_weights") or _Kept()
+        if kept.holdings is not None and kept.holdings.are_same():
+            return dict(zip([self, *kept.below], kept.weights, strict=True))
+        count, layers = Observed.assignments, self._all_layers()
+        weights = [layer._own_weights() for layer in layers]
+        holdings = Holdings(layers) if kept.assignments == count else None
+        vars(self)["_found_weights"] = _Kept(layers[1:], weights, count, holdings)
+        return dict(zip(layers, weights, strict=True))
+
     def _own_weights(self) -> list[Variable]:
         """This layer's weights without its sublayers': first from add_weight, then Variables in attributes and containers."""
-        known = {id(v) for v in (*self._weights, *self._states)}
-        direct = {id(v): v for v in list(vars(self).values()) if isinstance(v, Variable) and id(v) not in known}
-        listed = [v for v in self._held(Variable) if id(v) not in known and id(v) not in direct]
-        if listed:  # a list may hold weights of the layers below
-            theirs = {id(v) for layer in self._all_layers()[1:] for v in layer._own_weights()}
-            listed = [v for v in listed if id(v) not in theirs]
-        own = [*self._weights, *direct.values(), *listed]
+        own, known = self._weights, {id(v) for v in (*self._weights, *self._states)}
+        others = [v for v in self._held(Variable) if id(v) not in known]
+        if others:
+            direct = {id(v): v for v in list(vars(self).values()) if isinstance(v, Variable) and id(v) not in known}
+            listed = [v for v in others if id(v) not in direct]
+            if listed:  # a list may hold weights of the layers below
+                theirs = {id(v) for layer in self._all_layers()[1:] for v in layer._own_weights()}
+                listed = [v for v in listed if id(v) not in theirs]
+            own = [*own, *direct.values(), *listed]
         return [v for v in own if v.declared_trainable] + [v for v in own if not v.declared_trainable]
 
     def _stored_weights(self) -> list[Variable]:
@@ -315,10 +362,12 @@ class Module(Observed):
     @property
     def trainable_weights(self) -> list[Variable]:
         """The weights that training updates. A frozen layer has none, even if its sublayers are trainable."""
+        own = self._weights_by_layer()
         if tensor.is_step_recorded():  # the step depends on which layers are frozen
-            tensor.depend_on(*self._all_layers())
-        found = {id(v) for layer in self._all_layers(frozen=False) for v in layer._own_weights() if v.trainable}
-        return [v for v in self.weights if id(v) in found]
+            tensor.depend_on(*own)
+        thawed = own if all([layer._trainable for layer in own]) else self._all_layers(frozen=False)
+        found = {id(v) for layer in thawed for v in own[layer] if v.trainable}
+        return [v for v in dict.fromkeys(itertools.chain(*own.values())) if id(v) in found]
 
     trainable_variables = trainable_weights
 
@@ -451,8 +500,9 @@ class Module(Observed):
 
     def clear_losses(self) -> None:
         """Drop the losses of the last call, of this layer and its sublayers."""
-        for layer in self._all_layers():
-            layer._losses.clear()
+        if Module._losses_exist:  # without losses, each call of a model would search it in vain
+            for layer in self._all_layers():
+                layer._losses.clear()
 
 
 def _may_hold_parts(value: Any) -> bool:

@@ -16,6 +16,7 @@ from nbkeras.engine.tensor import Tensor
 
 Array = np.ndarray
 _INT32 = np.iinfo(np.int32)
+_largest = np.maximum.reduce
 
 
 def to_array(value: Any, what: str, dtype: Any = None) -> Array:
@@ -37,7 +38,7 @@ def to_array(value: Any, what: str, dtype: Any = None) -> Array:
         ) from None
     if array.ndim == 0 and array.dtype.kind in "fiub":
         raise ValueError(f"{what} must be an array with a value for each sample, received a single number, {array}")
-    if np.ma.is_masked(value):
+    if type(value) is not np.ndarray and np.ma.is_masked(value):
         raise ValueError(f"{what} is a masked array, and masks are not used: fill its missing values first")
     if array.dtype.kind not in "fiub":
         hint = " (lists of different lengths? pad them first)" if array.dtype == object else ""
@@ -72,6 +73,8 @@ def _default_dtype(array: Array) -> Any:
     if array.dtype.kind == "b":
         return np.dtype(bool)
     wide = array.dtype.itemsize == 8 or array.dtype == np.uint32
+    if array.dtype == np.int64 and array.size and _largest(array.view(np.uint64), None) <= _INT32.max:
+        return np.dtype(np.int32)  # a fast path, one pass: as uint64 negative numbers are large
     if wide and array.size and (array.max() > _INT32.max or array.min() < _INT32.min):
         return array.dtype if array.max() > np.iinfo(np.int64).max else np.dtype(np.int64)
     return np.dtype(np.int32)

@@ -71,11 +71,14 @@ class GraphInputs:
 
     def tensors(self, inputs: Any) -> list:
         """The inputs of a call in the graph's order, each in its input's dtype."""
+        symbols = self._graph.input_list
         if isinstance(inputs, dict):
             given = list(self._by_key(inputs).values())
+        elif type(inputs) is Tensor and len(symbols) == 1:
+            return [in_dtype(self.fit_call(inputs, symbols[0]), symbols[0].dtype)]
         else:
             given = self._by_position(inputs)
-        leaves, symbols = structures.flatten(given), self._graph.input_list
+        leaves = structures.flatten(given)
         if len(leaves) != len(symbols):
             raise ValueError(
                 f"model {self._model!r} expects {len(symbols)} inputs {self.names}, received {len(leaves)}"
@@ -97,6 +100,8 @@ class GraphInputs:
     def fit_call(self, leaf: Any, symbol: SymbolicTensor) -> Any:
         """One input of a direct call, or of a call in another model, checked and with the rank of the symbol."""
         if not behaviour.current.checks_shapes_of_calls:
+            return leaf
+        if type(leaf) is Tensor and leaf.ndim == symbol.ndim and leaf.shape[1:] == symbol.shape[1:]:
             return leaf
         leaf = fitted(leaf, symbol)
         self._check_shape(tuple(leaf.shape), symbol, tuple(leaf.shape))

@@ -20,7 +20,8 @@ _EXPECTED = {  # annotation -> the kinds of dtypes that it accepts, and the word
 def checker_of(function: Callable) -> Callable[[tuple, dict], None] | None:
     """Returns a function that raises TypeError for arguments that contradict the annotations; None if no parameter is checked.
 
-    It checks parameters annotated as bool, int, float, str or Callable, or as one of these or None.
+    It checks parameters annotated as bool, int, float, str or Callable, or as one of these or None. A call with at most
+    `check.first` positional arguments and no others needs no check.
     """
     code = function.__code__
     parameters = []
@@ -38,18 +39,19 @@ def checker_of(function: Callable) -> Callable[[tuple, dict], None] | None:
     def check(args: tuple, kwargs: dict) -> None:
         for position, name, kind, optional in parameters:  # `check` stands for "not given"
             value = args[position] if position < len(args) else kwargs.get(name, check)
-            if type(value) is kind or value is check or (optional and value is None) or _accepts(value, kind):
+            if type(value) is kind or value is check or (value is None and optional):
+                continue
+            if callable(value) if kind is Callable else _accepts(value, kind):
                 continue
             words = _EXPECTED[kind][1] + (" or None" if optional else "")
             raise TypeError(f"{function.__name__}: {name} must be {words}, received {briefly(value)}")
 
+    check.first = min(position for position, *_ in parameters)  # type: ignore[attr-defined]
     return check
 
 
 def _accepts(value: Any, kind: type) -> bool:
     """Whether to accept an argument of another type for bool, int, float or str: a NumPy number, a Tensor without axes."""
-    if kind is Callable:
-        return callable(value)
     if hasattr(value, "symbolic_op") or (kind is bool and value is None):
         return True
     dtype = getattr(value, "dtype", None)

@@ -139,6 +139,8 @@ def received(value: Any) -> Any:
     that is not this thread's device is copied to the CPU. An array is copied within its GPU if it is not C-contiguous or is
     read-only. Raises TypeError for masked arrays, dtypes that NumPy does not have, and devices other than CUDA's.
     """
+    if type(value) is np.ndarray:
+        return value
     kind, number = _device_of(value)
     if kind == _CUDA:
         gpu = devices.gpu_named(f"cuda:{number}")

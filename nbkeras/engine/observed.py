@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import operator
 import types
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
 from nbkeras.engine import step_lock, structures
-from nbkeras.engine.tensor import depend_on, layer_stack, outdate
+from nbkeras.engine.tensor import Tensor, depend_on, layer_stack, outdate
 from nbkeras.engine.user_errors import warn
 
 # compared by value; everything else by identity
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic)
+# types of values that neither are nor hold Observed objects or Variables
+WITHOUT_PARTS = frozenset((*_PLAIN[:-1], np.ndarray, np.dtype, Tensor, types.FunctionType))
 _NOT_IN_STEPS = frozenset({"__init__", "build", "get_config", "from_config", "__repr__", "__setattr__"})
 _OFTEN = 100  # after this number of changes, a warning names the remedy
 
@@ -32,6 +35,7 @@ class Observed:
     not observe the contents of lists, dicts and plain objects, globals, or the variables of functions.
     """
 
+    assignments = 0  # the number of assignments, in this process, of attributes that may hold parts; see Holdings
     _observed = False  # whether a current program depends on this object
     _changes = 0
 
@@ -46,8 +50,11 @@ class Observed:
 
     def __setattr__(self, name: str, value: Any) -> None:
         held = self.__dict__
-        changed = self._observed and name in held and not _same(held[name], value)
+        before = held.get(name)
+        changed = self._observed and name in held and not _same(before, value)
         super().__setattr__(name, value)
+        if before is not value and not (type(before) in WITHOUT_PARTS and type(value) in WITHOUT_PARTS):
+            Observed.assignments += 1
         # an assignment inside a step or a layer's call is part of the step, not an external change
         if changed and not (step_lock.inside() or layer_stack.names) and name in _names_read_by(type(self)):
             held["_observed"] = False
@@ -60,6 +67,51 @@ class Observed:
                     "were recorded again, which takes some milliseconds more than a step. Make it a Variable, whose current "
                     f"value each step reads: self.{name} = nbkeras.Variable(value, trainable=False), then .assign(new_value)"
                 )
+
+    def __delattr__(self, name: str) -> None:
+        super().__delattr__(name)
+        Observed.assignments += 1
+
+    def _values_with_parts(self) -> Collection[Any]:
+        """The values of the attributes that may hold other Observed objects or Variables."""
+        return list(vars(self).values())
+
+
+class Holdings:
+    """The attributes of Observed objects, and the lists and dicts in them, to notice when their parts may have changed."""
+
+    def __init__(self, objects: Iterable[Observed]):
+        self._assignments = Observed.assignments
+        self._lists: list[list] = []
+        self._dicts: list[dict] = []
+        seen: set[int] = set()
+        todo = [value for each in objects if isinstance(each, Observed) for value in each._values_with_parts()]
+        while todo:
+            value = todo.pop()
+            if isinstance(value, (list, dict, tuple)) and id(value) not in seen:
+                seen.add(id(value))
+                todo += value.values() if isinstance(value, dict) else value
+                if not isinstance(value, tuple):
+                    (self._dicts if isinstance(value, dict) else self._lists).append(value)  # type: ignore[arg-type]
+        self._items = self._present_items()
+
+    def _present_items(self) -> list:
+        """The items of all lists and dicts, each followed by its container."""
+        items: list = []
+        for each in self._lists:
+            items += each
+            items.append(each)
+        for named in self._dicts:
+            items += named.values()
+            items.append(named)
+        return items
+
+    def are_same(self) -> bool:
+        """Whether no such attribute was assigned, and no list or dict in them has other items."""
+        if self._assignments != Observed.assignments:
+            return False
+        now = self._present_items()
+        return len(now) == len(self._items) and all(map(operator.is_, now, self._items))
 
 
 def observe(objects: Iterable[Any]) -> None:

@@ -79,9 +79,11 @@ def adopt(array: Array | None) -> Array | None:
 
 def compute(op: Callable, arrays: Sequence[Array | None], constants: dict[str, Any]) -> tuple[Any, Any]:
     """Returns (outputs, saved) of an op of the kernels. An op whose inputs are all constants runs now and is not replayed."""
-    recorder = device.recorder()
     if hasattr(op, "changes_inputs"):
         copy_on_write.will_write(*(arrays[number] for number in op.changes_inputs))
+    if device.is_plain():
+        return _pair(op, op(*arrays, **constants))
+    recorder = device.recorder()
     if recorder is None and not device.is_dry():
         return _pair(op, op(*arrays, **constants))
     if arrays and all(map(device.is_readable_constant, arrays)):
@@ -107,6 +109,8 @@ def _pair(op: Callable, returned: Any) -> tuple[Any, Any]:
             f"the op {named(op)} must return (y, saved): its output array or a tuple of them, and what its vjp needs, or "
             f"None. Received {short_description(returned)}: write `return y, None` if the vjp needs nothing"
         )
+    if type(returned[0]) is np.ndarray:
+        return returned
     for array in returned[0] if isinstance(returned[0], tuple) else returned[:1]:
         if not isinstance(array, device.ARRAYS):
             raise TypeError(

@@ -11,6 +11,7 @@ from nbkeras.engine.annotations import briefly
 
 SEQUENCES = (list, tuple, deque)  # the structures whose items have positions
 _NESTED = (*SEQUENCES, dict)
+_PLAIN = frozenset((str, int, float, bool, type(None)))
 
 
 def is_nested(structure: Any) -> bool:
@@ -43,6 +44,8 @@ def flatten(structure: Any) -> list:
         >>> keras.tree.flatten({"b": 1, "a": [2, (3, None)]})
         [2, 3, None, 1]
     """
+    if not isinstance(structure, _NESTED):  # a fast path: each call of a layer uses it
+        return [structure]
     try:
         return list(_leaves(structure))
     except RecursionError:
@@ -77,7 +80,10 @@ def made_of(structure: Any, own: list) -> Any:
 def _leaves(structure: Any) -> Iterator:
     if isinstance(structure, SEQUENCES):
         for item in structure:
-            yield from _leaves(item)
+            if isinstance(item, _NESTED):
+                yield from _leaves(item)
+            else:
+                yield item
     elif isinstance(structure, dict):
         for key in keys(structure):
             yield from _leaves(structure[key])
@@ -95,7 +101,10 @@ def form(structure: Any) -> Any:
 
 
 def find(kind: type | tuple[type, ...], structure: Any) -> list:
-    """The objects of a type in lists, tuples and dicts, in order, without duplicates. It does not search inside found objects."""
+    """The objects of a type in lists, tuples and dicts, in order, without duplicates. It does not search inside found objects.
+
+    kind: a class, or several; not the type of numbers or strings.
+    """
     found: dict[int, Any] = {}
     seen: set[int] = set()  # a list may contain itself
     todo = [structure]
@@ -103,10 +112,11 @@ def find(kind: type | tuple[type, ...], structure: Any) -> list:
         value = todo.pop()
         if isinstance(value, kind):
             found.setdefault(id(value), value)
-        elif isinstance(value, dict | list | tuple) and id(value) not in seen:
+        elif isinstance(value, (dict, list, tuple)) and id(value) not in seen:
             seen.add(id(value))
             # copy a dict's values: if another thread changes it, Python 3.11 crashes in reversed(dict.values())
-            todo.extend(reversed(list(value.values()) if isinstance(value, dict) else value))
+            items = list(value.values()) if isinstance(value, dict) else value
+            todo += [item for item in reversed(items) if type(item) not in _PLAIN]
     return list(found.values())
 
 
@@ -115,6 +125,8 @@ def pack(structure: Any, leaves) -> Any:
     if not is_nested(structure):  # a fast path: it runs at each prediction
         (leaf,) = leaves
         return leaf
+    if type(structure) is type(leaves) is list and not any(map(is_nested, structure)):
+        return [leaf for leaf, _ in zip(leaves, structure, strict=True)]
     source = iter(leaves)
     return map_leaves(lambda _: next(source), structure)
 

@@ -338,7 +338,7 @@ def _step(record: Record, sums: dict, wanted: dict, between: set, destinations: 
         total = sums.get(source) if source in wanted else sums.pop(source, None)
         incoming.append(None if total is None else total.dense(destinations.get(source)))
     check_is_kept(record)
-    if all(gradient is None for gradient in incoming):
+    if all([gradient is None for gradient in incoming]):
         return
     needs: list[Any] = []
     for i, parent in enumerate(record.parents):
@@ -401,6 +401,8 @@ def _of(record: Record) -> str:
 def _check_gradient(record: Record, i: int, gradient: Any) -> None:
     """Raises TypeError or ValueError if a value cannot be the gradient of input i."""
     shape, dtype = record.forms[i]
+    if type(gradient) is np.ndarray and gradient.shape == shape and gradient.dtype is dtype:
+        return
     if not (isinstance(gradient, device.ARRAYS) or hasattr(gradient, "dense")):
         raise TypeError(f"{_of(record)} must return arrays, received {short_description(gradient)} as gradient {i}")
     extra = len(gradient.shape) - len(shape)

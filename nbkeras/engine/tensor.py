@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy as copying
 import functools
+import types
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -453,6 +454,7 @@ def assign_all(pairs: Iterable[tuple[Variable, Any]]) -> None:
             variable.assign(value)
 
 
+_UNQUANTIZED = frozenset((Tensor, Variable))
 _OF_THE_CPU = (np.ndarray, np.generic, int, float, list)
 
 
@@ -477,6 +479,8 @@ def as_tensor(value: Any, dtype: Any = None) -> Tensor:
         ('int32', 'float32', 'float64')
     """
     if isinstance(value, Tensor):
+        if type(value) is Tensor and (dtype is None or value.data.dtype is dtype) and device.is_plain():
+            return value
         if device.recorder() is not None:
             take_as_constants([value])
         if value.is_quantized and dtype != np.int8:
@@ -525,6 +529,8 @@ def promote(*values: Any) -> list[Tensor]:
 
     Floats win over integers. Numbers and arrays are weak: `tensor * 2.5` keeps the tensor's float dtype.
     """
+    if _are_alike(values):
+        return list(values)
     values = tuple(as_tensor(v) if isinstance(v, list | tuple) and holds_tensors(v) else v for v in values)
     tensors = [value for value in values if isinstance(value, Tensor) and not value.is_weak]
     if any(tensor.is_quantized for tensor in tensors):
@@ -537,6 +543,19 @@ def promote(*values: Any) -> list[Tensor]:
         if not isinstance(value, Tensor) or value.is_weak:
             dtype = _common_dtype(dtype, value)
     return [as_tensor(value, dtype) for value in values]
+
+
+def _are_alike(values: tuple) -> bool:
+    """Whether values are Tensors of one dtype that need no conversion, outside recordings."""
+    dtype = None
+    for value in values:
+        if type(value) not in _UNQUANTIZED:
+            return False
+        if value.data.dtype is not dtype:
+            if dtype is not None:
+                return False
+            dtype = value.data.dtype
+    return device.is_plain()
 
 
 def _common_dtype(dtype: np.dtype, value: Any) -> np.dtype:
@@ -569,7 +588,8 @@ def as_float(value: Any) -> Tensor:
 
 def floats(*values: Any) -> list[Tensor]:
     """`promote`, to a float dtype."""
-    return [as_float(tensor) for tensor in promote(*values)]
+    tensors = promote(*values)
+    return tensors if tensors[0].data.dtype.kind == "f" else [as_float(tensor) for tensor in tensors]
 
 
 def as_index(value: Any, dtype: Any = np.int64) -> Tensor:
@@ -640,19 +660,25 @@ def apply(op: Callable, op_vjp: Callable | None, tensors: Sequence[Tensor | None
         >>> apply(twice_op, twice_vjp, [as_tensor([1.0, 2.0])]).numpy()
         array([2., 4.], dtype=float32)
     """
+    arrays: list[Array | None] = []
     for tensor in tensors:
-        if tensor is not None and not isinstance(tensor, Tensor):
+        if isinstance(tensor, Tensor):
+            arrays.append(tensor.data)
+        elif tensor is None:
+            arrays.append(None)
+        else:
             raise _not_a_tensor(op, tensor)
     if tape.thread.is_special:
         return _apply_specially(op, op_vjp, tensors, constants)
+    if device.is_plain():
+        return _recorded(op, op_vjp, tensors, arrays, *compute(op, arrays, constants))
     if device.recorder() is not None:
         take_as_constants(tensors)
-    arrays = [None if t is None else t.data for t in tensors]
+        arrays = [None if t is None else t.data for t in tensors]
     if device.gpu_used and any(device.is_on_other_device(array) for array in arrays):
         with device.on(_common_gpu(tensors)):
             return apply(op, op_vjp, [None if t is None else brought(t) for t in tensors], **constants)
-    y, saved = compute(op, arrays, constants)
-    return _recorded(op, op_vjp, tensors, arrays, y, saved)
+    return _recorded(op, op_vjp, tensors, arrays, *compute(op, arrays, constants))
 
 
 def take_as_constants(tensors: Sequence[Tensor | None]) -> None:
@@ -699,16 +725,16 @@ def _not_a_tensor(op: Callable, value: Any) -> TypeError:
 def _recorded(op, op_vjp, tensors, arrays, y, saved) -> Any:
     """The op's outputs as Tensors, with a Record if a gradient may be needed."""
     record = None
-    if op_vjp is not None and tape.is_recording():
-        parents = tuple(None if t is None or t.record is None else (t.record, t.index) for t in tensors)
+    if op_vjp is not None and tape.thread.tapes:
+        parents = tuple([None if t is None or t.record is None else (t.record, t.index) for t in tensors])
         if any(parents):
-            forms = tuple(None if a is None else (a.shape, a.dtype) for a in arrays)
+            forms = tuple([None if a is None else (a.shape, a.dtype) for a in arrays])
             outputs = len(y) if isinstance(y, tuple) else 1
             record = tape.Record(op.__name__, op_vjp, saved, parents, forms, outputs, layer_stack.layer)
             record.holds(arrays)
     if isinstance(y, tuple):
-        return tuple(Tensor(array, _for_dtype(record, array), i) for i, array in enumerate(y))
-    return Tensor(y, _for_dtype(record, y))
+        return tuple(Tensor(array, record and _for_dtype(record, array), i) for i, array in enumerate(y))
+    return Tensor(y, record and _for_dtype(record, y))
 
 
 def listening(applied: Callable) -> contextlib.AbstractContextManager:
@@ -758,6 +784,10 @@ def _for_dtype(record: tape.Record | None, array: Array) -> tape.Record | None:
     return record if array.dtype.kind == "f" else None
 
 
+# types of arguments that are neither symbolic nor contain symbolic tensors; other types may or may not be
+NOT_SYMBOLIC = frozenset((Tensor, Variable, np.ndarray, int, float, bool, str, type(None), types.FunctionType))
+
+
 def op(function: F) -> F:
     """Decorator of your own ops: they then take symbolic tensors too.
 
@@ -784,9 +814,11 @@ def op(function: F) -> F:
     @functools.wraps(function)
     def call(*args, **kwargs):
         try:
-            if check is not None:
+            if check is not None and (len(args) > check.first or kwargs):
                 check(args, kwargs)
-            for arg in (*args, *kwargs.values()):
+            for arg in (*args, *kwargs.values()) if kwargs else args:
+                if type(arg) in NOT_SYMBOLIC:
+                    continue
                 symbol = arg
                 if isinstance(arg, list | tuple):
                     symbol = next((a for a in arg if hasattr(a, "symbolic_op")), None)

@@ -31,7 +31,7 @@ def check_broadcast(name: str, *tensors: Any) -> None:
 def _integers(values: Any) -> tuple[int, ...] | None:
     """The values as Python integers; None if one is not an integer. Booleans are not: the caller means another argument."""
     try:
-        return None if any(isinstance(each, bool) for each in values) else tuple(map(operator.index, values))
+        return None if bool in map(type, values) else tuple(map(operator.index, values))
     except TypeError:
         return None
 

@@ -21,11 +21,13 @@ def product(x: Tensor, y: Tensor, transpose_x: bool = False, transpose_y: bool =
 
     The caller checks the shapes.
     """
-    constants = {"transpose_a": transpose_x, "transpose_b": transpose_y}
-    if x.dtype.kind != "f":  # computed in float64, exact up to 2^53; int8 is summed in int32, as in Keras
-        sums = apply(dense_kernels.matmul, None, [as_tensor(operand, np.float64) for operand in (x, y)], **constants)
-        return as_tensor(as_tensor(sums, np.int64), np.dtype(np.int32) if x.dtype == np.int8 else x.dtype)
-    return apply(dense_kernels.matmul, dense_kernels.matmul_vjp, [x, y], **constants)
+    operation, gradient = dense_kernels.matmul, dense_kernels.matmul_vjp
+    if x.dtype.kind == "f":
+        return apply(operation, gradient, [x, y], transpose_a=transpose_x, transpose_b=transpose_y)
+    # computed in float64, exact up to 2^53; int8 is summed in int32, as in Keras
+    operands = [as_tensor(operand, np.float64) for operand in (x, y)]
+    sums = apply(operation, None, operands, transpose_a=transpose_x, transpose_b=transpose_y)
+    return as_tensor(as_tensor(sums, np.int64), np.dtype(np.int32) if x.dtype == np.int8 else x.dtype)
 
 
 @op
@@ -58,13 +60,14 @@ def dense(x, kernel, bias=None, activation: Callable | None = None) -> Tensor:
         (x, kernel), bias = floats(x, kernel), None
     else:
         x, kernel, bias = floats(x, kernel, bias)
-    if x.ndim < 2 or kernel.ndim != 2 or x.shape[-1] != kernel.shape[0] or kernel.shape[0] == 0:
+    left, right = x.shape, kernel.shape
+    if len(left) < 2 or len(right) != 2 or left[-1] != right[0] or right[0] == 0:
         raise ValueError(
             "dense: x must have shape (..., k) with at least two axes and kernel (k, n), with the same k >= 1; received "
-            f"{x.shape} and {kernel.shape}"
+            f"{left} and {right}"
         )
-    if bias is not None and bias.shape != (kernel.shape[1],):
-        raise ValueError(f"dense: bias must have shape {(kernel.shape[1],)}, received {bias.shape}")
+    if bias is not None and bias.shape != right[1:]:
+        raise ValueError(f"dense: bias must have shape {right[1:]}, received {bias.shape}")
     rectify = activation is activations.relu
     if integers is not None:
         y = integers.dense(x, bias, rectify)
@@ -93,18 +96,18 @@ def matmul(x1, x2) -> Tensor:
                [4., 3.]], dtype=float32)
     """
     x, y = promote(x1, x2)
-    if x.ndim == 0 or y.ndim == 0:
-        raise ValueError(f"matmul needs at least one axis on both sides, received shapes {x.shape} and {y.shape}")
-    row, column = x.ndim == 1, y.ndim == 1
-    left = reshape(x, (1, x.shape[0])) if row else x
-    right = reshape(y, (y.shape[0], 1)) if column else y
-    if left.shape[-1] != right.shape[-2]:
+    a, b = x.shape, y.shape
+    if not a or not b:
+        raise ValueError(f"matmul needs at least one axis on both sides, received shapes {a} and {b}")
+    row, column = len(a) == 1, len(b) == 1
+    if a[-1] != b[0 if column else -2]:
         raise ValueError(
             f"matmul: the last axis of x1 and the {'' if column else 'second to '}last of x2 must match, received shapes "
-            f"{x.shape} and {y.shape}"
+            f"{a} and {b}"
         )
-    _check_batch("matmul", x, y, left.shape[:-2], right.shape[:-2])
-    z = product(left, right)
+    if len(a) > 2 < len(b):
+        _check_batch("matmul", x, y, a[:-2], b[:-2])
+    z = product(reshape(x, (1, *a)) if row else x, reshape(y, (*b, 1)) if column else y)
     if not row and not column:
         return z
     rows = () if row else z.shape[-2:-1]

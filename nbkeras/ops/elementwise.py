@@ -18,7 +18,8 @@ from nbkeras.ops.arguments import check_broadcast
 
 def _binary(name: str, x1: Any, x2: Any) -> list[Tensor]:
     operands = promote(x1, x2)
-    check_broadcast(name, *operands)
+    if operands[0].data.shape != operands[1].data.shape:
+        check_broadcast(name, *operands)
     return operands
 
 

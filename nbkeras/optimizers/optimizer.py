@@ -838,7 +838,9 @@ class Optimizer(Observed, option.Configured):
         if not given:
             return
         for each, variable in zip(given, variables, strict=True):
-            if each is not None and np.shape(each) != variable.shape:
+            if each is None or (isinstance(each, Tensor) and each.shape == variable.shape):
+                continue
+            if np.shape(each) != variable.shape:
                 raise ValueError(
                     f"the gradient of {variable.path!r} must have its shape {variable.shape}, received {np.shape(each)}"
                 )
@@ -854,7 +856,7 @@ class Optimizer(Observed, option.Configured):
             self._choose([variable for variable, _ in pairs])
             for view, (_, each) in zip(self.gradient_views, pairs, strict=True):
                 source = device.to_this_device(as_tensor(each, view.dtype).data)
-                if device.address(source) != device.address(view):
+                if source.base is None or device.address(source) != device.address(view):
                     device.launch(device.copy, source, view)
             if (part := sharding.fraction()) != 1.0:  # several ranks: their gradients are summed
                 for view in self.gradient_views:

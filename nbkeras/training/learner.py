@@ -19,11 +19,13 @@ from nbkeras.engine.tensor import Tensor, on_own_device
 from nbkeras.optimizers.guard import Guard
 from nbkeras.training.compiled import Compiled
 from nbkeras.training.output_matching import names_by_structure
-from nbkeras.training.step import Again, MetricResults, Step, log_tensors
+from nbkeras.training.step import Again, KnownBatch, MetricResults, Step, log_tensors
 
 
 class Learner(Layer, registered=False):
     """The part of Model that learns from one batch. It knows nothing about data sets."""
+
+    _without_parts = Layer._without_parts | {"_steps", "_known_inputs", "_known_batches", "_measured"}
 
     def __init__(self, name: str | None = None, **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
@@ -370,12 +372,18 @@ class Learner(Layer, registered=False):
     # -------------------- steps --------------------
 
     def _step_for(self, name: str) -> Step:
-        """The train, test or predict step, or 'guarded', a train step for TerminateOnNaN."""
+        """The train, test or predict step.
+
+        'guarded': a train step for TerminateOnNaN. 'train_on_batch', 'test_on_batch': see `_run_on_batch`.
+        """
         step = self._steps.get(name)
         if step is None:
             with tensor.on_gpu(self._gpu):
                 kind, run = name, functools.partial(self._run_step, name)
-                if name == "guarded":
+                if name.endswith("_on_batch"):
+                    kind = name.removesuffix("_on_batch")
+                    run = functools.partial(self._run_on_batch, kind)
+                elif name == "guarded":
                     self._guard = Guard()
                     kind, run = "train", functools.partial(self._run_guarded, self._guard)
                 step = self._steps[name] = Step(kind, run, self._run_eagerly, self.observed_parts)
@@ -385,6 +393,27 @@ class Learner(Layer, registered=False):
         """A train step that changes only metrics if the loss or a gradient is not finite."""
         with guard.keeping(v for v in self.variables if not (v.declared_trainable or v.is_quantized)):
             return self._run_step("train", data)
+
+    def _run_on_batch(self, kind: str, data: Any) -> Any:
+        """A step that also resets the metrics before, and returns their values."""
+        self.reset_metrics()
+        return self._run_step(kind, data) or self.get_metrics_result()
+
+    def _metrics_and_states(self) -> list[Any]:
+        return [each for metric in self.metrics for each in (metric, *metric.variables)]
+
+    def _forget_batches(self) -> None:
+        """Drop the programs of `_run_on_batch`."""
+        self._known_batches.clear()
+        for name in ("train_on_batch", "test_on_batch"):
+            if name in self._steps:
+                self._steps[name].forget()
+
+    def _measures_in_steps(self) -> bool:
+        """Whether a recorded step can reset the metrics and compute their values: nbkeras's methods do this."""
+        methods = [getattr(type(metric), name) for metric in self.metrics for name in ("reset_state", "result")]
+        names = ("metrics", "reset_metrics", "get_metrics_result")
+        return not any(map(self._overrides, names)) and all(m.__module__.startswith("nbkeras.") for m in methods)
 
     def _run_step(self, kind: str, data: Any) -> Any:
         """Call `train_step`, `test_step` or `predict_step`."""
@@ -399,6 +428,8 @@ class Learner(Layer, registered=False):
         for step in self._steps.values():
             step.forget()
         self._known_inputs: dict[tuple, Again] = {}  # the inputs of predict that are known, see _remember_inputs
+        self._known_batches: dict[tuple, KnownBatch] = {}  # the batches of train_on_batch and test_on_batch
+        self._measured: list[Any] = []  # the metrics that their steps reset, with their states
 
     def observed_parts(self) -> Iterator[Any]:
         yield from super().observed_parts()

@@ -15,6 +15,7 @@ from nbkeras.engine.annotations import briefly
 from nbkeras.engine.registry import nearest
 
 Array = np.ndarray
+_largest = np.maximum.reduce
 
 
 class Output(NamedTuple):
@@ -33,6 +34,9 @@ class Output(NamedTuple):
         if targets is None or self.classes is None:
             return
         targets = np.asarray(targets)
+        if targets.dtype == np.int32 and targets.size and self.ignored is None:
+            if _largest(targets.view(np.uint32), None) < self.classes:
+                return  # one pass, 1 us: as uint32 negative numbers are large
         if self.ignored is not None:
             targets = targets[targets != self.ignored]
         if not targets.size:

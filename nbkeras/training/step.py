@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from nbkeras.data.adapters import Layout
 from nbkeras.engine import sharding, tape, tensor
 from nbkeras.engine.batch import ALL, Batch
 from nbkeras.engine.learning_phase import training_phase
-from nbkeras.engine.observed import observe
+from nbkeras.engine.observed import Holdings, observe
 from nbkeras.engine.program import Program
 from nbkeras.engine.program_cache import ProgramCache, Replays
 from nbkeras.engine.rewriting import improved
@@ -114,6 +114,18 @@ class Again:
         outputs = self._step(batch)
         self._replays = self._step.replays(batch)
         return outputs
+
+
+class KnownBatch(NamedTuple):
+    """A description of batches for `train_on_batch`, made from one of the same shapes and dtypes, whose x needed no conversion.
+
+    check: called with x and the targets. holdings: of the model; the model's weights and metrics are known while they are the
+    same.
+    """
+
+    layout: Layout
+    check: Callable[[Array, Array], None]
+    holdings: Holdings
 
 
 class MetricResults(dict):

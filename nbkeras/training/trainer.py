@@ -15,11 +15,13 @@ import numpy as np
 from nbkeras.callbacks.callback_list import CallbackList, History
 from nbkeras.callbacks.plain import TerminateOnNaN
 from nbkeras.data.adapters import ArrayDataAdapter, DataAdapter, is_stream, unpack_x_y_sample_weight
+from nbkeras.data.arrays import to_array
 from nbkeras.data.input_matching import GraphInputs
 from nbkeras.engine import behaviour, build_lock, ranks, step_lock, tensor, user_errors
-from nbkeras.engine.batch import Batch
+from nbkeras.engine.batch import ALL, Batch
 from nbkeras.engine.lazy_names import LazyModule
 from nbkeras.engine.learning_phase import training_phase
+from nbkeras.engine.observed import Holdings
 from nbkeras.engine.tensor import on_own_device, shapes_only
 from nbkeras.training.arguments import (
     callback_list,
@@ -42,7 +44,7 @@ from nbkeras.training.learner import Learner
 from nbkeras.training.loop import EpochRunner, joined
 from nbkeras.training.output_matching import Output
 from nbkeras.training.resuming import TrainingState
-from nbkeras.training.step import Again
+from nbkeras.training.step import Again, KnownBatch
 
 if TYPE_CHECKING:
     from nbkeras.training.together import DistributedTrainer
@@ -440,18 +442,56 @@ class Trainer(Learner, registered=False):
 
     @on_own_device
     def _on_batch(self, kind, x, y, sample_weight, class_weight, return_dict, reset_metrics):
+        simple = reset_metrics is True and sample_weight is class_weight is None and type(x) is type(y) is np.ndarray
+        key = (kind, x.shape, x.dtype, y.shape, y.dtype) if simple else ()
+        known, together = self._known_batches.get(key), self._together()
+        if known is not None and together is None and known.holdings.are_same():
+            targets = to_array(y, "y")
+            known.check(x, targets)
+            logs = self._step_for(f"{kind}_on_batch")(Batch([x, targets, None], ALL, len(x), known.layout))
+            return returned({name: logged(value) for name, value in logs.items()}, return_dict)
         compiled = self._check_compiled(f"{kind}_on_batch")
-        batch = batch_of(x, y, sample_weight, class_weight, self._data_spec_for(x))
+        spec = self._data_spec_for(x)
+        batch = batch_of(x, y, sample_weight, class_weight, spec)
         if not batch.size:
             raise ValueError("the data has no samples")
-        if reset_metrics:
-            self.reset_metrics()
         if kind == "train":
             compiled.prepare_to_train(self)
-        step, together = self._step_for(kind), self._together()
+        if reset_metrics and together is None and self._measures_in_steps():
+            logs = self._measured_batch(kind, batch)
+            if simple and _is_plain(batch, x, y):
+                self._remember_batch(key, batch, spec)
+            return returned({name: logged(value) for name, value in logs.items()}, return_dict)
+        if reset_metrics:
+            self.reset_metrics()
+        step = self._step_for(kind)
         if together is None:
             return returned(self._logs(step(batch))(), return_dict)
         return returned(together.on_batch(step, kind, batch, self._logs), return_dict)
+
+    def _measured_batch(self, kind: str, batch: Batch) -> dict[str, Any]:
+        """The logs of a step that resets the metrics, see `_run_on_batch`; it is recorded again for other metrics."""
+        before = self._metrics_and_states()
+        if not _are_same(before, self._measured):
+            self._forget_batches()
+        logs = self._step_for(f"{kind}_on_batch")(batch)
+        self._measured[:] = self._metrics_and_states()
+        if not _are_same(before, self._measured):  # the first batch makes metrics, which its program did not reset
+            self._forget_batches()
+        return logs
+
+    def _remember_batch(self, key: tuple, batch: Batch, spec: ModelSpec) -> None:
+        """Skip most of the work for later batches like this one, until a part of the model changes."""
+        (output,), inputs = spec.outputs, spec.inputs
+
+        def check(x: Array, y: Array) -> None:
+            if inputs is not None and inputs.tables:
+                inputs.check_numbers([x])
+            output.check_targets(y)
+
+        if len(self._known_batches) >= 64:
+            self._known_batches.clear()
+        self._known_batches[key] = KnownBatch(batch.layout, check, Holdings(self.observed_parts()))
 
     # -------------------- data --------------------
 
@@ -541,3 +581,13 @@ class Trainer(Learner, registered=False):
     def _training_state(self) -> TrainingState:
         """The state of the running `fit`; the model's state in a user's own loop."""
         return self._training or TrainingState(self)
+
+
+def _are_same(some: list, others: list) -> bool:
+    return list(map(id, some)) == list(map(id, others))
+
+
+def _is_plain(batch: Batch, x: Array, y: Array) -> bool:
+    """Whether a batch is x, which needed no conversion, and one array of targets of y's shape."""
+    leaves = batch.leaves
+    return len(leaves) == 3 and leaves[0] is x and leaves[1] is not None and leaves[1].shape == y.shape

@@ -13,7 +13,7 @@ import pytest
 
 import nbkeras
 from nbkeras import layers
-from nbkeras.kernels import compiled, device, launch_shares
+from nbkeras.kernels import compiled, device, launch_shares, reduce
 from nbkeras.kernels.runtime import cache_files, code, compiler, messages, native, processor
 from nbkeras.testing import Program
 
@@ -486,3 +486,63 @@ def test_threads_that_make_the_first_function_of_a_name_use_one_definition(monke
         thread.join(30)
     used = {ctypes.c_void_p.from_address(id(function) + object.__basicsize__).value for function in made}
     assert len(made) == 2 and used == {ctypes.addressof(native._methods[name])}
+
+
+# -------------------- launches by the interpreter --------------------
+
+
+def launched(function, *args):
+    device.launch(function, *args)
+    return args[-1].copy()
+
+
+def test_small_launches_by_the_interpreter():
+    """More shapes than are kept, the same array twice, arrays that are not contiguous, other dtypes."""
+    x = np.random.default_rng(0).standard_normal(1000)
+    for dtype in ("float32", "float64"):
+        numbers = x.astype(dtype)
+        whole = launched(np.exp, numbers, np.empty(1000, dtype))
+        for _ in range(2):
+            for n in range(1, 300 if dtype == "float32" else 20):
+                assert (launched(np.exp, numbers[:n].copy(), np.empty(n, dtype)) == whole[:n]).all()
+        same = numbers[:12].copy()
+        assert (launched(np.exp, same, same) == whole[:12]).all()  # the plan for two arrays does not fit one array
+        assert (launched(np.exp, numbers[:24:2], np.empty(12, dtype)) == whole[:24:2]).all()
+        matrix = numbers[:12].reshape(3, 4)
+        assert (launched(np.exp, matrix, np.empty((3, 4), dtype)) == whole[:12].reshape(3, 4)).all()
+        assert (launched(np.exp, matrix.T, np.empty((4, 3), dtype)) == whole[:12].reshape(3, 4).T).all()
+
+
+def test_small_folds_match_their_axes_and_ufunc():
+    x = np.arange(24, dtype="float32").reshape(2, 3, 4) + 1
+    for _ in range(2):
+        for ufunc in (np.add, np.multiply):
+            for axes in ((0,), (1,), (2,), (0, 1), (1, 2), (0, 1, 2)):
+                expected = ufunc.reduce(x.astype("float64"), axes)
+                found = launched(reduce.fold, x, ufunc, axes, np.empty(expected.shape, "float32"))
+                np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_several_threads_launch_the_same_plan():
+    x = np.random.default_rng(0).standard_normal((4, 100)).astype("float32")
+    expected, wrong = [launched(np.exp, row.copy(), np.empty(100, "float32")) for row in x], []
+
+    def work(number):
+        for _ in range(300):
+            if not (launched(np.exp, x[number], np.empty(100, "float32")) == expected[number]).all():
+                wrong.append(number)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_error_state_of_numpy_is_not_changed():
+    zero = np.zeros(3, "float32")
+    with np.errstate(all="raise"):
+        assert np.isinf(launched(np.divide, zero + 1, zero, np.empty(3, "float32"))).all()
+        with pytest.raises(FloatingPointError, match="divide by zero"):
+            np.divide(zero + 1, zero)
