@@ -96,6 +96,11 @@ def rectifier_backward(y, dy, dz, partial, block, share, shares):
 
 def matmul(a: Array, b: Array, transpose_a: bool = False, transpose_b: bool = False, into=None):
     """Computes op(a) @ op(b) over the last two axes, where op may swap them; leading axes broadcast. into: the output array."""
+    if a.ndim == 2 == b.ndim and into is None and not (transpose_a or transpose_b):
+        (m, k), n = a.shape, b.shape[1]
+        c = device.empty((m, n), a.dtype)
+        _product(False, False, a, b, c, 1, m, n, k)
+        return c, (a, b, False, False)
     m, k = a.shape[-2:][::-1] if transpose_a else a.shape[-2:]
     n = b.shape[-2] if transpose_b else b.shape[-1]
     batch = () if a.ndim == b.ndim == 2 else np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
@@ -154,6 +159,10 @@ def _steps(a: Array, batch: tuple[int, ...]) -> tuple[Array, int]:
 
 def _product(ta, tb, a, b, c, batches, m, n, k, a_step=0, b_step=0, bias=None, rectify=False) -> None:
     """Launch C[i] (m, n) = op(A[i]) (m, k) @ op(B[i]) (k, n) for i < batches, with A[i] starting at i * a_step."""
+    if batches == 1 and device.is_plain() and (steps := _steps_of_one_share(ta, tb, m, n, k)):
+        flat = (a.reshape(-1), b.reshape(-1), _nothing(c.dtype) if bias is None else bias, c.reshape(-1))
+        device.launch(multiply, int(ta), TRANSPOSED if tb else PLAIN, *flat, *steps, int(rectify), 0, 1)
+        return
     if c.size == 0:
         return
     if k == 0:
@@ -198,6 +207,17 @@ def _launch(ta, form, a, b, c, batches, m, n, k, depth, lda, ldb, a_step, b_step
     flat = (a.reshape(-1), b.reshape(-1), bias, c.reshape(-1))
     steps = (batches, m, n, k, depth, lda, ldb, a_step, b_step, rows, columns)
     launch_shares(multiply, shares, int(ta), form, *flat, *steps, int(rectify))
+
+
+@functools.lru_cache(maxsize=1024)
+def _steps_of_one_share(ta: bool, tb: bool, m: int, n: int, k: int) -> tuple[int, ...]:
+    """Returns the numbers that an eager launch of a small product takes; () if it is not one launch of one share."""
+    if tb:
+        is_one = m < _TRANSPOSE_ROWS
+    else:
+        is_one = (share_count(k * n, _ROW_SHARE) if m == 1 else _parts(1, m, n, k)) == 1
+    rows, columns, shares = _cut(1, m, n, k, 0) if m * n * k else (0, 0, 0)
+    return (1, m, n, k, k, m if ta else k, k if tb else n, 0, 0, rows, columns) if is_one and shares == 1 else ()
 
 
 @functools.cache

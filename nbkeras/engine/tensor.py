@@ -455,6 +455,7 @@ def assign_all(pairs: Iterable[tuple[Variable, Any]]) -> None:
 
 
 _UNQUANTIZED = frozenset((Tensor, Variable))
+_EXACT = 2**53  # floats of 64 bits hold all integers up to this one
 _OF_THE_CPU = (np.ndarray, np.generic, int, float, list)
 
 
@@ -531,6 +532,8 @@ def promote(*values: Any) -> list[Tensor]:
     """
     if _are_alike(values):
         return list(values)
+    if len(values) == 2 and (pair := _float_and_number(*values) or _float_and_number(*values[::-1])):
+        return pair if pair[0] is values[0] else pair[::-1]
     values = tuple(as_tensor(v) if isinstance(v, list | tuple) and holds_tensors(v) else v for v in values)
     tensors = [value for value in values if isinstance(value, Tensor) and not value.is_weak]
     if any(tensor.is_quantized for tensor in tensors):
@@ -556,6 +559,14 @@ def _are_alike(values: tuple) -> bool:
                 return False
             dtype = value.data.dtype
     return device.is_plain()
+
+
+def _float_and_number(tensor: Any, number: Any) -> list[Tensor] | None:
+    """A Tensor of floats and a Python number as a Tensor of its dtype, outside recordings; None for other values."""
+    is_number = type(number) is float or (type(number) is int and -_EXACT <= number <= _EXACT)
+    if not is_number or type(tensor) not in _UNQUANTIZED or tensor.data.dtype.kind != "f" or not device.is_plain():
+        return None
+    return [tensor, Tensor(np.array(number, tensor.data.dtype))]
 
 
 def _common_dtype(dtype: np.dtype, value: Any) -> np.dtype:
