@@ -212,9 +212,8 @@ class Layer(Module, CallHistory, Registered, registry=layers):
     _call_takes: frozenset[str] = frozenset()
     _call_takes_any = False
     _call_names: tuple[str, ...] = ()
-    _call_masked: tuple[
-        str, ...
-    ] = ()  # the arguments whose masks are other arguments, such as `query` and `query_mask`
+    # the arguments whose masks are other arguments, such as `query` and `query_mask`
+    _call_masked: tuple[str, ...] = ()
     # The counts of positional arguments that include `training` or `mask`; a call fills these two in by name.
     _call_filled = range(0)
     _build_takes: tuple[str, ...] = ()  # query_shape, value_shape, ... of a layer that is built for several arguments
