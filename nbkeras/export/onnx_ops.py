@@ -11,7 +11,7 @@ from nbkeras.export.op import Handler, Op, scalar
 # -------------------- products --------------------
 
 
-def _matmul(g: OnnxGraph, op: Op, transpose_a: bool, transpose_b: bool) -> str:
+def _matmul(g: OnnxGraph, op: Op, transpose_a: bool = False, transpose_b: bool = False) -> str:
     def turned(name: str, turn: bool, ndim: int) -> str:
         order = [*range(ndim - 2), ndim - 1, ndim - 2]
         return g.add("Transpose", name, perm=order) if turn else name
