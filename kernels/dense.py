@@ -27,6 +27,10 @@ _PANEL_ROWS = 64
 _TRANSPOSE_ROWS = 1024
 
 
+# by the size of an element: an array without elements, in place of a bias
+_NOTHING = {4: np.empty(0, np.float32), 8: np.empty(0, np.float64)}
+
+
 # -------------------- the dense layer --------------------
 
 
@@ -160,8 +164,9 @@ def _steps(a: Array, batch: tuple[int, ...]) -> tuple[Array, int]:
 def _product(ta, tb, a, b, c, batches, m, n, k, a_step=0, b_step=0, bias=None, rectify=False) -> None:
     """Launch C[i] (m, n) = op(A[i]) (m, k) @ op(B[i]) (k, n) for i < batches, with A[i] starting at i * a_step."""
     if batches == 1 and device.is_plain() and (steps := _steps_of_one_share(ta, tb, m, n, k)):
-        flat = (a.reshape(-1), b.reshape(-1), _nothing(c.dtype) if bias is None else bias, c.reshape(-1))
-        device.launch(multiply, int(ta), TRANSPOSED if tb else PLAIN, *flat, *steps, int(rectify), 0, 1)
+        bias = _NOTHING[c.itemsize] if bias is None else bias
+        form, flat = TRANSPOSED if tb else PLAIN, c.reshape(-1)
+        device.launch(multiply, int(ta), form, a.reshape(-1), b.reshape(-1), bias, flat, *steps, int(rectify), 0, 1)
         return
     if c.size == 0:
         return
@@ -196,14 +201,14 @@ def _product(ta, tb, a, b, c, batches, m, n, k, a_step=0, b_step=0, bias=None, r
     else:
         a_step = depth * m if ta else depth
         _launch(ta, form, a, b, partial, len(partial), m, n, depth, k, lda, ldb, a_step, depth * n, None, False)
-    summand = _nothing(c.dtype) if bias is None else bias
+    summand = _NOTHING[c.itemsize] if bias is None else bias
     shares = share_count(partial.size, _SUM_SHARE, m)
     launch_shares(add_up, shares, partial, summand, c.reshape(m, n), int(rectify))
 
 
 def _launch(ta, form, a, b, c, batches, m, n, k, depth, lda, ldb, a_step, b_step, bias, rectify) -> None:
     rows, columns, shares = _cut(batches, m, n, k, ldb if form == PANELS else 0)
-    bias = _nothing(c.dtype) if bias is None else bias
+    bias = _NOTHING[c.itemsize] if bias is None else bias
     flat = (a.reshape(-1), b.reshape(-1), bias, c.reshape(-1))
     steps = (batches, m, n, k, depth, lda, ldb, a_step, b_step, rows, columns)
     launch_shares(multiply, shares, int(ta), form, *flat, *steps, int(rectify))
@@ -218,12 +223,6 @@ def _steps_of_one_share(ta: bool, tb: bool, m: int, n: int, k: int) -> tuple[int
         is_one = (share_count(k * n, _ROW_SHARE) if m == 1 else _parts(1, m, n, k)) == 1
     rows, columns, shares = _cut(1, m, n, k, 0) if m * n * k else (0, 0, 0)
     return (1, m, n, k, k, m if ta else k, k if tb else n, 0, 0, rows, columns) if is_one and shares == 1 else ()
-
-
-@functools.cache
-def _nothing(dtype: np.dtype) -> Array:
-    """Returns an array without elements, in place of a bias."""
-    return np.empty(0, dtype)
 
 
 @functools.lru_cache(maxsize=1024)
