@@ -22,9 +22,7 @@ def product(x: Tensor, y: Tensor, transpose_x: bool = False, transpose_y: bool =
     The caller checks the shapes.
     """
     operation, gradient = dense_kernels.matmul, dense_kernels.matmul_vjp
-    if x.data.dtype.kind == "f":
-        if not (transpose_x or transpose_y):
-            return apply(operation, gradient, (x, y))
+    if x.dtype.kind == "f":
         return apply(operation, gradient, (x, y), transpose_a=transpose_x, transpose_b=transpose_y)
     # computed in float64, exact up to 2^53; int8 is summed in int32, as in Keras
     operands = [as_tensor(operand, np.float64) for operand in (x, y)]
@@ -99,8 +97,8 @@ def matmul(x1, x2) -> Tensor:
     """
     x, y = promote(x1, x2)
     a, b = x.data.shape, y.data.shape
-    if len(a) == 2 == len(b) and a[1] == b[0]:
-        return product(x, y)
+    if len(a) == 2 == len(b) and a[1] == b[0] and x.data.dtype.kind == "f":  # the usual case
+        return apply(dense_kernels.matmul, dense_kernels.matmul_vjp, (x, y))
     if not a or not b:
         raise ValueError(f"matmul needs at least one axis on both sides, received shapes {a} and {b}")
     row, column = len(a) == 1, len(b) == 1
