@@ -6,8 +6,8 @@ A variational autoencoder (VAE) maps each image to a point in a plane, so that a
 point of the plane can then be decoded to a new image.
 
 It is written as two networks, a sampling layer and a loop. The data are the 8x8 digits that come with nbkeras. The loss of the
-test images falls from 28.5 nats after the first epoch to 24.6 nats. A step takes 0.21 ms, and 2.6 ms without ``nbkeras.jit``; the
-program takes 1 s of processor time (measured once, on two cores of an AMD EPYC Zen 5 with AVX-512).
+test images falls from 28.5 nats after the first epoch to 24.6 nats. A step takes 0.14 ms, and 1.0 ms without ``nbkeras.jit``; the
+program takes 1 s (measured once, on two cores of an AMD EPYC Zen 5 with AVX-512).
 """
 
 import matplotlib.pyplot as plt
