@@ -8,7 +8,8 @@ at the same time, and each update uses 32 steps of all of them.
 
 The physics is written below, so nothing else needs to be installed. Random pushes balance the pole for about 23
 steps; after training it stands for **500 steps on average** in 20 new episodes, of 500 at most. An update takes 0.14 ms, and 1.0
-ms without ``nbkeras.jit``; actions for all carts take 0.010 ms, and 0.17 ms without. The program takes 1.6 s (measured once, on two cores of an AMD EPYC Zen 5 with AVX-512). ``dqn.py`` solves the same problem with a buffer of attempts.
+ms without ``nbkeras.jit``; actions for all carts take 0.010 ms, and 0.17 ms without. The program takes 1.6 s (measured once, on
+two cores of an AMD EPYC Zen 5 with AVX-512). ``dqn.py`` solves the same problem with a buffer of attempts.
 """
 
 import matplotlib.pyplot as plt
