@@ -516,8 +516,8 @@ class Calls:
                 f"the kernel {named(self._kernel)} takes {slots} numbers in total; the limit is {_MOST_SLOTS}"
             )
         if len(self._guards) == _MOST_GUARDS:  # this happens after many new record dtypes, for example
+            self._site[_FIRST_GUARD] = 0  # first: another thread may be searching the guards
             self._guards.clear()
-            self._site[_FIRST_GUARD] = 0
         head = (self._site[_FIRST_GUARD], self._kernel.entry(signature), len(own), slots)
         guard = np.array([*head, *words], np.int64)
         self._guards.append((guard, objects))
@@ -619,8 +619,8 @@ class Plans:
     def add(self, args: tuple, entry: int, frame: Array, patches: Sequence[tuple[int, int, int]], keep: Any) -> None:
         """Adds a plan for objects like these. patches: see above. keep: the memory of the instructions."""
         if len(self._plans) == _MOST_PLANS:
+            self._site[_FIRST_GUARD] = 0  # first: another thread may start a plan before the next line
             self._plans.clear()
-            self._site[_FIRST_GUARD] = 0
         words: list[int] = [self._site[_FIRST_GUARD], entry, len(args), address_of(frame), len(patches)]
         for each in args:
             if type(each) is np.ndarray:
