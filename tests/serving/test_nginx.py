@@ -176,9 +176,11 @@ def test_reflection_goes_through_with_a_password(proxy):
         call = channel.stream_stream(f"/{reflection.SERVICE_NAME}/ServerReflectionInfo")
         [answer] = call(iter([b"\x3a\x00"]), metadata=(("authorization", TOKEN),), timeout=30)  # list_services: ""
         assert b"inference.GRPCInferenceService" in answer
-        with pytest.raises(grpc.RpcError, match="with status: 401") as error:
+        # gRPC reports the status, or, if it reads nginx's page first, that a page is not a stream
+        refused = {"with status: 401": grpc.StatusCode.UNAUTHENTICATED, "END_STREAM flag": grpc.StatusCode.INTERNAL}
+        with pytest.raises(grpc.RpcError, match="|".join(refused)) as error:
             list(call(iter([b"\x3a\x00"]), timeout=30))
-        assert error.value.code() == grpc.StatusCode.UNAUTHENTICATED
+        assert error.value.code() in refused.values()
 
 
 def test_a_client_that_asks_too_often_is_told_so(proxy):
