@@ -21,6 +21,7 @@ from nbkeras.kernels.runtime import device, fork_safety
 
 Array = np.ndarray
 _empty = np.empty
+_MOST_UNRECORDABLE = 256
 Pack = Callable[[list], Any]  # the outputs' structure: takes the leaves that were tensors
 
 
@@ -213,6 +214,8 @@ class ProgramCache:
             )
         with self._lock:
             self._unrecordable[key] = program.depends
+            if len(self._unrecordable) > _MOST_UNRECORDABLE:  # a key may hold objects, so the oldest goes
+                del self._unrecordable[next(iter(self._unrecordable))]
 
     def drop(self, changed: set[int] | None = None) -> None:
         """Drop the programs that depend on any of these ids, with their memory. Running programs are dropped when they end.

@@ -209,9 +209,9 @@ class Tensor:
 
 
 class Number(Tensor):
-    """A Python number that was given to a recorded function, as int64 or float64. Its dtype is weak, like a Python number's:
+    """A Python number that was given to a recorded function, as int64 or float64. Its dtype is weak, like a Python number's.
 
-    an op of a tensor and a Number uses the tensor's dtype; alone a Number becomes floatx, int32, or int64 if it is `wide`.
+    An op on a tensor and a Number uses the tensor's dtype. Alone, a Number becomes floatx, int32, or int64 if it is `wide`.
     """
 
     __slots__ = ("wide",)

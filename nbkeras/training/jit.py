@@ -10,7 +10,7 @@ import sys
 import types
 import weakref
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
 
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from nbkeras.inference.session import Frozen
 
 Array = np.ndarray
-F = TypeVar("F", bound=Callable)
 _DTYPES = frozenset("?bhilqBHILQfd")  # of arrays that tensors hold as they are
 _BY_VALUE = (bool, str, bytes, type(None), complex, slice, range, type(Ellipsis))
 _OUTPUTS = (Tensor, *_BY_VALUE, int, float, np.generic, np.dtype, type, Observed)  # other leaves may hold tensors
@@ -100,9 +99,9 @@ class Jitted:
         self.function, self.static_argnames = function, names
         self._static_positions = self._positions(names)
         self._cache = self._new_cache()
-        self._builders: set[tuple] = set()  # the keys of calls that made variables
-        # id of an object -> the object, and the programs of the method for it
-        self._of_objects: dict[int, tuple[weakref.ref, ProgramCache]] = {}
+        self._builders: set[tuple] = set()  # the keys whose last call made variables
+        # id of an object -> the object, the programs of the method for it, and their builders
+        self._of_objects: dict[int, tuple[weakref.ref, ProgramCache, set[tuple]]] = {}
 
     def _new_cache(self) -> ProgramCache:
         advice = (
@@ -132,9 +131,10 @@ class Jitted:
         known = self._of_objects.get(key)
         if known is None or known[0]() is not instance:
             forget = functools.partial(_forget, weakref.ref(self), key)
-            known = self._of_objects[key] = weakref.ref(instance, forget), self._new_cache()
+            known = self._of_objects[key] = weakref.ref(instance, forget), self._new_cache(), set()
         bound = copy.copy(self)
-        bound.function, bound._cache, bound._of_objects = types.MethodType(self.function, instance), known[1], {}
+        bound.function, bound._of_objects = types.MethodType(self.function, instance), {}
+        _, bound._cache, bound._builders = known
         bound._static_positions = {position - 1: name for position, name in self._static_positions.items()}
         return bound
 
@@ -184,20 +184,21 @@ class Jitted:
             for part in parts:
                 if isinstance(part, Layer):
                     part.clear_losses()  # replays do not make them again
-            if Variable.made != made:
-                self._note_new_variables(call.key)
+            self._note_new_variables(call.key, Variable.made != made)
         result = structures.map_leaves(_as_output, result)
         strange = next((leaf for leaf in structures.flatten(result) if not isinstance(leaf, _OUTPUTS)), None)
         if strange is not None and (program := current_program()) is not None:
             program.value_read(f"a {type(strange).__name__}, which may hold tensors, was returned")
         return _with_masks(result)
 
-    def _note_new_variables(self, key: tuple) -> None:
+    def _note_new_variables(self, key: tuple, are_made: bool) -> None:
         """A first call may build layers; replays would repeat it, so it is recorded again. Later calls may make no variables."""
-        program = current_program()
-        if program is not None:
-            if key in self._builders:
+        program, has_built = current_program(), key in self._builders
+        self._builders.discard(key)  # a key may hold objects
+        if program is not None and are_made:
+            if has_built:
                 program.value_read("Variables were made at each call")
+                return
             self._builders.add(key)
             program.outdated = True
 
@@ -333,8 +334,7 @@ class Jitted:
         self._as_model(input_signature).export(filepath, format, input_signature=list(input_signature), **options)
 
     def _as_model(self, input_signature: tuple) -> _FunctionModel:
-        names = [] if self.__signature__ is None else list(self.__signature__.parameters)
-        names = names[len(names) - len(input_signature) :] if isinstance(self.function, types.MethodType) else names
+        names = [] if self.__signature__ is None else list(inspect.signature(self.function).parameters)
         if not input_signature:
             raise ValueError(f"{self.__name__!r} needs the shape of each argument: f.frozen((None, 3), (None, 5))")
         return _FunctionModel(self, input_signature, names)
@@ -367,7 +367,7 @@ def _as_output(leaf: Any) -> Any:
 
 
 class _FunctionModel(Model, registered=False):
-    """A model that calls a jitted function. input_names: of its arguments."""
+    """A model that calls a jitted function. names: of the function's arguments."""
 
     def __init__(self, jitted: Jitted, input_signature: tuple, names: list[str]):
         super().__init__(name=re.sub(r"\W+", "_", jitted.__name__).strip("_") or "function")

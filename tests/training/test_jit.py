@@ -270,6 +270,10 @@ class Counter:
         self.count.assign_add(ops.sum(x) * times)
         return self.count
 
+    @keras.jit
+    def scaled(self, x, factor=2.0):
+        return x * factor
+
     def __call__(self, x):
         return self.count + x
 
@@ -284,6 +288,44 @@ def test_methods_have_programs_of_each_object():
     gone = weakref.ref(first)
     del first
     assert gone() is None and len(Counter.add._of_objects) == 1
+
+
+class LazyCounter(Counter):
+    def __init__(self):
+        self.count = None
+
+    @keras.jit
+    def add(self, x):
+        if self.count is None:
+            self.count = keras.Variable(0.0)
+        self.count.assign_add(x)
+        return self.count
+
+
+def test_each_object_may_build_at_its_first_call():
+    for _ in range(2):
+        counter = LazyCounter()
+        assert [counter.add(1.0).item() for _ in range(3)] == [1, 2, 3] and len(counter.add.programs()) == 1
+
+
+def test_fixed_arguments_are_freed():
+    class Thing:
+        pass
+
+    def uses(function):
+        things = [Thing() for _ in range(300)]
+        for thing in things:
+            function(thing, 1.0)
+        function(Thing(), 1.0)
+        return [weakref.ref(thing) for thing in things[:40]]
+
+    def reads(thing, x):
+        return float(x)
+
+    read = keras.jit(reads)
+    with pytest.warns(UserWarning, match="recorded 50 times"), pytest.warns(UserWarning, match="cannot be recorded"):
+        references = uses(read)
+    assert not any(each() is not None for each in references)
 
 
 def test_other_callables():
@@ -748,6 +790,8 @@ def test_frozen_functions(tmp_path):
     expected = scored(*inputs)
     np.testing.assert_allclose(received["scores"], expected["scores"].numpy(), rtol=1e-5)
     np.testing.assert_array_equal(received["best"], expected["best"].numpy())
+    holder = Counter()
+    assert [spec.name for spec in holder.scaled.frozen((None, 3), batch_sizes=2).inputs] == ["x"]
     with pytest.raises(ValueError, match="'scored' needs the shape of each argument"):
         scored.frozen()
     with pytest.raises(ValueError, match="a tensor's value was read.* needs Python"):
