@@ -19,7 +19,8 @@ from collections.abc import Callable, Iterable
 import nbkeras
 from nbkeras import commands, saving
 from nbkeras.callbacks import LearningRateScheduler
-from nbkeras.compat import alias
+from nbkeras.compat import script
+from nbkeras.compat.alias import BACKENDS
 from nbkeras.datasets import digits
 from nbkeras.engine import program
 from nbkeras.engine.lazy_names import LazyModule
@@ -118,8 +119,16 @@ def _parser() -> tuple[argparse.ArgumentParser, Iterable[str]]:
 
     alias = "In the script `import keras` means nbkeras, and so does `tensorflow.keras` unless TensorFlow is installed."
     job = add("run", "run a Keras script", alias)
+    chosen = "the version of Keras that keras means (default: the script's imports and calls decide)"
+    job.add_argument("--keras", type=int, choices=(2, 3), help=chosen)
+    answer = (
+        "the answer of keras.backend.backend() (default: KERAS_BACKEND, or numpy for Keras 3 and nbkeras for Keras 2)"
+    )
+    job.add_argument("--backend", choices=BACKENDS, help=answer)
     job.add_argument("--tensorflow", action="store_true", help="let tensorflow.keras mean nbkeras in any case")
-    job.add_argument("script", help="a Python file")
+    whole = "run a module and its arguments as `python -m` does, instead of a script: -m pytest tests/"
+    job.add_argument("-m", dest="module", nargs=argparse.REMAINDER, help=whole)
+    job.add_argument("script", nargs="?", help="a Python file")
     job.add_argument("arguments", nargs=argparse.REMAINDER, help="the arguments of the script")
     job = add("digits", "train the classic network on handwritten digits and print its accuracy")
     job.add_argument("--epochs", type=_count, default=20, help="passes over the data (default 20)")
@@ -205,17 +214,20 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     parser, names = _parser()
-    tensorflow = arguments[:1] == ["--tensorflow"]
-    path, *rest = arguments[tensorflow:] or [""]
-    if alias.is_script(path, names):
-        alias.run_script(path, rest, tensorflow)
-        return 0
+    if script.is_script("".join(arguments[:1]), names):
+        arguments = ["run", *arguments]
     if arguments[:1] == ["serve"]:  # settings.py parses its options
         chosen = argparse.Namespace(command="serve", options=arguments[1:])
     else:
         chosen = parser.parse_args(arguments)
     if chosen.command == "run":
-        alias.run_script(chosen.script, chosen.arguments, chosen.tensorflow)
+        options = chosen.keras, chosen.tensorflow, chosen.backend
+        if chosen.module:
+            script.run_module(chosen.module[0], chosen.module[1:], *options)
+        elif chosen.script:
+            script.run_script(chosen.script, chosen.arguments, *options)
+        else:
+            parser.exit(2, "nbkeras run: error: give a script, or a module after -m\n")
         return 0
     try:
         return _run(chosen, parser)

@@ -150,7 +150,7 @@ def results(version: int) -> tuple[str, dict]:
     """The version of Keras, and {namespace: {name: verdict}}."""
     known = json.loads((HERE / f"keras_{version}_names.json").read_text(encoding="utf-8"))
     if version == 2:
-        nbkeras.install_as_keras()
+        nbkeras.install_as_keras(version=2)
     root = "nbkeras" if version == 3 else "keras"
     return known["version"], {
         path: {name: judged(path, name, theirs, root) for name, theirs in names.items()}
@@ -202,7 +202,7 @@ def document() -> str:
         "Made by `scripts/make_parity.py` from the public names of Keras 3 and Keras 2.3.1 (`scripts/keras_names.py`). A name",
         "is *supported* if it exists and has every parameter that it has in Keras, *partly* supported if it has only some of",
         "them, or raises an error for a call that Keras allows. Names of Keras 3 are looked up in `nbkeras` (those of",
-        "`keras.ops.nn`, `numpy` and so on in `nbkeras.ops`), names of Keras 2 after `nbkeras.install_as_keras()`.",
+        "`keras.ops.nn`, `numpy` and so on in `nbkeras.ops`), names of Keras 2 after `nbkeras.install_as_keras(version=2)`.",
         "`keras.applications` (architectures with weights to download), `keras.legacy` and the names of Keras 1 are left out.",
         "",
         *section(3),

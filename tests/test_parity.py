@@ -114,7 +114,7 @@ def test_a_name_that_is_left_out_says_why(keras):
     script = f"""if True:
         import sys, traceback, nbkeras
         if {keras!r} == "keras":
-            nbkeras.install_as_keras()
+            nbkeras.install_as_keras(version=2)
         assert "nbkeras.engine.absent_names" not in sys.modules
         for code, _ in {MISSED!r}:
             try:

@@ -14,7 +14,7 @@ from nbkeras import ops, random
 from nbkeras.building import inputs
 from nbkeras.building.graph import SymbolicTensor
 from nbkeras.config import floatx
-from nbkeras.engine import naming
+from nbkeras.engine import naming, settings
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.dtypes import array_of
 from nbkeras.engine.tensor import Tensor, Variable, as_tensor
@@ -32,13 +32,13 @@ def backend() -> str:
     """The name of the backend. Today: `config.backend()`.
 
     Returns:
-        'nbkeras'.
+        'nbkeras'; while nbkeras is installed as keras, the name that `install_as_keras` has chosen.
 
     Example:
         >>> K.backend()
         'nbkeras'
     """
-    return "nbkeras"
+    return settings.backend()
 
 
 def cast_to_floatx(x) -> np.ndarray | Tensor:

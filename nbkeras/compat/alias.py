@@ -1,103 +1,40 @@
-"""`install_as_keras`: `import keras` and its submodules mean nbkeras, as Keras 2.3.1. `run_script` runs a Keras script so."""
+"""`install_as_keras`: `import keras` and its submodules mean nbkeras, as Keras 2.3.1 or as Keras 3."""
 
-import functools
+import contextlib
 import importlib
 import importlib.abc
 import importlib.machinery
-import importlib.util
 import os
 import pathlib
-import runpy
 import sys
-from collections.abc import Iterable, Sequence
-from types import ModuleType, TracebackType
+from types import ModuleType
 from typing import Any
 
-import numpy as np
-
-from nbkeras.compat import keras2
+from nbkeras.compat.modules import RENAMED, SHOWN
 from nbkeras.compat.tensorflow import finder as tensorflow_finder
-from nbkeras.engine import lazy_names
+from nbkeras.compat.version import version_of_file
+from nbkeras.engine import lazy_names, settings
+from nbkeras.engine.annotations import briefly
 
-FOLDER = str(pathlib.Path(__file__).parent / "drop_in")
+FOLDER = pathlib.Path(__file__).parent
+BACKENDS = ("nbkeras", "numpy", "tensorflow")
+"""The names that `keras.backend.backend()` may return."""
+_undo: contextlib.ExitStack | None = None  # undoes `install_as_keras`
 
 
 # -------------------- the modules --------------------
-
-# The modules of Keras 2 and 3, with the nbkeras modules that provide each one's names; the first module with a name wins. Keras 2
-# modules that are one module here all have the same names: `keras.layers.core` has every layer.
-_LAYERS = (
-    "advanced_activations convolutional convolutional_recurrent core cudnn_recurrent embeddings local merge noise "
-    "normalization pooling recurrent wrappers"
-)
-_ENGINE = "base_layer input_layer network saving sequential topology training"
-_UTILS = "conv_utils data_utils generic_utils io_utils layer_utils np_utils vis_utils"
-_OLD_LAYERS = ("nbkeras.layers", "nbkeras.compat.old_layers")
-_OLD_UTILS = (
-    "nbkeras.compat.generic_utils",
-    "nbkeras.compat.conv_utils",
-    "nbkeras.compat.layer_utils",
-    "nbkeras.compat.hdf5",
-    "nbkeras.training.summary",
-)
-_OLD_MODELS = ("nbkeras.models", "nbkeras.layers", "nbkeras.compat.model_yaml")
-_OLD_ENGINE = (*_OLD_MODELS, "nbkeras.compat.saving", "nbkeras.utils")
-_DATASETS = "boston_housing california_housing cifar cifar10 cifar100 fashion_mnist imdb mnist reuters"
-_SAME = (
-    "activations callbacks config constraints datasets distribution dtype_policies export initializers losses metrics "
-    "mixed_precision ops ops.image ops.linalg optimizers optimizers.schedules quantizers random regularizers tree"
-)
-
-SHOWN: dict[str, tuple[str, ...]] = {
-    "": ("nbkeras.compat.root", "nbkeras"),
-    **{name: (f"nbkeras.{name}",) for name in _SAME.split()},
-    "backend": ("nbkeras.compat.backend", "nbkeras.backend"),
-    "layers": _OLD_LAYERS,
-    "models": _OLD_MODELS,
-    "utils": ("nbkeras.utils", *_OLD_UTILS),
-    "utils.losses_utils": ("nbkeras.compat.constants",),
-    "utils.metrics_utils": ("nbkeras.compat.constants",),
-    "engine": _OLD_ENGINE,
-    "legacy": (),
-    "legacy.interfaces": ("nbkeras.compat.interfaces",),
-    "objectives": ("nbkeras.losses",),
-    "ops.nn": ("nbkeras.ops",),
-    "ops.numpy": ("nbkeras.ops",),
-    "saving": ("nbkeras.saving", "nbkeras.models", "nbkeras.utils"),
-    "preprocessing": ("nbkeras.preprocessing",),
-    **{f"preprocessing.{name}": (f"nbkeras.preprocessing.{name}",) for name in ("sequence", "text")},
-    "preprocessing.image": ("nbkeras.compat.images", "nbkeras.preprocessing.image"),
-    "wrappers": ("nbkeras.wrappers",),
-    "wrappers.scikit_learn": ("nbkeras.compat.scikit_learn",),
-    **{f"layers.{name}": _OLD_LAYERS for name in _LAYERS.split()},
-    **{f"engine.{name}": (*_OLD_ENGINE, "nbkeras.building.graph") for name in _ENGINE.split()},
-    # modules of tf.keras, 2019 to 2023
-    **{name: _OLD_LAYERS for name in ("layers.experimental", "layers.experimental.preprocessing")},
-    **{name: ("nbkeras.optimizers",) for name in ("optimizers.experimental", "optimizers.legacy")},
-    "engine.training_utils": ("nbkeras.compat.training_utils", "nbkeras.compat.generic_utils"),
-    **{f"utils.{name}": ("nbkeras.utils", *_OLD_UTILS) for name in _UTILS.split()},
-    **{f"datasets.{name}": (f"nbkeras.datasets.{name}",) for name in _DATASETS.split()},
-}
-
-# Module -> older name -> its name in the nbkeras modules.
-RENAMED: dict[str, dict[str, str]] = {
-    "constraints": {"maxnorm": "max_norm", "nonneg": "non_neg", "unitnorm": "unit_norm"},
-    "engine.network": {"Network": "Model"},
-    "layers.convolutional": {"Deconv2D": "Conv2DTranspose", "Deconv3D": "Conv3DTranspose"},
-    "optimizers": {name.lower(): name for name in ("Adadelta", "Adagrad", "Adam", "Adamax", "Nadam", "RMSprop", "SGD")},
-}
 
 
 class Alias(ModuleType):
     """A module with a name from Keras. Its attributes are looked up in modules of nbkeras."""
 
     def _shown(self) -> list[ModuleType]:
-        return [importlib.import_module(name) for name in SHOWN[_own(self.__name__)]]
+        return [importlib.import_module(name) for name in _finder.shown[_own(self.__name__)]]
 
     def __getattr__(self, name: str) -> Any:
-        if _own(f"{self.__name__}.{name}") in SHOWN:
+        if _own(f"{self.__name__}.{name}") in _finder.shown:
             return importlib.import_module(f"{self.__name__}.{name}")
-        today = RENAMED.get(_own(self.__name__), {}).get(name, name)
+        today = RENAMED.get(_own(self.__name__), {}).get(name, name) if _finder.version == 2 else name
         if not name.startswith("__") or name == "__version__":
             for module in self._shown():
                 if hasattr(module, today) and not _is_imported(module, today):
@@ -111,7 +48,7 @@ class Alias(ModuleType):
         names = [(module, name) for module in self._shown() for name in dir(module)]
         public = {name for module, name in names if not name.startswith("_") and not _is_imported(module, name)}
         prefix = f"{_own(self.__name__)}.".lstrip(".")
-        within = {name.removeprefix(prefix) for name in SHOWN if name.startswith(prefix)}
+        within = {name.removeprefix(prefix) for name in _finder.shown if name.startswith(prefix)}
         return sorted(public | {name for name in within if name and "." not in name} | set(vars(self)))
 
     @property
@@ -128,21 +65,44 @@ def _is_imported(module: ModuleType, name: str) -> bool:
 
 
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Makes the Alias of a module in the table."""
+    """Makes the Alias of a module in the table of the version of Keras that is installed."""
+
+    version = 0  # 2 or 3 while installed
+
+    @property
+    def shown(self) -> dict[str, tuple[str, ...]]:
+        return SHOWN[self.version]
 
     def find_spec(self, fullname: str, path=None, target=None) -> importlib.machinery.ModuleSpec | None:
         if fullname.partition(".")[0] != "keras":
             return None
-        if _own(fullname) not in SHOWN:
-            lazy_names.refuse_absent(fullname)
+        if _own(fullname) not in self.shown:
+            self._refuse(fullname)
             return None
         return importlib.machinery.ModuleSpec(fullname, self, is_package=True)
+
+    def _refuse(self, fullname: str) -> None:
+        """Raise an ImportError that says more than that there is no such module, if there is more to say."""
+        lazy_names.refuse_absent(fullname)
+        if _own(fullname).startswith("src."):
+            raise ImportError(
+                f"{fullname} is an internal module of Keras, and nbkeras has only those that docs/packages.md lists: import "
+                "the public name, such as keras.layers.Layer or keras.saving.serialize_keras_object",
+                name=fullname,
+            )
+        other = 5 - self.version
+        if _own(fullname) in SHOWN[other]:
+            raise ImportError(
+                f"{fullname} is a module of Keras {other}, and keras means Keras {self.version} in this process: start it "
+                f"with --keras {other}, or call nbkeras.install_as_keras(version={other})",
+                name=fullname,
+            )
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> Alias:
         return Alias(spec.name)
 
     def exec_module(self, module: ModuleType) -> None:
-        for name in SHOWN[_own(module.__name__)]:
+        for name in self.shown[_own(module.__name__)]:
             importlib.import_module(name)  # an import error is raised now
 
 
@@ -154,50 +114,94 @@ def _own(name: str) -> str:
     return name.partition(".")[2]
 
 
-def install_as_keras(tensorflow: bool = False) -> None:
-    """Make `import keras` and the modules of Keras 2 and 3 mean nbkeras, in this process and in those it spawns.
+# -------------------- installation --------------------
 
-    Call it before the first `import keras`. If Keras 2.3.1 and Keras 3 differ, nbkeras then behaves as 2.3.1 (docs/compat.md).
-    `nbkeras.compat.alias.uninstall` undoes it.
+
+def install_as_keras(version: int | None = None, tensorflow: bool = False, backend: str | None = None) -> None:
+    """Make `import keras` and its modules mean nbkeras, in this process and in those it spawns.
+
+    Call it before the first `import keras`. `nbkeras.compat.alias.uninstall` undoes it.
 
     Args:
-        tensorflow: Whether `tensorflow.keras` means nbkeras too. All other names of `tensorflow` are then refused, even if
-            TensorFlow is installed.
+        version: 2: modules, names and behaviour of Keras 2.3.1 (docs/compat.md). 3: those of Keras 3. None: the imports and
+            calls in the caller's file decide; without a file, 3.
+        tensorflow: Whether `tensorflow.keras` means nbkeras too. A few other names of `tensorflow` are then nbkeras's, and
+            all others are refused, even if TensorFlow is installed (docs/compat.md).
+        backend: The answer of `keras.backend.backend()` and `keras.config.backend()`, for packages that support only some
+            backends: 'numpy', 'tensorflow' or 'nbkeras'. None: the environment variable KERAS_BACKEND; without it 'numpy' for
+            version 3 and 'nbkeras' for version 2. It changes nothing else.
 
     Raises:
-        ImportError: if another Keras is already imported.
+        ImportError: if another Keras is already imported, or `keras` already means the other version.
+        ValueError: for another version or backend.
 
     Example:
-        >>> keras.install_as_keras()
+        >>> keras.install_as_keras(version=3)
         >>> from keras.layers import Dense
         >>> Dense is layers.Dense
         True
         >>> from nbkeras.compat.alias import uninstall
         >>> uninstall()
     """
-    if _finder not in sys.meta_path:
-        _stand_in("keras", "Keras", _finder, FOLDER)
-        keras2.install()
-        importlib.import_module("keras")
-    if tensorflow:
-        if tensorflow_finder not in sys.meta_path:
-            _stand_in("tensorflow", "TensorFlow", tensorflow_finder, f"{FOLDER}_tensorflow")
-            importlib.import_module("tensorflow")
+    global _undo
+    if version is None:
+        version = _finder.version or version_of_file(sys._getframe(1).f_globals.get("__file__")).version
+    if version not in SHOWN:
+        raise ValueError(f"install_as_keras: version must be 2 or 3, received {briefly(version)}")
+    if _undo is not None and _finder.version != version:
+        raise ImportError(
+            f"keras already means Keras {_finder.version} in this process: nbkeras.compat.alias.uninstall() undoes it"
+        )
+    answer = _answer(version, backend)
+    if _undo is None:
+        _undo = contextlib.ExitStack()
+        try:
+            _stand_in(_undo, "keras", "Keras", _finder, f"{FOLDER}/drop_in_{version}")
+            _finder.version = version
+            _undo.callback(setattr, _finder, "version", 0)
+            behaviour = importlib.import_module(f"nbkeras.compat.keras{version}.install")
+            _undo.callback(behaviour.uninstall)
+            behaviour.install()
+            importlib.import_module("keras")
+            _undo.callback(settings.answer_backend, settings.backend())
+            settings.answer_backend(answer)
+        except BaseException:
+            uninstall()
+            raise
+    elif backend is not None:
+        settings.answer_backend(answer)
+    if backend is not None:
+        os.environ["KERAS_BACKEND"] = backend  # for processes that this one starts
+    if tensorflow and tensorflow_finder not in sys.meta_path:
+        _stand_in(_undo, "tensorflow", "TensorFlow", tensorflow_finder, f"{FOLDER}/drop_in_tensorflow")
+        importlib.import_module("tensorflow")
 
 
 def uninstall() -> None:
     """Undo `install_as_keras` in this process: nbkeras is Keras 3 again, and `import keras` finds what is installed."""
-    names = {"keras": _finder, "tensorflow": tensorflow_finder}
-    for name, finder in names.items():
-        if finder in sys.meta_path:
-            sys.meta_path.remove(finder)
-            sys.path.remove(FOLDER if name == "keras" else f"{FOLDER}_{name}")
-            for module in [each for each in sys.modules if each.partition(".")[0] == name]:
-                del sys.modules[module]
-    keras2.uninstall()
+    global _undo
+    if _undo is not None:
+        _undo.close()
+        _undo = None
 
 
-def _stand_in(name: str, title: str, finder: importlib.abc.MetaPathFinder, folder: str) -> None:
+def _answer(version: int, backend: str | None) -> str:
+    """The name of the backend to answer with: an argument, the environment's, or the version's own."""
+    given = os.environ.get("KERAS_BACKEND") if backend is None else backend
+    if not given:
+        return "numpy" if version == 3 else "nbkeras"
+    where = "install_as_keras: backend" if backend is not None else "the environment variable KERAS_BACKEND"
+    if given not in BACKENDS:
+        raise ValueError(
+            f"{where} must be one of {', '.join(map(repr, BACKENDS))}, received {briefly(given)}: nbkeras computes everything "
+            "itself and can only answer with a name that packages know"
+        )
+    return given
+
+
+def _stand_in(
+    undo: contextlib.ExitStack, name: str, title: str, finder: importlib.abc.MetaPathFinder, folder: str
+) -> None:
     """Let `import name` use the finder in this process, and the folder in spawned processes."""
     found = sys.modules.get(name)
     # nothing is imported yet, or only the folder's own stub
@@ -207,38 +211,15 @@ def _stand_in(name: str, title: str, finder: importlib.abc.MetaPathFinder, folde
             f"another {title} is imported already, from {getattr(found, '__file__', 'somewhere')}: call "
             f"nbkeras.install_as_keras before the first `import {name}`"
         )
+    undo.callback(_forget, name, finder, folder)
     sys.meta_path.insert(0, finder)
     sys.path.insert(1, folder)  # after the script's own folder
     sys.modules.pop(name, None)
 
 
-# -------------------- scripts --------------------
-
-_OLD_NUMPY = (bool, int, float, complex, object, str)  # np.float and others, for scripts older than NumPy 1.24
-
-
-def is_script(argument: str, commands: Iterable[str]) -> bool:
-    """Whether the first argument of the command line is a file to run, not one of the commands."""
-    return argument.endswith(".py") or (argument not in commands and os.path.isfile(argument))
-
-
-def run_script(path: str, arguments: Sequence[str], tensorflow: bool = False) -> None:
-    """Run the file as `__main__` with nbkeras as `keras`, and as `tensorflow.keras` if requested or without TensorFlow."""
-    if not os.path.isfile(path):
-        sys.exit(f"nbkeras: there is no file {path!r}")
-    if not sys.flags.safe_path:
-        sys.path[0] = os.path.dirname(os.path.abspath(path))
-    install_as_keras(tensorflow or importlib.util.find_spec("tensorflow") is None)
-    for kind in _OLD_NUMPY:
-        vars(np).setdefault(kind.__name__, kind)
-    sys.argv = [path, *arguments]
-    sys.excepthook = functools.partial(_show_from, path)
-    runpy.run_path(path, run_name="__main__")
-
-
-def _show_from(path: str, kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-    """Print an uncaught error of the script, with a traceback that starts in the script."""
-    start = traceback
-    while start is not None and start.tb_frame.f_code.co_filename != path:
-        start = start.tb_next
-    sys.__excepthook__(kind, error.with_traceback(start or traceback), start)
+def _forget(name: str, finder: importlib.abc.MetaPathFinder, folder: str) -> None:
+    """Undo `_stand_in`."""
+    sys.meta_path.remove(finder)
+    sys.path.remove(folder)
+    for module in [each for each in sys.modules if each.partition(".")[0] == name]:
+        del sys.modules[module]

@@ -28,7 +28,7 @@ class CompatibilityPolicy:
 
     name: str = "Keras 3"
 
-    # -------------------- written into signatures and registries by compat/keras2.py --------------------
+    # -------------------- written into signatures and registries by compat/keras2/ --------------------
 
     argument_defaults: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     """Class -> argument -> its default, if it differs from the default in nbkeras's source."""

@@ -16,6 +16,7 @@ VERSION = "0.1.0"  # nbkeras's version
 _floatx = np.dtype("float32")
 _epsilon = 1e-7
 _image_data_format = "channels_last"
+_backend = "nbkeras"  # the name that `backend` returns
 
 
 def floatx() -> str:
@@ -234,13 +235,19 @@ def backend() -> str:
     """The name of the backend, for programs that support several backends.
 
     Returns:
-        'nbkeras'.
+        'nbkeras'; while nbkeras is installed as keras, the name that `install_as_keras` has chosen.
 
     Example:
         >>> keras.config.backend()
         'nbkeras'
     """
-    return "nbkeras"
+    return _backend
+
+
+def answer_backend(name: str) -> None:
+    """Set the name that `backend` returns. It changes nothing else: nbkeras computes everything itself."""
+    global _backend
+    _backend = name
 
 
 _seeds: np.random.Generator | None = None  # nbkeras's own generator, once a seed is set

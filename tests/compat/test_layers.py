@@ -1,7 +1,7 @@
 """Users' layers in the forms that Keras 2 accepts, and weights in groups of HDF5 files."""
 
 import pytest
-from compat_scripts import run_script
+from compat_scripts import KERAS_2, run_script
 
 
 def test_layers_of_ones_own(tmp_path):
@@ -81,6 +81,7 @@ def test_functions_of_lambda_layers(tmp_path):
         layer = Lambda.from_config(Lambda(double, output_shape=(2,)).get_config(), custom_objects={})
         assert layer.function is double and layer.compute_output_shape((3, 2)) == (3, 2)
         """,
+        options=KERAS_2,
     )
 
 
@@ -118,6 +119,7 @@ def test_masks_of_lambda_layers(tmp_path):
             else:
                 raise SystemExit("no error")
         """,
+        options=KERAS_2,
     )
 
 
@@ -206,7 +208,7 @@ def test_the_shape_of_the_input_is_in_a_layers_configuration_and_not_in_a_file(t
         with zipfile.ZipFile("model.keras") as file:
             assert b"batch_input_shape" not in file.read("config.json")
         """
-    run_script(tmp_path, source)
+    run_script(tmp_path, source, options=KERAS_2)
 
 
 def test_arguments_of_depthwise_convolutions_that_keras_2_did_not_use(tmp_path):
@@ -224,4 +226,4 @@ def test_arguments_of_depthwise_convolutions_that_keras_2_did_not_use(tmp_path):
         assert "DepthwiseConv2D takes kernel_initializer, kernel_regularizer and does not use" in str(seen[0].message)
         assert len(seen) == 2 and model.get_weights()[0].any() and model.layers[0].kernel.regularizer is None
         """
-    run_script(tmp_path, source)
+    run_script(tmp_path, source, options=KERAS_2)

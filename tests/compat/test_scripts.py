@@ -9,11 +9,12 @@ import textwrap
 
 import numpy as np
 import pytest
-from compat_scripts import SCRIPTS, run_script
+from compat_scripts import KERAS_2, SCRIPTS, run_script
 
 import nbkeras
 from nbkeras import layers, metrics, optimizers
-from nbkeras.compat import alias, tensorflow
+from nbkeras.compat import tensorflow
+from nbkeras.compat.modules import SHOWN
 
 
 def test_modules_of_keras_mean_nbkeras(tmp_path):
@@ -109,7 +110,7 @@ def test_a_script_is_run_as_python_runs_it(tmp_path):
 
 
 def test_an_error_is_shown_from_the_scripts_line_on(tmp_path):
-    printed = run_script(tmp_path, "import keras\nkeras.layers.Dense(-1)", expect=1)
+    printed = run_script(tmp_path, "import keras\nkeras.layers.Dense(-1)", expect=1, options=("--keras", "3"))
     assert printed.startswith(f'Traceback (most recent call last):\n  File "{tmp_path / "script.py"}", line 2')
 
 
@@ -246,9 +247,10 @@ def test_what_is_named_in_place_of_tensorflows_is_there():
 
 
 def test_every_module_of_the_table_is_there():
-    for name, shown in alias.SHOWN.items():
-        for each in shown:
-            assert importlib.import_module(each), name
+    for version, modules in SHOWN.items():
+        for name, shown in modules.items():
+            for each in shown:
+                assert importlib.import_module(each), (version, name)
 
 
 def test_importing_nbkeras_imports_no_alias():
@@ -380,7 +382,7 @@ def test_frozen_batch_normalization_of_keras_2(tmp_path):
         assert all((a == b).all() for a, b in zip(before, model.layers[0].get_weights()))
         np.testing.assert_allclose(model.predict(x), x / np.sqrt(1.001), rtol=1e-4)
         """
-    run_script(tmp_path, source)
+    run_script(tmp_path, source, options=KERAS_2)
 
 
 def test_gradients_as_symbolic_tensors(tmp_path):
@@ -471,7 +473,7 @@ def test_losses_metrics_and_initializers(tmp_path):
         from keras.backend import backend
         from keras.utils import data_utils, get_file, losses_utils, metrics_utils
 
-        assert get_file is data_utils.get_file and get_file.__module__ == "nbkeras.compat.downloading"
+        assert get_file is data_utils.get_file and get_file.__module__ == "nbkeras.compat.keras2.downloading"
         here = pathlib.Path(__file__)
         there = pathlib.Path(get_file(origin=here.as_uri(), cache_dir=here.parent))  # as in Keras 3
         assert there.read_bytes() == here.read_bytes() and there == here.parent / "datasets" / "script.py"

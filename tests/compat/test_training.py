@@ -1,7 +1,7 @@
 """Users' training loops and callbacks, as in scripts for Keras 2."""
 
 import pytest
-from compat_scripts import run_script
+from compat_scripts import KERAS_2, run_script
 
 
 def test_updates_of_an_optimizer(tmp_path):
@@ -108,4 +108,5 @@ def test_metrics_of_a_model_that_computes_its_loss_itself(tmp_path):
         model.compile("sgd", metrics=["mae"])
         assert "mae" not in model.fit(x, None, verbose=0).history
         """,
+        options=KERAS_2,
     )

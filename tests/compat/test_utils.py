@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from nbkeras import Sequential, config, layers, losses, ops
-from nbkeras.compat import conv_utils, downloading, generic_utils, images, keras2, layer_utils, training_utils
+from nbkeras.compat import settings_file
+from nbkeras.compat.keras2 import conv_utils, downloading, generic_utils, images, layer_utils, training_utils
 
 
 def test_has_arg():
@@ -163,12 +164,12 @@ def test_an_archive_is_unpacked_beside_itself(tmp_path):
 def test_settings_of_keras_json(tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     with contextlib.ExitStack() as undo:
-        keras2._read_settings(undo)  # there is no file
+        settings_file.read(undo)  # there is no file
         assert config.floatx() == "float32"
         (tmp_path / "keras.json").write_text('{"floatx": "float64"}')
-        keras2._read_settings(undo)
+        settings_file.read(undo)
         assert config.floatx() == "float64"
     assert config.floatx() == "float32"
     (tmp_path / "keras.json").write_text("{")
     with pytest.raises(ValueError, match="keras.json is not valid JSON .*: correct or remove it"):
-        keras2._read_settings(undo)
+        settings_file.read(undo)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nbkeras import layers, models, optimizers, utils
-from nbkeras.compat.scikit_learn import BaseWrapper, KerasClassifier, KerasRegressor
+from nbkeras.compat.keras2.scikit_learn import BaseWrapper, KerasClassifier, KerasRegressor
 
 sklearn = pytest.importorskip("sklearn")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from nbkeras import config, datasets, utils
-from nbkeras.compat import downloading
+from nbkeras.compat.keras2 import downloading
 from nbkeras.datasets import cifar10, cifar100, fashion_mnist, imdb, plain_pickle, reuters
 
 

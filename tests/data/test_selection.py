@@ -204,7 +204,7 @@ def test_rows_of_an_hdf5_file_in_the_place_of_an_array(tmp_path):
     path = str(tmp_path / "x.h5")
     with h5py.File(path, "w") as file:
         file["x"] = SERIES.reshape(10, 2)
-    from nbkeras.compat.hdf5 import HDF5Matrix
+    from nbkeras.compat.keras2.hdf5 import HDF5Matrix
 
     rows = HDF5Matrix(path, "x", start=2, end=8, normalizer=lambda x: x + 1)
     assert rows.shape == (6, 2) and len(rows) == 6 and rows.ndim == 2 and rows.size == 12

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from nbkeras import activations, callbacks, initializers, layers, models, optimizers, utils
-from nbkeras.compat import alias, keras2
+from nbkeras.compat import alias
+from nbkeras.compat.keras2 import install as keras2
 from nbkeras.engine import behaviour
 
 X, Y = np.ones((8, 3), "float32"), np.arange(8.0)
@@ -50,7 +51,8 @@ utils.get_file
 {inspect.getsource(contents)}
 {inspect.getsource(changes)}
 before = contents()
-from nbkeras.compat import alias, keras2
+from nbkeras.compat import alias
+from nbkeras.compat.keras2 import install as keras2
 print(changes(before, contents()))
 keras2.install()
 during = changes(before, contents())
@@ -154,7 +156,8 @@ def test_uninstalling_what_is_not_installed_does_nothing():
 def test_a_class_that_is_imported_meanwhile_is_put_back_too():
     source = """
 import nbkeras, sys
-from nbkeras.compat import alias, keras2
+from nbkeras.compat import alias
+from nbkeras.compat.keras2 import install as keras2
 assert "nbkeras.layers.depthwise" not in sys.modules
 import warnings
 keras2.install()

@@ -5,6 +5,8 @@ import subprocess
 import sys
 import textwrap
 
+KERAS_2 = ("--keras", "2")
+
 
 def run_script(folder, source, *arguments, expect=0, options=()):
     """The output of a script, run as the command line runs it; options: those before the script's name."""

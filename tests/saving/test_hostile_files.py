@@ -973,7 +973,7 @@ def test_a_zip_of_get_file_that_would_fill_the_disk(tmp_path, monkeypatch):
 
 def test_yaml_that_repeats_itself():
     pytest.importorskip("yaml")
-    from nbkeras.compat.model_yaml import model_from_yaml
+    from nbkeras.compat.keras2.model_yaml import model_from_yaml
 
     lines = ["a0: &a0 [1, 1]", *(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 60))]
     refused("\n".join(lines), "parts, more than any model's", model_from_yaml)

@@ -7,7 +7,7 @@ from typing import Any
 from nbkeras import layers, ops
 from nbkeras.building.graph import SymbolicTensor
 from nbkeras.building.layer import Layer
-from nbkeras.compat.generic_utils import to_list
+from nbkeras.compat.keras2.generic_utils import to_list
 from nbkeras.engine.tensor import Tensor
 from nbkeras.layers import recurrent, recurrent_cells
 from nbkeras.layers.recurrent_cells import with_named_states

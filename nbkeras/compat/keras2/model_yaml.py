@@ -39,7 +39,7 @@ def model_from_yaml(yaml_string: str, custom_objects=None) -> Any:
         ValueError: for any other string.
 
     Example:
-        >>> from nbkeras.compat.model_yaml import model_from_yaml, to_yaml
+        >>> from nbkeras.compat.keras2.model_yaml import model_from_yaml, to_yaml
         >>> text = to_yaml(keras.Sequential([layers.Dense(2, input_shape=(3,))]))
         >>> model_from_yaml(text).count_params()
         8

@@ -3,17 +3,14 @@
 import contextlib
 import functools
 import inspect
-import json
-import os
 from collections.abc import Callable, Sequence
-from types import FunctionType
 from typing import Any
 
-from nbkeras import activations, callbacks, config, initializers, layers, ops, regularizers, utils
+from nbkeras import activations, callbacks, initializers, layers, ops, regularizers, utils
 from nbkeras.building import graph, module
-from nbkeras.compat import downloading, methods, model_yaml, recurrent
+from nbkeras.compat import additions, settings_file
+from nbkeras.compat.keras2 import downloading, methods, model_yaml, recurrent
 from nbkeras.compat.spellings import renaming
-from nbkeras.data import downloads
 from nbkeras.engine import behaviour, learning_phase, registry, user_errors
 from nbkeras.engine.annotations import briefly
 from nbkeras.metrics import metric
@@ -73,7 +70,7 @@ def install() -> None:
         return
     _undo = contextlib.ExitStack()
     try:
-        _read_settings(_undo)
+        settings_file.read(_undo)
         _undo.callback(behaviour.use, behaviour.current)
         behaviour.use(behaviour.KERAS_2)
         _undo.callback(learning_phase.forget_learning_phase)
@@ -93,58 +90,22 @@ def uninstall() -> None:
         _undo = None
 
 
-def _set(stack: contextlib.ExitStack, owner: Any, name: str, value: Any) -> None:
-    """Set an attribute of a class or module; closing the stack restores it."""
-    if name in user_errors.ENTRIES and isinstance(owner, type):
-        value = _entry(value)
-    held = vars(owner)
-    stack.callback(setattr, owner, name, held[name]) if name in held else stack.callback(delattr, owner, name)
-    setattr(owner, name, value)
-
-
-def _entry(method: Any) -> Any:
-    """The method as an entry point: tracebacks of its errors end at the user's line."""
-    if isinstance(method, classmethod):
-        return classmethod(_entry(method.__func__))
-    return user_errors.entry(method) if isinstance(method, FunctionType) else method
-
-
 def _add_names(stack: contextlib.ExitStack) -> None:
     """Add the names, arguments, methods and attributes that only Keras 2 has."""
-    for cls, extra in ADDED.items():
-        for name, value in [item for base in reversed(extra.__mro__[:-1]) for item in vars(base).items()]:
-            if name == "__call__" or not (name.startswith("__") and name.endswith("__")):
-                _set(stack, cls, name, value)
+    additions.add_members(stack, ADDED)
     for where, values in NAMES.items():
         for name, value in values.items():
-            _set(stack, where, name, value)
+            additions.put(stack, where, name, value)
     for where, functions in RENAMED.items():
         for name, names in functions.items():
-            _set(stack, where, name, renaming(getattr(where, name), names))
+            additions.put(stack, where, name, renaming(getattr(where, name), names))
     for name, ignored in IGNORED.items():
-        _set(stack, model.Model, name, _without(getattr(model.Model, name), ignored))
-    _set(stack, callbacks.TensorBoard, "__init__", _of_tensorboard(callbacks.TensorBoard.__init__))
+        additions.put(stack, model.Model, name, _without(getattr(model.Model, name), ignored))
+    additions.put(stack, callbacks.TensorBoard, "__init__", _of_tensorboard(callbacks.TensorBoard.__init__))
     meant = getattr(ops, behaviour.current.hard_sigmoid)
-    _set(stack, activations, "hard_sigmoid", meant)
+    additions.put(stack, activations, "hard_sigmoid", meant)
     stack.callback(activations.registry.register, ops.hard_sigmoid)
     activations.registry.register(meant, "hard_sigmoid")
-
-
-def _read_settings(stack: contextlib.ExitStack) -> None:
-    """Set floatx, epsilon and the data format from keras.json, if it exists."""
-    path = os.path.join(downloads.cache_folder(), "keras.json")
-    if not os.path.exists(path):
-        return
-    with open(path, encoding="utf-8") as file:
-        try:
-            settings = json.load(file)
-        except ValueError as error:
-            raise ValueError(f"{path} is not valid JSON ({error}): correct or remove it") from None
-    for name in ("floatx", "epsilon", "image_data_format"):
-        if name in settings:
-            change = getattr(config, f"set_{name}")
-            stack.callback(change, getattr(config, name)())
-            change(settings[name])
 
 
 def _set_defaults(stack: contextlib.ExitStack, item: Any) -> None:
@@ -194,7 +155,7 @@ def _accept_old_arguments(stack: contextlib.ExitStack, item: Any) -> None:
             )
         init(self, *args, **kwargs)
 
-    _set(stack, item, "__init__", __init__)
+    additions.put(stack, item, "__init__", __init__)
 
 
 _TENSORBOARD = (

@@ -10,7 +10,7 @@ import numpy as np
 
 from nbkeras.backend import control
 from nbkeras.building import module
-from nbkeras.compat import backend
+from nbkeras.compat.keras2 import backend
 from nbkeras.engine import structures
 
 

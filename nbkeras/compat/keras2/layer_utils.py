@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras import layers
-from nbkeras.compat.conv_utils import convert_kernel
+from nbkeras.compat.keras2.conv_utils import convert_kernel
 from nbkeras.engine.annotations import one_of
 
 _CONVOLUTIONS = (

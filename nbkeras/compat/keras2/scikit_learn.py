@@ -125,7 +125,7 @@ class KerasClassifier(BaseWrapper):
         **sk_params: Arguments of build_fn, and of the model's fit, predict and evaluate.
 
     Example:
-        >>> from nbkeras.compat.scikit_learn import KerasClassifier
+        >>> from nbkeras.compat.keras2.scikit_learn import KerasClassifier
         >>> def build(units=1):
         ...     model = keras.Sequential([layers.Dense(units, activation="sigmoid", input_shape=(1,))])
         ...     model.compile(keras.optimizers.Adam(0.1), "binary_crossentropy")
@@ -217,7 +217,7 @@ class KerasRegressor(BaseWrapper):
         **sk_params: Arguments of build_fn, and of the model's fit, predict and evaluate.
 
     Example:
-        >>> from nbkeras.compat.scikit_learn import KerasRegressor
+        >>> from nbkeras.compat.keras2.scikit_learn import KerasRegressor
         >>> def build():
         ...     model = keras.Sequential([layers.Dense(1, kernel_initializer="ones", input_shape=(2,))])
         ...     model.compile("sgd", "mse")

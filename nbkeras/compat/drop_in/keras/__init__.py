@@ -1,5 +1,0 @@
-"""The module that `import keras` finds after `install_as_keras` added its parent folder to `sys.path`."""
-
-from nbkeras.compat.alias import install_as_keras
-
-install_as_keras()

@@ -1,0 +1,138 @@
+"""The modules of Keras 2 and of Keras 3, and the modules of nbkeras that have each one's names."""
+
+# Keras 2 modules that are one module here all have the same names: `keras.layers.core` has every layer.
+_LAYERS = (
+    "advanced_activations convolutional convolutional_recurrent core cudnn_recurrent embeddings local merge noise "
+    "normalization pooling recurrent wrappers"
+)
+_ENGINE = "base_layer input_layer network saving sequential topology training"
+_UTILS = "conv_utils data_utils generic_utils io_utils layer_utils np_utils vis_utils"
+_OLD, _INTERNAL = "nbkeras.compat.keras2", "nbkeras.compat.keras3"
+_OLD_LAYERS = ("nbkeras.layers", f"{_OLD}.old_layers")
+_OLD_UTILS = (
+    f"{_OLD}.generic_utils",
+    f"{_OLD}.conv_utils",
+    f"{_OLD}.layer_utils",
+    f"{_OLD}.hdf5",
+    "nbkeras.training.summary",
+)
+_OLD_MODELS = ("nbkeras.models", "nbkeras.layers", f"{_OLD}.model_yaml")
+_OLD_ENGINE = (*_OLD_MODELS, f"{_OLD}.saving", "nbkeras.utils")
+_DATASETS = "boston_housing california_housing cifar cifar10 cifar100 fashion_mnist imdb mnist reuters"
+
+# Modules with the same names in Keras 2 and 3. The names that only Keras 3 has are in both modes: a script for Keras 2 cannot
+# notice them.
+_BOTH: dict[str, tuple[str, ...]] = {
+    **{
+        name: (f"nbkeras.{name}",)
+        for name in (
+            "activations callbacks config constraints datasets initializers losses metrics optimizers preprocessing "
+            "preprocessing.sequence regularizers wrappers"
+        ).split()
+    },
+    **{f"datasets.{name}": (f"nbkeras.datasets.{name}",) for name in _DATASETS.split()},
+}
+
+# Modules that only Keras 3 has; scripts of tf.keras use some of them too.
+_NEW: dict[str, tuple[str, ...]] = {
+    **{
+        name: (f"nbkeras.{name}",)
+        for name in (
+            "distribution dtype_policies export mixed_precision ops ops.image ops.linalg optimizers.schedules quantizers "
+            "random tree"
+        ).split()
+    },
+    "ops.nn": ("nbkeras.ops",),
+    "ops.numpy": ("nbkeras.ops",),
+    "saving": ("nbkeras.saving", "nbkeras.models", "nbkeras.utils"),
+}
+
+_KERAS_2: dict[str, tuple[str, ...]] = {
+    **_BOTH,
+    **_NEW,
+    "": (f"{_OLD}.root", "nbkeras"),
+    "backend": (f"{_OLD}.backend", "nbkeras.backend"),
+    "layers": _OLD_LAYERS,
+    "models": _OLD_MODELS,
+    "utils": ("nbkeras.utils", *_OLD_UTILS),
+    "utils.losses_utils": (f"{_OLD}.constants",),
+    "utils.metrics_utils": (f"{_OLD}.constants",),
+    "engine": _OLD_ENGINE,
+    "legacy": (),
+    "legacy.interfaces": (f"{_OLD}.interfaces",),
+    "objectives": ("nbkeras.losses",),
+    "preprocessing.image": (f"{_OLD}.images", "nbkeras.preprocessing.image"),
+    "preprocessing.text": ("nbkeras.preprocessing.text",),
+    "wrappers.scikit_learn": (f"{_OLD}.scikit_learn",),
+    **{f"layers.{name}": _OLD_LAYERS for name in _LAYERS.split()},
+    **{f"engine.{name}": (*_OLD_ENGINE, "nbkeras.building.graph") for name in _ENGINE.split()},
+    # modules of tf.keras, 2019 to 2023
+    **{name: _OLD_LAYERS for name in ("layers.experimental", "layers.experimental.preprocessing")},
+    **{name: ("nbkeras.optimizers",) for name in ("optimizers.experimental", "optimizers.legacy")},
+    "engine.training_utils": (f"{_OLD}.training_utils", f"{_OLD}.generic_utils"),
+    **{f"utils.{name}": ("nbkeras.utils", *_OLD_UTILS) for name in _UTILS.split()},
+}
+
+# Internal modules of Keras 3 that released packages import. docs/packages.md lists them.
+SRC: dict[str, tuple[str, ...]] = {
+    "": (f"{_INTERNAL}.root", "nbkeras"),
+    **{
+        name: (f"nbkeras.{name}",)
+        for name in (
+            "activations callbacks constraints initializers layers losses metrics models ops optimizers quantizers random "
+            "regularizers tree utils"
+        ).split()
+    },
+    "backend": (f"{_INTERNAL}.backend", "nbkeras.backend"),
+    "backend.common": (f"{_INTERNAL}.backend", "nbkeras.backend"),
+    "backend.common.variables": (f"{_INTERNAL}.backend", "nbkeras.backend"),
+    "callbacks.history": ("nbkeras.callbacks",),
+    "distribution": ("nbkeras.distribution",),
+    "distribution.distribution_lib": (f"{_INTERNAL}.distribution_lib", "nbkeras.distribution"),
+    "layers.layer": ("nbkeras.layers",),
+    "legacy": (),
+    "legacy.saving": (f"{_INTERNAL}.serialization_lib",),
+    "legacy.saving.legacy_h5_format": (f"{_INTERNAL}.legacy_h5_format",),
+    "losses.losses": (f"{_INTERNAL}.losses", "nbkeras.losses"),
+    "models.model": ("nbkeras.models",),
+    "ops.numpy": ("nbkeras.ops",),
+    "ops.nn": ("nbkeras.ops",),
+    "saving": (f"{_INTERNAL}.serialization_lib", "nbkeras.saving"),
+    "saving.object_registration": ("nbkeras.utils",),
+    "saving.saving_lib": (f"{_INTERNAL}.saving_lib",),
+    "saving.serialization_lib": (f"{_INTERNAL}.serialization_lib",),
+    "utils.tracking": (f"{_INTERNAL}.tracking",),
+}
+
+_KERAS_3: dict[str, tuple[str, ...]] = {
+    **_BOTH,
+    **_NEW,
+    "": (f"{_INTERNAL}.root", "nbkeras"),
+    "backend": ("nbkeras.backend",),
+    "layers": ("nbkeras.layers",),
+    "legacy": (),
+    "legacy.saving": (f"{_INTERNAL}.serialization_lib",),
+    "models": ("nbkeras.models",),
+    "preprocessing.image": ("nbkeras.preprocessing.image",),
+    "utils": ("nbkeras.utils",),
+    "utils.legacy": (f"{_INTERNAL}.serialization_lib",),
+    "optimizers.legacy": ("nbkeras.optimizers",),
+    **{f"src.{name}".rstrip("."): shown for name, shown in SRC.items()},
+}
+
+# Version of Keras -> module, without 'keras.' -> the modules of nbkeras with its names; the first module with a name wins.
+SHOWN: dict[int, dict[str, tuple[str, ...]]] = {2: _KERAS_2, 3: _KERAS_3}
+
+# Module -> older name -> its name in the nbkeras modules. Only Keras 2 has these names.
+RENAMED: dict[str, dict[str, str]] = {
+    "constraints": {"maxnorm": "max_norm", "nonneg": "non_neg", "unitnorm": "unit_norm"},
+    "engine.network": {"Network": "Model"},
+    "layers.convolutional": {"Deconv2D": "Conv2DTranspose", "Deconv3D": "Conv3DTranspose"},
+    "optimizers": {name.lower(): name for name in ("Adadelta", "Adagrad", "Adam", "Adamax", "Nadam", "RMSprop", "SGD")},
+}
+
+# The public names of Keras 3's `keras.backend`. nbkeras.backend has Keras 2's functions too.
+BACKEND_OF_KERAS_3 = frozenset(
+    "backend clear_session epsilon floatx get_uid image_data_format is_float_dtype is_int_dtype is_keras_tensor result_type "
+    "set_epsilon set_floatx set_image_data_format standardize_dtype".split()
+)
