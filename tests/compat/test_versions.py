@@ -34,11 +34,19 @@ SCRIPTS = pathlib.Path(__file__).parents[2] / "scripts"
         ("from keras.layers import CuDNNLSTM", 2, "line 1 uses keras.layers.CuDNNLSTM"),
         ("from keras.constraints import maxnorm", 2, "line 1 uses keras.constraints.maxnorm"),
         ("from keras.models import Sequential\nm = Sequential()\nm.fit_generator(g)", 2, "line 3 uses fit_generator"),
-        ("from keras.models import Sequential\nm = Sequential()\nm.fit(x, workers=4)", 2, "line 3 uses fit(workers=...)"),
+        (
+            "from keras.models import Sequential\nm = Sequential()\nm.fit(x, workers=4)",
+            2,
+            "line 3 uses fit(workers=...)",
+        ),
         ("from keras.optimizers import SGD\nSGD(lr=0.1)", 2, "line 2 uses SGD(lr=...)"),
         ("from keras import backend as K\nK.mean(K.square(x))", 2, "line 2 uses keras.backend.mean"),
         ("import tensorflow as tf\ntf.keras.layers.core.Dense(2)", 2, "line 2 uses keras.layers.core.Dense"),
-        ("from tensorflow.keras.utils.np_utils import to_categorical", 2, "line 1 uses keras.utils.np_utils.to_categorical"),
+        (
+            "from tensorflow.keras.utils.np_utils import to_categorical",
+            2,
+            "line 1 uses keras.utils.np_utils.to_categorical",
+        ),
         # a file with both cannot be for Keras 2, which has no keras.ops
         ("from keras import ops\nfrom keras.optimizers import SGD\nSGD(lr=0.1)", 3, "line 1 uses keras.ops"),
     ],
@@ -117,12 +125,17 @@ def test_without_the_option_one_line_says_which_version_and_why(tmp_path):
     )
     out, errors = said(tmp_path, f"{SHOWS}from keras.utils import np_utils", module=True)
     assert json.loads(out) == AS_2
-    assert errors == "nbkeras: keras is Keras 2 here, because line 8 uses keras.utils.np_utils (--keras 3 selects Keras 3)\n"
+    assert (
+        errors
+        == "nbkeras: keras is Keras 2 here, because line 8 uses keras.utils.np_utils (--keras 3 selects Keras 3)\n"
+    )
     assert said(tmp_path, "print(1)") == ("1\n", "")
 
 
 def test_packages_and_spawned_processes_have_the_version_and_the_answer_of_the_process(tmp_path):
-    (tmp_path / "package.py").write_text("import keras\nfacts = keras.__version__, keras.backend.backend()", encoding="utf-8")
+    (tmp_path / "package.py").write_text(
+        "import keras\nfacts = keras.__version__, keras.backend.backend()", encoding="utf-8"
+    )
     source = """
         import multiprocessing
         def child():
@@ -139,7 +152,9 @@ def test_packages_and_spawned_processes_have_the_version_and_the_answer_of_the_p
 
 
 def test_a_backend_that_nbkeras_cannot_answer_with(tmp_path):
-    with pytest.raises(AssertionError, match="the environment variable KERAS_BACKEND must be one of 'nbkeras', 'numpy', 'tens"):
+    with pytest.raises(
+        AssertionError, match="the environment variable KERAS_BACKEND must be one of 'nbkeras', 'numpy', 'tens"
+    ):
         said(tmp_path, SHOWS, "--keras", "3", KERAS_BACKEND="jax")
 
 
@@ -151,7 +166,9 @@ def test_a_module_that_is_not_there(tmp_path):
 def test_a_package_runs_by_its_main_module(tmp_path):
     (tmp_path / "tool").mkdir()
     (tmp_path / "tool" / "__init__.py").write_text("", encoding="utf-8")
-    (tmp_path / "tool" / "__main__.py").write_text("from keras.utils import np_utils\nprint(__name__)", encoding="utf-8")
+    (tmp_path / "tool" / "__main__.py").write_text(
+        "from keras.utils import np_utils\nprint(__name__)", encoding="utf-8"
+    )
     out, errors = said(tmp_path, "", "-m", "tool")
     assert out == "__main__\n" and "keras is Keras 2 here, because line 1 uses keras.utils.np_utils" in errors
 
@@ -181,7 +198,9 @@ def test_the_versions_in_code(monkeypatch):
     assert nbkeras.config.backend() == "nbkeras"
     with pytest.raises(ValueError, match="version must be 2 or 3, received 4"):
         nbkeras.install_as_keras(version=4)
-    with pytest.raises(ValueError, match="install_as_keras: backend must be one of 'nbkeras', 'numpy', 'tensorflow', received"):
+    with pytest.raises(
+        ValueError, match="install_as_keras: backend must be one of 'nbkeras', 'numpy', 'tensorflow', received"
+    ):
         nbkeras.install_as_keras(version=3, backend="theano")
 
 
@@ -198,10 +217,22 @@ def test_the_file_of_the_caller_decides_without_a_version():
 @pytest.mark.parametrize(
     ("version", "name", "sentence"),
     [
-        (3, "keras.engine", "keras.engine is a module of Keras 2, and keras means Keras 3 in this process: start it with --keras 2"),
+        (
+            3,
+            "keras.engine",
+            "keras.engine is a module of Keras 2, and keras means Keras 3 in this process: start it with --keras 2",
+        ),
         (2, "keras.src.saving", "keras.src is a module of Keras 3, and keras means Keras 2 in this process"),
-        (2, "keras.legacy.saving", "keras.legacy.saving is a module of Keras 3, and keras means Keras 2 in this process"),
-        (3, "keras.src.trainers.epoch_iterator", "keras.src.trainers is an internal module of Keras, and nbkeras has only those that docs/packages.md"),
+        (
+            2,
+            "keras.legacy.saving",
+            "keras.legacy.saving is a module of Keras 3, and keras means Keras 2 in this process",
+        ),
+        (
+            3,
+            "keras.src.trainers.epoch_iterator",
+            "keras.src.trainers is an internal module of Keras, and nbkeras has only those that docs/packages.md",
+        ),
         (3, "keras.nothing", "No module named 'keras.nothing'"),
     ],
 )
