@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras.backend import control
 from nbkeras.building import module
-from nbkeras.compat.keras2 import backend
+from nbkeras.compat.keras2 import updates
 from nbkeras.engine import structures
 
 
@@ -131,12 +130,5 @@ class Metric:
 class Optimizer:
     """Members of every optimizer."""
 
-    def get_updates(self, loss=None, params=None, *given) -> list:
-        """Only Keras 2 has this method: use `apply_gradients`, or write a `train_step`.
-
-        The result has the updates of one step for `K.function`. Arguments: loss, params; or params,
-        constraints, loss.
-        """
-        if given:
-            loss, params = given[0], loss
-        return [backend.VariableUpdate(self, control.gradients(loss, params), list(params))]
+    get_gradients = updates.get_gradients
+    get_updates = updates.get_updates

@@ -1,0 +1,14 @@
+"""`keras.applications` of Keras 2.3.1: the networks of the package Keras-Applications. The modules table has it if it is installed."""
+
+import importlib
+import inspect
+import pkgutil
+
+_package = importlib.import_module("keras_applications")
+for _name in ("backend", "layers", "models", "utils"):
+    setattr(_package, f"_KERAS_{_name.upper()}", importlib.import_module(f"nbkeras.{_name}"))
+
+for _module in pkgutil.iter_modules(_package.__path__):
+    for _net, _found in vars(importlib.import_module(f"keras_applications.{_module.name}")).items():
+        if _net[0].isupper() and inspect.isfunction(_found):
+            globals()[_net] = _found
