@@ -5,9 +5,7 @@ from __future__ import annotations
 import collections
 from typing import Any, Self
 
-import numpy as np
-
-from nbkeras.building.graph import Graph, OverridableProperty, SymbolicTensor, is_symbolic, symbols
+from nbkeras.building.graph import Graph, OverridableProperty, SymbolicTensor, infer, is_symbolic, symbols
 from nbkeras.building.inputs import input_layer_of
 from nbkeras.building.layer import Layer
 from nbkeras.data.input_matching import GraphInputs
@@ -16,7 +14,6 @@ from nbkeras.engine.annotations import overridable
 from nbkeras.engine.learning_phase import training_phase
 from nbkeras.engine.registry import custom_object_scope
 from nbkeras.engine.structures import one_or_all
-from nbkeras.engine.tensor import Tensor, shapes_only
 from nbkeras.metrics import Mean, Metric
 from nbkeras.saving import serialization
 from nbkeras.training.output_matching import output_names
@@ -138,14 +135,10 @@ class Functional(Trainer, registered=False):
             raise ValueError(
                 f"model {self.name!r} has no input shape yet: give one, such as build((None, 3)), or call it"
             )
-        stand_ins = structures.map_leaves(
-            lambda s: Tensor(np.empty([2 if n is None else n for n in s.shape], s.dtype)),
-            symbols(input_shape, self.dtype),
-        )
         self.built = True  # so that the call does not build it again
         try:
-            with shapes_only(), training_phase(False):
-                self._set_output_names(self(stand_ins))
+            with training_phase(False):
+                self._set_output_names(infer(self, (symbols(input_shape, self.dtype),), {}))
             self.clear_losses()  # symbolic losses have no values
         except BaseException:
             self.built = False

@@ -33,6 +33,7 @@ IGNORED = {"fit": _FETCHING, "evaluate": _FETCHING, "predict": _FETCHING, "compi
 
 # Class or module -> function or method -> older argument -> current one.
 RENAMED: dict[Any, dict[str, dict[str, str]]] = {
+    activations: {"relu": {"alpha": "negative_slope"}},
     model.Model: {"__init__": {"input": "inputs", "output": "outputs"}},
     callbacks.ReduceLROnPlateau: {"__init__": {"epsilon": "min_delta"}},
     regularizers: {"l1": {"l": "l1"}, "l2": {"l": "l2"}},
