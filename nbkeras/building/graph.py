@@ -470,8 +470,8 @@ class Graph:
             key = id(node.layer)
             layers[key] = node.layer
             depths[key] = max(depths.get(id(node), 0), depths.get(key, 0))
-        last = len(met)  # for an input that no output needs, which the walk does not meet
-        return sorted(layers.values(), key=lambda each: (-depths[id(each)], met.get(id(each), last)))
+        # an input that no output needs, which the walk does not meet, comes first at its depth
+        return sorted(layers.values(), key=lambda each: (-depths[id(each)], met.get(id(each), -1)))
 
     @property
     def starts(self) -> list[Node]:

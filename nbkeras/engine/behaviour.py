@@ -62,6 +62,8 @@ class CompatibilityPolicy:
     """Whether `states` of a recurrent layer without states is a list of None, instead of None."""
     embeddings_take_sequences: bool = False
     """Whether an Embedding without an input shape takes sequences of any length, so that it can start a Sequential."""
+    merged_steps_need_all_masks: bool = False
+    """Whether a step of merged sequences is valid where all masks say so. If not: where one says so, if each input has a mask."""
     names_lambdas: bool = False
     """Whether a Lambda layer's configuration names a `lambda` by the layer's name, instead of refusing it."""
 

@@ -1,4 +1,4 @@
-"""`keras.applications` of Keras 2.3.1: the networks of the package Keras-Applications. The modules table has it if it is installed."""
+"""`keras.applications` of Keras 2.3.1: the networks of the package Keras-Applications, if it is installed (see modules.py)."""
 
 import importlib
 import inspect

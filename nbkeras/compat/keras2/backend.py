@@ -63,7 +63,8 @@ def function(inputs: Sequence, outputs: Any, updates=None, **kwargs) -> Callable
 
 
 # In an optimizer's `get_updates`, these make variables and read values only at the first call.
-variable, zeros, ones, eye = map(once, (variables.variable, variables.zeros, variables.ones, variables.eye))
+variable, eye = once(variables.variable), once(variables.eye)
+zeros, ones = once(variables.zeros), once(variables.ones)
 random_uniform_variable = once(variables.random_uniform_variable)
 random_normal_variable = once(variables.random_normal_variable)
 get_value, batch_get_value = once(variables.get_value), once(variables.batch_get_value)

@@ -69,6 +69,7 @@ class Sequential:
 
 
 _add_weight, _add_loss = module.Module.add_weight, module.Module.add_loss
+_found: Any = vars(module.Module)
 
 
 class _OwnWeights(list):
@@ -107,8 +108,8 @@ def _assignable(found: Any, trainable: bool) -> property:
 class Module:
     """Members of every layer."""
 
-    trainable_weights = _assignable(module.Module.trainable_weights.fget, True)
-    non_trainable_weights = _assignable(module.Module.non_trainable_weights.fget, False)
+    trainable_weights = _assignable(_found["trainable_weights"].fget, True)
+    non_trainable_weights = _assignable(_found["non_trainable_weights"].fget, False)
     _trainable_weights = _assignable(lambda self: _OwnWeights(self, True), True)
     _non_trainable_weights = _assignable(lambda self: _OwnWeights(self, False), False)
     updates = _updates = property(lambda self: [])

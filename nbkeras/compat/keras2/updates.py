@@ -131,7 +131,7 @@ class Updating(optimizer.Optimizer):
         if isinstance(self._learning_rate, Variable) and not isinstance(value, Tensor):
             self._learning_rate.assign(value)
         else:
-            self._learning_rate = value
+            self._learning_rate = value  # type: ignore[assignment]
 
     @property
     def variables(self) -> list[Variable]:
@@ -145,7 +145,10 @@ class Updating(optimizer.Optimizer):
     def get_config(self) -> dict[str, Any]:
         """The limits of gradients, as in Keras 2; with another optimizer as base class, its configuration."""
         config = super().get_config()
-        if next(cls for cls in type(self).__mro__ if cls.__module__.startswith("nbkeras.opt")) is not optimizer.Optimizer:
+        if (
+            next(cls for cls in type(self).__mro__ if cls.__module__.startswith("nbkeras.opt"))
+            is not optimizer.Optimizer
+        ):
             return config
         return {name: config[name] for name in ("clipnorm", "clipvalue") if config[name]}
 
