@@ -112,10 +112,11 @@ class Functional(Trainer, registered=False):
         """Make the weights.
 
         Args:
-            input_shape: The shape of the input, a tuple with None for the batch, or a structure of shapes.
+            input_shape: The shape of the input, a tuple with None for the batch and other unknown sizes, or a structure of
+                shapes. Sizes are tried for None.
 
         Raises:
-            ValueError: without a shape, for a model that has none.
+            ValueError: without a shape, for a model that has none, and if `call` fails with all sizes that are tried.
 
         Example:
             >>> class Two(keras.Model):
@@ -136,10 +137,19 @@ class Functional(Trainer, registered=False):
                 f"model {self.name!r} has no input shape yet: give one, such as build((None, 3)), or call it"
             )
         self.built = True  # so that the call does not build it again
+        inputs = symbols(input_shape, self.dtype)
         try:
             with training_phase(False):
-                self._set_output_names(infer(self, (symbols(input_shape, self.dtype),), {}))
+                self._set_output_names(infer(self, (inputs,), {}))
             self.clear_losses()  # symbolic losses have no values
+        except ValueError as error:
+            self.built = False
+            if not any(None in each.shape[1:] for each in structures.flatten(inputs)):
+                raise
+            raise ValueError(
+                f"model {self.name!r} cannot be built for the shape {input_shape}: its call fails with all sizes that were tried "
+                f"for None, first with: {error}. Make the model again and give build the sizes"
+            ) from error
         except BaseException:
             self.built = False
             raise

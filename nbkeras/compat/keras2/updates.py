@@ -34,7 +34,7 @@ class VariableUpdate(NamedTuple):
 
 
 class Graph:
-    """What the first call of `get_updates` made and read, in order."""
+    """The variables and values that the first call of `get_updates` made and read, in order."""
 
     def __init__(self) -> None:
         self._first: list[Any] = []
