@@ -82,6 +82,14 @@ def test_numbers_of_batches_are_numpys():
     assert isinstance(model.train_on_batch(x, y), np.float32) and isinstance(model.train_on_batch(x, y).tolist(), float)
 
 
+def test_an_optimizer_has_its_state_when_the_train_function_is_made():
+    model = models.Sequential([layers.Dense(1, input_dim=2)])
+    model.compile("adam", "mse")
+    assert not model.optimizer.built
+    model._make_train_function()
+    assert [each.shape for each in model.optimizer.weights[2:]] == [(2, 1), (2, 1), (1,), (1,)]
+
+
 def test_merged_steps_are_valid_where_all_masks_say_so():
     masked, open_input = ops.convert_to_tensor(np.ones((1, 3, 2))), ops.convert_to_tensor(np.ones((1, 3, 2)))
     first, second = (ops.convert_to_tensor(np.array([each])) for each in ([True, True, False], [True, False, False]))

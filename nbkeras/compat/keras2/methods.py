@@ -45,6 +45,11 @@ class Model:
         """Only Keras 2 has this method: use `predict`, which takes a generator or Sequence."""
         return self.predict(generator, steps=steps, callbacks=callbacks, verbose=verbose, **kwargs)  # type: ignore
 
+    def _make_train_function(self) -> None:
+        """Make the optimizer's state, which may then be read and written; a step is recorded at its first batch."""
+        if self.optimizer is not None and not self.optimizer.built:  # type: ignore[attr-defined]
+            self.optimizer.build(self.trainable_weights)  # type: ignore[attr-defined]
+
     def _make_predict_function(self) -> None:
         """Do nothing: a step is recorded at its first batch, in any thread."""
 
