@@ -8,6 +8,7 @@ import numpy as np
 
 from nbkeras import ops
 from nbkeras.compat.tensorflow.dtypes import as_dtype
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Tensor, as_tensor
 from nbkeras.engine.user_errors import optional_import
 
@@ -34,8 +35,11 @@ def decode_image(
     channels: 1, 3 or 4; None or 0 for those of the file.
     """
     with optional_import("images in files need pillow", "images"):
-        from PIL import Image
-    image = Image.open(io.BytesIO(contents))
+        from PIL import Image, UnidentifiedImageError
+    try:
+        image = Image.open(io.BytesIO(contents))
+    except UnidentifiedImageError:
+        raise ValueError(f"tf.io.decode_image: expected the bytes of an image, received {briefly(contents)}") from None
     mode = _MODES[channels] if channels else image.mode if image.mode in _MODES.values() else "RGB"
     array = np.asarray(image.convert(mode))
     return convert_image_dtype(as_tensor(array if array.ndim == 3 else array[:, :, None]), dtype)

@@ -38,6 +38,7 @@ SHOWN: dict[str, tuple[str, ...]] = {
     "python.framework.errors_impl": ("errors",),
     "random": ("random",),
     "signal": ("signal",),
+    "summary": ("summary: create_file_writer histogram image scalar text",),
     "test": ("settings: gpu_device_name is_built_with_cuda is_gpu_available",),
 }
 
@@ -77,6 +78,5 @@ INSTEAD = {
     "sparse": "tensors are dense",
     "string": "strings cannot be tensors: keras.layers.StringLookup takes arrays of them",
     "strings": "strings cannot be tensors: keras.layers.TextVectorization takes arrays of them",
-    "summary": "use keras.callbacks.TensorBoard",
     "train": "use keras.optimizers and keras.callbacks.ModelCheckpoint",
 }
