@@ -14,6 +14,7 @@ SHOWN: dict[str, tuple[str, ...]] = {
         "greater_equal less less_equal logical_and logical_not logical_or maximum minimum multiply negative not_equal pow "
         "reduce_all reduce_any reduce_logsumexp reduce_max reduce_mean reduce_min reduce_prod reduce_sum round scalar_mul "
         "sigmoid sign sin sinh sqrt square subtract tan tanh truediv",
+        "first_version: depth_to_space extract_image_patches floordiv space_to_depth",
     ),
     "config": (f"settings: {_DEVICES} PhysicalDevice experimental_run_functions_eagerly run_functions_eagerly",),
     "config.experimental": (
@@ -36,6 +37,8 @@ SHOWN: dict[str, tuple[str, ...]] = {
     "python.framework": (),
     "python.framework.errors": ("errors",),
     "python.framework.errors_impl": ("errors",),
+    "python.ops": (),
+    "python.ops.ctc_ops": ("first_version: ctc_loss_v2",),
     "random": ("random",),
     "signal": ("signal",),
     "summary": ("summary: create_file_writer histogram image scalar text",),

@@ -227,9 +227,11 @@ def l2_loss(t: Any, name: Any = None) -> Tensor:
     return ops.multiply(ops.sum(ops.square(t)), 0.5)
 
 
-def moments(x: Any, axes: Any, shift: Any = None, keepdims: bool = False, name: Any = None) -> tuple[Tensor, Tensor]:
-    """The mean and the variance along axes."""
-    return ops.moments(x, axes, keepdims)
+def moments(
+    x: Any, axes: Any, shift: Any = None, keepdims: bool = False, name: Any = None, keep_dims: bool = False
+) -> tuple[Tensor, Tensor]:
+    """The mean and the variance along axes. keep_dims: TensorFlow 1's keepdims."""
+    return ops.moments(x, axes, keepdims or keep_dims)
 
 
 def silu(features: Any, beta: float = 1.0) -> Tensor:
