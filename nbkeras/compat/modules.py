@@ -100,6 +100,8 @@ SRC: dict[str, tuple[str, ...]] = {
     "distribution": ("nbkeras.distribution",),
     "distribution.distribution_lib": (f"{_INTERNAL}.distribution_lib", "nbkeras.distribution"),
     "layers.layer": ("nbkeras.layers",),
+    "layers.preprocessing": (),
+    "layers.preprocessing.data_layer": (f"{_INTERNAL}.data_layer",),
     "legacy": (),
     "legacy.saving": (f"{_INTERNAL}.serialization_lib",),
     "legacy.saving.legacy_h5_format": (f"{_INTERNAL}.legacy_h5_format",),

@@ -4,9 +4,9 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from nbkeras import saving
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.registry import custom_object, custom_object_scope, nearest
-from nbkeras.saving import objects
 
 _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
@@ -73,5 +73,5 @@ def deserialize_keras_object(
         if isinstance(identifier, str):
             return found
         if hasattr(found, "from_config"):
-            return objects.deserialize_keras_object(identifier, {name: found, **(custom_objects or {})})
+            return saving.deserialize_keras_object(identifier, {name: found, **(custom_objects or {})})
         return found(**identifier.get("config", {}))
