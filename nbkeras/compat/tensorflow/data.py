@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras.compat.tensorflow.root import TensorShape, TensorSpec
+from nbkeras.compat.tensorflow.shapes import TensorShape, TensorSpec
 from nbkeras.engine import settings
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.dtypes import array_of

@@ -6,7 +6,7 @@ from typing import Any
 from nbkeras.building.graph import SymbolicTensor
 from nbkeras.compat.tensorflow.arrays import ensure_shape
 from nbkeras.compat.tensorflow.data import Dataset, dataset_of
-from nbkeras.compat.tensorflow.root import TensorShape
+from nbkeras.compat.tensorflow.shapes import TensorShape
 from nbkeras.data.selection import Selection
 from nbkeras.engine.tensor import Tensor, Variable
 
