@@ -133,8 +133,10 @@ def gather(
     if axis % len(ops.shape(params)) != batch_dims:
         raise ValueError(f"tf.gather: with batch_dims={batch_dims} the axis must be {batch_dims} too, received {axis}")
     indices = as_tensor(indices)
-    places = [ops.reshape(ops.arange(n), [-1 if i == k else 1 for i in builtins.range(indices.ndim)])
-              for k, n in enumerate(indices.shape[:batch_dims])]
+    places = [
+        ops.reshape(ops.arange(n), [-1 if i == k else 1 for i in builtins.range(indices.ndim)])
+        for k, n in enumerate(indices.shape[:batch_dims])
+    ]
     return ops.convert_to_tensor(params)[(*places, indices)]
 
 
@@ -233,7 +235,10 @@ def one_hot(
     y = ops.one_hot(indices, int(depth), -1 if axis is None else axis, dtype)
     if on_value is None and off_value is None:
         return y
-    on, off = as_tensor(1 if on_value is None else on_value, dtype), as_tensor(0 if off_value is None else off_value, dtype)
+    on, off = (
+        as_tensor(1 if on_value is None else on_value, dtype),
+        as_tensor(0 if off_value is None else off_value, dtype),
+    )
     return ops.where(ops.cast(y, "bool"), on, off)
 
 
@@ -244,7 +249,9 @@ def pad(tensor: Any, paddings: Any, mode: str = "CONSTANT", constant_values: Any
     return ops.pad(tensor, widths, mode, constant_values if mode == "constant" else None)
 
 
-def print(*inputs: Any, output_stream: Any = None, sep: str = " ", end: str = "\n", name: Any = None, **kwargs: Any) -> None:
+def print(
+    *inputs: Any, output_stream: Any = None, sep: str = " ", end: str = "\n", name: Any = None, **kwargs: Any
+) -> None:
     """Print tensors as arrays. In a recorded function they have no values yet, and it prints their shapes."""
     shown = [getattr(each, "data", each) if isinstance(each, Tensor) else each for each in inputs]
     builtins.print(*shown, sep=sep, end=end, file=sys.stdout if output_stream is sys.stdout else sys.stderr)
@@ -255,9 +262,9 @@ def range(start: Any, limit: Any = None, delta: Any = 1, dtype: Any = None, name
     return ops.arange(start, limit, delta, dtype) if limit is not None else ops.arange(0, start, delta, dtype)
 
 
-def rank(input: Any, name: Any = None) -> int:
+def rank(input: Any, name: Any = None) -> Any:
     """The number of axes."""
-    return len(ops.shape(input))
+    return np.int32(len(ops.shape(input)))
 
 
 def recompute_grad(f: Callable) -> Callable:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras.compat.tensorflow.root import TensorShape, TensorSpec
+from nbkeras.compat.tensorflow.shapes import TensorShape, TensorSpec
 from nbkeras.engine import settings
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.dtypes import array_of
@@ -104,7 +104,8 @@ class _Cached:
     """Elements that are kept in memory after the first complete iteration."""
 
     def __init__(self, items: Iterable):
-        self._items, self._kept = items, None
+        self._items = items
+        self._kept: list | None = None
 
     def __iter__(self) -> Iterator:
         return self._first() if self._kept is None else iter(self._kept)
@@ -186,7 +187,7 @@ class Dataset:
     def zip(*args: Any, datasets: Any = None, name: Any = None) -> Dataset:
         """Tuples, or the given structure, of the elements of several data sets; as many as the shortest has."""
         structure = datasets if datasets is not None else args[0] if len(args) == 1 else args
-        parts: list[Dataset] = [_dataset(each) for each in _leaves(structure)]
+        parts: list[Dataset] = [dataset_of(each) for each in _leaves(structure)]
 
         def elements() -> Iterator:
             for each in zip(*(part._items for part in parts), strict=False):
@@ -238,7 +239,9 @@ class Dataset:
         whole = buffer_size is None or buffer_size == UNKNOWN  # TensorFlow accepts a cardinality
         size = max(self._length, 1) if whole else int(buffer_size)  # type: ignore[arg-type]
         if size < 1:
-            raise ValueError(f"tf.data.Dataset.shuffle: buffer_size must be at least 1, received {briefly(buffer_size)}")
+            raise ValueError(
+                f"tf.data.Dataset.shuffle: buffer_size must be at least 1, received {briefly(buffer_size)}"
+            )
         first, numbers = settings.next_seed() if seed is None else int(seed), itertools.count()
 
         def random() -> np.random.Generator:
@@ -284,7 +287,7 @@ class Dataset:
 
     def concatenate(self, dataset: Any, name: Any = None) -> Dataset:
         """The elements of this data set, then those of another one."""
-        other = _dataset(dataset)
+        other = dataset_of(dataset)
         lengths = (self._length, other._length)
         length = INFINITE if INFINITE in lengths else UNKNOWN if UNKNOWN in lengths else sum(lengths)
         joined = Dataset(_Again(lambda: itertools.chain(self._items, other._items)), length)
@@ -302,7 +305,7 @@ class Dataset:
 
     def flat_map(self, map_func: Callable, name: Any = None) -> Dataset:
         """The elements of the data sets that a function returns for each element."""
-        parts = _Again(lambda: (item for each in self._items for item in _dataset(_call(map_func, each))._items))
+        parts = _Again(lambda: (item for each in self._items for item in dataset_of(_call(map_func, each))._items))
         return Dataset(parts, UNKNOWN)
 
     def enumerate(self, start: int = 0, name: Any = None) -> Dataset:
@@ -360,7 +363,9 @@ class Dataset:
         return int(size)
 
     def _batched(self, items: Iterable, size: int, drop: bool) -> Dataset:
-        length = self._length if self._length < 0 else (self._length // size if drop else math.ceil(self._length / size))
+        length = (
+            self._length if self._length < 0 else (self._length // size if drop else math.ceil(self._length / size))
+        )
         return Dataset(items, length, not drop)
 
     def _joined(self, size: int, drop: bool, join: Callable) -> Iterator:
@@ -409,7 +414,9 @@ class Dataset:
 
     def __len__(self) -> int:
         if self._length < 0:
-            raise TypeError("the data set is infinite" if self._length == INFINITE else "the length of the data set is unknown")
+            raise TypeError(
+                "the data set is infinite" if self._length == INFINITE else "the length of the data set is unknown"
+            )
         return self._length
 
     def __bool__(self) -> bool:
@@ -437,7 +444,7 @@ class Dataset:
         )
 
 
-def _dataset(value: Any) -> Dataset:
+def dataset_of(value: Any) -> Dataset:
     """A Dataset of itself, or of another data set, such as image_dataset_from_directory returns."""
     if isinstance(value, Dataset):
         return value
@@ -480,13 +487,15 @@ def _padded(leaves: tuple, shape: Any, value: Any) -> np.ndarray:
     if shape is not None:
         largest = [n if given in (None, -1) else int(given) for n, given in zip(largest, shape, strict=True)]
     whole = np.full((len(arrays), *largest), value, arrays[0].dtype)
-    for row, array in zip(whole, arrays, strict=True):
+    for place, array in enumerate(arrays):
         if any(own > n for own, n in zip(array.shape, largest, strict=True)):
-            raise ValueError(f"tf.data.Dataset.padded_batch: an element of shape {array.shape} is larger than {tuple(largest)}")
-        row[tuple(slice(n) for n in array.shape)] = array
+            raise ValueError(
+                f"tf.data.Dataset.padded_batch: an element of shape {array.shape} is larger than {tuple(largest)}"
+            )
+        whole[place, ...][tuple(slice(n) for n in array.shape)] = array
     return whole
 
 
 def cardinality(dataset: Any) -> int:
     """The number of elements; -1 if there is no end, -2 if it is unknown."""
-    return _dataset(dataset).cardinality()
+    return dataset_of(dataset).cardinality()

@@ -1,5 +1,6 @@
 """TensorFlow's dtypes: `tf.float32` is accepted wherever NumPy or nbkeras take a dtype."""
 
+import builtins
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ class DType:
     def __init__(self, name: str):
         self.name, self.dtype = name, np.dtype(name)
 
-    def __eq__(self, other: object) -> bool:
+    def __eq__(self, other: object) -> builtins.bool:
         try:
             return self.dtype == np.dtype(other)  # type: ignore[call-overload]
         except TypeError:
@@ -38,22 +39,22 @@ class DType:
         return self
 
     @property
-    def is_bool(self) -> bool:
+    def is_bool(self) -> builtins.bool:
         """Whether it is bool."""
         return self.dtype.kind == "b"
 
     @property
-    def is_floating(self) -> bool:
+    def is_floating(self) -> builtins.bool:
         """Whether it is a dtype of floats."""
         return self.dtype.kind == "f"
 
     @property
-    def is_integer(self) -> bool:
+    def is_integer(self) -> builtins.bool:
         """Whether it is a dtype of integers."""
         return self.dtype.kind in "iu"
 
     @property
-    def is_unsigned(self) -> bool:
+    def is_unsigned(self) -> builtins.bool:
         """Whether it is a dtype of integers without a sign."""
         return self.dtype.kind == "u"
 

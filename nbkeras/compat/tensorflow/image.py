@@ -81,8 +81,13 @@ def crop_and_resize(
     one_of("tf.image.crop_and_resize", "method", method, ("bilinear", "nearest"))
     images, boxes = as_float(image), np.asarray(boxes, np.float32)
     _, height, width, channels = images.shape
-    places, inside = zip(*(_places(boxes[:, i], boxes[:, i + 2], n, int(new)) for i, n, new in
-                           ((0, height, crop_size[0]), (1, width, crop_size[1]))), strict=True)
+    places, inside = zip(
+        *(
+            _places(boxes[:, i], boxes[:, i + 2], n, int(new))
+            for i, n, new in ((0, height, crop_size[0]), (1, width, crop_size[1]))
+        ),
+        strict=True,
+    )
     rows, columns = places
     within = inside[0][:, :, None] & inside[1][:, None, :]
     start = np.asarray(box_indices, np.int64)[:, None, None] * (height * width)
@@ -116,12 +121,12 @@ def _places(first: np.ndarray, last: np.ndarray, length: int, new: int) -> tuple
     return np.where(inside, at, np.float32(0)), inside
 
 
-def adjust_brightness(image: Any, delta: float) -> Tensor:
+def adjust_brightness(image: Any, delta: Any) -> Tensor:
     """Add a number to each pixel; for integers it is a share of the largest one."""
     return _in_floats(image, lambda x: x + delta)
 
 
-def adjust_contrast(images: Any, contrast_factor: float) -> Tensor:
+def adjust_contrast(images: Any, contrast_factor: Any) -> Tensor:
     """Scale the distance of each pixel to the mean of its channel."""
 
     def adjusted(x: Tensor) -> Tensor:
@@ -136,17 +141,19 @@ def adjust_gamma(image: Any, gamma: float = 1, gain: float = 1) -> Tensor:
     return _in_floats(image, lambda x: gain * x**gamma)
 
 
-def adjust_saturation(image: Any, saturation_factor: float, name: Any = None) -> Tensor:
+def adjust_saturation(image: Any, saturation_factor: Any, name: Any = None) -> Tensor:
     """Scale the saturation of each pixel, up to 1."""
 
     def adjusted(x: Tensor) -> Tensor:
         hsv = rgb_to_hsv(x)
-        return hsv_to_rgb(ops.concatenate([hsv[..., :1], ops.clip(hsv[..., 1:2] * saturation_factor, 0, 1), hsv[..., 2:]], -1))
+        return hsv_to_rgb(
+            ops.concatenate([hsv[..., :1], ops.clip(hsv[..., 1:2] * saturation_factor, 0, 1), hsv[..., 2:]], -1)
+        )
 
     return _in_floats(image, adjusted)
 
 
-def adjust_hue(image: Any, delta: float, name: Any = None) -> Tensor:
+def adjust_hue(image: Any, delta: Any, name: Any = None) -> Tensor:
     """Turn the hue of each pixel; delta is from -1 to 1."""
 
     def adjusted(x: Tensor) -> Tensor:
@@ -159,7 +166,9 @@ def adjust_hue(image: Any, delta: float, name: Any = None) -> Tensor:
 def _in_floats(image: Any, change: Any) -> Tensor:
     """A change of an image as floats, in its own dtype again."""
     image = as_tensor(image)
-    return convert_image_dtype(change(convert_image_dtype(as_tensor(image), _floating(image))), image.dtype, saturate=True)
+    return convert_image_dtype(
+        change(convert_image_dtype(as_tensor(image), _floating(image))), image.dtype, saturate=True
+    )
 
 
 def _floating(image: Tensor) -> Any:
@@ -174,7 +183,9 @@ def central_crop(image: Any, central_fraction: float) -> Tensor:
     return image[..., top : height - top, left : width - left, :]
 
 
-def crop_to_bounding_box(image: Any, offset_height: int, offset_width: int, target_height: int, target_width: int) -> Tensor:
+def crop_to_bounding_box(
+    image: Any, offset_height: int, offset_width: int, target_height: int, target_width: int
+) -> Tensor:
     """The part of an image from a row and a column on."""
     image = as_tensor(image)
     bottom, right = offset_height + target_height, offset_width + target_width
@@ -187,7 +198,9 @@ def crop_to_bounding_box(image: Any, offset_height: int, offset_width: int, targ
     return image[..., offset_height:bottom, offset_width:right, :]
 
 
-def pad_to_bounding_box(image: Any, offset_height: int, offset_width: int, target_height: int, target_width: int) -> Tensor:
+def pad_to_bounding_box(
+    image: Any, offset_height: int, offset_width: int, target_height: int, target_width: int
+) -> Tensor:
     """An image with zeros around it, beginning at a row and a column."""
     image = as_tensor(image)
     height, width = image.shape[-3:-1]
@@ -212,14 +225,18 @@ def resize_with_crop_or_pad(image: Any, target_height: int, target_width: int) -
     )
 
 
-def resize_with_pad(image: Any, target_height: int, target_width: int, method: str = "bilinear", antialias: bool = False) -> Tensor:
+def resize_with_pad(
+    image: Any, target_height: int, target_width: int, method: str = "bilinear", antialias: bool = False
+) -> Tensor:
     """An image of a height and a width, with its own ratio of both, and zeros around it."""
     image = as_tensor(image)
     height, width = image.shape[-3:-1]
     ratio = max(width / target_width, height / target_height)
     rows, columns = int(height / ratio), int(width / ratio)
     top, left = (max(0, n // 2) for n in (target_height - rows, target_width - columns))
-    return pad_to_bounding_box(resize(image, (rows, columns), method, antialias=antialias), top, left, target_height, target_width)
+    return pad_to_bounding_box(
+        resize(image, (rows, columns), method, antialias=antialias), top, left, target_height, target_width
+    )
 
 
 def flip_left_right(image: Any) -> Tensor:
@@ -258,7 +275,7 @@ def _some_flipped(image: Any, axis: int, seed: Any) -> Tensor:
     return ops.where(chosen, ops.flip(image, axis), image)
 
 
-def random_brightness(image: Any, max_delta: float, seed: Any = None) -> Tensor:
+def random_brightness(image: Any, max_delta: Any, seed: Any = None) -> Tensor:
     """`adjust_brightness` by a number up to max_delta, up or down."""
     return adjust_brightness(image, random_ops.uniform((), -max_delta, max_delta, seed=seed))
 
@@ -268,7 +285,7 @@ def random_contrast(image: Any, lower: float, upper: float, seed: Any = None) ->
     return adjust_contrast(image, random_ops.uniform((), lower, upper, seed=seed))
 
 
-def random_hue(image: Any, max_delta: float, seed: Any = None) -> Tensor:
+def random_hue(image: Any, max_delta: Any, seed: Any = None) -> Tensor:
     """`adjust_hue` by a number up to max_delta, up or down."""
     return adjust_hue(image, random_ops.uniform((), -max_delta, max_delta, seed=seed))
 
@@ -337,5 +354,15 @@ def extract_patches(images: Any, sizes: Any, strides: Any, rates: Any, padding: 
     return ops.image.extract_patches(images, inner[0], inner[1], inner[2], form, _LAST)
 
 
-sobel_edges = spelled(ops.image.sobel_edges, "image:images")
+def sobel_edges(image: Any) -> Tensor:
+    """The changes of each channel from row to row, and from column to column, in a new last axis."""
+    x = as_float(image)
+    padded = ops.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)], "reflect")
+    down = padded[:, 2:] - padded[:, :-2]
+    across = padded[:, :, 2:] - padded[:, :, :-2]
+    rows = down[:, :, :-2] + 2 * down[:, :, 1:-1] + down[:, :, 2:]
+    columns = across[:, :-2] + 2 * across[:, 1:-1] + across[:, 2:]
+    return ops.stack([rows, columns], -1)
+
+
 ssim = spelled(ops.image.ssim, "img1:image1 img2:image2 max_val filter_size filter_sigma k1 k2")

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras import ops
+from nbkeras.compat.tensorflow.dtypes import as_dtype
 from nbkeras.compat.tensorflow.spelling import spelled
 from nbkeras.engine.tensor import Tensor, as_tensor
 
@@ -68,8 +69,6 @@ reduce_sum = spelled(ops.sum, "input_tensor:x axis keepdims")
 reduce_variance = spelled(ops.var, "input_tensor:x axis keepdims")
 round = spelled(ops.round, "x")
 rsqrt = spelled(ops.rsqrt, "x")
-segment_max = spelled(ops.segment_max, "data segment_ids")
-segment_min = spelled(ops.segment_min, "data segment_ids")
 segment_prod = spelled(ops.segment_prod, "data segment_ids")
 segment_sum = spelled(ops.segment_sum, "data segment_ids")
 sigmoid = spelled(ops.sigmoid, "x")
@@ -86,8 +85,6 @@ tan = spelled(ops.tan, "x")
 tanh = spelled(ops.tanh, "x")
 top_k = spelled(ops.top_k, "input:x k sorted")
 truediv = divide
-unsorted_segment_max = spelled(ops.segment_max, "data segment_ids num_segments")
-unsorted_segment_min = spelled(ops.segment_min, "data segment_ids num_segments")
 unsorted_segment_prod = spelled(ops.segment_prod, "data segment_ids num_segments")
 unsorted_segment_sum = spelled(ops.segment_sum, "data segment_ids num_segments")
 
@@ -107,7 +104,9 @@ def argmin(input: Any, axis: Any = None, output_type: Any = np.int64, name: Any 
     return ops.cast(ops.argmin(input, 0 if axis is None else axis), output_type)
 
 
-def bincount(arr: Any, weights: Any = None, minlength: Any = None, maxlength: Any = None, dtype: Any = np.int32) -> Tensor:
+def bincount(
+    arr: Any, weights: Any = None, minlength: Any = None, maxlength: Any = None, dtype: Any = np.int32
+) -> Tensor:
     """How often each of the integers 0, 1, ... occurs, or the sums of their weights; maxlength limits the integers."""
     found = ops.bincount(ops.reshape(arr, (-1,)), weights, 0 if minlength is None else minlength)
     found = found if maxlength is None else found[:maxlength]
@@ -128,7 +127,9 @@ def confusion_matrix(
     return ops.cast(ops.matmul(ops.transpose(rows), columns), dtype)
 
 
-def count_nonzero(input: Any, axis: Any = None, keepdims: Any = None, dtype: Any = np.int64, name: Any = None) -> Tensor:
+def count_nonzero(
+    input: Any, axis: Any = None, keepdims: Any = None, dtype: Any = np.int64, name: Any = None
+) -> Tensor:
     """The number of elements that are not zero."""
     return ops.sum(ops.cast(ops.not_equal(input, 0), dtype), axis, builtins.bool(keepdims))
 
@@ -190,9 +191,38 @@ def scalar_mul(scalar: Any, x: Any, name: Any = None) -> Tensor:
     return ops.multiply(scalar, x)
 
 
+def segment_max(data: Any, segment_ids: Any, name: Any = None) -> Tensor:
+    """The largest elements of the rows of each segment; 0 for a segment without rows."""
+    return _filled(ops.segment_max(data, segment_ids), segment_ids, 0)
+
+
+def segment_min(data: Any, segment_ids: Any, name: Any = None) -> Tensor:
+    """The smallest elements of the rows of each segment; 0 for a segment without rows."""
+    return _filled(ops.segment_min(data, segment_ids), segment_ids, 0)
+
+
 def squared_difference(x: Any, y: Any, name: Any = None) -> Tensor:
     """(x - y) squared."""
     return ops.square(ops.subtract(x, y))
+
+
+def unsorted_segment_max(data: Any, segment_ids: Any, num_segments: Any, name: Any = None) -> Tensor:
+    """The largest elements of the rows of each segment; the lowest number for a segment without rows."""
+    y = ops.segment_max(data, segment_ids, num_segments)
+    return _filled(y, segment_ids, as_dtype(y.dtype).min)
+
+
+def unsorted_segment_min(data: Any, segment_ids: Any, num_segments: Any, name: Any = None) -> Tensor:
+    """The smallest elements of the rows of each segment; the largest number for a segment without rows."""
+    y = ops.segment_min(data, segment_ids, num_segments)
+    return _filled(y, segment_ids, as_dtype(y.dtype).max)
+
+
+def _filled(y: Tensor, segment_ids: Any, empty: Any) -> Tensor:
+    """A number in place of the rows of segments that have none."""
+    ids = as_tensor(segment_ids)
+    rows = ops.segment_sum(ops.ones_like(ids), ids, y.shape[0])
+    return ops.where(ops.reshape(rows > 0, (-1, *[1] * (y.ndim - 1))), y, as_tensor(empty, y.dtype))
 
 
 def unsorted_segment_mean(data: Any, segment_ids: Any, num_segments: Any, name: Any = None) -> Tensor:

@@ -5,8 +5,8 @@ from typing import Any
 
 from nbkeras.building.graph import SymbolicTensor
 from nbkeras.compat.tensorflow.arrays import ensure_shape
-from nbkeras.compat.tensorflow.data import Dataset, _dataset
-from nbkeras.compat.tensorflow.root import TensorShape
+from nbkeras.compat.tensorflow.data import Dataset, dataset_of
+from nbkeras.compat.tensorflow.shapes import TensorShape
 from nbkeras.data.selection import Selection
 from nbkeras.engine.tensor import Tensor, Variable
 
@@ -29,7 +29,7 @@ class _OfVariables:
 
 def _method(name: str) -> Callable:
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return getattr(_dataset(self), name)(*args, **kwargs)
+        return getattr(dataset_of(self), name)(*args, **kwargs)
 
     call.__name__ = name
     call.__doc__ = getattr(Dataset, name).__doc__

@@ -1,7 +1,9 @@
 """The modules of `tensorflow` and where their names are, and what to write in place of names that are not offered."""
 
 _DTYPES = "as_dtype cast saturate_cast bool double float16 float32 float64 half int8 int16 int32 int64 uint8 uint16 uint32 uint64"
-_DEVICES = "get_visible_devices list_logical_devices list_physical_devices set_soft_device_placement set_visible_devices"
+_DEVICES = (
+    "get_visible_devices list_logical_devices list_physical_devices set_soft_device_placement set_visible_devices"
+)
 _DECODE = "decode_bmp decode_image decode_jpeg decode_png"
 
 # Module, without 'tensorflow.' -> where its names are: a module of this package, and the names if they are not all of it.

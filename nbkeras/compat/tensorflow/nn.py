@@ -57,29 +57,52 @@ def _padded(x: Any, padding: Any) -> tuple[Any, str]:
     return x, one_of("tf.nn", "padding", padding, ("same", "valid"), any_case=True)
 
 
-def _convolved(function: Callable, x: Any, filters: Any, strides: Any, padding: Any, form: Any, dilations: Any, axes: int) -> Any:
+def _convolved(
+    function: Callable, x: Any, filters: Any, strides: Any, padding: Any, form: Any, dilations: Any, axes: int
+) -> Any:
     form = _format(form, axes)
     x, padding = _padded(x, padding)
-    given = {"strides": _sizes("strides", strides, axes, form), "dilation_rate": _sizes("dilations", dilations, axes, form)}
+    given = {
+        "strides": _sizes("strides", strides, axes, form),
+        "dilation_rate": _sizes("dilations", dilations, axes, form),
+    }
     return function(x, filters, padding=padding, data_format=form, **given)
 
 
 def conv1d(
-    input: Any, filters: Any, stride: Any, padding: Any, data_format: Any = "NWC", dilations: Any = None, name: Any = None
+    input: Any,
+    filters: Any,
+    stride: Any,
+    padding: Any,
+    data_format: Any = "NWC",
+    dilations: Any = None,
+    name: Any = None,
 ) -> Tensor:
     """A convolution of sequences (batch, steps, channels) with filters (width, channels, outputs)."""
     return _convolved(ops.conv, input, filters, stride, padding, data_format, dilations, 1)
 
 
 def conv2d(
-    input: Any, filters: Any, strides: Any, padding: Any, data_format: Any = "NHWC", dilations: Any = None, name: Any = None
+    input: Any,
+    filters: Any,
+    strides: Any,
+    padding: Any,
+    data_format: Any = "NHWC",
+    dilations: Any = None,
+    name: Any = None,
 ) -> Tensor:
     """A convolution of images (batch, height, width, channels) with filters (height, width, channels, outputs)."""
     return _convolved(ops.conv, input, filters, strides, padding, data_format, dilations, 2)
 
 
 def conv3d(
-    input: Any, filters: Any, strides: Any, padding: Any, data_format: Any = "NDHWC", dilations: Any = None, name: Any = None
+    input: Any,
+    filters: Any,
+    strides: Any,
+    padding: Any,
+    data_format: Any = "NDHWC",
+    dilations: Any = None,
+    name: Any = None,
 ) -> Tensor:
     """A convolution of volumes (batch, depth, height, width, channels)."""
     return _convolved(ops.conv, input, filters, strides, padding, data_format, dilations, 3)
@@ -99,7 +122,13 @@ def convolution(
 
 
 def depthwise_conv2d(
-    input: Any, filter: Any, strides: Any, padding: Any, data_format: Any = None, dilations: Any = None, name: Any = None
+    input: Any,
+    filter: Any,
+    strides: Any,
+    padding: Any,
+    data_format: Any = None,
+    dilations: Any = None,
+    name: Any = None,
 ) -> Tensor:
     """A convolution of each channel with filters (height, width, channels, multiplier)."""
     return _convolved(ops.depthwise_conv, input, filter, strides, padding, data_format, dilations, 2)
@@ -146,7 +175,9 @@ def conv2d_transpose(
         extra = [w - (n - 1) * s - k for w, n, s, k in zip(wanted, own, steps, kernel, strict=True)]
         fits = all(0 <= each < s for each, s in zip(extra, steps, strict=True))
     if not fits:
-        raise ValueError(f"tf.nn.conv2d_transpose: an input of shape {ops.shape(input)} has no output of shape {wanted}")
+        raise ValueError(
+            f"tf.nn.conv2d_transpose: an input of shape {ops.shape(input)} has no output of shape {wanted}"
+        )
     return ops.conv_transpose(input, filters, steps, padding, tuple(extra), form, dilation)
 
 
@@ -181,7 +212,9 @@ def pool(
     name: Any = None,
 ) -> Tensor:
     """The largest elements ('MAX') or the means ('AVG') of windows, with steps of 1 by default."""
-    if dilations is not None and any(each != 1 for each in (dilations if isinstance(dilations, list | tuple) else [dilations])):
+    if dilations is not None and any(
+        each != 1 for each in (dilations if isinstance(dilations, list | tuple) else [dilations])
+    ):
         raise ValueError(f"tf.nn.pool: dilations must be 1, received {briefly(dilations)}")
     kind = one_of("tf.nn.pool", "pooling_type", pooling_type, ("MAX", "AVG"))
     return (max_pool if kind == "MAX" else avg_pool)(input, window_shape, strides, padding, data_format)

@@ -2,14 +2,13 @@
 
 import functools
 import logging
-import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import Any
 
 from nbkeras import initializers
 from nbkeras.autodiff.gradient_tape import GradientTape as GradientTape
+from nbkeras.compat.tensorflow.shapes import TensorShape as TensorShape
+from nbkeras.compat.tensorflow.shapes import TensorSpec as TensorSpec
 from nbkeras.engine import tensor
 from nbkeras.engine.tensor import Tensor as Tensor
 from nbkeras.training.jit import jit
@@ -19,50 +18,6 @@ ones_initializer = initializers.Ones
 random_normal_initializer = initializers.RandomNormal
 random_uniform_initializer = initializers.RandomUniform
 zeros_initializer = initializers.Zeros
-
-
-class TensorShape(tuple):
-    """A shape: a tuple of sizes, with None for unknown ones."""
-
-    def __new__(cls, dims: Any = ()) -> "TensorShape":
-        return super().__new__(cls, (None if each is None else int(each) for each in dims))
-
-    @property
-    def rank(self) -> int:
-        """The number of axes."""
-        return len(self)
-
-    ndims = rank
-
-    @property
-    def dims(self) -> list:
-        """The sizes."""
-        return list(self)
-
-    def as_list(self) -> list:
-        """The sizes as a list."""
-        return list(self)
-
-    def is_fully_defined(self) -> bool:
-        """Whether all sizes are known."""
-        return None not in self
-
-    def num_elements(self) -> int | None:
-        """The number of elements; None if a size is unknown."""
-        return math.prod(self) if self.is_fully_defined() else None
-
-
-class _Spec(NamedTuple):
-    shape: Any
-    dtype: Any
-    name: Any
-
-
-class TensorSpec(_Spec):
-    """The shape and dtype of a tensor: elements of a data set, arguments of a function."""
-
-    def __new__(cls, shape: Any = None, dtype: Any = np.float32, name: Any = None) -> "TensorSpec":
-        return super().__new__(cls, None if shape is None else TensorShape(shape), np.dtype(dtype), name)
 
 
 class _VariableType(type):
