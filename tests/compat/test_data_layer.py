@@ -7,7 +7,7 @@ from nbkeras.compat import alias
 
 
 def test_a_layer_that_computes_with_its_backend():
-    alias.install_as_keras(version=3, backend="numpy")
+    alias.install_as_keras(version=3)
     try:
         import keras
         from keras.src.layers.preprocessing.data_layer import DataLayer
@@ -27,7 +27,9 @@ def test_a_layer_that_computes_with_its_backend():
         rows = np.asarray(Mixed(3)(np.ones((64, 2)))).sum(1)
         assert set(rows) == {0.0, 2.0} and Mixed.backend.name == "numpy"
         assert keras.Sequential([keras.Input((2,)), Mixed(3)]).predict(np.ones((4, 2)), verbose=0).shape == (4, 2)
-        with pytest.raises(ValueError, match=r"Mixed must set self.seed and self.generator in __init__ to draw numbers"):
+        with pytest.raises(
+            ValueError, match=r"Mixed must set self.seed and self.generator in __init__ to draw numbers"
+        ):
             Mixed()(np.ones((2, 2)))
     finally:
         alias.uninstall()
