@@ -423,16 +423,24 @@ _SLICE = type(np.s_[0:1])  # Python's slice; `slice` is Keras's here
 # -------------------- neural networks --------------------
 
 
-def relu(x, alpha: float = 0.0, max_value: float | None = None, threshold: float = 0.0) -> Tensor:
+def relu(x, alpha=0.0, max_value=None, threshold: float = 0.0) -> Tensor:
     """max_value where x >= max_value, x where x > threshold, else alpha * (x - threshold).
 
     Today: `ops.relu(x, alpha, max_value, threshold)`.
+
+    Args:
+        alpha: A number, or a tensor that broadcasts to x.
+        max_value: A number, a tensor that broadcasts to x, or None.
 
     Example:
         >>> K.relu([-1.0, 0.5, 3.0], alpha=0.1, max_value=2.0).numpy()
         array([-0.1,  0.5,  2. ], dtype=float32)
     """
-    return ops.relu(x, alpha, max_value, threshold)
+    if not (ops.is_tensor(alpha) or ops.is_tensor(max_value)):
+        return ops.relu(x, alpha, max_value, threshold)
+    above = ops.relu(x, threshold=threshold)
+    below = alpha * ops.minimum(ops.subtract(x, threshold), 0.0)
+    return ops.add(above if max_value is None else ops.minimum(above, max_value), below)
 
 
 def hard_sigmoid(x) -> Tensor:

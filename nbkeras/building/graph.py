@@ -311,6 +311,7 @@ def _by_axis(batch: tuple[int, int], other: tuple[int, int]) -> Sizes:
 
 _small = _by_axis((2, 61), (3, 131))
 _large = _by_axis((24, 48), (120, 240))  # sizes that are larger than windows and divisible by many numbers
+_halved = _by_axis((2, 3), (64, 128))  # sizes that can be halved often, and of not so many elements as the large ones
 _tiny = _by_axis((5, 7), (5, 7))  # small sizes, the same for all axes
 
 
@@ -372,7 +373,7 @@ def _trials(function: Callable, args: tuple, kwargs: dict) -> list:
     failure: Exception | None = None
     trials: Iterable[Sizes] = [_small]
     if any(isinstance(leaf, SymbolicTensor) and None in leaf.shape for leaf in leaves):
-        trials = itertools.chain([_inferred_sizes, _small, _large, _tiny], _fitted(leaves))
+        trials = itertools.chain([_inferred_sizes, _small, _large, _halved, _tiny], _fitted(leaves))
     for sizes in trials:
         try:
             return [_dry_run(function, args, kwargs, sizes, trial) for trial in (0, 1)]
@@ -470,8 +471,8 @@ class Graph:
             key = id(node.layer)
             layers[key] = node.layer
             depths[key] = max(depths.get(id(node), 0), depths.get(key, 0))
-        last = len(met)  # for an input that no output needs, which the walk does not meet
-        return sorted(layers.values(), key=lambda each: (-depths[id(each)], met.get(id(each), last)))
+        # an input that no output needs, which the walk does not meet, comes first at its depth
+        return sorted(layers.values(), key=lambda each: (-depths[id(each)], met.get(id(each), -1)))
 
     @property
     def starts(self) -> list[Node]:

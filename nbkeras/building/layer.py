@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import threading
@@ -25,6 +26,7 @@ from nbkeras.engine import (
     option,
     step_lock,
     structures,
+    tape,
     tensor,
 )
 from nbkeras.engine.annotations import briefly
@@ -89,8 +91,9 @@ def _entered(build: Callable) -> Callable:
         with build_lock.building(self):
             if self.built and self._weights:
                 raise ValueError(f"{self!r} is built already: its weights exist. Make a new layer for another shape")
-            before = self._loss_count() if behaviour.current.refuses_losses_in_build else None
-            with tensor.outside_program(), temporarily(_context, building=self):
+            before, keeps_losses = len(self._losses), behaviour.current.keeps_losses_of_build
+            recording = tape.GradientRecording() if keeps_losses else contextlib.nullcontext()
+            with tensor.outside_program(), temporarily(_context, building=self), recording:
                 build(self, *args, **kwargs)
             given = {**dict(zip(names, args, strict=False)), **kwargs}
             shapes = {name: shape for name, shape in given.items() if shape is not None}
@@ -100,10 +103,8 @@ def _entered(build: Callable) -> Callable:
             if self._initial_weights is not None:
                 self.set_weights(self._initial_weights)
                 self._initial_weights = None
-            if before is not None and self._loss_count() > before:
-                raise NotImplementedError(
-                    f"{self!r} adds a loss in build, which would always be computed from the initial weights: add it in call"
-                )
+            if keeps_losses:
+                self._keep_losses(before)
 
     return enter
 
@@ -746,8 +747,17 @@ class Layer(Module, CallHistory, Registered, registry=layers):
                 f"({', '.join(self._call_names)})"
             )
 
-    def _loss_count(self) -> int:
-        return sum(len(each._losses) for each in self._all_layers())
+    def _keep_losses(self, before: int) -> None:
+        """Keep the losses that `build` added after the first ones, as parts of all later losses."""
+        added = self._losses[before:]
+        del self._losses[before:]
+        targets = [(loss.record, loss.index) for loss in added if loss.record is not None]
+        sources = [(weight.record, weight.index) for weight in self.trainable_weights]
+        if len(tape.unreached(targets, sources)) < len(sources):  # type: ignore[arg-type]
+            raise NotImplementedError(
+                f"{self!r} adds a loss in build, which would always be computed from the initial weights: add it in call"
+            )
+        self._kept_losses = (*self._kept_losses, *added)
 
     def _pass_masks(self, inputs: Any, masks: Any, kwargs: dict, outputs: Any) -> None:
         """Set the masks of the outputs, if the inputs or the arguments have masks or the layer makes masks."""

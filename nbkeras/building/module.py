@@ -48,6 +48,7 @@ class Module(Observed):
     quantization_mode: str | None = None  # 'int8' if the weights of `quantized_channels` are integers
     # weight that `quantize` converts to integers -> its axes that have separate scales
     quantized_channels: Mapping[str, tuple[int, ...]] = {}
+    _kept_losses: tuple[Tensor, ...] = ()  # constants that belong to the losses of each call
     _losses_exist = False  # whether a module of this process has added a loss
 
     def __init__(self, trainable: bool = True):
@@ -494,7 +495,7 @@ class Module(Observed):
     @property
     def losses(self) -> list[Tensor]:
         """The losses of add_loss and activity regularizers in the last call, and of the weights' regularizers."""
-        collected = [loss for layer in self._all_layers() for loss in layer._losses]
+        collected = [loss for layer in self._all_layers() for loss in (*layer._kept_losses, *layer._losses)]
         penalties = [v.regularizer(v) for v in self.trainable_weights if v.regularizer is not None]
         return collected + penalties
 

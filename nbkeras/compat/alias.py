@@ -10,8 +10,9 @@ import sys
 from types import ModuleType
 from typing import Any
 
+from nbkeras.compat import additions
 from nbkeras.compat.modules import RENAMED, SHOWN
-from nbkeras.compat.tensorflow import finder as tensorflow_finder
+from nbkeras.compat.tensorflow.finder import finder as tensorflow_finder
 from nbkeras.compat.version import version_of_file
 from nbkeras.engine import lazy_names, settings
 from nbkeras.engine.annotations import briefly
@@ -125,8 +126,8 @@ def install_as_keras(version: int | None = None, tensorflow: bool = False, backe
     Args:
         version: 2: modules, names and behaviour of Keras 2.3.1 (docs/compat.md). 3: those of Keras 3. None: the imports and
             calls in the caller's file decide; without a file, 3.
-        tensorflow: Whether `tensorflow.keras` means nbkeras too. A few other names of `tensorflow` are then nbkeras's, and
-            all others are refused, even if TensorFlow is installed (docs/compat.md).
+        tensorflow: Whether `tensorflow.keras` means nbkeras too. Other names of `tensorflow` are then nbkeras's, or are
+            refused, even if TensorFlow is installed (docs/compat.md).
         backend: The answer of `keras.backend.backend()` and `keras.config.backend()`, for packages that support only some
             backends: 'numpy', 'tensorflow' or 'nbkeras'. None: the environment variable KERAS_BACKEND; without it 'numpy' for
             version 3 and 'nbkeras' for version 2. It changes nothing else.
@@ -175,6 +176,7 @@ def install_as_keras(version: int | None = None, tensorflow: bool = False, backe
     if tensorflow and tensorflow_finder not in sys.meta_path:
         _stand_in(_undo, "tensorflow", "TensorFlow", tensorflow_finder, f"{FOLDER}/drop_in_tensorflow")
         importlib.import_module("tensorflow")
+        additions.add_members(_undo, importlib.import_module("nbkeras.compat.tensorflow.methods").ADDED)
 
 
 def uninstall() -> None:

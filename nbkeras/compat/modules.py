@@ -1,5 +1,8 @@
 """The modules of Keras 2 and of Keras 3, and the modules of nbkeras that have each one's names."""
 
+import importlib.util
+import pkgutil
+
 # Keras 2 modules that are one module here all have the same names: `keras.layers.core` has every layer.
 _LAYERS = (
     "advanced_activations convolutional convolutional_recurrent core cudnn_recurrent embeddings local merge noise "
@@ -73,6 +76,13 @@ _KERAS_2: dict[str, tuple[str, ...]] = {
     **{f"utils.{name}": ("nbkeras.utils", *_OLD_UTILS) for name in _UTILS.split()},
 }
 
+# Keras 2.3.1 depended on the package Keras-Applications; only its networks need it.
+_networks = importlib.util.find_spec("keras_applications")
+if _networks is not None:
+    _KERAS_2["applications"] = (f"{_OLD}.applications",)
+    for _each in pkgutil.iter_modules(_networks.submodule_search_locations):
+        _KERAS_2[f"applications.{_each.name}"] = (f"keras_applications.{_each.name}",)
+
 # Internal modules of Keras 3 that released packages import. docs/packages.md lists them.
 SRC: dict[str, tuple[str, ...]] = {
     "": (f"{_INTERNAL}.root", "nbkeras"),
@@ -90,6 +100,8 @@ SRC: dict[str, tuple[str, ...]] = {
     "distribution": ("nbkeras.distribution",),
     "distribution.distribution_lib": (f"{_INTERNAL}.distribution_lib", "nbkeras.distribution"),
     "layers.layer": ("nbkeras.layers",),
+    "layers.preprocessing": (),
+    "layers.preprocessing.data_layer": (f"{_INTERNAL}.data_layer",),
     "legacy": (),
     "legacy.saving": (f"{_INTERNAL}.serialization_lib",),
     "legacy.saving.legacy_h5_format": (f"{_INTERNAL}.legacy_h5_format",),

@@ -40,6 +40,7 @@ def renaming(function: Callable, names: Mapping[str, str]) -> Callable:
         return function(*args, **kwargs)
 
     call.older_names = tuple(names)  # type: ignore[attr-defined]
+    call.stands_for = function  # type: ignore[attr-defined]
     return call
 
 

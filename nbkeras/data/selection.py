@@ -46,7 +46,7 @@ class Selection(PyDataset):
             raise ValueError(
                 f"batch_size must be a positive number, or None for single samples, received {briefly(batch_size)}"
             )
-        self._make, self.rows, self.batch_size, self.shuffle = make, rows, batch_size, shuffle
+        self._make, self.rows, self.batch_size, self._shuffles = make, rows, batch_size, shuffle
         self._random = np.random.RandomState(config.next_seed() % 2**32 if seed is None else seed)
         self.on_epoch_end()
 
@@ -136,16 +136,16 @@ class Selection(PyDataset):
         return len(self.rows) if count < 0 else count * (self.batch_size or 1)
 
     def _like(self, make: Callable[[Array], Any], rows: Array, batch_size: int | None) -> Selection:
-        return Selection(make, rows, batch_size, self.shuffle, self._random.randint(2**31) if self.shuffle else 0)
+        return Selection(make, rows, batch_size, self._shuffles, self._random.randint(2**31) if self._shuffles else 0)
 
     def on_epoch_end(self) -> None:
         """Choose a new order, with shuffle."""
-        if self.shuffle:
+        if self._shuffles:
             self.rows = self._random.permutation(self.rows)
 
     def state_dict(self) -> dict[str, Any]:
         """The order and the random state, for `BackupAndRestore`; empty without shuffle."""
-        return {"rows": self.rows, "random": self._random.get_state(legacy=False)} if self.shuffle else {}
+        return {"rows": self.rows, "random": self._random.get_state(legacy=False)} if self._shuffles else {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore an order.

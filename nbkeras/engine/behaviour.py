@@ -43,8 +43,9 @@ class CompatibilityPolicy:
     """Whether `get_config` includes the input shape that a layer was made with, as `batch_input_shape`."""
     own_layers_keep_shape: bool = False
     """Whether `Layer.compute_output_shape` returns the input's shape for layers that users wrote."""
-    refuses_losses_in_build: bool = False
-    """Whether `add_loss` in `build` is an error. Keras 2 computes that loss in each step; nbkeras would keep its first value."""
+    keeps_losses_of_build: bool = False
+    """Whether a constant that `build` gives to `add_loss` is part of each loss. A loss of weights is an error then: Keras 2
+    computes it in each step; nbkeras would keep its first value."""
     keeps_learning_phase: bool = False
     """Whether a layer that is connected after `set_learning_phase` keeps that phase, also in `fit` and `predict`."""
     frozen_normalizes_by_batch: bool = False
@@ -59,6 +60,10 @@ class CompatibilityPolicy:
     """Whether the states of stacked recurrent cells are in one list, instead of a list for each cell."""
     lists_absent_states: bool = False
     """Whether `states` of a recurrent layer without states is a list of None, instead of None."""
+    embeddings_take_sequences: bool = False
+    """Whether an Embedding without an input shape takes sequences of any length, so that it can start a Sequential."""
+    merged_steps_need_all_masks: bool = False
+    """Whether a step of merged sequences is valid where all masks say so. If not: where one says so, if each input has a mask."""
     names_lambdas: bool = False
     """Whether a Lambda layer's configuration names a `lambda` by the layer's name, instead of refusing it."""
 

@@ -7,6 +7,7 @@ There is one Registry for each kind of object (layer, loss, ...). A file can nam
 import difflib
 import importlib
 import threading
+import types
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, overload
 
@@ -196,6 +197,11 @@ def registry_of(cls: type) -> "Registry":
     return next((each for base in cls.__mro__ for each in _registries if each.has(base)), others)
 
 
+def _meant(item: Any) -> Any:
+    """The registered function that a function with older argument names stands for; anything else unchanged."""
+    return item.stands_for if isinstance(item, types.FunctionType) and hasattr(item, "stands_for") else item
+
+
 class Registry:
     """The objects of one kind by name: `get` turns a user's argument into an object, `serialize` turns it back.
 
@@ -305,7 +311,7 @@ class Registry:
             if callable(made) or hasattr(made, "get_config"):
                 return made
         elif callable(identifier) or hasattr(identifier, "get_config"):
-            return identifier
+            return _meant(identifier)
         raise ValueError(
             f"{self.kind} must be a name, an object, a function or a configuration, received {briefly(identifier)} "
             f"of type {type(identifier).__name__}"
@@ -379,7 +385,7 @@ class Registry:
         if hasattr(item, "get_config"):
             return self._written(item)
         if hasattr(item, "__name__"):
-            name = item.__name__
+            item, name = _meant(item), item.__name__
             built_in = any(registry._items.get(name) is item for registry in _registries)
             unnamed = name == "<lambda>" and not is_sharing()  # files cannot contain a lambda, but messages can show it
             return name if built_in or unnamed else function_config(item)

@@ -7,7 +7,7 @@ import numpy as np
 from nbkeras import ops
 from nbkeras.building.layer import BasicOptions, InputSpec, Layer
 from nbkeras.building.lora import Adaptable, AdaptedWeight
-from nbkeras.engine import option
+from nbkeras.engine import behaviour, option
 from nbkeras.engine.tensor import Tensor
 
 
@@ -66,7 +66,8 @@ class Embedding(Adaptable, Layer):
         lora_alpha: float | None = None,
         **kwargs: Unpack[BasicOptions],
     ):
-        if input_length is not None and not {"input_shape", "batch_input_shape"} & kwargs.keys():
+        known = input_length is not None or behaviour.current.embeddings_take_sequences
+        if known and not {"input_shape", "batch_input_shape"} & kwargs.keys():
             lengths = input_length if isinstance(input_length, list | tuple) else (input_length,)
             kwargs["input_shape"] = tuple(lengths)
         super().__init__(lora_rank, lora_alpha, activity_regularizer=activity_regularizer, **kwargs)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Unpack
 
 from nbkeras import ops
 from nbkeras.building.layer import Layer, LayerOptions
-from nbkeras.engine import option, structures
+from nbkeras.engine import behaviour, option, structures
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Tensor
 
@@ -87,13 +87,16 @@ class Merge(Layer, registered=False):
         return (batches.pop() if len(batches) == 1 else None, *rest)
 
     def compute_mask(self, inputs, mask=None):
-        """The mask of the output: a step is valid if it is valid in any input. (Keras 2: in all inputs.)
+        """The mask of the output: a step is valid if it is valid in any input. (Keras 2: in all inputs with a mask.)
 
         Args:
             inputs: The list of inputs.
             mask: A list of their masks, or None. The output has no mask if an input has none.
         """
         masks = _masks(self, inputs, mask)
+        if behaviour.current.merged_steps_need_all_masks:
+            given = [m for m in masks if m is not None]
+            return reduce(ops.logical_and, given) if given else None
         return None if any(m is None for m in masks) else reduce(ops.logical_or, masks)
 
 

@@ -454,7 +454,7 @@ def top_k(x, k: int, sorted: bool = True) -> tuple[Tensor, Tensor]:
 
     Args:
         x: A tensor with at least one axis.
-        k: The number of elements, from 1 to the size of the last axis.
+        k: The number of elements, from 0 to the size of the last axis.
         sorted: Ignored: the elements are always sorted.
 
     Returns:
@@ -469,8 +469,8 @@ def top_k(x, k: int, sorted: bool = True) -> tuple[Tensor, Tensor]:
         (array([50, 30], dtype=int32), array([1, 2], dtype=int32))
     """
     x = as_tensor(x)
-    if x.ndim == 0 or not 1 <= k <= x.shape[-1]:
-        raise ValueError(f"top_k: k must be from 1 to the size of the last axis, received k={k} and shape {x.shape}")
+    if x.ndim == 0 or not 0 <= k <= x.shape[-1]:
+        raise ValueError(f"top_k: k must be from 0 to the size of the last axis, received k={k} and shape {x.shape}")
     check_int32("top_k", x.shape[-1] - 1)
     positions = apply(indexing.largest, None, [x], count=k)
     return take_along_axis(x, positions, -1), positions

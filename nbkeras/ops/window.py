@@ -4,6 +4,8 @@ import operator
 import sys
 from typing import Any
 
+import numpy as np
+
 from nbkeras import config
 from nbkeras.engine.annotations import briefly, one_of
 from nbkeras.engine.tensor import Tensor
@@ -16,7 +18,8 @@ transposed_length, transposed_before = window.transposed_length, window.transpos
 
 def sizes_of(name: str, what: str, value: Any, rank: int) -> tuple[int, ...]:
     """A tuple of `rank` positive integers from one integer or `rank` of them; errors name the op and the argument."""
-    given = value if isinstance(value, list | tuple) else (value,) * rank
+    is_array = isinstance(value, np.ndarray) and value.ndim > 0
+    given = value if is_array or isinstance(value, list | tuple) else (value,) * rank
     try:
         sizes = tuple(operator.index(size) for size in given)
     except TypeError:

@@ -96,7 +96,7 @@ def read_optimizer(group: Any, names: list[str], optimizer: Any, variables: list
         count = len(variables)
         names_of_slots = dict.fromkeys(name for _, name in optimizer._slots)
         by_name = [slot for kind in names_of_slots for (_, name), slot in optimizer._slots.items() if name == kind]
-        layouts = [[optimizer.iterations, *by_name], by_name]
+        layouts = [[optimizer.iterations, *by_name], by_name, optimizer.variables]
         if product is not None:
             layouts.append([optimizer.iterations, product, *by_name])
         if shapes[-count:] == [(1,)] * count and len(shapes) == 1 + len(by_name) + count:  # no amsgrad in Keras 2.3.1

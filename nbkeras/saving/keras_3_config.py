@@ -100,7 +100,6 @@ def _mark_shared(value: Any, known: dict[Any, list[dict]]) -> int:
 
 _UNREADABLE = {
     "__lambda__": "a lambda with code to run on this machine; nbkeras runs no code of files, not even with safe_mode=False",
-    "__bytes__": "bytes",
     "__typespec__": "a TensorFlow type",
 }
 
@@ -119,6 +118,8 @@ def translated(value: Any, made_here: bool) -> Any:
         raise ValueError(f"the configuration holds {_UNREADABLE[kind]}")
     if kind == "Lambda" and isinstance(inner, dict):
         value = {**value, "config": {**inner, **_lambda_functions(inner)}}
+    if kind == "__bytes__" and isinstance(inner, dict):
+        return inner["value"].encode()
     if kind in ("__numpy__", "__tensor__") and isinstance(inner, dict):
         return numbers(inner)
     if kind == "QuantizedDTypePolicy":

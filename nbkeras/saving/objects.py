@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from nbkeras import activations, constraints, initializers, losses, metrics, regularizers
+from nbkeras.building.graph import SymbolicTensor
 from nbkeras.building.layer import layers
-from nbkeras.engine.registry import Registry, custom_object_scope, others, sharing_scope
+from nbkeras.engine.registry import Registry, custom_object, custom_object_scope, others, sharing_scope
 from nbkeras.optimizers import rules, schedules
 from nbkeras.saving import archive, keras_3_config
 from nbkeras.saving.serialization import plain, read_plain
@@ -40,11 +41,20 @@ def serialize_keras_object(obj: Any) -> Any:
         return {key: serialize_keras_object(value) for key, value in obj.items()}
     if isinstance(obj, list | tuple):
         return type(obj)(serialize_keras_object(value) for value in obj)
+    if isinstance(obj, bytes):
+        return {"class_name": "__bytes__", "config": {"value": obj.decode()}}
+    if isinstance(obj, SymbolicTensor):
+        history = None if obj.node is None else [obj.node.layer.name, obj.node.number, obj.index]
+        config = {"shape": obj.shape, "dtype": obj.dtype.name, "keras_history": history}
+        return {"class_name": "__keras_tensor__", "config": config}
     return plain(obj)
 
 
 def deserialize_keras_object(
-    config: Any, custom_objects: Mapping[str, Any] | None = None, safe_mode: bool = True
+    config: Any,
+    custom_objects: Mapping[str, Any] | None = None,
+    safe_mode: bool = True,
+    module_objects: Mapping[str, Any] | None = None,
 ) -> Any:
     """Make an object, or a structure of objects, from its configuration.
 
@@ -53,6 +63,8 @@ def deserialize_keras_object(
         custom_objects: Classes and functions of your own, by name.
         safe_mode: Accepted and ignored. Only registered classes and functions and the custom_objects are used; no code in a
             configuration is run.
+        module_objects: Further classes and functions by name, such as `globals()`. A config that is the name of a class there
+            means an object of it.
 
     Raises:
         ValueError: for an unknown name.
@@ -63,7 +75,14 @@ def deserialize_keras_object(
         >>> type(made["penalty"]).__name__, made["rate"]
         ('L2', 0.1)
     """
-    scope = custom_object_scope(custom_objects)
+    if isinstance(config, str):
+        with custom_object_scope(custom_objects):
+            found = custom_object(config)
+        if found is not None or config not in (module_objects or {}):
+            return config if found is None else found
+        found = module_objects[config]  # type: ignore[index]
+        return found() if isinstance(found, type) else found
+    scope = custom_object_scope({**(module_objects or {}), **(custom_objects or {})})
     with scope, archive.readable("the configuration"), sharing_scope(), keras_3_config.limits(None):
         return _made(keras_3_config.translated(config, bool(isinstance(config, dict) and config.get("nbkeras"))))
 
@@ -78,6 +97,8 @@ def _made(config: Any) -> Any:
         return {key: _made(item) for key, item in config.items()}
     if name in ("__slice__", "__ellipsis__"):
         return read_plain(config)
+    if name == "__keras_tensor__":
+        return SymbolicTensor(inner["shape"], inner["dtype"])
     wanted = inner if name == "function" else name
     named = [registry for registry in _REGISTRIES if wanted in registry.names()]
     of_module = [registry for registry in named if registry.module == config.get("module")]

@@ -5,9 +5,7 @@ from __future__ import annotations
 import collections
 from typing import Any, Self
 
-import numpy as np
-
-from nbkeras.building.graph import Graph, OverridableProperty, SymbolicTensor, is_symbolic, symbols
+from nbkeras.building.graph import Graph, OverridableProperty, SymbolicTensor, infer, is_symbolic, symbols
 from nbkeras.building.inputs import input_layer_of
 from nbkeras.building.layer import Layer
 from nbkeras.data.input_matching import GraphInputs
@@ -16,7 +14,6 @@ from nbkeras.engine.annotations import overridable
 from nbkeras.engine.learning_phase import training_phase
 from nbkeras.engine.registry import custom_object_scope
 from nbkeras.engine.structures import one_or_all
-from nbkeras.engine.tensor import Tensor, shapes_only
 from nbkeras.metrics import Mean, Metric
 from nbkeras.saving import serialization
 from nbkeras.training.output_matching import output_names
@@ -115,10 +112,11 @@ class Functional(Trainer, registered=False):
         """Make the weights.
 
         Args:
-            input_shape: The shape of the input, a tuple with None for the batch, or a structure of shapes.
+            input_shape: The shape of the input, a tuple with None for the batch and other unknown sizes, or a structure of
+                shapes. Sizes are tried for None.
 
         Raises:
-            ValueError: without a shape, for a model that has none.
+            ValueError: without a shape, for a model that has none, and if `call` fails with all sizes that are tried.
 
         Example:
             >>> class Two(keras.Model):
@@ -138,15 +136,20 @@ class Functional(Trainer, registered=False):
             raise ValueError(
                 f"model {self.name!r} has no input shape yet: give one, such as build((None, 3)), or call it"
             )
-        stand_ins = structures.map_leaves(
-            lambda s: Tensor(np.empty([2 if n is None else n for n in s.shape], s.dtype)),
-            symbols(input_shape, self.dtype),
-        )
         self.built = True  # so that the call does not build it again
+        inputs = symbols(input_shape, self.dtype)
         try:
-            with shapes_only(), training_phase(False):
-                self._set_output_names(self(stand_ins))
+            with training_phase(False):
+                self._set_output_names(infer(self, (inputs,), {}))
             self.clear_losses()  # symbolic losses have no values
+        except ValueError as error:
+            self.built = False
+            if not any(None in each.shape[1:] for each in structures.flatten(inputs)):
+                raise
+            raise ValueError(
+                f"model {self.name!r} cannot be built for the shape {input_shape}: its call fails with all sizes that were tried "
+                f"for None, first with: {error}. Make the model again and give build the sizes"
+            ) from error
         except BaseException:
             self.built = False
             raise

@@ -363,3 +363,9 @@ def test_ops_on_symbolic_tensors_need_no_import_but_nbkeras():
     program = "import nbkeras; x = nbkeras.Input((3,)); print((x @ nbkeras.ops.transpose(x)).shape)"
     run = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True, timeout=120)
     assert run.stdout == "(None, None)\n", run.stderr
+
+
+def test_inputs_that_no_output_needs_come_first_at_their_depth_as_in_keras():
+    a, b, c = (layers.Input((4,), name=name) for name in "abc")
+    outputs = [layers.Dense(2, name="f")(layers.Dense(4, name="e")(b)), layers.Dense(3, name="g")(b)]
+    assert [each.name for each in Model([a, b, c], outputs).layers] == ["b", "e", "a", "c", "f", "g"]

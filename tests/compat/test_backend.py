@@ -421,6 +421,14 @@ def test_a_slice_starts_inside():
         K.slice(X, (0, -2), (1, 2))
 
 
+def test_relu_with_tensors_as_slope_and_limit():
+    x = np.float32([[-2.0, 0.5, 3.0], [-4.0, 1.5, 9.0]])
+    slope, limit = K.variable([[0.1, 0.2, 0.3]]), K.variable([[1.0, 1.0, 4.0]])
+    expected = np.minimum(np.maximum(x, 0), limit) + slope.numpy() * np.minimum(x, 0)
+    np.testing.assert_allclose(K.relu(x, slope, limit), expected, rtol=1e-6)
+    np.testing.assert_allclose(K.relu(x, slope, threshold=1.0)[0], [-0.3, -0.1, 3.0], rtol=1e-6)
+
+
 def test_constants_are_laid_out_in_a_shape():
     np.testing.assert_array_equal(K.get_value(K.constant([1, 2, 3, 4], shape=(2, 2))), [[1, 2], [3, 4]])
     np.testing.assert_array_equal(K.get_value(K.constant([5], shape=(2, 2))), [[5, 5], [5, 5]])

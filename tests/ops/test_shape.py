@@ -233,6 +233,7 @@ def test_empty_tensors():
     assert ops.take(np.ones((2, 3)), np.zeros(0, int), axis=0).shape == (0, 3)
     assert ops.reshape(x, (3, 0)).shape == (3, 0)
     assert ops.transpose(x).shape == (3, 0)
+    assert [each.shape for each in ops.top_k(np.ones((2, 3)), 0)] == [(2, 0)] * 2
 
 
 def test_a_number_has_no_axis_to_pad():

@@ -240,6 +240,28 @@ def test_any_object_with_get_config_is_a_configuration():
         saving.serialize_keras_object(Options)
 
 
+def test_bytes_and_symbolic_tensors_are_configurations():
+    symbol = layers.Input((3,), name="x")
+    written = saving.serialize_keras_object({"bytes": b"ab", "tensor": symbol, "free": nbkeras.KerasTensor((None, 2))})
+    assert written["bytes"] == {"class_name": "__bytes__", "config": {"value": "ab"}}
+    config = {"shape": (None, 3), "dtype": "float32", "keras_history": ["x", 0, 0]}
+    assert written["tensor"] == {"class_name": "__keras_tensor__", "config": config}
+    again = saving.deserialize_keras_object(json.loads(json.dumps(written)))
+    assert again["bytes"] == b"ab" and (again["tensor"].shape, again["free"].shape) == ((None, 3), (None, 2))
+
+
+def test_names_may_be_looked_up_in_a_module():
+    module = {"Options": Options, "named": len}
+    written = {"class_name": "Options", "config": {"rate": 5}}
+    assert saving.deserialize_keras_object(written, module_objects=module).rate == 5
+    assert saving.deserialize_keras_object("Options", module_objects=module).rate == 1
+    assert saving.deserialize_keras_object("named", module_objects=module) is len
+    assert saving.deserialize_keras_object("Options", {"Options": dict}, module_objects=module) is dict
+    assert saving.deserialize_keras_object("other", module_objects=module) == "other"
+    with pytest.raises(ValueError, match="unknown layer: 'Options'"):
+        saving.deserialize_keras_object(written, module_objects={})
+
+
 @utils.register_keras_serializable("Mine")
 class Scale(layers.Layer):
     """A layer that keeps its factor where only its saving hooks find it."""

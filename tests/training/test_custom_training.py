@@ -520,6 +520,36 @@ def test_a_model_with_a_build_of_its_own_that_goes_on_with_the_inherited_one():
     assert not wrong.built
 
 
+class Images(Model):
+    """Its first layers need larger images than a few pixels."""
+
+    def __init__(self, flat=False):
+        super().__init__()
+        self.convolutions = [layers.Conv2D(2, 3, strides=2) for _ in range(4)]
+        self.pool, self.normal, self.dense = layers.MaxPooling2D(3), layers.BatchNormalization(), layers.Dense(3)
+        self.last = layers.Flatten() if flat else layers.GlobalAveragePooling2D()
+
+    def call(self, x, training=None):
+        for each in self.convolutions:
+            x = each(x)
+        return {"scores": self.dense(self.last(self.normal(self.pool(x), training=training)))}
+
+
+def test_build_with_unknown_sizes():
+    model = Images()
+    model.build((None, None, None, 3))
+    assert model.output_names == ["scores"] and model.dense.kernel.shape == (2, 3)
+    for size in (63, 80):
+        assert model.predict(np.ones((1, size, size, 3)), verbose=0)["scores"].shape == (1, 3)
+    with pytest.raises(
+        ValueError, match="cannot be built for the shape .*its call fails with all sizes that were tried for"
+    ):
+        Images(flat=True).build((None, None, None, 3))
+    known = Images(flat=True)
+    known.build((None, 63, 80, 3))
+    assert known.dense.kernel.shape == (2, 3)
+
+
 def test_a_step_of_ones_own_gets_batches_that_are_no_inputs_of_the_graph():
     """For example pairs of samples, which the step takes apart before it calls the model on each."""
 

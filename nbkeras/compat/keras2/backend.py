@@ -2,10 +2,11 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-from nbkeras import backend
-from nbkeras.backend import control
+from nbkeras import backend, ops
+from nbkeras.backend import control, variables
+from nbkeras.compat.keras2.updates import VariableUpdate, once, postponed
 from nbkeras.engine import learning_phase as phase
 from nbkeras.engine.annotations import briefly, one_of
 
@@ -35,14 +36,6 @@ def learning_phase() -> LearningPhase:
     return _phase
 
 
-class VariableUpdate(NamedTuple):
-    """An update of variables from symbolic gradients; `optimizer.get_updates` returns a list of one."""
-
-    optimizer: Any
-    gradients: list
-    variables: list
-
-
 def function(inputs: Sequence, outputs: Any, updates=None, **kwargs) -> Callable:
     """`nbkeras.backend.function`, whose inputs may include `K.learning_phase()`: 0 or 1, by default 0.
 
@@ -67,6 +60,22 @@ def function(inputs: Sequence, outputs: Any, updates=None, **kwargs) -> Callable
         return run(rest, training=phases[0])
 
     return call
+
+
+# In an optimizer's `get_updates`, these make variables and read values only at the first call.
+variable, eye = once(variables.variable), once(variables.eye)
+zeros, ones = once(variables.zeros), once(variables.ones)
+random_uniform_variable = once(variables.random_uniform_variable)
+random_normal_variable = once(variables.random_normal_variable)
+get_value, batch_get_value = once(variables.get_value), once(variables.batch_get_value)
+
+# There these return pairs, which are written after the step is computed.
+update = postponed(variables.update, lambda x, new_x: new_x)
+update_add = postponed(variables.update_add, ops.add)
+update_sub = postponed(variables.update_sub, ops.subtract)
+moving_average_update = postponed(
+    variables.moving_average_update, lambda x, value, momentum: x * momentum + value * (1.0 - momentum)
+)
 
 
 @contextlib.contextmanager

@@ -1,8 +1,12 @@
 """Small functions of Keras 2's `keras.utils.generic_utils` that scripts and users' layers use."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
+
+from nbkeras import saving
+from nbkeras.engine.annotations import briefly
+from nbkeras.engine.registry import custom_object, custom_object_scope, nearest
 
 _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
@@ -37,3 +41,37 @@ def slice_arrays(arrays: Any, start: Any = None, stop: int | None = None) -> Any
     if not hasattr(arrays, "__getitem__"):
         return [None]
     return arrays[list(start)] if hasattr(start, "__len__") else arrays[start:stop]
+
+
+def serialize_keras_object(instance: Any) -> Any:
+    """{'class_name', 'config'} of an object, the name of a function, None for None."""
+    if instance is None:
+        return None
+    if hasattr(instance, "get_config"):
+        return {"class_name": type(instance).__name__, "config": instance.get_config()}
+    if hasattr(instance, "__name__"):
+        return instance.__name__
+    raise ValueError(f"cannot serialize {briefly(instance)}: it has neither get_config nor a name")
+
+
+def deserialize_keras_object(
+    identifier: Any,
+    module_objects: Mapping[str, Any] | None = None,
+    custom_objects: Mapping[str, Any] | None = None,
+    printable_module_name: str = "object",
+) -> Any:
+    """The object of a configuration, or the function or class of a name in custom_objects or module_objects."""
+    if identifier is None:
+        return None
+    name = identifier.get("class_name") if isinstance(identifier, dict) else identifier
+    if not isinstance(name, str):
+        raise ValueError(f"a configuration must be a name or a dict with 'class_name', received {briefly(identifier)}")
+    with custom_object_scope(custom_objects):
+        found = custom_object(name) or (module_objects or {}).get(name)
+        if found is None:
+            raise ValueError(f"unknown {printable_module_name}: {briefly(name)}.{nearest(name, module_objects or {})}")
+        if isinstance(identifier, str):
+            return found
+        if hasattr(found, "from_config"):
+            return saving.deserialize_keras_object(identifier, {name: found, **(custom_objects or {})})
+        return found(**identifier.get("config", {}))

@@ -9,7 +9,7 @@ from typing import Any
 from nbkeras import activations, callbacks, initializers, layers, ops, regularizers, utils
 from nbkeras.building import graph, module
 from nbkeras.compat import additions, settings_file
-from nbkeras.compat.keras2 import downloading, methods, model_yaml, recurrent
+from nbkeras.compat.keras2 import downloading, generic_utils, methods, model_yaml, recurrent, updates
 from nbkeras.compat.spellings import renaming
 from nbkeras.engine import behaviour, learning_phase, registry, user_errors
 from nbkeras.engine.annotations import briefly
@@ -33,6 +33,7 @@ IGNORED = {"fit": _FETCHING, "evaluate": _FETCHING, "predict": _FETCHING, "compi
 
 # Class or module -> function or method -> older argument -> current one.
 RENAMED: dict[Any, dict[str, dict[str, str]]] = {
+    activations: {"relu": {"alpha": "negative_slope"}},
     model.Model: {"__init__": {"input": "inputs", "output": "outputs"}},
     callbacks.ReduceLROnPlateau: {"__init__": {"epsilon": "min_delta"}},
     regularizers: {"l1": {"l": "l1"}, "l2": {"l": "l2"}},
@@ -42,7 +43,12 @@ RENAMED: dict[Any, dict[str, dict[str, str]]] = {
 # Class or module -> name in Keras 2 -> its object.
 NAMES: dict[Any, dict[str, Any]] = {
     model.Model: {"to_yaml": model_yaml.to_yaml},
-    utils: {"get_file": downloading.get_file},
+    utils: {
+        "deserialize_keras_object": generic_utils.deserialize_keras_object,
+        "get_file": downloading.get_file,
+        "serialize_keras_object": generic_utils.serialize_keras_object,
+    },
+    optimizer.Optimizer: {"__init_subclass__": updates.prepare_class},
     initializers: {"_compute_fans": lambda shape, data_format="channels_last": initializers.compute_fans(shape)},
 }
 

@@ -4,18 +4,33 @@
 removes them. A method that replaces another one calls it by the name that this module imports.
 """
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from nbkeras.backend import control
 from nbkeras.building import module
-from nbkeras.compat.keras2 import backend
+from nbkeras.compat.keras2 import updates
 from nbkeras.engine import structures
+from nbkeras.training import model
+
+
+def _in_numpy(method: Callable) -> Callable:
+    """The method, which returns NumPy's numbers of 32 bits, as Keras 2 did, instead of Python's."""
+
+    @functools.wraps(method)
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return structures.map_leaves(np.float32, method(self, *args, **kwargs))
+
+    return call
 
 
 class Model:
     """Members of Model."""
+
+    test_on_batch = _in_numpy(model.Model.test_on_batch)
+    train_on_batch = _in_numpy(model.Model.train_on_batch)
 
     def fit_generator(self, generator, steps_per_epoch=None, epochs=1, verbose=1, *args, **kwargs):
         """Only Keras 2 has this method: use `fit`, which takes a generator or Sequence."""
@@ -29,6 +44,11 @@ class Model:
     def predict_generator(self, generator, steps=None, callbacks=None, *args, verbose=0, **kwargs):
         """Only Keras 2 has this method: use `predict`, which takes a generator or Sequence."""
         return self.predict(generator, steps=steps, callbacks=callbacks, verbose=verbose, **kwargs)  # type: ignore
+
+    def _make_train_function(self) -> None:
+        """Make the optimizer's state, which may then be read and written; a step is recorded at its first batch."""
+        if self.optimizer is not None and not self.optimizer.built:  # type: ignore[attr-defined]
+            self.optimizer.build(self.trainable_weights)  # type: ignore[attr-defined]
 
     def _make_predict_function(self) -> None:
         """Do nothing: a step is recorded at its first batch, in any thread."""
@@ -54,26 +74,50 @@ class Sequential:
 
 
 _add_weight, _add_loss = module.Module.add_weight, module.Module.add_loss
+_found: Any = vars(module.Module)
+
+
+class _OwnWeights(list):
+    """A layer's own weights of one kind. What is appended becomes a weight of the layer."""
+
+    def __init__(self, layer: Any, trainable: bool):
+        super().__init__(each for each in layer._weights if each.declared_trainable == trainable)
+        self._add = functools.partial(_add_variables, layer, trainable)
+
+    def append(self, variable: Any) -> None:
+        self.extend([variable])
+
+    def extend(self, variables: Any) -> None:
+        super().extend(variables)
+        self._add(variables)
+
+    def __iadd__(self, variables: Any) -> "_OwnWeights":  # type: ignore[override,misc]
+        self.extend(variables)
+        return self
+
+
+def _add_variables(layer: Any, trainable: bool, variables: Any) -> None:
+    """Make variables weights of a layer, unless they are."""
+    for each in variables:
+        each.trainable = each.declared_trainable = trainable
+        if all(each is not known for known in layer._weights):
+            layer._weights.append(each)
 
 
 def _assignable(found: Any, trainable: bool) -> property:
     """A property with a list of weights. Assigning a list to it adds weights."""
 
-    def assign(self, variables) -> None:
-        for each in variables:
-            each.trainable = each.declared_trainable = trainable
-            if all(each is not known for known in self._weights):
-                self._weights.append(each)
-
-    return property(found.fget, assign)
+    return property(found, lambda self, variables: _add_variables(self, trainable, variables))
 
 
 class Module:
     """Members of every layer."""
 
-    trainable_weights = _assignable(module.Module.trainable_weights, True)
-    non_trainable_weights = _assignable(module.Module.non_trainable_weights, False)
-    updates = property(lambda self: [])
+    trainable_weights = _assignable(_found["trainable_weights"].fget, True)
+    non_trainable_weights = _assignable(_found["non_trainable_weights"].fget, False)
+    _trainable_weights = _assignable(lambda self: _OwnWeights(self, True), True)
+    _non_trainable_weights = _assignable(lambda self: _OwnWeights(self, False), False)
+    updates = _updates = property(lambda self: [])
 
     def add_update(self, updates, inputs=None) -> None:
         """Only Keras 2 needs this method; it does nothing: use `variable.assign`, which writes immediately."""
@@ -131,12 +175,5 @@ class Metric:
 class Optimizer:
     """Members of every optimizer."""
 
-    def get_updates(self, loss=None, params=None, *given) -> list:
-        """Only Keras 2 has this method: use `apply_gradients`, or write a `train_step`.
-
-        The result has the updates of one step for `K.function`. Arguments: loss, params; or params,
-        constraints, loss.
-        """
-        if given:
-            loss, params = given[0], loss
-        return [backend.VariableUpdate(self, control.gradients(loss, params), list(params))]
+    get_gradients = updates.get_gradients
+    get_updates = updates.get_updates

@@ -1,0 +1,15 @@
+"""`keras.applications` of Keras 2.3.1: the networks of the package Keras-Applications, if it is installed (see modules.py)."""
+
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+
+if importlib.util.find_spec("keras_applications") is not None:
+    _package = importlib.import_module("keras_applications")
+    for _name in ("backend", "layers", "models", "utils"):
+        setattr(_package, f"_KERAS_{_name.upper()}", importlib.import_module(f"nbkeras.{_name}"))
+    for _module in pkgutil.iter_modules(_package.__path__):
+        for _name, _found in vars(importlib.import_module(f"keras_applications.{_module.name}")).items():
+            if _name[0].isupper() and inspect.isfunction(_found):
+                globals()[_name] = _found

@@ -1,0 +1,1 @@
+"""`import tensorflow` for scripts and packages that use `tensorflow.keras` and some other names. Nothing else imports it."""

@@ -1,0 +1,296 @@
+"""`tf.nn`: activations, convolutions, pooling, normalization and crossentropies with TensorFlow's arguments."""
+
+from collections.abc import Callable
+from typing import Any
+
+from nbkeras import ops
+from nbkeras import random as random_ops
+from nbkeras.compat.tensorflow import arrays
+from nbkeras.compat.tensorflow.math import in_top_k as in_top_k
+from nbkeras.compat.tensorflow.math import l2_normalize as l2_normalize
+from nbkeras.compat.tensorflow.math import log_softmax as log_softmax
+from nbkeras.compat.tensorflow.math import sigmoid as sigmoid
+from nbkeras.compat.tensorflow.math import softmax as softmax
+from nbkeras.compat.tensorflow.math import softplus as softplus
+from nbkeras.compat.tensorflow.math import softsign as softsign
+from nbkeras.compat.tensorflow.math import tanh as tanh
+from nbkeras.compat.tensorflow.math import top_k as top_k
+from nbkeras.compat.tensorflow.math import zero_fraction as zero_fraction
+from nbkeras.compat.tensorflow.spelling import spelled
+from nbkeras.engine.annotations import briefly, one_of
+from nbkeras.engine.tensor import Tensor, as_tensor
+
+depth_to_space = spelled(ops.depth_to_space, "input:x block_size")
+elu = spelled(ops.elu, "features:x")
+embedding_lookup = spelled(ops.embedding, "params:table ids:indices")
+leaky_relu = spelled(ops.leaky_relu, "features:x alpha:negative_slope")
+relu = spelled(ops.relu, "features:x")
+relu6 = spelled(ops.relu6, "features:x")
+selu = spelled(ops.selu, "features:x")
+space_to_depth = spelled(ops.space_to_depth, "input:x block_size")
+
+
+def _format(data_format: str | None, axes: int) -> str:
+    """'channels_last' or 'channels_first' for TensorFlow's 'NHWC', 'NCHW' and their like."""
+    spatial = "DHW"[-axes:] if axes else ""
+    last, first = f"N{spatial}C", f"NC{spatial}"
+    known = (None, last, first)
+    return "channels_first" if one_of("tf.nn", "data_format", data_format, known) == first else "channels_last"
+
+
+def _sizes(name: str, value: Any, axes: int, data_format: str) -> Any:
+    """The sizes of the inner axes: of an integer, of one for each, or of TensorFlow's for all axes, (1, 2, 2, 1)."""
+    if value is None or isinstance(value, int):
+        return 1 if value is None else value
+    value = tuple(map(int, value))
+    if len(value) == axes + 2:
+        value = value[1:-1] if data_format == "channels_last" else value[2:]
+    if len(value) not in (1, axes):
+        raise ValueError(f"tf.nn: {name} must be an integer, or one for each of {axes} axes, received {briefly(value)}")
+    return value[0] if len(value) == 1 else value
+
+
+def _padded(x: Any, padding: Any) -> tuple[Any, str]:
+    """The tensor and 'same' or 'valid'; padding by explicit widths happens here."""
+    if isinstance(padding, list | tuple):
+        return arrays.pad(x, padding), "valid"
+    return x, one_of("tf.nn", "padding", padding, ("same", "valid"), any_case=True)
+
+
+def _convolved(
+    function: Callable, x: Any, filters: Any, strides: Any, padding: Any, form: Any, dilations: Any, axes: int
+) -> Any:
+    form = _format(form, axes)
+    x, padding = _padded(x, padding)
+    given = {
+        "strides": _sizes("strides", strides, axes, form),
+        "dilation_rate": _sizes("dilations", dilations, axes, form),
+    }
+    return function(x, filters, padding=padding, data_format=form, **given)
+
+
+def conv1d(
+    input: Any,
+    filters: Any,
+    stride: Any,
+    padding: Any,
+    data_format: Any = "NWC",
+    dilations: Any = None,
+    name: Any = None,
+) -> Tensor:
+    """A convolution of sequences (batch, steps, channels) with filters (width, channels, outputs)."""
+    return _convolved(ops.conv, input, filters, stride, padding, data_format, dilations, 1)
+
+
+def conv2d(
+    input: Any,
+    filters: Any,
+    strides: Any,
+    padding: Any,
+    data_format: Any = "NHWC",
+    dilations: Any = None,
+    name: Any = None,
+) -> Tensor:
+    """A convolution of images (batch, height, width, channels) with filters (height, width, channels, outputs)."""
+    return _convolved(ops.conv, input, filters, strides, padding, data_format, dilations, 2)
+
+
+def conv3d(
+    input: Any,
+    filters: Any,
+    strides: Any,
+    padding: Any,
+    data_format: Any = "NDHWC",
+    dilations: Any = None,
+    name: Any = None,
+) -> Tensor:
+    """A convolution of volumes (batch, depth, height, width, channels)."""
+    return _convolved(ops.conv, input, filters, strides, padding, data_format, dilations, 3)
+
+
+def convolution(
+    input: Any,
+    filters: Any,
+    strides: Any = None,
+    padding: Any = "VALID",
+    data_format: Any = None,
+    dilations: Any = None,
+    name: Any = None,
+) -> Tensor:
+    """A convolution of sequences, images or volumes, by the number of axes."""
+    return _convolved(ops.conv, input, filters, strides, padding, data_format, dilations, len(ops.shape(input)) - 2)
+
+
+def depthwise_conv2d(
+    input: Any,
+    filter: Any,
+    strides: Any,
+    padding: Any,
+    data_format: Any = None,
+    dilations: Any = None,
+    name: Any = None,
+) -> Tensor:
+    """A convolution of each channel with filters (height, width, channels, multiplier)."""
+    return _convolved(ops.depthwise_conv, input, filter, strides, padding, data_format, dilations, 2)
+
+
+def separable_conv2d(
+    input: Any,
+    depthwise_filter: Any,
+    pointwise_filter: Any,
+    strides: Any,
+    padding: Any,
+    data_format: Any = None,
+    dilations: Any = None,
+    name: Any = None,
+) -> Tensor:
+    """A convolution of each channel, then one of all channels at each place."""
+    y = depthwise_conv2d(input, depthwise_filter, strides, padding, data_format, dilations)
+    return conv2d(y, pointwise_filter, 1, "VALID", data_format)
+
+
+def conv2d_transpose(
+    input: Any,
+    filters: Any,
+    output_shape: Any,
+    strides: Any,
+    padding: str = "SAME",
+    data_format: Any = "NHWC",
+    dilations: Any = None,
+    name: Any = None,
+) -> Tensor:
+    """The transposed convolution, with a result of output_shape; filters: (height, width, outputs, channels)."""
+    form = _format(data_format, 2)
+    padding = one_of("tf.nn", "padding", padding, ("same", "valid"), any_case=True)
+    step, dilation = (_sizes(name_, each, 2, form) for name_, each in (("strides", strides), ("dilations", dilations)))
+    steps = (step, step) if isinstance(step, int) else step
+    wanted = _sizes("output_shape", output_shape, 2, form)
+    own = ops.shape(input)[1:3] if form == "channels_last" else ops.shape(input)[2:4]
+    kernel = ops.shape(filters)[:2]
+    if padding == "same":
+        least = [n * s - s + 1 for n, s in zip(own, steps, strict=True)]
+        extra = [w - (n - 1) * s - k + 2 * (k // 2) for w, n, s, k in zip(wanted, own, steps, kernel, strict=True)]
+        fits = all(m <= w <= n * s for m, w, n, s in zip(least, wanted, own, steps, strict=True))
+    else:
+        extra = [w - (n - 1) * s - k for w, n, s, k in zip(wanted, own, steps, kernel, strict=True)]
+        fits = all(0 <= each < s for each, s in zip(extra, steps, strict=True))
+    if not fits:
+        raise ValueError(
+            f"tf.nn.conv2d_transpose: an input of shape {ops.shape(input)} has no output of shape {wanted}"
+        )
+    return ops.conv_transpose(input, filters, steps, padding, tuple(extra), form, dilation)
+
+
+def _pooled(function: Callable, x: Any, ksize: Any, strides: Any, padding: Any, form: Any, axes: int) -> Tensor:
+    form = _format(form, axes)
+    padding = one_of("tf.nn", "padding", padding, ("same", "valid"), any_case=True)
+    return function(x, _sizes("ksize", ksize, axes, form), _sizes("strides", strides, axes, form), padding, form)
+
+
+def avg_pool(input: Any, ksize: Any, strides: Any, padding: str, data_format: Any = None, name: Any = None) -> Tensor:
+    """The mean of each window; in windows over the edge, the mean of the elements inside."""
+    return _pooled(ops.average_pool, input, ksize, strides, padding, data_format, len(ops.shape(input)) - 2)
+
+
+def max_pool(input: Any, ksize: Any, strides: Any, padding: str, data_format: Any = None, name: Any = None) -> Tensor:
+    """The largest element of each window."""
+    return _pooled(ops.max_pool, input, ksize, strides, padding, data_format, len(ops.shape(input)) - 2)
+
+
+avg_pool1d = avg_pool2d = avg_pool3d = avg_pool
+max_pool1d = max_pool2d = max_pool3d = max_pool
+
+
+def pool(
+    input: Any,
+    window_shape: Any,
+    pooling_type: str,
+    strides: Any = None,
+    padding: str = "VALID",
+    data_format: Any = None,
+    dilations: Any = None,
+    name: Any = None,
+) -> Tensor:
+    """The largest elements ('MAX') or the means ('AVG') of windows, with steps of 1 by default."""
+    if dilations is not None and any(
+        each != 1 for each in (dilations if isinstance(dilations, list | tuple) else [dilations])
+    ):
+        raise ValueError(f"tf.nn.pool: dilations must be 1, received {briefly(dilations)}")
+    kind = one_of("tf.nn.pool", "pooling_type", pooling_type, ("MAX", "AVG"))
+    return (max_pool if kind == "MAX" else avg_pool)(input, window_shape, strides, padding, data_format)
+
+
+def batch_normalization(
+    x: Any, mean: Any, variance: Any, offset: Any, scale: Any, variance_epsilon: float, name: Any = None
+) -> Tensor:
+    """x normalized by a mean and a variance that broadcast to it, times a scale, plus an offset."""
+    factor = ops.rsqrt(ops.add(variance, variance_epsilon))
+    factor = factor if scale is None else factor * scale
+    y = ops.multiply(ops.subtract(x, mean), factor)
+    return y if offset is None else y + offset
+
+
+def bias_add(value: Any, bias: Any, data_format: Any = None, name: Any = None) -> Tensor:
+    """A bias for each channel added."""
+    axes = len(ops.shape(value)) - 2
+    if data_format is not None and data_format.startswith("NC") and data_format != "NC":
+        bias = ops.reshape(bias, (-1, *[1] * axes))
+    return ops.add(value, bias)
+
+
+def compute_average_loss(per_example_loss: Any, sample_weight: Any = None, global_batch_size: Any = None) -> Tensor:
+    """The sum of the samples' losses, divided by the number of samples in the batch."""
+    losses = as_tensor(per_example_loss)
+    losses = losses if sample_weight is None else losses * ops.cast(sample_weight, losses.dtype)
+    return ops.sum(losses) / (losses.shape[0] if global_batch_size is None else global_batch_size)
+
+
+def dropout(x: Any, rate: float, noise_shape: Any = None, seed: Any = None, name: Any = None) -> Tensor:
+    """Set elements to 0 at random, and scale the others."""
+    return random_ops.dropout(x, rate, noise_shape, seed)
+
+
+def gelu(features: Any, approximate: bool = False, name: Any = None) -> Tensor:
+    """The Gaussian error linear unit, exact by default."""
+    return ops.gelu(features, approximate)
+
+
+def l2_loss(t: Any, name: Any = None) -> Tensor:
+    """Half the sum of squares."""
+    return ops.multiply(ops.sum(ops.square(t)), 0.5)
+
+
+def moments(
+    x: Any, axes: Any, shift: Any = None, keepdims: bool = False, name: Any = None, keep_dims: bool = False
+) -> tuple[Tensor, Tensor]:
+    """The mean and the variance along axes. keep_dims: TensorFlow 1's keepdims."""
+    return ops.moments(x, axes, keepdims or keep_dims)
+
+
+def silu(features: Any, beta: float = 1.0) -> Tensor:
+    """x * sigmoid(beta * x)."""
+    return ops.silu(features) if beta == 1 else ops.multiply(features, ops.sigmoid(ops.multiply(features, beta)))
+
+
+swish = silu
+
+
+def sigmoid_cross_entropy_with_logits(labels: Any, logits: Any, name: Any = None) -> Tensor:
+    """The crossentropy of each element, before a sigmoid."""
+    return weighted_cross_entropy_with_logits(labels, logits, 1.0)
+
+
+def weighted_cross_entropy_with_logits(labels: Any, logits: Any, pos_weight: Any, name: Any = None) -> Tensor:
+    """The crossentropy of each element, before a sigmoid, where labels of 1 count `pos_weight` times."""
+    factor = 1 + ops.multiply(ops.subtract(pos_weight, 1.0), labels)
+    return ops.multiply(ops.subtract(1.0, labels), logits) + factor * ops.softplus(ops.negative(logits))
+
+
+def softmax_cross_entropy_with_logits(labels: Any, logits: Any, axis: int = -1, name: Any = None) -> Tensor:
+    """The crossentropy with probabilities as labels, before a softmax along an axis."""
+    return ops.negative(ops.sum(ops.multiply(labels, ops.log_softmax(logits, axis)), axis))
+
+
+def sparse_softmax_cross_entropy_with_logits(labels: Any, logits: Any, name: Any = None) -> Tensor:
+    """The crossentropy with the indices of classes as labels, before a softmax along the last axis."""
+    return ops.sparse_categorical_crossentropy(labels, logits, from_logits=True)
