@@ -18,6 +18,10 @@ _OLD_UTILS = (
 )
 _OLD_MODELS = ("nbkeras.models", "nbkeras.layers", f"{_OLD}.model_yaml")
 _OLD_ENGINE = (*_OLD_MODELS, f"{_OLD}.saving", "nbkeras.utils")
+_APPLICATIONS = (
+    "convnext densenet efficientnet efficientnet_v2 inception_resnet_v2 inception_v3 mobilenet mobilenet_v2 mobilenet_v3 nasnet "
+    "resnet resnet50 resnet_v2 vgg16 vgg19 xception"
+)
 _DATASETS = "boston_housing california_housing cifar cifar10 cifar100 fashion_mnist imdb mnist reuters"
 
 # Modules with the same names in Keras 2 and 3. The names that only Keras 3 has are in both modes: a script for Keras 2 cannot
@@ -79,10 +83,11 @@ SRC: dict[str, tuple[str, ...]] = {
     **{
         name: (f"nbkeras.{name}",)
         for name in (
-            "activations callbacks constraints initializers layers losses metrics models ops optimizers quantizers random "
+            "callbacks constraints initializers layers losses metrics models ops optimizers quantizers random "
             "regularizers tree utils"
         ).split()
     },
+    "activations": (f"{_INTERNAL}.activations", "nbkeras.activations"),
     "backend": (f"{_INTERNAL}.backend", "nbkeras.backend"),
     "backend.common": (f"{_INTERNAL}.backend", "nbkeras.backend"),
     "backend.common.variables": (f"{_INTERNAL}.backend", "nbkeras.backend"),
@@ -91,7 +96,7 @@ SRC: dict[str, tuple[str, ...]] = {
     "distribution.distribution_lib": (f"{_INTERNAL}.distribution_lib", "nbkeras.distribution"),
     "layers.layer": ("nbkeras.layers",),
     "legacy": (),
-    "legacy.saving": (f"{_INTERNAL}.serialization_lib",),
+    "legacy.saving": (f"{_INTERNAL}.legacy_serialization",),
     "legacy.saving.legacy_h5_format": (f"{_INTERNAL}.legacy_h5_format",),
     "losses.losses": (f"{_INTERNAL}.losses", "nbkeras.losses"),
     "models.model": ("nbkeras.models",),
@@ -108,14 +113,16 @@ _KERAS_3: dict[str, tuple[str, ...]] = {
     **_BOTH,
     **_NEW,
     "": (f"{_INTERNAL}.root", "nbkeras"),
+    "applications": (f"{_INTERNAL}.applications",),
+    **{f"applications.{name}": (f"{_INTERNAL}.applications",) for name in _APPLICATIONS.split()},
     "backend": ("nbkeras.backend",),
     "layers": ("nbkeras.layers",),
     "legacy": (),
-    "legacy.saving": (f"{_INTERNAL}.serialization_lib",),
+    "legacy.saving": (f"{_INTERNAL}.legacy_serialization",),
     "models": ("nbkeras.models",),
     "preprocessing.image": ("nbkeras.preprocessing.image",),
     "utils": ("nbkeras.utils",),
-    "utils.legacy": (f"{_INTERNAL}.serialization_lib",),
+    "utils.legacy": (f"{_INTERNAL}.legacy_serialization",),
     "optimizers.legacy": ("nbkeras.optimizers",),
     **{f"src.{name}".rstrip("."): shown for name, shown in SRC.items()},
 }

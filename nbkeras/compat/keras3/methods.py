@@ -3,19 +3,16 @@
 `keras3.install` sets the members of each class here on the nbkeras class of the same name and removes them again.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 
 class Module:
     """Members of every layer."""
 
-    def _flatten_layers(self, include_self: bool = True, recursive: bool = True) -> Iterator[Any]:
+    def _flatten_layers(self, include_self: bool = True, recursive: bool = True) -> list[Any]:
         """The layer and the layers in it, each once; recursive: also the layers in these."""
-        if include_self:
-            yield self
-        parts = self._all_layers() if recursive else self._own_layers()  # type: ignore[attr-defined]
-        yield from (each for each in parts if each is not self)
+        parts = self._all_layers()[1:] if recursive else self._sublayers()  # type: ignore[attr-defined]
+        return [self, *parts] if include_self else parts
 
 
 class SymbolicTensor:
