@@ -51,9 +51,9 @@ def deserialize_keras_object(
         )
     found = get_registered_object(name, custom_objects) or (module_objects or {}).get(name)
     if found is None:
+        hint = nearest(name, {**(module_objects or {}), **(custom_objects or {})})
         raise ValueError(
-            f"unknown {printable_module_name}: {briefly(name)}.{nearest(name, [*(module_objects or ()), *(custom_objects or ())])} "
-            "Give the class or function in custom_objects"
+            f"unknown {printable_module_name}: {briefly(name)}.{hint} Give the class or function in custom_objects"
         )
     if not is_config:
         return found() if isinstance(found, type) else found
