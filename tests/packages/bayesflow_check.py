@@ -17,7 +17,7 @@ def made(layer, *shapes):
     """A layer that is built, with weights that follow from their places."""
     layer.build(*shapes)
     shapes = [tuple(weight.shape) for weight in layer.weights]
-    values = [np.sin(np.arange(np.prod(shape)) + place).reshape(shape) for place, shape in enumerate(shapes)]
+    values = [np.sin(np.arange(np.prod(shape)) + place + 1).reshape(shape) for place, shape in enumerate(shapes)]
     layer.set_weights([0.3 * value.astype("float32") for value in values])
     return layer
 
