@@ -18,10 +18,6 @@ _OLD_UTILS = (
 )
 _OLD_MODELS = ("nbkeras.models", "nbkeras.layers", f"{_OLD}.model_yaml")
 _OLD_ENGINE = (*_OLD_MODELS, f"{_OLD}.saving", "nbkeras.utils")
-_APPLICATIONS = (
-    "convnext densenet efficientnet efficientnet_v2 inception_resnet_v2 inception_v3 mobilenet mobilenet_v2 mobilenet_v3 nasnet "
-    "resnet resnet50 resnet_v2 vgg16 vgg19 xception"
-)
 _DATASETS = "boston_housing california_housing cifar cifar10 cifar100 fashion_mnist imdb mnist reuters"
 
 # Modules with the same names in Keras 2 and 3. The names that only Keras 3 has are in both modes: a script for Keras 2 cannot
@@ -113,8 +109,8 @@ _KERAS_3: dict[str, tuple[str, ...]] = {
     **_BOTH,
     **_NEW,
     "": (f"{_INTERNAL}.root", "nbkeras"),
-    "applications": (f"{_INTERNAL}.applications",),
-    **{f"applications.{name}": (f"{_INTERNAL}.applications",) for name in _APPLICATIONS.split()},
+    "applications": (),
+    "applications.efficientnet": (f"{_INTERNAL}.applications",),
     "backend": ("nbkeras.backend",),
     "layers": ("nbkeras.layers",),
     "legacy": (),

@@ -35,9 +35,9 @@ def results():
         found[f"{name} inverse"] = flow(z, conditions=conditions, inverse=True)
     matching = made(bf.networks.FlowMatching(), (4, 2), (4, 3))
     found["flow matching"] = matching.velocity(x, time=0.3, conditions=conditions, training=False)
-    found["flow matching inverse"] = matching(
-        x, conditions=conditions, inverse=True, integrate_kwargs={"method": "euler", "steps": 10}
-    )
+    for method in ("euler", "rk45"):
+        ended = matching(x, conditions=conditions, inverse=True, method=method, steps=10)
+        found[f"flow matching by {method}"] = ended
     for kind in (bf.networks.DeepSet, bf.networks.SetTransformer, bf.networks.TimeSeriesNetwork):
         network = made(kind(summary_dim=4), (4, 6, 3))
         found[kind.__name__] = network(sets, training=False)

@@ -1,19 +1,11 @@
-"""Names of Keras 3's modules `keras.applications.*`: packages look them up when they are imported.
+"""Names of Keras 3's module `keras.applications.efficientnet`, which KerasTuner looks up when it is imported.
 
-nbkeras has none of these networks. Each name is a function that says so when it is called.
+nbkeras does not have these networks: each name is a function that says so when it is called.
 """
 
 from typing import Any, NoReturn
 
 from nbkeras.engine.absent_names import reason
-
-_NAMES = """
-ConvNeXtBase ConvNeXtLarge ConvNeXtSmall ConvNeXtTiny ConvNeXtXLarge DenseNet121 DenseNet169 DenseNet201 EfficientNetB0
-EfficientNetB1 EfficientNetB2 EfficientNetB3 EfficientNetB4 EfficientNetB5 EfficientNetB6 EfficientNetB7 EfficientNetV2B0
-EfficientNetV2B1 EfficientNetV2B2 EfficientNetV2B3 EfficientNetV2L EfficientNetV2M EfficientNetV2S InceptionResNetV2
-InceptionV3 MobileNet MobileNetV2 MobileNetV3Large MobileNetV3Small NASNetLarge NASNetMobile ResNet101 ResNet101V2 ResNet152
-ResNet152V2 ResNet50 ResNet50V2 VGG16 VGG19 Xception
-"""
 
 
 def _refusal(name: str) -> Any:
@@ -24,4 +16,4 @@ def _refusal(name: str) -> Any:
     return refuse
 
 
-globals().update({name: _refusal(name) for name in _NAMES.split()})
+globals().update({name: _refusal(name) for name in (f"EfficientNetB{number}" for number in range(8))})
