@@ -85,7 +85,9 @@ def test_a_workflow_with_a_summary_network_and_its_file(network, tmp_path):
         summary_variables=["x"],
         simulator=simulator,
     )
-    history = workflow.fit_online(epochs=2, batch_size=32, num_batches_per_epoch=10, verbose=0, validation_data=20).history
+    history = workflow.fit_online(
+        epochs=2, batch_size=32, num_batches_per_epoch=10, verbose=0, validation_data=20
+    ).history
     assert {"loss", "loss/inference_loss", "loss/summary_loss", "val_loss/summary_loss"} <= set(history)
     data = simulator.sample(3)
     assert workflow.sample(conditions={"x": data["x"]}, num_samples=5)["mu"].shape == (3, 5, 2)
