@@ -109,6 +109,8 @@ _KERAS_3: dict[str, tuple[str, ...]] = {
     **_BOTH,
     **_NEW,
     "": (f"{_INTERNAL}.root", "nbkeras"),
+    "_tf_keras": (),
+    "_tf_keras.keras": (f"{_INTERNAL}.root", "nbkeras"),  # an installed TensorFlow imports it as `tf.keras`
     "applications": (),
     "applications.efficientnet": (f"{_INTERNAL}.applications",),
     "backend": ("nbkeras.backend",),

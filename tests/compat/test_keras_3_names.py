@@ -62,6 +62,13 @@ def test_networks_of_applications_have_names_and_say_that_they_are_missing(keras
         _ = keras.applications.VGG16
 
 
+def test_the_module_that_an_installed_tensorflow_imports_as_its_keras(keras):
+    import keras._tf_keras.keras as of_tensorflow
+
+    assert of_tensorflow.layers.Dense is keras.layers.Dense and of_tensorflow.__version__ == keras.__version__
+    assert of_tensorflow.callbacks.Callback is keras.callbacks.Callback
+
+
 def test_an_entry_in_the_dict_of_activations_adds_one(keras):
     from keras.src.activations import ALL_OBJECTS_DICT
 
