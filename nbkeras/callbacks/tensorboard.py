@@ -77,7 +77,7 @@ class TensorBoard(Callback):
         with optional_import(
             "TensorBoard writes its files with the package tensorboardX, which is missing", "tensorboard"
         ):
-            self._package = importlib.import_module("tensorboardX")
+            self._make_writer = importlib.import_module("tensorboardX").SummaryWriter
         self._writers: dict[str, Any] = {}
         self._batches = 0
         self._steps_before = 0
@@ -85,7 +85,7 @@ class TensorBoard(Callback):
 
     def _writer(self, name: str) -> Any:
         if name not in self._writers:
-            self._writers[name] = self._package.SummaryWriter(os.path.join(self.log_dir, name))
+            self._writers[name] = self._make_writer(os.path.join(self.log_dir, name))
         return self._writers[name]
 
     def _write(self, writer: str, prefix: str, logs: dict[str, Any], step: int, suffix: str = "") -> None:

@@ -89,10 +89,11 @@ SRC: dict[str, tuple[str, ...]] = {
     **{
         name: (f"nbkeras.{name}",)
         for name in (
-            "activations callbacks constraints initializers layers losses metrics models ops optimizers quantizers random "
+            "callbacks constraints initializers layers losses metrics models ops optimizers quantizers random "
             "regularizers tree utils"
         ).split()
     },
+    "activations": (f"{_INTERNAL}.activations", "nbkeras.activations"),
     "backend": (f"{_INTERNAL}.backend", "nbkeras.backend"),
     "backend.common": (f"{_INTERNAL}.backend", "nbkeras.backend"),
     "backend.common.variables": (f"{_INTERNAL}.backend", "nbkeras.backend"),
@@ -103,7 +104,7 @@ SRC: dict[str, tuple[str, ...]] = {
     "layers.preprocessing": (),
     "layers.preprocessing.data_layer": (f"{_INTERNAL}.data_layer",),
     "legacy": (),
-    "legacy.saving": (f"{_INTERNAL}.serialization_lib",),
+    "legacy.saving": (f"{_INTERNAL}.legacy_serialization",),
     "legacy.saving.legacy_h5_format": (f"{_INTERNAL}.legacy_h5_format",),
     "losses.losses": (f"{_INTERNAL}.losses", "nbkeras.losses"),
     "models.model": ("nbkeras.models",),
@@ -120,14 +121,18 @@ _KERAS_3: dict[str, tuple[str, ...]] = {
     **_BOTH,
     **_NEW,
     "": (f"{_INTERNAL}.root", "nbkeras"),
+    "_tf_keras": (),
+    "_tf_keras.keras": (f"{_INTERNAL}.root", "nbkeras"),  # an installed TensorFlow imports it as `tf.keras`
+    "applications": (),
+    "applications.efficientnet": (f"{_INTERNAL}.applications",),
     "backend": ("nbkeras.backend",),
     "layers": ("nbkeras.layers",),
     "legacy": (),
-    "legacy.saving": (f"{_INTERNAL}.serialization_lib",),
+    "legacy.saving": (f"{_INTERNAL}.legacy_serialization",),
     "models": ("nbkeras.models",),
     "preprocessing.image": ("nbkeras.preprocessing.image",),
     "utils": ("nbkeras.utils",),
-    "utils.legacy": (f"{_INTERNAL}.serialization_lib",),
+    "utils.legacy": (f"{_INTERNAL}.legacy_serialization",),
     "optimizers.legacy": ("nbkeras.optimizers",),
     **{f"src.{name}".rstrip("."): shown for name, shown in SRC.items()},
 }

@@ -44,6 +44,8 @@ class GraphInputs:
     def arrays(self, x: Any) -> tuple[Any, list[Array | None]]:
         """(structure, arrays) of the user's data, in the inputs' dtypes."""
         found, by_key = self.arrays_in_order(x)
+        if (nested := self._nested(x)) is not None:
+            return structures.map_leaves(lambda _: 0, nested), found
         if by_key is not None:
             of = dict(zip(by_key, found, strict=True))
             return dict.fromkeys(by_key, 0), [of[key] for key in structures.keys(by_key)]
@@ -52,8 +54,12 @@ class GraphInputs:
     def arrays_in_order(self, x: Any) -> tuple[list[Array | None], dict | None]:
         """The arrays in the graph's order, and the user's data by key, if they have keys."""
         symbols, names = self._graph.input_list, self.names
-        by_key = self._by_key(x) if self._has_keys(x) else None
-        leaves = self._arrays_by_position(x) if by_key is None else list(by_key.values())
+        nested = self._nested(x)
+        by_key = self._by_key(x) if nested is None and self._has_keys(x) else None
+        if nested is not None:
+            leaves = structures.flatten(nested)
+        else:
+            leaves = self._arrays_by_position(x) if by_key is None else list(by_key.values())
         found: list = []
         for leaf, symbol, name in zip(leaves, symbols, names, strict=True):
             if not is_given(leaf, symbol):
@@ -108,6 +114,13 @@ class GraphInputs:
         return leaf
 
     # -------------------- matching --------------------
+
+    def _nested(self, x: Any) -> Any:
+        """The entries of x in the structure of the inputs, if that is nested and x has it; else None."""
+        try:
+            return None if structures.nested(self._graph.inputs) is None else _like(self._graph.inputs, x)
+        except LookupError:
+            return None
 
     def _has_keys(self, x: Any) -> bool:
         """True if x has arrays by name: a dict, or a table if the inputs are several or a dict."""
@@ -173,6 +186,15 @@ class GraphInputs:
             array = arrays[position]
             if array is not None:
                 check_numbers(array, rows, layer, name_of(self._graph.input_list[position]))
+
+
+def _like(inputs: Any, x: Any) -> Any:
+    """The entries of x in the structure of the inputs; LookupError if x does not have it."""
+    if not structures.is_nested(inputs):
+        return x
+    if isinstance(inputs, dict) != isinstance(x, dict) or not (structures.is_nested(x) and len(x) >= len(inputs)):
+        raise LookupError
+    return structures.made_of(inputs, [_like(part, x[key]) for key, part in structures.parts(inputs)])
 
 
 def arrays_in_order(x: Any, count: int) -> list:

@@ -27,6 +27,7 @@ class _Named(LossFunctionWrapper):
 
         def __init__(self, **options):
             super().__init__(type(self)._made_of, **options)
+            vars(self).update(self.constants)  # `loss.from_logits`, as in Keras
 
     def __init_subclass__(cls, fn: Callable | None = None, **kwargs):
         if fn is not None:  # otherwise a base class has the function

@@ -25,7 +25,7 @@ from nbkeras.saving import (
     state,
 )
 
-_FORMATS = {None: None, "keras": ".keras", "h5": ".h5", "tf": None}
+_FORMATS = {None: None, "keras": ".keras", "keras_v3": ".keras", "h5": ".h5", "tf": None}
 
 
 @entry
@@ -48,7 +48,7 @@ def save_model(
             open h5py.File: Keras 2's HDF5.
         overwrite: Whether an existing file is replaced.
         include_optimizer: Whether the optimizer's state is written.
-        save_format: 'keras' or 'h5' to choose the format; None to choose it by the name.
+        save_format: 'keras' (also 'keras_v3') or 'h5' to choose the format; None to choose it by the name.
         zipped: False writes Keras 3's files into a folder instead of a zip file.
         weights_dtype: 'bfloat16' rounds the weights in the file to half of their bytes and two to three digits. Keras 3 reads
             it too. None keeps the weights' dtype.

@@ -78,7 +78,7 @@ def _arrays(
     x: Any, convert: Callable[[Any], Array] = lambda leaf: to_array(leaf, "x")
 ) -> tuple[Any, list[Array | None]]:
     """(structure, arrays) of inputs in any structure; convert(leaf) makes an array from each leaf."""
-    if isinstance(x, list | tuple) and x and not any(hasattr(item, "shape") for item in x):
+    if isinstance(x, list | tuple) and x and not any(hasattr(item, "shape") or isinstance(item, dict) for item in x):
         x = to_array(x, "x")
     leaves = structures.flatten(x)
     if not leaves:

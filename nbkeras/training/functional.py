@@ -273,8 +273,13 @@ class Functional(Trainer, registered=False):
         return super()._output_shapes() if self._graph is None else [symbol.shape for symbol in self._graph.output_list]
 
     def _is_described(self) -> bool:
-        has_no_call = type(self).call is Functional.call  # the user's train_step calls the parts
-        return self._graph is not None or has_no_call or super()._is_described()
+        calls_parts = type(self).call is Functional.call or self._has_own_step_only()
+        return self._graph is not None or calls_parts or super()._is_described()
+
+    def _has_own_step_only(self) -> bool:
+        """Whether the user's train_step decides what is computed and all layers are built: as in Keras, `call` may differ."""
+        measured = any(self.compile_arguments.get(name) for name in ("loss", "metrics", "weighted_metrics"))
+        return self._overrides("train_step") and not measured and all(layer.built for layer in self._all_layers())
 
     # -------------------- configuration --------------------
 

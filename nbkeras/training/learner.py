@@ -149,10 +149,21 @@ class Learner(Layer, registered=False):
 
     @property
     def metrics_names(self) -> list[str]:
-        """Names of the values that `evaluate` returns, 'loss' first; complete after the first batch."""
-        if self._overrides("metrics"):
+        """Names of the values that `evaluate` returns, 'loss' first; complete after the first batch.
+
+        In a train_step or test_step, they are the names of `metrics`.
+        """
+        if self._compiled is not None and self._compiled.in_step:
             return [metric.name for metric in self.metrics]
-        return [] if self._compiled is None else [name for name, _ in self._compiled.named()]
+        return [name for name, _ in self._named_metrics()]
+
+    def _named_metrics(self) -> list[tuple[str, Any]]:
+        """(name in the logs, metric) of all metrics."""
+        if self._overrides("metrics") or self._compiled is None:  # the user chooses the metrics
+            return [(metric.name, metric) for metric in self.metrics]
+        named = self._compiled.named()
+        known = {id(metric) for _, metric in named}
+        return [*named, *((metric.name, metric) for metric in super().metrics if id(metric) not in known)]
 
     @on_own_device
     def reset_metrics(self) -> None:
@@ -174,13 +185,7 @@ class Learner(Layer, registered=False):
             >>> {name: float(value) for name, value in model.get_metrics_result().items()}
             {'loss': 4.0, 'mae': 2.0}
         """
-        if self._overrides("metrics") or self._compiled is None:  # the user chooses the metrics
-            named = [(metric.name, metric) for metric in self.metrics]
-        else:
-            named = self._compiled.named()
-            known = {id(metric) for _, metric in named}
-            named = [*named, *((metric.name, metric) for metric in super().metrics if id(metric) not in known)]
-        return log_tensors({name: metric.result() for name, metric in named}, "get_metrics_result")
+        return log_tensors({name: metric.result() for name, metric in self._named_metrics()}, "get_metrics_result")
 
     @property
     def output_names(self) -> list[str]:

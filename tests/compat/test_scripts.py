@@ -117,7 +117,7 @@ def test_an_error_is_shown_from_the_scripts_line_on(tmp_path):
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("from keras.applications import VGG16", "ImportError: keras.applications is not offered: .*pretrained"),
+        ("from keras.applications import VGG16", "ImportError: keras.applications.VGG16 is not offered: .*pretrained"),
         ("from keras import distillation", "ImportError: keras.distillation is not offered: .*train_step"),
         (
             "from keras import mixed_precision as m; m.set_global_policy('mixed_float16')",
@@ -215,7 +215,7 @@ def test_scripts_of_tf_keras(tmp_path, monkeypatch):
         ("from tensorflow import config", "ImportError: tensorflow.config is TensorFlow's"),
         ("import tensorflow.compat.v1", "ImportError: tensorflow.compat is TensorFlow's"),
         ("from tensorflow.python.keras import layers", "tensorflow.python is TensorFlow's.*write tensorflow.keras"),
-        ("from tensorflow.keras.applications import VGG16", "keras.applications is not offered: .*pretrained"),
+        ("from tensorflow.keras.applications import VGG16", "keras.applications.VGG16 is not offered: .*pretrained"),
         ("import tensorflow.keras.nothing", "ModuleNotFoundError: No module named 'keras.nothing'"),
     ],
 )

@@ -93,7 +93,7 @@ def test_every_format(trained, tmp_path, name):
 
 def test_save_format_decides_over_the_name(trained, tmp_path):
     model, *_ = trained
-    model.save(tmp_path / "one", save_format="keras")
+    model.save(tmp_path / "one", save_format="keras_v3")
     model.save(tmp_path / "two.keras", save_format="h5")
     assert zipfile.is_zipfile(tmp_path / "one") and h5py.is_hdf5(tmp_path / "two.keras")
     assert same_weights(load_model(tmp_path / "one"), model) and same_weights(load_model(tmp_path / "two.keras"), model)

@@ -1,5 +1,6 @@
 """Callbacks with Keras 3.15's semantics, on a model that only records their calls, and on a real one."""
 
+import copy
 import csv
 import types
 
@@ -554,3 +555,16 @@ def test_a_history_shows_its_metrics():
     for epoch, loss in enumerate((2.0, 0.123456)):
         history.on_epoch_end(epoch, {"loss": loss, "val_f1": np.ones(2)})
     assert repr(history) == "<History epochs=2 loss=0.1235 val_f1=[1. 1.]>"
+
+
+def test_callbacks_can_be_copied_before_they_are_used(tmp_path):
+    """Tuners copy the callbacks for each trial."""
+    given = [
+        cb.EarlyStopping(),
+        cb.ReduceLROnPlateau(),
+        cb.ModelCheckpoint(tmp_path / "m.keras"),
+        cb.TensorBoard(tmp_path),
+    ]
+    copies = copy.deepcopy(given)
+    assert [type(each) for each in copies] == [type(each) for each in given]
+    assert copies[-1].log_dir == given[-1].log_dir and copies[-1] is not given[-1]

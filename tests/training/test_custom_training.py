@@ -193,6 +193,7 @@ def test_metrics_added_to_a_functional_model():
     history = model.fit(np.ones((10, 1)), np.zeros((10, 1)), 5, 2, 0).history
     assert history == {"loss": [0, 0], "mae": [0, 0], "mean": [1, 1], "sum": [5, 5]}
     assert model.evaluate(np.ones((10, 1)), np.zeros((10, 1)), 5, verbose=0) == [0, 0, 5, 1]
+    assert model.metrics_names == ["loss", "mae", "sum", "mean"]
 
 
 def test_class_weights_of_several_outputs():

@@ -193,6 +193,12 @@ def test_wrapper_configuration():
     assert again.name == "mine"
 
 
+def test_the_options_of_a_loss_are_its_attributes():
+    loss = losses.BinaryCrossentropy(from_logits=True, label_smoothing=0.1)
+    assert (loss.from_logits, loss.label_smoothing, loss.axis) == (True, 0.1, -1)
+    assert losses.SparseCategoricalCrossentropy(ignore_class=2).ignore_class == 2
+
+
 def test_gradient_of_a_zero_vector_is_finite():
     predicted = as_tensor(np.zeros((1, 3), np.float32))
     with GradientTape() as tape:

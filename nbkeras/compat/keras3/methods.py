@@ -3,19 +3,24 @@
 `keras3.install` sets the members of each class here on the nbkeras class of the same name and removes them again.
 """
 
-from collections.abc import Iterator
+import functools
 from typing import Any
+
+from nbkeras.metrics import Metric
 
 
 class Module:
     """Members of every layer."""
 
-    def _flatten_layers(self, include_self: bool = True, recursive: bool = True) -> Iterator[Any]:
+    @functools.cached_property
+    def _metrics(self) -> list[Metric]:
+        """The layer's own metrics: a list that may be extended."""
+        return self._held(Metric)  # type: ignore[attr-defined]
+
+    def _flatten_layers(self, include_self: bool = True, recursive: bool = True) -> list[Any]:
         """The layer and the layers in it, each once; recursive: also the layers in these."""
-        if include_self:
-            yield self
-        parts = self._all_layers() if recursive else self._own_layers()  # type: ignore[attr-defined]
-        yield from (each for each in parts if each is not self)
+        parts = self._all_layers()[1:] if recursive else self._sublayers()  # type: ignore[attr-defined]
+        return [self, *parts] if include_self else parts
 
 
 class SymbolicTensor:
