@@ -25,7 +25,7 @@ from nbkeras.saving import (
     state,
 )
 
-_FORMATS = {None: None, "keras": ".keras", "h5": ".h5", "tf": None}
+_FORMATS = {None: None, "keras": ".keras", "keras_v3": ".keras", "h5": ".h5", "tf": None}
 
 
 @entry

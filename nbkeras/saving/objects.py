@@ -7,7 +7,8 @@ from typing import Any
 
 from nbkeras import activations, constraints, initializers, losses, metrics, regularizers
 from nbkeras.building.layer import layers
-from nbkeras.engine.registry import Registry, custom_object_scope, others, sharing_scope
+from nbkeras.engine.annotations import briefly
+from nbkeras.engine.registry import Registry, custom_object, custom_object_scope, nearest, others, sharing_scope
 from nbkeras.optimizers import rules, schedules
 from nbkeras.saving import archive, keras_3_config
 from nbkeras.saving.serialization import plain, read_plain
@@ -44,7 +45,11 @@ def serialize_keras_object(obj: Any) -> Any:
 
 
 def deserialize_keras_object(
-    config: Any, custom_objects: Mapping[str, Any] | None = None, safe_mode: bool = True
+    config: Any,
+    custom_objects: Mapping[str, Any] | None = None,
+    safe_mode: bool = True,
+    module_objects: Mapping[str, Any] | None = None,
+    printable_module_name: str = "object",
 ) -> Any:
     """Make an object, or a structure of objects, from its configuration.
 
@@ -53,6 +58,8 @@ def deserialize_keras_object(
         custom_objects: Classes and functions of your own, by name.
         safe_mode: Accepted and ignored. Only registered classes and functions and the custom_objects are used; no code in a
             configuration is run.
+        module_objects: The classes and functions of a package by name; then `config` may also be a name.
+        printable_module_name: What they are, for the message about an unknown name.
 
     Raises:
         ValueError: for an unknown name.
@@ -63,7 +70,14 @@ def deserialize_keras_object(
         >>> type(made["penalty"]).__name__, made["rate"]
         ('L2', 0.1)
     """
-    scope = custom_object_scope(custom_objects)
+    scope = custom_object_scope({**(module_objects or {}), **(custom_objects or {})})
+    if module_objects is not None and isinstance(config, str):
+        with scope:
+            found = custom_object(config)
+        if found is None:
+            near = nearest(config, module_objects)
+            raise ValueError(f"unknown {printable_module_name}: {briefly(config)}.{near} It must be in module_objects")
+        return found() if isinstance(found, type) else found
     with scope, archive.readable("the configuration"), sharing_scope(), keras_3_config.limits(None):
         return _made(keras_3_config.translated(config, bool(isinstance(config, dict) and config.get("nbkeras"))))
 
