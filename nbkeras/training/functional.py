@@ -72,7 +72,9 @@ class Functional(Trainer, registered=False):
     @property
     def layers(self) -> list[Layer]:
         """The layers of the model's graph in Keras's order, without ops on symbolic tensors; without a graph, all sublayers."""
-        return self._sublayers() if self._graph is None else [each for each in self._graph.layers if not is_op(each)]
+        if self._graph is None:
+            return self._sublayers()
+        return [each for each in dict.fromkeys([*self._graph.layers, *self._loss_layers]) if not is_op(each)]
 
     @OverridableProperty
     def inputs(self) -> list[SymbolicTensor]:
@@ -223,19 +225,20 @@ class Functional(Trainer, registered=False):
         try:
             outputs = super().compute_output_spec(*args, **kwargs)
         except (ValueError, IndexError) as error:
-            if isinstance(error, load_budget.TooMuchError) or not self._is_called_as_made(args):
+            if isinstance(error, load_budget.TooMuchError) or not self._is_called_as_made(args, kwargs):
                 raise
             return structures.map_leaves(twin_of, self._graph.outputs)  # type: ignore[union-attr] # checked
         return outputs if self._graph is None else structures.pack(self._graph.outputs, structures.flatten(outputs))
 
-    def _is_called_as_made(self, args: tuple) -> bool:
+    def _is_called_as_made(self, args: tuple, kwargs: dict) -> bool:
         """Whether the symbolic inputs of a call have no size that the graph's inputs lack: then its outputs have no other shapes.
 
         A dry run may fail although such a call is possible, if an unknown size must be that of a weight.
         """
-        if self._graph is None or type(self).call is not Functional.call or not args:
+        inputs = args[0] if args else kwargs.get("inputs")
+        if self._graph is None or type(self).call is not Functional.call or not is_symbolic(inputs):
             return False
-        given = self._graph_inputs.in_order_of_graph(args[0])  # type: ignore[union-attr] # set with the graph
+        given = self._graph_inputs.in_order_of_graph(inputs)  # type: ignore[union-attr] # set with the graph
         return all(map(_is_as_general, given, self._graph.input_list))
 
     # -------------------- symbolic losses and metrics --------------------
