@@ -1,10 +1,14 @@
 """Behaviour of Keras 3's layers and models that packages rely on: policies, paths, frozen parts, shapes, configurations."""
 
+import sys
+import types
+
 import numpy as np
 import pytest
 
 import nbkeras as keras
 from nbkeras import dtype_policies, layers, ops
+from nbkeras.engine import behaviour
 from nbkeras.saving import deserialize_keras_object
 
 
@@ -75,6 +79,15 @@ def test_a_part_unfrozen_after_its_model_trains():
         layer.trainable = False
     block.inner.trainable = True
     assert model.trainable_weights == block.inner.weights and block.trainable_weights == []
+
+
+def test_in_keras_2_a_frozen_layer_freezes_its_parts(monkeypatch):
+    monkeypatch.setattr(behaviour, "current", behaviour.KERAS_2)
+    model = keras.Sequential([Block(name="block")])
+    model.build((None, 3))
+    model.layers[0].trainable = False
+    model.layers[0].inner.trainable = True
+    assert model.trainable_weights == []
 
 
 def test_layers_of_a_functional_model_are_those_of_its_graph():
@@ -211,9 +224,6 @@ def test_an_object_is_found_by_name_in_a_packages_objects():
 
 
 def test_a_file_names_a_class_of_an_imported_package_of_keras_authors(monkeypatch):
-    import sys
-    import types
-
     class Pool(layers.Layer):
         pass
 

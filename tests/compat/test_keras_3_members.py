@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nbkeras import layers, ops
+from nbkeras import Input, Model, layers, ops
 from nbkeras.compat.keras3 import install, serialization_lib
 from nbkeras.layers import MultiHeadAttention
 
@@ -91,8 +91,6 @@ def test_layers_are_flattened_in_keras_order():
 
 
 def test_the_table_of_an_embedding_and_the_ends_of_a_model():
-    from nbkeras import Input, Model
-
     layer, inputs = layers.Embedding(3, 2), Input((4,), dtype="int32")
     model = Model({"ids": inputs}, layer(inputs))
     table = layer.embeddings
