@@ -498,7 +498,8 @@ class Graph:
             if type(results) is Tensor and type(node.outputs) is SymbolicTensor:
                 values[node.outputs] = results
             else:
-                values.update(zip(structures.flatten(node.outputs), structures.flatten(results), strict=True))
+                # as in Keras, a call may return more than its symbolic call
+                values.update(zip(structures.flatten(node.outputs), structures.flatten(results), strict=False))
             for symbol in spent:
                 del values[symbol]
         return (
@@ -515,15 +516,18 @@ def connect(layer: Any, args: tuple, kwargs: dict, outputs: Any) -> Any:
             raise TypeError(
                 f"{layer.name}: a call on symbolic tensors must return tensors only, received {briefly(leaf)} among its outputs"
             )
-        if id(leaf) in inputs or leaf.node is not None:
-            twin = SymbolicTensor(leaf.shape, leaf.dtype)
-            twin.mask, twin.trials = leaf.mask, leaf.trials
-            return twin
-        return leaf
+        return twin_of(leaf) if id(leaf) in inputs or leaf.node is not None else leaf
 
     outputs = structures.map_leaves(own, outputs)
     Node(layer, args, kwargs, outputs)
     return _own_lists(outputs)
+
+
+def twin_of(symbol: SymbolicTensor) -> SymbolicTensor:
+    """A new symbolic tensor with everything but the call that made the other one."""
+    twin = SymbolicTensor(symbol.shape, symbol.dtype)
+    twin.mask, twin.trials = symbol.mask, symbol.trials
+    return twin
 
 
 def _own_lists(structure: Any) -> Any:

@@ -71,6 +71,7 @@ _FLOATS = {name: np.dtype(name) for name in ("float32", "float64")}
 
 class _Context(threading.local):
     building: Any = None  # the layer whose `build` runs
+    path = ""  # its path
 
 
 _context = _Context()
@@ -93,7 +94,11 @@ def _entered(build: Callable) -> Callable:
                 raise ValueError(f"{self!r} is built already: its weights exist. Make a new layer for another shape")
             before, keeps_losses = len(self._losses), behaviour.current.keeps_losses_of_build
             recording = tape.GradientRecording() if keeps_losses else contextlib.nullcontext()
-            with tensor.outside_program(), temporarily(_context, building=self), recording:
+            outer = tensor.layer_stack.names if _context.building is None else [_context.path]
+            self.path = "/".join([*outer, self.name])
+            if isinstance(self._policy, dtype_policy.DTypePolicyMap) and self.quantized_channels:
+                self.quantization_mode = self._policy[self.path].quantization_mode
+            with tensor.outside_program(), temporarily(_context, building=self, path=self.path), recording:
                 build(self, *args, **kwargs)
             given = {**dict(zip(names, args, strict=False)), **kwargs}
             shapes = {name: shape for name, shape in given.items() if shape is not None}
@@ -179,6 +184,9 @@ class Layer(Module, CallHistory, Registered, registry=layers):
     _phase: bool | None = None  # the fixed learning phase; None: the phase of the call
     _without_parts = Module._without_parts | {"_passed", "_inbound_nodes", "input_spec", "build_shapes"}
     supports_masking = False
+    path: str | None = (
+        None  # the names of the layers that built it and its own, such as 'block/query'; None before that
+    )
     input_spec: Any = None
     _takes_structures = False  # whether a layer of nbkeras also takes its single input in a list or dict
     input_dtype: str | None = None  # dtype of the input if the layer is first in a Sequential; None: the layer's
@@ -367,7 +375,7 @@ class Layer(Module, CallHistory, Registered, registry=layers):
         values: dict[str, Any] = {"name": self.name, "trainable": self._trainable, **self._written_policy()}
         if self.activity_regularizer is not None:
             values["activity_regularizer"] = regularizers.serialize(self.activity_regularizer)
-        if not self.autocast:
+        if not self.autocast and "autocast" in self._passed[1]:  # a class may pass it to its base class itself
             values["autocast"] = False
         declared = option.config_of(self)
         undeclared = not declared and type(self).__init__ is not Layer.__init__
@@ -380,10 +388,23 @@ class Layer(Module, CallHistory, Registered, registry=layers):
 
     @property
     def dtype_policy(self) -> DTypePolicy:
-        """`dtype` as a policy, which also says whether weights are integers."""
+        """`dtype` as a policy, which also says whether weights are integers; set it before the weights exist."""
+        if isinstance(self._policy, dtype_policy.DTypePolicyMap):
+            return self._policy
         if self.quantization_mode is None:
             return DTypePolicy(self.dtype)
         return dtype_policy.QuantizedDTypePolicy(self.quantization_mode, self.dtype)
+
+    @dtype_policy.setter
+    def dtype_policy(self, value: Any) -> None:
+        policy = dtype_policy.get(value)
+        if self._weights and policy.compute_dtype != self.dtype:
+            raise ValueError(
+                f"layer {self.name!r} has weights of dtype {self.dtype!r} already: make a layer with dtype={briefly(policy.name)}"
+            )
+        self._policy, self.dtype = policy, policy.compute_dtype
+        if policy.quantization_mode is not None and self.quantization_mode is None:
+            self.quantize(policy.quantization_mode)
 
     def quantize(
         self, mode: Any = None, config: Any = None, *, type_check: bool = True, beyond_keras: bool = False
@@ -442,7 +463,7 @@ class Layer(Module, CallHistory, Registered, registry=layers):
         first, policy = self, self.dtype_policy
         if parts:
             first, policies = parts[0], {f"{self.name}/{part.name}": part.dtype_policy for part in parts}
-            policy = dtype_policy.DTypePolicyMap(policy, policies)
+            policy = dtype_policy.DTypePolicyMap(self.dtype, policies)
         written: dict[str, Any] = {"dtype": dtype_policy.serialize(policy)}
         if first.quantization_config is not None and not first.quantization_config.is_usual:
             written["quantization_config"] = option.written(first.quantization_config)
@@ -856,16 +877,37 @@ class Layer(Module, CallHistory, Registered, registry=layers):
             >>> layers.Dense(4).compute_output_spec(keras.Input((3,))).shape
             (None, 4)
         """
-        if (
-            type(self).compute_output_shape is not Layer.compute_output_shape
-            and len(args) == 1
-            and not self._build_takes
-        ):
-            shape = self.compute_output_shape(structures.shapes(args[0]))
-            dtypes = [t.dtype for t in structures.flatten(args[0]) if isinstance(t, SymbolicTensor)]
+        shapes = self._given_shapes(args, kwargs)
+        if shapes is not None:
+            if type(self).build is Layer.build and not all(each.built for each in self._all_layers()):
+                with contextlib.suppress(Exception):  # as in Keras, a call on arrays builds what this dry run cannot
+                    graph.infer(self._plain_call, args, kwargs)
+            dtypes = [t.dtype for t in structures.flatten(args[:1]) if isinstance(t, SymbolicTensor)]
             keeps = self.output_dtype == "input" and dtypes
-            return graph.symbols(shape, dtypes[0] if keeps else self.dtype)
+            return graph.symbols(self.compute_output_shape(**shapes), dtypes[0] if keeps else self.dtype)
         return graph.infer(self._plain_call, args, kwargs)
+
+    def _given_shapes(self, args: tuple, kwargs: dict) -> dict[str, Any] | None:
+        """The arguments of the class's own `compute_output_shape` in a symbolic call; None if a dry run is to find the shapes.
+
+        A method of nbkeras is asked in calls with one argument only, one of a user's class in all calls, as in Keras.
+        """
+        if type(self).compute_output_shape is Layer.compute_output_shape:
+            return None
+        asked = next(cls for cls in type(self).__mro__ if "compute_output_shape" in vars(cls))
+        own = asked.__module__.startswith("nbkeras.")
+        if own and (len(args) != 1 or self._build_takes):
+            return None
+        names = list(inspect.signature(self.compute_output_shape).parameters)
+        named = self._by_name(args, kwargs)
+        given = dict(zip(names[:1], named.values(), strict=False)) if own or len(names) == 1 else {}
+        for name in names if not given else ():
+            if name.removesuffix("_shape") in named:
+                given[name] = named[name.removesuffix("_shape")]
+            elif not name.endswith("_shape") or name.removesuffix("_shape") not in self._call_takes:
+                return None
+        shapes = {name: structures.shapes(value) for name, value in given.items() if value is not None}
+        return shapes or None
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={self.name}, built={self.built}>"

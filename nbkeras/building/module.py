@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nbkeras import building, constraints, initializers, regularizers
-from nbkeras.engine import dlpack, load_budget, nested, structures, tensor
+from nbkeras.engine import behaviour, dlpack, load_budget, nested, structures, tensor
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.observed import WITHOUT_PARTS, Holdings, Observed
 from nbkeras.engine.tensor import Tensor, Variable, as_tensor
@@ -49,6 +49,7 @@ class Module(Observed):
     # weight that `quantize` converts to integers -> its axes that have separate scales
     quantized_channels: Mapping[str, tuple[int, ...]] = {}
     _kept_losses: tuple[Tensor, ...] = ()  # constants that belong to the losses of each call
+    _thawed_itself = False  # whether its `trainable` was set to True after that of the layers around it
     _losses_exist = False  # whether a module of this process has added a loss
 
     def __init__(self, trainable: bool = True):
@@ -362,11 +363,15 @@ class Module(Observed):
 
     @property
     def trainable_weights(self) -> list[Variable]:
-        """The weights that training updates. A frozen layer has none, even if its sublayers are trainable."""
+        """The weights that training updates. A frozen layer has none; one around it has those of parts unfrozen later."""
         own = self._weights_by_layer()
         if tensor.is_step_recorded():  # the step depends on which layers are frozen
             tensor.depend_on(*own)
-        thawed = own if all([layer._trainable for layer in own]) else self._all_layers(frozen=False)
+        thawed = list(own)
+        if not all([layer._trainable for layer in own]):
+            thawed = self._all_layers(frozen=False)
+            if self._trainable and not behaviour.current.frozen_layers_freeze_parts:
+                thawed += [part for layer in own if layer._thawed_itself for part in layer._all_layers(frozen=False)]
         found = {id(v) for layer in thawed for v in own[layer] if v.trainable}
         return [v for v in dict.fromkeys(itertools.chain(*own.values())) if id(v) in found]
 
@@ -402,7 +407,7 @@ class Module(Observed):
             wanted = {v: value and bool(v.declared_trainable) for v in layer._own_weights()}
             if layer._trainable != value or any(v.trainable != each for v, each in wanted.items()):
                 changed.append(layer)
-            layer._trainable = value
+            layer._trainable, layer._thawed_itself = value, value and layer is self
             for variable, each in wanted.items():
                 variable.trainable = each
         tensor.outdate(*changed)

@@ -75,16 +75,17 @@ class GraphInputs:
         """The user's value for each input, in the graph's order, unchanged."""
         return list(self._by_key(x).values()) if self._has_keys(x) else self._arrays_by_position(x)
 
+    def in_order_of_graph(self, inputs: Any) -> list:
+        """The inputs of a call in the graph's order, unchanged."""
+        given = list(self._by_key(inputs).values()) if isinstance(inputs, dict) else self._by_position(inputs)
+        return structures.flatten(given)
+
     def tensors(self, inputs: Any) -> list:
         """The inputs of a call in the graph's order, each in its input's dtype."""
         symbols = self._graph.input_list
-        if isinstance(inputs, dict):
-            given = list(self._by_key(inputs).values())
-        elif type(inputs) is Tensor and len(symbols) == 1:
+        if type(inputs) is Tensor and len(symbols) == 1:
             return [in_dtype(self.fit_call(inputs, symbols[0]), symbols[0].dtype)]
-        else:
-            given = self._by_position(inputs)
-        leaves = structures.flatten(given)
+        leaves = self.in_order_of_graph(inputs)
         if len(leaves) != len(symbols):
             raise ValueError(
                 f"model {self._model!r} expects {len(symbols)} inputs {self.names}, received {len(leaves)}"

@@ -39,7 +39,7 @@ ABSENT: dict[str, dict[str, str]] = {
         "logs already contain averages: each metric computes its own": "BaseLogger",
     },
     "keras.config": {
-        _SWITCH: "disable_flash_attention enable_flash_attention enable_unsafe_deserialization is_flash_attention_enabled "
+        _SWITCH: "enable_flash_attention enable_unsafe_deserialization "
         "is_nnx_enabled max_epochs max_steps_per_epoch set_backend set_max_epochs set_max_steps_per_epoch",
     },
     "keras.distillation": {"write a Model with your own train_step": "*"},

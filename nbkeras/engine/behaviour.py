@@ -50,6 +50,8 @@ class CompatibilityPolicy:
     """Whether a layer that is connected after `set_learning_phase` keeps that phase, also in `fit` and `predict`."""
     frozen_normalizes_by_batch: bool = False
     """Whether a frozen BatchNormalization normalizes by the batch in training, without changing its moving statistics."""
+    frozen_layers_freeze_parts: bool = False
+    """Whether a frozen layer's parts do not train, even those that were unfrozen after it."""
     initializers_draw_anew: bool = False
     """Whether each call of an initializer returns new numbers, even with a seed."""
     seeds_from_numpy: bool = False

@@ -16,6 +16,10 @@ _BRIEF = 1 << 30  # limit of the bytes of a temporary array
 _HINT = "it is damaged, or made to exhaust the machine. load_model(..., safe_mode=False) builds it as described"
 
 
+class TooMuchError(ValueError):
+    """A file takes more memory or work than its size allows."""
+
+
 class _Room(threading.local):
     left: int | None = None
     steps: int | None = None
@@ -30,12 +34,17 @@ def limited(size: int | None) -> temporarily:
     return temporarily(_room, left=size, steps=_STEPS)
 
 
+def is_limited() -> bool:
+    """Whether a file is read in safe mode."""
+    return _room.steps is not None
+
+
 def take(size: int, what: str) -> None:
     """Count permanent memory before it is allocated. Raises ValueError if it exceeds the remaining limit or address space."""
     check_exists(size, what)
     if _room.left is not None:
         if size > _room.left:
-            raise ValueError(f"{what} takes {size} bytes, too much for a file of this size: {_HINT}")
+            raise TooMuchError(f"{what} takes {size} bytes, too much for a file of this size: {_HINT}")
         _room.left -= size
 
 
@@ -43,7 +52,7 @@ def take_briefly(size: int, what: str) -> None:
     """Check temporary memory before it is allocated. Raises ValueError beyond 1 GiB; without limits, beyond the address space."""
     check_exists(size, what)
     if _room.steps is not None and size > _BRIEF:
-        raise ValueError(f"{what} takes {size} bytes, too much for a file of this size: {_HINT}")
+        raise TooMuchError(f"{what} takes {size} bytes, too much for a file of this size: {_HINT}")
 
 
 def check_exists(size: int, what: str) -> None:
@@ -57,7 +66,7 @@ def step(count: int = 1) -> None:
     if _room.steps is not None:
         _room.steps -= count
         if _room.steps < 0:
-            raise ValueError(f"the model takes more than {_STEPS} calls of layers and ops to build: {_HINT}")
+            raise TooMuchError(f"the model takes more than {_STEPS} calls of layers and ops to build: {_HINT}")
 
 
 def unfilled(value: bool = True) -> temporarily:

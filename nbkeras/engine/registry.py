@@ -6,6 +6,7 @@ There is one Registry for each kind of object (layer, loss, ...). A file can nam
 
 import difflib
 import importlib
+import sys
 import threading
 import types
 from collections.abc import Callable, Mapping
@@ -171,6 +172,8 @@ def nearest(name: str, known) -> str:
     return f" Did you mean {' or '.join(close)}?" if close else ""
 
 
+_AUTHORS_PACKAGES = ("keras_cv", "keras_hub", "keras_nlp")
+"""Packages whose classes a file may name without registering them, as in Keras."""
 _registries: list["Registry"] = []
 _watchers: list[Callable[[Any], None]] = []
 
@@ -275,12 +278,21 @@ class Registry:
                 importlib.import_module(self._later[name])
             found = self._items.get(name)
         if found is None:
+            found = self._of_package(module, name)
+        if found is None:
             of = "" if is_built_in(module) else f" of module {briefly(module)}"
             raise ValueError(
                 f"unknown {self.kind}: {briefly(name)}{of}.{nearest(name, self.names())} Pass your own classes and functions in "
                 f"custom_objects, or use register_keras_serializable; dir(nb{self.module}) lists the built-in ones."
             )
         return found
+
+    def _of_package(self, module: Any, name: str) -> Any:
+        """A class of a package of Keras's authors. Its module is imported already: a file may not import one."""
+        if not isinstance(module, str) or module.partition(".")[0] not in _AUTHORS_PACKAGES:
+            return None
+        found = vars(sys.modules.get(module, object)).get(name)
+        return found if isinstance(found, type) and getattr(found, "_registry", None) is self else None
 
     def get(self, identifier, **kwargs) -> Any:
         """Returns the object for an identifier.

@@ -206,6 +206,27 @@ def is_traceback_filtering_enabled() -> bool:
     return _traceback_filtering
 
 
+def is_flash_attention_enabled() -> bool:
+    """Whether attention uses a second, fused implementation: never, nbkeras has one implementation.
+
+    Returns:
+        False.
+
+    Example:
+        >>> keras.config.is_flash_attention_enabled()
+        False
+    """
+    return False
+
+
+def disable_flash_attention() -> None:
+    """Do nothing: flash attention is never enabled.
+
+    Example:
+        >>> keras.config.disable_flash_attention()
+    """
+
+
 def disable_traceback_filtering() -> None:
     """Show the frames of nbkeras in tracebacks, to debug nbkeras itself.
 

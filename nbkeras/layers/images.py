@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Unpack
+from typing import Any, Unpack
 
 from nbkeras import ops
 from nbkeras.building.input_spec import DataFormat
@@ -18,8 +18,16 @@ class Images(Layer, registered=False):
         inputs: An image (height, width, channels), or a batch of images; channels first for 'channels_first'.
     """
 
-    def __init__(self, data_format: DataFormat = None, **kwargs: Unpack[LayerOptions]):
+    def __init__(self, data_format: DataFormat = None, **kwargs: Any):
+        # in files of Keras: the format of boxes beside the images, which nbkeras does not take
+        self.bounding_box_format = kwargs.pop("bounding_box_format", None)
         super().__init__(**option.keep(self, locals()))
+
+    def get_config(self):
+        config = super().get_config()
+        if self.bounding_box_format is not None:
+            config["bounding_box_format"] = self.bounding_box_format
+        return config
 
     def call(self, inputs):
         return self.changed(ops.cast(inputs, self.dtype))

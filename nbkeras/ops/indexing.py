@@ -55,7 +55,9 @@ def getitem(x, key) -> Tensor:
         array([5, 6], dtype=int32)
     """
     x = as_tensor(x)
-    parts = _without_masks(x, list(key) if isinstance(key, tuple) else [key])
+    # TensorFlow and PyTorch take a list of slices as a tuple
+    listed = isinstance(key, list) and any(part is None or isinstance(part, slice) for part in key)
+    parts = _without_masks(x, list(key) if listed or isinstance(key, tuple) else [key])
     arrays = [i for i, part in enumerate(parts) if not _is_basic(part)]
     if not arrays:
         basic = tuple(part if part is None or isinstance(part, slice) or part is ... else int(part) for part in parts)

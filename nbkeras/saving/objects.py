@@ -55,6 +55,7 @@ def deserialize_keras_object(
     custom_objects: Mapping[str, Any] | None = None,
     safe_mode: bool = True,
     module_objects: Mapping[str, Any] | None = None,
+    printable_module_name: str = "object",
 ) -> Any:
     """Make an object, or a structure of objects, from its configuration.
 
@@ -65,6 +66,7 @@ def deserialize_keras_object(
             configuration is run.
         module_objects: Further classes and functions by name, such as `globals()`. A config that is the name of a class there
             means an object of it.
+        printable_module_name: Accepted and ignored.
 
     Raises:
         ValueError: for an unknown name.

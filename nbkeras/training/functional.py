@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import collections
+import inspect
 from typing import Any, Self
 
-from nbkeras.building.graph import Graph, OverridableProperty, SymbolicTensor, infer, is_symbolic, symbols
+from nbkeras.building.graph import (
+    Graph,
+    OverridableProperty,
+    SymbolicTensor,
+    infer,
+    is_op,
+    is_symbolic,
+    symbols,
+    twin_of,
+)
 from nbkeras.building.inputs import input_layer_of
 from nbkeras.building.layer import Layer
 from nbkeras.data.input_matching import GraphInputs
-from nbkeras.engine import behaviour, structures
+from nbkeras.engine import behaviour, load_budget, structures
 from nbkeras.engine.annotations import overridable
 from nbkeras.engine.learning_phase import training_phase
 from nbkeras.engine.registry import custom_object_scope
@@ -25,6 +35,8 @@ _GRAPH = ("layers", "input_layers", "output_layers")  # the keys of a graph in a
 class Functional(Trainer, registered=False):
     """The part of Model that holds its graph, if it was made from symbolic tensors. A subclass without a graph defines `call`."""
 
+    _without_parts = Trainer._without_parts | {"_parts_before_graph"}
+    _parts_before_graph: list[Any] = []
     _sizes_vary = False  # whether lengths and image sizes may differ from the inputs' shapes
 
     def __init__(self, inputs: Any = None, outputs: Any = None, name: str | None = None, **kwargs: Any) -> None:
@@ -49,19 +61,26 @@ class Functional(Trainer, registered=False):
             )
         self._graph_inputs = GraphInputs(graph, self.name, self._sizes_vary)
         self._output_names, self._nested_outputs = output_names(graph), structures.nested(graph.outputs)
+        self._parts_before_graph = super()._sublayers()
         self._graph = graph  # last: other threads use it as soon as it is set
         self.built = True
 
     # -------------------- parts --------------------
 
     def _sublayers(self) -> list:
-        from_graph = [] if self._graph is None else self._graph.layers
-        return list(dict.fromkeys([*from_graph, *super()._sublayers()]))
+        held = dict.fromkeys(super()._sublayers())
+        if self._graph is None:
+            return list(held)
+        # Keras's order: the attributes that existed before the graph, the graph, later attributes
+        first = [each for each in self._parts_before_graph if each in held]
+        return list(dict.fromkeys([*first, *self._graph.layers, *held]))
 
     @property
     def layers(self) -> list[Layer]:
-        """The model's layers, in Keras's order."""
-        return self._sublayers()
+        """The layers of the model's graph in Keras's order, without ops on symbolic tensors; without a graph, all sublayers."""
+        if self._graph is None:
+            return self._sublayers()
+        return [each for each in dict.fromkeys([*self._graph.layers, *self._loss_layers]) if not is_op(each)]
 
     @OverridableProperty
     def inputs(self) -> list[SymbolicTensor]:
@@ -132,6 +151,9 @@ class Functional(Trainer, registered=False):
         """
         if self.built:
             return
+        if self._needs_more_arguments():  # a subclass made the weights before it called this method
+            self.built = True
+            return
         if input_shape is None:
             raise ValueError(
                 f"model {self.name!r} has no input shape yet: give one, such as build((None, 3)), or call it"
@@ -153,6 +175,12 @@ class Functional(Trainer, registered=False):
         except BaseException:
             self.built = False
             raise
+
+    def _needs_more_arguments(self) -> bool:
+        """Whether `call` has a second argument that must be given, whose shape `build` does not know."""
+        parameters = list(inspect.signature(self.call).parameters.values())[1:]
+        kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        return any(each.default is inspect.Parameter.empty and each.kind in kinds for each in parameters)
 
     def _build_for(self, inputs: Any, named: dict[str, Any] | None) -> None:
         if type(self).build is Functional.build:
@@ -206,8 +234,24 @@ class Functional(Trainer, registered=False):
             *args: The arguments of `call`.
             **kwargs: The keyword arguments of `call`.
         """
-        outputs = super().compute_output_spec(*args, **kwargs)
+        try:
+            outputs = super().compute_output_spec(*args, **kwargs)
+        except (ValueError, IndexError) as error:
+            if isinstance(error, load_budget.TooMuchError) or not self._is_called_as_made(args, kwargs):
+                raise
+            return structures.map_leaves(twin_of, self._graph.outputs)  # type: ignore[union-attr] # checked
         return outputs if self._graph is None else structures.pack(self._graph.outputs, structures.flatten(outputs))
+
+    def _is_called_as_made(self, args: tuple, kwargs: dict) -> bool:
+        """Whether the symbolic inputs of a call have no size that the graph's inputs lack: then its outputs have no other shapes.
+
+        A dry run may fail although such a call is possible, if an unknown size must be that of a weight.
+        """
+        inputs = args[0] if args else kwargs.get("inputs")
+        if self._graph is None or type(self).call is not Functional.call or not is_symbolic(inputs):
+            return False
+        given = self._graph_inputs.in_order_of_graph(inputs)  # type: ignore[union-attr] # set with the graph
+        return all(map(_is_as_general, given, self._graph.input_list))
 
     # -------------------- symbolic losses and metrics --------------------
 
@@ -284,11 +328,21 @@ class Functional(Trainer, registered=False):
     # -------------------- configuration --------------------
 
     def get_config(self) -> dict[str, Any]:
-        """The graph of a functional model, or the constructor's arguments of a subclass, for `from_config`."""
-        if self._graph is None:
+        """The graph of a functional model, or the constructor's arguments of a subclass, for `from_config`.
+
+        A subclass that makes its graph itself gets no graph when it calls this method in its own `get_config`.
+        """
+        if self._graph is None or (type(self).get_config is not Functional.get_config and not self._takes_graph()):
             return super().get_config()
         starts = list(map(input_layer_of, self._graph.input_list))
         return {"name": self.name, "trainable": self._trainable, **serialization.graph_config(self._graph, starts)}
+
+    @classmethod
+    def _takes_graph(cls) -> bool:
+        """Whether the constructor can take `inputs` and `outputs`."""
+        parameters = inspect.signature(cls.__init__).parameters
+        kinds = {each.kind for each in parameters.values()}
+        return "inputs" in parameters or kinds >= {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> Self:
@@ -304,3 +358,10 @@ class Functional(Trainer, registered=False):
             inputs, outputs = serialization.build_graph(config)
         own = {key: value for key, value in config.items() if key not in _GRAPH}
         return cls(inputs=inputs, outputs=outputs, **{"trainable": True, **own})
+
+
+def _is_as_general(given: Any, own: SymbolicTensor) -> bool:
+    """Whether a symbolic tensor fits an input and has no size that the input does not have."""
+    if not isinstance(given, SymbolicTensor) or given.ndim != own.ndim:
+        return False
+    return all(size is None or size == known for size, known in zip(given.shape, own.shape, strict=True))

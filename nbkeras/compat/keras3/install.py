@@ -2,14 +2,20 @@
 
 import contextlib
 
-from nbkeras.building import graph, module
+from nbkeras.building import graph, layer, module
 from nbkeras.compat import additions, settings_file
-from nbkeras.compat.keras3 import methods
+from nbkeras.compat.keras3 import attention, methods
+from nbkeras.layers import embedding, multi_head_attention
+from nbkeras.training import functional
 
 # Class -> the class with the additional methods and attributes.
 ADDED: dict[type, type] = {
     module.Module: methods.Module,
     graph.SymbolicTensor: methods.SymbolicTensor,
+    embedding.Embedding: methods.Embedding,
+    functional.Functional: methods.Functional,
+    layer.Layer: methods.Layer,
+    multi_head_attention.MultiHeadAttention: attention.MultiHeadAttention,
 }
 
 _undo: contextlib.ExitStack | None = None  # undoes `install`

@@ -3,10 +3,54 @@
 `keras3.install` sets the members of each class here on the nbkeras class of the same name and removes them again.
 """
 
+import collections
 import functools
+from collections.abc import Callable
 from typing import Any
 
+from nbkeras.building.graph import is_op
 from nbkeras.metrics import Metric
+
+
+class Embedding:
+    """Members of Embedding."""
+
+    @property
+    def _embeddings(self) -> Any:
+        """The table itself, also with LoRA."""
+        own = vars(self)
+        return own["_embeddings"] if "_embeddings" in own else own["embeddings"]
+
+
+class Functional:
+    """Members of models with a graph."""
+
+    _inputs_struct = property(lambda model: model.input)
+    _outputs_struct = property(lambda model: model.output)
+
+
+class Layer:
+    """Members of every layer that are not those of a Module."""
+
+    @property
+    def _convert_input_args(self) -> bool:
+        """False for a layer that takes strings or tensors of other libraries and returns what it likes."""
+        return "call_by" not in vars(self)
+
+    @_convert_input_args.setter
+    def _convert_input_args(self, value: bool) -> None:
+        if value:
+            vars(self).pop("call_by", None)
+        else:
+            vars(self)["call_by"] = functools.partial(_call_as_given, self)
+
+
+def _call_as_given(layer: Any, call: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
+    """Call a layer without a conversion or a check of its arguments and results."""
+    if not layer.built:
+        layer.build(getattr(args[0], "shape", None) if args else None)
+    layer._fill_arguments(args, kwargs, None)
+    return call(*args, **kwargs)
 
 
 class Module:
@@ -18,9 +62,15 @@ class Module:
         return self._held(Metric)  # type: ignore[attr-defined]
 
     def _flatten_layers(self, include_self: bool = True, recursive: bool = True) -> list[Any]:
-        """The layer and the layers in it, each once; recursive: also the layers in these."""
-        parts = self._all_layers()[1:] if recursive else self._sublayers()  # type: ignore[attr-defined]
-        return [self, *parts] if include_self else parts
+        """The layer and the layers in it, each once; recursive: also the layers in these, in Keras's order."""
+        found: dict[int, Any] = {}
+        todo = collections.deque(self._sublayers())  # type: ignore[attr-defined]
+        while todo:
+            layer = todo.popleft()
+            if id(layer) not in found and not is_op(layer):
+                found[id(layer)] = layer
+                todo.extendleft(layer._sublayers() if recursive else ())  # the last one is the next
+        return [*([self] if include_self else []), *found.values()]
 
 
 class SymbolicTensor:
