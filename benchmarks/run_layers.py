@@ -33,10 +33,12 @@ LAYERS = {  # name: shape of a sample, samples, a function that makes the layer
     "Conv2D(64, 3)": (IMAGE, 16, lambda: L.Conv2D(64, 3, padding="same")),
     "Conv2D(64, 1)": (IMAGE, 16, lambda: L.Conv2D(64, 1)),
     "Conv2D(64, 3, groups 8)": (IMAGE, 16, lambda: L.Conv2D(64, 3, padding="same", groups=8)),
+    "Conv2D(128, 3, groups 32), 56x56": ((56, 56, 128), 4, lambda: L.Conv2D(128, 3, padding="same", groups=32)),
     "Conv3D(16, 3)": (VOLUME, 8, lambda: L.Conv3D(16, 3, padding="same")),
     "DepthwiseConv2D(3)": (IMAGE, 16, lambda: L.DepthwiseConv2D(3, padding="same")),
     "DepthwiseConv2D(5, strides 2)": (IMAGE, 16, lambda: L.DepthwiseConv2D(5, 2, padding="same")),
     "SeparableConv2D(64, 3)": (IMAGE, 16, lambda: L.SeparableConv2D(64, 3, padding="same")),
+    "SeparableConv2D(728, 3), 19x19": ((19, 19, 728), 4, lambda: L.SeparableConv2D(728, 3, padding="same")),
     "Conv2DTranspose(64, 3)": ((16, 16, 64), 16, lambda: L.Conv2DTranspose(64, 3, padding="same")),
     "Conv2DTranspose(64, 4, strides 2)": ((8, 8, 64), 16, lambda: L.Conv2DTranspose(64, 4, 2, padding="same")),
     "ConvLSTM2D(16, 3)": (

@@ -32,6 +32,9 @@ _GRADIENT_WORK = 1_000_000  # the same for the kernel's gradient: it is more, be
 _BAND, _THIN = 128, 32  # positions of a band: enough for a fast product, and the least number
 _COLUMNS = 48  # least units of a part; units are cut into parts if there are fewer bands than shares
 _DEPTHWISE_COST = 8  # the relative cost of a multiply-add if each channel has its own kernel
+# If each channel has its own kernel, padded images are copied in parts of about _PART channels. A band of a part has more rows,
+# so fewer rows are copied twice. Each pixel of a part starts at a cache line of _LINE floats; with 728 channels it would not.
+_PART, _LINE = 64, 16
 
 
 # -------------------- bands --------------------
@@ -62,6 +65,21 @@ def band_rows(height: int, width: int, images: int, shares: int, numbers: int) -
     return min(height, max(least, -(-height // bands)))
 
 
+def has_own_kernels(channels: int, units: int, groups: int) -> bool:
+    """Returns whether each channel of an image has its own kernel."""
+    return 1 < groups == channels == units
+
+
+def _part_of(depth: int) -> int:
+    """Returns the channels of a part, about _PART, if each channel has its own kernel."""
+    return min(depth, -(-depth // (-(-depth // _PART) * _LINE)) * _LINE)
+
+
+def _whole_lines(elements: int) -> int:
+    """Returns a buffer's size, so that the next share's buffer starts at a cache line."""
+    return -(-elements // _LINE) * _LINE
+
+
 class _Bands:
     """The cut of images' output positions into bands of rows, and the tables of offsets for a band's product.
 
@@ -69,19 +87,27 @@ class _Bands:
     """
 
     def __init__(self, x_shape: tuple, y_shape: tuple, window: Window, groups: int, shares: int, turn: bool = False):
-        (images, height, width, depth), (_, out_height, out_width, _) = x_shape, y_shape
+        (images, height, width, depth), (_, out_height, out_width, units) = x_shape, y_shape
         reach_down = (out_height - 1) * window.row_stride + extent(window.height, window.row_dilation)
         reach_right = (out_width - 1) * window.column_stride + extent(window.width, window.column_dilation)
         inside = window.top == window.left == 0 and reach_down <= height and reach_right <= width
         self.padded = not inside
         across = max(width + window.left, reach_right) if self.padded else width
-        self.rows = band_rows(out_height, out_width, images, shares, extent(window.height, window.row_dilation) * depth)
+        is_copied = self.padded and has_own_kernels(depth, units, groups)
+        part = _part_of(depth) if is_copied else depth
+        self.parts = -(-depth // part)
+        numbers = extent(window.height, window.row_dilation) * depth
+        if is_copied:  # as large as the copy, not as the windows
+            numbers = part * window.row_stride * window.column_stride
+        self.rows = band_rows(out_height, out_width, images * self.parts, shares, numbers)
         self.bands = -(-out_height // self.rows) if self.rows else 0
-        self.count = images * self.bands
+        self.count = images * self.bands * self.parts
         rows_in = (self.rows - 1) * window.row_stride + extent(window.height, window.row_dilation)
-        self.buffer = rows_in * across * depth if self.padded else 0
-        self.tables = _tables(window, self.rows, out_width, across, depth, depth // groups, turn)
-        self.numbers = (self.rows, self.bands, across, int(self.padded))  # a plain tuple for launches
+        self.buffer = _whole_lines(rows_in * across * part) if self.padded else 0
+        self.tables = _tables(
+            window, self.rows, out_width, across, part if self.padded else depth, depth // groups, turn
+        )
+        self.numbers = (self.rows, self.bands, across, int(self.padded), part)  # a plain tuple for launches
 
     def buffers(self, shares: int, dtype: np.dtype) -> Array:
         """Returns a buffer for each share."""
@@ -97,41 +123,51 @@ def upright(window: Window, *arrays: Array) -> tuple:
 
 
 @compiled
-def pad_band(x, n, row0, rows, before, across, buffer):
+def pad_band(x, n, row0, rows, before, across, channel, part, buffer):
     """Copies `rows` rows of image n from row0 on to buffer, with zeros around: `before` before a row, `across` columns in total.
 
-    A negative `before` skips columns at the start of a row.
+    A negative `before` skips columns at the start of a row. A band has `part` channels from `channel` on; the last part of an
+    image may have fewer, and then leaves the rest of each pixel undefined.
     """
     height, width, depth = x.shape[1], x.shape[2], x.shape[3]
-    zero, size, left, skipped = x.dtype.type(0), across * depth, max(0, before) * depth, max(0, -before) * depth
+    zero, size, left, skipped = x.dtype.type(0), across * part, max(0, before) * part, max(0, -before)
     left = min(left, size)
-    run = max(0, min(width * depth - skipped, size - left))
+    pixels = max(0, min(width - skipped, across - max(0, before)))
+    run, count = pixels * part, min(part, depth - channel)
     for r in range(rows):
         row, to = row0 + r, r * size
         if row < 0 or row >= height:
             for j in range(size):
                 store(buffer, to + j, zero)
             continue
-        at = (n * height + row) * width * depth + skipped
+        at = ((n * height + row) * width + skipped) * depth + channel
         for j in range(left):
             store(buffer, to + j, zero)
-        for j in range(run):
-            store(buffer, to + left + j, load(x, at + j))
+        if part == depth:
+            for j in range(run):
+                store(buffer, to + left + j, load(x, at + j))
+        else:
+            for i in range(pixels):
+                for j in range(count):
+                    store(buffer, to + left + i * part + j, load(x, at + i * depth + j))
         for j in range(left + run, size):
             store(buffer, to + j, zero)
 
 
 @compiled
-def band_of(b, x, y, window, bands, buffer):
-    """Returns (offset, count, position) of band b's windows: the first one's offset in x or buffer, and its position in y."""
-    band_rows, per_image, across, padded = bands
+def band_of(b, channel, x, y, window, bands, buffer):
+    """Returns (offset, count, position) of band b's windows: the first one's offset in x or buffer, and its position in y.
+
+    channel: the first channel of the band.
+    """
+    band_rows, per_image, across, padded, part = bands
     n, top = b // per_image, b % per_image * band_rows
     rows, row0 = min(band_rows, y.shape[1] - top), top * window.row_stride - window.top
-    start = (n * x.shape[1] + row0) * x.shape[2] * x.shape[3]
+    start = (n * x.shape[1] + row0) * x.shape[2] * x.shape[3] + channel
     if padded != 0:
         start = 0
         reach = (rows - 1) * window.row_stride + (window.height - 1) * window.row_dilation + 1
-        pad_band(x, n, row0, reach, window.left, across, buffer)
+        pad_band(x, n, row0, reach, window.left, across, channel, part, buffer)
     return start, rows * y.shape[2], (n * y.shape[1] + top) * y.shape[2]
 
 
@@ -140,21 +176,24 @@ def forward_bands(x, flat, kernel, form, bias, y, buffers, tables, window, group
     """Kernel: computes a share of the output's bands. flat: x as flat memory. ends: see `gemm_ended`. bands: _Bands.numbers.
 
     kernel: the matrix (taps and channels of a group, units) in the form `form`, see `gemm`. With as many groups as channels and
-    units, each channel has its own kernel. parts: the number of parts of a group's units; shares may compute parts of a band.
+    units, each channel has its own kernel. parts: the number of parts of the units; shares may compute parts of a band.
     """
-    window, (band_rows, per_image, _, padded) = Window(*window), bands
+    window, (band_rows, per_image, _, padded, depth) = Window(*window), bands
     units, channels = y.shape[3], x.shape[3] // groups
     width, buffer, zero = units // groups, buffers[share], y.dtype.type(0)
+    is_own = groups > 1 and channels == width == 1
     taps, k0 = window.height * window.width * channels, band_rows * y.shape[2]
     a, ldb = buffer if padded != 0 else flat, kernel.shape[1]
     unit = ldb if form == PANELS else 1  # a part begins where a panel begins
     total = x.shape[0] * per_image * parts
     for task in range(total * share // shares, total * (share + 1) // shares):
         b, part = task // parts, task % parts
-        ao, count, position = band_of(b, x, y, window, bands, buffer)
+        j = part * depth if is_own else 0
+        ao, count, position = band_of(b, j, x, y, window, bands, buffer)
         to = position * units
-        if groups > 1 and channels == width == 1:
-            gemm_own(count, units, taps, a, ao, tables, 0, k0, kernel, 0, units, zero, y, to, units, bias, 0, ends)
+        if is_own:
+            w = min(depth, units - j)
+            gemm_own(count, w, taps, a, ao, tables, 0, k0, kernel, j, units, zero, y, to + j, units, bias, j, ends)
             continue
         first, last = width * part // parts // unit * unit, width * (part + 1) // parts // unit * unit
         last = width if part == parts - 1 else last
@@ -181,7 +220,7 @@ def _convolve(
     wanted = 1 << (wanted.bit_length() - 1)  # a power of two: with three shares, one of two threads would wait
     bands = _Bands(x.shape, y.shape, window, groups, wanted, turn)
     parts = max(1, min(-(-wanted // max(1, bands.count)), y.shape[3] // _COLUMNS)) if groups == 1 else 1
-    shares = min(wanted, max(1, bands.count * parts))
+    shares, parts = min(wanted, max(1, bands.count * parts)), parts * bands.parts
     weights, form = kernel.reshape(-1, y.shape[3]), PLAIN
     if groups == 1 and is_worth_panels(weights):
         weights, form = panels_of(weights), PANELS
@@ -193,18 +232,20 @@ def _convolve(
 @compiled
 def kernel_gradient_bands(x, flat, dy, partials, buffers, tables, window, groups, bands, share, shares):
     """Kernel: partials[share] = windows^T @ dy over a share of the bands. flat: x as flat memory."""
-    window, (band_rows, per_image, _, padded) = Window(*window), bands
+    window, (band_rows, per_image, _, padded, depth) = Window(*window), bands
     units, channels = dy.shape[3], x.shape[3] // groups
     width, buffer, partial = units // groups, buffers[share], partials[share]
     taps, k0 = window.height * window.width * channels, band_rows * dy.shape[2]
-    a = buffer if padded != 0 else flat
+    a, is_own = buffer if padded != 0 else flat, groups > 1 and channels == width == 1
     total = x.shape[0] * per_image
-    first = total * share // shares
-    for b in range(first, total * (share + 1) // shares):
-        ao, count, position = band_of(b, x, dy, window, bands, buffer)
-        to, beta = position * units, dy.dtype.type(0) if b == first else dy.dtype.type(1)
-        if groups > 1 and channels == width == 1:
-            gemm_own(taps, units, count, a, ao, tables, k0, 0, dy, to, units, beta, partial, 0, units, dy, 0, 0)
+    first, parts = total * share // shares, -(-units // depth) if is_own else 1
+    for task in range(first * parts, total * (share + 1) // shares * parts):
+        b, j = task // parts, task % parts * depth
+        ao, count, position = band_of(b, j, x, dy, window, bands, buffer)
+        to, beta = position * units + j, dy.dtype.type(0) if b == first else dy.dtype.type(1)
+        if is_own:
+            w = min(depth, units - j)
+            gemm_own(taps, w, count, a, ao, tables, k0, 0, dy, to, units, beta, partial, j, units, dy, 0, 0)
             continue
         for g in range(groups):
             j, a_g, b_g = g * width, ao + g * channels, to + g * width
@@ -216,7 +257,7 @@ def kernel_gradient(x: Array, dy: Array, dkernel: Array, window: Window, groups:
     window, x, dy = upright(window, x, dy)
     work, most = dy.size * (dkernel.size // dkernel.shape[3]), max(2, _PARTIAL_ELEMENTS // dkernel.size)
     bands = _Bands(x.shape, dy.shape, window, groups, share_count(work, _GRADIENT_WORK, _SHARES, most))
-    shares = share_count(work, _GRADIENT_WORK, _SHARES, bands.count, most)
+    shares = share_count(work, _GRADIENT_WORK, _SHARES, bands.count // bands.parts, most)
     flat = dkernel.reshape(1, -1)
     partials = flat if shares == 1 else device.empty((shares, dkernel.size), x.dtype)
     if bands.count == 0:
@@ -303,13 +344,16 @@ def _gradient_plan(window: Window, dy_shape: tuple, dx_shape: tuple, groups: int
     high, right = phases.rows + phases.high, phases.columns + phases.right
     inside = phases.low >= 0 and phases.left >= 0 and high <= out_height and right <= out_width
     across, reach = out_width if inside else right - phases.left, phases.high - phases.low
-    rows = band_rows(phases.rows, phases.columns, images, shares, (reach + 1) * units)
+    is_copied = not inside and has_own_kernels(dx_shape[3], units, groups)
+    part = _part_of(units) if is_copied else units
+    numbers = part if is_copied else (reach + 1) * units
+    rows = band_rows(phases.rows, phases.columns, images * -(-units // part), shares, numbers)
     positions = (rows if strides == (1, 1) else 1) * phases.columns
-    table = device.persistent(phases.table(positions, across, units, units // groups))
-    numbers = positions, len(phases.pairs), len(table) - 8 * len(phases.pairs)
+    table = device.persistent(phases.table(positions, across, units if inside else part, units // groups))
+    counts = positions, len(phases.pairs), len(table) - 8 * len(phases.pairs)
     bands = -(-phases.rows // rows)
-    sizes = (rows, bands, across, int(not inside), phases.low, phases.left, reach, *strides, *numbers)
-    return phases.pairs, sizes, 0 if inside else (rows + reach) * across * units, table
+    sizes = (rows, bands, across, int(not inside), phases.low, phases.left, reach, *strides, *counts, part)
+    return phases.pairs, sizes, 0 if inside else _whole_lines((rows + reach) * across * part), table
 
 
 @compiled
@@ -318,19 +362,20 @@ def input_gradient_bands(dy, flat, turned, dx, buffers, tables, sizes, groups, s
 
     tables: offsets of windows and of taps in dy, then the numbers of each phase, see input_gradient.
     """
-    band_rows, per_image, across, padded, low, left, reach, row_stride, column_stride, positions, phases, at_phases = (
-        sizes
-    )
+    band_rows, per_image, across, padded, low, left, reach = sizes[:7]
+    row_stride, column_stride, positions, phases, at_phases, part = sizes[7:]
     height, width, depth, units = dx.shape[1], dx.shape[2], dx.shape[3], dy.shape[3]
     channels, group, zero, buffer = depth // groups, units // groups, dx.dtype.type(0), buffers[share]
     a, all_taps = buffer if padded != 0 else flat, turned.size // (group * depth)
-    total = dx.shape[0] * per_image
-    for b in range(total * share // shares, total * (share + 1) // shares):
+    parts = -(-units // part)  # more than one only if each channel has its own kernel
+    total, pixel = dx.shape[0] * per_image * parts, part if padded != 0 else units
+    for task in range(total * share // shares, total * (share + 1) // shares):
+        b, channel = task // parts, task % parts * part
         n, top = b // per_image, b % per_image * band_rows
-        base = ((n * dy.shape[1] + top + low) * dy.shape[2] + left) * units
+        base, own = ((n * dy.shape[1] + top + low) * dy.shape[2] + left) * units + channel, min(part, depth - channel)
         if padded != 0:
             base = 0
-            pad_band(dy, n, top + low, band_rows + reach, -left, across, buffer)
+            pad_band(dy, n, top + low, band_rows + reach, -left, across, channel, part, buffer)
         for f in range(at_phases, at_phases + 8 * phases, 8):
             first_row, first_column = load(tables, f), load(tables, f + 1)
             row, column = load(tables, f + 2), load(tables, f + 3)
@@ -339,15 +384,15 @@ def input_gradient_bands(dy, flat, turned, dx, buffers, tables, sizes, groups, s
             step = max(1, rows) if row_stride == 1 and column_stride == 1 else 1
             k0 = positions + first_tap * group
             for t in range(0, rows, step):
-                to = ((n * height + first_row + (top + t) * row_stride) * width + first_column) * depth
-                ao, m, ldc = base + ((row + t) * across + column) * units, step * count, column_stride * depth
+                to = ((n * height + first_row + (top + t) * row_stride) * width + first_column) * depth + channel
+                ao, m, ldc = base + ((row + t) * across + column) * pixel, step * count, column_stride * depth
                 if taps == 0:
                     for i in range(m):
-                        for j in range(depth):
+                        for j in range(own if parts > 1 else depth):
                             store(dx, to + i * ldc + j, zero)
                 elif groups > 1 and channels == group == 1:
-                    w = first_tap * depth
-                    gemm_own(m, depth, taps, a, ao, tables, 0, k0, turned, w, depth, zero, dx, to, ldc, dx, 0, 0)
+                    w = first_tap * depth + channel
+                    gemm_own(m, own, taps, a, ao, tables, 0, k0, turned, w, depth, zero, dx, to, ldc, dx, 0, 0)
                 else:
                     for g in range(groups):
                         w, c_g, k, d = (
@@ -370,7 +415,7 @@ def input_gradient(dy: Array, kernel: Array, dx: Array, window: Window, groups: 
     window, dy, dx = upright(window, dy, dx)
     shares = share_count(dy.size * window.height * window.width * (dx.shape[3] // groups), _SHARE_WORK, _SHARES)
     phases, sizes, buffer, table = _gradient_plan(window, dy.shape, dx.shape, groups, shares)
-    shares = max(1, min(shares, dx.shape[0] * sizes[1]))
+    shares = max(1, min(shares, dx.shape[0] * sizes[1] * -(-dy.shape[3] // sizes[-1])))
     turned = _turned(kernel.reshape(window.height, window.width, *kernel.shape[2:]), phases, groups)
     arrays = (dy, dy.reshape(-1), turned, dx, device.empty((shares, buffer), dx.dtype), table)
     launch_shares(input_gradient_bands, shares, *arrays, sizes, groups)

@@ -131,6 +131,10 @@ RENAMED: dict[str, dict[str, str]] = {
     "optimizers": {name.lower(): name for name in ("Adadelta", "Adagrad", "Adam", "Adamax", "Nadam", "RMSprop", "SGD")},
 }
 
+# The modules that only Keras 3 has, and that are there in both modes. TensorFlow's Keras 2 had `export`, `mixed_precision` and
+# `optimizers.schedules` too.
+NEW_PARTS = ("distribution", "dtype_policies", "ops", "quantizers", "random", "saving", "tree")
+
 # The public names of Keras 3's `keras.backend`. nbkeras.backend has Keras 2's functions too.
 BACKEND_OF_KERAS_3 = frozenset(
     "backend clear_session epsilon floatx get_uid image_data_format is_float_dtype is_int_dtype is_keras_tensor result_type "

@@ -7,12 +7,13 @@ import importlib
 import os
 from collections.abc import Iterator
 
-from nbkeras.compat.modules import BACKEND_OF_KERAS_3, RENAMED, SHOWN
+from nbkeras.compat.modules import BACKEND_OF_KERAS_3, NEW_PARTS, RENAMED, SHOWN
 
 _METHODS = ("fit_generator", "evaluate_generator", "predict_generator", "predict_classes")
 _ARGUMENTS: dict[str, tuple[str, ...]] = {  # method of a model -> arguments that only Keras 2 has
     name: ("workers", "max_queue_size", "use_multiprocessing") for name in ("fit", "evaluate", "predict")
 }
+_RATES = ("lr", "decay")  # arguments of the optimizers
 _OPTIMIZERS = ("Adadelta", "Adagrad", "Adam", "Adamax", "Nadam", "RMSprop", "SGD")
 
 
@@ -57,108 +58,101 @@ def _evidence(path: str, seen: set[str]) -> Iterator[tuple[int, int, str, str]]:
         for version, what in names.evidence(node):
             yield version, getattr(node, "lineno", 0), what, path
     for module in names.others:
-        for name in (f"{module}.py", f"{module}/__init__.py"):
-            yield from _evidence(os.path.join(os.path.dirname(path), *name.split("/")), seen)
+        parts = module.split(".")
+        for depth in range(1, len(parts) + 1):
+            for ending in (".py", f"{os.sep}__init__.py"):
+                yield from _evidence(os.path.join(os.path.dirname(path), *parts[:depth]) + ending, seen)
 
 
 class _Names:
     """The names in a file that mean modules and objects of Keras."""
 
     def __init__(self, tree: ast.AST):
-        self.meaning: dict[str, str] = {}  # name in the file -> 'keras.layers', 'keras.optimizers.SGD'
-        self.old_spelling_only: set[str] = (
-            set()
-        )  # names that come from tensorflow.keras, which kept Keras 2's backend functions
-        self.others: list[str] = []  # top-level modules that are not Keras
+        self.meaning: dict[str, str] = {}  # name in the file -> 'keras.layers', 'tensorflow', 'keras.optimizers.SGD'
+        self.of_tensorflow: set[str] = set()  # the names whose meaning was reached through TensorFlow
+        self.others: list[str] = []  # modules that are not Keras
         for node in ast.walk(tree):
             if isinstance(node, ast.Import):
                 for each in node.names:
-                    self._add(
-                        each.asname or each.name.partition(".")[0],
-                        each.name if each.asname else each.name.partition(".")[0],
-                    )
+                    first = each.name.partition(".")[0]
+                    self._add(each.asname or first, each.name if each.asname else first, each.name)
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 for each in node.names:
-                    self._add(each.asname or each.name, f"{node.module}.{each.name}")
+                    self._add(each.asname or each.name, f"{node.module}.{each.name}", f"{node.module}.{each.name}")
             elif isinstance(node, ast.ImportFrom) and node.level == 1:
-                self.others += [node.module] if node.module else [each.name for each in node.names]
+                prefix = f"{node.module}." if node.module else ""
+                self.others += [prefix + each.name for each in node.names]
 
-    def _add(self, name: str, path: str) -> None:
+    def _add(self, name: str, path: str, module: str) -> None:
         if path.partition(".")[0] in ("keras", "tensorflow"):
-            self.meaning[name] = path.removeprefix("tensorflow.") if path.startswith("tensorflow.keras") else path
+            self.meaning[name] = _keras(path)
             if path.startswith("tensorflow"):
-                self.old_spelling_only.add(name)
+                self.of_tensorflow.add(name)
         else:
-            self.others.append(path.partition(".")[0])
+            self.others.append(module)
 
-    def path(self, node: ast.AST) -> str:
-        """'keras.layers.Dense' for an expression that means it, or ''."""
+    def _path(self, node: ast.AST) -> tuple[str, bool]:
+        """'keras.layers.Dense' for an expression that means it, or ''; and whether it was reached through TensorFlow."""
         parts = []
         while isinstance(node, ast.Attribute):
             parts.append(node.attr)
             node = node.value
-        start = self.meaning.get(node.id, "") if isinstance(node, ast.Name) else ""
-        path = ".".join([start, *reversed(parts)]) if start else ""
-        return path.removeprefix("tensorflow.") if path.startswith("tensorflow.keras") else path
+        name = node.id if isinstance(node, ast.Name) else ""
+        start = self.meaning.get(name, "")
+        return _keras(".".join([start, *reversed(parts)])) if start else "", name in self.of_tensorflow
 
     def evidence(self, node: ast.AST) -> Iterator[tuple[int, str]]:
         """(version, what) for each name or call in a node that only one version has; version 0: `keras` itself."""
         if isinstance(node, ast.Import):
             for each in node.names:
-                yield from _of_path(each.name.removeprefix("tensorflow."), each.name.startswith("tensorflow."))
-        elif isinstance(node, ast.ImportFrom) and not node.level:
-            module = (node.module or "").removeprefix("tensorflow.")
+                yield from _of_path(_keras(each.name), each.name.startswith("tensorflow"))
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             for each in node.names:
-                yield from _of_path(f"{module}.{each.name}", node.module != module)
+                yield from _of_path(_keras(f"{node.module}.{each.name}"), node.module.startswith("tensorflow"))
         elif isinstance(node, ast.Attribute):
             if node.attr in _METHODS:
                 yield 2, node.attr
-            first = node
-            while isinstance(first, ast.Attribute):
-                first = first.value  # type: ignore[assignment]
-            yield from _of_path(self.path(node), getattr(first, "id", "") in self.old_spelling_only)
+            yield from _of_path(*self._path(node))
         elif isinstance(node, ast.Call):
-            called = self.path(node.func)
+            called, _ = self._path(node.func)
             own = called.rpartition(".")[2]
-            given = {each.arg for each in node.keywords}
-            for name in ("lr", "decay") if called.startswith("keras.") and own in _OPTIMIZERS else ():
-                if name in given:
-                    yield 2, f"{own}({name}=...)"
             method = node.func.attr if isinstance(node.func, ast.Attribute) else ""
-            for name in _ARGUMENTS.get(method, ()):
-                if name in given:
-                    yield 2, f"{method}({name}=...)"
+            old = _RATES if called.startswith("keras.") and own in _OPTIMIZERS else _ARGUMENTS.get(method, ())
+            for name in {each.arg for each in node.keywords}.intersection(old):
+                yield 2, f"{own or method}({name}=...)"
+
+
+def _keras(path: str) -> str:
+    """The path without the 'tensorflow.' of 'tensorflow.keras'."""
+    return path.removeprefix("tensorflow.") if f"{path}.".startswith("tensorflow.keras.") else path
 
 
 def _of_path(path: str, of_tensorflow: bool) -> Iterator[tuple[int, str]]:
     """The evidence of a path such as 'keras.layers.core.Dense'."""
     if path != "keras" and not path.startswith("keras."):
         return
-    found = _version_of(path)
-    if found == 2 and path.startswith("keras.backend.") and of_tensorflow:
-        found = 0
-    yield found, path
+    version = _version_of(path)
+    if path.startswith("keras.backend.") and of_tensorflow:  # TensorFlow's Keras 3 has Keras 2's functions too
+        version = 0
+    yield version, path
 
 
 @functools.cache
 def _version_of(path: str) -> int:
     """2 or 3 if only that version of Keras has the module or name, else 0."""
-    module, rest = path.partition(".")[2], ""
+    module, name = path.partition(".")[2], ""
     while module and module not in SHOWN[2] and module not in SHOWN[3]:
-        module, _, rest = module.rpartition(".")
-    known = [version for version in (2, 3) if module in SHOWN[version]]
-    if known == [2] or (module in RENAMED and rest in RENAMED[module]):
+        module, _, name = module.rpartition(".")
+    if module not in SHOWN[3] or name in RENAMED.get(module, ()):
         return 2
-    if known == [3] or module.partition(".")[0] in _ONLY_KERAS_3:
+    if module not in SHOWN[2] or module.partition(".")[0] in NEW_PARTS:
         return 3
-    if module == "backend" and rest and rest != "*":
-        return 0 if rest in BACKEND_OF_KERAS_3 else 2
-    if not rest or rest == "*" or any(_has(each, rest) for each in SHOWN[3][module]):
+    if not name or name == "*":
         return 0
-    return 2 if any(_has(each, rest) for each in SHOWN[2][module]) else 0
-
-
-_ONLY_KERAS_3 = ("ops", "random", "saving", "tree", "quantizers", "dtype_policies", "distribution")
+    if module == "backend":
+        return 0 if name in BACKEND_OF_KERAS_3 else 2
+    in_3, in_2 = (any(_has(each, name) for each in SHOWN[version][module]) for version in (3, 2))
+    return 2 if in_2 and not in_3 else 0
 
 
 def _has(module: str, name: str) -> bool:

@@ -41,6 +41,28 @@ class View(NamedTuple):
     strides: tuple
     dtype: np.dtype
 
+    @classmethod
+    def contiguous(cls, buffer: int, offset: int, shape: tuple, dtype: np.dtype) -> View:
+        """The position of a C-contiguous array.
+
+        Args:
+            buffer: The buffer that holds it.
+            offset: Its first byte in the buffer.
+            shape: Its shape.
+            dtype: Its dtype.
+        """
+        strides = tuple(np.cumprod((dtype.itemsize, *shape[:0:-1]))[::-1].tolist())
+        return cls(buffer, offset, shape, strides, dtype)
+
+    def is_contiguous(self) -> bool:
+        """Whether the array is C-contiguous."""
+        step = self.dtype.itemsize
+        for n, stride in zip(reversed(self.shape), reversed(self.strides), strict=True):
+            if n != 1 and stride != step:
+                return False
+            step *= n
+        return True
+
 
 class OpCall(NamedTuple):
     """An op that a step called, or a launch outside of ops (outputs None). Arrays are described as in launches."""

@@ -6,9 +6,11 @@ kernels, to record a second program:
 * ops whose inputs are only weights, and launches in `device.prepared`, become the program's Preparation: they run after a weight
   was written, and not at each replay;
 * a batch normalization after a product with weights is folded into the product's kernel and bias;
+* sums of depthwise convolutions become convolutions of groups, see grouping.py;
 * a relu after a product becomes part of it; after a sum it joins the sum's chain.
 
-Folded batch normalizations and prepared weights change results by rounding only. Everything else keeps the same bits.
+Folded batch normalizations, convolutions of groups and prepared weights change results by rounding only. Everything else keeps
+the same bits.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from nbkeras.engine.grouping import grouped
 from nbkeras.engine.program import OpCall, Preparation, Program, View, compute
 from nbkeras.kernels import activations, dense, normalization
 from nbkeras.kernels.convolution import conv, integers, volumes
@@ -130,8 +133,9 @@ class _Rewriting:
 
     def __init__(self, calls: list[OpCall], kept: list, changing: set[int]):
         self.calls: list[OpCall] = []
-        self.count = self.folded = 0  # the number of fused calls, and of folded batch normalizations among them
         self._changing, self._numbers = changing, itertools.count(-1, -1)  # numbers of new buffers
+        calls, self.folded = grouped(calls, kept, self._numbers)
+        self.count = self.folded  # the number of fused calls; `folded` counts those that change results by rounding
         self._uses = Counter(v.buffer for call in calls for v in call.inputs if isinstance(v, View))
         self._uses.update(v.buffer for v in kept if isinstance(v, View))
         self._makers: dict[Any, int] = {}  # buffer -> the index of the call that makes it
@@ -200,7 +204,8 @@ class _Rewriting:
         *others, kernel, bias = maker.inputs
         if not (self._is_weight(kernel) and self._is_weight(bias)) or kernel.shape[-1] != call.inputs[1].shape[0]:
             return False
-        new = tuple(self._new(shape, kernel.dtype) for shape in (kernel.shape, kernel.shape[-1:]))
+        shapes = kernel.shape, kernel.shape[-1:]
+        new = tuple(View.contiguous(next(self._numbers), 0, shape, kernel.dtype) for shape in shapes)
         folded = OpCall(normalization.folded, (kernel, bias, *call.inputs[1:]), call.constants, new, call.place)
         self._replace(place, maker._replace(inputs=(*others, *new), outputs=call.outputs))
         self.calls.insert(place, folded)
@@ -209,19 +214,6 @@ class _Rewriting:
         self._of_weights.update(v.buffer for v in new)
         return True
 
-    def _new(self, shape: tuple, dtype: np.dtype) -> View:
-        strides = tuple(np.cumprod((dtype.itemsize, *shape[:0:-1]))[::-1].tolist())
-        return View(next(self._numbers), 0, shape, strides, dtype)
-
 
 def _same_memory(a: View, b: View) -> bool:
-    return math.prod(a.shape) == math.prod(b.shape) and a.dtype == b.dtype and all(map(_is_contiguous, (a, b)))
-
-
-def _is_contiguous(view: View) -> bool:
-    step = view.dtype.itemsize
-    for n, stride in zip(reversed(view.shape), reversed(view.strides), strict=True):
-        if n != 1 and stride != step:
-            return False
-        step *= n
-    return True
+    return math.prod(a.shape) == math.prod(b.shape) and a.dtype == b.dtype and a.is_contiguous() and b.is_contiguous()

@@ -252,6 +252,38 @@ def test_an_output_that_is_used_twice_is_not_joined():
     assert kernels_of(model).count("relu.forward") == 2
 
 
+def sums_of_depthwise(start=0, activation=None, used_again=False, skipped=(), strides=1, dtype="float32"):
+    """A convolution of 5 groups as Keras-Applications' ResNeXt computes it: 4 channels and 3 results in each group."""
+    inputs = layers.Input((12, 12, 20), dtype=dtype)
+    x = layers.ReLU(dtype=dtype)(inputs)
+    depthwise = layers.DepthwiseConv2D(
+        3, strides, depth_multiplier=3, use_bias=False, activation=activation, dtype=dtype
+    )
+    x = depthwise(x)
+    apart = layers.Reshape((*x.shape[1:3], 5, 4, 3), dtype=dtype)(x)
+    parts = [apart[:, :, :, :, i] for i in range(4) if i not in skipped]
+    x = layers.Reshape((*x.shape[1:3], 15), dtype=dtype)(sum(parts, start))
+    outputs = [layers.ReLU(dtype=dtype)(layers.BatchNormalization(dtype=dtype)(x))]
+    return randomized(keras.Model(inputs, [*outputs, parts[0]] if used_again else outputs))
+
+
+@pytest.mark.parametrize("start, strides, dtype", [(0, 1, "float32"), (2.5, 2, "float32"), (0, 1, "float64")], ids=str)
+def test_a_sum_of_depthwise_results_is_one_convolution_of_groups(start, strides, dtype):
+    model = sums_of_depthwise(start, strides=strides, dtype=dtype)
+    check(model, IMAGES.astype(dtype))
+    kernels = [name for name in kernels_of(model) if name != "copy"]  # a float64 model copies its input
+    assert kernels == ["relu.forward", "forward_bands"]
+    model.layers[2].kernel.assign(model.layers[2].kernel * 2)
+    check(model, IMAGES.astype(dtype))
+
+
+@pytest.mark.parametrize("other", [{"activation": "relu"}, {"used_again": True}, {"skipped": (2,)}], ids=str)
+def test_other_sums_of_depthwise_results_stay_as_they_are(other):
+    model = sums_of_depthwise(**other)
+    check(model, IMAGES)
+    assert len(kernels_of(model)) > 5
+
+
 def test_threads_predict_while_weights_change():
     model = convolutional()
     model.predict(IMAGES)

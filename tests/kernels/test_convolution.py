@@ -94,7 +94,8 @@ def test_implicit_gemm(case, dtype):
 def test_windows_of_any_form(bands, monkeypatch):
     """Sizes, strides, dilations and paddings that meet in any way, also windows outside of the image; in many small bands too."""
     if bands == "small":
-        for name, value in {"_BAND": 4, "_THIN": 1, "_BUFFER": 64, "_SHARE_WORK": 50, "_GRADIENT_WORK": 50}.items():
+        sizes = {"_BAND": 4, "_THIN": 1, "_BUFFER": 64, "_SHARE_WORK": 50, "_GRADIENT_WORK": 50, "_PART": 2, "_LINE": 1}
+        for name, value in sizes.items():
             monkeypatch.setattr(implicit_gemm, name, value)
         implicit_gemm._gradient_plan.cache_clear()
     random = np.random.default_rng(0)

@@ -16,8 +16,8 @@ class H5IOStore:
         self.h5_file = hdf5.h5py().File(path, mode)
 
     def make(self, path: str, metadata: Any = None) -> Any:
-        """A new group; its items are arrays by name."""
-        return _Group(self.h5_file.create_group(path).create_group("vars"))
+        """The group of that name, made if it is new; its items are arrays by name."""
+        return _Group(self.h5_file.require_group(path or "/").require_group("vars"))
 
     def get(self, path: str) -> Any:
         """The arrays of a group by name; empty if there is no such group."""
