@@ -16,7 +16,7 @@ def test_weights_of_a_model_in_a_group(tmp_path):
     with h5py.File(tmp_path / "weights.h5") as file:
         legacy_h5_format.load_weights_from_hdf5_group(file["model"], second)
         np.testing.assert_array_equal(second.get_weights()[0], first.get_weights()[0])
-        other = keras.Sequential([keras.Input((3,)), layers.Dense(2, name="dense"), layers.Dense(1)])
+        other = keras.Sequential([keras.Input((3,)), layers.Dense(2, name="dense"), layers.Dense(1, name="more")])
         legacy_h5_format.load_weights_from_hdf5_group_by_name(file["model"], other)
         np.testing.assert_array_equal(other.get_weights()[0], first.get_weights()[0])
         with pytest.raises(ValueError, match="the model has 2 layers with weights, the file 1"):

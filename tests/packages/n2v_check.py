@@ -6,11 +6,10 @@ import sys
 import numpy as np
 import pytest
 
-FOLDER = pathlib.Path(__file__).parent
-sys.path.insert(0, str(FOLDER))
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import imaging
 
-EXPECTED = np.load(FOLDER / "data" / "imaging.npz")
+EXPECTED = np.load(pathlib.Path(__file__).parent / "data" / "imaging.npz")
 
 
 @pytest.mark.parametrize("name", ["n2v"])
