@@ -104,6 +104,16 @@ def test_sizes_that_are_not_known(case):
     np.testing.assert_allclose(model(arrays)[0], function(*map(ops.convert_to_tensor, arrays)), rtol=1e-6)
 
 
+def test_a_network_that_halves_unknown_sizes_several_times_is_called_as_a_layer():
+    x = y = Input((None, None, None, 1))
+    for _ in range(4):
+        y = layers.MaxPooling3D((1, 2, 2))(layers.Conv3D(2, 3, padding="same")(y))
+    for _ in range(4):
+        y = layers.Conv3D(1, 3, padding="same")(layers.UpSampling3D((1, 2, 2))(y))
+    network = Model(x, layers.Multiply()([x, y]))
+    assert network(x).shape == (None, None, None, None, 1)
+
+
 @pytest.mark.parametrize(
     "function, shapes, expected",
     [

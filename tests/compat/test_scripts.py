@@ -13,8 +13,8 @@ from compat_scripts import KERAS_2, SCRIPTS, run_script
 
 import nbkeras
 from nbkeras import layers, metrics, optimizers
-from nbkeras.compat import tensorflow
 from nbkeras.compat.modules import SHOWN
+from nbkeras.compat.tensorflow.modules import INSTEAD
 
 
 def test_modules_of_keras_mean_nbkeras(tmp_path):
@@ -182,7 +182,7 @@ TENSORFLOW = """
     if __name__ == "__main__":
         assert tf.keras is keras is other is alone and layers is alone.layers and K is alone.backend
         assert Dense is layers.Dense is tf.keras.layers.Dense and Dense.__module__ == "nbkeras.layers.core"
-        assert tf.__version__.startswith("2") and not hasattr(tf, "data")
+        assert tf.__version__.startswith("2") and tf.data.Dataset.range(3).cardinality() == 3 and not hasattr(tf, "strings")
         model = tf.keras.Sequential([Dense(2, input_shape=(3,))])
         model.compile(Adam(0.1), "mse")
         assert model.count_params() == 8
@@ -206,15 +206,19 @@ def test_scripts_of_tf_keras(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("tf.data", "AttributeError: tensorflow.data is TensorFlow's: .* tensorflow.keras .give fit arrays"),
-        ("tf.reduce_mean", "AttributeError: tensorflow.reduce_mean is TensorFlow's.*use keras.ops.mean"),
+        ("tf.data.TFRecordDataset", "AttributeError: tensorflow.data.TFRecordDataset is TensorFlow's.*from_generator"),
         (
-            "tf.nothing",
-            "AttributeError: tensorflow.nothing is TensorFlow's: nbkeras replaces only tensorflow.keras\n",
+            "tf.signal.dct",
+            "AttributeError: tensorflow.signal.dct is TensorFlow's, and nbkeras offers only the names that",
         ),
-        ("from tensorflow import config", "ImportError: tensorflow.config is TensorFlow's"),
+        ("tf.bincount", "AttributeError: tensorflow.bincount is TensorFlow's.*use keras.ops.bincount"),
+        ("tf.nothing", r"AttributeError: tensorflow.nothing is TensorFlow's, .* that docs/compat.md lists\n"),
+        ("from tensorflow import distribute", "ImportError: tensorflow.distribute is TensorFlow's"),
         ("import tensorflow.compat.v1", "ImportError: tensorflow.compat is TensorFlow's"),
-        ("from tensorflow.python.keras import layers", "tensorflow.python is TensorFlow's.*write tensorflow.keras"),
+        (
+            "from tensorflow.python.keras import layers",
+            "tensorflow.python.keras is TensorFlow's.*write tensorflow.keras",
+        ),
         ("from tensorflow.keras.applications import VGG16", "keras.applications.VGG16 is not offered: .*pretrained"),
         ("import tensorflow.keras.nothing", "ModuleNotFoundError: No module named 'keras.nothing'"),
     ],
@@ -240,9 +244,9 @@ def test_tensorflow_that_was_imported_is_not_shadowed(tmp_path):
 
 
 def test_what_is_named_in_place_of_tensorflows_is_there():
-    for text in tensorflow.INSTEAD.values():
+    for text in INSTEAD.values():
         for path in re.findall(r"(?:nb)?keras((?:\.[A-Za-z_]+)+)", text):
-            found = operator.attrgetter(path[1:])(nbkeras) if not text.startswith("where it says") else nbkeras
+            found = operator.attrgetter(path[1:])(nbkeras) if text != "write tensorflow.keras" else nbkeras
             assert found is not None
 
 

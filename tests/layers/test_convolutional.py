@@ -217,3 +217,9 @@ def test_a_convolution_of_ones_own_in_the_place_of_the_layer_s():
     bare = L.Conv1D(2, 2, padding="causal", activation="relu")
     z = bare(x[0])
     np.testing.assert_array_equal(ops.relu(bare.convolution_op(ops.convert_to_tensor(x[0], "float32"), bare.kernel)), z)
+
+
+def test_sizes_of_windows_may_be_arrays():
+    two, x = np.array([2, 2]), np.ones((1, 8, 8, 3), "float32")
+    assert L.MaxPooling2D(two)(x).shape == L.Conv2D(3, two, strides=two)(x).shape == (1, 4, 4, 3)
+    assert L.UpSampling2D(two)(x).shape == (1, 16, 16, 3) and L.MaxPooling2D(two).get_config()["pool_size"] == [2, 2]

@@ -13,7 +13,7 @@ from nbkeras import ops
 from nbkeras.building.graph import SymbolicTensor
 from nbkeras.compat.tensorflow.spelling import spelled
 from nbkeras.engine.annotations import briefly, one_of
-from nbkeras.engine.tensor import Tensor, as_tensor
+from nbkeras.engine.tensor import Tensor, as_tensor, is_shapes_only, is_step_recorded
 
 broadcast_to = spelled(ops.broadcast_to, "input:x shape")
 clip_by_value = spelled(ops.clip, "t:x clip_value_min:x_min clip_value_max:x_max")
@@ -253,7 +253,8 @@ def print(
     *inputs: Any, output_stream: Any = None, sep: str = " ", end: str = "\n", name: Any = None, **kwargs: Any
 ) -> None:
     """Print tensors as arrays. In a recorded function they have no values yet, and it prints their shapes."""
-    shown = [getattr(each, "data", each) if isinstance(each, Tensor) else each for each in inputs]
+    known = not (is_step_recorded() or is_shapes_only())
+    shown = [np.asarray(each) if known and isinstance(each, Tensor) else each for each in inputs]
     builtins.print(*shown, sep=sep, end=end, file=sys.stdout if output_stream is sys.stdout else sys.stderr)
 
 
