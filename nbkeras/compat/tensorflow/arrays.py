@@ -29,7 +29,6 @@ ones_like = spelled(ops.ones_like, "input:x dtype")
 repeat = spelled(ops.repeat, "input:x repeats axis")
 reshape = spelled(ops.reshape, "tensor:x shape:newshape")
 roll = spelled(ops.roll, "input:x shift axis")
-searchsorted = spelled(ops.searchsorted, "sorted_sequence values side")
 squeeze = spelled(ops.squeeze, "input:x axis")
 stop_gradient = spelled(ops.stop_gradient, "input:variable")
 tensordot = spelled(ops.tensordot, "a:x1 b:x2 axes")
@@ -51,6 +50,17 @@ class _Shape(np.ndarray):
     def numpy(self) -> np.ndarray:
         """The integers as a plain array."""
         return np.array(self)
+
+
+def searchsorted(
+    sorted_sequence: Any, values: Any, side: str = "left", out_type: Any = "int32", name: Any = None
+) -> Tensor:
+    """The places of values in sorted rows of any number of leading axes: the count of smaller elements, or not larger ones."""
+    if side not in ("left", "right"):
+        raise ValueError(f"side must be 'left' or 'right', received {briefly(side)}")
+    compare = ops.less if side == "left" else ops.less_equal
+    rows, wanted = ops.expand_dims(as_tensor(sorted_sequence), -2), ops.expand_dims(as_tensor(values), -1)
+    return ops.cast(ops.count_nonzero(compare(rows, wanted), axis=-1), out_type)
 
 
 def argsort(
