@@ -85,7 +85,7 @@ def test_an_entry_in_the_dict_of_activations_adds_one(keras):
 def test_the_layers_in_a_layer_as_lists(keras):
     inner = nbkeras.Sequential([layers.Dense(2), layers.Dense(3)])
     outer = nbkeras.Sequential([inner, layers.Dense(1)])
-    assert outer._flatten_layers() == [outer, inner, *inner.layers, outer.layers[1]]
+    assert outer._flatten_layers() == [outer, inner, *inner.layers[::-1], outer.layers[1]]  # Keras's order
     assert outer._flatten_layers(include_self=False, recursive=False) == outer.layers
 
 

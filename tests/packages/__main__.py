@@ -1,9 +1,9 @@
 """Other people's packages on nbkeras: `python tests/packages [name ...]` runs their own tests with nbkeras as Keras.
 
 Each .toml file here describes a package: its version, the mode, where its tests are, how many pass, and the reason of each test
-that fails. NAME_check.py has further tests of nbkeras's own, such as the example of the package's README. For each package this
-program makes a virtual environment with nbkeras, the package without its dependencies (so neither Keras nor TensorFlow), and what
-the file names. The exit code is 1 if a test fails that the file does not name, or if fewer tests pass than it says.
+that fails. A file ..._check.py has further tests of nbkeras's own, such as the example of the package's README. For each package
+this program makes a virtual environment with nbkeras, the package without its dependencies (so without Keras), and what the file
+names. The exit code is 1 if a test fails that the file does not name, or if fewer tests pass than it says.
 """
 
 import argparse
@@ -31,16 +31,15 @@ class Package:
     name: str
     version: str
     keras: int
-    tests: (
-        str  # a URL of a .tar.gz, 'sdist' for the package's source distribution on PyPI, or '' for only NAME_check.py
-    )
+    tests: str  # a URL of a .tar.gz, 'sdist' for the package's source distribution on PyPI, or '' for none
     passed: int
     run: list[str] = dataclasses.field(default_factory=list)
     seconds: int = 60
     backend: str = ""
     tensorflow: bool = False
-    needs: list[str] = dataclasses.field(default_factory=list)
-    on_pypi: bool = True
+    needs: list[str] = dataclasses.field(default_factory=list)  # installed with what they need
+    beside: list[str] = dataclasses.field(default_factory=list)  # other packages for Keras, installed as the package is
+    on_pypi: bool = True  # if not, the folder of its tests is installed
     failing: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @property
@@ -74,8 +73,9 @@ def installed(package: Package, wheel: str, folder: pathlib.Path) -> str:
     python = str(folder / "bin" / "python")
     pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*pip, f"{wheel}[test]", *package.needs], check=True)
-    if package.on_pypi:
-        subprocess.run([*pip, "--no-deps", f"{package.name}=={package.version}"], check=True)
+    own = [f"{package.name}=={package.version}"] if package.on_pypi else []
+    if own or package.beside:
+        subprocess.run([*pip, "--no-deps", *own, *package.beside], check=True)
     return python
 
 
@@ -95,7 +95,10 @@ def unpacked(package: Package, python: str, folder: pathlib.Path) -> pathlib.Pat
         urllib.request.urlretrieve(package.tests, archive)
     with tarfile.open(archive) as file:
         file.extractall(folder, filter="data")
-    return next(each for each in folder.iterdir() if each.is_dir())
+    inside = next(each for each in folder.iterdir() if each.is_dir())
+    if not package.on_pypi:
+        subprocess.run([python, "-m", "pip", "install", "--quiet", "--no-deps", str(inside)], check=True)
+    return inside
 
 
 def outcome(package: Package, python: str, folder: pathlib.Path) -> Outcome:
