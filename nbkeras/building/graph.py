@@ -498,8 +498,13 @@ class Graph:
             if type(results) is Tensor and type(node.outputs) is SymbolicTensor:
                 values[node.outputs] = results
             else:
-                # as in Keras, a call may return more than its symbolic call
-                values.update(zip(structures.flatten(node.outputs), structures.flatten(results), strict=False))
+                symbols, found = structures.flatten(node.outputs), structures.flatten(results)
+                if len(found) < len(symbols):
+                    raise ValueError(
+                        f"{node.layer.name}: call returned {len(found)} tensors, and {len(symbols)} on symbolic tensors: return "
+                        "as many in each call"
+                    )
+                values.update(zip(symbols, found, strict=False))  # as in Keras, it may return more
             for symbol in spent:
                 del values[symbol]
         return (

@@ -114,6 +114,9 @@ SRC: dict[str, tuple[str, ...]] = {
     "saving.object_registration": ("nbkeras.utils",),
     "saving.saving_lib": (f"{_INTERNAL}.saving_lib",),
     "saving.serialization_lib": (f"{_INTERNAL}.serialization_lib",),
+    "trainers": (),
+    "trainers.data_adapters": (),
+    "trainers.data_adapters.data_adapter_utils": (f"{_INTERNAL}.data_adapter_utils",),
     "utils.tracking": (f"{_INTERNAL}.tracking",),
 }
 

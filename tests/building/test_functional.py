@@ -379,3 +379,19 @@ def test_inputs_that_no_output_needs_come_first_at_their_depth_as_in_keras():
     a, b, c = (layers.Input((4,), name=name) for name in "abc")
     outputs = [layers.Dense(2, name="f")(layers.Dense(4, name="e")(b)), layers.Dense(3, name="g")(b)]
     assert [each.name for each in Model([a, b, c], outputs).layers] == ["b", "e", "a", "c", "f", "g"]
+
+
+def test_a_layer_that_returns_fewer_tensors_than_in_its_symbolic_call():
+    class Fewer(layers.Layer):
+        def compute_output_spec(self, x):
+            return [KerasTensor(x.shape), KerasTensor(x.shape)]
+
+        def call(self, x):
+            return [x]
+
+    inputs = Input((2,))
+    model = Model(inputs, Fewer(name="fewer")(inputs)[1])
+    with pytest.raises(
+        ValueError, match="fewer: call returned 1 tensors, and 2 on symbolic tensors: return as many in each"
+    ):
+        model(np.ones((1, 2), "float32"))

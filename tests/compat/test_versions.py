@@ -13,7 +13,7 @@ from compat_scripts import run_script
 import nbkeras
 from nbkeras.compat import alias
 from nbkeras.compat.keras3 import root
-from nbkeras.compat.modules import BACKEND_OF_KERAS_3
+from nbkeras.compat.modules import BACKEND_OF_KERAS_3, SRC
 from nbkeras.compat.version import version_of_file
 
 SCRIPTS = pathlib.Path(__file__).parents[2] / "scripts"
@@ -231,7 +231,7 @@ def test_the_file_of_the_caller_decides_without_a_version():
         (
             3,
             "keras.src.trainers.epoch_iterator",
-            "keras.src.trainers is an internal module of Keras, and nbkeras has only those that docs/packages.md",
+            "keras.src.trainers.epoch_iterator is an internal module of Keras, and nbkeras has only those that",
         ),
         (3, "keras.nothing", "No module named 'keras.nothing'"),
     ],
@@ -305,5 +305,38 @@ def test_a_script_of_keras_3_imports_internal_names(tmp_path):
         x = keras.Input((3,))
         function = keras.Function(inputs=x, outputs=[x * 2.0, ops.sum(x)])
         assert [np.shape(each) for each in function(np.ones((2, 3)))] == [(2, 3), ()]
+        """,
+    )
+
+
+def test_the_page_lists_the_internal_modules():
+    page = (SCRIPTS.parent / "docs" / "packages.md").read_text(encoding="utf-8")
+    assert [name for name in SRC if name and f"`{name}`" not in page] == []
+
+
+def test_helpers_of_data_adapters(tmp_path):
+    run_script(
+        tmp_path,
+        """
+        import numpy as np
+        from keras.src.trainers.data_adapters import data_adapter_utils as utils
+
+        x, y = np.arange(10.0), {"a": np.arange(10)}
+        first, last = utils.train_validation_split((x, y, None), 0.2)
+        assert first[0].shape == (8,) and last[1]["a"].tolist() == [8, 9] and last[2] is None
+        weights = utils.class_weight_to_sample_weights(np.array([[0], [2], [1]]), {0: 2.0, 1: 3.0})
+        assert weights.tolist() == [2.0, 1.0, 3.0]
+        assert utils.list_to_tuple([1, 2]) == (1, 2) and utils.unpack_x_y_sample_weight((x,)) == (x, None, None)
+        utils.check_data_cardinality((x, y, None))
+        for call, sentence in (
+            (lambda: utils.check_data_cardinality((x, x[:3])), "the same number of samples, received [3, 10]"),
+            (lambda: utils.train_validation_split(x, 0.0), "validation_split=0.0 leaves no samples"),
+        ):
+            try:
+                call()
+            except ValueError as error:
+                assert sentence in str(error), error
+            else:
+                raise AssertionError(sentence)
         """,
     )
