@@ -58,17 +58,18 @@ def test_a_script_shows_its_version(tmp_path, source, version, reason):
     assert (found.version, found.reason, found.imports_keras) == (version, reason, True)
 
 
-@pytest.mark.parametrize(
-    "source",
-    [
-        "import keras\nkeras.layers.Dense(2)",
-        "from keras.layers import *\nfrom keras.models import Sequential\nmodel = Sequential()\nmodel.fit(x, y, epochs=2)",
-        "from keras import backend as K\nK.clear_session()\nK.set_floatx('float64')",
-        "from tensorflow.keras import backend as K\nK.mean(x)",  # TensorFlow's Keras 3 has Keras 2's backend functions too
-        "import keras, torch\ntorch.optim.SGD(p, lr=0.1)\nx.mean(workers=2)",
-        "import sys\ndef f(:",
-    ],
-)
+NEUTRAL = {
+    "plain": "import keras\nkeras.layers.Dense(2)",
+    "star": "from keras.layers import *\nfrom keras.models import Sequential\nmodel = Sequential()\nmodel.fit(x, y, epochs=2)",
+    "backend": "from keras import backend as K\nK.clear_session()\nK.set_floatx('float64')",
+    # TensorFlow's Keras 3 has Keras 2's backend functions too
+    "backend of TensorFlow": "from tensorflow.keras import backend as K\nK.mean(x)",
+    "PyTorch": "import keras, torch\ntorch.optim.SGD(p, lr=0.1)\nx.mean(workers=2)",
+    "not Python": "import sys\ndef f(:",
+}
+
+
+@pytest.mark.parametrize("source", NEUTRAL.values(), ids=NEUTRAL)
 def test_a_script_with_no_name_of_keras_2_is_for_keras_3(tmp_path, source):
     path = tmp_path / "script.py"
     path.write_text(source, encoding="utf-8")
@@ -235,6 +236,7 @@ def test_the_file_of_the_caller_decides_without_a_version():
         ),
         (3, "keras.nothing", "No module named 'keras.nothing'"),
     ],
+    ids=["older", "newer", "legacy", "internal", "unknown"],
 )
 def test_a_module_that_is_missing_says_why(version, name, sentence):
     nbkeras.install_as_keras(version=version)
