@@ -22,27 +22,31 @@ SEGMENTATION = ("Unet", "FPN", "Linknet", "PSPNet")
 NAMES = [*APPLICATIONS, *CLASSIFIERS, "EfficientNetB0", *SEGMENTATION]
 
 
-def net(name, keras):
-    """A net by its name, made with `keras`, and the size of its images."""
+USUAL = {"InceptionResNetV2": 299, "InceptionV3": 299, "PSPNet": 240, "Xception": 299}  # sizes of images, if not 224
+
+
+def net(name, keras, usual=False):
+    """A net by its name, made with `keras`, and the size of its images: a small one, or the usual one."""
     modules = {each: getattr(keras, each) for each in ("backend", "layers", "models", "utils")}
     if name in APPLICATIONS:
         import importlib
 
         module, size = APPLICATIONS[name]
+        size = USUAL.get(name, 224) if usual else size
         make = getattr(importlib.import_module(f"keras_applications.{module}"), name)
         return make(weights=None, input_shape=(size, size, 3), classes=10, **modules), size
+    size = USUAL.get(name, 224) if usual else 48 if name == "PSPNet" else 64
     if name in CLASSIFIERS:
         from classification_models.keras import Classifiers
 
-        return Classifiers.get(name)[0](weights=None, input_shape=(64, 64, 3), classes=10), 64
+        return Classifiers.get(name)[0](weights=None, input_shape=(size, size, 3), classes=10), size
     if name == "EfficientNetB0":
         import efficientnet.keras
 
-        return efficientnet.keras.EfficientNetB0(weights=None, input_shape=(64, 64, 3), classes=10), 64
+        return efficientnet.keras.EfficientNetB0(weights=None, input_shape=(size, size, 3), classes=10), size
     os.environ["SM_FRAMEWORK"] = "keras"
     import segmentation_models
 
-    size = 48 if name == "PSPNet" else 64
     make = getattr(segmentation_models, name)
     return make("resnet18", encoder_weights=None, input_shape=(size, size, 3), classes=3, activation="sigmoid"), size
 
