@@ -72,7 +72,9 @@ def installed(package: Package, wheel: str, folder: pathlib.Path) -> str:
     venv.create(folder, with_pip=True)
     python = str(folder / "bin" / "python")
     pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, f"{wheel}[test]", *package.needs], check=True)
+    subprocess.run(
+        [*pip, f"{wheel}[files,images,tensorboard]", "pytest", "pandas", "scipy", *package.needs], check=True
+    )
     own = [f"{package.name}=={package.version}"] if package.on_pypi else []
     if own or package.beside:
         subprocess.run([*pip, "--no-deps", *own, *package.beside], check=True)
