@@ -171,8 +171,9 @@ def install_as_keras(version: int | None = None, tensorflow: bool = False, backe
             raise
     elif backend is not None:
         settings.answer_backend(answer)
-    if backend is not None:
-        os.environ["KERAS_BACKEND"] = backend  # for processes that this one starts
+    if backend is not None:  # for processes that this one starts
+        _undo.callback(_set_variable, "KERAS_BACKEND", os.environ.get("KERAS_BACKEND"))
+        os.environ["KERAS_BACKEND"] = backend
     if tensorflow and tensorflow_finder not in sys.meta_path:
         _stand_in(_undo, "tensorflow", "TensorFlow", tensorflow_finder, f"{FOLDER}/drop_in_tensorflow")
         importlib.import_module("tensorflow")
@@ -199,6 +200,14 @@ def _answer(version: int, backend: str | None) -> str:
             "itself and can only answer with a name that packages know"
         )
     return given
+
+
+def _set_variable(name: str, value: str | None) -> None:
+    """Set a variable of the environment; None removes it."""
+    if value is None:
+        os.environ.pop(name, None)
+    else:
+        os.environ[name] = value
 
 
 def _stand_in(

@@ -196,7 +196,7 @@ def test_the_versions_in_code(monkeypatch):
     with pytest.raises(ImportError, match="keras already means Keras 3 in this process"):
         nbkeras.install_as_keras(version=2)
     alias.uninstall()
-    assert nbkeras.config.backend() == "nbkeras"
+    assert nbkeras.config.backend() == "nbkeras" and "KERAS_BACKEND" not in os.environ
     with pytest.raises(ValueError, match="version must be 2 or 3, received 4"):
         nbkeras.install_as_keras(version=4)
     with pytest.raises(

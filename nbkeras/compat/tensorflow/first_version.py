@@ -7,12 +7,10 @@ from nbkeras.compat.tensorflow import image
 from nbkeras.compat.tensorflow.math import floordiv as floordiv
 from nbkeras.compat.tensorflow.nn import depth_to_space as depth_to_space
 from nbkeras.compat.tensorflow.nn import space_to_depth as space_to_depth
+from nbkeras.compat.tensorflow.spelling import spelled
 from nbkeras.engine.tensor import Tensor
 
-
-def extract_image_patches(images: Any, ksizes: Any, strides: Any, rates: Any, padding: str, name: Any = None) -> Tensor:
-    """`tf.image.extract_patches`."""
-    return image.extract_patches(images, ksizes, strides, rates, padding, name)
+extract_image_patches = spelled(image.extract_patches, "images ksizes:sizes strides rates padding")
 
 
 def ctc_loss_v2(

@@ -18,14 +18,7 @@ def list_physical_devices(device_type: str | None = None) -> list[PhysicalDevice
     return [each for each in _CPU if device_type in (None, each.device_type)]
 
 
-def list_logical_devices(device_type: str | None = None) -> list[PhysicalDevice]:
-    """The CPU."""
-    return list_physical_devices(device_type)
-
-
-def get_visible_devices(device_type: str | None = None) -> list[PhysicalDevice]:
-    """The CPU."""
-    return list_physical_devices(device_type)
+list_logical_devices = get_visible_devices = list_physical_devices
 
 
 def ignored(*args: Any, **kwargs: Any) -> None:
@@ -33,7 +26,7 @@ def ignored(*args: Any, **kwargs: Any) -> None:
 
 
 run_functions_eagerly = experimental_run_functions_eagerly = ignored
-set_logical_device_configuration = set_soft_device_placement = set_visible_devices = ignored
+set_soft_device_placement = set_visible_devices = ignored
 set_memory_growth = set_virtual_device_configuration = ignored
 enable_op_determinism = enable_tensor_float_32_execution = ignored
 set_inter_op_parallelism_threads = set_intra_op_parallelism_threads = set_jit = ignored
