@@ -69,43 +69,20 @@ def _convolved(
     return function(x, filters, padding=padding, data_format=form, **given)
 
 
-def conv1d(
-    input: Any,
-    filters: Any,
-    stride: Any,
-    padding: Any,
-    data_format: Any = "NWC",
-    dilations: Any = None,
-    name: Any = None,
-) -> Tensor:
-    """A convolution of sequences (batch, steps, channels) with filters (width, channels, outputs)."""
-    return _convolved(ops.conv, input, filters, stride, padding, data_format, dilations, 1)
+def _convolution(function: Callable, axes: int, strides: str = "strides") -> Callable[..., Any]:
+    """TensorFlow's function of convolutions along this number of axes. strides: its name of that argument."""
+
+    def convolve(input: Any, filters: Any, strides: Any, padding: Any, form: Any = None, dilations: Any = None) -> Any:
+        """A convolution of (batch, places along the axes, channels) with filters (places, channels, outputs or multiplier)."""
+        return _convolved(function, input, filters, strides, padding, form, dilations, axes)
+
+    filters = "filters" if function is ops.conv else "filter:filters"
+    return spelled(convolve, f"input {filters} {strides} padding data_format:form dilations")
 
 
-def conv2d(
-    input: Any,
-    filters: Any,
-    strides: Any,
-    padding: Any,
-    data_format: Any = "NHWC",
-    dilations: Any = None,
-    name: Any = None,
-) -> Tensor:
-    """A convolution of images (batch, height, width, channels) with filters (height, width, channels, outputs)."""
-    return _convolved(ops.conv, input, filters, strides, padding, data_format, dilations, 2)
-
-
-def conv3d(
-    input: Any,
-    filters: Any,
-    strides: Any,
-    padding: Any,
-    data_format: Any = "NDHWC",
-    dilations: Any = None,
-    name: Any = None,
-) -> Tensor:
-    """A convolution of volumes (batch, depth, height, width, channels)."""
-    return _convolved(ops.conv, input, filters, strides, padding, data_format, dilations, 3)
+conv1d = _convolution(ops.conv, 1, "stride:strides")
+conv2d, conv3d = _convolution(ops.conv, 2), _convolution(ops.conv, 3)
+depthwise_conv2d = _convolution(ops.depthwise_conv, 2)
 
 
 def convolution(
@@ -119,19 +96,6 @@ def convolution(
 ) -> Tensor:
     """A convolution of sequences, images or volumes, by the number of axes."""
     return _convolved(ops.conv, input, filters, strides, padding, data_format, dilations, len(ops.shape(input)) - 2)
-
-
-def depthwise_conv2d(
-    input: Any,
-    filter: Any,
-    strides: Any,
-    padding: Any,
-    data_format: Any = None,
-    dilations: Any = None,
-    name: Any = None,
-) -> Tensor:
-    """A convolution of each channel with filters (height, width, channels, multiplier)."""
-    return _convolved(ops.depthwise_conv, input, filter, strides, padding, data_format, dilations, 2)
 
 
 def separable_conv2d(
