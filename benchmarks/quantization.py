@@ -1,13 +1,16 @@
-"""python -m benchmarks.quantization [--times] [--quick]: the cost of int8 in accuracy, and its savings in bytes and time.
+"""python -m benchmarks.quantization [--times|--row] [--quick]: the costs of int8 and int4 in accuracy, bytes and time.
 
 The digits are `nbkeras.datasets.digits`; the text is Python's help (`pydoc_data.topics`), and models predict its next character.
-Each model is trained once in float32 and then quantized in three ways. --times measures the minimum time of `predict_on_batch`
-for networks of run_keras.py, alternating between floats and integers. These are the tables of docs/quantization.md.
+Each model is trained once in float32 and then quantized in four ways. --times measures the minimum time of `predict_on_batch`
+for networks of run_keras.py, alternating between floats and integers. --row measures products of one row with weights that are
+not in the cache, for two sets of instructions. These are the tables of docs/quantization.md.
 """
 
 import argparse
 import importlib
 import os
+import platform
+import subprocess
 import sys
 import tempfile
 import time
@@ -26,6 +29,7 @@ WAYS: dict[str, dict[str, Any] | None] = {
     'quantize("int8")': {"mode": "int8"},
     "and beyond_keras=True": {"mode": "int8", "beyond_keras": True},
     "weights alone, beyond_keras=True": {**WEIGHTS_ONLY, "beyond_keras": True},
+    'quantize("int4")': {"mode": "int4"},
 }
 LENGTH = 40  # characters before the next one
 
@@ -149,6 +153,48 @@ def print_times(quick: bool) -> None:
             print("| {} | {} | {:,.1f}, {:,.1f} | {:,.1f}, {:,.1f} |".format(name, rows, *times), flush=True)
 
 
+INT4 = quantizers.Int4QuantizationConfig
+ROW_WAYS: dict[str, dict[str, Any] | None] = {
+    "float32": None,
+    "bfloat16": None,
+    "int8": {"mode": "int8"},
+    "int8, float inputs": WEIGHTS_ONLY,
+    "int4, block_size=128": {"config": INT4(block_size=128)},
+    "int4, block_size=None": {"config": INT4(block_size=None)},
+}
+
+
+def print_row_times(instructions: str, quick: bool) -> None:
+    """Print two rows of the table: the minimum microseconds of a product of one row in each way, with one thread and with two."""
+    size, copies = (128, 1) if quick else (4096, 6)  # copies: more bytes than a cache has
+    x = np.random.default_rng(0).normal(size=(1, size)).astype("float32")
+    models: list[tuple[int, Any]] = []
+    for number, (way, arguments) in enumerate(ROW_WAYS.items()):
+        for _ in range(copies):
+            model = keras.Sequential([keras.Input((size,)), layers.Dense(size, use_bias=False)])
+            if arguments is not None:
+                model.quantize(**arguments)
+            models.append((number, model.frozen(weights=way if way == "bfloat16" else None)))
+    for threads in (1, 2):
+        keras.set_threads(threads)
+        least = np.full(len(ROW_WAYS), np.inf)
+        for _ in range(2 if quick else 20):
+            for number, model in models:
+                before = time.perf_counter()
+                model(x)
+                least[number] = min(least[number], time.perf_counter() - before)
+        print(f"| {threads}, {instructions} |", " | ".join(f"{each:,.0f}" for each in 1e6 * least), "|", flush=True)
+
+
+def print_row_table(quick: bool) -> None:
+    """Run `print_row_times` in a process for each set of instructions."""
+    print("| threads, instructions |", " | ".join(ROW_WAYS), "|\n|---" + "|---:" * len(ROW_WAYS) + "|", flush=True)
+    levels = {"all": "", "AVX2": "x86-64-v3"} if platform.machine() in ("x86_64", "AMD64") else {"all": ""}
+    for name, level in levels.items():
+        command = [sys.executable, __file__, "--row", name, *["--quick"] * quick]
+        subprocess.run(command, env={**os.environ, "NUMBA_CPU_NAME": level}, check=True)
+
+
 def _is_of_keras(layer: Any) -> bool:
     return layer.is_quantized_by_keras
 
@@ -158,8 +204,16 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.quantization", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one epoch on a few examples, to see that it works")
     parser.add_argument("--times", action="store_true", help="measure times, with one thread and with two")
+    what = "measure products of one row; with a name for the present instructions, only with these"
+    parser.add_argument("--row", nargs="?", const="", metavar="NAME", help=what)
     arguments = parser.parse_args(argv)
     quick = arguments.quick
+    if arguments.row is not None:
+        if arguments.row:
+            print_row_times(arguments.row, quick)
+        else:
+            print_row_table(quick)
+        return
     if arguments.times:
         print_times(quick)
         return

@@ -6,6 +6,7 @@ work. It applies bias and relu to sums while they are in registers.
 
 import functools
 import math
+from typing import Any
 
 import numpy as np
 
@@ -34,15 +35,20 @@ _NOTHING = {4: np.empty(0, np.float32), 8: np.empty(0, np.float64)}
 # -------------------- the dense layer --------------------
 
 
-def dense(x: Array, w: Array, b: Array | None, rectify: bool = False):
-    """Computes y = x @ w + b, or its positive part if rectify; x (..., k), w (k, n), b (n,) or None."""
+def dense(x: Array, w: Array, b: Array | None, rectify: bool = False, product: Any = None):
+    """Computes y = x @ w + b, or its positive part if rectify; x (..., k), w (k, n), b (n,) or None.
+
+    product: in place of `float_product`; half_products.py has another one.
+    """
+    product = product or float_product
     rows, (k, n) = math.prod(x.shape[:-1]), w.shape
     y = device.empty((*x.shape[:-1], n), x.dtype)
-    _product(False, False, x, w, y, 1, rows, n, k, bias=b, rectify=rectify)
+    product(False, False, x, w, y, 1, rows, n, k, bias=b, rectify=rectify)
     return y, (x, w, b is not None, y if rectify else None)
 
 
-def dense_vjp(saved, dy, needs):
+def dense_vjp(saved, dy, needs, product=None):
+    product = product or float_product
     x, w, has_bias, y = saved
     rows, (k, n) = math.prod(x.shape[:-1]), w.shape
     wants_db = has_bias and needs[2] is not False
@@ -55,10 +61,10 @@ def dense_vjp(saved, dy, needs):
     dw = dx = None
     if needs[1] is not False:
         dw = device.output(needs[1], w.shape, dy.dtype)
-        _product(True, False, x, dz, dw, 1, k, n, rows)
+        product(True, False, x, dz, dw, 1, k, n, rows)
     if needs[0] is not False:
         dx = device.output(needs[0], x.shape, dy.dtype)
-        _product(False, True, dz, w, dx, 1, rows, k, n)
+        product(False, True, dz, w, dx, 1, rows, k, n)
     return dx, dw, db
 
 
@@ -98,12 +104,16 @@ def rectifier_backward(y, dy, dz, partial, block, share, shares):
 # -------------------- matmul --------------------
 
 
-def matmul(a: Array, b: Array, transpose_a: bool = False, transpose_b: bool = False, into=None):
-    """Computes op(a) @ op(b) over the last two axes, where op may swap them; leading axes broadcast. into: the output array."""
+def matmul(a: Array, b: Array, transpose_a: bool = False, transpose_b: bool = False, into=None, product=None):
+    """Computes op(a) @ op(b) over the last two axes, where op may swap them; leading axes broadcast.
+
+    into: the output array. product: as for `dense`.
+    """
+    product = product or float_product
     if a.ndim == 2 == b.ndim and into is None and not (transpose_a or transpose_b):
         (m, k), n = a.shape, b.shape[1]
         c = device.empty((m, n), a.dtype)
-        _product(False, False, a, b, c, 1, m, n, k)
+        product(False, False, a, b, c, 1, m, n, k)
         return c, (a, b, False, False)
     m, k = a.shape[-2:][::-1] if transpose_a else a.shape[-2:]
     n = b.shape[-2] if transpose_b else b.shape[-1]
@@ -111,33 +121,34 @@ def matmul(a: Array, b: Array, transpose_a: bool = False, transpose_b: bool = Fa
     shape = (*batch, m, n)
     c = device.empty(shape, a.dtype) if into is None else device.output(into, shape, a.dtype)
     if _is_one_product(a, b, transpose_a):
-        _product(False, transpose_b, a, b, c, 1, math.prod(batch) * m, n, k)
+        product(False, transpose_b, a, b, c, 1, math.prod(batch) * m, n, k)
     else:
         (left, left_step), (right, right_step) = _steps(a, batch), _steps(b, batch)
-        _product(transpose_a, transpose_b, left, right, c, math.prod(batch), m, n, k, left_step, right_step)
+        product(transpose_a, transpose_b, left, right, c, math.prod(batch), m, n, k, left_step, right_step)
     return c, (a, b, transpose_a, transpose_b)
 
 
-def matmul_vjp(saved, dy, needs):
+def matmul_vjp(saved, dy, needs, product=None):
+    product = product or float_product
     a, b, transpose_a, transpose_b = saved
     da = db = None
     if needs[0] is not False:
         if transpose_a:
-            da = matmul(b, dy, transpose_b, True, into=needs[0])[0]
+            da = matmul(b, dy, transpose_b, True, into=needs[0], product=product)[0]
         else:
-            da = matmul(dy, b, False, not transpose_b, into=needs[0])[0]
+            da = matmul(dy, b, False, not transpose_b, into=needs[0], product=product)[0]
     if needs[1] is not False:
         if _is_one_product(a, b, transpose_a):  # the product includes the sum over the batch
             rows, k, n = math.prod(a.shape[:-1]), a.shape[-1], dy.shape[-1]
             db = device.output(needs[1], b.shape, dy.dtype)
             if transpose_b:
-                _product(True, False, dy, a, db, 1, n, k, rows)
+                product(True, False, dy, a, db, 1, n, k, rows)
             else:
-                _product(True, False, a, dy, db, 1, k, n, rows)
+                product(True, False, a, dy, db, 1, k, n, rows)
         elif transpose_b:
-            db = matmul(dy, a, True, transpose_a, into=needs[1])[0]
+            db = matmul(dy, a, True, transpose_a, into=needs[1], product=product)[0]
         else:
-            db = matmul(a, dy, not transpose_a, False, into=needs[1])[0]
+            db = matmul(a, dy, not transpose_a, False, into=needs[1], product=product)[0]
     return da, db
 
 
@@ -161,7 +172,7 @@ def _steps(a: Array, batch: tuple[int, ...]) -> tuple[Array, int]:
 # -------------------- the loop --------------------
 
 
-def _product(ta, tb, a, b, c, batches, m, n, k, a_step=0, b_step=0, bias=None, rectify=False) -> None:
+def float_product(ta, tb, a, b, c, batches, m, n, k, a_step=0, b_step=0, bias=None, rectify=False) -> None:
     """Launch C[i] (m, n) = op(A[i]) (m, k) @ op(B[i]) (k, n) for i < batches, with A[i] starting at i * a_step."""
     if batches == 1 and device.is_plain() and (steps := _steps_of_one_share(ta, tb, m, n, k)):
         bias = _NOTHING[c.itemsize] if bias is None else bias

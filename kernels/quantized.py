@@ -1,5 +1,7 @@
 """Weights of 8 bits: int8 integers and a scale per output channel; a weight is its integer divided by the scale.
 
+The loops of the second product and of tables also take bfloat16 weights, as uint16 of their bits, with scales of 1.
+
 There are two products, as in Keras. In the first, each row of the input is quantized too, by its largest absolute value, and the
 product is one of integers. In the second, the input stays in floats, and the product converts the weights as it loads them. The
 scales divide the finished product.
@@ -10,6 +12,8 @@ import math
 import numpy as np
 
 from nbkeras.kernels import dense as dense_kernels
+from nbkeras.kernels import half_weights
+from nbkeras.kernels.half_weights import number
 from nbkeras.kernels.loops.gemm import gemm
 from nbkeras.kernels.loops.integer_gemm import add_product
 from nbkeras.kernels.runtime import device
@@ -23,7 +27,7 @@ _SHARE_WORK = 500_000  # least multiply-adds of a share of a product
 _ROW_SHARE = 131072  # least bytes of B in a share of a product with one row: reading B bounds it
 _ROWS, _COLUMNS = 64, 128  # rows and columns of a product's tile
 _ROW_COLUMNS = 512  # columns of a tile of a product with one row
-_DEPTH = 256  # rows of B that are converted at a time
+_DEPTH = 256  # rows of B that are converted, or multiplied by all rows of A's tile, at a time: they stay in the cache
 
 
 # -------------------- numbers --------------------
@@ -131,7 +135,8 @@ def multiply_integers(a, b, c, m, n, k, share, shares):
         i, j = tile % down * _ROWS, tile // down * columns
         height, width = min(_ROWS, m - i), min(columns, n - j)
         _start(a, c, i, j, height, width, n, k)
-        add_product(height, width, k, a, i * k, k, b, j, n, c, i * n + j, n)
+        for p in range(0, k, _DEPTH):
+            add_product(height, width, min(_DEPTH, k - p), a, i * k + p, k, b, p * n + j, n, c, i * n + j, n)
 
 
 @compiled
@@ -151,7 +156,7 @@ def _convert(x, at, step, rows, columns, panel):
     for r in range(rows):
         row, out = x[at + r * step : at + r * step + columns], panel[r * columns : (r + 1) * columns]
         for q in range(columns):
-            out[q] = row[q]
+            out[q] = number(panel.dtype.type, row[q])
 
 
 @compiled
@@ -186,11 +191,12 @@ def _multiply_row(x, w, c, j, width, n, k):
         x0, x1, x2, x3, at = x[p], x[p + 1], x[p + 2], x[p + 3], p * n + j
         w0, w1, w2, w3 = w[at : at + width], w[at + n :], w[at + 2 * n :], w[at + 3 * n :]
         for q in range(width):
-            out[q] += (x0 * kind(w0[q]) + x1 * kind(w1[q])) + (x2 * kind(w2[q]) + x3 * kind(w3[q]))
+            first = x0 * number(kind, w0[q]) + x1 * number(kind, w1[q])
+            out[q] += first + (x2 * number(kind, w2[q]) + x3 * number(kind, w3[q]))
     for p in range(fours, k):
         row = w[p * n + j :]
         for q in range(width):
-            out[q] += x[p] * kind(row[q])
+            out[q] += x[p] * number(kind, row[q])
 
 
 def dense(x: Array, w: Array, scale: Array, b: Array | None, inputs: tuple | None, rectify: bool = False):
@@ -229,7 +235,7 @@ def rescale(sums, steps, scale, bias, y, rectify, share, shares):
         if steps.size > 0:
             step = steps[i]
         for j in range(out.size):
-            out[j] = kind(row[j]) / (scale[j] * step)
+            out[j] = number(kind, row[j]) / (scale[j] * step)
         for j in range(bias.size):
             out[j] += bias[j]
         if rectify != 0:
@@ -239,6 +245,9 @@ def rescale(sums, steps, scale, bias, y, rectify, share, shares):
 
 def _multiply_floats(x: Array, w: Array, y: Array) -> None:
     rows, (k, n) = math.prod(x.shape[:-1]), w.shape
+    if rows == 1 and w.dtype == np.uint16 and device.gpu() is None:
+        half_weights.multiply_row(x.reshape(k), w, y.reshape(1, n))
+        return
     if rows == 1:
         shares = share_count(k * n, _ROW_SHARE, -(-n // _ROW_COLUMNS))
     else:
@@ -278,7 +287,7 @@ def gather_scaled_rows(table, indices, scale, out, share, shares):
         if 0 <= row < rows:
             source, divisor = table[row], scale[row]
             for j in range(target.size):
-                target[j] = out.dtype.type(source[j]) / divisor
+                target[j] = number(out.dtype.type, source[j]) / divisor
         else:
             for j in range(target.size):
                 target[j] = np.nan

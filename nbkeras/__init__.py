@@ -28,6 +28,7 @@ from nbkeras import random as random
 from nbkeras import regularizers as regularizers
 from nbkeras import utils as utils
 from nbkeras.building.graph import SymbolicTensor as _SymbolicTensor
+from nbkeras.building.layer import layers as _layer_registry
 from nbkeras.compat import spellings as _spellings  # noqa: F401 (accepts older names)
 from nbkeras.engine import documentation as _documentation  # noqa: F401 (completes docstrings when they are read)
 from nbkeras.engine import lazy_names as _lazy_names
@@ -51,6 +52,9 @@ from nbkeras.optimizers import Optimizer as Optimizer
 from nbkeras.regularizers import Regularizer as Regularizer
 
 KerasTensor = _SymbolicTensor
+_layer_registry.later(
+    dict.fromkeys(("CustomScaleLayer", "LayerScale", "StochasticDepth"), "nbkeras.applications.scaling")
+)
 
 
 def version() -> str:
@@ -67,11 +71,13 @@ def version() -> str:
 
 
 if TYPE_CHECKING:  # imported at first use
+    from nbkeras import applications as applications
     from nbkeras import autodiff as autodiff
     from nbkeras import backend as backend
     from nbkeras import client as client
     from nbkeras import datasets as datasets
     from nbkeras import debug as debug
+    from nbkeras import distillation as distillation
     from nbkeras import distribution as distribution
     from nbkeras import dtype_policies as dtype_policies
     from nbkeras import export as export
@@ -83,12 +89,20 @@ if TYPE_CHECKING:  # imported at first use
     from nbkeras import saving as saving
     from nbkeras import testing as testing
     from nbkeras import tree as tree
+    from nbkeras import visualization as visualization
     from nbkeras import wrappers as wrappers
     from nbkeras.autodiff.custom import remat as remat
     from nbkeras.autodiff.gradient_tape import GradientTape as GradientTape
+    from nbkeras.building.functions import Function as Function
+    from nbkeras.building.functions import Operation as Operation
+    from nbkeras.building.scopes import RematScope as RematScope
+    from nbkeras.building.scopes import StatelessScope as StatelessScope
+    from nbkeras.building.scopes import SymbolicScope as SymbolicScope
+    from nbkeras.building.scopes import name_scope as name_scope
     from nbkeras.compat.alias import install_as_keras as install_as_keras
     from nbkeras.quantizers import Quantizer as Quantizer
     from nbkeras.training.jit import jit as jit
     from nbkeras.training.profile import profile as profile
 
+Layer._registry.later({"Distiller": "nbkeras.distillation.distiller"})  # model files name it
 _lazy_names.attach(globals())

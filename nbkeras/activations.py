@@ -43,9 +43,9 @@ from nbkeras.ops import threshold as threshold
 class _Activations(Registry):
     """Activations by name; None is `linear`. `legacy_hard_sigmoid` is saved as a user's function: Keras 3 lacks it."""
 
-    def serialize(self, item) -> Any:
+    def serialize(self, item, short: bool = True) -> Any:
         of_keras_2 = item is legacy_hard_sigmoid and is_sharing()
-        return function_config(item) if of_keras_2 else super().serialize(item)
+        return function_config(item) if of_keras_2 else super().serialize(item, short)
 
     def get(self, identifier: Any, **kwargs) -> Any:
         """An activation from any form that an argument may have.

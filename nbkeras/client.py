@@ -123,9 +123,9 @@ class Client(contextlib.AbstractContextManager["Client"]):
         """
         path, tensors, parts = _path_of(model, version), [], []
         for name, datatype, array in self._arrays(path, x):
-            size = {"binary_data_size": array.nbytes}
+            parts.append(_bytes(array))
+            size = {"binary_data_size": len(parts[-1])}
             tensors.append({"name": name, "datatype": datatype, "shape": array.shape, "parameters": size})
-            parts.append(array.tobytes())
         head = json.dumps({"inputs": tensors, "parameters": {**parameters, "binary_data_output": True}}).encode()
         headers = {"Content-Type": "application/octet-stream", _SIZE: str(len(head))}
         retries = 0 if "sequence_id" in parameters else self.retries
@@ -313,8 +313,19 @@ def _path_of(model: str, version: str | int | None) -> str:
     return path if version is None else f"{path}/versions/{urllib.parse.quote(str(version), '')}"
 
 
+def _bytes(array: np.ndarray) -> bytes:
+    """The bytes of an input; each string follows its length in 4 bytes."""
+    if array.dtype != object:
+        return array.tobytes()
+    texts = [text.encode() for text in array.flat]
+    return b"".join(part for text in texts for part in (len(text).to_bytes(4, "little"), text))
+
+
 def _converted(name: str, datatype: str, x: Any) -> np.ndarray:
     """The array of an input."""
+    texts = np.asarray(x, object)
+    if datatype == "BYTES" and all(isinstance(text, str) for text in texts.flat):
+        return texts
     array, dtype = np.asarray(x), _DTYPES.get(datatype)
     is_number = dtype is not None and array.dtype.kind in "biuf"
     with np.errstate(all="ignore"):

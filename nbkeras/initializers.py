@@ -17,7 +17,7 @@ from nbkeras import config as settings
 from nbkeras.engine import behaviour, load_budget, option, structures
 from nbkeras.engine import lazy_names as _lazy_names
 from nbkeras.engine.annotations import briefly, one_of
-from nbkeras.engine.dtypes import array_of
+from nbkeras.engine.dtypes import array_of, known_dtype
 from nbkeras.engine.registry import Registered, Registry
 from nbkeras.random import SeedGenerator
 
@@ -60,10 +60,14 @@ class Initializer(option.Configured, Registered, registry=registry):
     def __call__(self, shape, dtype=None) -> Any:
         raise NotImplementedError(f"{type(self).__name__} must define __call__(self, shape, dtype=None)")
 
+    def clone(self) -> Initializer:
+        """A new initializer with the same configuration."""
+        return type(self).from_config(self.get_config())
+
 
 def _weight(initializer: Initializer, shape: Any, dtype: Any, floats: bool = False) -> tuple[tuple[int, ...], np.dtype]:
     """The shape and the dtype of a weight, checked. floats: dtypes other than float32 and float64 are an error."""
-    kind, found = type(initializer).__name__, np.dtype(settings.standardize_dtype(dtype))
+    kind, found = type(initializer).__name__, np.dtype(known_dtype(dtype))
     shape = (shape,) if isinstance(shape, int | np.integer) else shape
     if not structures.is_shape(shape) or any(size is None or size < 0 for size in shape):
         raise ValueError(

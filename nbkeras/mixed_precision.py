@@ -1,4 +1,4 @@
-"""Keras's `mixed_precision`, for scripts that choose float32 or float64 by it. Defined in engine/dtype_policy.py."""
+"""Keras's `mixed_precision`: the names of dtype policies in Keras 2. Defined in engine/dtype_policy.py."""
 
 from typing import TYPE_CHECKING
 

@@ -16,10 +16,11 @@ from nbkeras import autodiff, config
 from nbkeras.autodiff.gradient_tape import GradientTape
 from nbkeras.building.inputs import Input
 from nbkeras.building.layer import Layer
-from nbkeras.engine import structures
+from nbkeras.engine import dtype_policy, structures
 from nbkeras.engine.learning_phase import training_phase
 from nbkeras.engine.program import Program
 from nbkeras.engine.registry import custom_object_scope
+from nbkeras.engine.temporary import temporarily
 from nbkeras.engine.tensor import Tensor, ValueReadError, gradient
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.checking import Checks
@@ -466,7 +467,8 @@ def _check_layer_gradients(make: Callable[[], Layer], arrays: list[Array], toler
     before = config.floatx()
     config.set_floatx("float64")
     try:
-        layer = make()
+        with temporarily(dtype_policy, _chosen=None):
+            layer = make()
         _call(layer, arrays)
         weights = layer.trainable_weights
         values = [v.numpy() for v in weights]

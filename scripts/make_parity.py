@@ -3,15 +3,15 @@
     python scripts/make_parity.py            write the document and print the counts
     python scripts/make_parity.py --check    check whether the document is up to date; the exit code is 1 if not
 
-A name is supported if it exists and has every parameter that it has in Keras; it is partly supported if parameters are
-missing, or if a call that Keras allows raises an error: those of REFUSED are made, and a name whose code raises an error that
-something is "not offered" or "not supported" must be there. The reasons for missing names are in engine/absent_names.py;
-keras_names.py made keras_3_names.json and keras_2_names.json, the names of Keras.
+A name of Keras 3 is supported if it exists, has every parameter that it has in Keras, and calls of it gave Keras's results: the
+table of calls in tests/parity, which this script runs. It is partly supported if parameters are missing, or if a call of the
+table, or of REFUSED for Keras 2, is a limit. A name whose code raises an error that something is "not offered" or "not
+supported" must have such a call. The reasons for missing names are in engine/absent_names.py; keras_names.py made
+keras_3_names.json and keras_2_names.json, the names of Keras.
 """
 
 import ast
 import functools
-import importlib
 import inspect
 import json
 import sys
@@ -30,45 +30,19 @@ from nbkeras.engine import absent_names
 HERE = Path(__file__).parent
 DOCUMENT = HERE.parent / "docs" / "keras-parity.md"
 
-_FLOATS = "float32 and float64 only, no mixed precision"
-_DENSE = "dense tensors only"
-# Name, or its path below keras -> (the parameter of Keras that the call needs, or None, a call that Keras allows and nbkeras
-# refuses, what is refused).
+sys.path.insert(0, str(HERE.parent / "tests" / "parity"))
+import table  # noqa: E402
+
+# Name of Keras 2 -> (the parameter that the call needs, or None, a call that Keras allows and nbkeras refuses, what is refused).
 REFUSED: dict[str, tuple[str | None, Callable[[Any], Any], str]] = {
-    **dict.fromkeys(
-        ("DTypePolicy", "FloatDTypePolicy", "Policy", "set_dtype_policy", "set_global_policy"),
-        (None, lambda thing: thing("mixed_float16"), _FLOATS),
-    ),
-    "dtype_policies.get": (None, lambda thing: thing("mixed_float16"), _FLOATS),
-    "dtype_policies.deserialize": (
-        None,
-        lambda thing: thing({"class_name": "DTypePolicy", "config": {"name": "mixed_float16"}}),
-        _FLOATS,
-    ),
-    "set_floatx": (None, lambda thing: thing("float16"), "float32 and float64 only"),
-    "cast": (None, lambda thing: thing(np.ones(1), "float16"), "float32 and float64 only"),
-    "Layer": ("dtype", lambda thing: thing(dtype="float16"), "float32 and float64 only"),
-    "QuantizedDTypePolicy": (None, lambda thing: thing("int4", "float32"), "int8 only"),
-    "Input": ("tensor", lambda thing: thing(tensor=np.ones((1, 2))), "without `tensor`"),
-    "one_hot": ("sparse", lambda thing: thing([1], 2, sparse=True), _DENSE),
-    "multi_hot": ("sparse", lambda thing: thing([1], 2, sparse=True), _DENSE),
-    "bincount": ("sparse", lambda thing: thing([1], sparse=True), _DENSE),
-    "convert_to_tensor": ("sparse", lambda thing: thing([1], sparse=True), _DENSE),
-    "placeholder": ("sparse", lambda thing: thing((1, 2), sparse=True), _DENSE),
-    "audio_dataset_from_directory": ("ragged", lambda thing: thing(".", ragged=True), "dense tensors only"),
-    "dot_product_attention": (
-        "flash_attention",
-        lambda thing: thing(*[np.ones((1, 2, 2, 4), "float32")] * 3, flash_attention=True),
-        "no flash attention",
-    ),
-    "BatchNormalization": ("renorm", lambda thing: thing(renorm=True), "without `renorm`"),
-    "TensorBoard": ("embeddings_freq", lambda thing: thing(embeddings_freq=1), "no embeddings and no profiles"),
-    "DataParallel": ("device_mesh", lambda thing: thing(device_mesh=object()), "without `device_mesh`"),
+    "Input": ("tensor", lambda thing: thing(tensor=np.ones((1, 2))), "`tensor` must be symbolic"),
+    "placeholder": ("sparse", lambda thing: thing((1, 2), sparse=True), "dense tensors only"),
 }
 SOMEWHERE = {"initialize"}  # refused on Windows
 ANY_KEYWORD = {"LambdaCallback"}  # accepts any keyword and checks it itself
 # Parameters without a meaning here: those of private base classes, and of other backends' tensors and kernels.
 WITHOUT_MEANING = {
+    "cls",  # of the metaclass of ExportArchive
     "sparse",
     "ragged",
     "rank",
@@ -78,20 +52,6 @@ WITHOUT_MEANING = {
     "use_cudnn",
     "implementation",
 }
-
-
-def ours(path: str, name: str, root: str):
-    """nbkeras's object for a name of Keras; None if there is none, the name itself if it needs an optional package."""
-    if path in ("keras.ops.nn", "keras.ops.numpy"):
-        path = "keras.ops"
-    try:
-        module = importlib.import_module(path.replace("keras", root, 1))
-    except ImportError:
-        return None
-    try:
-        return getattr(module, name, None)
-    except ImportError:
-        return name
 
 
 def accepted(thing) -> set[str]:
@@ -108,18 +68,32 @@ def accepted(thing) -> set[str]:
     return found
 
 
-def limits_of(full: str, name: str, thing, theirs) -> list[str]:
-    """What a call that Keras allows raises an error for, by REFUSED."""
-    parameter, call, note = REFUSED.get(full.removeprefix("keras."), REFUSED.get(name, ("", None, "")))
-    if call is None or not (parameter is None or parameter in theirs):
-        if name not in SOMEWHERE and call is None and says_no(thing):
-            sys.exit(f"{full} refuses something that is not offered or not supported: add it to REFUSED")
-        return []
-    try:
-        call(thing)
-    except (ValueError, TypeError, NotImplementedError):
-        return [note]
-    sys.exit(f"{full} does not refuse the call of REFUSED any more: take it out")
+def limits_of(full: str, name: str, thing, theirs, version: int) -> list[str]:
+    """What a call that Keras allows raises an error for, or gives other results for."""
+    if version == 3:
+        calls = table.calls_of(full)
+        wrong = [text for text in table.differences(full) if text]
+        if wrong:
+            sys.exit("\n".join(wrong))
+        found = list(dict.fromkeys(call.limit for call in calls if call.limit))
+        if any(call.expression.startswith("raises(") for call in calls):  # Keras refuses something too
+            return found
+        unknown = [] if any(not call.limit for call in calls) else ["no call was compared"]
+    else:
+        parameter, call, note = REFUSED.get(name, ("", None, ""))
+        found, unknown = [], []
+        if call is not None and (parameter is None or parameter in theirs):
+            try:
+                call(thing)
+            except (ValueError, TypeError, NotImplementedError):
+                found = [note]
+            else:
+                sys.exit(f"{full} does not refuse the call of REFUSED any more: take it out")
+    if not found and name not in SOMEWHERE and (version == 3 or name not in REFUSED) and says_no(thing):
+        sys.exit(
+            f"{full} refuses something that is not offered or not supported: add a call and the limit to the table"
+        )
+    return found + unknown
 
 
 def says_no(thing) -> bool:
@@ -132,12 +106,12 @@ def says_no(thing) -> bool:
     return any("not offered" in error or "not supported" in error for error in errors)
 
 
-def judged(path: str, name: str, theirs, root: str) -> tuple[str, str]:
+def judged(path: str, name: str, theirs, version: int) -> tuple[str, str]:
     """('supported' | 'partly' | 'not', a note)."""
-    full, thing = f"{path}.{name}", ours(path, name, root)
+    full, thing = f"{path}.{name}", table.find("nbkeras" if version == 3 else "keras", f"{path}.{name}")
     if thing is None:
         return "not", absent_names.reason(full) or "not written yet"
-    limits = limits_of(full, name, thing, theirs or ())
+    limits = limits_of(full, name, thing, theirs or (), version)
     known = callable(thing) and name not in ANY_KEYWORD
     missing = [p for p in theirs or () if p not in accepted(thing) | WITHOUT_MEANING] if known else []
     if missing:
@@ -151,9 +125,8 @@ def results(version: int) -> tuple[str, dict]:
     known = json.loads((HERE / f"keras_{version}_names.json").read_text(encoding="utf-8"))
     if version == 2:
         nbkeras.install_as_keras(version=2)
-    root = "nbkeras" if version == 3 else "keras"
     return known["version"], {
-        path: {name: judged(path, name, theirs, root) for name, theirs in names.items()}
+        path: {name: judged(path, name, theirs, version) for name, theirs in names.items()}
         for path, names in known["names"].items()
         if names
     }
@@ -171,6 +144,9 @@ def section(version: int):
     yield f"## Keras {number}"
     yield ""
     yield "{} names supported, {} partly, {} not.".format(*counts(everything))
+    if version == 3:
+        called = [call for call in table.calls() if table.find("nbkeras", call.name) is not None]
+        yield f"{len(called)} calls were compared with Keras {number}, of {len({call.name for call in called})} objects."
     yield ""
     yield "| namespace | supported | partly | not |"
     yield "|---|---|---|---|"
@@ -199,11 +175,15 @@ def document() -> str:
     lines = [
         "# Keras's names",
         "",
-        "Made by `scripts/make_parity.py` from the public names of Keras 3 and Keras 2.3.1 (`scripts/keras_names.py`). A name",
-        "is *supported* if it exists and has every parameter that it has in Keras, *partly* supported if it has only some of",
-        "them, or raises an error for a call that Keras allows. Names of Keras 3 are looked up in `nbkeras` (those of",
-        "`keras.ops.nn`, `numpy` and so on in `nbkeras.ops`), names of Keras 2 after `nbkeras.install_as_keras(version=2)`.",
-        "`keras.applications` (architectures with weights to download), `keras.legacy` and the names of Keras 1 are left out.",
+        "Made by `scripts/make_parity.py` from the public names of Keras 3 and Keras 2.3.1 (`scripts/keras_names.py`). A name of",
+        "Keras 3 is *supported* if it has every parameter that it has in Keras, and calls of it gave the results of Keras",
+        "(dtypes, shapes, and values to 1e-5 of each, or 1e-6 of the largest of an array): the table in `tests/parity/calls`.",
+        "Of random numbers, the calls compare shapes, moments and ranges; of functions that need a network, such as `load_data`",
+        "of the data sets, only the parameters and their defaults. A name is *partly* supported if it has only some of the",
+        "parameters, if a call differs, with the difference, or if no call of it was compared. A name of Keras 2 is *supported*",
+        "if it has every parameter. Names of Keras 3 are looked up in `nbkeras` (those of `keras.ops.nn`, `numpy` and so on in",
+        "`nbkeras.ops`), names of Keras 2 after `nbkeras.install_as_keras(version=2)`. `keras.applications` (architectures with",
+        "weights to download), `keras.legacy` and the names of Keras 1 are left out.",
         "",
         *section(3),
         "",

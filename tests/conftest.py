@@ -61,6 +61,7 @@ TIERS = {  # the files and folders that are not `unit`
         "test_benchmarks.py",
         "test_docs.py",
         "test_examples.py",
+        "test_guides.py",
     ],
     "grid": [
         "engine/test_memory.py",

@@ -825,11 +825,16 @@ def test_the_times_of_quantization():
     assert len(rows) == 12 and len(times) >= 48 and min(times) >= 0
 
 
+def test_the_times_of_one_row():
+    times = [[float(each.replace(",", "")) for each in row[1:]] for row in rows_of_quantization("--row")]
+    assert len(times) in (2, 4) and all(len(row) == 6 and min(row) >= 0 for row in times)
+
+
 def test_the_table_of_quantization():
     rows = rows_of_quantization()
-    assert len(rows) == 16 and all(0 <= float(accuracy.strip(" %")) <= 100 for _, _, accuracy, *_ in rows)
-    # floats, Keras's integers, beyond, weights alone
-    weights = np.array([float(each[3]) for each in rows]).reshape(4, 4)
+    assert len(rows) == 20 and all(0 <= float(accuracy.strip(" %")) <= 100 for _, _, accuracy, *_ in rows)
+    # floats, Keras's integers, beyond, weights alone, 4 bits
+    weights = np.array([float(each[3]) for each in rows]).reshape(4, 5)
     assert (weights[:, 0] > 2 * weights[:, 2]).all() and (weights[:, 1] >= weights[:, 2]).all()
 
 

@@ -22,9 +22,10 @@ MODULES = (
     "nbkeras.datasets.cifar10 nbkeras.datasets.cifar100 nbkeras.datasets.digits nbkeras.datasets.fashion_mnist "
     "nbkeras.datasets.imdb nbkeras.datasets.mnist nbkeras.datasets.reuters nbkeras.preprocessing "
     "nbkeras.preprocessing.image nbkeras.preprocessing.sequence nbkeras.preprocessing.text nbkeras.saving nbkeras.export "
-    "nbkeras.inference "
+    "nbkeras.inference nbkeras.applications nbkeras.applications.imagenet_utils nbkeras.applications.mobilenet "
+    "nbkeras.utils.bounding_boxes nbkeras.visualization "
     "nbkeras.random nbkeras.tree nbkeras.utils nbkeras.wrappers nbkeras.tensor nbkeras.config nbkeras "
-    "nbkeras.dtype_policies nbkeras.testing nbkeras.backend nbkeras.client"
+    "nbkeras.dtype_policies nbkeras.distillation nbkeras.quantizers nbkeras.testing nbkeras.backend nbkeras.client"
 ).split()
 SPLIT = {
     "nbkeras.layers",

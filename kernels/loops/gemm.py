@@ -79,6 +79,18 @@ class Vectors:
         indices = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), lanes)
         return self.builder.shuffle_vector(x, y, indices)
 
+    def transpose(self, rows):
+        """Changes a list of as many vectors as lanes to the columns of this square, in log2(lanes) exchanges."""
+        distance = 1
+        while distance < self.lanes:
+            low = [self.lanes + e - distance if e & distance else e for e in range(self.lanes)]
+            high = [self.lanes + e if e & distance else e + distance for e in range(self.lanes)]
+            for i in range(self.lanes):
+                if not i & distance:
+                    x, y = rows[i], rows[i + distance]
+                    rows[i], rows[i + distance] = self.shuffle(x, y, low), self.shuffle(x, y, high)
+            distance *= 2
+
     def below(self, first, count):
         """Returns a mask of the lanes i with first + i < count."""
         numbers = ir.Constant(ir.VectorType(ir.IntType(64), self.lanes), [first + i for i in range(self.lanes)])
@@ -279,15 +291,7 @@ def _transpose(typing, source, from_row, target, to_row):
         v = Vectors(builder, signature.args[0])
         numbers = [ir.Constant(ir.IntType(64), i) for i in range(v.lanes)]
         rows = [v.load(v.vector_at(source, builder.mul(i, from_row))) for i in numbers]
-        distance = 1
-        while distance < v.lanes:
-            low = [v.lanes + e - distance if e & distance else e for e in range(v.lanes)]
-            high = [v.lanes + e if e & distance else e + distance for e in range(v.lanes)]
-            for i in range(v.lanes):
-                if not i & distance:
-                    x, y = rows[i], rows[i + distance]
-                    rows[i], rows[i + distance] = v.shuffle(x, y, low), v.shuffle(x, y, high)
-            distance *= 2
+        v.transpose(rows)
         for i, row in zip(numbers, rows, strict=True):
             v.store(row, v.vector_at(target, builder.mul(i, to_row)))
         return context.get_dummy_value()

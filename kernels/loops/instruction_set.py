@@ -19,6 +19,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from nbkeras.kernels.loops import rounding
 from nbkeras.kernels.loops.expressions import COMPARISONS
 
 LANES = 16  # elements of a register
@@ -253,6 +254,8 @@ _UNARY: dict[str, tuple[tuple[str, ...], Callable]] = {
     "expm1": (FLOATS, _expm1),
     "log": (FLOATS, _log),
     "log1p": (FLOATS, _log1p),
+    "bfloat16": (FLOATS[:1], rounding.bfloat16),
+    "float16": (FLOATS[:1], rounding.float16),
 }
 for _name in ("sqrt", "floor", "ceil", "trunc", "rint"):  # these have LLVM's names
     _UNARY[_name] = FLOATS, functools.partial(Vector.intrinsic, name=_name)

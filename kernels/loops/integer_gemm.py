@@ -215,10 +215,7 @@ def _emit_block(v, k, a, lda, b, ldb, c, ldc, width, high, groups):
 
 
 def _whole_or_part(builder, width, columns, emit, args):
-    """Emits a block. Masked accesses to bytes are slow without AVX-512, so it also emits an unmasked block for all columns."""
-    if _WIDE:
-        emit(_Bytes(builder), *args, width)
-        return
+    """Emits a block, and an unmasked one for all columns: masked loads of bytes are slow, with AVX-512 if they miss the cache."""
     with builder.if_else(builder.icmp_signed("==", width, ir.Constant(width.type, columns))) as (whole, part):
         with whole:
             emit(_Bytes(builder), *args, None)

@@ -19,7 +19,7 @@ from nbkeras.kernels.runtime.instructions import ProgramRow, linked, parts_of
 
 Array = np.ndarray
 _MOST_PLANS = 1024
-_ROUNDED = {"exp", "expm1", "log", "log1p", *instructions.CALLED}
+_ROUNDED = {"exp", "expm1", "log", "log1p", "bfloat16", "float16", *instructions.CALLED}
 
 
 def ran(function: Callable, args: tuple, plans: Any) -> bool:

@@ -54,7 +54,7 @@ CALLED |= {"power": "pow", "arctan2": "atan2", "fmax": "fmax", "fmin": "fmin", "
 CALLED |= {"arccos": "acos", "arcsinh": "asinh", "arccosh": "acosh", "arctanh": "atanh"}
 _BOOLEANS = (*_LOGICAL, *COMPARISONS, "isnan", "isinf", "isfinite")
 # the ops of chains: ops on floats, and ops with boolean results
-NAMES = {"copy", "select", "clip", "fold", *(name for name, each in ELEMENTWISE.items() if each.dtypes[:2] == FLOATS)}
+NAMES = {"copy", "select", "clip", "fold", *(name for name, each in ELEMENTWISE.items() if FLOATS[0] in each.dtypes)}
 NAMES |= {f"{name}?" for name in _BOOLEANS}
 
 

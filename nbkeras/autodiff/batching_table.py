@@ -25,6 +25,7 @@ from nbkeras.kernels import (
     linalg,
     losses,
     normalization,
+    packed,
     pool,
     quantized,
     random,
@@ -376,6 +377,7 @@ _PRODUCTS: dict[Callable, Batch] = {
     conv.conv_transpose: _conv_transpose,
     volumes.conv_transpose: _conv_transpose,
     quantized.dense: of_one(0),
+    packed.dense: of_one(0),
     quantized.gather: of_one(1),
     integers.conv: folded(1, 2, 3),
 }

@@ -94,6 +94,14 @@ class _Run:
         self._keys.append(draw())
         return self._keys[-1]
 
+    def add_loss(self, loss: Tensor) -> bool:
+        return False  # the layer keeps it
+
+    def changing(self, variable: Variable) -> None:
+        raise ValueError(
+            f"variable {variable.name!r} is assigned in a function of autodiff.checkpoint, which runs twice: assign it outside"
+        )
+
 
 def checkpoint(f: Callable) -> Callable:
     """Return a function that keeps only its arguments for the gradient, and runs again in the backward pass.

@@ -13,7 +13,7 @@ from nbkeras.autodiff import walks
 from nbkeras.autodiff.nesting import Tape
 from nbkeras.engine import structures, tape
 from nbkeras.engine.annotations import briefly
-from nbkeras.engine.tensor import Tensor, apply, as_tensor, gradient
+from nbkeras.engine.tensor import Tensor, apply, as_tensor, gradient, like
 from nbkeras.kernels import shape as shape_kernels
 
 
@@ -169,7 +169,7 @@ class GradientTape:
                 known = [(s.record, s.index) for s in sources if s.record is not None]
                 record = tape.gradient_record(known) if known else None
         arrays = gradient(targets, sources, seeds, retain=retain, within=self._tape)
-        return [None if g is None else Tensor(g, record) for g in arrays]
+        return [None if g is None else like(s, Tensor(g, record)) for s, g in zip(sources, arrays, strict=True)]
 
     def _watches(self, source: Tensor) -> bool:
         """Whether this tape, which watches only tensors passed to `watch`, records gradients of a source."""

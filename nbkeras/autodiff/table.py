@@ -37,9 +37,11 @@ from nbkeras.kernels import (
     formulas,
     fourier,
     group_normalization,
+    half,
     indexing,
     losses,
     normalization,
+    packed,
     pool,
     quantized,
     random,
@@ -245,6 +247,7 @@ def _sum_over_ranks(call, dys, needs):
 _MOVES: dict[Callable, Rule] = {
     sharding._sum: Linear(_sum_over_ranks),
     engine._cast_op: Linear(lambda call, dys, needs: (ops.cast(dys[0], call.inputs[0].dtype),)),
+    half.rounded: Linear(lambda call, dys, needs: (apply(half.rounded, half.rounded_vjp, dys, **call.constants),)),
     shape.reshape: Linear(lambda call, dys, needs: (ops.reshape(dys[0], call.inputs[0].shape),)),
     shape.transpose: Linear(
         lambda call, dys, needs: (ops.transpose(dys[0], np.argsort(call.constants["axes"]).tolist()),)
@@ -338,10 +341,14 @@ def _before_rectifier(record, dy, name):
 
 def _quantized_dense(record, dys, needs):
     """The gradient of a product with the weights as floats, even if the input was quantized."""
-    _, w, scale, _ = record.call.inputs
+    x, *weight, _ = record.call.inputs
     dy = _before_rectifier(record, dys[0], "rectify")
-    kernel = apply(quantized.dequantize, None, [w, scale])
-    return ops.matmul(dy, ops.transpose(kernel)) if needs[0] else None, None, None, dy if needs[3] else None
+    if record.call.op is packed.dense:
+        kernel = apply(packed.dequantize, None, weight, shape=(x.shape[-1], dy.shape[-1]), axis=1, by=0)
+    else:
+        kernel = apply(quantized.dequantize, None, weight)
+    dx = ops.matmul(dy, ops.transpose(kernel)) if needs[0] else None
+    return dx, *[None] * len(weight), dy if needs[-1] else None
 
 
 def _quantized_conv(record, dys, needs):
@@ -365,6 +372,7 @@ _PRODUCTS: dict[Callable, Rule] = {
     volumes.conv: _conv(volumes, False),
     volumes.conv_transpose: Multilinear(),
     quantized.dense: Explicit(_quantized_dense),
+    packed.dense: Explicit(_quantized_dense),
     integers.conv: Explicit(_quantized_conv),
     attention.inner: Multilinear(saves_inputs=True),
     attention.weighted: Multilinear(saves_inputs=True),

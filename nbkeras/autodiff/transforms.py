@@ -16,7 +16,7 @@ from nbkeras.autodiff.nesting import Tape
 from nbkeras.autodiff.rules import Elementwise, define, zeros_of
 from nbkeras.engine import structures, tape
 from nbkeras.engine.annotations import briefly
-from nbkeras.engine.tensor import Tensor, apply, as_tensor, gradient
+from nbkeras.engine.tensor import Tensor, apply, as_tensor, gradient, like
 
 Argnums = int | Sequence[int]
 
@@ -103,9 +103,8 @@ def _back(targets: list[Tensor], seeds: list | None, sources: list[Tensor], with
         within.is_spent = not retain
         found = walks.pull_back(targets, seeds, sources, within)
     else:
-        found = [
-            None if g is None else Tensor(g) for g in gradient(targets, sources, seeds, retain=retain, within=within)
-        ]
+        arrays = gradient(targets, sources, seeds, retain=retain, within=within)
+        found = [None if g is None else like(s, Tensor(g)) for s, g in zip(sources, arrays, strict=True)]
     return [zeros_of(source.data) if g is None else g for source, g in zip(sources, found, strict=True)]
 
 
@@ -256,14 +255,14 @@ def _matching(name: str, values: Any, like: Any) -> list[Tensor]:
 # -------------------- forwards --------------------
 
 
-def jvp(f: Callable, primals: Sequence[Any], tangents: Sequence[Any], has_aux: bool = False) -> tuple:
-    """The value of `f` and its directional derivative along tangents, in forward mode.
+def jvp(fun: Callable, primals: Sequence[Any], tangents: Sequence[Any], has_aux: bool = False) -> tuple:
+    """The value of `fun` and its directional derivative along tangents, in forward mode.
 
     Args:
-        f: A function of arrays, tensors or structures of them.
+        fun: A function of arrays, tensors or structures of them.
         primals: Its arguments, a tuple or list.
         tangents: The direction for each argument, of the same structures and shapes.
-        has_aux: Whether `f` returns (value, auxiliary).
+        has_aux: Whether `fun` returns (value, auxiliary).
 
     Returns:
         (value, derivative), or (value, derivative, auxiliary).
@@ -284,7 +283,7 @@ def jvp(f: Callable, primals: Sequence[Any], tangents: Sequence[Any], has_aux: b
     chosen = _sources("jvp", primals)
     directions = _matching("jvp", list(tangents), chosen)
     with tape.thread.now(keeps=True), Tape() as within:
-        output, aux = _split_aux("jvp", f(*chosen), has_aux)
+        output, aux = _split_aux("jvp", fun(*chosen), has_aux)
     targets = structures.flatten(output)
     found = walks.push_forward(targets, structures.flatten(chosen), directions, within)
     derivative = structures.pack(

@@ -14,7 +14,7 @@ from nbkeras import ops, random
 from nbkeras.building import inputs
 from nbkeras.building.graph import SymbolicTensor
 from nbkeras.config import floatx
-from nbkeras.engine import naming, settings
+from nbkeras.engine import dtype_policy, naming, settings
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.dtypes import array_of
 from nbkeras.engine.tensor import Tensor, Variable, as_tensor
@@ -69,6 +69,7 @@ def clear_session(free_memory: bool = True) -> None:
         ('dense', 'dense_1')
     """
     naming.clear_names()
+    dtype_policy.set_dtype_policy(None)
     reset_uids()
     if free_memory:
         gc.collect()

@@ -9,12 +9,11 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-import numpy as np
-
-from nbkeras import config, ops
+from nbkeras import ops
 from nbkeras.engine import naming, structures
 from nbkeras.engine.annotations import briefly
-from nbkeras.engine.tensor import Tensor, shapes_only
+from nbkeras.engine.dtypes import known_dtype
+from nbkeras.engine.tensor import Tensor, shapes_only, unfilled
 from nbkeras.ops.operators import attach_operators
 
 
@@ -27,6 +26,7 @@ class SymbolicTensor:
         shape: The sizes of the axes; None for any size.
         dtype: A dtype of numbers or booleans; None for `config.floatx()`.
         name: A name for messages; None makes one.
+        record_history: Accepted and kept as an attribute: a graph always knows how its tensors are made.
 
     Example:
         >>> x = layers.Input((3,))
@@ -34,14 +34,16 @@ class SymbolicTensor:
         (True, (None,))
     """
 
-    def __init__(self, shape, dtype=None, name: str | None = None):
+    is_text = False  # whether it stands for strings
+
+    def __init__(self, shape, dtype=None, name: str | None = None, record_history: bool = True):
         if not structures.is_shape(shape := structures.listed(shape)):
             raise TypeError(f"a shape is a tuple of integers, with None for unknown sizes, received {briefly(shape)}")
         self.shape: tuple[int | None, ...] = tuple(None if s is None else int(s) for s in shape)
-        self.dtype = np.dtype(config.standardize_dtype(dtype))
+        self.dtype = known_dtype(dtype)
         self.name = naming.checked("symbolic tensor", name) or f"keras_tensor_{next(_numbers)}"
         self.node: Node | None = None
-        self.index = 0
+        self.index, self.record_history = 0, record_history
         self.mask: SymbolicTensor | None = None
         self.logits = None
         self.trials: tuple | None = None  # its shapes in the two trial runs that inferred its shape: see `infer`
@@ -50,6 +52,10 @@ class SymbolicTensor:
     def ndim(self) -> int:
         """The number of axes."""
         return len(self.shape)
+
+    def _stand_in(self, sizes: list[int]) -> Any:
+        """An unfilled tensor of these sizes, for dry runs."""
+        return unfilled(tuple(sizes), self.dtype)
 
     def reshape(self, newshape) -> SymbolicTensor:
         """`ops.reshape` of this tensor.
@@ -117,7 +123,7 @@ def op_layer(cls: Any) -> Any:
 
 def is_op(layer: Any) -> bool:
     """Whether a layer stands for an op on symbolic tensors."""
-    return type(layer) is _op_layer
+    return getattr(layer, "_is_op", False)
 
 
 def is_input(layer: Any) -> bool:
@@ -383,13 +389,13 @@ def _trials(function: Callable, args: tuple, kwargs: dict) -> list:
 
 
 def _dry_run(function: Callable, args: tuple, kwargs: dict, sizes: Sizes, trial: int) -> Any:
-    made: dict[int, Tensor] = {}
+    made: dict[int, Any] = {}
 
     def stand_in(leaf: Any) -> Any:
         if not isinstance(leaf, SymbolicTensor):
             return leaf
         if id(leaf) not in made:
-            tensor = made[id(leaf)] = Tensor(np.empty(sizes(leaf, trial), leaf.dtype))
+            tensor = made[id(leaf)] = leaf._stand_in(sizes(leaf, trial))
             if leaf.mask is not None:
                 tensor.mask = stand_in(leaf.mask)
         return made[id(leaf)]
@@ -475,6 +481,14 @@ class Graph:
         return sorted(layers.values(), key=lambda each: (-depths[id(each)], met.get(id(each), -1)))
 
     @property
+    def has_strings(self) -> bool:
+        """Whether strings are among its tensors, or among those of a model in it."""
+        tensors = [*self.input_list, *self.output_list, *(leaf for node in self.nodes for leaf in node.inputs)]
+        return any(leaf.is_text for leaf in tensors) or any(
+            getattr(node.layer, "_host_part", None) for node in self.nodes
+        )
+
+    @property
     def starts(self) -> list[Node]:
         """The nodes of those inputs that `Input` made."""
         return [t.node for t in self.input_list if t.node is not None and not t.node.inputs]
@@ -530,7 +544,7 @@ def connect(layer: Any, args: tuple, kwargs: dict, outputs: Any) -> Any:
 
 def twin_of(symbol: SymbolicTensor) -> SymbolicTensor:
     """A new symbolic tensor with everything but the call that made the other one."""
-    twin = SymbolicTensor(symbol.shape, symbol.dtype)
+    twin = type(symbol)(symbol.shape, symbol.dtype)
     twin.mask, twin.trials = symbol.mask, symbol.trials
     return twin
 

@@ -32,7 +32,7 @@ from nbkeras.engine import (
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.documentation import ConstructorSignature
 from nbkeras.engine.dtype_policy import DTypePolicy
-from nbkeras.engine.naming import checked, snake_case, unique_name
+from nbkeras.engine.naming import checked, scopes, snake_case, unique_name
 from nbkeras.engine.observed import observe
 from nbkeras.engine.registry import Registered, Registry, custom_object_scope, is_sharing, nearest
 from nbkeras.engine.temporary import temporarily
@@ -72,9 +72,10 @@ _FLOATS = {name: np.dtype(name) for name in ("float32", "float64")}
 class _Context(threading.local):
     building: Any = None  # the layer whose `build` runs
     path = ""  # its path
+    made: Callable | None = None  # called with each new layer; for RematScope
 
 
-_context = _Context()
+context = _Context()
 
 
 def _entered(build: Callable) -> Callable:
@@ -87,19 +88,23 @@ def _entered(build: Callable) -> Callable:
     @on_own_device
     @functools.wraps(build)
     def enter(self, *args, **kwargs) -> None:
-        if _context.building is self:
+        if context.building is self:
             return build(self, *args, **kwargs)
         with build_lock.building(self):
             if self.built and self._weights:
                 raise ValueError(f"{self!r} is built already: its weights exist. Make a new layer for another shape")
             before, keeps_losses = len(self._losses), behaviour.current.keeps_losses_of_build
             recording = tape.GradientRecording() if keeps_losses else contextlib.nullcontext()
-            outer = tensor.layer_stack.names if _context.building is None else [_context.path]
+            outer = [*scopes.names, *tensor.layer_stack.names] if context.building is None else [context.path]
             self.path = "/".join([*outer, self.name])
             if isinstance(self._policy, dtype_policy.DTypePolicyMap) and self.quantized_channels:
                 self.quantization_mode = self._policy[self.path].quantization_mode
-            with tensor.outside_program(), temporarily(_context, building=self, path=self.path), recording:
+            if self.quantization_mode is not None:
+                self.quantization_config = building.config_of_layer(self)
+            with tensor.outside_program(), temporarily(context, building=self, path=self.path), recording:
                 build(self, *args, **kwargs)
+                if self.quantization_mode == "float8":
+                    building.add_scales(self)
             given = {**dict(zip(names, args, strict=False)), **kwargs}
             shapes = {name: shape for name, shape in given.items() if shape is not None}
             if shapes:
@@ -155,7 +160,7 @@ class Layer(Module, CallHistory, Registered, registry=layers):
 
     Args:
         name (str, or None): A name that is unique in a model; by default one is made from the class.
-        dtype (str, or None): 'float32' or 'float64', of weights and computation; None for `config.floatx()`.
+        dtype (str, or None): The dtype of weights and computation, or a policy such as 'mixed_bfloat16'; None for the default.
             'int8_from_float32': the weights that `quantize` converts are integers, initially zero.
         trainable (bool): Whether training changes the weights.
         batch_size (an integer, or None): The size of each batch, used with `input_shape` or `input_dim`; None for any.
@@ -188,12 +193,21 @@ class Layer(Module, CallHistory, Registered, registry=layers):
         None  # the names of the layers that built it and its own, such as 'block/query'; None before that
     )
     input_spec: Any = None
+    _takes_strings = (
+        False  # whether its inputs may be strings; only layers of the host part of a graph: see host_graph.py
+    )
     _takes_structures = False  # whether a layer of nbkeras also takes its single input in a list or dict
     input_dtype: str | None = None  # dtype of the input if the layer is first in a Sequential; None: the layer's
     trains_by_default = False  # the default of `training` outside fit, evaluate and predict
     output_dtype = "layer"  # 'input' for layers that only move elements: their output has the input's dtype
     _indexed_rows: int | None = None  # the rows of the table that its input indexes, if it looks them up
-    compute_dtype = variable_dtype = property(lambda layer: layer.dtype, doc="`dtype`: there is no mixed precision.")
+    variable_dtype = property(lambda layer: layer.dtype, doc="The dtype of weights, the same as `dtype`.")
+    compute_dtype = property(
+        lambda layer: layer.dtype if layer._policy is None else layer._policy.compute_dtype, doc="The dtype of results."
+    )
+    computes_in_float32 = (
+        False  # whether it computes in float32 if its policy has 16 bits, as Keras's normalizations do
+    )
     is_quantized_by_keras = False  # whether Keras's `quantize` takes layers of this class too
     _unwritten: tuple[str, ...] = ()  # entries that `get_config` omits
     quantization_config: Any = None  # how its weights became integers
@@ -247,23 +261,17 @@ class Layer(Module, CallHistory, Registered, registry=layers):
         Module.__init__(self, trainable)
         CallHistory.__init__(self)
         self.name: str = checked("layer", name) or unique_name(snake_case(type(self).__name__))
-        given = config.floatx() if dtype is None else dtype
-        # the configuration of a policy in Keras 3
-        if isinstance(given, dict) or (isinstance(given, str) and "_from_" in given):
-            given = dtype_policy.get(given)
-        if isinstance(given, dtype_policy.DTypePolicy):
-            self._policy, given = given, given.compute_dtype
-            self.quantization_mode = self._policy.quantization_mode
-            if self.quantization_mode is not None and not self.quantized_channels:
-                raise ValueError(
-                    f"{type(self).__name__} has no weights that can be integers: use dtype={briefly(given)}"
-                )
+        named = dtype is None or isinstance(dtype, dict | dtype_policy.DTypePolicy)
+        named = named or (isinstance(dtype, str) and "_" in dtype)
+        policy = dtype_policy.get(dtype if named else config.standardize_dtype(dtype))
+        self._choose(policy)
+        self.dtype = policy.variable_dtype
+        if self.quantization_mode is not None and not self.quantized_channels:
+            raise ValueError(
+                f"{type(self).__name__} has no weights that can be integers: use dtype={briefly(self.dtype)}"
+            )
         if kwargs.get("quantization_config") is not None:
             self.quantization_config = building.config_from(kwargs["quantization_config"])
-        is_dtype = isinstance(given, str | type | np.dtype)
-        if is_dtype and str(getattr(given, "__name__", given)).endswith("float16"):  # also for mixed_bfloat16
-            raise ValueError(f"dtype {briefly(given)} is not offered: use 'float32' or 'float64'")
-        self.dtype = config.standardize_dtype(given)
         self.built = False
         self.activity_regularizer: Any = regularizers.get(activity_regularizer)
         self.autocast = option.flag_of(type(self).__name__, "autocast", autocast)
@@ -272,6 +280,10 @@ class Layer(Module, CallHistory, Registered, registry=layers):
         self._batch_input_shape = None if shape is None else tuple(n if n is None else int(n) for n in shape)
         self.build_shapes: Any = None
         self._gpu = tensor.gpu()  # the current device: its weights stay there, and it computes there
+
+    def _choose(self, policy: DTypePolicy) -> None:
+        self._policy = None if policy == DTypePolicy(policy.variable_dtype) else policy
+        self.quantization_mode = policy.quantization_mode
 
     def _argument_names(self) -> list[str]:
         own = inspect.signature(type(self).__init__).parameters
@@ -343,7 +355,7 @@ class Layer(Module, CallHistory, Registered, registry=layers):
             asking = next(cls for cls in type(self).__mro__ if "compute_output_shape" in vars(cls))
             if not asking.__module__.startswith("nbkeras."):
                 return input_shape
-        inputs = graph.symbols(input_shape, self.dtype)
+        inputs = graph.symbols(input_shape, self.compute_dtype)
         self._ensure_built(inputs)
         return structures.shapes(graph.infer(self._plain_call, (inputs,), {}))
 
@@ -392,28 +404,28 @@ class Layer(Module, CallHistory, Registered, registry=layers):
         if isinstance(self._policy, dtype_policy.DTypePolicyMap):
             return self._policy
         if self.quantization_mode is None:
-            return DTypePolicy(self.dtype)
-        return dtype_policy.QuantizedDTypePolicy(self.quantization_mode, self.dtype)
+            return self._policy or DTypePolicy(self.dtype)
+        return building.policy_of_layer(self)
 
     @dtype_policy.setter
     def dtype_policy(self, value: Any) -> None:
         policy = dtype_policy.get(value)
-        if self._weights and policy.compute_dtype != self.dtype:
+        if self._weights and policy.variable_dtype != self.dtype:
             raise ValueError(
                 f"layer {self.name!r} has weights of dtype {self.dtype!r} already: make a layer with dtype={briefly(policy.name)}"
             )
-        self._policy, self.dtype = policy, policy.compute_dtype
+        self._policy, self.dtype = policy, policy.variable_dtype
         if policy.quantization_mode is not None and self.quantization_mode is None:
             self.quantize(policy.quantization_mode)
 
     def quantize(
         self, mode: Any = None, config: Any = None, *, type_check: bool = True, beyond_keras: bool = False
     ) -> None:
-        """Convert the layer's kernels to 8-bit integers with a scale for each output; see `Model.quantize`.
+        """Convert the layer's kernels to integers of 8 or 4 bits with scales; see `Model.quantize`.
 
         Args:
-            mode: 'int8'.
-            config: An Int8QuantizationConfig, instead of `mode` or together with it.
+            mode: 'int8', 'int4' or 'float8'.
+            config: A configuration of `quantizers`, instead of `mode` or together with it.
             type_check: Whether to refuse your own classes that extend a layer of nbkeras, as Keras does.
             beyond_keras: Whether to convert convolutions and recurrent cells too.
 
@@ -441,32 +453,37 @@ class Layer(Module, CallHistory, Registered, registry=layers):
         return channels, tuple(shape[axis] for axis in channels)
 
     def _option_weight(
-        self, shape: Any, what: str, name: str | None = None, initializer: Any = None, trainable: bool = True
+        self, shape: Any, what: str, name: str | None = None, initializer: Any = None, **flags: bool
     ) -> Variable:
         """Make a weight with the layer's initializer, regularizer and constraint for `what` ('kernel').
 
         name: the weight's name, if it is not `what`. initializer: replaces the layer's.
         """
         initializer = initializer or getattr(self, f"{what}_initializer")
-        others = {each: getattr(self, f"{what}_{each}", None) for each in ("regularizer", "constraint")}
-        return self.add_weight(shape, initializer, trainable=trainable, name=name or what, **others)
+        others: dict[str, Any] = {each: getattr(self, f"{what}_{each}", None) for each in ("regularizer", "constraint")}
+        return self.add_weight(shape, initializer, name=name or what, **others, **flags)
 
     def _made_parts(self) -> list[Layer]:
         """The sublayers that this layer makes itself and that are not in its configuration."""
         return []
 
     def _written_policy(self) -> dict[str, Any]:
-        """The configuration's entry for `dtype`, and `quantization_config` if it is not the default."""
+        """The configuration's entry for `dtype`, and `quantization_config` if it is not the default.
+
+        Keras reads no such entry of an attention layer, and its ReversibleEmbedding of int4 needs one: without it, inputs are
+        rounded.
+        """
         parts = [part for part in self._made_parts() if part.quantization_mode is not None]
         if self.quantization_mode is None and not parts:
-            return {"dtype": self.dtype}
+            return {"dtype": self.dtype if self._policy is None else self._policy.name}
         first, policy = self, self.dtype_policy
         if parts:
             first, policies = parts[0], {f"{self.name}/{part.name}": part.dtype_policy for part in parts}
             policy = dtype_policy.DTypePolicyMap(self.dtype, policies)
         written: dict[str, Any] = {"dtype": dtype_policy.serialize(policy)}
-        if first.quantization_config is not None and not first.quantization_config.is_usual:
-            written["quantization_config"] = option.written(first.quantization_config)
+        config = first.quantization_config
+        if config is not None and not (config.is_usual and (parts or config.mode != "int4")):
+            written["quantization_config"] = option.written(config)
         return written
 
     def dtype_of_part(self, name: str) -> str:
@@ -476,7 +493,7 @@ class Layer(Module, CallHistory, Registered, registry=layers):
             name: The sublayer's name.
         """
         if not isinstance(self._policy, dtype_policy.DTypePolicyMap):
-            return self.dtype
+            return self.dtype if self._policy is None else self._policy.name
         own = f"{self.name}/{name}"  # in a file, the path starts at the outermost layer
         return self._policy[next((path for path in self._policy if path.endswith(f"/{own}")), own)].name
 
@@ -485,6 +502,8 @@ class Layer(Module, CallHistory, Registered, registry=layers):
     def __new__(cls, *args, **kwargs):
         layer = super().__new__(cls)
         layer._passed = (args, kwargs)
+        if context.made is not None:
+            context.made(layer)
         return layer
 
     def _has_no_get_config(self) -> bool:
@@ -636,6 +655,8 @@ class Layer(Module, CallHistory, Registered, registry=layers):
         names.append(self.name)
         if self._phase is not None:
             kwargs = {**kwargs, "training": self._phase}
+        if tensor.halves is not None:
+            call = tensor.halves.scoped(self, call)
         phase = learning_phase.thread
         before = phase.training
         training = kwargs.get("training", before)
@@ -680,9 +701,9 @@ class Layer(Module, CallHistory, Registered, registry=layers):
     def _convert(self, value: Any) -> Any:
         """Convert arrays, numbers and lists of numbers to tensors; floats get the layer's dtype if it is a float dtype."""
         if isinstance(value, Tensor):
-            if value.data.dtype is _FLOATS.get(self.dtype):
+            if tensor.halves is None and value.data.dtype is _FLOATS.get(self.dtype):
                 return as_tensor(value)
-            return as_tensor(value, self.dtype) if value.dtype.kind == self.dtype[0] == "f" and self.autocast else value
+            return as_tensor(value, self._dtype_for(value))
         if isinstance(value, dict):
             return {key: self._convert(item) for key, item in value.items()}
         if isinstance(value, list | tuple):
@@ -691,9 +712,14 @@ class Layer(Module, CallHistory, Registered, registry=layers):
             return type(value)(self._convert(item) for item in value)
         return self._convert_array(value)
 
+    def _dtype_for(self, value: Any) -> str | None:
+        """The dtype to which a call casts an argument; None for its own."""
+        casts = value.dtype.kind in "fV" and self.autocast and "float" in self.compute_dtype  # V: bfloat16
+        return self.compute_dtype if casts else None
+
     def _convert_array(self, value: Any) -> Any:
         if isinstance(value, np.ndarray | np.generic):
-            return as_tensor(value, self.dtype if value.dtype.kind == self.dtype[0] == "f" and self.autocast else None)
+            return as_tensor(value, self._dtype_for(value))
         if isinstance(value, Tensor) or not (hasattr(value, "__array__") or hasattr(value, "toarray")):
             return value
         return self._convert(as_tensor(value))  # pandas tables, tensors of other libraries; raises for scipy's matrices
@@ -859,12 +885,20 @@ class Layer(Module, CallHistory, Registered, registry=layers):
     def _symbolic_call(self, args: tuple, kwargs: dict) -> Any:
         for name in () if self._call_takes_any else kwargs.keys() - self._call_takes - {"training", "mask"}:
             raise TypeError(f"{type(self).__name__}.call() got an unexpected keyword argument {briefly(name)}")
+        self._check_strings([args, kwargs])
         if behaviour.current.keeps_learning_phase:
             self._phase = learning_phase.kept if kwargs.get("training") is None else None
         inputs, masks = self._prepared(args, kwargs)
         outputs = graph.connect(self, args, kwargs, self.compute_output_spec(*args, **kwargs))
         self._pass_masks(inputs, masks, kwargs, outputs)
         return outputs
+
+    def _check_strings(self, arguments: Any) -> None:
+        if not self._takes_strings and any(each.is_text for each in structures.find(SymbolicTensor, arguments)):
+            raise TypeError(
+                f"layer {self.name!r} ({type(self).__name__}) takes numbers, received a tensor of strings: strings go into "
+                "TextVectorization, StringLookup, Hashing, HashedCrossing, or your own subclass of layers.HostLayer"
+            )
 
     def compute_output_spec(self, *args, **kwargs) -> Any:
         """Symbolic outputs, with shape and dtype, for symbolic inputs; nothing is computed.
@@ -884,7 +918,7 @@ class Layer(Module, CallHistory, Registered, registry=layers):
                     graph.infer(self._plain_call, args, kwargs)
             dtypes = [t.dtype for t in structures.flatten(args[:1]) if isinstance(t, SymbolicTensor)]
             keeps = self.output_dtype == "input" and dtypes
-            return graph.symbols(self.compute_output_shape(**shapes), dtypes[0] if keeps else self.dtype)
+            return graph.symbols(self.compute_output_shape(**shapes), dtypes[0] if keeps else self.compute_dtype)
         return graph.infer(self._plain_call, args, kwargs)
 
     def _given_shapes(self, args: tuple, kwargs: dict) -> dict[str, Any] | None:

@@ -134,8 +134,9 @@ class Adaptable(Module):
             raise ValueError(
                 f"LoRA is incompatible with constraints: layer {self.name!r} has a {name}_constraint. Make the layer without it"
             )
-        shapes = {"a": ((*weight.shape[:-1], rank), initializers.get(a_initializer))}
-        shapes["b"] = ((rank, weight.shape[-1]), initializers.get(b_initializer))
+        shape = full_shape(weight)
+        shapes = {"a": ((*shape[:-1], rank), initializers.get(a_initializer))}
+        shapes["b"] = ((rank, shape[-1]), initializers.get(b_initializer))
         regularizer = getattr(self, f"{name}_regularizer")
         with load_budget.unfilled(False):  # files do not contain these weights
             for part, (shape, initializer) in shapes.items():
@@ -208,8 +209,7 @@ class Adaptable(Module):
         with tensor.on_gpu(self._gpu), tensor.outside_program():
             found = {id(weight): self._sum().numpy()}
         if weight.is_quantized:
-            integers, scale = building.integers_for(self, name, found[id(weight)])
-            found |= {id(weight): integers, id(weight.scale): scale}  # type: ignore[attr-defined]
+            found |= building.integers_for(self, name, weight, found[id(weight)])
         return [found[id(each)] if id(each) in found else each.numpy() for each in self._stored_weights()]
 
     def _reset_by_files(self) -> list[tuple[Variable, np.ndarray]]:
@@ -218,6 +218,11 @@ class Adaptable(Module):
             return []
         b = self._parts()[2]
         return [(b, np.zeros(b.shape, b.dtype))]
+
+
+def full_shape(weight: Variable) -> tuple[int, ...]:
+    """The shape of a weight; of one that is packed, the shape that its bytes encode."""
+    return getattr(weight, "full_shape", weight.shape)
 
 
 def _scaled(x: Tensor, factor: float) -> Tensor:

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nbkeras import building, constraints, initializers, regularizers
-from nbkeras.engine import behaviour, dlpack, load_budget, nested, structures, tensor
+from nbkeras.engine import behaviour, dlpack, load_budget, naming, nested, structures, tape, tensor
 from nbkeras.engine.annotations import briefly
+from nbkeras.engine.dtypes import known_dtype
 from nbkeras.engine.observed import WITHOUT_PARTS, Holdings, Observed
 from nbkeras.engine.tensor import Tensor, Variable, as_tensor
 from nbkeras.metrics.metric import Mean, Metric
@@ -45,7 +46,9 @@ class Module(Observed):
     built: bool
     # attributes that are not searched for sublayers
     _without_parts = frozenset({"_weights", "_states", "_losses", "_part_order", "_found_weights"})
-    quantization_mode: str | None = None  # 'int8' if the weights of `quantized_channels` are integers
+    quantization_mode: str | None = (
+        None  # 'int8' if the weights of `quantized_channels` are integers; or another mode of Keras
+    )
     # weight that `quantize` converts to integers -> its axes that have separate scales
     quantized_channels: Mapping[str, tuple[int, ...]] = {}
     _kept_losses: tuple[Tensor, ...] = ()  # constants that belong to the losses of each call
@@ -78,6 +81,7 @@ class Module(Observed):
         regularizer: Any = None,
         constraint: Any = None,
         name: str | None = None,
+        autocast: bool = True,
     ) -> Variable:
         """Make a Variable that is saved with the layer; training updates it if it is trainable. Call it in `build`.
 
@@ -89,6 +93,7 @@ class Module(Observed):
             regularizer: A name, an object or a function of the weight: a penalty that is added to the loss.
             constraint: A name, an object or a function of the weight: its result replaces the weight after each update.
             name: The last part of the weight's path.
+            autocast: Whether the layer uses it in the dtype of its results.
 
         Returns:
             The Variable.
@@ -104,11 +109,11 @@ class Module(Observed):
         """
         if isinstance(shape, str):
             raise TypeError(f"add_weight takes the shape first: write add_weight(name={briefly(shape)}, shape=...)")
-        dtype = np.dtype(dtype or self.dtype)
+        dtype = known_dtype(dtype or self.dtype)
         shape = () if shape is None else (shape,) if isinstance(shape, int) else tuple(shape)
         if not structures.is_shape(shape) or any(size is None or size < 0 for size in shape):
             raise ValueError(f"a weight of {self.name!r} needs a full shape, received {shape}")
-        if name is not None and self.quantization_mode is not None and name in self.quantized_channels:
+        if self.quantization_mode not in (None, "float8") and name is not None and name in self.quantized_channels:
             self._reserve_memory(shape, np.int8)
             return building.add_quantized(self, name, shape)
         self._reserve_memory(shape, dtype)
@@ -117,8 +122,9 @@ class Module(Observed):
         make = initializers.get(initializer)
         value = np.zeros(shape, dtype) if self._gets_weights_from_file() else make(shape, dtype=dtype.name)  # type: ignore[misc]
         name = name or f"variable_{len(self._weights)}"
-        variable = Variable(value, dtype=dtype, trainable=trainable and self._trainable, name=name)
-        variable.path = f"{self.name}/{variable.name}"
+        variable = Variable(value, dtype=dtype, trainable=trainable and self._trainable, autocast=autocast, name=name)
+        outer = None if behaviour.current.paths_name_one_layer else getattr(self, "path", None)
+        variable.path = f"{outer or naming.scoped(self.name)}/{variable.name}"
         variable.regularizer = regularizers.get(regularizer)
         variable.constraint = constraints.get(constraint)
         variable.declared_trainable = trainable
@@ -138,10 +144,10 @@ class Module(Observed):
             initializer: A name, an object or a function of (shape, dtype).
             dtype: The dtype; None for the layer's.
             trainable: Whether training updates it.
-            autocast: Accepted and ignored.
+            autocast: As for `add_weight`.
             **options: `regularizer`, `constraint` and `name` of `add_weight`.
         """
-        return self.add_weight(shape, initializer, dtype, trainable, **options)
+        return self.add_weight(shape, initializer, dtype, trainable, autocast=autocast, **options)
 
     def add_state(self, shape, dtype=None, name: str = "state", value=0) -> Variable:
         """Make a Variable that the layer writes, such as a recurrent state or a counter. It is not in `weights`.
@@ -165,7 +171,7 @@ class Module(Observed):
             (2, [])
         """
         self._reserve_memory(tuple(shape) if isinstance(shape, list | tuple) else (shape,), dtype or self.dtype)
-        variable = Variable(np.full(shape, value, dtype or self.dtype), name=name, trainable=False)
+        variable = Variable(np.full(shape, value), None, dtype or self.dtype, name=name, trainable=False)
         self._states.append(variable)
         return variable
 
@@ -190,7 +196,7 @@ class Module(Observed):
         return generator
 
     def _reserve_memory(self, shape: tuple[int, ...], dtype: Any) -> None:
-        size = math.prod(shape) * np.dtype(dtype).itemsize
+        size = math.prod(shape) * np.dtype(known_dtype(dtype)).itemsize
         load_budget.take(size, f"layer {briefly(self.name)} is described with an array of shape {shape}, which")
 
     def add_loss(self, loss) -> None:
@@ -212,7 +218,9 @@ class Module(Observed):
         nested.needs_python("a layer adds a loss")
         Module._losses_exist = True
         for each in loss if isinstance(loss, list | tuple) else [loss]:
-            self._losses.append(as_tensor(each))
+            added = as_tensor(each)
+            if tape.thread.rerun is None or not tape.thread.rerun.add_loss(added):
+                self._losses.append(added)
 
     def add_metric(self, value, name: str | None = None, aggregation: str | None = "mean") -> None:
         """Report a value under a name, as the mean over the batches of an epoch; call it in `call`. From Keras 2.
@@ -324,18 +332,20 @@ class Module(Observed):
         return [v for v in own if v.declared_trainable] + [v for v in own if not v.declared_trainable]
 
     def _stored_weights(self) -> list[Variable]:
-        """`_own_weights` in the order of Keras's files: each scale comes just before the next quantized weight, or at the end."""
+        """`_own_weights` in the order of Keras's files: scales come just before the next quantized weight, or at the end."""
         if self.quantization_mode is None:
             return self._own_weights()
         stored: list[Variable] = []
-        scale = None
+        beside: list[Variable] = []
         for variable in dict.fromkeys((*self._weights, *self._own_weights())):
             if variable.is_quantized:
-                stored += [each for each in (scale, variable) if each is not None]
-                scale = variable.scale  # type: ignore[attr-defined]
-            elif variable is not scale:
+                stored += beside
+                beside = [variable, *variable.companions]  # type: ignore[attr-defined]
+                if not variable.is_last_in_files:  # type: ignore[attr-defined]
+                    stored.append(beside.pop(0))
+            elif all(variable is not each for each in beside):
                 stored.append(variable)
-        return stored if scale is None else [*stored, scale]
+        return [*stored, *beside]
 
     def _stored_arrays(self) -> list[np.ndarray]:
         """The arrays of `_stored_weights`, as Keras's files have them."""

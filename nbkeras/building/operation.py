@@ -20,6 +20,8 @@ from nbkeras.engine.tensor import own_ops
 class Operation(Layer):
     """An op of nbkeras.ops in a functional graph: `x + y` or `ops.mean(x)` on symbolic tensors makes one."""
 
+    _is_op = True
+
     def __init__(self, function, name=None, **kwargs):
         if isinstance(function, str):
             function = _named(function)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from typing import Any
 
 from nbkeras.callbacks.callback_list import Callback
 from nbkeras.callbacks.checkpoints import SaveFrequency
@@ -19,8 +20,9 @@ class BackupAndRestore(Callback):
 
     The state is copied at the end of a batch or of an epoch, after all other callbacks. A thread writes it while training
     continues. A save that is due before the last one is written waits for the first batch after that: a small model trains
-    several epochs while one state is written. The state at the end of training is always saved, unless delete_checkpoint deletes
-    the states. Each write replaces the whole file; restoring skips damaged files.
+    several epochs while one state is written. If training ends with an error meanwhile, the state of the last epoch's end is
+    written then. The state at the end of training is always saved, unless delete_checkpoint deletes the states. Each write
+    replaces the whole file; restoring skips damaged files.
 
     In the main thread, the first SIGINT (Ctrl-C) or SIGTERM during `fit` lets the step end and saves the state. Then `fit` calls
     your program's handler of the signal, if there is one; else it raises KeyboardInterrupt, or SystemExit(143) for SIGTERM. A
@@ -74,6 +76,7 @@ class BackupAndRestore(Callback):
         self._number = 0  # the number of the next state
         self._batches = 0  # batches since the last save
         self._is_due = False
+        self._waiting: Any = None  # the state of the last epoch's end, if it could not be written at once
         self._next_epoch = 0
         self._interruptions = Interruptions()
 
@@ -87,9 +90,9 @@ class BackupAndRestore(Callback):
         self._save()
         self._folder.wait()
 
-    def _save(self) -> None:
-        self._batches, self._is_due = 0, False
-        state = self.model._training_state().capture(self._next_epoch)
+    def _save(self, state: Any = None) -> None:
+        self._batches, self._is_due, self._waiting = 0, False, None
+        state = state or self.model._training_state().capture(self._next_epoch)
         if sharding.is_first():
             self._folder.save(self._number, *state)
         self._number += 1
@@ -103,9 +106,10 @@ class BackupAndRestore(Callback):
             self._save()
 
     def on_train_begin(self, logs=None) -> None:
-        self._batches, self._is_due = 0, False
+        self._batches, self._is_due, self._waiting = 0, False, None
         if self.model._training is not None:  # within `fit`
             self.model._training.closing.enter_context(self._folder)
+            self.model._training.closing.push(self._save_after_error)
         if not sharding.agreed(sharding.is_first() and self._folder.take()):
             raise RuntimeError(
                 f"another training is using the folder {self.backup_dir!r}, and each would overwrite the states of the other: "
@@ -115,6 +119,10 @@ class BackupAndRestore(Callback):
         self._number = 0 if found is None else found + 1
         if self.model._training is not None:
             self.model._training.closing.enter_context(self._interruptions)
+
+    def _save_after_error(self, kind: Any, error: Any, traceback: Any) -> None:
+        if error is not None and self._waiting is not None:
+            self._save(self._waiting)
 
     def _restore(self, restore: Callable[[dict, dict], None]) -> int | None:
         """Call restore with the newest state of rank 0, on all ranks; returns the state's number on rank 0."""
@@ -147,6 +155,8 @@ class BackupAndRestore(Callback):
             self.save_now()
         else:
             self._save_if_due()
+            if self._is_due:  # not later: the next epoch begins with random numbers for its order
+                self._waiting = self.model._training_state().capture(self._next_epoch)
 
     def on_train_end(self, logs=None) -> None:
         self._folder.wait()

@@ -1,6 +1,7 @@
 """Callbacks that monitor a metric and stop training or reduce the learning rate when it no longer improves."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -178,6 +179,7 @@ class ReduceLROnPlateau(MonitorCallback):
         verbose: 1 for a message when the rate is reduced, 0 for none.
         cooldown: The number of epochs after a reduction to ignore.
         min_lr: The lower limit of the learning rate.
+        baseline: Accepted and ignored, as in Keras.
 
     Raises:
         ValueError: for a factor of 1 or more.
@@ -203,8 +205,10 @@ class ReduceLROnPlateau(MonitorCallback):
         min_delta: float = 1e-4,
         cooldown: option.AnyNumber = 0,
         min_lr: option.AnyNumber = 0.0,
+        baseline: Any = None,
     ):
-        super().__init__(**option.keep(self, locals()))
+        super().__init__(monitor, mode, min_delta=min_delta)
+        option.keep(self, locals())
         if factor >= 1.0:
             raise ValueError(f"ReduceLROnPlateau needs a factor below 1.0, received {factor}")
         self.on_train_begin()

@@ -21,6 +21,10 @@ _OLD_UTILS = (
 )
 _OLD_MODELS = ("nbkeras.models", "nbkeras.layers", f"{_OLD}.model_yaml")
 _OLD_ENGINE = (*_OLD_MODELS, f"{_OLD}.saving", "nbkeras.utils")
+_NETWORKS = (
+    "convnext densenet efficientnet efficientnet_v2 imagenet_utils inception_resnet_v2 inception_v3 mobilenet mobilenet_v2 "
+    "mobilenet_v3 nasnet resnet resnet50 resnet_v2 vgg16 vgg19 xception"
+)
 _DATASETS = "boston_housing california_housing cifar cifar10 cifar100 fashion_mnist imdb mnist reuters"
 
 # Modules with the same names in Keras 2 and 3. The names that only Keras 3 has are in both modes: a script for Keras 2 cannot
@@ -29,11 +33,12 @@ _BOTH: dict[str, tuple[str, ...]] = {
     **{
         name: (f"nbkeras.{name}",)
         for name in (
-            "activations callbacks config constraints datasets initializers losses metrics optimizers preprocessing "
+            "activations applications callbacks config constraints datasets initializers losses metrics optimizers preprocessing "
             "preprocessing.sequence regularizers wrappers"
         ).split()
     },
     **{f"datasets.{name}": (f"nbkeras.datasets.{name}",) for name in _DATASETS.split()},
+    **{f"applications.{name}": (f"nbkeras.applications.{name}",) for name in _NETWORKS.split()},
 }
 
 # Modules that only Keras 3 has; scripts of tf.keras use some of them too.
@@ -41,8 +46,8 @@ _NEW: dict[str, tuple[str, ...]] = {
     **{
         name: (f"nbkeras.{name}",)
         for name in (
-            "distribution dtype_policies export mixed_precision ops ops.image ops.linalg optimizers.schedules quantizers "
-            "random tree"
+            "distillation distribution dtype_policies export mixed_precision ops ops.image ops.linalg optimizers.schedules "
+            "quantizers random tree utils.bounding_boxes visualization"
         ).split()
     },
     "ops.nn": ("nbkeras.ops",),
@@ -76,10 +81,10 @@ _KERAS_2: dict[str, tuple[str, ...]] = {
     **{f"utils.{name}": ("nbkeras.utils", *_OLD_UTILS) for name in _UTILS.split()},
 }
 
-# Keras 2.3.1 depended on the package Keras-Applications; only its networks need it.
+# Keras 2.3.1 had the networks of the package Keras-Applications: where that is installed, they come first.
 _networks = importlib.util.find_spec("keras_applications")
 if _networks is not None:
-    _KERAS_2["applications"] = (f"{_OLD}.applications",)
+    _KERAS_2["applications"] = (f"{_OLD}.applications", *_BOTH["applications"])
     for _each in pkgutil.iter_modules(_networks.submodule_search_locations):
         _KERAS_2[f"applications.{_each.name}"] = (f"keras_applications.{_each.name}",)
 
@@ -99,10 +104,14 @@ SRC: dict[str, tuple[str, ...]] = {
     "backend.common.variables": (f"{_INTERNAL}.backend", "nbkeras.backend"),
     "callbacks.history": ("nbkeras.callbacks",),
     "distribution": ("nbkeras.distribution",),
-    "distribution.distribution_lib": (f"{_INTERNAL}.distribution_lib", "nbkeras.distribution"),
+    "distribution.distribution_lib": ("nbkeras.distribution",),
     "layers.layer": ("nbkeras.layers",),
     "layers.preprocessing": (),
     "layers.preprocessing.data_layer": (f"{_INTERNAL}.data_layer",),
+    "layers.preprocessing.image_preprocessing": (),
+    "layers.preprocessing.image_preprocessing.base_image_preprocessing_layer": (f"{_INTERNAL}.image_layers",),
+    "layers.preprocessing.image_preprocessing.bounding_boxes": (),
+    "layers.preprocessing.image_preprocessing.bounding_boxes.converters": ("nbkeras.utils.bounding_boxes",),
     "legacy": (),
     "legacy.saving": (f"{_INTERNAL}.legacy_serialization",),
     "legacy.saving.legacy_h5_format": (f"{_INTERNAL}.legacy_h5_format",),
@@ -126,8 +135,6 @@ _KERAS_3: dict[str, tuple[str, ...]] = {
     "": (f"{_INTERNAL}.root", "nbkeras"),
     "_tf_keras": (),
     "_tf_keras.keras": (f"{_INTERNAL}.root", "nbkeras"),  # an installed TensorFlow imports it as `tf.keras`
-    "applications": (),
-    "applications.efficientnet": (f"{_INTERNAL}.applications",),
     "backend": ("nbkeras.backend",),
     "layers": ("nbkeras.layers",),
     "legacy": (),
@@ -153,7 +160,7 @@ RENAMED: dict[str, dict[str, str]] = {
 
 # The modules that only Keras 3 has, and that are there in both modes. TensorFlow's Keras 2 had `export`, `mixed_precision` and
 # `optimizers.schedules` too.
-NEW_PARTS = ("distribution", "dtype_policies", "ops", "quantizers", "random", "saving", "tree")
+NEW_PARTS = ("distillation", "distribution", "dtype_policies", "ops", "quantizers", "random", "saving", "tree")
 
 # The public names of Keras 3's `keras.backend`. nbkeras.backend has Keras 2's functions too.
 BACKEND_OF_KERAS_3 = frozenset(

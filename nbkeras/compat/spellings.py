@@ -8,6 +8,7 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from nbkeras import layers, losses
 from nbkeras.building.graph import SymbolicTensor
 from nbkeras.engine import registry, user_errors
 from nbkeras.engine.tensor import Tensor
@@ -72,5 +73,7 @@ def spell(item: Any) -> None:
 
 
 registry.watch(spell)
+layers.serialize = renaming(layers.serialize, {"layer": "item"})
+losses.deserialize = renaming(losses.deserialize, {"name": "config"})
 for tensor in (Tensor, SymbolicTensor):
     tensor._keras_mask = _attribute("mask", None)  # type: ignore[union-attr]  # the name in Keras's guides

@@ -13,7 +13,7 @@ import numpy as np
 from nbkeras import config
 from nbkeras.data.arrays import is_sparse
 from nbkeras.data.pydataset import PyDataset
-from nbkeras.engine import settings, structures
+from nbkeras.engine import settings, structures, switches
 from nbkeras.engine.batch import Batch
 from nbkeras.engine.sharding import agreed
 from nbkeras.engine.tensor import Tensor
@@ -34,6 +34,7 @@ class DataAdapter:
     may_resize = False  # whether the next epoch may have another number of steps
 
     def __init__(self, length: int | None, asked: int | None, training: bool, shuffled: bool = False):
+        asked = switches.limited("max_steps_per_epoch", asked, length)
         self.steps = length if asked is None else asked if training or length is None else min(asked, length)
         self._asked, self._continues = asked, training and asked is not None
         self._random = np.random.default_rng(agreed(config.next_seed())) if shuffled else None
@@ -158,7 +159,7 @@ class ArrayDataAdapter(DataAdapter):
     def _batch(self, start: int, order: Array | None) -> Batch:
         stop = min(start + self.batch_size, self.samples)
         rows = slice(start, stop) if order is None else order[start:stop]
-        return Batch(self.whole.leaves, rows, stop - start, self.whole.layout)
+        return self.whole.layout.prepared(Batch(self.whole.leaves, rows, stop - start, self.whole.layout))
 
     def _form(self) -> dict[str, Any]:
         return {"samples": self.samples, "batch_size": self.batch_size, "shuffle": self.shuffle}
@@ -449,6 +450,10 @@ class Layout:
     def is_like(self, other: Layout) -> bool:
         """Whether another layout has the same structures; the order of dict keys does not matter."""
         return (self.x, self.y, self.inputs, self.targets) == (other.x, other.y, other.inputs, other.targets)
+
+    def prepared(self, batch: Batch) -> Batch:
+        """The batch for a step; see HostLayout."""
+        return batch
 
     def pack(self, leaves: list) -> Any:
         """x, (x, y) or (x, y, sample_weight), in the structures that the user passed."""

@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import config
 from nbkeras.data import tables
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.dlpack import on_host
+from nbkeras.engine.dtypes import known_dtype
+from nbkeras.engine.lazy_names import LazyModule
 from nbkeras.engine.tensor import Tensor
 
+strings = LazyModule("nbkeras.engine.strings")
 Array = np.ndarray
 _INT32 = np.iinfo(np.int32)
 _largest = np.maximum.reduce
@@ -25,6 +27,8 @@ def to_array(value: Any, what: str, dtype: Any = None) -> Array:
     It copies only if necessary. Sparse matrices become SparseRows, which become dense batch by batch. Raises ValueError for
     numbers that an integer dtype cannot hold.
     """
+    if getattr(dtype, "name", None) == "string":
+        return strings.strings_of(value, what)  # type: ignore[return-value] # a leaf like an array
     if is_sparse(value) and value.ndim == 2:
         rows = tables.SparseRows(value.tocsr())
         return rows.with_values(to_array(rows.values, what, dtype))  # type: ignore[return-value] # a leaf like an array
@@ -40,12 +44,15 @@ def to_array(value: Any, what: str, dtype: Any = None) -> Array:
         raise ValueError(f"{what} must be an array with a value for each sample, received a single number, {array}")
     if type(value) is not np.ndarray and np.ma.is_masked(value):
         raise ValueError(f"{what} is a masked array, and masks are not used: fill its missing values first")
+    if array.dtype.kind == "V" and array.dtype.name == "bfloat16":
+        array = array.astype(np.float32)
     if array.dtype.kind not in "fiub":
-        hint = " (lists of different lengths? pad them first)" if array.dtype == object else ""
+        words = " (models made with Input(dtype='string') take strings)" if array.dtype.kind in "US" else ""
+        hint = " (lists of different lengths? pad them first)" if array.dtype == object else words
         raise TypeError(f"{what} must hold numbers or booleans, received dtype {array.dtype}{hint}")
     if dtype is None:
         dtype = _default_dtype(array)
-    elif np.dtype(dtype).kind in "iu" and array.size and not np.can_cast(array.dtype, dtype):
+    elif (dtype := np.dtype(known_dtype(dtype))).kind in "iu" and array.size and not np.can_cast(array.dtype, dtype):
         _check_whole(array, what, np.iinfo(dtype))
     return np.ascontiguousarray(array, dtype)
 
@@ -69,7 +76,7 @@ def _check_whole(array: Array, what: str, limits: np.iinfo) -> None:
 
 def _default_dtype(array: Array) -> Any:
     if array.dtype.kind == "f":
-        return config.floatx()
+        return np.dtype(known_dtype(None))
     if array.dtype.kind == "b":
         return np.dtype(bool)
     wide = array.dtype.itemsize == 8 or array.dtype == np.uint32
@@ -122,7 +129,7 @@ def class_weights(targets: Array, weights: dict[int, float]) -> Array:
         classes = targets.argmax(axis=-1)
     else:
         classes = np.rint(targets[..., 0] if targets.ndim > 1 and targets.shape[-1] else targets)
-    largest = float(np.finfo(config.floatx()).max)
+    largest = float(np.finfo(known_dtype(None)).max)
     for number, weight in weights.items():
         if not isinstance(number, int | np.integer):
             raise ValueError(f"class_weight's keys must be class numbers (0, 1, ...), received {briefly(number)}")
@@ -131,6 +138,6 @@ def class_weights(targets: Array, weights: dict[int, float]) -> Array:
                 f"class_weight's values must be finite numbers, received {briefly(weight)} for class {number}"
             )
     numbers, positions = np.unique(classes, return_inverse=True)
-    return np.array([weights.get(number, 1.0) for number in numbers.tolist()], config.floatx())[positions].reshape(
+    return np.array([weights.get(number, 1.0) for number in numbers.tolist()], known_dtype(None))[positions].reshape(
         classes.shape
     )

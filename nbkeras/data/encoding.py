@@ -4,16 +4,18 @@ from typing import Any
 
 import numpy as np
 
+from nbkeras.engine import settings
 from nbkeras.engine.annotations import briefly, one_of
+from nbkeras.engine.tensor import Tensor
 
 
-def to_categorical(x, num_classes: int | None = None, dtype: Any = "float32") -> np.ndarray:
+def to_categorical(x, num_classes: int | None = None, dtype: Any = None) -> np.ndarray:
     """One-hot rows of class numbers.
 
     Args:
         x: Class numbers from 0: an array or list of shape (...) or (..., 1).
         num_classes: The number of columns; None for the largest class + 1.
-        dtype: The dtype of the result.
+        dtype: The dtype of the result; None for float64, and for `config.floatx()` if x is a tensor.
 
     Returns:
         An array (..., num_classes) with a 1 in the column of each class and 0 elsewhere.
@@ -26,8 +28,9 @@ def to_categorical(x, num_classes: int | None = None, dtype: Any = "float32") ->
         >>> keras.utils.to_categorical([0, 2, 1])
         array([[1., 0., 0.],
                [0., 0., 1.],
-               [0., 1., 0.]], dtype=float32)
+               [0., 1., 0.]])
     """
+    dtype = dtype or (settings.floatx() if isinstance(x, Tensor) else "float64")
     classes = np.asarray(x)
     if classes.dtype.kind not in "fiub":
         raise ValueError(f"to_categorical expects class numbers, received {classes.dtype} values")

@@ -21,7 +21,7 @@ class GraphInputs:
 
     model: the model's name, for messages. sizes_vary: lengths and image sizes may differ from the inputs' shapes, as in
     Keras's Sequential, because layers check them. graph: a Graph, or an object with `inputs` and `input_list` but no nodes;
-    then `tables` must be given.
+    then `tables` must be given. host: the part of the graph for strings, or None.
     """
 
     def __init__(
@@ -30,8 +30,9 @@ class GraphInputs:
         model: str,
         sizes_vary: bool = False,
         tables: dict[int, tuple[int, str]] | None = None,
+        host: Any = None,
     ):
-        self._graph, self._model, self._sizes_vary, self._tables = graph, model, sizes_vary, tables
+        self._graph, self._model, self._sizes_vary, self._tables, self.host = graph, model, sizes_vary, tables, host
         self.count, self.batch_size = len(graph.input_list), graph.input_list[0].shape[0]
 
     @property

@@ -238,7 +238,7 @@ def split_dataset(
     shuffle: bool = False,
     seed: int | None = None,
     preferred_backend: str | None = None,
-    batch_size: int | None = 32,
+    batch_size: int | None = None,
 ) -> tuple[Selection, Selection]:
     """Split a data set into two parts.
 
@@ -250,8 +250,8 @@ def split_dataset(
         shuffle: Whether samples are shuffled before the split.
         seed: An integer for the same order in each run.
         preferred_backend: Accepted and ignored: batches are NumPy arrays.
-        batch_size: The number of samples per batch, for arrays; `part.batch(n)` changes it. Items of other data
-            sets stay unchanged.
+        batch_size: The number of samples per batch, for arrays; None for single samples, which `part.batch(n)` batches.
+            Items of other data sets stay unchanged.
 
     Returns:
         (left, right), two data sets.
@@ -262,7 +262,7 @@ def split_dataset(
 
     Example:
         >>> left, right = keras.utils.split_dataset(np.arange(5), left_size=0.6)
-        >>> left[0], right[0]
+        >>> left.batch(4)[0], right.batch(4)[0]
         (array([0, 1, 2]), array([3, 4]))
     """
     if adapters.is_stream(dataset):

@@ -8,23 +8,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from nbkeras import random
+from nbkeras.distribution.meshes import DeviceMesh, TensorLayout, job, list_devices
 from nbkeras.engine import ranks, settings, sharding
 from nbkeras.engine.annotations import briefly
-from nbkeras.engine.devices import get_device
 from nbkeras.engine.lazy_names import LazyModule
 
 mpi = LazyModule("nbkeras.distribution.mpi")
 _STARTED_BY = ("PMI_SIZE", "PMIX_RANK", "OMPI_COMM_WORLD_SIZE")  # variables that MPI launchers set
-
-
-class _Job:
-    """The processes of this job, after `initialize`, and the distribution, after `set_distribution`."""
-
-    group: ranks.Group | None = None
-    distribution: DataParallel | None = None
-
-
-_job = _Job()
 
 
 def initialize(
@@ -67,10 +57,10 @@ def initialize(
         raise NotImplementedError(
             "nbkeras.distribution.initialize is not supported on Windows, only on Linux and macOS"
         )
-    if _job.group is None:
-        _job.group = mpi.join(timeout)
-    _check("num_processes", num_processes, _job.group.size, "processes")
-    _check("process_id", process_id, _job.group.rank, "as the rank of this one")
+    if job.group is None:
+        job.group = mpi.join(timeout)
+    _check("num_processes", num_processes, job.group.size, "processes")
+    _check("process_id", process_id, job.group.rank, "as the rank of this one")
 
 
 def _check(name: str, given: int | None, found: int, what: str) -> None:
@@ -84,48 +74,17 @@ def _check(name: str, given: int | None, found: int, what: str) -> None:
         raise ValueError(f"{name}={given} does not match: MPI has {found} {what}. Omit {name}, or change `mpiexec -n`")
 
 
-def list_devices(device_type: str | None = None) -> list[str]:
-    """The devices of the job, one for each process: 'cpu:0', 'cpu:1', ...
-
-    Args:
-        device_type: 'cpu' or 'gpu'; None for the type that this process computes on. The list of another type is empty.
-
-    Example:
-        >>> len(keras.distribution.list_devices())
-        1
-    """
-    if device_type not in (None, "cpu", "gpu", "tpu"):
-        raise ValueError(f"device_type must be 'cpu', 'gpu' or None, received {briefly(device_type)}")
-    kind = "cpu" if get_device() == "cpu" else "gpu"
-    if device_type not in (None, kind):
-        return []
-    return [f"{kind}:{rank}" for rank in range(1 if _job.group is None else _job.group.size)]
-
-
-def get_device_count(device_type: str | None = None) -> int:
-    """The number of devices in `list_devices`.
-
-    Args:
-        device_type: As in `list_devices`.
-
-    Example:
-        >>> keras.distribution.get_device_count()
-        1
-    """
-    return len(list_devices(device_type))
-
-
 class DataParallel:
     """Each process has the whole model and a part of every batch; gradients are summed over all processes.
 
     Args:
-        device_mesh: Must be None: the devices are the job's processes.
+        device_mesh: A DeviceMesh of all devices of the job, whose first axis is that of the batch; None to make one.
         devices: None, or exactly `list_devices()`.
         auto_shard_dataset: Whether each process takes its part of the data that `fit` gets; False if each process
             passes different data.
 
     Raises:
-        ValueError: for a device_mesh, and for other devices.
+        ValueError: for other devices, and for a mesh that has several devices along another axis than the first.
 
     Example:
         >>> with keras.distribution.DataParallel().scope():
@@ -136,32 +95,54 @@ class DataParallel:
     def __init__(
         self, device_mesh: Any = None, devices: Sequence[str] | None = None, auto_shard_dataset: bool = True
     ) -> None:
-        if device_mesh is not None:
-            raise ValueError(
-                "nbkeras has no DeviceMesh: each process that mpiexec starts is one device of a DataParallel, received "
-                f"device_mesh={briefly(device_mesh)}"
-            )
         if devices is not None and list(devices) != list_devices():
             raise ValueError(
                 f"DataParallel computes on all devices of the job, {list_devices()}, received devices={briefly(devices)}: "
                 "choose their number by `mpiexec -n`"
             )
+        found = list_devices()
+        mesh = DeviceMesh((len(found),), ["batch"], found) if device_mesh is None else device_mesh
+        self.device_mesh = whole(mesh, 0)
         self.auto_shard_dataset = auto_shard_dataset
-        self.batch_dim_name = "batch"
+        self.batch_dim_name = self.device_mesh.axis_names[0]
 
     @property
     def num_processes(self) -> int:
         """The number of processes."""
-        return 1 if _job.group is None else _job.group.size
+        return 1 if job.group is None else job.group.size
 
     num_model_replicas = num_processes
 
     @property
     def process_id(self) -> int:
         """The rank of this process: 0 to num_processes - 1."""
-        return 0 if _job.group is None else _job.group.rank
+        return 0 if job.group is None else job.group.rank
 
     data_shard_id = process_id
+
+    def get_data_layout(self, data_shape: Sequence[int]) -> TensorLayout:
+        """The layout of a batch: its rows are divided.
+
+        Args:
+            data_shape: The shape of the batch.
+        """
+        return TensorLayout((self.batch_dim_name, *[None] * (len(data_shape) - 1)), self.device_mesh)
+
+    def get_variable_layout(self, variable: Any) -> TensorLayout:
+        """The layout of a variable: each process has all of it.
+
+        Args:
+            variable: The variable.
+        """
+        return TensorLayout([None] * len(variable.shape), self.device_mesh)
+
+    def get_tensor_layout(self, path: str) -> TensorLayout | None:
+        """The layout of a tensor within the model: None, for no other one than it has.
+
+        Args:
+            path: The path of the tensor.
+        """
+        return None
 
     @contextlib.contextmanager
     def scope(self) -> Iterator[None]:
@@ -180,7 +161,19 @@ class DataParallel:
 
     def __repr__(self) -> str:
         number = self.num_processes
-        return f"<DataParallel of {number} process{'es' if number > 1 else ''}>"
+        return f"<{type(self).__name__} of {number} process{'es' if number > 1 else ''}>"
+
+
+def whole(mesh: Any, axis: int) -> DeviceMesh:
+    """A mesh of all devices of the job along one axis. Raises ValueError for others: nbkeras does not split models."""
+    if not isinstance(mesh, DeviceMesh):
+        raise ValueError(f"device_mesh must be a DeviceMesh, received {briefly(mesh)}")
+    if mesh.devices.ravel().tolist() != list_devices() or mesh.shape[axis] != mesh.devices.size:
+        raise ValueError(
+            f"each process has the whole model, so a mesh must have all devices of the job, {list_devices()}, along its axis "
+            f"{mesh.axis_names[axis]!r}, received {mesh} of the devices {mesh.devices.ravel().tolist()}"
+        )
+    return mesh
 
 
 def distribution() -> DataParallel | None:
@@ -190,7 +183,7 @@ def distribution() -> DataParallel | None:
         >>> keras.distribution.distribution() is None
         True
     """
-    return _job.distribution
+    return job.distribution
 
 
 def set_distribution(value: DataParallel | None) -> None:
@@ -211,14 +204,14 @@ def set_distribution(value: DataParallel | None) -> None:
     """
     if value is not None and not isinstance(value, DataParallel):
         raise TypeError(f"set_distribution takes a DataParallel or None, received {briefly(value)}")
-    if value is not None and _job.group is None and any(os.environ.get(name, "1") != "1" for name in _STARTED_BY):
+    if value is not None and job.group is None and any(os.environ.get(name, "1") != "1" for name in _STARTED_BY):
         raise RuntimeError(
             "this process was started by mpiexec, but nbkeras.distribution.initialize() was not called: without it each process "
             "would train alone. Call it at the beginning of the script"
         )
-    begins = value is not None and _job.distribution is None
-    _job.distribution = value
-    ranks.set_current(None if value is None else _job.group)
+    begins = value is not None and job.distribution is None
+    job.distribution = value
+    ranks.set_current(None if value is None else job.group)
     if begins and value.auto_shard_dataset:  # type: ignore[union-attr]
         state, generators = sharding.agreed((settings.random_state(), random._global_state()))
         settings.restore_random_state(state)

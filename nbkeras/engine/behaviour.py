@@ -31,7 +31,7 @@ class CompatibilityPolicy:
     # -------------------- written into signatures and registries by compat/keras2/ --------------------
 
     argument_defaults: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
-    """Class -> argument -> its default, if it differs from the default in nbkeras's source."""
+    """Class or function -> argument -> its default, if it differs from the default in nbkeras's source."""
     hard_sigmoid: str = "hard_sigmoid"  # x / 6 + 0.5 within 0 and 1
     """The op of nbkeras.ops for the activation name 'hard_sigmoid'."""
 
@@ -66,6 +66,8 @@ class CompatibilityPolicy:
     """Whether an Embedding without an input shape takes sequences of any length, so that it can start a Sequential."""
     merged_steps_need_all_masks: bool = False
     """Whether a step of merged sequences is valid where all masks say so. If not: where one says so, if each input has a mask."""
+    paths_name_one_layer: bool = False
+    """Whether the path of a weight names only the layer that made it, not the layers and models around it."""
     names_lambdas: bool = False
     """Whether a Lambda layer's configuration names a `lambda` by the layer's name, instead of refusing it."""
 
@@ -94,6 +96,8 @@ class CompatibilityPolicy:
     """Whether a metric function `PSNR` is called `psnr` in the logs."""
     learning_rate_name: str = "learning_rate"
     """The name of the learning rate in the logs, and of the optimizers' attribute."""
+    names_functions: bool = False
+    """Whether `serialize` writes the name of a function of `losses` or `metrics`, instead of a configuration."""
     baseline_is_best: bool = False
     """Whether the `baseline` of EarlyStopping counts as the best value before the first."""
     restores_weights_when_stopping: bool = False
@@ -157,6 +161,9 @@ KERAS_2 = CompatibilityPolicy(
         "GRUCell": {"reset_after": False},
         "MeanIoU": {"dtype": "float32"},
         "Nadam": {"learning_rate": 0.002},
+        "l1_l2": {"l1": 0.01, "l2": 0.01},
+        "plot_model": {"show_layer_names": True, "dpi": 96},
+        "to_categorical": {"dtype": "float32"},
     },
     hard_sigmoid="legacy_hard_sigmoid",  # 0.2 x + 0.5 within 0 and 1
     learning_rate_name="lr",

@@ -12,7 +12,7 @@ from nbkeras.engine.user_errors import install
 from nbkeras.kernels.runtime import cublas
 from nbkeras.kernels.runtime import device as device_kernels
 
-_NAME = re.compile(r"cpu|(?:cuda|gpu)(?::(\d+))?", re.IGNORECASE)
+_NAME = re.compile(r"cpu(?::0)?|(?:cuda|gpu)(?::(\d+))?", re.IGNORECASE)
 _INSTALL = f"{install('cuda')} (CUDA 13; for older drivers {install('cuda12')})"
 
 
@@ -33,7 +33,7 @@ def gpu_named(name: str) -> Any:
     found = _NAME.fullmatch(name) if isinstance(name, str) else None
     if found is None:
         raise ValueError(f"a device is 'cpu', 'cuda' or 'cuda:<number>', received {briefly(name)}")
-    if name.lower() == "cpu":
+    if name.lower().startswith("cpu"):
         return None
     gpus = _load(name)
     index = int(found[1] or 0)
@@ -105,11 +105,11 @@ def get_device() -> str:
 
 
 @contextlib.contextmanager
-def device(name: str) -> Iterator[None]:
+def device(device_name: str) -> Iterator[None]:
     """Make arrays and run kernels on a device in a `with` block, in this thread.
 
     Args:
-        name: 'cpu', 'cuda' or 'cuda:<number>', as for `config.set_device`, with the same errors.
+        device_name: 'cpu', 'cuda' or 'cuda:<number>', as for `config.set_device`, with the same errors.
 
     Returns:
         A context manager.
@@ -120,7 +120,7 @@ def device(name: str) -> Iterator[None]:
         >>> y.numpy()
         array([3.], dtype=float32)
     """
-    with device_kernels.on(gpu_named(name)):
+    with device_kernels.on(gpu_named(device_name)):
         yield
 
 

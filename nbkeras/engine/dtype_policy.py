@@ -1,4 +1,4 @@
-"""Floor 1: Keras's dtype policies. nbkeras has policies with one dtype, 'float32' or 'float64', and with int8 weights."""
+"""Floor 1: Keras's dtype policies: one dtype, and mixed precision ('mixed_bfloat16'). quantizers/policies.py has the others."""
 
 import re
 from collections.abc import Iterator, MutableMapping
@@ -6,49 +6,57 @@ from typing import Any
 
 from nbkeras.engine import settings
 from nbkeras.engine.annotations import briefly
+from nbkeras.engine.dtypes import known_dtype
 from nbkeras.engine.user_errors import enter_methods
+
+quantized: Any = None  # quantizers/policies.py, which building/__init__.py sets: it is imported when used
+_MIXED = {f"mixed_{name}": name for name in settings.HALVES}
 
 
 class DTypePolicy:
-    """The dtype of a layer's computations and weights: `layers.Dense(2, dtype=DTypePolicy("float64"))`.
+    """The dtypes of a layer's computations and weights: `layers.Dense(2, dtype=DTypePolicy("mixed_bfloat16"))`.
 
-    nbkeras computes in one dtype: there is no mixed precision, so a policy contains only the dtype's name. A layer with int8
-    weights has a QuantizedDTypePolicy.
+    'mixed_bfloat16' and 'mixed_float16' compute in 16 bits and keep float32 weights. A layer with int8 weights has a
+    QuantizedDTypePolicy.
 
     Args:
-        name: 'float32' or 'float64', or the name of an integer dtype; None for the current default policy.
+        name: The name of a dtype, 'mixed_bfloat16' or 'mixed_float16'; None for the current default policy.
 
     Raises:
         TypeError: if the name is not a string.
-        ValueError: for a mixed or quantized policy, or an unknown dtype.
+        ValueError: for a quantized policy, or an unknown dtype.
 
     Example:
-        >>> policy = keras.DTypePolicy("float64")
+        >>> policy = keras.DTypePolicy("mixed_bfloat16")
         >>> layers.Dense(2, dtype=policy).dtype
-        'float64'
+        'float32'
         >>> policy.compute_dtype, policy.variable_dtype
-        ('float64', 'float64')
+        ('bfloat16', 'float32')
     """
 
     quantization_mode: str | None = None
+    source_name = property(lambda self: self._name, doc="The name without quantization.")
 
     def __init__(self, name: str | None = None):
         if name is not None and not isinstance(name, str):
             raise TypeError(f"the name of a dtype policy must be a string, such as 'float32', received {briefly(name)}")
-        kind = settings.floatx() if name is None else name
-        if kind.startswith("mixed_") or "_from_" in kind or kind in ("float16", "bfloat16"):
+        kind = dtype_policy().name if name is None else name
+        if "_from_" in kind:
             raise ValueError(
-                f"the dtype policy {briefly(kind)} is not offered: nbkeras computes in float32 and float64 only, and without "
-                "mixed precision. Use 'float32' or 'float64'"
+                f"the dtype policy {briefly(kind)} is not offered here: give it to a layer, or call quantize"
             )
-        self._name = settings.standardize_dtype(kind)
+        self._name = kind if kind in _MIXED else settings.standardize_dtype(kind)
+        known_dtype(self.compute_dtype)  # one of 16 bits imports half.py
 
     @property
     def name(self) -> str:
         """The policy's name."""
         return self._name
 
-    compute_dtype = variable_dtype = property(lambda self: self._name, doc="The dtype of computations and weights.")
+    compute_dtype = property(lambda self: _MIXED.get(self._name, self._name), doc="The dtype of computations.")
+    variable_dtype = property(
+        lambda self: "float32" if self._name in _MIXED else self._name, doc="The dtype of weights."
+    )
 
     def get_config(self) -> dict[str, Any]:
         """The arguments of the constructor."""
@@ -74,48 +82,6 @@ class DTypePolicy:
 
 
 FloatDTypePolicy = DTypePolicy
-QUANTIZATION_MODES = ("int8", "float8", "int4", "gptq", "awq")  # Keras's names
-
-
-class QuantizedDTypePolicy(DTypePolicy):
-    """The policy of a layer whose weights are integers with scales; see `Model.quantize`.
-
-    Args:
-        mode: 'int8'.
-        source_name: The dtype of the computation, 'float32' or 'float64'; None for the current default.
-
-    Raises:
-        ValueError: for another mode.
-
-    Example:
-        >>> policy = keras.dtype_policies.QuantizedDTypePolicy("int8", "float32")
-        >>> policy.name, policy.compute_dtype, policy.quantization_mode
-        ('int8_from_float32', 'float32', 'int8')
-    """
-
-    def __init__(self, mode: str, source_name: str | None = None):
-        super().__init__(source_name)
-        self.quantization_mode = check_mode(mode)
-
-    @property
-    def name(self) -> str:
-        """The policy's name."""
-        return f"{self.quantization_mode}_from_{self._name}"
-
-    def get_config(self) -> dict[str, Any]:
-        """The arguments of the constructor."""
-        return {"mode": self.quantization_mode, "source_name": self._name}
-
-
-def check_mode(mode: Any) -> str:
-    """Returns the mode if it is 'int8'. Raises ValueError, with different messages for Keras's other modes and unknown modes."""
-    if mode == "int8":
-        return mode
-    if mode in QUANTIZATION_MODES:
-        raise ValueError(f"quantization mode {briefly(mode)} is not offered: nbkeras has 'int8'")
-    raise ValueError(
-        f"Invalid quantization mode. Expected 'int8' (Keras also has {QUANTIZATION_MODES[1:]}). Received: mode={briefly(mode)}"
-    )
 
 
 class DTypePolicyMap(DTypePolicy, MutableMapping):
@@ -134,7 +100,7 @@ class DTypePolicyMap(DTypePolicy, MutableMapping):
 
     def __init__(self, default_policy: Any = None, policy_map: dict[str, Any] | None = None):
         self.default_policy = get(default_policy)
-        super().__init__(self.default_policy.compute_dtype)
+        super().__init__(self.default_policy.source_name)
         self._policies = {path: get(policy) for path, policy in (policy_map or {}).items()}
 
     @property
@@ -178,7 +144,7 @@ def of_only_part(dtype: Any) -> Any:
 
 
 def dtype_policy() -> DTypePolicy:
-    """The current default policy of new layers; its name is `floatx`.
+    """The current default policy of new layers: that of `set_dtype_policy`, else the one with the dtype `floatx`.
 
     Returns:
         A DTypePolicy.
@@ -187,25 +153,32 @@ def dtype_policy() -> DTypePolicy:
         >>> keras.config.dtype_policy()
         <DTypePolicy "float32">
     """
-    return DTypePolicy()
+    return _chosen or DTypePolicy(settings.floatx())
+
+
+_chosen: DTypePolicy | None = None
 
 
 def set_dtype_policy(policy: Any) -> None:
-    """Choose the dtype of layers made from now on; the same as `set_floatx`.
+    """Choose the dtype policy of layers made from now on.
 
     Args:
-        policy: 'float32' or 'float64', or a DTypePolicy of that name.
+        policy: A name such as 'mixed_bfloat16', or a DTypePolicy; None for the policy with the dtype `floatx`.
 
     Raises:
-        ValueError: for another name: there is no mixed precision.
+        ValueError: for an unknown policy.
 
     Example:
-        >>> keras.config.set_dtype_policy("float64")
-        >>> layers.Dense(2).dtype
-        'float64'
-        >>> keras.config.set_dtype_policy("float32")
+        >>> keras.config.set_dtype_policy("mixed_bfloat16")
+        >>> layers.Dense(2).compute_dtype
+        'bfloat16'
+        >>> keras.config.set_dtype_policy(None)
     """
-    settings.set_floatx(DTypePolicy(get(policy).name).name)
+    global _chosen
+    chosen = None if policy is None else DTypePolicy(get(policy).name)
+    if chosen is not None and "float" not in chosen.name:
+        raise ValueError(f"the default dtype policy must compute in floats, received {briefly(chosen.name)}")
+    _chosen = chosen
 
 
 def get(identifier: Any) -> DTypePolicy:
@@ -229,7 +202,7 @@ def get(identifier: Any) -> DTypePolicy:
     if isinstance(identifier, dict):
         return deserialize(identifier)
     if isinstance(identifier, str) and "_from_" in identifier:
-        return QuantizedDTypePolicy(*identifier.split("_from_", 1))
+        return quantized.named(identifier)
     if identifier is None or isinstance(identifier, str):
         return DTypePolicy(identifier)
     raise ValueError(
@@ -277,10 +250,14 @@ def deserialize(config: dict[str, Any], custom_objects: dict[str, Any] | None = 
     if isinstance(inner, dict) and isinstance(kind, str):
         if kind in ("DTypePolicy", "FloatDTypePolicy", "Policy") and "name" in inner:
             return DTypePolicy(inner["name"])
-        if kind == "QuantizedDTypePolicy" and inner.keys() <= {"mode", "source_name"} and "mode" in inner:
-            return QuantizedDTypePolicy(**inner)
         if kind == "DTypePolicyMap" and isinstance(inner.get("policy_map", {}), dict):
             return DTypePolicyMap(inner.get("default_policy"), inner.get("policy_map"))
+        if (
+            "mode" in inner
+            and inner.keys() <= {"mode", "source_name", "amax_history_length"}
+            and kind in quantized.KINDS
+        ):
+            return quantized.KINDS[kind](**inner)
     raise ValueError(f"expected the configuration of a dtype policy that nbkeras has, received {briefly(config)}")
 
 

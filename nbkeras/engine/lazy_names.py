@@ -18,7 +18,7 @@ from typing import Any
 from nbkeras.engine.registry import Registry
 from nbkeras.kernels.runtime.lazy import LazyModule as LazyModule
 
-_REEXPORT = re.compile(r"^ *from (\S+) import (\w+) as \2\b", re.MULTILINE)
+_REEXPORT = re.compile(r"^ *from (\S+) import (?:\(\s*)?(\w+) as \2\b", re.MULTILINE)
 
 
 def attach(module: dict[str, Any], *registries: Registry) -> None:

@@ -1,6 +1,7 @@
 """Names of layers and metrics: the class name in snake case, with a number."""
 
 import re
+import threading
 from collections.abc import Container
 from typing import Any
 
@@ -9,6 +10,19 @@ from nbkeras.kernels.runtime import fork_safety
 
 _name_counts: dict[str, int] = {}
 _name_lock = fork_safety.lock()
+
+
+class _Scopes(threading.local):
+    names: tuple[str, ...] = ()  # of the active `name_scope`s, the outermost one first
+    caller: Any = None
+
+
+scopes = _Scopes()
+
+
+def scoped(path: str) -> str:
+    """The path of a variable or layer that is made in the active name scopes."""
+    return "/".join((*scopes.names, path))
 
 
 def unique_name(prefix: str) -> str:

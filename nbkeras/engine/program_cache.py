@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras.engine import step_lock, structures, tape
+from nbkeras.engine import step_lock, structures, tape, tensor
 from nbkeras.engine.batch import Batch, copy_to
 from nbkeras.engine.program import Program, caches, is_step_recorded
 from nbkeras.engine.tensor import Tensor, take_as_constants
@@ -254,7 +254,8 @@ def _computed(function: Callable[[list], Any], inputs: list) -> tuple[list[Array
     tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
     if is_step_recorded():
         take_as_constants(tensors)
-    return [each.data for each in tensors], structures.packer(returned, lambda leaf: isinstance(leaf, Tensor))
+    pack = structures.packer(returned, lambda leaf: isinstance(leaf, Tensor))
+    return [each.data for each in tensors], pack if tensor.halves is None else tensor.halves.packer(pack, tensors)
 
 
 def _copy(array: Array) -> Array:

@@ -12,6 +12,7 @@ import types
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, overload
 
+from nbkeras.engine import behaviour
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.temporary import temporarily
 
@@ -28,11 +29,14 @@ _thread = _Thread()
 _registered: dict[str, Any] = {}  # objects of register_keras_serializable, which every registry finds
 
 
-def custom_object_scope(*mappings: Mapping[str, Any] | None) -> temporarily:
+def custom_object_scope(
+    custom_objects: Mapping[str, Any] | None = None, *others: Mapping[str, Any] | None
+) -> temporarily:
     """Let configurations and names refer to your own classes and functions in a `with` block.
 
     Args:
-        *mappings: Dicts from name to class or function; later dicts override earlier ones.
+        custom_objects: A dict from name to class or function.
+        *others: Further dicts; later ones override earlier ones.
 
     Returns:
         A context manager. It applies to this thread.
@@ -46,7 +50,7 @@ def custom_object_scope(*mappings: Mapping[str, Any] | None) -> temporarily:
         array([2., 2., 2.], dtype=float32)
     """
     custom = dict(_thread.custom)
-    for mapping in mappings:
+    for mapping in (custom_objects, *others):
         if not isinstance(mapping, Mapping | None):
             raise TypeError(
                 f"custom_objects must be a dict of classes and functions by name, received {briefly(mapping)}"
@@ -91,11 +95,11 @@ def custom_object(name: str) -> Any:
     return _thread.custom.get(name, _registered.get(name))
 
 
-def get_registered_name(item: Any) -> str:
+def get_registered_name(obj: Any) -> str:
     """The name of a class or function in configurations.
 
     Args:
-        item: A class or function.
+        obj: A class or function.
 
     Returns:
         'package>name' if it was registered by `register_keras_serializable`, else its `__name__`.
@@ -104,15 +108,18 @@ def get_registered_name(item: Any) -> str:
         >>> keras.saving.get_registered_name(layers.Dense)
         'Dense'
     """
-    return next((name for name, known in _registered.items() if known is item and ">" in name), item.__name__)
+    return next((name for name, known in _registered.items() if known is obj and ">" in name), obj.__name__)
 
 
-def get_registered_object(name: str, custom_objects: Mapping[str, Any] | None = None) -> Any:
+def get_registered_object(
+    name: str, custom_objects: Mapping[str, Any] | None = None, module_objects: Mapping[str, Any] | None = None
+) -> Any:
     """Your own class or function that is registered under a name.
 
     Args:
         name: The name, or 'package>name'.
         custom_objects: A dict to search first.
+        module_objects: A dict to search last, such as `globals()`.
 
     Returns:
         The object; None if there is none. Names of nbkeras itself are not searched.
@@ -122,7 +129,8 @@ def get_registered_object(name: str, custom_objects: Mapping[str, Any] | None = 
         <built-in function abs>
     """
     with custom_object_scope(custom_objects):
-        return custom_object(name)
+        found = custom_object(name)
+    return (module_objects or {}).get(name) if found is None else found
 
 
 def sharing_scope() -> temporarily:
@@ -160,7 +168,7 @@ def function_config(function: Callable) -> dict[str, Any]:
     name = get_registered_name(function)
     if name == "<lambda>":
         raise TypeError("a lambda has no name to find it by when the file is loaded: define the function with def")
-    return {"module": "builtins", "class_name": "function", "config": name, "registered_name": name}
+    return {"module": "builtins", "class_name": "function", "config": name, "registered_name": "function"}
 
 
 def nearest(name: str, known) -> str:
@@ -375,14 +383,15 @@ class Registry:
     def _made(self, cls: Any, config: dict[str, Any]) -> Any:
         return cls.from_config(config["config"]) if hasattr(cls, "from_config") else cls(**config["config"])
 
-    def serialize(self, item) -> Any:
+    def serialize(self, item, short: bool = True) -> Any:
         """The configuration of an object, without weights. `deserialize` makes the object again.
 
         Args:
             item: An object with `get_config`, a function, a name, or None.
+            short: Whether a built-in function becomes its name; Keras 2 writes all of them so.
 
         Returns:
-            A dict {'module', 'class_name', 'config', 'registered_name'}, as Keras 3 writes it; a name for a built-in function.
+            A dict {'module', 'class_name', 'config', 'registered_name'}, as Keras 3 writes it, or a name.
 
         Raises:
             TypeError: for an object without `get_config`.
@@ -400,7 +409,9 @@ class Registry:
             item, name = _meant(item), item.__name__
             built_in = any(registry._items.get(name) is item for registry in _registries)
             unnamed = name == "<lambda>" and not is_sharing()  # files cannot contain a lambda, but messages can show it
-            return name if built_in or unnamed else function_config(item)
+            return (
+                name if built_in and (short or behaviour.current.names_functions) or unnamed else function_config(item)
+            )
         raise TypeError(f"cannot write {briefly(item)} as a {self.kind}'s configuration: it has no get_config method")
 
     def _written(self, item) -> dict[str, Any]:

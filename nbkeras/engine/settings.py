@@ -13,7 +13,8 @@ from nbkeras.engine.annotations import briefly
 from nbkeras.kernels.runtime import fork_safety
 
 VERSION = "0.1.0"  # nbkeras's version
-_floatx = np.dtype("float32")
+HALVES = ("float16", "bfloat16")  # the floats of 16 bits
+_floatx = "float32"
 _epsilon = 1e-7
 _image_data_format = "channels_last"
 _backend = "nbkeras"  # the name that `backend` returns
@@ -23,20 +24,20 @@ def floatx() -> str:
     """The default dtype of floats, for layers and for tensors made from Python floats.
 
     Returns:
-        'float32' or 'float64'.
+        'float32', 'float64', 'float16' or 'bfloat16'.
 
     Example:
         >>> keras.config.floatx()
         'float32'
     """
-    return _floatx.name
+    return _floatx
 
 
 def set_floatx(value: str) -> None:
     """Set the default dtype of floats, for layers and tensors that are made afterwards.
 
     Args:
-        value: 'float32' or 'float64'.
+        value: 'float32', 'float64', 'float16' or 'bfloat16'.
 
     Raises:
         ValueError: for another dtype.
@@ -48,9 +49,9 @@ def set_floatx(value: str) -> None:
         >>> keras.config.set_floatx("float32")
     """
     global _floatx
-    if value not in ("float32", "float64"):
-        raise ValueError(f"floatx must be 'float32' or 'float64', received {briefly(value)}")
-    _floatx = np.dtype(value)
+    if value not in (known := ("float32", "float64", *HALVES)):
+        raise ValueError(f"floatx must be one of {known}, received {briefly(value)}")
+    _floatx = value
 
 
 def standardize_dtype(dtype: Any) -> str:
@@ -74,12 +75,15 @@ def standardize_dtype(dtype: Any) -> str:
         return floatx()
     if dtype is int or (isinstance(dtype, str) and dtype == "int"):
         return "int32"
+    name = getattr(dtype, "name", getattr(dtype, "__name__", dtype))
+    if isinstance(name, str) and name == "bfloat16":  # NumPy knows it only with the package ml_dtypes
+        return name
     try:
         found = np.dtype(getattr(dtype, "name", dtype))
     except (TypeError, ValueError, RecursionError):  # RecursionError: too deeply nested lists
         found = np.dtype(object)
     if found.kind not in "fiub":
-        texts = "; strings cannot be tensors: convert them by StringLookup or TextVectorization before the model"
+        texts = "; only an Input may have dtype 'string', for layers such as TextVectorization"
         hint = texts if (isinstance(dtype, str) and dtype == "string") or found.kind in "SU" else ""
         raise ValueError(f"dtype must be a dtype of numbers or booleans, received {briefly(dtype)}{hint}")
     return found.name
@@ -204,27 +208,6 @@ def is_traceback_filtering_enabled() -> bool:
         True
     """
     return _traceback_filtering
-
-
-def is_flash_attention_enabled() -> bool:
-    """Whether attention uses a second, fused implementation: never, nbkeras has one implementation.
-
-    Returns:
-        False.
-
-    Example:
-        >>> keras.config.is_flash_attention_enabled()
-        False
-    """
-    return False
-
-
-def disable_flash_attention() -> None:
-    """Do nothing: flash attention is never enabled.
-
-    Example:
-        >>> keras.config.disable_flash_attention()
-    """
 
 
 def disable_traceback_filtering() -> None:

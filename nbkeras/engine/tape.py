@@ -78,7 +78,8 @@ class _Thread(threading.local):
     levels = 0  # the number of active levels of autodiff.vmap
     listener: Callable | None = None
     checker: Any = None  # checks results and gradients, see numerics.py
-    rerun: Any = None  # the active run of a function of autodiff.checkpoint
+    rerun: Any = None  # the active run of autodiff.checkpoint, or StatelessScope
+    autocast: Any = None  # the dtype of 16 bits that Variables are cast to: see half.py
     is_special = False  # whether `apply` must do more than its fast path
 
     def asks_for_more(self) -> bool:

@@ -39,6 +39,7 @@ on_gpu = device.on  # `with on_gpu(gpu):` computes there
 F = TypeVar("F", bound=Callable)
 # how the values of a variable on several processes are combined
 AGGREGATIONS = ("sum", "mean", "max", "min", "only_first_replica", "none", None)
+halves: Any = None  # half.py, once a dtype of 16 bits was used
 
 
 class Tensor:
@@ -64,6 +65,7 @@ class Tensor:
     __slots__ = ("data", "record", "index", "mask", "logits", "__weakref__")
     is_quantized = False  # whether `data` holds integers that encode its values: see ops/quantized.py
     is_weak = False  # whether it gives way to the dtypes of other tensors: see Number
+    is_half = False  # whether its dtype has 16 bits: see half.py
     __array_priority__ = 1000  # so that ndarray + Tensor calls Tensor's operator
 
     def __init__(self, data: Array, record: tape.Record | None = None, index: int = 0):
@@ -224,7 +226,7 @@ class Number(Tensor):
     @property
     def default(self) -> np.dtype:
         """The dtype of the tensor that `as_tensor` makes of it."""
-        return np.dtype(settings.floatx() if self.dtype.kind == "f" else np.int64 if self.wide else np.int32)
+        return known_dtype(None if self.dtype.kind == "f" else np.int64 if self.wide else np.int32)
 
     def strong(self) -> Tensor:
         """A tensor with its value in 64 bits."""
@@ -246,7 +248,7 @@ class Variable(Tensor):
         shape: The shape, for a function or a name.
         dtype: The dtype; None keeps an array's dtype, and is `config.floatx()` for Python floats and functions.
         trainable: Whether a GradientTape watches it, and the optimizer of a model updates it.
-        autocast: Accepted and ignored.
+        autocast: Whether layers that compute in 16 bits cast it.
         aggregation: For a metric's state when several processes train together: see `Metric.add_weight`; else ignored.
         synchronization: Accepted and ignored.
         name: A name for messages and files.
@@ -273,8 +275,16 @@ class Variable(Tensor):
         "_leaf",
         "is_lent",
         "aggregation",
+        "autocast",
     )
     made = 0  # the number of variables made; a cached list of variables is valid while this number is unchanged
+
+    def __new__(cls, initializer=None, shape=None, dtype=None, *args, **options) -> Variable:
+        if dtype is None and isinstance(initializer, Tensor):
+            dtype = initializer.dtype
+        known = dtype is not None or isinstance(initializer, str) or callable(initializer)
+        is_half = cls is Variable and known and not isinstance(known_dtype(dtype), np.dtype)
+        return super().__new__(halves.HalfVariable if is_half else cls)
 
     def __init__(
         self,
@@ -301,9 +311,11 @@ class Variable(Tensor):
         super().__init__(device.persistent_copy(array_of(value, dtype)))
         self.data = copy_on_write.share(self.data)
         Variable.made += 1
-        self.name = self.path = naming.checked("variable", name) or "variable"
+        self.name = naming.checked("variable", name) or "variable"
+        self.path = naming.scoped(self.name)
         self.regularizer: Any = None
         self.constraint: Any = None
+        self.autocast = autocast
         self.aggregation = annotated.one_of("Variable", "aggregation", aggregation, AGGREGATIONS) or "none"
         self._leaf = tape.leaf(self.name)
         self.is_lent = False  # whether another object owns `data`; then an assignment allocates a new array
@@ -350,7 +362,7 @@ class Variable(Tensor):
             >>> keras.Variable([1.0, 2.0]).assign([5.0, 6.0]).numpy()
             array([5., 6.], dtype=float32)
         """
-        self._check_may_change()
+        self._changing()
         with on_device_of(self):
             source = as_tensor(value, self.dtype)
             if source.shape != self.shape:
@@ -386,14 +398,12 @@ class Variable(Tensor):
         """
         return self._changed(np.subtract, value)
 
-    def _check_may_change(self) -> None:
+    def _changing(self) -> None:
         if tape.thread.rerun is not None:
-            raise ValueError(
-                f"variable {self.name!r} is assigned in a function of autodiff.checkpoint, which runs twice: assign it outside"
-            )
+            tape.thread.rerun.changing(self)
 
     def _changed(self, kernel: Callable, value: Any) -> Variable:
-        self._check_may_change()
+        self._changing()
         with on_device_of(self):
             source = as_tensor(value, self.dtype)
             ends = zip(reversed(source.shape), reversed(self.shape), strict=False)
@@ -488,7 +498,11 @@ def as_tensor(value: Any, dtype: Any = None) -> Tensor:
             value = value.as_float()  # type: ignore[attr-defined]
         if value.is_weak:
             return as_tensor(value.strong(), value.default if dtype is None else dtype)  # type: ignore[attr-defined]
-        return value if dtype is None or value.dtype == dtype else _cast(value, known_dtype(dtype))
+        if halves is not None:
+            (value,) = halves.promoted((value,))
+        if dtype is None or (value.dtype == dtype and halves is None):
+            return value
+        return _cast(value, known_dtype(dtype))
     if isinstance(value, list | tuple) and holds_tensors(value):
         return as_tensor(_stacked(value), dtype)
     if not isinstance(value, _OF_THE_CPU):
@@ -501,7 +515,7 @@ def as_tensor(value: Any, dtype: Any = None) -> Tensor:
     array = device.persistent(array)
     if isinstance(value, int | list | tuple) and array.dtype.kind != "f":
         device.mark_constant(array)
-    return Tensor(array)
+    return Tensor(array) if halves is None else halves.received(Tensor(array), value, dtype)
 
 
 def _is_computed() -> bool:
@@ -530,6 +544,8 @@ def promote(*values: Any) -> list[Tensor]:
 
     Floats win over integers. Numbers and arrays are weak: `tensor * 2.5` keeps the tensor's float dtype.
     """
+    if halves is not None:
+        values = halves.promoted(values)
     if _are_alike(values):
         return list(values)
     if len(values) == 2 and (pair := _float_and_number(*values) or _float_and_number(*values[::-1])):
@@ -576,10 +592,10 @@ def _common_dtype(dtype: np.dtype, value: Any) -> np.dtype:
     if isinstance(value, Number):
         if value.dtype.kind == "i" and not np.can_cast(value.default, dtype):
             return _common_dtype(dtype, int(value))  # its value decides
-        return np.dtype(settings.floatx()) if value.dtype.kind == "f" else dtype
+        return known_dtype(None) if value.dtype.kind == "f" else dtype
     other = dlpack.dtype_of(value)
     if other.kind == "f":
-        return np.dtype(settings.floatx())
+        return known_dtype(None)
     if other.kind == "b" or (isinstance(value, int) and dtype.kind != "b" and _holds(dtype, value)):
         return dtype
     return result_dtype(dtype, other)
@@ -620,12 +636,28 @@ def as_integer(value: Any, what: str) -> Tensor:
 
 
 def _cast(tensor: Tensor, dtype: np.dtype) -> Tensor:
+    return converted(tensor, dtype) if halves is None else halves.cast(tensor, dtype)
+
+
+def unfilled(shape: tuple[int, ...], dtype: Any) -> Tensor:
+    """A tensor for a run that computes no values."""
+    made = Tensor(np.empty(shape, dtype))
+    return made if isinstance(dtype, np.dtype) else halves.marked(made, dtype)
+
+
+def like(source: Tensor, gradient: Tensor) -> Tensor:
+    """A gradient in the dtype of its source, if that has 16 bits."""
+    return halves.cast(gradient, source.dtype) if source.is_half else gradient
+
+
+def converted(tensor: Tensor, dtype: np.dtype) -> Tensor:
+    """A copy of a tensor in a dtype of memory; the gradient passes through."""
     return apply(_cast_op, _cast_vjp, [tensor], dtype=dtype)
 
 
 def copied(tensor: Tensor) -> Tensor:
     """A copy of a tensor, in its own memory; the gradient passes through."""
-    return _cast(tensor, tensor.dtype)
+    return converted(tensor, tensor.data.dtype)
 
 
 def _cast_op(x, dtype):
@@ -679,6 +711,8 @@ def apply(op: Callable, op_vjp: Callable | None, tensors: Sequence[Tensor | None
             arrays.append(None)
         else:
             raise _not_a_tensor(op, tensor)
+    if halves is not None and halves.concerns(tensors, constants):
+        return halves.applied(op, op_vjp, tensors, constants)
     if tape.thread.is_special:
         return _apply_specially(op, op_vjp, tensors, constants)
     if device.is_plain():

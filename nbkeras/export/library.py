@@ -17,6 +17,7 @@ from nbkeras.engine.annotations import briefly
 from nbkeras.engine.progress import print_message
 from nbkeras.engine.tensor import Variable
 from nbkeras.export import library_files, linking, native_code
+from nbkeras.export.left_outside import note
 from nbkeras.export.library_files import Description, Tensor
 from nbkeras.export.native_code import Code, Inference
 from nbkeras.inference import signature
@@ -100,7 +101,8 @@ def export_library(
         files[weights_file] = code.constants.content()
     _write(folder, {**files, file_name: library})
     if verbose is None or verbose:
-        print_message(f"Saved the library at {path!r}, with {', '.join(list(files)[:-1])} and {list(files)[-1]}.")
+        written = f"{', '.join(list(files)[:-1])} and {list(files)[-1]}"
+        print_message(f"Saved the library at {path!r}, with {written}.{note(model)}")
 
 
 def _checked(path: str, batch: Any, target: str, weights: str, state: str | None) -> list[int]:

@@ -12,6 +12,7 @@ from nbkeras.engine import structures
 from nbkeras.engine.progress import print_message
 from nbkeras.engine.user_errors import optional_import
 from nbkeras.export import onnx_elementwise
+from nbkeras.export.left_outside import note
 from nbkeras.export.onnx_graph import OPSET, OnnxGraph
 from nbkeras.export.onnx_ops import HANDLERS
 from nbkeras.export.onnx_simplify import simplify
@@ -84,7 +85,7 @@ def export_onnx(
     with atomic_file(os.fspath(filepath)) as file:
         file.write(onnx_model.SerializeToString())
     if verbose is None or verbose:
-        print_message(f"Saved the ONNX model at {os.fspath(filepath)!r}.")
+        print_message(f"Saved the ONNX model at {os.fspath(filepath)!r}.{note(model)}")
 
 
 def _write(graph: OnnxGraph, number: int, call: TracedOp, model: str) -> None:

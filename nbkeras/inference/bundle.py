@@ -45,6 +45,7 @@ _FUNCTIONS = {
     "convolution.integers": "convolve",
     "elementwise": "clip_between print_array round_half_even select",
     "fourier": "analyze synthesize transform transform_real transform_real_back",
+    "half": "bfloat16 float16",
     "indexing": "gather gather_along largest_first order",
     "linalg": "factor",
     "metrics": "ratio",
@@ -107,11 +108,15 @@ _STRUCTURES: dict[str, Any] = {"ordered": OrderedDict, "dict": dict, "deque": de
 
 
 class Bundle(NamedTuple):
-    """A model's inference: its description, its programs by the numbers of rows and steps, and their constants."""
+    """A model's inference: its description, its programs by the numbers of rows and steps, and their constants.
+
+    host: the part for strings; see host_part.py.
+    """
 
     spec: BundleSpec
     programs: dict[Key, Program]
     constants: Array
+    host: str | None = None
 
     def __reduce_ex__(self, protocol: Any) -> tuple:
         """Pickle the JSON object, and the constants as a buffer that protocol 5 can keep out of the pickle."""
@@ -299,6 +304,7 @@ class _Writer:
             "version": settings.VERSION,
             "model": _written(bundle.spec._replace(structures=())),
             "structures": written,
+            "host": bundle.host,
             "programs": [[*key, self._program(program)] for key, program in bundle.programs.items()],
         }
         functions = [json.loads(text) for text in self._functions]
@@ -397,7 +403,7 @@ class _Reader:
             _require(_read(int, rows) > 0 and _read(int, steps) > 0, "the size of a program")
             programs[rows, steps] = self._program(program)
         _check(spec, programs, self._constants.nbytes)
-        return Bundle(spec, programs, self._constants)
+        return Bundle(spec, programs, self._constants, _read(str | None, about.get("host")))
 
     def _program(self, about: dict[str, Any]) -> Program:
         inputs, outputs = (

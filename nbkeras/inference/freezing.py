@@ -9,8 +9,9 @@ import numpy as np
 
 from nbkeras.engine import step_lock, structures
 from nbkeras.engine.annotations import briefly
+from nbkeras.engine.lazy_names import LazyModule
 from nbkeras.engine.tensor import Tensor, on_gpu
-from nbkeras.inference import signature
+from nbkeras.inference import half_weights, signature
 from nbkeras.inference.bundle import Bundle, BundleSpec, StateSpec, TensorSpec
 from nbkeras.inference.interface import STEPS, Interface
 from nbkeras.inference.program import Key, programs_of
@@ -18,13 +19,17 @@ from nbkeras.inference.recording import Recording, record
 from nbkeras.inference.session import Frozen
 from nbkeras.kernels.runtime import device
 
+host_batches = LazyModule("nbkeras.data.host_batches")
+host_part = LazyModule("nbkeras.inference.host_part")
 Array = np.ndarray
 _PURPOSE = "be frozen"
 
 
-def freeze(model: Any, batch_sizes: Any, input_signature: Any) -> Frozen:
+def freeze(model: Any, batch_sizes: Any, input_signature: Any, weights: Any = None) -> Frozen:
     """A frozen model; see `Model.frozen`."""
     sizes = _counts("batch_sizes", batch_sizes)
+    if weights is not None:
+        return half_weights.freeze(model, weights, lambda: freeze(model, batch_sizes, input_signature))
     _check_device(model)
     stateful = [layer.name for layer in model._all_layers()[1:] if getattr(layer, "stateful", False)]
     if stateful:
@@ -60,6 +65,8 @@ def freeze(model: Any, batch_sizes: Any, input_signature: Any) -> Frozen:
         ]
         graph_inputs = getattr(model, "_graph_inputs", None)
         tables = {} if graph_inputs is None else graph_inputs.tables
+        if getattr(model, "_host_part", None) is not None:
+            tables = host_batches.tables_of_rest(model._host_part)
         return _frozen(model, [(size, 1) for size in sizes], recorded, inputs, pack(list(range(len(names)))), tables)
 
 
@@ -136,7 +143,8 @@ def _frozen(
         returned = structures.map_leaves(lambda _: 0, model._graph.outputs)
     numbers = tuple((position, *table) for position, table in tables.items())
     spec = BundleSpec(str(model.name), tuple(inputs), tuple(outputs), (structure, returned), numbers, is_by_rows, state)
-    return Frozen(Bundle(spec, programs, constants))
+    host = host_part.text_of(model) if getattr(model, "_host_part", None) is not None else None
+    return Frozen(Bundle(spec, programs, constants, host))
 
 
 def _recorded(model: Any, function: Callable, specs: Sequence[tuple], what: str, why: str = "") -> Recording:

@@ -14,6 +14,7 @@ from nbkeras.data.input_matching import GraphInputs, check_numbers
 from nbkeras.engine import structures
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.batch import copy_to
+from nbkeras.engine.lazy_names import LazyModule
 from nbkeras.engine.structures import one_or_all
 from nbkeras.inference import bundle as bundles
 from nbkeras.inference.bundle import Bundle, TensorSpec
@@ -22,6 +23,7 @@ from nbkeras.inference.program import Instance, Key, Program
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.pool import Pool
 
+host_part = LazyModule("nbkeras.inference.host_part")
 Array = np.ndarray
 _CALL = 7  # overhead of a call in rows of computation, assumed until `measure`; see `cover`
 _PART_SECONDS = 2e-5  # overhead of each part of a batch besides its program: slicing, padding, joining
@@ -112,7 +114,11 @@ class _State:
         self.output = spec.structures[1]
         self.is_one = not structures.is_nested(self.output)
         self.tables = {position: (rows, layer) for position, rows, layer in spec.tables}
-        self.ports = GraphInputs(_Ports(spec.structures[0], spec.inputs), spec.name, tables=self.tables)
+        self.ports: Any = GraphInputs(_Ports(spec.structures[0], spec.inputs), spec.name, tables=self.tables)
+        self.host = None if bundle.host is None else host_part.HostPart(bundle.host, spec)
+        self.inputs, self.structure = spec.inputs, spec.structures[0]
+        if self.host is not None:
+            self.ports, self.inputs, self.structure = self.host, self.host.inputs, self.host.structure
         self.dtype = spec.inputs[0].dtype
         self.check = functools.partial(self._check_numbers, 0) if spec.tables else None
         self.interface: Interface | None = None
@@ -131,7 +137,7 @@ class _State:
         own = {size for size in self.batch_sizes if cover(size, self.batch_sizes, costs) == (size,)}
         (_, *rest), kept = self.spec.inputs[0].shape, self.spec.state
         self.shapes = {}
-        if len(self.spec.inputs) == 1:
+        if len(self.spec.inputs) == 1 and self.host is None:
             for key in self.bundle.programs:
                 if key[0] in own:
                     self.shapes[(*key, *rest[1:]) if kept is not None else (key[0], *rest)] = key
@@ -253,7 +259,7 @@ class _State:
     def check_form(self, new: _State) -> None:
         """Raise ValueError if callers would notice that another model's programs are used."""
         own, other = self.spec, new.spec
-        for kind, ours, theirs in (("inputs", own.inputs, other.inputs), ("outputs", own.outputs, other.outputs)):
+        for kind, ours, theirs in (("inputs", self.inputs, new.inputs), ("outputs", own.outputs, other.outputs)):
             if _compared(ours) != _compared(theirs):
                 raise ValueError(f"the {kind} of model {other.name!r} differ: expected {ours}, received {theirs}")
         if own.structures != other.structures:
@@ -316,7 +322,7 @@ class Frozen:
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
         """The inputs, in the order in which `run` takes them; sequences of a stream have shapes (None, None, ...)."""
-        return self._state.spec.inputs
+        return self._state.inputs
 
     @property
     def outputs(self) -> tuple[TensorSpec, ...]:
@@ -326,12 +332,17 @@ class Frozen:
     @property
     def structures(self) -> tuple[Any, ...]:
         """The structures of the inputs and of the outputs, with a number for each leaf."""
-        return self._state.spec.structures
+        return self._state.structure, self._state.output
 
     @property
     def batch_sizes(self) -> tuple[int, ...]:
         """The numbers of rows for which there are programs, the smallest first."""
         return self._state.batch_sizes
+
+    @property
+    def host(self) -> Any:
+        """The HostPart that makes numbers of strings; None for a model of numbers."""
+        return self._state.host
 
     @property
     def is_by_rows(self) -> bool:
@@ -475,6 +486,7 @@ class Frozen:
             if state is not None:
                 self._require_stream()  # raises
             if outputs is None:
+                arrays = arrays if own.host is None else own.host.numbers(arrays)
                 own.check_arrays(arrays)
                 own.check_tables(arrays)
                 outputs = own.compute(arrays)
@@ -544,7 +556,7 @@ class Frozen:
         kept = self._state.spec.state
         if hasattr(other, "predict_step"):  # a model
             if kept is None:
-                return other.frozen(self.batch_sizes, list(self.inputs))
+                return other.frozen(self.batch_sizes, list(self._state.spec.inputs))
             names = [name for name, each in zip(other.input_names, kept.is_sequence, strict=False) if each]
             other = other.stream(window=kept.limit, sequences=names)
         elif kept is None or not hasattr(other, "frozen"):

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from nbkeras.building.host_graph import Numbers
 from nbkeras.engine import structures
 
 Spec = tuple[tuple, np.dtype]  # a shape, with None for an open size, and a dtype
@@ -18,7 +19,14 @@ def inputs_of(model: Any, given: Any) -> tuple[list[str], list[Spec], Callable[[
     given: the shape of each input, for models without a graph and to fix sizes.
     """
     expected = None if given is None else [_spec(item) for item in ([given] if _is_one(given) else given)]
-    if getattr(model, "_graph", None) is not None:
+    if getattr(model, "_host_part", None) is not None:  # its recorded part, which takes numbers in place of strings
+        names, symbols = model._host_part.inputs_of_rest()
+        specs = [(tuple(symbol.shape), symbol.dtype) for symbol in symbols]
+
+        def pack(tensors):
+            return Numbers(tensors)
+
+    elif getattr(model, "_graph", None) is not None:
         names = [str(name) for name in model.input_names]
         specs = [(tuple(symbol.shape), symbol.dtype) for symbol in model.inputs]
 
@@ -62,9 +70,10 @@ def closed(model: Any, name: str, spec: Spec, rows: int, purpose: str) -> Spec:
     """A spec with the number of rows. Raises ValueError if another size is open. purpose: see `recording.record`."""
     shape, dtype = spec
     if None in shape[1:]:
+        words = f", or output_sequence_length of {name!r}" if getattr(model, "_host_part", None) is not None else ""
         raise ValueError(
             f"model {model.name!r} cannot {purpose}: the size of axis {shape.index(None, 1)} of input {name!r} is open, "
-            f"{shape}: give the inputs' shapes, as in input_signature=[{(None, *(n or 16 for n in shape[1:]))}]"
+            f"{shape}: give the inputs' shapes, as in input_signature=[{(None, *(n or 16 for n in shape[1:]))}]{words}"
         )
     return (rows, *shape[1:]), dtype
 

@@ -269,6 +269,10 @@ def _graph_of(model: Any) -> Any:
             f"model {getattr(model, 'name', model)!r} has no graph, so its layers cannot go step by step: make it a Sequential "
             "that is built, or Model(inputs, outputs); a model with its own `call` can have layers with stateful=True"
         )
+    if model._graph.has_strings:
+        raise ValueError(
+            f"model {model.name!r} takes strings, which have no steps: make a stream of the layers after them"
+        )
     for name in ("call", "predict_step"):
         if is_own(model, name):
             raise ValueError(f"model {model.name!r} overrides {name}, but a stream does not call it: remove it")

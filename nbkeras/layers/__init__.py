@@ -100,6 +100,7 @@ MaxPool3D = MaxPooling3D
 serialize, deserialize = _registry.serialize, _registry.deserialize
 
 if TYPE_CHECKING:  # imported at first use
+    from nbkeras.building.host_layer import HostLayer as HostLayer
     from nbkeras.layers.activation import ELU as ELU
     from nbkeras.layers.activation import LeakyReLU as LeakyReLU
     from nbkeras.layers.activation import PReLU as PReLU
@@ -114,27 +115,44 @@ if TYPE_CHECKING:  # imported at first use
     from nbkeras.layers.adaptive_pooling import AdaptiveMaxPooling3D as AdaptiveMaxPooling3D
     from nbkeras.layers.attention import AdditiveAttention as AdditiveAttention
     from nbkeras.layers.attention import Attention as Attention
-    from nbkeras.layers.augmentation import RandomCrop as RandomCrop
-    from nbkeras.layers.augmentation import RandomErasing as RandomErasing
-    from nbkeras.layers.augmentation import RandomFlip as RandomFlip
-    from nbkeras.layers.augmentation import RandomRotation as RandomRotation
-    from nbkeras.layers.augmentation import RandomShear as RandomShear
-    from nbkeras.layers.augmentation import RandomTranslation as RandomTranslation
-    from nbkeras.layers.augmentation import RandomZoom as RandomZoom
+    from nbkeras.layers.audio import MelSpectrogram as MelSpectrogram
+    from nbkeras.layers.audio import STFTSpectrogram as STFTSpectrogram
+    from nbkeras.layers.augmenting.choosing import AugMix as AugMix
+    from nbkeras.layers.augmenting.choosing import RandAugment as RandAugment
+    from nbkeras.layers.augmenting.colors import AutoContrast as AutoContrast
+    from nbkeras.layers.augmenting.colors import RandomBrightness as RandomBrightness
+    from nbkeras.layers.augmenting.colors import RandomColorDegeneration as RandomColorDegeneration
+    from nbkeras.layers.augmenting.colors import RandomColorJitter as RandomColorJitter
+    from nbkeras.layers.augmenting.colors import RandomContrast as RandomContrast
+    from nbkeras.layers.augmenting.colors import RandomGaussianBlur as RandomGaussianBlur
+    from nbkeras.layers.augmenting.colors import RandomGrayscale as RandomGrayscale
+    from nbkeras.layers.augmenting.colors import RandomHue as RandomHue
+    from nbkeras.layers.augmenting.colors import RandomInvert as RandomInvert
+    from nbkeras.layers.augmenting.colors import RandomPosterization as RandomPosterization
+    from nbkeras.layers.augmenting.colors import RandomSaturation as RandomSaturation
+    from nbkeras.layers.augmenting.colors import RandomSharpness as RandomSharpness
+    from nbkeras.layers.augmenting.colors import Solarization as Solarization
+    from nbkeras.layers.augmenting.histograms import (
+        ContrastLimitedAdaptiveHistogramEqualization as ContrastLimitedAdaptiveHistogramEqualization,
+    )
+    from nbkeras.layers.augmenting.histograms import Equalization as Equalization
+    from nbkeras.layers.augmenting.images import BaseImagePreprocessingLayer as BaseImagePreprocessingLayer
+    from nbkeras.layers.augmenting.mixing import CutMix as CutMix
+    from nbkeras.layers.augmenting.mixing import MixUp as MixUp
+    from nbkeras.layers.augmenting.mixing import RandomErasing as RandomErasing
+    from nbkeras.layers.augmenting.moves import RandomElasticTransform as RandomElasticTransform
+    from nbkeras.layers.augmenting.moves import RandomFlip as RandomFlip
+    from nbkeras.layers.augmenting.moves import RandomPerspective as RandomPerspective
+    from nbkeras.layers.augmenting.moves import RandomRotation as RandomRotation
+    from nbkeras.layers.augmenting.moves import RandomShear as RandomShear
+    from nbkeras.layers.augmenting.moves import RandomTranslation as RandomTranslation
+    from nbkeras.layers.augmenting.moves import RandomZoom as RandomZoom
+    from nbkeras.layers.augmenting.sizes import CenterCrop as CenterCrop
+    from nbkeras.layers.augmenting.sizes import MaxNumBoundingBoxes as MaxNumBoundingBoxes
+    from nbkeras.layers.augmenting.sizes import Pipeline as Pipeline
+    from nbkeras.layers.augmenting.sizes import RandomCrop as RandomCrop
+    from nbkeras.layers.augmenting.sizes import Resizing as Resizing
     from nbkeras.layers.categorical import CategoryEncoding as CategoryEncoding
-    from nbkeras.layers.colors import AutoContrast as AutoContrast
-    from nbkeras.layers.colors import RandomBrightness as RandomBrightness
-    from nbkeras.layers.colors import RandomColorDegeneration as RandomColorDegeneration
-    from nbkeras.layers.colors import RandomColorJitter as RandomColorJitter
-    from nbkeras.layers.colors import RandomContrast as RandomContrast
-    from nbkeras.layers.colors import RandomGaussianBlur as RandomGaussianBlur
-    from nbkeras.layers.colors import RandomGrayscale as RandomGrayscale
-    from nbkeras.layers.colors import RandomHue as RandomHue
-    from nbkeras.layers.colors import RandomInvert as RandomInvert
-    from nbkeras.layers.colors import RandomPosterization as RandomPosterization
-    from nbkeras.layers.colors import RandomSaturation as RandomSaturation
-    from nbkeras.layers.colors import RandomSharpness as RandomSharpness
-    from nbkeras.layers.colors import Solarization as Solarization
     from nbkeras.layers.conv_lstm import ConvLSTM1D as ConvLSTM1D
     from nbkeras.layers.conv_lstm import ConvLSTM1DCell as ConvLSTM1DCell
     from nbkeras.layers.conv_lstm import ConvLSTM2D as ConvLSTM2D
@@ -158,13 +176,9 @@ if TYPE_CHECKING:  # imported at first use
     from nbkeras.layers.einsum_dense import EinsumDense as EinsumDense
     from nbkeras.layers.hashing import HashedCrossing as HashedCrossing
     from nbkeras.layers.hashing import Hashing as Hashing
-    from nbkeras.layers.images import CenterCrop as CenterCrop
-    from nbkeras.layers.images import Pipeline as Pipeline
-    from nbkeras.layers.images import Resizing as Resizing
     from nbkeras.layers.locally_connected import LocallyConnected1D as LocallyConnected1D
     from nbkeras.layers.locally_connected import LocallyConnected2D as LocallyConnected2D
     from nbkeras.layers.lookup import IntegerLookup as IntegerLookup
-    from nbkeras.layers.lookup import StringLookup as StringLookup
     from nbkeras.layers.multi_head_attention import GroupQueryAttention as GroupQueryAttention
     from nbkeras.layers.multi_head_attention import MultiHeadAttention as MultiHeadAttention
     from nbkeras.layers.numerical import Discretization as Discretization
@@ -172,6 +186,7 @@ if TYPE_CHECKING:  # imported at first use
     from nbkeras.layers.numerical import Rescaling as Rescaling
     from nbkeras.layers.rnn_wrappers import Bidirectional as Bidirectional
     from nbkeras.layers.rnn_wrappers import TimeDistributed as TimeDistributed
+    from nbkeras.layers.string_lookup import StringLookup as StringLookup
     from nbkeras.layers.text_vectorization import TextVectorization as TextVectorization
     from nbkeras.layers.wrapper import SpectralNormalization as SpectralNormalization
     from nbkeras.layers.wrapper import Wrapper as Wrapper

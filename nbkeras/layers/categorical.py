@@ -10,8 +10,10 @@ from nbkeras import ops
 from nbkeras.building.layer import Layer, LayerOptions
 from nbkeras.engine import option
 from nbkeras.engine.annotations import briefly, one_of
-from nbkeras.ops import hashing
+from nbkeras.engine.lazy_names import LazyModule
+from nbkeras.engine.tensor import as_tensor
 
+host_encoding = LazyModule("nbkeras.layers.host_encoding")
 MODES = ("int", "one_hot", "multi_hot", "count")
 
 
@@ -42,8 +44,11 @@ def encoded(numbers, mode: str, depth: int, dtype: str, count_weights=None):
     """Encode category numbers by an output mode: unchanged, or as indicators of `depth` categories along a new last axis.
 
     'one_hot': (..., n) -> (..., n, depth), (..., 1) -> (..., depth). 'multi_hot' and 'count' combine categories along the second
-    axis (the first axis of a vector): 1 for each that occurs, or its number of occurrences, weighted by count_weights.
+    axis (the first axis of a vector): 1 for each that occurs, or its number of occurrences, weighted by count_weights. NumPy
+    encodes an array, of numbers that were strings.
     """
+    if isinstance(numbers, np.ndarray) and mode != "int" and numbers.ndim < 3:
+        return as_tensor(host_encoding.indicators(numbers, mode, depth, dtype))
     if mode == "int":
         return ops.cast(numbers, "int32" if dtype.startswith("float") else dtype)
     sizes = ops.shape(numbers)
@@ -60,17 +65,6 @@ def encoded(numbers, mode: str, depth: int, dtype: str, count_weights=None):
     if count_weights is not None:
         each = ops.multiply(each, ops.expand_dims(ops.cast(count_weights, dtype), -1))
     return ops.sum(each, axis=along)
-
-
-class TextInputs(Layer, registered=False):
-    """Base of layers that take strings: `call` gets arrays or lists of str unconverted, because they are not tensors."""
-
-    def __call__(self, *args, **kwargs):
-        given = args[0] if args else kwargs.get("inputs")
-        leaves = given if isinstance(given, list | tuple) and hashing.as_texts(given) is None else [given]
-        if any(hashing.as_texts(leaf) is not None for leaf in leaves):
-            return self.call(given)
-        return super().__call__(*args, **kwargs)
 
 
 class CategoryEncoding(Layer):
@@ -121,4 +115,4 @@ class CategoryEncoding(Layer):
             raise ValueError(
                 f"CategoryEncoding {self.name!r} takes count_weights with output_mode 'count', not {self.output_mode!r}"
             )
-        return encoded(inputs, self.output_mode, self.num_tokens, self.dtype, count_weights)
+        return encoded(inputs, self.output_mode, self.num_tokens, self.compute_dtype, count_weights)

@@ -95,7 +95,7 @@ class _ConvLSTMCell(LSTMCell):
         Args:
             batch_size: The number of samples.
         """
-        return [ops.zeros((batch_size, *self.state_shape), self.dtype) for _ in range(2)]
+        return [ops.zeros((batch_size, *self.state_shape), self.compute_dtype) for _ in range(2)]
 
     def to_last(self, x, axis: int = 1):
         """x with its channels last.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, Unpack
 
-from nbkeras import ops
+from nbkeras import building, ops
 from nbkeras.building import graph
 from nbkeras.building.input_spec import DataFormat
 from nbkeras.building.layer import CommonOptions, InputSpec, Layer, LayerOptions, SameShape
@@ -80,6 +80,8 @@ class Dense(Adaptable, Layer):
         self._adapt_as_made()
 
     def call(self, inputs):
+        if self.quantization_mode == "float8":
+            return building.float8_call(self, inputs, ops.dense)
         if self.lora_enabled and self._takes_products(inputs.size // inputs.shape[-1]):
             outputs = self._adapted(lambda kernel: ops.dense(inputs, kernel), lambda x, b: ops.dense(x, b, self.bias))
             return self.activation(outputs)

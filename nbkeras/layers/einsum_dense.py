@@ -6,9 +6,9 @@ import math
 import re
 from typing import Annotated, Any, NamedTuple, Unpack
 
-from nbkeras import initializers, ops
+from nbkeras import building, initializers, ops
 from nbkeras.building.layer import InputSpec, Layer, LayerOptions
-from nbkeras.building.lora import Adaptable, AdaptedWeight
+from nbkeras.building.lora import Adaptable, AdaptedWeight, full_shape
 from nbkeras.engine import option
 from nbkeras.engine.annotations import briefly
 
@@ -41,6 +41,7 @@ class EinsumDense(Adaptable, Layer):
             size of the input. With '...' first, the dots stand for the batch axis, and each letter has a size.
         bias_axes (letters or None): The letters of the output along which the bias varies;
             None for no bias.
+        gptq_unpacked_column_size (an integer, or None): Accepted and ignored; Keras writes it into files.
 
     Input shape:
         As in the equation; sizes of the kernel's letters must be known.
@@ -84,9 +85,12 @@ class EinsumDense(Adaptable, Layer):
         bias_constraint: option.Constraint = None,
         lora_rank: int | None = None,
         lora_alpha: float | None = None,
+        gptq_unpacked_column_size: int | None = None,
         **kwargs: Unpack[LayerOptions],
     ):
-        super().__init__(**option.keep(self, locals()))
+        others = option.keep(self, locals())
+        del others["gptq_unpacked_column_size"]  # Keras writes it into files
+        super().__init__(**others)
 
     def build(self, input_shape):
         plan = self._plan(input_shape)
@@ -119,13 +123,15 @@ class EinsumDense(Adaptable, Layer):
             raise ValueError(f"EinsumDense {self.name!r}: {error}") from None
 
     def call(self, inputs):
+        if self.quantization_mode == "float8":
+            return building.float8_call(self, inputs, self._product)
         if self.lora_enabled and self._has_small_products(inputs):
             outputs = self._adapted(lambda kernel: self._product(inputs, kernel))
             return self.activation(outputs if self.bias is None else ops.add(outputs, self.bias))
         return self._product(inputs, self.kernel, self.bias, self.activation)
 
     def _has_small_products(self, inputs) -> bool:
-        terms, shape = _parsed(self.equation), self._parts()[0].shape
+        terms, shape = _parsed(self.equation), full_shape(self._parts()[0])
         summed = math.prod(n for letter, n in zip(terms.kernel, shape, strict=True) if letter not in terms.outputs)
         return _ends_like_output(terms) and self._takes_products(inputs.size // summed)
 

@@ -1,7 +1,4 @@
-"""Hashing and HashedCrossing: categories without a vocabulary, by TensorFlow's hash functions, which Keras uses.
-
-Integers may be inputs of a model. Strings, in arrays of str, are accepted only by a direct call of the layer.
-"""
+"""Hashing and HashedCrossing: categories without a vocabulary, by TensorFlow's hash functions, which Keras uses."""
 
 from __future__ import annotations
 
@@ -13,8 +10,10 @@ from nbkeras import config, ops
 from nbkeras.building.layer import LayerOptions
 from nbkeras.engine import option
 from nbkeras.engine.annotations import briefly
+from nbkeras.engine.strings import texts_of
 from nbkeras.engine.tensor import as_tensor
-from nbkeras.layers.categorical import MODES, NotSparse, OutputMode, Salt, TextInputs, encoded
+from nbkeras.layers.categorical import MODES, NotSparse, OutputMode, Salt, encoded
+from nbkeras.layers.text_inputs import TextInputs
 from nbkeras.ops import hashing
 
 
@@ -49,11 +48,14 @@ class _Hashed(TextInputs):
                 f"{type(self).__name__} with output_mode 'int' has an integer dtype, received {briefly(dtype)}"
             )
 
+    def _encoded(self, numbers):
+        return encoded(numbers, self.output_mode, self.num_bins, self.compute_dtype)
+
 
 class Hashing(_Hashed):
     """Maps integers or strings to one of `num_bins` numbers by a hash: categories without a vocabulary.
 
-    The hash is FarmHash64, or SipHash with a salt, as in Keras. Strings, in arrays of str, are accepted only by a direct call.
+    The hash is FarmHash64, or SipHash with a salt, as in Keras.
 
     Args:
         mask_value (an integer, a str, or None): The only value in bin 0.
@@ -88,7 +90,7 @@ class Hashing(_Hashed):
     def call(self, inputs):
         bins = self.num_bins
         masked = self.mask_value is not None and bins > 1
-        texts = hashing.as_texts(inputs)
+        texts = texts_of(inputs)
         if texts is None:
             numbers = ops.cast(inputs, "int64")
             found = hashing.hash_integers(numbers, bins - masked, self.salt)
@@ -98,7 +100,7 @@ class Hashing(_Hashed):
             mask = as_tensor(texts == self.mask_value) if masked else None
         if mask is not None:
             found = ops.where(mask, 0, ops.add(found, 1))
-        return encoded(found, self.output_mode, self.num_bins, self.dtype)
+        return self._encoded(found if texts is None else np.asarray(found))
 
 
 class HashedCrossing(_Hashed):
@@ -108,7 +110,7 @@ class HashedCrossing(_Hashed):
         output_mode ('int' or 'one_hot'): 'int' for the bin; 'one_hot' for its indicator.
 
     Call arguments:
-        inputs: A list of features, integers or strings, each (batch,) or (batch, 1). Strings only in a direct call.
+        inputs: A list of features, integers or strings, each (batch,) or (batch, 1).
 
     Output shape:
         A feature's shape; for 'one_hot' (batch, num_bins).
@@ -131,14 +133,14 @@ class HashedCrossing(_Hashed):
             )
         numbers = []
         for each in inputs:
-            texts = hashing.as_texts(each)
+            texts = texts_of(each)
             if texts is None and each.dtype.kind not in "iu":
                 raise ValueError(f"HashedCrossing {self.name!r} takes integers or strings, received dtype {each.dtype}")
             numbers.append(each if texts is None else hashing.hash_texts(texts, 0))
-        return encoded(hashing.cross_hashes(numbers, self.num_bins), self.output_mode, self.num_bins, self.dtype)
+        return self._encoded(hashing.cross_hashes(numbers, self.num_bins))
 
 
 def _shape_of(feature: Any) -> tuple | None:
     """The shape of a tensor, an array or strings; None for anything else."""
-    shape = getattr(feature, "shape", None) if hashing.as_texts(feature) is None else np.shape(feature)
+    shape = getattr(feature, "shape", None) if texts_of(feature) is None else np.shape(feature)
     return shape if isinstance(shape, tuple) else None

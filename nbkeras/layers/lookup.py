@@ -1,7 +1,4 @@
-"""IntegerLookup and StringLookup: layers with a vocabulary that map terms to indices, or indices to terms.
-
-Integers may be inputs of a model. Strings, in arrays of str, are accepted only by a direct call of the layer.
-"""
+"""Lookup, the base of layers with a vocabulary, which map terms to indices, or indices to terms; and IntegerLookup."""
 
 from __future__ import annotations
 
@@ -15,9 +12,10 @@ import numpy as np
 from nbkeras import ops
 from nbkeras.building.layer import LayerOptions
 from nbkeras.engine import load_budget, option, tensor
-from nbkeras.engine.annotations import briefly, one_of
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Tensor, as_index, as_tensor
-from nbkeras.layers.categorical import MODES, NotSparse, OutputMode, Salt, TextInputs, encoded
+from nbkeras.layers.categorical import MODES, NotSparse, OutputMode, Salt, encoded
+from nbkeras.layers.text_inputs import TextInputs
 from nbkeras.ops import hashing
 
 
@@ -269,7 +267,7 @@ class Lookup(TextInputs, registered=False):
             raise ValueError(f"{self.name!r} was created with a vocabulary and cannot adapt")
         self._adapt_to(_batches(data, steps))
 
-    def _adapt_to(self, batches: Iterable[list[list]]) -> None:
+    def _adapt_to(self, batches: Iterable[Iterable[list]]) -> None:
         """Learn from batches of documents, each a list of terms."""
         counts: collections.Counter = collections.Counter()
         documents: collections.Counter = collections.Counter()
@@ -312,8 +310,17 @@ class Lookup(TextInputs, registered=False):
 
     def _encoded(self, numbers):
         if self.output_mode != "tf_idf":
-            return encoded(numbers, self.output_mode, self._depth, "int64" if self.output_mode == "int" else self.dtype)
-        counts = encoded(numbers, "count", self._depth, self.dtype)
+            return encoded(
+                numbers, self.output_mode, self._depth, "int64" if self.output_mode == "int" else self.compute_dtype
+            )
+        return self.weighted(encoded(numbers, "count", self._depth, self.compute_dtype))
+
+    def weighted(self, counts):
+        """The counts times the weights of the terms.
+
+        Args:
+            counts: The number of occurrences of each term, (batch, terms).
+        """
         if self._idf is None and tensor.is_shapes_only():
             return counts
         if self._idf is None:
@@ -391,6 +398,7 @@ class IntegerLookup(Lookup):
         array([20, -1, 10])
     """
 
+    _takes_strings = False
     input_dtype = "int64"
 
     def __init__(
@@ -437,93 +445,3 @@ class IntegerLookup(Lookup):
         if self.mask_token is not None:
             numbers = ops.where(ops.equal(inputs, self.mask_token), self._mask_number, numbers)
         return self._encoded(ops.add(numbers, ops.zeros_like(inputs)))
-
-
-class StringLookup(Lookup):
-    """Maps strings to indices in a vocabulary, or back. Call it on the data, not in a model: strings are not tensors.
-
-    Args:
-        mask_token (a str, or None): The string for index 0, which is not a term; None for none.
-        oov_token (a str): The string that represents unknown ones in the vocabulary and with `invert`.
-        encoding (a str): The encoding of bytes among the terms.
-        vocabulary_dtype ('string'): Accepted for Keras scripts.
-        oov_method: Accepted for Keras files: FarmHash64 distributes unknown strings over several indices.
-
-    Call arguments:
-        inputs: Strings of any shape: an array or a list of str; integers with `invert`.
-
-    Output shape:
-        The inputs' shape; for other modes see CategoryEncoding. With `invert` an array of str.
-
-    Raises:
-        TypeError: for inputs that are not strings.
-        ValueError: for unknown strings if `num_oov_indices` is 0.
-
-    Example:
-        >>> layers.StringLookup(vocabulary=["a", "b"])(["b", "z", "a"]).numpy()  # z is unknown
-        array([2, 0, 1])
-        >>> layer = layers.StringLookup(output_mode="count")
-        >>> layer.adapt(["b", "a", "b"])
-        >>> layer.get_vocabulary()
-        ['[UNK]', 'b', 'a']
-        >>> layer([["a", "b", "b"]]).numpy()
-        array([[0., 2., 1.]], dtype=float32)
-    """
-
-    def __init__(
-        self,
-        max_tokens=None,
-        num_oov_indices: Any = 1,
-        mask_token=None,
-        oov_token: Any = "[UNK]",
-        vocabulary=None,
-        encoding: option.Anything = "utf-8",
-        vocabulary_dtype: Any = "string",
-        **kwargs: Unpack[LookupOptions],
-    ):
-        one_of("StringLookup", "vocabulary_dtype", vocabulary_dtype, (None, "string"))
-        option.keep(self, locals())  # before reading the vocabulary
-        super().__init__(max_tokens, num_oov_indices, mask_token, oov_token, vocabulary, **kwargs)
-
-    def _term(self, value):
-        return value.decode(self.encoding) if isinstance(value, bytes) else str(value)
-
-    def __call__(self, *args, **kwargs):
-        given = args[0] if args else kwargs.get("inputs")
-        if self.invert:
-            return self._strings_of(np.asarray(given))
-        if hashing.as_texts(given) is None:
-            raise TypeError(f"{self.name!r} takes strings, an array or a list of str, received {briefly(given)}")
-        return super().__call__(*args, **kwargs)
-
-    def call(self, inputs):
-        texts = hashing.as_texts(inputs)
-        numbers = self.numbers_of(texts.ravel().tolist())
-        return self._encoded(as_tensor(np.array(numbers, np.int64).reshape(texts.shape)))
-
-    def numbers_of(self, terms: list[str]) -> list[int]:
-        """The indices of terms.
-
-        Args:
-            terms: A list of str.
-
-        Raises:
-            ValueError: for unknown terms if `num_oov_indices` is 0.
-        """
-        unknown = [term for term in terms if term not in self._numbers and term != self.mask_token]
-        self._check_known(unknown)
-        table = dict.fromkeys(unknown, self._first_unknown)
-        if self.num_oov_indices > 1 and unknown:
-            places = (
-                hashing.hash_texts(np.array(unknown), self.num_oov_indices, self.salt).numpy() + self._first_unknown
-            )
-            table = dict(zip(unknown, places.tolist(), strict=True))
-        table |= self._numbers
-        if self.mask_token is not None:
-            table[self.mask_token] = self._mask_number
-        return [table[term] for term in terms]
-
-    def _strings_of(self, numbers: np.ndarray) -> np.ndarray:
-        terms = dict(enumerate(self.get_vocabulary()))
-        found = [terms.get(number, self.oov_token) for number in numbers.ravel().tolist()]
-        return np.array(found, np.str_).reshape(numbers.shape)

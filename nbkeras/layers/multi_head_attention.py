@@ -141,7 +141,7 @@ class _Projected(Layer):
         if self.use_gate:
             self._gate_dense = self._projection("gate", query, 1, (many, value_size), "sigmoid")
         self._value_dense = self._projection("value", value, 1, (few, value_size))
-        self._dropout_layer = Dropout(self.dropout, seed=self.seed, dtype=self.dtype)
+        self._dropout_layer = Dropout(self.dropout, seed=self.seed, dtype=self.dtype_policy)
         output = self._output_sizes or (query[-1],)
         self._output_dense = self._projection("attention_output", (*query[:-1], many, value_size), 2, output)
         self._scale = 1 / math.sqrt(size)

@@ -53,6 +53,7 @@ class _Scaled(SameShape):
     """Base of layers with gamma and beta, whose options it keeps."""
 
     input_spec = InputSpec()
+    computes_in_float32 = True
 
     gamma = beta = None
 
@@ -133,8 +134,8 @@ class BatchNormalization(_Scaled):
     def build(self, input_shape):
         size = _axis_size(self, input_shape, self.axis)
         self._build_for_axis(input_shape, size)
-        self.moving_mean = self._option_weight((size,), "moving_mean", trainable=False)
-        self.moving_variance = self._option_weight((size,), "moving_variance", trainable=False)
+        self.moving_mean = self._option_weight((size,), "moving_mean", trainable=False, autocast=False)
+        self.moving_variance = self._option_weight((size,), "moving_variance", trainable=False, autocast=False)
 
     @property
     def statistics_of_rank(self) -> list[Variable]:
@@ -244,6 +245,8 @@ class RMSNormalization(SameShape):
     """
 
     supports_masking = False
+
+    computes_in_float32 = True
 
     def __init__(self, axis: Axes = -1, epsilon: option.Number = 1e-6, **kwargs: Unpack[LayerOptions]):
         super().__init__(**option.keep(self, locals()))

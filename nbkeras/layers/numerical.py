@@ -43,10 +43,10 @@ class Rescaling(SameShape):
 
     def call(self, inputs):
         scale, offset = (self._by_channel(value) for value in (self.scale, self.offset))
-        return ops.add(ops.multiply(ops.cast(inputs, self.dtype), scale), offset)
+        return ops.add(ops.multiply(ops.cast(inputs, self.compute_dtype), scale), offset)
 
     def _by_channel(self, value: Any) -> Any:
-        array = array_of(value, self.dtype)
+        array = array_of(value, self.compute_dtype)
         if array.ndim and config.image_data_format() == "channels_first":
             array = array.reshape(array.shape + (1,) * (3 - array.ndim))
         return array
@@ -209,7 +209,7 @@ class Normalization(SameShape):
         self.adapt_variance.assign(np.asarray(square / count, self.dtype))
 
     def call(self, inputs):
-        inputs = ops.cast(inputs, self.dtype)
+        inputs = ops.cast(inputs, self.compute_dtype)
         spread = ops.maximum(ops.sqrt(self.variance), config.epsilon())
         if self.invert:
             return ops.add(self.mean, ops.multiply(inputs, spread))
@@ -296,13 +296,24 @@ class Discretization(Layer):
             raise ValueError(f"Discretization {self.name!r}: adapt needs data, received none")
         self.bin_boundaries = _compressed(summary, 1 / self.num_bins)[0, :-1].tolist()
 
+    def load_own_variables(self, store) -> None:
+        """Compute the boundaries from the summary of the data that a file of Keras 2 has; other files have none.
+
+        Args:
+            store: A dict-like object with arrays by name.
+        """
+        if "0" in store and self.num_bins is not None:
+            self.bin_boundaries = _compressed(np.asarray(store["0"]), 1 / self.num_bins)[0, :-1].tolist()
+
     def call(self, inputs):
         if self.bin_boundaries is None:
             raise ValueError(f"Discretization {self.name!r} has no bin_boundaries yet: call adapt(data) first")
-        edges = np.asarray(self.bin_boundaries, self.dtype)
-        passed = ops.greater_equal(ops.expand_dims(ops.cast(inputs, self.dtype), -1), edges)
+        # a layer of Keras 2 for whole numbers has an integer dtype, and boundaries between integers
+        dtype = self.compute_dtype if "float" in self.compute_dtype else config.floatx()
+        edges = ops.convert_to_tensor(np.asarray(self.bin_boundaries, "float64"), dtype)
+        passed = ops.greater_equal(ops.expand_dims(ops.cast(inputs, dtype), -1), edges)
         numbers = ops.sum(ops.cast(passed, "int32"), axis=-1)
-        return encoded(numbers, self.output_mode, len(edges) + 1, self.dtype)
+        return encoded(numbers, self.output_mode, len(self.bin_boundaries) + 1, self.compute_dtype)
 
     @classmethod
     def from_config(cls, config, custom_objects=None):

@@ -156,7 +156,7 @@ class RNN(Layer):
         Args:
             batch_size: The number of samples.
         """
-        return initial_state_of(self.cell, batch_size, self.dtype)
+        return initial_state_of(self.cell, batch_size, self.compute_dtype)
 
     @property
     def states_of_rows(self) -> list[Variable]:
@@ -261,7 +261,7 @@ class RNN(Layer):
 
     def _all_kept_states(self, batch: int) -> list:
         if tensor.is_shapes_only() and (self._kept is None or self._kept[0].shape[0] != batch):
-            return [ops.zeros(shape, self.dtype) for shape in self._state_shapes(batch)]
+            return [ops.zeros(shape, self.compute_dtype) for shape in self._state_shapes(batch)]
         if self._kept is None or self._kept[0].shape[0] != batch:
             if self._kept is not None and any(v.data.copy().any() for v in self._kept):
                 held = self._kept[0].shape[0]
@@ -283,7 +283,7 @@ class RNN(Layer):
                 f"layer {self.name!r} has {self._state_count} states (state_size {self.state_size}), "
                 f"received {len(given)} in {what}"
             )
-        found = [as_tensor(value, self.dtype) for value in given]
+        found = [as_tensor(value, self.compute_dtype) for value in given]
         batch = found[0].shape[0] if batch is None and found[0].ndim else batch
         shapes = self._state_shapes(batch)
         if [value.shape for value in found] != shapes:

@@ -156,7 +156,7 @@ class _Cell(Layer):
         Args:
             batch_size: The number of samples.
         """
-        return [ops.zeros((batch_size, size), self.dtype) for size in structures.flatten(self.state_size)]
+        return [ops.zeros((batch_size, size), self.compute_dtype) for size in structures.flatten(self.state_size)]
 
     def build(self, input_shape):
         features, width = input_shape[-1] if input_shape else None, self.gates * self.units
@@ -224,7 +224,7 @@ class _Cell(Layer):
     def _mask(self, key: str, shape: tuple[int, ...], rate: float, ndim: int) -> Tensor:
         masks: dict[str, Tensor] = {} if self._masks is None else self._masks
         if key not in masks:
-            masks[key] = random.dropout(ops.ones(shape, self.dtype), rate, seed=self.seed_generator)
+            masks[key] = random.dropout(ops.ones(shape, self.compute_dtype), rate, seed=self.seed_generator)
         return masks[key] if ndim == 2 else ops.expand_dims(masks[key], 1)
 
     def states_of(self, states: Any) -> list:
@@ -465,7 +465,7 @@ class StackedRNNCells(Layer):
         Args:
             batch_size: The number of samples.
         """
-        return [initial_state_of(cell, batch_size, self.dtype) for cell in self.cells]
+        return [initial_state_of(cell, batch_size, self.compute_dtype) for cell in self.cells]
 
     def build(self, input_shape):
         shape = tuple(input_shape)

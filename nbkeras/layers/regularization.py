@@ -217,7 +217,7 @@ class GaussianNoise(_Random):
     def call(self, inputs, training=None):
         if not training or self.stddev == 0:
             return inputs
-        return inputs + random.normal(inputs.shape, 0.0, self.stddev, self.dtype, self.seed_generator)
+        return inputs + random.normal(inputs.shape, 0.0, self.stddev, self.compute_dtype, self.seed_generator)
 
 
 class GaussianDropout(_Random):
@@ -250,7 +250,7 @@ class GaussianDropout(_Random):
         if not training or self.rate == 0:
             return inputs
         stddev = math.sqrt(self.rate / (1 - self.rate))
-        return inputs * random.normal(inputs.shape, 1.0, stddev, self.dtype, self.seed_generator)
+        return inputs * random.normal(inputs.shape, 1.0, stddev, self.compute_dtype, self.seed_generator)
 
 
 class AlphaDropout(_Random):
@@ -294,7 +294,7 @@ class AlphaDropout(_Random):
                 f"received shape {inputs.shape}"
             )
         shape = [n if size is None else size for size, n in zip(shape, inputs.shape, strict=True)]
-        kept = random.bernoulli(shape, 1 - self.rate, self.dtype, self.seed_generator)
+        kept = random.bernoulli(shape, 1 - self.rate, self.compute_dtype, self.seed_generator)
         scale = ((1 - self.rate) * (1 + self.rate * limit**2)) ** -0.5
         return (inputs * kept + limit * (1 - kept)) * scale - scale * limit * self.rate
 

@@ -115,7 +115,7 @@ class Bidirectional(Layer):
     def build(self, input_shape):
         shape = tuple(input_shape) if structures.is_shape(input_shape) else tuple(input_shape[0])
         for each in (self.forward_layer, self.backward_layer):
-            each._ensure_built(SymbolicTensor(shape, self.dtype))
+            each._ensure_built(SymbolicTensor(shape, self.compute_dtype))
 
     def _checked_inputs(self, inputs):
         return super()._checked_inputs(sequences_of(inputs))
@@ -252,7 +252,9 @@ class TimeDistributed(Wrapper):
         return (None, *shape[2:])
 
     def build(self, input_shape):
-        self.layer._ensure_built(SymbolicTensor(self._step_shape(input_shape), self.layer.input_dtype or self.dtype))
+        self.layer._ensure_built(
+            SymbolicTensor(self._step_shape(input_shape), self.layer.input_dtype or self.compute_dtype)
+        )
 
     def compute_output_shape(self, input_shape):
         output = self.layer.compute_output_shape(self._step_shape(input_shape))

@@ -38,7 +38,7 @@ class Wrapper(Layer):
             raise ValueError(f"{type(self).__name__} wraps a layer such as Dense(8), received {briefly(layer)}")
 
     def build(self, input_shape=None):
-        self.layer._ensure_built(graph.symbols(input_shape, self.layer.input_dtype or self.dtype))
+        self.layer._ensure_built(graph.symbols(input_shape, self.layer.input_dtype or self.compute_dtype))
 
 
 class SpectralNormalization(Wrapper):

@@ -79,16 +79,15 @@ def serialize(loss) -> Any:
         loss: A function, an object, or a name.
 
     Returns:
-        A name for a function of this module, otherwise {'module', 'class_name', 'config', 'registered_name'};
-        `deserialize` reads it.
+        {'module', 'class_name', 'config', 'registered_name'}, also for a function; `deserialize` reads it. A name stays.
 
     Example:
-        >>> losses.serialize(losses.mean_squared_error)
+        >>> losses.serialize(losses.mean_squared_error)["config"]
         'mean_squared_error'
         >>> losses.serialize(losses.Huber(delta=0.5))["config"]["delta"]
         0.5
     """
-    return registry.serialize(loss)
+    return registry.serialize(loss, short=False)
 
 
 _lazy_names.attach(globals(), registry)

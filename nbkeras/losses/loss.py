@@ -22,7 +22,7 @@ _REDUCTIONS = (*_MEANS, "mean_with_sample_weight", "sum", "none")
 
 def prediction(y_pred: Any, dtype: Any = None) -> Tensor:
     """Predictions as a float Tensor: a float Tensor itself, with its mask and logits; anything else in floatx."""
-    if isinstance(y_pred, Tensor) and y_pred.dtype.kind == "f" and dtype is None:
+    if isinstance(y_pred, Tensor) and y_pred.dtype.kind == "f" and dtype is None and not y_pred.is_half:
         return y_pred
     return as_tensor(y_pred, dtype or config.floatx())
 

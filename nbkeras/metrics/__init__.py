@@ -86,21 +86,21 @@ get, deserialize = registry.get, registry.deserialize
 
 
 def serialize(metric) -> Any:
-    """A name for a function, a configuration for an object.
+    """The configuration of a metric, as files hold it.
 
     Args:
         metric: A metric, or a function of (y_true, y_pred).
 
     Returns:
-        A name, or a dict with 'class_name' and 'config', from which `deserialize` recreates the metric.
+        A dict with 'class_name' and 'config', also for a function, from which `deserialize` recreates the metric.
 
     Example:
-        >>> metrics.serialize(metrics.mean_squared_error)
+        >>> metrics.serialize(metrics.mean_squared_error)["config"]
         'mean_squared_error'
         >>> metrics.serialize(metrics.TopKCategoricalAccuracy(k=3))["config"]
         {'name': 'top_k_categorical_accuracy', 'dtype': 'float32', 'k': 3}
     """
-    return registry.serialize(metric)
+    return registry.serialize(metric, short=False)
 
 
 if TYPE_CHECKING:  # imported at first use

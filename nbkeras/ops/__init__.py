@@ -6,6 +6,7 @@ module that is imported hides a function of that name.
 
 from typing import TYPE_CHECKING
 
+from nbkeras.engine import dtypes as _dtypes
 from nbkeras.engine import lazy_names as _lazy_names
 from nbkeras.ops.shape import broadcast_to as broadcast_to
 from nbkeras.ops.shape import concatenate as concatenate
@@ -86,6 +87,16 @@ if TYPE_CHECKING:  # imported at first use
     from nbkeras.ops.arrangement import vsplit as vsplit
     from nbkeras.ops.arrangement import vstack as vstack
     from nbkeras.ops.attention import dot_product_attention as dot_product_attention
+    from nbkeras.ops.complex_numbers import angle as angle
+    from nbkeras.ops.complex_numbers import conj as conj
+    from nbkeras.ops.complex_numbers import conjugate as conjugate
+    from nbkeras.ops.complex_numbers import eig as eig
+    from nbkeras.ops.complex_numbers import imag as imag
+    from nbkeras.ops.complex_numbers import isreal as isreal
+    from nbkeras.ops.complex_numbers import polar as polar
+    from nbkeras.ops.complex_numbers import real as real
+    from nbkeras.ops.complex_numbers import view_as_complex as view_as_complex
+    from nbkeras.ops.complex_numbers import view_as_real as view_as_real
     from nbkeras.ops.contractions import batch_dot as batch_dot
     from nbkeras.ops.contractions import dense as dense
     from nbkeras.ops.contractions import dot as dot
@@ -173,7 +184,6 @@ if TYPE_CHECKING:  # imported at first use
     from nbkeras.ops.elementwise import true_divide as true_divide
     from nbkeras.ops.elementwise import where as where
     from nbkeras.ops.functions import allclose as allclose
-    from nbkeras.ops.functions import angle as angle
     from nbkeras.ops.functions import arccos as arccos
     from nbkeras.ops.functions import arccosh as arccosh
     from nbkeras.ops.functions import arcsin as arcsin
@@ -181,8 +191,6 @@ if TYPE_CHECKING:  # imported at first use
     from nbkeras.ops.functions import arctan2 as arctan2
     from nbkeras.ops.functions import arctanh as arctanh
     from nbkeras.ops.functions import cbrt as cbrt
-    from nbkeras.ops.functions import conj as conj
-    from nbkeras.ops.functions import conjugate as conjugate
     from nbkeras.ops.functions import cosh as cosh
     from nbkeras.ops.functions import deg2rad as deg2rad
     from nbkeras.ops.functions import divide_no_nan as divide_no_nan
@@ -196,11 +204,9 @@ if TYPE_CHECKING:  # imported at first use
     from nbkeras.ops.functions import heaviside as heaviside
     from nbkeras.ops.functions import hypot as hypot
     from nbkeras.ops.functions import i0 as i0
-    from nbkeras.ops.functions import imag as imag
     from nbkeras.ops.functions import isclose as isclose
     from nbkeras.ops.functions import isneginf as isneginf
     from nbkeras.ops.functions import isposinf as isposinf
-    from nbkeras.ops.functions import isreal as isreal
     from nbkeras.ops.functions import ldexp as ldexp
     from nbkeras.ops.functions import log10 as log10
     from nbkeras.ops.functions import logaddexp as logaddexp
@@ -208,7 +214,6 @@ if TYPE_CHECKING:  # imported at first use
     from nbkeras.ops.functions import nan_to_num as nan_to_num
     from nbkeras.ops.functions import nextafter as nextafter
     from nbkeras.ops.functions import rad2deg as rad2deg
-    from nbkeras.ops.functions import real as real
     from nbkeras.ops.functions import saturate_cast as saturate_cast
     from nbkeras.ops.functions import signbit as signbit
     from nbkeras.ops.functions import sinc as sinc
@@ -367,4 +372,5 @@ if TYPE_CHECKING:  # imported at first use
     from nbkeras.ops.statistics import ptp as ptp
     from nbkeras.ops.statistics import quantile as quantile
 
+_dtypes.half = _lazy_names.LazyModule("nbkeras.engine.half")
 _lazy_names.attach(globals())

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from nbkeras.engine.annotations import briefly
-from nbkeras.engine.tensor import Tensor, apply, as_float, op, value_of
+from nbkeras.engine.tensor import Tensor, apply, as_float, as_tensor, op, value_of
 from nbkeras.engine.user_errors import warn
 from nbkeras.kernels import activations
 from nbkeras.kernels import softmax as softmax_kernels
@@ -41,7 +41,7 @@ def relu(x, negative_slope: float = 0.0, max_value: float | None = None, thresho
     With the defaults, this is max(x, 0). The gradient at the threshold is the left derivative.
 
     Args:
-        x: Numbers of any shape; integers become floatx.
+        x: Numbers of any shape; integers become floatx, unless all options are the defaults.
         negative_slope: The slope below the threshold.
         max_value: The upper limit of the result, not negative; None for no limit. With a limit, values above the
             threshold are clipped at 0 too.
@@ -56,8 +56,11 @@ def relu(x, negative_slope: float = 0.0, max_value: float | None = None, thresho
         >>> ops.relu([-2.0, 0.5, 9.0], negative_slope=0.1, max_value=6.0, threshold=1.0).numpy()
         array([-0.3 , -0.05,  6.  ], dtype=float32)
     """
+    plain = not negative_slope and max_value is None and not threshold
+    if plain and as_tensor(x).dtype.kind in "iu":
+        return elementwise.maximum(x, 0)
     x = as_float(x)
-    if not negative_slope and max_value is None and not threshold:
+    if plain:
         return apply(activations.relu, activations.relu_vjp, [x])
     if max_value is not None and max_value < 0:
         raise ValueError(f"relu: max_value must not be negative, received {briefly(max_value)}")

@@ -54,13 +54,12 @@ def dense(x, kernel, bias=None, activation: Callable | None = None) -> Tensor:
     """
     integers = kernel if getattr(kernel, "is_quantized", False) else None
     if integers is not None:
-        kernel = integers.integers()
         x, bias = (None if each is None else as_tensor(as_float(each), integers.scale.dtype) for each in (x, bias))
     elif bias is None:
         (x, kernel), bias = floats(x, kernel), None
     else:
         x, kernel, bias = floats(x, kernel, bias)
-    left, right = x.shape, kernel.shape
+    left, right = x.shape, getattr(kernel, "full_shape", kernel.shape)
     if len(left) < 2 or len(right) != 2 or left[-1] != right[0] or right[0] == 0:
         raise ValueError(
             "dense: x must have shape (..., k) with at least two axes and kernel (k, n), with the same k >= 1; received "
@@ -288,7 +287,11 @@ def einsum(subscripts: str, *operands) -> Tensor:
     """
     if len(operands) == 2 and getattr(operands[1], "is_quantized", False):
         kernel = operands[1]
-        return kernel.einsum(subscripts, as_tensor(as_float(operands[0]), kernel.scale.dtype))
+        x = as_tensor(as_float(operands[0]), kernel.scale.dtype)
+        found = kernel.einsum(subscripts, x)
+        if found is not None:
+            return found
+        operands = kernel.rounded(x), kernel
     tensors = promote(*operands) if operands else []
     inputs, result = letters_of(subscripts, tensors)
     sizes: dict[str, int] = {}

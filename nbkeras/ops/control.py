@@ -245,15 +245,15 @@ def while_loop(cond: Callable, body: Callable, loop_vars, maximum_iterations: in
         maximum_iterations: The maximum number of iterations; None for no limit.
 
     Returns:
-        The last loop variables: a tuple, or one value. Numbers among tensors become tensors.
+        The last loop variables: a tuple, or one value. Numbers become tensors.
 
     Raises:
         ValueError: if `body` returns another number of loop variables; in a recorded step, if a loop variable changes its shape
             or dtype.
 
     Example:
-        >>> ops.while_loop(lambda i, x: x < 100, lambda i, x: (i + 1, 3 * x), (0, 1))
-        (5, 243)
+        >>> [int(x) for x in ops.while_loop(lambda i, x: x < 100, lambda i, x: (i + 1, 3 * x), (0, 1))]
+        [5, 243]
     """
     limit = 1 if device.is_dry() else maximum_iterations
     is_sequence = isinstance(loop_vars, list | tuple)
@@ -275,9 +275,8 @@ def while_loop(cond: Callable, body: Callable, loop_vars, maximum_iterations: in
     ):
         values, _ = step(iterations, values, None)
         iterations += 1
-    if any(isinstance(leaf, Tensor) for leaf in structures.flatten(values)):
-        # an int among symbolic outputs would be a value of the dry run
-        values = structures.map_leaves(lambda leaf: as_tensor(leaf) if isinstance(leaf, int | float) else leaf, values)
+    # an int among symbolic outputs would be a value of the dry run
+    values = structures.map_leaves(lambda leaf: as_tensor(leaf) if isinstance(leaf, int | float) else leaf, values)
     return values if is_sequence else values[0]
 
 

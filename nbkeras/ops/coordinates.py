@@ -220,6 +220,20 @@ def affine_transform(
     return moved("affine_transform", images, data_format, interpolation, fill_mode, fill_value, places)
 
 
+def homography(start_points: Any, end_points: Any) -> Tensor:
+    """The numbers (batch, 8) of `affine_transform` that move four points (x, y) to four others, and images with them."""
+    start, end = floats(start_points, end_points)
+    start, end = (reshape(points, (-1, 4, 2)) for points in (start, end))
+    sources = unstack(start, axis=2)
+    x, y = unstack(end, axis=2)
+    one, zero = ones(x.shape, x.dtype), zeros(x.shape, x.dtype)
+    equations = []
+    for source, row in zip(sources, ([x, y, one, zero, zero, zero], [zero, zero, zero, x, y, one]), strict=True):
+        back = elementwise.negative(source)
+        equations.append(stack([*row, elementwise.multiply(back, x), elementwise.multiply(back, y)], 2))
+    return squeeze(solve(concatenate(equations, 1), expand_dims(concatenate(sources, 1), -1)), -1)
+
+
 @op
 def perspective_transform(
     images,
@@ -260,15 +274,7 @@ def perspective_transform(
             "perspective_transform: start_points and end_points must have the same shape, (4, 2) or (batch, 4, 2), received "
             f"{start.shape} and {end.shape}"
         )
-    start, end = (reshape(points, (-1, 4, 2)) for points in (start, end))
-    sources = unstack(start, axis=2)
-    x, y = unstack(end, axis=2)
-    one, zero = ones(x.shape, x.dtype), zeros(x.shape, x.dtype)
-    equations = []
-    for source, row in zip(sources, ([x, y, one, zero, zero, zero], [zero, zero, zero, x, y, one]), strict=True):
-        back = elementwise.negative(source)
-        equations.append(stack([*row, elementwise.multiply(back, x), elementwise.multiply(back, y)], 2))
-    numbers = squeeze(solve(concatenate(equations, 1), expand_dims(concatenate(sources, 1), -1)), -1)
+    numbers = homography(start, end)
 
     def places(across: Tensor, down: Tensor, count: int) -> tuple[Tensor, Tensor]:
         return _projected(across, down, numbers)

@@ -33,7 +33,8 @@ def zeros(shape, dtype=None) -> Tensor:
         array([[0., 0., 0.],
                [0., 0., 0.]], dtype=float32)
     """
-    return as_tensor(np.zeros(_sizes("zeros", shape), known_dtype(dtype)))
+    found = known_dtype(dtype)
+    return as_tensor(np.zeros(_sizes("zeros", shape), found), found)
 
 
 def ones(shape, dtype=None) -> Tensor:
@@ -53,7 +54,8 @@ def ones(shape, dtype=None) -> Tensor:
         >>> ops.ones(3, dtype="int32").numpy()
         array([1, 1, 1], dtype=int32)
     """
-    return as_tensor(np.ones(_sizes("ones", shape), known_dtype(dtype)))
+    found = known_dtype(dtype)
+    return as_tensor(np.ones(_sizes("ones", shape), found), found)
 
 
 @op
@@ -88,7 +90,7 @@ def full(shape, fill_value, dtype=None) -> Tensor:
         n not in (1, size) for n, size in zip(value.shape[::-1], sizes[::-1], strict=False)
     ):
         raise ValueError(f"full: a fill_value of shape {value.shape} does not broadcast to shape {sizes}")
-    return as_tensor(np.full(sizes, value, found))
+    return as_tensor(np.full(sizes, value, found), found)
 
 
 def _sizes(name: str, shape: Any) -> tuple[int, ...]:
@@ -201,7 +203,7 @@ def arange(start, stop=None, step=None, dtype=None) -> Tensor:
     dtype = known_dtype(dtype)
     if dtype.kind == "b" and count > 2:
         raise ValueError(f"arange: booleans have two values, received {received} with dtype bool")
-    return as_tensor(np.arange(first, end, step, dtype=dtype))
+    return as_tensor(np.arange(first, end, step, dtype=dtype), dtype)
 
 
 @checked
@@ -226,4 +228,4 @@ def eye(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> Tensor:
                [0, 0, 1]], dtype=int32)
     """
     rows, columns = _sizes("eye", (N, N if M is None else M))
-    return as_tensor(np.eye(rows, columns, k, known_dtype(dtype)))
+    return as_tensor(np.eye(rows, columns, k, known_dtype(dtype)), dtype)

@@ -11,9 +11,12 @@ import numpy as np
 
 from nbkeras.engine import option
 from nbkeras.engine.dtypes import array_of, known_dtype
+from nbkeras.engine.lazy_names import LazyModule
 from nbkeras.engine.tensor import Tensor, apply, as_float, as_tensor, op, promote, stand_in, value_of
 from nbkeras.kernels import elementwise
 from nbkeras.ops.arguments import check_broadcast
+
+strings = LazyModule("nbkeras.engine.strings")
 
 
 def _binary(name: str, x1: Any, x2: Any) -> list[Tensor]:
@@ -734,8 +737,8 @@ def isfinite(x) -> Tensor:
 
 
 @op
-def where(condition, x1=None, x2=None) -> Tensor:
-    """x1 where the condition is true, x2 elsewhere.
+def where(condition, x1=None, x2=None) -> Any:
+    """x1 where the condition is true, x2 elsewhere; the positions where it is true, as of `ops.nonzero`, without both.
 
     The gradient of an element that is not chosen is 0.
 
@@ -745,18 +748,20 @@ def where(condition, x1=None, x2=None) -> Tensor:
         x2: Numbers for where it is false. The three shapes broadcast.
 
     Returns:
-        A tensor of the broadcast shape, and of the common dtype of x1 and x2.
+        A tensor of the broadcast shape, and of the common dtype of x1 and x2; or a tuple with an int32 vector for each axis.
 
     Raises:
-        ValueError: without x1 and x2 (`ops.nonzero` gives the positions), or if the shapes do not broadcast.
+        ValueError: with only one of x1 and x2, or if the shapes do not broadcast.
 
     Example:
         >>> ops.where([True, False, True], [1.0, 2.0, 3.0], 0.0).numpy()
         array([1., 0., 3.], dtype=float32)
     """
-    if x1 is None or x2 is None:
-        raise ValueError("where: give x1 and x2; the positions where a condition holds are ops.nonzero(condition)")
     mask = as_tensor(condition, np.bool_)
+    if x1 is None and x2 is None:
+        return tuple(as_tensor(positions, np.int32) for positions in np.nonzero(mask.numpy()))
+    if x1 is None or x2 is None:
+        raise ValueError("where: give both x1 and x2, or neither of them")
     operands = promote(x1, x2)
     check_broadcast("where", mask, *operands)
     return apply(elementwise.where, elementwise.where_vjp, [mask, *operands])
@@ -816,11 +821,10 @@ def cast(x, dtype) -> Tensor:
 
     Args:
         x: Numbers of any shape.
-        dtype: A dtype such as 'float32', 'int64' or 'bool'. Floats of 16 bits are not offered.
+        dtype: A dtype such as 'float32', 'bfloat16', 'int64' or 'bool'.
 
     Raises:
         ValueError: for a name that is not a numeric dtype.
-        TypeError: for floats of 16 bits.
 
     Example:
         >>> ops.cast([1.7, -1.7], "int32").numpy()
@@ -867,8 +871,8 @@ def convert_to_tensor(x, dtype=None, sparse: bool | None = None, ragged: bool | 
     """A tensor of anything that holds numbers: a number, nested lists, a tensor, an array of NumPy or another library.
 
     Args:
-        x: Numbers or booleans; a symbolic tensor is returned unchanged. Tensors of the same shape in a list are stacked,
-            with a gradient.
+        x: Numbers or booleans, or strings, which become Strings; a symbolic tensor is returned unchanged. Tensors of the same
+            shape in a list are stacked, with a gradient.
         dtype: The dtype of the tensor. None keeps the dtype of an array; Python floats become floatx, Python
             integers int32 (int64 if they are too large).
         sparse: False or None: there are no sparse tensors.
@@ -888,9 +892,14 @@ def convert_to_tensor(x, dtype=None, sparse: bool | None = None, ragged: bool | 
             raise ValueError(
                 "convert_to_tensor: sparse and ragged tensors are not supported, use pad_sequences and masks"
             )
-    if dtype is not None:
+    if dtype is not None and getattr(dtype, "name", dtype) != "string":
         return cast(x, dtype)
-    return x if hasattr(x, "symbolic_op") else value_of(as_tensor(x))
+    try:
+        return x if hasattr(x, "symbolic_op") else value_of(as_tensor(x))
+    except TypeError:
+        if not strings.holds_strings(x):
+            raise
+        return strings.strings_of(x, "convert_to_tensor")  # type: ignore[return-value]
 
 
 def convert_to_numpy(x) -> np.ndarray:

@@ -18,7 +18,6 @@ from nbkeras.engine.tensor import Tensor, apply, as_float, as_tensor, floats, op
 from nbkeras.kernels import elementwise, special
 from nbkeras.ops import reduce
 from nbkeras.ops.arguments import check_broadcast
-from nbkeras.ops.creation import full_like, zeros_like
 from nbkeras.ops.elementwise import (
     absolute,
     add,
@@ -696,77 +695,3 @@ def allclose(x1, x2, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = F
 
 
 # -------------------- functions of complex numbers, for real tensors --------------------
-
-
-@op
-def real(x) -> Tensor:
-    """The real part: x unchanged, as tensors are real.
-
-    Args:
-        x: Numbers of any shape.
-
-    Example:
-        >>> ops.real([1.0, -2.0]).numpy()
-        array([ 1., -2.], dtype=float32)
-    """
-    return as_tensor(x)
-
-
-@op
-def imag(x) -> Tensor:
-    """The imaginary part: zeros, as tensors are real.
-
-    Args:
-        x: Numbers of any shape; the dtype stays.
-
-    Example:
-        >>> ops.imag([1.0, -2.0]).numpy()
-        array([0., 0.], dtype=float32)
-    """
-    return zeros_like(x)
-
-
-@op
-def conjugate(x) -> Tensor:
-    """The complex conjugate: x unchanged, as tensors are real.
-
-    Args:
-        x: Numbers of any shape.
-
-    Example:
-        >>> ops.conjugate([1.0, -2.0]).numpy()
-        array([ 1., -2.], dtype=float32)
-    """
-    return as_tensor(x)
-
-
-conj = conjugate
-
-
-@op
-def angle(x) -> Tensor:
-    """The angle of a number in the complex plane: 0 where x is positive, pi where it is negative; no gradient.
-
-    Args:
-        x: Numbers of any shape; integers become floatx.
-
-    Example:
-        >>> ops.angle([2.0, -3.0]).numpy().round(4)
-        array([0.    , 3.1416], dtype=float32)
-    """
-    x = as_float(x)
-    return where(isnan(x), x, where(signbit(x), as_tensor(_PI, x.dtype), x.dtype.type(0)))
-
-
-@op
-def isreal(x) -> Tensor:
-    """True everywhere: tensors are real.
-
-    Args:
-        x: Numbers of any shape.
-
-    Example:
-        >>> ops.isreal([1.0, -2.0]).numpy()
-        array([ True,  True])
-    """
-    return full_like(x, True, np.bool_)

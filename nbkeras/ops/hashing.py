@@ -5,25 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras.engine import structures
 from nbkeras.engine.tensor import Tensor, apply, as_integer, as_tensor, op
 from nbkeras.kernels import hashing
-
-
-def as_texts(values: Any) -> np.ndarray | None:
-    """An array of str from a string, or from lists, arrays and pandas columns of strings; None for anything else."""
-    values = values.to_numpy(object) if hasattr(values, "to_numpy") else values
-    leaves = structures.flatten(values)
-    if leaves and all(isinstance(leaf, str | bytes) for leaf in leaves):
-        values = np.asarray(values)
-    if not isinstance(values, np.ndarray) or values.dtype.kind not in "UOS":
-        return None
-    if values.dtype.kind == "U":
-        return values
-    texts = [item.decode() if isinstance(item, bytes) else item for item in values.ravel().tolist()]
-    if not all(isinstance(item, str) for item in texts):
-        return None
-    return np.array(texts, dtype=np.str_).reshape(values.shape)
 
 
 def _integers(value: Any, what: str) -> Tensor:

@@ -12,7 +12,7 @@ import numpy as np
 from nbkeras.engine import load_budget
 from nbkeras.engine.annotations import briefly, one_of
 from nbkeras.engine.dtypes import array_of, known_dtype
-from nbkeras.engine.tensor import Tensor, apply, as_index, as_integer, as_tensor, op
+from nbkeras.engine.tensor import Tensor, Variable, apply, as_index, as_integer, as_tensor, op
 from nbkeras.kernels import embedding as embedding_kernels
 from nbkeras.kernels import indexing, scattering
 from nbkeras.kernels import shape as shape_kernels
@@ -207,7 +207,7 @@ def embedding(indices, table) -> Tensor:
     """
     if getattr(table, "is_quantized", False):
         return table.rows(indices)
-    table = as_tensor(table)
+    table = table if type(table) is Variable else as_tensor(table)
     if table.ndim != 2 or table.dtype.kind != "f":
         raise ValueError(
             f"embedding: the table must be a float matrix (rows, width), received shape {table.shape} of dtype "

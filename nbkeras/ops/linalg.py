@@ -27,6 +27,7 @@ from nbkeras.ops.shape import broadcast_to, concatenate, expand_dims, moveaxis, 
 
 if TYPE_CHECKING:  # imported at first use
     from nbkeras.autodiff.transforms import jvp as jvp
+    from nbkeras.ops.complex_numbers import eig as eig
 
 
 def _applied(kernel: Callable, slopes: Callable, tensors: list[Tensor], **constants: Any) -> Any:

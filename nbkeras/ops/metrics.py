@@ -8,8 +8,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nbkeras import config
+from nbkeras.engine import tape
 from nbkeras.engine.copy_on_write import will_write
+from nbkeras.engine.dtypes import known_dtype
 from nbkeras.engine.tensor import Tensor, Variable, apply, as_float, as_index, as_integer, as_tensor, on_device_of, op
 from nbkeras.kernels import elementwise, metrics
 from nbkeras.kernels.embedding import add_rows
@@ -59,8 +60,8 @@ def threshold_matches(y_true, y_pred, threshold: float) -> Tensor:
 def divide_no_nan(x1, x2, dtype=None) -> Tensor:
     """x1 / x2, and 0 where x2 is 0, computed in `dtype` if it is a float dtype. For floats of the same shape; no gradient."""
     x1, x2 = as_float(x1), as_float(x2)
-    found = np.dtype(dtype or x1.dtype)
-    found = found if found.kind == "f" else np.dtype(config.floatx())
+    found = known_dtype(dtype or x1.dtype)
+    found = found if found.kind == "f" else known_dtype(None)
     return apply(_divide_no_nan, None, [x1, as_tensor(x2, x1.dtype)], dtype=found)
 
 
@@ -85,6 +86,13 @@ def _grouped(weights: Tensor, values: Tensor) -> Tensor:
     )
 
 
+def _written(variable: Variable) -> device.Array:
+    """The array of a state for a kernel that adds to it: in a StatelessScope, the scope's."""
+    if tape.thread.rerun is not None:
+        tape.thread.rerun.values.setdefault(variable, Tensor(variable.data))
+    return variable.data
+
+
 def accumulate(values, sample_weight, total: Variable, count: Variable | None = None) -> None:
     """total += sum(values * weights). With a count: total += sum of the samples' weighted means, count += sum of weights.
 
@@ -104,10 +112,10 @@ def accumulate(values, sample_weight, total: Variable, count: Variable | None = 
         per_sample = per_sample if given.ndim else values.size
         weights = device.to_this_device(_grouped(given, values).data)
     scale = 1.0 if count is None else 1.0 / per_sample
-    counter = device.empty(0, np.float64) if count is None else count.data.reshape(1)
+    summed, counter = _written(total), device.empty(0, np.float64) if count is None else _written(count).reshape(1)
     flat = device.to_this_device(values.data).reshape(-1)
-    will_write(total.data, counter)
-    device.launch(metrics.accumulate, flat, weights, scale, total.data.reshape(1), counter)
+    will_write(summed, counter)
+    device.launch(metrics.accumulate, flat, weights, scale, summed.reshape(1), counter)
 
 
 def count_confusion(
@@ -142,7 +150,7 @@ def count_confusion(
     absent = device.empty((0, 1), np.float64)
     tables = []
     for name in ("tp", "fp", "tn", "fn"):
-        table = counters[name].data if name in counters else absent
+        table = _written(counters[name]) if name in counters else absent
         tables.append(table if table.ndim == 2 else table.reshape(-1, 1))
     will_write(*tables)
     if evenly:
@@ -178,8 +186,9 @@ def count_pairs(rows, columns, table: Variable, sample_weight=None, ignored: int
         inside = inside & (rows != ignored)
     places = where(inside, rows * m + columns, n * m)  # n * m is outside the table: add_rows skips it
     arrays = device.to_this_device(weight.data).reshape(-1, 1), device.to_this_device(places.data).reshape(-1)
-    will_write(table.data)
-    launch_shares(add_rows, 1, *arrays, table.data.reshape(-1, 1))
+    cells = _written(table)
+    will_write(cells)
+    launch_shares(add_rows, 1, *arrays, cells.reshape(-1, 1))
 
 
 @op

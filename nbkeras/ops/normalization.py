@@ -126,7 +126,7 @@ def batch_normalization_training(
     for variable in (moving_mean, moving_variance):
         if not isinstance(variable, Variable):
             raise TypeError(f"{name}: the moving statistics are Variables, received {briefly(variable)}")
-        if variable.dtype != x.dtype:
+        if variable.data.dtype != x.data.dtype:
             raise TypeError(f"{name}: the moving statistics have dtype {variable.dtype}, x has {x.dtype}")
     rows_mask = None
     if mask is not None:

@@ -9,8 +9,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
-
 from nbkeras.engine.tensor import Tensor, Variable, apply, as_index
 from nbkeras.kernels import quantized as kernels
 from nbkeras.kernels.convolution import integers as convolution
@@ -25,7 +23,7 @@ class QuantizedVariable(Variable):
     """An int8 weight: a value is an integer divided by the scale of its channel.
 
     Args:
-        values: The integers, an array of int8.
+        values: The integers, an array of int8; uint16 holds the bits of bfloat16 numbers, with scales of 1.
         scale: A float Variable. Without axes of size 1, its axes match `channels`.
         channels: The axes of `values` along which scales differ, in the order of the scale's axes.
         inputs: The limits for quantizing the input of products, row by row; None for float inputs.
@@ -38,14 +36,16 @@ class QuantizedVariable(Variable):
         array([[1., 2.]], dtype=float32)
     """
 
-    __slots__ = ("scale", "channels", "inputs")
+    __slots__ = ("scale", "channels", "inputs", "companions")
     is_quantized = True
+    is_last_in_files = False  # as for PackedVariable
 
     def __init__(
         self, values: Any, scale: Variable, channels: tuple[int, ...], inputs: Limits | None, name: str | None = None
     ):
-        super().__init__(values, dtype=np.int8, trainable=False, name=name)
+        super().__init__(values, trainable=False, name=name)
         self.scale, self.channels, self.inputs = scale, channels, inputs
+        self.companions: list[Variable] = [scale]  # the variables beside it in files
 
     def as_float(self) -> Tensor:
         """The value as a float tensor."""

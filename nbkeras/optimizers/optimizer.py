@@ -706,6 +706,8 @@ class Optimizer(Observed, option.Configured):
             self.step(run)
         for variable, rows in by_rows.items():
             self.step_rows(variable, rows)
+        for variable in [each for each in self._trainable if each.is_half]:
+            variable.round()  # type: ignore[attr-defined]
 
     @property
     def _batches(self) -> Array:

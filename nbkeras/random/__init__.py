@@ -55,8 +55,11 @@ class SeedGenerator(option.Configured):
         self.name = name or "seed_generator"
         self.state = Variable(np.array([value, 0], np.uint32), name=f"{self.name}_state", trainable=False)
 
-    def next(self) -> Tensor:
+    def next(self, ordered: bool = True) -> Tensor:
         """A new key, uint32 of shape (2,); the state advances by one step.
+
+        Args:
+            ordered: Accepted and ignored: keys are always in the order of the calls.
 
         Example:
             >>> seed = keras.random.SeedGenerator(1)
@@ -152,8 +155,8 @@ def key_of(seed: Any) -> Tensor:
 def _float_form(name: str, shape: Any, dtype: Any) -> dict[str, Any]:
     """The checked shape and dtype of random floats; errors name the function."""
     found = known_dtype(dtype)
-    if found not in (np.float32, np.float64):
-        raise ValueError(f"{name}: dtype must be float32 or float64, received {briefly(found.name)}")
+    if found.kind != "f":
+        raise ValueError(f"{name}: dtype must be a dtype of floats, received {briefly(found.name)}")
     sizes = new_sizes(name, shape)
     return {"shape": sizes, "dtype": found, **_rows(sizes)}
 

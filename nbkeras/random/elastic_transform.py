@@ -3,7 +3,7 @@
 from typing import Any
 
 from nbkeras import ops, random
-from nbkeras.engine.tensor import Tensor, op
+from nbkeras.engine.tensor import Tensor, as_float, op
 from nbkeras.ops import coordinates
 from nbkeras.ops.window import data_format_of
 
@@ -42,15 +42,26 @@ def elastic_transform(
         (2, 8, 8, 3)
     """
     name, form = "elastic_transform", data_format_of("elastic_transform", data_format)
-    if len(ops.shape(images)) not in (3, 4):
-        raise ValueError(f"{name}: expected an image of 3 axes or a batch of 4, received shape {ops.shape(images)}")
-    height, width = ops.shape(images)[-2:] if form == "channels_first" else ops.shape(images)[-3:-1]
+    images = as_float(images)
+    if images.ndim not in (3, 4):
+        raise ValueError(f"{name}: expected an image of 3 axes or a batch of 4, received shape {images.shape}")
+    height, width = images.shape[-2:] if form == "channels_first" else images.shape[-3:-1]
+    (count,) = images.shape[:-3] or (1,)
+    noise = random.normal((count, height, width, 2), 0.0, sigma, images.dtype, seed)
+    return distorted(images, noise, alpha, sigma, int(6 * sigma) | 1, (form, interpolation, fill_mode, fill_value))
+
+
+def distorted(images: Any, noise: Tensor, alpha: Any, sigma: Any, size: int, options: tuple) -> Tensor:
+    """Images whose pixels come from positions shifted by alpha times noise, which is blurred by a Gaussian of sigma.
+
+    noise: (batch, height, width, 2), for x and y. size: the window of the Gaussian. options: the data format, the
+    interpolation, the fill mode and the fill value.
+    """
+    form, interpolation, fill_mode, fill_value = options
+    smooth = ops.image.gaussian_blur(noise, (size, size), ops.stack([sigma, sigma]), "channels_last")
 
     def places(x: Tensor, y: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        size = int(6 * sigma) | 1
-        noise = random.normal((2 * count, height, width, 1), 0.0, sigma, x.dtype, seed)
-        smooth = ops.image.gaussian_blur(noise, (size, size), (sigma, sigma), "channels_last")
-        across, down = ops.unstack(ops.reshape(ops.multiply(smooth, alpha), (2, count, height * width)))
+        across, down = ops.unstack(ops.reshape(ops.multiply(ops.cast(smooth, x.dtype), alpha), (count, -1, 2)), axis=-1)
         return ops.add(x, across), ops.add(y, down)
 
-    return coordinates.moved(name, images, form, interpolation, fill_mode, fill_value, places)
+    return coordinates.moved("elastic_transform", images, form, interpolation, fill_mode, fill_value, places)

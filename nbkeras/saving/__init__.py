@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # imported at first use
     from nbkeras.saving.archive import atomic_file as atomic_file
     from nbkeras.saving.compilation import compile_config as compile_config
     from nbkeras.saving.compilation import read_compile_config as read_compile_config
+    from nbkeras.saving.file_editor import KerasFileEditor as KerasFileEditor
     from nbkeras.saving.files import convert as convert
     from nbkeras.saving.files import from_bytes as from_bytes
     from nbkeras.saving.files import load_weights as load_weights

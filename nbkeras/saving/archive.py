@@ -294,6 +294,10 @@ def write(target: Any, fill: Callable[[Any], None]) -> None:
         fill(file)
 
 
+class NoFileError(FileNotFoundError, ValueError):
+    """A file that does not exist: for a model, Keras 3 raises a ValueError, and Keras 2 an OSError."""
+
+
 @contextlib.contextmanager
 def readable(name: str) -> Iterator[None]:
     """Turn an error about a file or string of an unexpected form into a ValueError that names it.
@@ -302,6 +306,8 @@ def readable(name: str) -> Iterator[None]:
     """
     try:
         yield
+    except NoFileError:
+        raise
     except _UNEXPECTED as error:
         text = str(error)
         if not isinstance(error, ValueError):

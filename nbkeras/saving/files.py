@@ -22,6 +22,7 @@ from nbkeras.saving import (
     keras_3_config,
     nbkeras_1,
     safetensors,
+    shards,
     state,
 )
 
@@ -166,6 +167,7 @@ def save_weights(
     overwrite: bool = True,
     save_format: str | None = None,
     weights_dtype: str | None = None,
+    max_shard_size: float | None = None,
 ) -> None:
     """Write all weights of a model to a file.
 
@@ -176,6 +178,8 @@ def save_weights(
         overwrite: Whether an existing file is replaced.
         save_format: 'h5' for Keras 2's HDF5 with any name; None to choose the format by the name.
         weights_dtype: 'bfloat16' rounds the weights in a file .weights.h5 to half of their bytes; see `save_model`.
+        max_shard_size: The largest number of GB in a file; the weights become several files, and filepath, which ends
+            in .weights.json, lists them. None for one file.
 
     Raises:
         FileExistsError: for an existing file with overwrite=False.
@@ -186,18 +190,22 @@ def save_weights(
         >>> keras.saving.save_weights(model, "model.weights.h5")
         >>> keras.saving.load_weights(model, "model.weights.h5")
     """
-    kind = _checked_format(filepath, save_format, overwrite)
+    kind = _checked_format(filepath, save_format, overwrite, max_shard_size is not None)
     name = os.fspath(filepath) if archives.is_path(filepath) else ""
     if not (model.built or model.weights):
         raise ValueError("the model has no weights yet: give it an input shape or call it before save_weights")
     bfloat16, own = _is_bfloat16(weights_dtype), name.endswith(".weights.h5") and kind is None
+    if max_shard_size is not None:
+        return shards.write(
+            name, max_shard_size, lambda file: state.write(file, model, getattr(model, "optimizer", None), bfloat16)
+        )
     if bfloat16 and not own:
         raise ValueError("weights_dtype='bfloat16' needs Keras 3's format: a name that ends in .weights.h5")
     if name.endswith(".safetensors"):
         return safetensors.write(model, name)
     with hdf5.written(filepath) as file:
         if own:
-            state.write(file, model, _built_optimizer(model), bfloat16)
+            state.write(file, model, getattr(model, "optimizer", None), bfloat16)
         else:
             keras_2.write_weights(file, model)
 
@@ -232,8 +240,8 @@ def load_weights(model: Any, filepath: Any, by_name: bool = False, skip_mismatch
         raise ValueError("the model has no weights yet: give it an input shape or call it before load_weights")
     kind = _kind(filepath)
     with archives.readable(archives.name_of(filepath)):
-        if kind == "hdf5":
-            with hdf5.opened(filepath) as file:
+        if kind in ("hdf5", "shards"):
+            with (hdf5 if kind == "hdf5" else shards).opened(filepath) as file:
                 if keras_2.is_of_keras_2(file):
                     return keras_2.read_weights(file, model, by_name, skip_mismatch)
                 _refuse_by_name(by_name)
@@ -260,7 +268,7 @@ def _refuse_by_name(by_name: bool) -> None:
         raise ValueError("by_name=True is for HDF5 files of Keras 2; this file is not one: load it without by_name")
 
 
-def _checked_format(filepath: Any, save_format: str | None, overwrite: bool) -> str | None:
+def _checked_format(filepath: Any, save_format: str | None, overwrite: bool, sharded: bool = False) -> str | None:
     """'.keras' or '.h5' if the arguments determine it, else None. Raises an error for a format that cannot be written."""
     if save_format not in _FORMATS or save_format == "tf":
         raise ValueError(
@@ -268,10 +276,10 @@ def _checked_format(filepath: Any, save_format: str | None, overwrite: bool) -> 
         )
     if not archives.is_path(filepath):
         return _FORMATS[save_format]
-    if os.fspath(filepath).endswith((".onnx", ".weights.json")):
+    if os.fspath(filepath).endswith((".onnx", ".weights.json")) and not sharded:
         raise ValueError(
             f"cannot save as {os.fspath(filepath)!r}: ONNX files are written by model.export(), and sharded weights "
-            "(.weights.json) are not offered"
+            "(.weights.json) by model.save_weights(..., max_shard_size=2)"
         )
     if not overwrite and os.path.exists(filepath):
         raise FileExistsError(f"{os.fspath(filepath)!r} exists; pass overwrite=True to replace it")
@@ -300,7 +308,7 @@ def _kind(filepath: Any) -> str:
         return "hdf5"
     if archives.is_path(filepath):
         if not os.path.exists(filepath):
-            raise FileNotFoundError(f"there is no file {os.fspath(filepath)!r}")
+            raise archives.NoFileError(f"there is no file {os.fspath(filepath)!r}")
         if os.path.isdir(filepath):
             _check_folder(os.fspath(filepath))
             raise ValueError(f"{os.fspath(filepath)!r} is a folder: its weights are in the file model.weights.h5 in it")
@@ -316,6 +324,8 @@ def _kind(filepath: Any) -> str:
         return "hdf5"
     if start[8:] == b"{":
         return "safetensors"
+    if start.startswith(b"{"):
+        return "shards"
     raise ValueError(
         f"{archives.name_of(filepath)} is not a model or weights file (neither a zip archive nor HDF5 nor safetensors): it "
         "may be truncated or from another program"
@@ -358,6 +368,8 @@ def convert(source: Any, target: Any, model: Any = None) -> None:
     file = source if model is None else model
     try:
         loaded = read_model(file, compile=not weights and not export)
+    except archives.NoFileError:
+        raise
     except ValueError as error:  # a loss, metric or optimizer that only the model's own program defines
         loaded = read_model(file, compile=False)
         warn(f"the model is converted without its compilation: {error}")

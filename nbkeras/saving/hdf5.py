@@ -267,6 +267,8 @@ def read_texts(item: Any, name: str) -> list[str]:
 
 def write_array(group: Any, name: str, value: Array, bfloat16: bool = False) -> None:
     """Write an array. bfloat16: floats are rounded to the nearest bfloat16 and written in Keras's form."""
+    if value.dtype.name == "bfloat16":
+        value, bfloat16 = value.astype(np.float32), True
     if not bfloat16 or value.dtype.kind != "f":
         group[name] = value
         return

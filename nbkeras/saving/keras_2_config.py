@@ -220,6 +220,8 @@ def legacy(config: Any) -> Any:
         found["key_shape"] = shapes.get("key_shape", value)
     if kind in ("IntegerLookup", "StringLookup") and found.get("output_mode") == "int":
         found["dtype"] = "int64"  # in Keras 2 a lookup's dtype is its output's
+    elif kind == "TextVectorization":
+        found["dtype"] = "string"
     if kind == "Lambda":
         found = {"function_type": "function", "output_shape": None, "output_shape_type": "raw", **found}
         found |= {"mask_type": "function" if isinstance(found["mask"], str) else "raw"} if "mask" in found else {}

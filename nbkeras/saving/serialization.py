@@ -71,7 +71,7 @@ def first_call(class_name: str) -> int:
 def _entry(layer: Layer, nodes: list[Node]) -> tuple[dict[str, Any], list[tuple]]:
     """(configuration, arguments of the calls) of a layer. For an op of Keras, the configuration has the constants."""
     calls = [(node.args, node.kwargs) for node in nodes]
-    if is_op(layer) and len(calls) == 1:
+    if is_op(layer) and hasattr(layer, "function") and len(calls) == 1:
         op = keras_ops.written(layer.function, *calls[0])  # type: ignore[attr-defined]
         if op is not None and not any(isinstance(leaf, SymbolicTensor) for leaf in structures.flatten(op[0]["config"])):
             config = {"name": layer.name, **_map_json(plain, op[0]["config"])}

@@ -23,6 +23,7 @@ import numpy as np
 from nbkeras.serving.errors import ServingError, refused
 from nbkeras.serving.exchange import RequestContext
 from nbkeras.serving.logs import event
+from nbkeras.serving.texts import is_long
 
 INLINE_SECONDS = 0.001
 _log = logging.getLogger("nbkeras.serving")
@@ -203,7 +204,9 @@ class Batcher:
         if not taken:
             self._finish()
             return
-        if self._least[self.running.bit_length()] < INLINE_SECONDS:
+        if self._least[self.running.bit_length()] < INLINE_SECONDS and not any(
+            is_long(waiting.arrays) for waiting in taken
+        ):
             self._deliver(taken, *self._compute(taken))
             return
         if self._thread is None:

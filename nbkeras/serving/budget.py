@@ -22,6 +22,7 @@ MOST_AXES, MOST_ID = 16, 1024  # axes of a tensor; characters of a request's id 
 MOST_SEQUENCE_ID = 128  # characters, as in Triton
 MOST_JSON = 1 << 30  # bytes of memory for reading JSON; the process does nothing else meanwhile
 MOST_VALUES = 1 << 23  # values that become Python objects; larger tensors must be sent as bytes
+MOST_TEXT = 1 << 20  # characters of a request's strings, which a model's layers split and look up in Python
 MOST_FIELDS = 1 << 20  # of a message; larger ones must use raw_input_contents
 MOST_CALLS = 256  # simultaneous calls over a connection of gRPC; further calls wait in the client
 MOST_WAITING = 1024  # requests that wait for earlier ones of their sequences

@@ -169,4 +169,5 @@ def opened(file: str) -> Frozen:
 
 
 def _zeros(spec: Any, rows: int, steps: int) -> np.ndarray:
-    return np.zeros([rows, *(steps if size is None else size for size in spec.shape[1:])], spec.dtype)
+    shape = [rows, *(steps if size is None else size for size in spec.shape[1:])]
+    return np.full(shape, "a", object) if spec.dtype == object else np.zeros(shape, spec.dtype)

@@ -144,8 +144,10 @@ def _check_equal(frozen: Frozen, size: int, outputs: Sequence[np.ndarray], expec
 
 
 def _sample(spec: Any, rows: int, steps: int = 1) -> np.ndarray:
-    """Sample values of an input: numbers around zero, or zeros for integers, since an Embedding allows only some."""
+    """Sample values of an input: numbers around zero; zeros for integers, since an Embedding allows only some; short strings."""
     shape = [rows, *(steps if size is None else size for size in spec.shape[1:])]
+    if spec.dtype == object:
+        return np.full(shape, "a", object)
     if np.dtype(spec.dtype).kind == "f":
         return np.random.default_rng(0).standard_normal(shape).astype(spec.dtype)
     return np.zeros(shape, spec.dtype)

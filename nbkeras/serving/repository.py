@@ -18,6 +18,7 @@ from nbkeras.serving.errors import ServingError, refused
 from nbkeras.serving.exchange import Observer
 from nbkeras.serving.options import ModelOptions
 from nbkeras.serving.tensors import InferRequest, InferResponse
+from nbkeras.serving.texts import check_texts
 
 READY, LOADING, UNAVAILABLE = "READY", "LOADING", "UNAVAILABLE"
 STARTING, UNLOADED = "the server starts", "unloaded"  # reasons of states
@@ -42,7 +43,7 @@ class Version:
         self.name, self.version, self.frozen, self.options = name, version, frozen, options
         self.inputs, self.outputs = tuple(frozen.inputs), tuple(frozen.outputs)
         self.output_places = {spec.name: place for place, spec in enumerate(self.outputs)}
-        self.is_stream = frozen.is_stream
+        self.is_stream, self.host = frozen.is_stream, getattr(frozen, "host", None)
         # bytes of one row's state
         self.state_bytes = frozen.state_size * frozen.state_dtype.itemsize if self.is_stream else 0
         is_open = any(None in spec.shape[1:] for spec in self.outputs)
@@ -62,6 +63,7 @@ class Version:
         Open sizes of outputs are steps; their number is the inputs'.
         """
         rows, size = len(arrays[0]), sum([array.nbytes for array in arrays])
+        size += 0 if self.host is None else self.host.memory(arrays)
         if self._row_bytes is not None:
             return size + rows * self._row_bytes
         steps = max(array.shape[1] if array.ndim > 1 else 1 for array in arrays)
@@ -75,6 +77,8 @@ class Version:
     def arrays(self, request: InferRequest) -> list[np.ndarray]:
         """The arrays of a request in the order of the inputs. Unknown inputs and outputs are refused."""
         found = tensors.ordered(self.name, self.inputs, request.inputs, request.is_finite or self.options.allow_nan)
+        if self.host is not None:
+            check_texts(self.name, found)
         if request.outputs is not None:
             for output in request.outputs:
                 if output not in self.output_places:

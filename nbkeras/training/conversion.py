@@ -21,10 +21,12 @@ from nbkeras.data.input_matching import GraphInputs
 from nbkeras.engine import behaviour, structures
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.batch import ALL, Batch
+from nbkeras.engine.lazy_names import LazyModule
 from nbkeras.engine.tensor import as_tensor
 from nbkeras.training import output_matching
 from nbkeras.training.output_matching import Output
 
+host_batches = LazyModule("nbkeras.data.host_batches")
 Array = np.ndarray
 
 
@@ -89,8 +91,14 @@ def _arrays(
 # -------------------- batches --------------------
 
 
-def batch_of(x: Any, y: Any, sample_weight: Any, class_weight: Any, spec: ModelSpec) -> Batch:
-    """All rows as one batch for a model with this spec; raises ValueError for data that do not match it."""
+def batch_of(*data: Any) -> Batch:
+    """All rows as one batch for a step; see `rows_of`."""
+    whole = rows_of(*data)
+    return whole.layout.prepared(whole)
+
+
+def rows_of(x: Any, y: Any, sample_weight: Any, class_weight: Any, spec: ModelSpec) -> Batch:
+    """All rows, for a model with this spec; raises ValueError for data that do not match it."""
     x, outputs, names = _checked_inputs(x), spec.outputs, [output.name for output in spec.outputs]
     structure, inputs = _arrays(x) if spec.inputs is None else spec.inputs.arrays(x)
     given = y
@@ -113,6 +121,8 @@ def batch_of(x: Any, y: Any, sample_weight: Any, class_weight: Any, spec: ModelS
         output.check_targets(target)
     leaves = [*inputs, *targets, *weights]
     layout = Layout(structure, y_structure, len(inputs), len(targets))
+    if spec.inputs is not None and spec.inputs.host is not None:
+        layout = host_batches.HostLayout(layout, spec.inputs)
     if class_weight is not None:
         leaves = _weighed(leaves, layout, class_weight, spec)
     return Batch(leaves, ALL, samples_of(leaves), layout)
@@ -160,7 +170,7 @@ def adapter_of(
     number of batches in an epoch; `shuffle`; `training`: an epoch of `steps` batches continues where the last one stopped.
     """
     if not isinstance(x, ItemStream):
-        whole = batch_of(x, y, sample_weight, class_weight, spec)
+        whole = rows_of(x, y, sample_weight, class_weight, spec)
         return ArrayDataAdapter(whole, batch_size or spec.batch_size, **options)
     for name, given in (("y", y), ("sample_weight", sample_weight)):
         if given is not None:
@@ -192,7 +202,7 @@ def split_adapters(
     """
     if isinstance(x, ItemStream):
         raise ValueError("validation_split needs arrays: a generator or Sequence cannot be split")
-    whole = batch_of(x, y, sample_weight, None, spec)
+    whole = rows_of(x, y, sample_weight, None, spec)
     first, last = (
         Batch(leaves, ALL, samples_of(leaves), whole.layout) for leaves in split_validation(whole.leaves, fraction)
     )

@@ -64,12 +64,13 @@ def plot_model(
     to_file: str | os.PathLike = "model.png",
     show_shapes: bool = False,
     show_dtype: bool = False,
-    show_layer_names: bool = True,
+    show_layer_names: bool = False,
     rankdir: str = "TB",
     expand_nested: bool = False,
-    dpi: int = 96,
+    dpi: int = 200,
     show_layer_activations: bool = False,
     show_trainable: bool = False,
+    splines: str = "ortho",
 ) -> Any:
     """Draw each call of a layer as a box, in rows from inputs to outputs, into an image file.
 
@@ -86,6 +87,7 @@ def plot_model(
         dpi: The resolution; 96 draws letters of 12 pixels.
         show_layer_activations: Whether boxes show the activations of layers.
         show_trainable: Whether boxes show which layers are trainable or frozen.
+        splines: Accepted and ignored: it is for Graphviz.
 
     Returns:
         None; in IPython the picture, so that notebooks show it.
@@ -121,8 +123,10 @@ def model_to_dot(
     rankdir: str = "TB",
     expand_nested: bool = False,
     dpi: int = 200,
+    subgraph: bool = False,
     show_layer_activations: bool = False,
     show_trainable: bool = False,
+    splines: str = "ortho",
 ) -> Any:
     """The boxes and arrows of `plot_model` as a `pydot.Dot`, which Graphviz arranges and writes; needs pydot.
 
@@ -134,11 +138,13 @@ def model_to_dot(
         rankdir: 'TB' draws downwards, 'LR' to the right.
         expand_nested: Whether a nested model is drawn as a frame with its layers instead of one box.
         dpi: The dots per inch of pictures.
+        subgraph: Whether to return a `pydot.Cluster`, a part of another graph.
         show_layer_activations: Whether boxes show the activations of layers.
         show_trainable: Whether boxes show which layers are trainable or frozen.
+        splines: The form of arrows, as Graphviz names it: 'ortho', 'curved', 'polyline', ...
 
     Returns:
-        A `pydot.Dot`; its methods write_svg and write_dot write files.
+        A `pydot.Dot`, or a Cluster with the model's name; its methods write_svg and write_dot write files.
 
     Raises:
         ImportError: if pydot is not installed.
@@ -153,7 +159,11 @@ def model_to_dot(
         import pydot
     content = _Content(show_shapes, show_dtype, show_layer_names, show_layer_activations, show_trainable, expand_nested)
     level = _level_of(model, rankdir, content)
-    dot = pydot.Dot(graph_type="digraph", rankdir=rankdir, dpi=str(dpi), compound="true")
+    dot: Any
+    if subgraph:
+        dot = pydot.Cluster(model.name, label=f'"{model.name}"', style="dashed")
+    else:
+        dot = pydot.Dot(graph_type="digraph", rankdir=rankdir, dpi=str(dpi), compound="true", splines=splines)
     names: dict[int, str] = {}
 
     def add(level: _Level, graph: Any) -> None:

@@ -21,6 +21,7 @@ from nbkeras.building.layer import Layer
 from nbkeras.data.input_matching import GraphInputs
 from nbkeras.engine import behaviour, load_budget, structures
 from nbkeras.engine.annotations import overridable
+from nbkeras.engine.lazy_names import LazyModule
 from nbkeras.engine.learning_phase import training_phase
 from nbkeras.engine.registry import custom_object_scope
 from nbkeras.engine.structures import one_or_all
@@ -29,6 +30,7 @@ from nbkeras.saving import serialization
 from nbkeras.training.output_matching import output_names
 from nbkeras.training.trainer import Trainer
 
+host_graph = LazyModule("nbkeras.building.host_graph")
 _GRAPH = ("layers", "input_layers", "output_layers")  # the keys of a graph in a configuration
 
 
@@ -38,6 +40,8 @@ class Functional(Trainer, registered=False):
     _without_parts = Trainer._without_parts | {"_parts_before_graph"}
     _parts_before_graph: list[Any] = []
     _sizes_vary = False  # whether lengths and image sizes may differ from the inputs' shapes
+
+    _host_part: Any = None  # the part of the graph for strings, a HostGraph
 
     def __init__(self, inputs: Any = None, outputs: Any = None, name: str | None = None, **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
@@ -59,7 +63,9 @@ class Functional(Trainer, registered=False):
             raise ValueError(
                 f"the names of a model's layers must be unique, but {sorted(twice)} are used more than once"
             )
-        self._graph_inputs = GraphInputs(graph, self.name, self._sizes_vary)
+        self._takes_strings = graph.has_strings
+        self._host_part = host_graph.HostGraph(graph) if self._takes_strings else None
+        self._graph_inputs = GraphInputs(graph, self.name, self._sizes_vary, host=self._host_part)
         self._output_names, self._nested_outputs = output_names(graph), structures.nested(graph.outputs)
         self._parts_before_graph = super()._sublayers()
         self._graph = graph  # last: other threads use it as soon as it is set
@@ -205,19 +211,27 @@ class Functional(Trainer, registered=False):
             raise NotImplementedError(
                 f"{type(self).__name__} must define call(self, inputs), or be given inputs and outputs"
             )
-        tensors = self._graph_inputs.tensors(inputs)  # type: ignore[union-attr] # set with the graph
+        if self._host_part is None:
+            tensors, call = self._graph_inputs.tensors(inputs), None  # type: ignore[union-attr] # set with the graph
+        else:
+            tensors, call = self._host_part.begin(inputs, self._graph_inputs)
         if mask is not None:
             for given, each in zip(tensors, structures.flatten(mask), strict=False):
                 if each is not None:
                     given.mask = each
         if self._extended is None:
-            return one_or_all(self._graph.run(tensors))
-        outputs, losses, values = self._extended.run(tensors)
+            return one_or_all(self._graph.run(tensors, call))
+        outputs, losses, values = self._extended.run(tensors, call)
         super().add_loss(losses)
         for metric, value in zip(self._added_metrics, values, strict=True):
             if metric is not None:
                 metric.update_state(value)
         return one_or_all(outputs)
+
+    def _convert(self, value):
+        if not self._takes_strings or type(value) is host_graph.Numbers:
+            return super()._convert(value)
+        return host_graph.converted(value, super()._convert)
 
     def _set_masks(self, inputs, masks, outputs) -> None:
         """Do nothing: the layers that made the outputs set their masks."""
@@ -234,6 +248,9 @@ class Functional(Trainer, registered=False):
             *args: The arguments of `call`.
             **kwargs: The keyword arguments of `call`.
         """
+        if self._host_part is not None:  # a dry run has no strings
+            self._host_part.check_kinds(self._graph_inputs.in_order_of_graph(args[0]))  # type: ignore[union-attr]
+            return structures.map_leaves(twin_of, self._graph.outputs)  # type: ignore[union-attr]
         try:
             outputs = super().compute_output_spec(*args, **kwargs)
         except (ValueError, IndexError) as error:

@@ -391,6 +391,9 @@ def _taken(leaf: Any, arrays: list[Array | None]) -> Any:
         found = [tensor.brought(each).data for each in (leaf, leaf.mask) if each is not None]
         arrays += found
         return _ARRAY if len(found) == 1 else "masked"
+    if isinstance(leaf, Tensor) and leaf.is_half and not isinstance(leaf, Variable):
+        arrays.append(leaf.data)
+        return leaf.dtype
     if kind is float or isinstance(leaf, np.floating):  # NumPy's scalars are weak too
         arrays.append(np.array(leaf, np.float64))
         return float
@@ -405,6 +408,8 @@ def _taken(leaf: Any, arrays: list[Array | None]) -> Any:
         return _taken(Tensor(leaf.data), arrays)
     if isinstance(leaf, _BY_VALUE):
         return _Fixed(leaf, by_value=True)
+    if getattr(getattr(leaf, "dtype", None), "name", None) in settings.HALVES and not isinstance(leaf, Variable):
+        return _taken(as_tensor(leaf), arrays)
     if isinstance(leaf, np.ndarray | np.generic) or hasattr(leaf, "__array__") and not isinstance(leaf, Variable):
         arrays.append(array_of(np.asarray(dlpack.on_host(leaf))))
         return _ARRAY
@@ -418,6 +423,8 @@ def _given(mark: Any, source: Any) -> Any:
     found = next(source)
     if mark is float or mark in ("int32", "int64"):
         return Number(found.data, wide=mark == "int64")
+    if not isinstance(mark, str):
+        return tensor.halves.marked(found, mark)
     if mark == "masked":
         found.mask = next(source)
     return found

@@ -72,7 +72,7 @@ class Learner(Layer, registered=False):
                 slower.
             steps_per_execution: Accepted and ignored.
             jit_compile: Accepted and ignored: kernels are always compiled.
-            auto_scale_loss: Accepted and ignored: there are no float16 computations.
+            auto_scale_loss: Whether to wrap the optimizer in a LossScaleOptimizer if the model's policy is 'mixed_float16'.
             **kwargs: Nothing; any other argument is an error.
 
         Raises:
@@ -86,7 +86,7 @@ class Learner(Layer, registered=False):
             'Adam'
         """
         arguments = option.given(locals())
-        del arguments["auto_scale_loss"]
+        scales = arguments.pop("auto_scale_loss") and self.dtype_policy.name == "mixed_float16"
         for key in kwargs:
             raise TypeError(f"compile got an unexpected argument {key!r}.{nearest(key, arguments)}")
         if isinstance(metrics, str) or isinstance(weighted_metrics, str):
@@ -94,6 +94,8 @@ class Learner(Layer, registered=False):
                 f"metrics must be a list, such as metrics=['accuracy'], received {briefly(metrics or weighted_metrics)}"
             )
         new_optimizer = optimizers.get(optimizer)
+        if scales and new_optimizer is not None and not isinstance(new_optimizer, optimizers.LossScaleOptimizer):
+            new_optimizer = optimizers.LossScaleOptimizer(new_optimizer, name="loss_scale_optimizer")
         own_loss = any(self._overrides(name) for name in ("train_step", "test_step", "compute_loss"))
         compiled = Compiled(arguments, own_loss)
         if self.output_names:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from nbkeras.building.layer import layers
 from nbkeras.engine.user_errors import entry
 from nbkeras.saving import archive, files
 from nbkeras.training.model import Model
+
+layers.later(dict.fromkeys(("FeatureSpace", "TFDConcat", "TFDIdentity"), "nbkeras.features.feature_space"))
 
 
 @entry

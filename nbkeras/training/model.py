@@ -192,7 +192,12 @@ class Model(Functional):
 
     @on_own_device
     def save_weights(
-        self, filepath: Any, overwrite: bool = True, save_format: str | None = None, weights_dtype: str | None = None
+        self,
+        filepath: Any,
+        overwrite: bool = True,
+        save_format: str | None = None,
+        weights_dtype: str | None = None,
+        max_shard_size: float | None = None,
     ) -> None:
         """Write the weights to a file.
 
@@ -202,6 +207,7 @@ class Model(Functional):
             overwrite: Whether an existing file is replaced.
             save_format: 'h5' for Keras 2's HDF5, whatever the name is; None for the format of the name.
             weights_dtype: 'bfloat16' rounds the weights in a file .weights.h5 to half of their bytes; see `save`.
+            max_shard_size: The largest number of GB in a file, for several files that a file .weights.json lists; None for one.
 
         Raises:
             FileExistsError: for an existing file with overwrite=False.
@@ -212,7 +218,7 @@ class Model(Functional):
             >>> model.save_weights("model.weights.h5")
             >>> model.load_weights("model.weights.h5")
         """
-        _files.save_weights(self, filepath, overwrite, save_format, weights_dtype)
+        _files.save_weights(self, filepath, overwrite, save_format, weights_dtype, max_shard_size)
 
     @on_own_device
     def load_weights(self, filepath: Any, by_name: bool = False, skip_mismatch: bool = False) -> None:
@@ -334,7 +340,9 @@ class Model(Functional):
                 f"format must be 'onnx' or 'library', received {briefly(format)}: nbkeras writes no other inference format"
             )
 
-    def frozen(self, batch_sizes: int | Sequence[int] = (1, 32), input_signature: Any = None) -> Frozen:
+    def frozen(
+        self, batch_sizes: int | Sequence[int] = (1, 32), input_signature: Any = None, weights: str | None = None
+    ) -> Frozen:
         """The model's inference with its present weights, recorded in advance: it runs without Python's layers, in many threads.
 
         It computes the same as `predict`, bit for bit in batches of the recorded sizes. Later training does not change it.
@@ -343,6 +351,8 @@ class Model(Functional):
             batch_sizes: The batch sizes to record programs for. A batch of another size is split, and its last part is padded.
             input_signature: The shape of each input (a tuple, an InputSpec or an Input), for models without a graph
                 and to fix sizes; its first axis is ignored.
+            weights: 'bfloat16' rounds the large matrices of Dense, EinsumDense and Embedding and keeps them in half of their
+                memory, which products with few rows read in half of the time; see docs/precision.md. None keeps float32.
 
         Returns:
             A `nbkeras.inference.Frozen`. Call it like `predict`; move it to other processes by pickle or `save`.
@@ -358,7 +368,7 @@ class Model(Functional):
             array([[3.],
                    [7.]], dtype=float32)
         """
-        return _freezing.freeze(self, batch_sizes, input_signature)
+        return _freezing.freeze(self, batch_sizes, input_signature, weights)
 
     def stream(self, window: int | None = None, sequences: Sequence[str] | None = None) -> Stream:
         """A predictor for data that arrive one timestep at a time; the state is an array.
@@ -392,15 +402,16 @@ class Model(Functional):
         type_check: bool = True,
         beyond_keras: bool = False,
     ) -> None:
-        """Convert kernels to 8-bit integers with a scale for each output, which takes a quarter of the file size and memory.
+        """Convert kernels to integers with scales: 8 bits take a quarter of the file size and memory, 4 bits about an eighth.
 
         As in Keras, it quantizes Dense, EinsumDense, Embedding and ReversibleEmbedding, also inside other layers. Their products
         quantize each row of the input too. Quantized kernels can no longer be trained; biases and other layers can.
 
         Args:
-            mode: 'int8'.
-            config: A `quantizers.Int8QuantizationConfig`, instead of `mode` or in addition. Without an activation_quantizer the
-                inputs of products stay floats.
+            mode: 'int8', 'int4', 'gptq', 'awq' or 'float8'. 'gptq' and 'awq' need a configuration with samples; 'float8' keeps
+                the kernels of Dense and EinsumDense, and trains them with numbers rounded to 8 bits.
+            config: A configuration of `quantizers`, such as `Int4QuantizationConfig`, instead of `mode` or in addition. Without
+                an activation_quantizer the inputs of products stay floats.
             filters: One or several regular expressions that select layers by name (one match is enough), or a function of a
                 layer that returns True to select it.
             type_check: Whether to skip your own subclasses of nbkeras layers, as Keras does.

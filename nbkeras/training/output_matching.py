@@ -12,6 +12,7 @@ from nbkeras.building.graph import Graph, name_of
 from nbkeras.data import arrays, tables
 from nbkeras.engine import structures
 from nbkeras.engine.annotations import briefly
+from nbkeras.engine.dtypes import known_dtype
 from nbkeras.engine.registry import nearest
 
 Array = np.ndarray
@@ -195,7 +196,7 @@ def weigh_classes(targets: Array, of_classes: dict, given: Array | None) -> Arra
                 f"sample_weight of shape {given.shape} does not fit class_weight's weights of targets, of shape "
                 f"{weights.shape}: give one weight for each sample, or for each target"
             ) from None
-    return np.ascontiguousarray(weights, config.floatx())
+    return np.ascontiguousarray(weights, known_dtype(None))
 
 
 def output_names(graph: Graph) -> list[str]:

@@ -101,6 +101,8 @@ class Sequential(Model):
                 outputs = layer(outputs)
         if outputs is not before and self._chain:
             self._set_graph(self._input, outputs)
+        elif self._chain:
+            self._takes_strings = self._chain[0]._takes_strings
         self._reset_steps()
 
     def pop(self) -> Layer:
@@ -131,7 +133,8 @@ class Sequential(Model):
         if shape is None and isinstance(layer, Model) and layer._graph is not None:
             shape = layer.input_shape
         if shape is not None:
-            dtype = layer.input_dtype or layer.dtype
+            nested = layer.inputs[0].dtype if isinstance(layer, Model) and layer._graph is not None else None
+            dtype = nested or layer.input_dtype or layer.dtype
             self._input = Input(batch_shape=shape, dtype=dtype, name=unique_name(f"{layer.name}_input"))
 
     def build(self, input_shape=None) -> None:
@@ -185,7 +188,7 @@ class Sequential(Model):
                 f"Sequential {self.name!r} has no input name yet for the keys of a dict, received {list(x)}: pass an "
                 "array, or start with an Input or input_shape"
             )
-        (x,) = arrays_in_order(x, 1)
+        (x,) = arrays_in_order(self._convert(x) if self._takes_strings else x, 1)
         shape = tuple((x if hasattr(x, "shape") else to_array(x, "x")).shape)
         batch = None if not self.stateful else min(32, shape[0])
         self.build((batch, *shape[1:]))

@@ -17,7 +17,7 @@ from nbkeras.callbacks.plain import TerminateOnNaN
 from nbkeras.data.adapters import ArrayDataAdapter, DataAdapter, is_stream, unpack_x_y_sample_weight
 from nbkeras.data.arrays import to_array
 from nbkeras.data.input_matching import GraphInputs
-from nbkeras.engine import behaviour, build_lock, ranks, step_lock, tensor, user_errors
+from nbkeras.engine import behaviour, build_lock, ranks, step_lock, switches, tensor, user_errors
 from nbkeras.engine.batch import ALL, Batch
 from nbkeras.engine.lazy_names import LazyModule
 from nbkeras.engine.learning_phase import training_phase
@@ -144,7 +144,7 @@ class Trainer(Learner, registered=False):
         )
         check_validation(validation_split, validation_freq)
         check_shuffle(shuffle)
-        x = opened(x)
+        x, epochs = opened(x), switches.limited("max_epochs", epochs) or 0
         spec = self._data_spec_for(x)
         batch_size = batch_size or spec.batch_size
         training: dict[str, Any] = {"batch_size": batch_size, "steps": steps_per_epoch, "shuffle": shuffle}
@@ -513,7 +513,9 @@ class Trainer(Learner, registered=False):
         if self._graph_inputs is None:
             return ModelSpec(None, outputs, **options)
         inputs = self._graph_inputs
-        return ModelSpec(None if own_step else inputs, outputs, inputs.count, inputs.batch_size, **options)
+        return ModelSpec(
+            None if own_step and inputs.host is None else inputs, outputs, inputs.count, inputs.batch_size, **options
+        )
 
     def _output_shapes(self) -> list[tuple]:
         """The shapes of the outputs; () for an unknown shape."""

@@ -16,7 +16,7 @@ _CLASSES = 3
 
 def _train(model_layers: list, x: np.ndarray, optimizer="rmsprop") -> None:
     """Train, test and predict a classifier with these layers for one step each."""
-    y = to_categorical(np.arange(len(x)) % _CLASSES, _CLASSES)
+    y = to_categorical(np.arange(len(x)) % _CLASSES, _CLASSES, "float32")
     _steps([*model_layers, layers.Dense(_CLASSES, activation="softmax")], x, y, "categorical_crossentropy", optimizer)
 
 

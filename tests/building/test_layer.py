@@ -323,7 +323,7 @@ class Empty(Model):
             TypeError,
             "must return tensors, received ndarray: .* not with NumPy",
         ),
-        (lambda: Input(tensor=np.ones(2)), ValueError, r"Input\(tensor=...\) is not offered: pass the array to fit"),
+        (lambda: Input(tensor=np.ones(2)), ValueError, "Input's tensor must be symbolic, received ndarray"),
         (
             lambda: layers.Dense(2, input_shape=(1.5,)),
             ValueError,

@@ -1,4 +1,4 @@
-"""The internal base class of Keras 3's layers for data pipelines: its functions are those of `keras.ops`."""
+"""The internal base classes of Keras 3's layers for data pipelines and images: their functions are those of `keras.ops`."""
 
 import numpy as np
 import pytest
@@ -31,5 +31,25 @@ def test_a_layer_that_computes_with_its_backend():
             ValueError, match=r"Mixed must set self.seed and self.generator in __init__ to draw numbers"
         ):
             Mixed()(np.ones((2, 2)))
+    finally:
+        alias.uninstall()
+
+
+def test_a_layer_of_images_that_computes_with_its_backend():
+    alias.install_as_keras(version=3)
+    try:
+        from keras.src.layers.preprocessing.image_preprocessing.base_image_preprocessing_layer import (
+            BaseImagePreprocessingLayer,
+        )
+        from keras.src.layers.preprocessing.image_preprocessing.bounding_boxes.converters import convert_format
+        from keras.utils import bounding_boxes
+        from keras.visualization import draw_bounding_boxes
+
+        class Darker(BaseImagePreprocessingLayer):
+            def transform_images(self, images, transformation, training=True):
+                return self.backend.numpy.multiply(self.backend.cast(images, self.compute_dtype), self.factor[1])
+
+        assert convert_format is bounding_boxes.convert_format and callable(draw_bounding_boxes)
+        np.testing.assert_allclose(Darker(0.25)(np.full((2, 3, 3, 1), 4, "uint8")), 1.0)
     finally:
         alias.uninstall()

@@ -176,6 +176,13 @@ def test_applications_are_those_of_the_package_if_it_is_installed(tmp_path):
         from keras.applications.tiny import preprocess_input
         assert keras.applications.Tiny(3).count_params() == Tiny(3).count_params() == 9 and preprocess_input(4) == 2
         assert "Tiny" in dir(keras.applications) and keras.applications.tiny.Tiny is Tiny
+        assert keras.applications.EfficientNetB0 is nbkeras.applications.EfficientNetB0  # the package does not have it
+        from nbkeras.compat.alias import uninstall
+        uninstall()
+        assert sys.modules["keras_applications"].parts() == (None,) * 4
+        nbkeras.install_as_keras(version=2)
+        from keras.applications import Tiny
+        assert Tiny(3).count_params() == 9
         """
     run_script(tmp_path, source, options=KERAS_2)
 

@@ -51,15 +51,12 @@ def test_objects_in_the_older_form_of_configurations(keras):
         legacy.serialize_keras_object(object())
 
 
-def test_networks_of_applications_have_names_and_say_that_they_are_missing(keras):
-    network = keras.applications.efficientnet.EfficientNetB0
-    assert network.__name__ == "EfficientNetB0"
-    with pytest.raises(
-        NotImplementedError, match="keras.applications.EfficientNetB0 is not offered: nbkeras has no pretrained"
-    ):
-        network(weights=None)
-    with pytest.raises(AttributeError, match="keras.applications.VGG16 is not offered: nbkeras has no pretrained"):
-        _ = keras.applications.VGG16
+def test_networks_of_applications(keras):
+    from keras.applications import VGG16, efficientnet
+    from keras.applications.resnet50 import ResNet50, decode_predictions, preprocess_input
+
+    assert keras.applications.VGG16 is VGG16 and efficientnet.EfficientNetB0.__name__ == "EfficientNetB0"
+    assert keras.applications.ResNet50 is ResNet50 and callable(preprocess_input) and callable(decode_predictions)
 
 
 def test_the_module_that_an_installed_tensorflow_imports_as_its_keras(keras):

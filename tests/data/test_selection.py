@@ -83,21 +83,25 @@ class TestTimeseries:
 
 class TestSplit:
     def test_arrays(self):
-        left, right = utils.split_dataset((SERIES, {"a": SERIES * 2}), left_size=0.8)
+        left, right = utils.split_dataset((SERIES, {"a": SERIES * 2}), left_size=0.8, batch_size=32)
         x, y = left[0]
         assert len(x) == 16 and right[0][0].tolist() == [16, 17, 18, 19]
         np.testing.assert_array_equal(y["a"], x * 2)
         assert len(left.batch(5)) == 4
 
     def test_sizes_and_shuffle(self):
-        left, right = utils.split_dataset(SERIES, 3, 4)
+        left, right = utils.split_dataset(SERIES, 3, 4, batch_size=32)
         assert left[0].tolist() == [0, 1, 2] and right[0].tolist() == [16, 17, 18, 19]
-        left, right = utils.split_dataset(SERIES[:5], 0.7, 0.3)  # 3.5 and 1.5, both rounded up
+        left, right = utils.split_dataset(SERIES[:5], 0.7, 0.3, batch_size=32)  # 3.5 and 1.5, both rounded up
         assert left[0].tolist() == [0, 1, 2, 3] and right[0].tolist() == [4]
-        left, right = utils.split_dataset(SERIES, np.float32(0.25), np.int64(2))
+        left, right = utils.split_dataset(SERIES, np.float32(0.25), np.int64(2), batch_size=32)
         assert len(left[0]) == 5 and len(right[0]) == 2
-        left, right = utils.split_dataset(SERIES, right_size=5, shuffle=True, seed=2)
+        left, right = utils.split_dataset(SERIES, right_size=5, shuffle=True, seed=2, batch_size=32)
         assert sorted([*left[0], *right[0]]) == SERIES.tolist() and len(right[0]) == 5
+
+    def test_single_samples(self):
+        left, right = utils.split_dataset((SERIES[:5], SERIES[:5] * 2), left_size=3)
+        assert list(left) == [(0, 0), (1, 2), (2, 4)] and [len(x) for x, _ in right.batch(2)] == [2]
 
     def test_items_of_a_stream(self):
         class Data(utils.PyDataset):

@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 
-from nbkeras import config, utils
+from nbkeras import config, ops, utils
 from nbkeras.engine import registry
 
 
@@ -29,7 +29,8 @@ class TestToCategorical:
         np.testing.assert_array_equal(result.sum(-1), 1)
 
     def test_dtype(self):
-        assert utils.to_categorical([0, 1]).dtype == np.float32
+        assert utils.to_categorical([0, 1]).dtype == np.float64
+        assert utils.to_categorical(ops.array([0, 1])).dtype == np.float32
         assert utils.to_categorical([0, 1], dtype="int8").dtype == np.int8
 
     @pytest.mark.parametrize("dtype", ["uint8", "int64", "float64", "bool"])

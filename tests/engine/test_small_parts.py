@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nbkeras import activations, config, layers, ops, utils
-from nbkeras.distribution import data_parallel
+from nbkeras.distribution import data_parallel, meshes
 from nbkeras.engine import pictures, settings
 from nbkeras.engine.devices import synchronize
 from nbkeras.engine.tensor import Variable
@@ -34,8 +34,10 @@ def test_a_config_shows_its_entries_and_whether_it_is_frozen():
 
 
 def test_names_that_are_left_out_tell_why():
-    with pytest.raises(ImportError, match="nbkeras.Operation is not offered: nbkeras makes a layer from each op"):
-        from nbkeras import Operation  # noqa: F401
+    with pytest.raises(
+        AttributeError, match="nbkeras.layers.JaxLayer is not offered: it runs code of another framework"
+    ):
+        _ = layers.JaxLayer
 
 
 def test_a_function_may_be_named_as_a_class():
@@ -99,7 +101,7 @@ def test_numbers_that_do_not_match_those_of_mpi(monkeypatch):
 
 
 def test_devices_of_one_process():
-    assert data_parallel.get_device_count("tpu") == 0
+    assert meshes.get_device_count("tpu") == 0
     assert repr(data_parallel.DataParallel()) == "<DataParallel of 1 process>"
     with pytest.raises(ValueError, match="device_type must be 'cpu', 'gpu' or None, received 'disk'"):
         data_parallel.list_devices("disk")

@@ -52,6 +52,10 @@ EXAMPLES = {
         dict(EPOCHS=2, BLOCKS=2, FILTERS=8),
         lambda found: all(falls(history["loss"]) for history in found["histories"].values()),
     ),
+    "transfer_learning.py": (
+        dict(EPOCHS=6, NEW_EPOCHS=4),
+        lambda found: falls(found["losses"]) and len(found["accuracies"]) == 3,
+    ),
     "mobilenet.py": (
         dict(EPOCHS=2, WIDTH=4),
         lambda found: (

@@ -14,6 +14,11 @@ WITHOUT = {  # kernels that are never launched on a GPU, and their replacement
         "multiply_row": "gemv, by multiply's twin",
         "add_up": "multiply's twin adds parts itself",
     },
+    "half_weights": {"multiply_row_of_halves": "multiply_converted"},
+    "half_products": {
+        name: "products on a GPU are float32's"
+        for name in ("pack_left", "pack_right", "pack_right_transposed", "multiply_pairs")
+    },
     "panels": {"fill_panels": "products on a GPU read weights as they are"},
     "attention": {"multiply_heads": "dense's products, of copies with the heads first"},
     "reduce": {"sum_short_rows": "fold"},

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from nbkeras import initializers, layers, losses, optimizers, quantizers, random, regularizers, utils
+from nbkeras import initializers, layers, losses, optimizers, quantizers, random, utils
 from nbkeras.engine import behaviour, settings
 from nbkeras.engine.behaviour import KERAS_2, KERAS_3
-from nbkeras.layers.images import Images
+from nbkeras.layers.augmenting.images import Images
 from nbkeras.layers.merging import Merge
 
 RANDOM = [
@@ -219,7 +219,6 @@ def test_mistakes_are_explained(make, message):
     ("call", "method"),
     [
         (lambda: initializers.Initializer()((2,)), "__call__"),
-        (lambda: regularizers.Regularizer()(np.ones(2)), "__call__"),
         (lambda: quantizers.Quantizer().get_config(), "get_config"),
         (lambda: quantizers.QuantizationConfig().mode, "mode"),
         (lambda: optimizers.Optimizer(0.1).update_step(1.0, None, 0.1), "step"),

@@ -205,8 +205,10 @@ def test_adapt_to_some_batches_of_a_generator_without_end():
 
 
 def test_texts_are_no_tensors():
-    with pytest.raises(ValueError, match="received 'string'; strings cannot be tensors: convert them by StringLookup"):
-        L.Input((1,), dtype="string")
+    with pytest.raises(
+        ValueError, match="received 'string'; only an Input may have dtype 'string', for layers such as"
+    ):
+        L.Dense(1, dtype="string")
     with pytest.raises(TypeError, match="takes strings, an array or a list of str, received"):
         L.StringLookup(vocabulary=["a"])(np.ones(3))
     with pytest.raises(TypeError, match="takes strings, an array or a list of str, received"):

@@ -59,7 +59,7 @@ def test_what_regularizers_get_takes():
     assert regularizers.get(halves) is halves
     assert regularizers.get("l2").get_config() == {"l2": 0.01}
     assert regularizers.get(regularizers.l2).get_config() == {"l2": 0.01}
-    assert regularizers.get("l1_l2").get_config() == {"l1": 0.01, "l2": 0.01}
+    assert regularizers.get("l1_l2").get_config() == {"l1": 0.0, "l2": 0.0}
 
 
 @pytest.mark.parametrize("factor", [-1, float("nan"), float("inf"), "much", True])

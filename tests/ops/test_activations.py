@@ -212,9 +212,11 @@ def check_large_gradient(function, x, slope):
     np.testing.assert_array_equal(gradient(x, slope), np.concatenate(parts))
 
 
-def test_integers_become_floats():
-    assert ops.relu(np.array([-1, 2])).dtype == np.float32
-    np.testing.assert_array_equal(ops.relu(np.array([-1, 2])).numpy(), [0, 2])
+def test_integers():
+    """As in Keras, relu keeps them, and other activations make floats of them."""
+    kept = ops.relu(np.array([-1, 2]))
+    assert kept.dtype == np.int64 and ops.sigmoid(np.array([-1, 2])).dtype == np.float32
+    np.testing.assert_array_equal(kept.numpy(), [0, 2])
 
 
 def test_empty_tensors():

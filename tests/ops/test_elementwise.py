@@ -137,7 +137,7 @@ def test_dtypes_of_numbers():
         ([1.0, 2], "float32"),
         (np.float64(1), "float32"),
         (np.array([1.0]), "float64"),
-        (np.array([1.0], "float16"), "float32"),
+        (np.array([1.0], "float16"), "float16"),
         ([], "float32"),
     ):
         assert ops.convert_to_tensor(value).dtype == dtype, value
@@ -161,8 +161,8 @@ def test_variables_are_made_as_in_keras():
         Variable("ones")
     with pytest.raises(TypeError, match=r"write Variable\(value, name='w'\)"):
         Variable(1.0, "w")
-    with pytest.raises(TypeError, match="float32 or float64, received float16"):
-        Variable([1.0], dtype="float16")
+    with pytest.raises(TypeError, match="have 16, 32 or 64 bits, received (longdouble|float128)"):
+        Variable([1.0], dtype="longdouble")
 
 
 def gradients(function, *values):
@@ -308,10 +308,10 @@ MISTAKES = [
     (lambda: -ops.convert_to_tensor([True]), TypeError, "negative is not defined for booleans"),
     (lambda: ops.add("text", 1.0), TypeError, "expected numbers or booleans"),
     (lambda: ops.cast(1.0, "float31"), ValueError, "dtype must be a dtype of numbers or booleans, received 'float31'"),
-    (lambda: ops.cast(1.0, "float16"), TypeError, "float32 or float64, received float16"),
+    (lambda: ops.cast(1.0, "longdouble"), TypeError, "have 16, 32 or 64 bits, received"),
     (lambda: ops.cast(1.0, "complex64"), ValueError, "dtype must be a dtype of numbers"),
-    (lambda: ops.zeros(2, "float16"), TypeError, "float32 or float64, received float16"),
-    (lambda: ops.where([True]), ValueError, r"ops.nonzero\(condition\)"),
+    (lambda: ops.zeros(2, "longdouble"), TypeError, "have 16, 32 or 64 bits, received"),
+    (lambda: ops.where([True], 1.0), ValueError, "give both x1 and x2, or neither of them"),
     (lambda: ops.convert_to_tensor([1.0], sparse=True), ValueError, "convert_to_tensor: .*use pad_sequences and masks"),
     (lambda: ops.mean([ops.ones(2), ops.ones(3)]), ValueError, "tensors in a list must have one shape"),
     (lambda: ["a", "b"][ops.ones(())], TypeError, "a tensor of float32 cannot be an index"),

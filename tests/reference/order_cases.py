@@ -6,6 +6,7 @@ import numpy as np
 
 from nbkeras import Variable, losses, ops, random
 from nbkeras.ops import attention, functions, image
+from nbkeras.ops.packed import Layout, PackedVariable
 from nbkeras.ops.quantized import QuantizedVariable
 
 RNG = np.random.default_rng(11)
@@ -186,6 +187,16 @@ def product_with_integers(x, b):
 
 
 case("dense_of_integers", product_with_integers, M, normal(2))
+
+
+def product_with_packed_integers(x, b):
+    kernel = PackedVariable(
+        np.array([[0x17], [-0x5E], [0x63]], "int8"), Layout((3, 2), 3, 2), Variable(SCALE.astype(x.dtype))
+    )
+    return kernel.dense(x, b, True)
+
+
+case("dense_of_packed_integers", product_with_packed_integers, M, normal(2))
 # Ops that round their inputs, and those with floats whose derivatives they have.
 KERNEL, LIMITS = RNG.integers(-127, 128, (2, 2, 2, 3)).astype("int8"), (-127, 127, 1e-7)
 FACTORS = np.array([0.01, 0.02, 0.005])

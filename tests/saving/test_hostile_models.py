@@ -110,6 +110,13 @@ TOO_MUCH = {
     "a giant confusion matrix": compiled(metrics=[layer("MeanIoU", num_classes=10**5)]),
     "a giant constant": functional(operation("full_like", 1.0), shape=(None, 10**10)),
     "a long range": functional(entry("Resizing", "r", "i", height=10**10, width=2), shape=(None, 4, 4, 3)),
+    "a histogram of many values": within(entry("Equalization", "q", "i", bins=10**12), shape=(None, 4, 4, 3)),
+    "many parts of an image": functional(
+        entry("ContrastLimitedAdaptiveHistogramEqualization", "q", "i", tile_grid_size=[10**6, 10**6]),
+        shape=(None, 4, 4, 3),
+    ),
+    "many layers chosen": within(entry("RandAugment", "q", "i", num_ops=10**9), shape=(None, 4, 4, 3)),
+    "many chains of layers": within(entry("AugMix", "q", "i", num_chains=10**9), shape=(None, 4, 4, 3)),
     "many windows": functional(operation("extract_sequences", 10**8, 1), shape=(None, 2 * 10**8)),
     "a window larger than its image": functional(operation("fold", 2, 10**8), shape=(None, 4, 3)),
     "a wide pooling": within(entry("AdaptiveAveragePooling1D", "p", "i", output_size=10**9), shape=(None, 4, 3)),

@@ -19,6 +19,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_reflection.v1alpha import reflection
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
+from nbkeras import layers, models
 from nbkeras.inference.bundle import TensorSpec
 from nbkeras.serving import messages, rpc
 from nbkeras.serving.errors import ServingError
@@ -149,6 +150,23 @@ def infer(model, values, raw=False, datatype=None, shape=None, name="x0", **fiel
         values = [each.encode() for each in values] if datatype == "BYTES" else values
         getattr(tensor.contents, FIELDS[datatype]).extend(values)
     return request
+
+
+async def check_strings_reach_the_layers_of_a_model(place):
+    text = layers.Input((1,), dtype="string", name="text")
+    number = layers.StringLookup(vocabulary=["é", "b"], output_mode="one_hot")(text)
+    model = models.Model(text, layers.Dense(2, kernel_initializer="ones")(number))
+    place.service.repository.set("lookup", "1", model.frozen(batch_sizes=2), ModelOptions(name="lookup"))
+    for raw in (False, True):
+        texts = np.array([["é"], ["z"]], object) if raw else ["é", "z"]
+        request = infer("lookup", [] if raw else texts, datatype="BYTES", shape=[2, 1], name="text")
+        if raw:
+            request.inputs[0].ClearField("contents")
+            request.raw_input_contents.append(to_bytes(texts))
+        response = await place.call("ModelInfer", request)
+        values = response.raw_output_contents or response.outputs[0].contents.fp32_contents
+        values = np.frombuffer(values[0], "float32") if raw else values
+        assert list(values) == [1, 1, 1, 1], values
 
 
 async def check_typed_contents_come_back_typed(place):

@@ -514,3 +514,11 @@ def test_threads_share_a_client(live):
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+def test_strings_are_sent_with_their_lengths():
+    content = {"inputs": [{"name": "x", "datatype": "BYTES", "shape": [-1, 1]}]}
+    with Scripted(answer(content), outputs()) as server, Client(server.address) as client:
+        client.predict("m", [["é"], [""]])
+        body = server.requests[-1][3]
+    assert body.endswith(b"\x02\0\0\0\xc3\xa9" + b"\0\0\0\0") and b'"shape": [2, 1]' in body

@@ -33,7 +33,12 @@ SIMULATED = {
     "embedding",
     "cumsum",
 }
-MAKE_VARIABLES = {"dense_of_integers", "batch_normalization_training", "batch_normalization_masked"}
+MAKE_VARIABLES = {
+    "dense_of_integers",
+    "dense_of_packed_integers",
+    "batch_normalization_training",
+    "batch_normalization_masked",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -216,7 +221,7 @@ def test_arrays_of_any_layout_and_kind():
     for array in (whole.T, whole[::2, 1::2], np.asfortranarray(whole), swapped, whole[0], np.int64(3), X):
         np.testing.assert_array_equal(jitted(array).numpy(), np.asarray(array) * 2)
     assert (jitted(np.float64(0.1)).dtype, jitted(np.float32(0.1)).item()) == ("float32", 2 * np.float32(0.1))
-    assert jitted(np.ones(2, "float16")).dtype == "float32"
+    assert jitted(np.ones(2, "float16")).dtype == "float16"
     with pytest.raises(TypeError, match="expected numbers or booleans"):
         jitted(np.array(["a"]))
 

@@ -239,7 +239,9 @@ class TestMetrics:
 class TestOptimizers:
     def test_an_optimizer_of_no_variable_among_several(self):
         unused = optimizers.SGD(0.1)
-        chosen = optimizers.OptimizerMap(unused, {"first/.*": optimizers.SGD(1e-3), "second/.*": optimizers.SGD(1e-2)})
+        chosen = optimizers.OptimizerMap(
+            unused, {".*/first/.*": optimizers.SGD(1e-3), ".*/second/.*": optimizers.SGD(1e-2)}
+        )
         model = keras.Sequential(
             [
                 layers.Dense(2, kernel_initializer="ones", use_bias=False, name="first"),
@@ -303,7 +305,7 @@ class TestSmallSwitches:
         windows = utils.timeseries_dataset_from_array(np.arange(6), None, 2, format="grain")
         assert len(list(windows)) == 1
         left, right = utils.split_dataset(X, 0.5, preferred_backend="torch")
-        assert len(left) == len(right) == 1
+        assert len(left) + len(right) == len(X)
 
 
 class Either(layers.Layer):

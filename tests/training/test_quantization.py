@@ -70,7 +70,7 @@ LAYERS = {  # layers with their inputs
 @pytest.mark.parametrize("name", LAYERS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_every_layer_with_kernels(name, dtype, tmp_path, monkeypatch):
-    monkeypatch.setattr(settings, "_floatx", np.dtype(dtype))
+    monkeypatch.setattr(settings, "_floatx", dtype)
     make, shape = LAYERS[name]
     if name == "attention":
         start = keras.Input(shape)
@@ -370,11 +370,11 @@ def test_layers_that_keras_leaves_are_named():
 
 WRONG = [
     (("int7",), {}, "Invalid quantization mode. Expected 'int8'.*'int7'"),
-    (("int4",), {}, "'int4' is not offered: nbkeras has 'int8'"),
+    (("gptq",), {}, r"mode 'gptq' needs samples: pass config=GPTQConfig\(dataset, tokenizer"),
     ((), {}, "You must provide either `mode` or `config` to `quantize`"),
     ((), {"config": 3}, "must be an instance of `QuantizationConfig`"),
-    (("float8",), {"config": WEIGHTS_ONLY}, "'float8' is not offered"),
-    ((), {"config": "int4"}, "'int4' is not offered"),
+    (("float8",), {"config": WEIGHTS_ONLY}, "Contradictory arguments: mode='float8' but config.mode='int8'"),
+    ((), {"config": "awq"}, r"mode 'awq' needs samples: pass config=AWQConfig\(dataset, tokenizer"),
     ((), {"config": quantizers.Int8QuantizationConfig(quantizers.AbsMaxQuantizer(axis=1))}, r"must have axis=\(0,\)"),
 ]
 

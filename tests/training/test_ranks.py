@@ -125,7 +125,7 @@ def test_one_process_needs_no_launcher():
     [
         (lambda d: d.initialize("10.0.0.1:1234"), ValueError, "starts no processes on other hosts"),
         (lambda d: d.initialize(timeout=0), ValueError, "timeout must be a positive number of seconds"),
-        (lambda d: d.DataParallel(device_mesh=1), ValueError, "nbkeras has no DeviceMesh"),
+        (lambda d: d.DataParallel(device_mesh=1), ValueError, "device_mesh must be a DeviceMesh, received 1"),
         (lambda d: d.DataParallel(devices=["gpu:0", "gpu:1"]), ValueError, "choose their number by `mpiexec -n`"),
         (lambda d: d.set_distribution("data"), TypeError, "takes a DataParallel or None"),
         (lambda d: d.list_devices("disk"), ValueError, "device_type must be 'cpu', 'gpu'"),

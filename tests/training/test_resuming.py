@@ -369,6 +369,28 @@ def test_a_training_that_is_complete_goes_on_with_more_epochs(tmp_path):
     assert batches == 8
 
 
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_an_error_right_after_an_epoch_loses_no_epoch(monkeypatch, tmp_path, epoch):
+    """Also while the thread still writes the state of the epoch before."""
+
+    seen: list[int] = []
+
+    def case(folder, last=None):
+        model, data, _ = dense(folder)
+        noting = cb.LambdaCallback(on_epoch_begin=lambda each, logs: seen.append(each) or 1 / (each != last))
+        return model, {**data, "epochs": 3}, [noting]
+
+    *whole, _ = run(case, tmp_path)
+    monkeypatch.setattr(CheckpointFolder, "is_busy", True)
+    with pytest.raises(ZeroDivisionError, match="division by zero"):
+        run(lambda folder: case(folder, epoch), tmp_path, cb.BackupAndRestore(tmp_path / "backup"))
+    monkeypatch.undo()
+    seen.clear()
+    *resumed, _ = run(case, tmp_path, cb.BackupAndRestore(tmp_path / "backup"))
+    assert_same(whole, resumed)
+    assert seen[0] == epoch
+
+
 def test_fewer_epochs_than_were_trained_train_nothing(tmp_path):
     backup = cb.BackupAndRestore(tmp_path / "backup", save_freq=10**6)
     set_random_seed(1)

@@ -30,6 +30,7 @@ loss, accuracy = model.evaluate(x, y, verbose=0)
 assert_type(keras.models.load_model("model.keras"), keras.Model)
 assert_type(keras.models.model_from_json(model.to_json()), keras.Model)
 assert_type(optimizers.get("adam"), optimizers.Optimizer)
+assert_type(keras.applications.VGG16(weights=None), keras.Model)
 
 assert_type(ops.sum(ops.square(x), axis=-1), keras.Tensor)
 assert_type(ops.unique(y), keras.Tensor)

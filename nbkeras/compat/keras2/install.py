@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import inspect
+import types
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -96,12 +97,19 @@ def uninstall() -> None:
         _undo = None
 
 
+def undoing() -> contextlib.ExitStack:
+    """The ExitStack that `uninstall` closes."""
+    return _undo or contextlib.ExitStack()
+
+
 def _add_names(stack: contextlib.ExitStack) -> None:
     """Add the names, arguments, methods and attributes that only Keras 2 has."""
     additions.add_members(stack, ADDED)
     for where, values in NAMES.items():
         for name, value in values.items():
             additions.put(stack, where, name, value)
+    for function in (utils.plot_model, utils.to_categorical):  # those in a registry are watched, see `install`
+        _set_defaults(stack, function)
     for where, functions in RENAMED.items():
         for name, names in functions.items():
             additions.put(stack, where, name, renaming(getattr(where, name), names))
@@ -115,11 +123,11 @@ def _add_names(stack: contextlib.ExitStack) -> None:
 
 
 def _set_defaults(stack: contextlib.ExitStack, item: Any) -> None:
-    """Change the defaults of a class's arguments, and so its signature, according to the policy."""
+    """Change the defaults of a class's or function's arguments, and so its signature, according to the policy."""
     defaults = behaviour.current.argument_defaults.get(getattr(item, "__name__", ""))
     if defaults is None or not _is_own(item):
         return
-    function: Any = inspect.unwrap(item.__init__)
+    function: Any = inspect.unwrap(item if isinstance(item, types.FunctionType) else item.__init__)
     stack.callback(setattr, function, "__defaults__", function.__defaults__)
     stack.callback(setattr, function, "__kwdefaults__", function.__kwdefaults__)
     for name, value in defaults.items():
@@ -133,7 +141,7 @@ def _set_defaults(stack: contextlib.ExitStack, item: Any) -> None:
 
 
 def _is_own(item: Any) -> bool:
-    return isinstance(item, type) and item.__module__.startswith("nbkeras.")
+    return isinstance(item, type | types.FunctionType) and item.__module__.startswith("nbkeras.")
 
 
 def _accept_old_arguments(stack: contextlib.ExitStack, item: Any) -> None:

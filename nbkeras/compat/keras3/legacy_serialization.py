@@ -49,7 +49,7 @@ def deserialize_keras_object(
             f"the configuration of a keras {printable_module_name} must be a name or a dict with 'class_name' and 'config', "
             f"received {briefly(identifier)}"
         )
-    found = get_registered_object(name, custom_objects) or (module_objects or {}).get(name)
+    found = get_registered_object(name, custom_objects, module_objects)
     if found is None:
         hint = nearest(name, {**(module_objects or {}), **(custom_objects or {})})
         raise ValueError(

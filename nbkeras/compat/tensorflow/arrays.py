@@ -13,6 +13,7 @@ from nbkeras import ops
 from nbkeras.building.graph import SymbolicTensor
 from nbkeras.compat.tensorflow.spelling import spelled
 from nbkeras.engine.annotations import briefly, one_of
+from nbkeras.engine.strings import STRING, holds_strings
 from nbkeras.engine.tensor import Tensor, as_tensor, is_shapes_only, is_step_recorded
 
 broadcast_to = spelled(ops.broadcast_to, "input:x shape")
@@ -97,7 +98,9 @@ def concat(values: Any, axis: int, name: Any = None) -> Tensor:
 
 
 def constant(value: Any, dtype: Any = None, shape: Any = None, name: Any = None) -> Tensor:
-    """A tensor of numbers or booleans; with a shape, of one number or of the numbers in order."""
+    """A tensor of numbers or booleans; with a shape, of one number or of the numbers in order. Strings become Strings."""
+    if dtype == STRING or (dtype is None and holds_strings(value)):
+        return ops.convert_to_tensor(value)
     tensor = as_tensor(value, dtype)
     if shape is None:
         return tensor

@@ -8,6 +8,7 @@ import numpy as np
 from nbkeras import ops
 from nbkeras.compat.tensorflow.spelling import spelled
 from nbkeras.engine.annotations import briefly
+from nbkeras.engine.strings import STRING
 
 
 class DType:
@@ -83,13 +84,15 @@ half, double = float16, float64
 int8, int16, int32, int64 = DType("int8"), DType("int16"), DType("int32"), DType("int64")
 uint8, uint16, uint32, uint64 = DType("uint8"), DType("uint16"), DType("uint32"), DType("uint64")
 
+string = STRING
+
 cast = spelled(ops.cast, "x dtype")
 saturate_cast = spelled(ops.saturate_cast, "value:x dtype")
 
 
 def as_dtype(type_value: Any) -> DType:
     """The dtype of a name, a NumPy dtype or a dtype of TensorFlow."""
-    if isinstance(type_value, DType):
+    if isinstance(type_value, DType) or type_value == STRING:
         return type_value
     found = np.dtype(type_value)
     if found.kind not in "fiub":

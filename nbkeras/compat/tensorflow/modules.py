@@ -1,6 +1,9 @@
 """The modules of `tensorflow` and where their names are, and what to write in place of names that are not offered."""
 
-_DTYPES = "as_dtype cast saturate_cast bool double float16 float32 float64 half int8 int16 int32 int64 uint8 uint16 uint32 uint64"
+_DTYPES = (
+    "as_dtype cast saturate_cast string bool double float16 float32 float64 half int8 int16 int32 int64 uint8 uint16 uint32 "
+    "uint64"
+)
 _DEVICES = (
     "get_visible_devices list_logical_devices list_physical_devices set_soft_device_placement set_visible_devices"
 )
@@ -81,7 +84,6 @@ INSTEAD = {
     "signal.fft": "keras.ops.fft takes and returns pairs of a real and an imaginary part",
     "signal.stft": "keras.ops.stft returns a real and an imaginary part",
     "sparse": "tensors are dense",
-    "string": "strings cannot be tensors: keras.layers.StringLookup takes arrays of them",
-    "strings": "strings cannot be tensors: keras.layers.TextVectorization takes arrays of them",
+    "strings": "keras.layers.TextVectorization takes strings, and so does your own subclass of nbkeras.layers.HostLayer",
     "train": "use keras.optimizers and keras.callbacks.ModelCheckpoint",
 }

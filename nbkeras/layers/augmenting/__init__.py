@@ -1,0 +1,1 @@
+"""Layers that change images, together with their boxes, masks and labels."""

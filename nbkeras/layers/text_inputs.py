@@ -1,0 +1,39 @@
+"""TextInputs, the base of Keras's layers that take strings."""
+
+from __future__ import annotations
+
+from nbkeras.building.graph import SymbolicTensor, infer
+from nbkeras.building.layer import Layer
+from nbkeras.engine import structures
+from nbkeras.engine.strings import holds_strings
+
+
+class TextInputs(Layer, registered=False):
+    """Base of layers that take strings: `call` gets them unconverted, because they are not tensors.
+
+    `_encoded` makes the output from an int64 tensor of numbers, in a subclass.
+    """
+
+    _takes_strings = True
+    text_cost = 16  # bytes of memory for each character of a string, at most; measured
+
+    def __init__(self, *, dtype=None, **kwargs):
+        super().__init__(dtype=None if isinstance(dtype, str) and dtype == "string" else dtype, **kwargs)
+
+    def __call__(self, *args, **kwargs):
+        given = args[0] if args else kwargs.get("inputs")
+        return self.call(given) if holds_strings(given) else super().__call__(*args, **kwargs)
+
+    def compute_output_spec(self, inputs):
+        """Symbolic outputs; those for strings have the shape and dtype of their numbers, encoded.
+
+        Args:
+            inputs: Symbolic tensors of strings or integers.
+        """
+        leaves = structures.flatten(inputs)
+        if not any(getattr(leaf, "is_text", False) for leaf in leaves):
+            return super().compute_output_spec(inputs)
+        return infer(self._encoded, (SymbolicTensor(self._shape_of_numbers(leaves[0].shape), "int64"),), {})
+
+    def _shape_of_numbers(self, shape):
+        return shape
