@@ -1,8 +1,11 @@
-"""Products of float32 arrays whose elements are bfloat16 numbers, by instructions for bfloat16 on processors that have them.
+"""Products of float32 arrays whose elements are numbers of 16 bits, by instructions for such numbers where they exist.
 
-Both operands are copied as pairs of bfloat16 numbers in words of 32 bits. Elsewhere, and where the copies cost more than the
-instructions gain, the product is float32's: it has the same terms, in another order.
+A processor with AVX512-BF16 multiplies bfloat16 numbers: both operands are copied as pairs of them in words of 32 bits. A GPU
+multiplies both dtypes on its tensor cores, if cuBLAS was chosen. Elsewhere, and where the copies cost more than the instructions
+gain, the product is float32's: it has the same terms, in another order.
 """
+
+import functools
 
 import numpy as np
 
@@ -10,7 +13,7 @@ from nbkeras.kernels import dense as dense_kernels
 from nbkeras.kernels.loops.flat_access import load, store
 from nbkeras.kernels.loops.gemm import BIAS, RECTIFIED
 from nbkeras.kernels.loops.half_gemm import COLUMNS, HAS_PAIR_PRODUCTS, HIGH, WIDE, lanes, multiply_block, pack_square
-from nbkeras.kernels.runtime import device
+from nbkeras.kernels.runtime import cublas, device
 from nbkeras.kernels.runtime.cache import compiled
 from nbkeras.kernels.runtime.threads import launch_shares, share_count
 
@@ -25,32 +28,42 @@ _DEPTH = (
 _LEAST, _LEAST_WORK = 32, 2**20
 
 
-def dense(x: Array, w: Array, b: Array | None, rectify: bool = False):
-    """Computes `dense.dense` for bfloat16 numbers."""
-    return dense_kernels.dense(x, w, b, rectify, _product)
+def dense(x: Array, w: Array, b: Array | None, rectify: bool = False, kind: str = "bfloat16"):
+    """Computes `dense.dense` for numbers of a dtype of 16 bits."""
+    y, saved = dense_kernels.dense(x, w, b, rectify, _PRODUCTS[kind])
+    return y, (saved, kind)
 
 
 def dense_vjp(saved, dy, needs):
-    return dense_kernels.dense_vjp(saved, dy, needs, _product)
+    return dense_kernels.dense_vjp(saved[0], dy, needs, _PRODUCTS[saved[1]])
 
 
-def matmul(a: Array, b: Array, transpose_a: bool = False, transpose_b: bool = False):
-    """Computes `dense.matmul` for bfloat16 numbers."""
-    return dense_kernels.matmul(a, b, transpose_a, transpose_b, product=_product)
+def matmul(a: Array, b: Array, transpose_a: bool = False, transpose_b: bool = False, kind: str = "bfloat16"):
+    """Computes `dense.matmul` for numbers of a dtype of 16 bits."""
+    c, saved = dense_kernels.matmul(a, b, transpose_a, transpose_b, product=_PRODUCTS[kind])
+    return c, (saved, kind)
 
 
 def matmul_vjp(saved, dy, needs):
-    return dense_kernels.matmul_vjp(saved, dy, needs, _product)
+    return dense_kernels.matmul_vjp(saved[0], dy, needs, _PRODUCTS[saved[1]])
 
 
 def is_faster(m: int, n: int, k: int) -> bool:
-    """True if a product is computed by instructions for bfloat16."""
-    return HAS_PAIR_PRODUCTS and min(m, n, k) >= _LEAST and m * n * k >= _LEAST_WORK and device.gpu() is None
+    """True if the CPU computes a product by instructions for bfloat16."""
+    return HAS_PAIR_PRODUCTS and min(m, n, k) >= _LEAST and m * n * k >= _LEAST_WORK
 
 
-def _product(ta, tb, a, b, c, batches, m, n, k, a_step=0, b_step=0, bias=None, rectify=False) -> None:
-    """`dense.float_product` for bfloat16 numbers."""
-    if batches > 1 or not is_faster(m, n, k):
+def multiply_halves(kind, ta, tb, a, b, bias, c, batches, m, n, k, a_step, b_step, rectify) -> None:
+    """Kernel: `dense.float_product` for numbers of 16 bits. Only its twin has instructions for them, a GPU's tensor cores."""
+    dense_kernels.float_product(ta, tb, a, b, c, batches, m, n, k, a_step, b_step, bias, rectify)
+
+
+def _product(kind, ta, tb, a, b, c, batches, m, n, k, a_step=0, b_step=0, bias=None, rectify=False) -> None:
+    """`dense.float_product` for numbers of 16 bits."""
+    if device.gpu() is not None and cublas.chosen():
+        device.launch(multiply_halves, kind, ta, tb, a, b, bias, c, batches, m, n, k, a_step, b_step, rectify)
+        return
+    if device.gpu() is not None or kind != "bfloat16" or batches > 1 or not is_faster(m, n, k):
         dense_kernels.float_product(ta, tb, a, b, c, batches, m, n, k, a_step, b_step, bias, rectify)
         return
     depth, panels = (k + 1) // 2, -(-n // COLUMNS)
@@ -60,6 +73,9 @@ def _product(ta, tb, a, b, c, batches, m, n, k, a_step=0, b_step=0, bias=None, r
     bias = device.empty((0,), c.dtype) if bias is None else bias
     shares = share_count(m * n * k, _SHARE_WORK, panels * -(-m // _ROWS))
     launch_shares(multiply_pairs, shares, int(ta), left, right, bias, c.reshape(-1), m, n, depth, int(rectify))
+
+
+_PRODUCTS = {kind: functools.partial(_product, kind) for kind in ("bfloat16", "float16")}
 
 
 @compiled

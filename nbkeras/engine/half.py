@@ -225,8 +225,8 @@ _MOVES = {
     *(elementwise.where, elementwise.negative, elementwise.maximum, elementwise.minimum, elementwise.show),
     *(reduce.max, reduce.min, activations.relu, tensor._cast_op),
 }
-# products that are faster with instructions for bfloat16, where a processor has them
-_OF_BFLOAT16: dict[Callable, tuple[Callable, Callable]] = {
+# products that are faster with instructions for numbers of 16 bits, where they exist
+_PRODUCTS: dict[Callable, tuple[Callable, Callable]] = {
     dense.dense: (half_products.dense, half_products.dense_vjp),
     dense.matmul: (half_products.matmul, half_products.matmul_vjp),
 }
@@ -264,10 +264,10 @@ def applied(op: Callable, op_vjp: Callable | None, tensors: Sequence[Tensor | No
         found.append(x)
     common = wanted if type(wanted) is HalfDType else result_dtype(*dtypes)
     if (
-        op in _OF_BFLOAT16 and common == "bfloat16" and not tape.thread.is_special
-    ):  # transforms know only the ops of float32
-        special, special_vjp = _OF_BFLOAT16[op]
-        op, op_vjp = special, special_vjp if op_vjp else None
+        op in _PRODUCTS and type(common) is HalfDType and not tape.thread.is_special
+    ):  # transforms know only float32's ops
+        special, special_vjp = _PRODUCTS[op]
+        op, op_vjp, constants = special, special_vjp if op_vjp else None, {**constants, "kind": common.name}
     result = apply(op, op_vjp, found, **constants)
     for i in getattr(op, "changes_inputs", ()):
         if isinstance(changed := tensors[i], HalfVariable):

@@ -16,8 +16,7 @@ WITHOUT = {  # kernels that are never launched on a GPU, and their replacement
     },
     "half_weights": {"multiply_row_of_halves": "multiply_converted"},
     "half_products": {
-        name: "products on a GPU are float32's"
-        for name in ("pack_left", "pack_right", "pack_right_transposed", "multiply_pairs")
+        name: "multiply_halves" for name in ("pack_left", "pack_right", "pack_right_transposed", "multiply_pairs")
     },
     "panels": {"fill_panels": "products on a GPU read weights as they are"},
     "attention": {"multiply_heads": "dense's products, of copies with the heads first"},

@@ -219,7 +219,7 @@ def _multiply_small(sizes, a, left, b, right, c, form, beta, bias, rectify):
 
 def product(
     ta, tb, m, n, k, a, a_at, lda, b, b_at, ldb, beta, c, c_at, ldc,
-    bias=None, rectify=False, batches=1, a_step=0, b_step=0, c_step=0,
+    bias=None, rectify=False, batches=1, a_step=0, b_step=0, c_step=0, kind=None,
 ) -> None:  # fmt: skip
     """C[m, n] = op(A)[m, k] @ op(B)[k, n] + beta * C + bias, or its positive part if rectify, for each of `batches` products.
 
@@ -227,7 +227,8 @@ def product(
     c_at: the offsets of the first elements. lda, ldb, ldc: the distance between stored rows (at least their length). ta, tb: True
     if A or B is stored transposed, as (k, m) or (n, k). With beta 0, C is not read. bias: (n,), None or of size 0. The i-th
     product is at a_at + i * a_step, b_at + i * b_step, c_at + i * c_step; a step of 0 uses the same matrix for all. k may be 0.
-    The same shapes always give the same bits on GPUs with the same number of processors.
+    The same shapes always give the same bits on GPUs with the same number of processors. kind: the dtype of 16 bits that a and b
+    are numbers of, for cuBLAS.
     """
     a, b, c = a.reshape(-1), b.reshape(-1), c.reshape(-1)
     bias = c[:0] if bias is None else bias
@@ -242,7 +243,7 @@ def product(
             simple = bias.size == 0 and not rectify
             result = target if simple else parts_of(target, count, 1, m, n)
             operands = a, left[0], lda, b, right[0], ldb, result.beta, result.c, result.at, result.ld
-            cublas.gemm(ta, tb, m, n, k, *operands, count, a_step, b_step, result.step)
+            cublas.gemm(ta, tb, m, n, k, *operands, count, a_step, b_step, result.step, kind)
             if not simple:
                 add_parts(result, target, count, 1, m, n)
         elif n == 1:

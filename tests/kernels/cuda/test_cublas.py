@@ -10,6 +10,7 @@ import pytest
 import twins
 
 import nbkeras
+from nbkeras import layers, ops
 from nbkeras.engine.devices import DeviceError
 from nbkeras.kernels.runtime import cublas, device
 
@@ -20,10 +21,14 @@ class Operation(enum.IntEnum):
     N, T = 0, 1
 
 
+class ComputeType(enum.IntEnum):
+    COMPUTE_32F_FAST_16F, COMPUTE_32F_FAST_16BF = 74, 75
+
+
 class StandIn(types.ModuleType):
     """The functions of nvmath.bindings.cublas that nbkeras calls, on the CPU's memory."""
 
-    Operation = Operation
+    Operation, ComputeType = Operation, ComputeType
 
     def __init__(self):
         super().__init__("nvmath.bindings.cublas")
@@ -46,8 +51,38 @@ class StandIn(types.ModuleType):
     def dgemm_strided_batched(self, *args):
         self._multiply(np.float64, *args)
 
+    def gemm_strided_batched_ex(self, *args):
+        """Multiplies numbers of 16 bits, stored as float32; fails if the conversion would change one."""
+        handle, turn_a, turn_b, m, n, k, one, a, of_a, lda, a_step, b, of_b, ldb, b_step, other, c, of_c, *rest = args
+        ldc, c_step, count, compute, algorithm = rest
+        assert (of_a, of_b, of_c, algorithm) == (0, 0, 0, -1)  # CUDA_R_32F, CUBLAS_GEMM_DEFAULT
+        kind = {74: "float16", 75: "bfloat16"}[compute]
+        operands = a, lda, a_step, b, ldb, b_step
+        self._multiply(np.float32, handle, turn_a, turn_b, m, n, k, one, *operands, other, c, ldc, c_step, count, kind)
+        self.log[-1] = kind
+
     def _multiply(
-        self, dtype, handle, turn_a, turn_b, m, n, k, one, a, lda, a_step, b, ldb, b_step, other, c, ldc, c_step, count
+        self,
+        dtype,
+        handle,
+        turn_a,
+        turn_b,
+        m,
+        n,
+        k,
+        one,
+        a,
+        lda,
+        a_step,
+        b,
+        ldb,
+        b_step,
+        other,
+        c,
+        ldc,
+        c_step,
+        count,
+        kind=None,
     ):
         """cublas<t>gemmStridedBatched of NVIDIA's documentation: C = alpha op(A) op(B) + beta C, matrices by columns."""
         from nbkeras.kernels.runtime.device_array import layout_at
@@ -63,6 +98,8 @@ class StandIn(types.ModuleType):
         for i in range(count):
             left = matrix(a + i * a_step * size, *((m, k) if turn_a == Operation.N else (k, m)), lda)
             right = matrix(b + i * b_step * size, *((k, n) if turn_b == Operation.N else (n, k)), ldb)
+            for operand in (left, right) if kind else ():
+                np.testing.assert_array_equal(operand, np.asarray(nbkeras.ops.cast(operand.copy(), kind), np.float32))
             result = matrix(c + i * c_step * size, m, n, ldc)
             product = alpha * (
                 (left if turn_a == Operation.N else left.T) @ (right if turn_b == Operation.N else right.T)
@@ -127,6 +164,34 @@ def test_the_dense_layer_by_cublas(library):
     arrays = [np.random.default_rng(2).standard_normal(shape) for shape in ((6, 4), (4, 3), (3,))]
     twins.check(dense.dense, dense.dense_vjp, arrays, {"rectify": True})
     assert library.log.count("gemm") == 3
+
+
+@twins.needs_cuda
+@needs_simulator
+@pytest.mark.filterwarnings("ignore:a layer computes in")
+@pytest.mark.parametrize("kind", ["bfloat16", "float16"])
+def test_numbers_of_16_bits_on_tensor_cores(library, kind):
+    rng = np.random.default_rng(3)
+    x, a, b = (rng.standard_normal(shape).astype("float32") for shape in ((6, 4), (2, 5, 4), (2, 3, 4)))
+    with device.on(twins.gpu()):
+        layer = layers.Dense(3, activation="relu", dtype=f"mixed_{kind}")
+        layer.build((6, 4))
+        x, a, b = (nbkeras.Variable(ops.cast(each, kind), dtype=kind) for each in (x, a, b))
+
+        def results():
+            with nbkeras.GradientTape() as tape:
+                y = layer(x)
+                z = ops.matmul(a, ops.transpose(b, (0, 2, 1)))
+                total = ops.sum(ops.square(y)) + ops.sum(ops.square(z))
+            found = [y, z, *tape.gradient(total, [x, a, b, layer.kernel, layer.bias])]
+            return [np.asarray(each, np.float32) for each in found]
+
+        got = results()
+        assert library.log.count(kind) == 6 and "gemm" not in library.log  # two products, and two gradients of each
+        nbkeras.config.set_matmul("own")
+        for ours, theirs in zip(got, results(), strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=2**-7, atol=1e-3)
+    assert library.log.count(kind) == 6
 
 
 def test_cublas_that_is_not_there(monkeypatch):
