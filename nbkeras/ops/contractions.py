@@ -59,7 +59,7 @@ def dense(x, kernel, bias=None, activation: Callable | None = None) -> Tensor:
         (x, kernel), bias = floats(x, kernel), None
     else:
         x, kernel, bias = floats(x, kernel, bias)
-    left, right = x.shape, getattr(kernel, "full_shape", kernel.shape)
+    left, right = x.shape, kernel.shape if integers is None else getattr(integers, "full_shape", integers.shape)
     if len(left) < 2 or len(right) != 2 or left[-1] != right[0] or right[0] == 0:
         raise ValueError(
             "dense: x must have shape (..., k) with at least two axes and kernel (k, n), with the same k >= 1; received "
