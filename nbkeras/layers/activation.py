@@ -43,9 +43,6 @@ class ReLU(SameShape):
     Input shape:
         Any.
 
-    Output shape:
-        The input's shape.
-
     Raises:
         ValueError: if an argument is negative.
 
@@ -81,9 +78,6 @@ class LeakyReLU(SameShape):
     Input shape:
         Any.
 
-    Output shape:
-        The input's shape.
-
     Raises:
         ValueError: if negative_slope is negative.
 
@@ -110,9 +104,6 @@ class ELU(SameShape):
     Input shape:
         Any.
 
-    Output shape:
-        The input's shape.
-
     Example:
         >>> layers.ELU()(np.array([-100.0, -1.0, 0.0, 2.0])).numpy().round(3)
         array([-1.   , -0.632,  0.   ,  2.   ], dtype=float32)
@@ -135,9 +126,6 @@ class ThresholdedReLU(SameShape):
 
     Input shape:
         Any.
-
-    Output shape:
-        The input's shape.
 
     Raises:
         ValueError: if theta is negative.
@@ -166,9 +154,6 @@ class Softmax(SameShape):
         inputs: Scores of any shape.
         mask: A tensor that broadcasts to the input: the output is 0 where it is False (or at most 0.5). By
             default the input's mask.
-
-    Output shape:
-        The input's shape.
 
     Raises:
         ValueError: for a mask that does not broadcast to the input.
@@ -210,9 +195,6 @@ class PReLU(SameShape):
 
     Input shape:
         (batch, ...); sizes must be known, except along shared axes.
-
-    Output shape:
-        The input's shape.
 
     Raises:
         ValueError: if the input lacks a shared axis.

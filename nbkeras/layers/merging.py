@@ -47,6 +47,12 @@ class Merge(Layer, registered=False):
     Call arguments:
         inputs: A list of tensors whose shapes broadcast; an input with fewer axes gets axes of size 1 after its
             batch axis.
+
+    Output shape:
+        The inputs' broadcast shape.
+
+    Raises:
+        ValueError: if the inputs are not a list, have different batch sizes, or have shapes that do not broadcast.
     """
 
     supports_masking = True
@@ -127,13 +133,6 @@ def _mask_like(x):
 class Add(Merge):
     """The sum of a list of inputs, element by element.
 
-    Output shape:
-        The inputs' broadcast shape.
-
-    Raises:
-        ValueError: if the inputs are not a list, have different batch sizes, or have shapes that do not
-            broadcast.
-
     Example:
         >>> layers.Add()([np.array([[1.0, 2.0]]), np.array([[10.0, 20.0]])]).numpy()
         array([[11., 22.]], dtype=float32)
@@ -149,9 +148,6 @@ class Subtract(Merge):
     Call arguments:
         inputs: A list of two tensors whose shapes broadcast; an input with fewer axes gets axes of size 1 after
             its batch axis.
-
-    Output shape:
-        The inputs' broadcast shape.
 
     Raises:
         ValueError: if the inputs are not a list of two, have different batch sizes, or have shapes that do
@@ -174,13 +170,6 @@ class Multiply(Merge):
     A masked step of an input counts as 1. If all inputs have masks, a step that is masked in all of them is
     0.
 
-    Output shape:
-        The inputs' broadcast shape.
-
-    Raises:
-        ValueError: if the inputs are not a list, have different batch sizes, or have shapes that do not
-            broadcast.
-
     Example:
         >>> layers.Multiply()([np.array([[1.0, 2.0]]), np.array([[10.0, 20.0]])]).numpy()
         array([[10., 40.]], dtype=float32)
@@ -198,13 +187,6 @@ class Multiply(Merge):
 
 class Average(Merge):
     """The mean of a list of inputs, element by element.
-
-    Output shape:
-        The inputs' broadcast shape.
-
-    Raises:
-        ValueError: if the inputs are not a list, have different batch sizes, or have shapes that do not
-            broadcast.
 
     Example:
         >>> layers.Average()([np.array([[1.0, 2.0]]), np.array([[3.0, 6.0]])]).numpy()
@@ -232,13 +214,6 @@ def _select(choose, inputs):
 class Maximum(Merge):
     """The largest number of a list of inputs, element by element. Masked steps of an input do not count.
 
-    Output shape:
-        The inputs' broadcast shape.
-
-    Raises:
-        ValueError: if the inputs are not a list, have different batch sizes, or have shapes that do not
-            broadcast.
-
     Example:
         >>> layers.Maximum()([np.array([[1.0, 6.0]]), np.array([[3.0, 2.0]])]).numpy()
         array([[3., 6.]], dtype=float32)
@@ -250,13 +225,6 @@ class Maximum(Merge):
 
 class Minimum(Merge):
     """The smallest number of a list of inputs, element by element. Masked steps of an input do not count.
-
-    Output shape:
-        The inputs' broadcast shape.
-
-    Raises:
-        ValueError: if the inputs are not a list, have different batch sizes, or have shapes that do not
-            broadcast.
 
     Example:
         >>> layers.Minimum()([np.array([[1.0, 6.0]]), np.array([[3.0, 2.0]])]).numpy()
