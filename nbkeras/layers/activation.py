@@ -29,7 +29,17 @@ SoftmaxAxis = Annotated[
 SharedAxes = Annotated[Any, option.kind(_shared_axes, "an integer, or several, or None")]
 
 
-class ReLU(SameShape):
+class _EachAlone(SameShape):
+    """Base of activations that compute each number by itself.
+
+    Input shape:
+        Any.
+    """
+
+    each_step_alone = True  # as an activation of a layer that continues a sequence
+
+
+class ReLU(_EachAlone):
     """x where x is above a threshold, else 0: max(x, 0) by default.
 
     In general: max_value where x >= max_value; x where threshold < x < max_value; else negative_slope * (x -
@@ -39,9 +49,6 @@ class ReLU(SameShape):
         max_value: The maximum output; None for no limit.
         negative_slope: The slope at and below the threshold.
         threshold: The number up to which x counts as negative.
-
-    Input shape:
-        Any.
 
     Raises:
         ValueError: if an argument is negative.
@@ -53,8 +60,6 @@ class ReLU(SameShape):
         >>> layers.ReLU(max_value=6.0, negative_slope=0.5)(x).numpy()
         array([-1.,  0.,  4.,  6.], dtype=float32)
     """
-
-    each_step_alone = True  # as an activation of a layer that continues a sequence
 
     def __init__(
         self,
@@ -69,14 +74,11 @@ class ReLU(SameShape):
         return ops.relu(inputs, self.negative_slope, self.max_value, self.threshold)
 
 
-class LeakyReLU(SameShape):
+class LeakyReLU(_EachAlone):
     """x where x > 0, else negative_slope * x.
 
     Args:
         negative_slope: The slope below 0.
-
-    Input shape:
-        Any.
 
     Raises:
         ValueError: if negative_slope is negative.
@@ -86,8 +88,6 @@ class LeakyReLU(SameShape):
         array([-1.,  0.,  4.], dtype=float32)
     """
 
-    each_step_alone = True  # as an activation of a layer that continues a sequence
-
     def __init__(self, negative_slope: NotNegative = 0.3, **kwargs: Unpack[LayerOptions]):
         super().__init__(**option.keep(self, locals()))
 
@@ -95,21 +95,16 @@ class LeakyReLU(SameShape):
         return ops.leaky_relu(inputs, self.negative_slope)
 
 
-class ELU(SameShape):
+class ELU(_EachAlone):
     """x where x > 0, else alpha * (exp(x) - 1).
 
     Args:
         alpha: The factor below 0; -alpha is the limit of the output.
 
-    Input shape:
-        Any.
-
     Example:
         >>> layers.ELU()(np.array([-100.0, -1.0, 0.0, 2.0])).numpy().round(3)
         array([-1.   , -0.632,  0.   ,  2.   ], dtype=float32)
     """
-
-    each_step_alone = True  # as an activation of a layer that continues a sequence
 
     def __init__(self, alpha: option.Number = 1.0, **kwargs: Unpack[LayerOptions]):
         super().__init__(**option.keep(self, locals()))
@@ -118,14 +113,11 @@ class ELU(SameShape):
         return ops.elu(inputs, self.alpha)
 
 
-class ThresholdedReLU(SameShape):
+class ThresholdedReLU(_EachAlone):
     """x where x > theta, else 0. From Keras 2.
 
     Args:
         theta: The threshold.
-
-    Input shape:
-        Any.
 
     Raises:
         ValueError: if theta is negative.
@@ -134,8 +126,6 @@ class ThresholdedReLU(SameShape):
         >>> layers.ThresholdedReLU(theta=1.0)(np.array([-1.0, 0.5, 1.0, 2.0])).numpy()
         array([0., 0., 0., 2.], dtype=float32)
     """
-
-    each_step_alone = True  # as an activation of a layer that continues a sequence
 
     def __init__(self, theta: NotNegative = 1.0, **kwargs: Unpack[LayerOptions]):
         super().__init__(**option.keep(self, locals()))
