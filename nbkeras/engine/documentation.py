@@ -77,7 +77,7 @@ COMMON = {
 _LINE = 110
 _SECTION = r"^{}:\n((?:(?: {{4}}.*)?\n)*)"
 _INHERITED = ("Input shape", "Output shape", "Raises")
-_LATER = ("Call arguments", "Input shape", "Output shape", "Returns", "Raises", "Examples?", "References?")
+_SECTIONS = ("Args", "Call arguments", "Input shape", "Output shape", "Returns", "Raises", "Examples?", "References?")
 _NAMED = re.compile(r"`(\w+)\.(\w+)(?:\(([^()`]*)\))?`")  # `ops.take(reference, indices)`: module, name, arguments
 _ENTRY = re.compile(r"^ {4}(\*{0,2}\w+)(?: \(([^\n]*?)\))?: (.*(?:\n {5,}.*)*)", re.MULTILINE)
 
@@ -144,7 +144,7 @@ def _with_section(text: str, title: str, section: str) -> str:
     if not section:
         return text
     own_section = re.compile(_SECTION.format(title), re.MULTILINE)
-    later = "|".join(_LATER[_LATER.index(title) + 1 :] if title in _LATER else _LATER)
+    later = "|".join(_SECTIONS[_SECTIONS.index(title) + 1 :])
     place = own_section.search(text) or re.search(f"^({later}):", text, re.MULTILINE)
     at = place.start() if place else len(text)
     rest = own_section.sub("", text[at:], count=1)
