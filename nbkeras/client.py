@@ -323,9 +323,10 @@ def _bytes(array: np.ndarray) -> bytes:
 
 def _converted(name: str, datatype: str, x: Any) -> np.ndarray:
     """The array of an input."""
-    texts = np.asarray(x, object)
-    if datatype == "BYTES" and all(isinstance(text, str) for text in texts.flat):
-        return texts
+    if datatype == "BYTES":  # only then: an array of numbers would become an object for each number
+        texts = np.asarray(x, object)
+        if all(isinstance(text, str) for text in texts.flat):
+            return texts
     array, dtype = np.asarray(x), _DTYPES.get(datatype)
     is_number = dtype is not None and array.dtype.kind in "biuf"
     with np.errstate(all="ignore"):

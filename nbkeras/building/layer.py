@@ -959,7 +959,11 @@ set_by_init(Layer, "name dtype built _trainable _weights _states _losses _inboun
 
 
 class SameShape(Layer, registered=False):
-    """The base of layers that change values, and keep the shape and the mask of their one input."""
+    """The base of layers that change values, and keep the shape and the mask of their one input.
+
+    Output shape:
+        The input's shape.
+    """
 
     supports_masking = True
     input_spec = InputSpec()

@@ -3,8 +3,9 @@
 A class documents its own arguments in an `Args:` section of its docstring: `name: meaning`, or `name (type): meaning`. Each
 other argument is documented once: in a base class; in the function that the class is `_made_of` (losses); or, if many classes
 have it, in `COMMON`. An option's type comes from its kind (option.py). `Call arguments:` sections document the arguments of
-`call` and `__call__` in the same way. `__doc__`, which `help`, notebooks and the site read, is a `Documentation`: it is computed
-on access and costs nothing at import.
+`call` and `__call__` in the same way. A class that lacks a section in `_INHERITED` has that of the nearest base class without an
+example, whose docstring is written for its subclasses. `__doc__`, which `help`, notebooks and the site read, is a
+`Documentation`: it is computed on access and costs nothing at import.
 
 The functions of a module that is imported late, `nbkeras.backend`, omit arguments that another function explains. Their
 docstring names that function: see `attach_to_functions`.
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import textwrap
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -74,7 +76,8 @@ COMMON = {
 }
 _LINE = 110
 _SECTION = r"^{}:\n((?:(?: {{4}}.*)?\n)*)"
-_LATER = r"^(Call arguments|Input shape|Output shape|Returns|Raises|Example|Examples|Reference|References):"
+_INHERITED = ("Input shape", "Output shape", "Raises")
+_SECTIONS = ("Args", "Call arguments", "Input shape", "Output shape", "Returns", "Raises", "Examples?", "References?")
 _NAMED = re.compile(r"`(\w+)\.(\w+)(?:\(([^()`]*)\))?`")  # `ops.take(reference, indices)`: module, name, arguments
 _ENTRY = re.compile(r"^ {4}(\*{0,2}\w+)(?: \(([^\n]*?)\))?: (.*(?:\n {5,}.*)*)", re.MULTILINE)
 
@@ -108,20 +111,44 @@ def attach(cls: Any) -> None:
 
 def whole(cls: type, own: str) -> str:
     """The docstring of a class, with an entry for each constructor argument and each explained call argument."""
-    text = _with_section(own, "Args", arguments(cls))
-    return _with_section(text, "Call arguments", _call_arguments(cls))
+    text = _with_section(own, "Args", _section(arguments(cls)))
+    text = _with_section(text, "Call arguments", _section(_call_arguments(cls)))
+    for title in _INHERITED:
+        if f"\n{title}:\n" not in text:
+            text = _with_section(text, title, _nearest(cls, title))
+    return text
 
 
-def _with_section(text: str, title: str, entries: Iterable[tuple[str, str, str]]) -> str:
-    """A docstring with a section of these entries (name, type, meaning), in place of its own or before later sections."""
-    text, section = inspect.cleandoc(text) + "\n", "".join(_written(*entry) for entry in entries)
+def _section(entries: Iterable[tuple[str, str, str]]) -> str:
+    return "".join(_written(*entry) for entry in entries)
+
+
+def _nearest(cls: type, title: str) -> str:
+    """The section of this title from the nearest base class that has it and no example.
+
+    A base class of layers of several ranks begins the texts for them with `1:`, `2:` and `3:`.
+    """
+    found = ""
+    for text in _docstrings(cls):
+        section = re.search(_SECTION.format(title), inspect.cleandoc(text) + "\n", re.MULTILINE)
+        found = section[1] if section and ">>>" not in text else found
+    for rank, _, text in _ENTRY.findall(found):
+        if rank == str(getattr(cls, "rank", "")):
+            return textwrap.indent(textwrap.fill(" ".join(text.split()), _LINE), "    ") + "\n"
+    return found
+
+
+def _with_section(text: str, title: str, section: str) -> str:
+    """A docstring with a section of this title, in place of its own or before later sections."""
+    text = inspect.cleandoc(text) + "\n"
     if not section:
         return text
     own_section = re.compile(_SECTION.format(title), re.MULTILINE)
-    place = own_section.search(text) or re.search(_LATER, text, re.MULTILINE)
+    later = "|".join(_SECTIONS[_SECTIONS.index(title) + 1 :])
+    place = own_section.search(text) or re.search(f"^({later}):", text, re.MULTILINE)
     at = place.start() if place else len(text)
     rest = own_section.sub("", text[at:], count=1)
-    return f"{text[:at].rstrip()}\n\n{title}:\n{section}\n{rest}".rstrip("\n") + "\n"
+    return f"{text[:at].rstrip()}\n\n{title}:\n{section.rstrip()}\n\n{rest}".rstrip("\n") + "\n"
 
 
 def attach_to_functions(module: dict[str, Any], **modules: Any) -> None:
@@ -136,7 +163,7 @@ def attach_to_functions(module: dict[str, Any], **modules: Any) -> None:
             meanings = _meanings_of_function(each, modules)
             if meanings != _entries(each.__doc__):
                 entries = [(name, *meanings[name]) for name in _names(each) if name in meanings]
-                each.__doc__ = _with_section(each.__doc__, "Args", entries)
+                each.__doc__ = _with_section(each.__doc__, "Args", _section(entries))
 
 
 def _names(function: Any) -> tuple[str, ...]:

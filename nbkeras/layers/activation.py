@@ -29,7 +29,17 @@ SoftmaxAxis = Annotated[
 SharedAxes = Annotated[Any, option.kind(_shared_axes, "an integer, or several, or None")]
 
 
-class ReLU(SameShape):
+class _EachAlone(SameShape):
+    """Base of activations that compute each number by itself.
+
+    Input shape:
+        Any.
+    """
+
+    each_step_alone = True  # as an activation of a layer that continues a sequence
+
+
+class ReLU(_EachAlone):
     """x where x is above a threshold, else 0: max(x, 0) by default.
 
     In general: max_value where x >= max_value; x where threshold < x < max_value; else negative_slope * (x -
@@ -39,12 +49,6 @@ class ReLU(SameShape):
         max_value: The maximum output; None for no limit.
         negative_slope: The slope at and below the threshold.
         threshold: The number up to which x counts as negative.
-
-    Input shape:
-        Any.
-
-    Output shape:
-        The input's shape.
 
     Raises:
         ValueError: if an argument is negative.
@@ -56,8 +60,6 @@ class ReLU(SameShape):
         >>> layers.ReLU(max_value=6.0, negative_slope=0.5)(x).numpy()
         array([-1.,  0.,  4.,  6.], dtype=float32)
     """
-
-    each_step_alone = True  # as an activation of a layer that continues a sequence
 
     def __init__(
         self,
@@ -72,17 +74,11 @@ class ReLU(SameShape):
         return ops.relu(inputs, self.negative_slope, self.max_value, self.threshold)
 
 
-class LeakyReLU(SameShape):
+class LeakyReLU(_EachAlone):
     """x where x > 0, else negative_slope * x.
 
     Args:
         negative_slope: The slope below 0.
-
-    Input shape:
-        Any.
-
-    Output shape:
-        The input's shape.
 
     Raises:
         ValueError: if negative_slope is negative.
@@ -92,8 +88,6 @@ class LeakyReLU(SameShape):
         array([-1.,  0.,  4.], dtype=float32)
     """
 
-    each_step_alone = True  # as an activation of a layer that continues a sequence
-
     def __init__(self, negative_slope: NotNegative = 0.3, **kwargs: Unpack[LayerOptions]):
         super().__init__(**option.keep(self, locals()))
 
@@ -101,24 +95,16 @@ class LeakyReLU(SameShape):
         return ops.leaky_relu(inputs, self.negative_slope)
 
 
-class ELU(SameShape):
+class ELU(_EachAlone):
     """x where x > 0, else alpha * (exp(x) - 1).
 
     Args:
         alpha: The factor below 0; -alpha is the limit of the output.
 
-    Input shape:
-        Any.
-
-    Output shape:
-        The input's shape.
-
     Example:
         >>> layers.ELU()(np.array([-100.0, -1.0, 0.0, 2.0])).numpy().round(3)
         array([-1.   , -0.632,  0.   ,  2.   ], dtype=float32)
     """
-
-    each_step_alone = True  # as an activation of a layer that continues a sequence
 
     def __init__(self, alpha: option.Number = 1.0, **kwargs: Unpack[LayerOptions]):
         super().__init__(**option.keep(self, locals()))
@@ -127,17 +113,11 @@ class ELU(SameShape):
         return ops.elu(inputs, self.alpha)
 
 
-class ThresholdedReLU(SameShape):
+class ThresholdedReLU(_EachAlone):
     """x where x > theta, else 0. From Keras 2.
 
     Args:
         theta: The threshold.
-
-    Input shape:
-        Any.
-
-    Output shape:
-        The input's shape.
 
     Raises:
         ValueError: if theta is negative.
@@ -146,8 +126,6 @@ class ThresholdedReLU(SameShape):
         >>> layers.ThresholdedReLU(theta=1.0)(np.array([-1.0, 0.5, 1.0, 2.0])).numpy()
         array([0., 0., 0., 2.], dtype=float32)
     """
-
-    each_step_alone = True  # as an activation of a layer that continues a sequence
 
     def __init__(self, theta: NotNegative = 1.0, **kwargs: Unpack[LayerOptions]):
         super().__init__(**option.keep(self, locals()))
@@ -166,9 +144,6 @@ class Softmax(SameShape):
         inputs: Scores of any shape.
         mask: A tensor that broadcasts to the input: the output is 0 where it is False (or at most 0.5). By
             default the input's mask.
-
-    Output shape:
-        The input's shape.
 
     Raises:
         ValueError: for a mask that does not broadcast to the input.
@@ -210,9 +185,6 @@ class PReLU(SameShape):
 
     Input shape:
         (batch, ...); sizes must be known, except along shared axes.
-
-    Output shape:
-        The input's shape.
 
     Raises:
         ValueError: if the input lacks a shared axis.

@@ -16,6 +16,11 @@ class _AdaptivePooling(Spatial):
 
     Args:
         output_size: The number of windows along each axis. It may exceed the input's length.
+
+    Output shape:
+        1: The input's shape, with output_size steps.
+        2: The input's shape, with output_size rows and columns.
+        3: The input's shape, with output_size positions per axis.
     """
 
     def __init__(self, output_size: WindowSize, data_format=None, **kwargs: Unpack[LayerOptions]):
@@ -42,12 +47,6 @@ class AdaptiveMaxPooling1D(_AdaptiveMaxPooling):
 
     Window i of m covers steps floor(i * n / m) to ceil((i + 1) * n / m) - 1 of n steps.
 
-    Input shape:
-        (batch, steps, channels), or (batch, channels, steps) for 'channels_first'.
-
-    Output shape:
-        The input's shape, with output_size steps.
-
     Example:
         >>> x = np.array([1.0, 2.0, 3.0, 4.0, 5.0]).reshape(1, 5, 1)
         >>> layers.AdaptiveMaxPooling1D(2)(x).numpy().ravel()
@@ -66,12 +65,6 @@ class AdaptiveMaxPooling2D(_AdaptiveMaxPooling):
     Args:
         output_size: The number of windows: (rows, columns), or an integer for both.
 
-    Input shape:
-        (batch, rows, columns, channels), or (batch, channels, rows, columns) for 'channels_first'.
-
-    Output shape:
-        The input's shape, with output_size rows and columns.
-
     Example:
         >>> layers.AdaptiveMaxPooling2D((3, 2))(np.ones((8, 10, 7, 4))).shape
         (8, 3, 2, 4)
@@ -82,17 +75,10 @@ class AdaptiveMaxPooling3D(_AdaptiveMaxPooling):
     """The largest number of each window; the windows cover depth, rows and columns as evenly as possible.
 
     Window i of m covers positions floor(i * n / m) to ceil((i + 1) * n / m) - 1 of n positions of an
-    / m).
+    axis.
 
     Args:
         output_size: The number of windows: (depth, rows, columns), or an integer for all three.
-
-    Input shape:
-        (batch, depth, rows, columns, channels), or (batch, channels, depth, rows, columns) for
-        'channels_first'.
-
-    Output shape:
-        The input's shape, with output_size positions per axis.
 
     Example:
         >>> layers.AdaptiveMaxPooling3D(2)(np.ones((8, 5, 6, 7, 4))).shape
@@ -106,12 +92,6 @@ class AdaptiveAveragePooling1D(_AdaptiveAveragePooling):
     """The mean of each of output_size windows, spread over the steps as evenly as possible.
 
     Window i of m covers steps floor(i * n / m) to ceil((i + 1) * n / m) - 1 of n steps.
-
-    Input shape:
-        (batch, steps, channels), or (batch, channels, steps) for 'channels_first'.
-
-    Output shape:
-        The input's shape, with output_size steps.
 
     Example:
         >>> x = np.array([1.0, 2.0, 3.0, 4.0, 5.0]).reshape(1, 5, 1)
@@ -131,12 +111,6 @@ class AdaptiveAveragePooling2D(_AdaptiveAveragePooling):
     Args:
         output_size: The number of windows: (rows, columns), or an integer for both.
 
-    Input shape:
-        (batch, rows, columns, channels), or (batch, channels, rows, columns) for 'channels_first'.
-
-    Output shape:
-        The input's shape, with output_size rows and columns.
-
     Example:
         >>> layers.AdaptiveAveragePooling2D((3, 2))(np.ones((8, 10, 7, 4))).shape
         (8, 3, 2, 4)
@@ -147,17 +121,10 @@ class AdaptiveAveragePooling3D(_AdaptiveAveragePooling):
     """The mean of each window; the windows cover depth, rows and columns as evenly as possible.
 
     Window i of m covers positions floor(i * n / m) to ceil((i + 1) * n / m) - 1 of n positions of an
-    / m).
+    axis.
 
     Args:
         output_size: The number of windows: (depth, rows, columns), or an integer for all three.
-
-    Input shape:
-        (batch, depth, rows, columns, channels), or (batch, channels, depth, rows, columns) for
-        'channels_first'.
-
-    Output shape:
-        The input's shape, with output_size positions per axis.
 
     Example:
         >>> layers.AdaptiveAveragePooling3D(2)(np.ones((8, 5, 6, 7, 4))).shape

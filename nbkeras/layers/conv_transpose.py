@@ -20,6 +20,9 @@ class _ConvTranspose(Convolving):
         padding ('valid' or 'same'): 'valid': all positions that windows reach; 'same': length * strides positions.
         output_padding (an integer, one for each axis, or None): The number of positions added at the
             end, less than the strides. None: the number that gives the lengths below.
+
+    Raises:
+        ValueError: if output_padding is not less than the strides.
     """
 
     def __init__(
@@ -71,17 +74,11 @@ class Conv1DTranspose(_ConvTranspose):
     each number of the input is multiplied by the kernel, and the products are added to the output at
     distances of `strides`. `kernel` has shape (size, filters, channels), `bias` (filters,).
 
-    Input shape:
-        (batch, steps, channels), or (batch, channels, steps) for 'channels_first'.
-
     Output shape:
         (batch, new steps, filters), or with the filters second. With w = (kernel_size - 1) * dilation_rate +
         1, a new length is length * strides for 'same', (length - 1) * strides + max(w, strides) for 'valid'.
         With output_padding p it is (length - 1) * strides + w % 2 + p for 'same', (length - 1) * strides + w
         + p for 'valid'.
-
-    Raises:
-        ValueError: if output_padding is not less than the strides.
 
     Example:
         >>> x = np.array([1.0, 2.0]).reshape(1, 2, 1)
@@ -106,17 +103,11 @@ class Conv2DTranspose(_ConvTranspose):
         strides: The factor by which an axis grows: (rows, columns), or an integer for both.
         dilation_rate: The distance between the elements of a window: (rows, columns), or an integer for both.
 
-    Input shape:
-        (batch, rows, columns, channels), or (batch, channels, rows, columns) for 'channels_first'.
-
     Output shape:
         (batch, new rows, new columns, filters), or with the filters second. With w = (kernel_size - 1) *
         dilation_rate + 1, a new length is length * strides for 'same', (length - 1) * strides + max(w,
         strides) for 'valid'. With output_padding p it is (length - 1) * strides + w % 2 + p for 'same',
         (length - 1) * strides + w + p for 'valid'.
-
-    Raises:
-        ValueError: if output_padding is not less than the strides.
 
     Example:
         >>> layer = layers.Conv2DTranspose(4, 3, strides=2, padding="same")
@@ -140,18 +131,11 @@ class Conv3DTranspose(_ConvTranspose):
         dilation_rate: The distance between the elements of a window: (depth, rows, columns), or an integer
             for all three.
 
-    Input shape:
-        (batch, depth, rows, columns, channels), or (batch, channels, depth, rows, columns) for
-        'channels_first'.
-
     Output shape:
         (batch, new depth, new rows, new columns, filters), or with the filters second. With w = (kernel_size
         - 1) * dilation_rate + 1, a new length is length * strides for 'same', (length - 1) * strides + max(w,
         strides) for 'valid'. With output_padding p it is (length - 1) * strides + w % 2 + p for 'same',
         (length - 1) * strides + w + p for 'valid'.
-
-    Raises:
-        ValueError: if output_padding is not less than the strides.
 
     Example:
         >>> layers.Conv3DTranspose(4, 3, strides=2, padding="same")(np.ones((2, 4, 4, 4, 8))).shape

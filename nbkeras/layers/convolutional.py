@@ -23,6 +23,9 @@ class _Conv(Adaptable, Convolving):
             which is slower: it is transposed before and after.
         groups: The number of groups of channels and filters; each group of filters sees its
             group of channels only.
+
+    Raises:
+        ValueError: if groups does not divide filters and channels, or no window fits into the input.
     """
 
     kernel: Any = AdaptedWeight()
@@ -118,15 +121,9 @@ class Conv1D(_Conv):
             ceil(length / strides) windows; 'causal': the same number of windows, with all zeros before the first step:
             no output depends on later steps.
 
-    Input shape:
-        (batch, steps, channels), or (batch, channels, steps) for 'channels_first'.
-
     Output shape:
         (batch, new steps, filters), or with the filters second. A new length is (length - window) // strides
         + 1 for 'valid', with window = (kernel_size - 1) * dilation_rate + 1, else ceil(length / strides).
-
-    Raises:
-        ValueError: if groups does not divide filters and channels, or no window fits into the input.
 
     Example:
         >>> x = np.array([1.0, 2.0, 3.0, 4.0]).reshape(1, 4, 1)
@@ -152,16 +149,10 @@ class Conv2D(_Conv):
         strides: The distance from one window to the next: (rows, columns), or an integer for both.
         dilation_rate: The distance between the elements of a window: (rows, columns), or an integer for both.
 
-    Input shape:
-        (batch, rows, columns, channels), or (batch, channels, rows, columns) for 'channels_first'.
-
     Output shape:
         (batch, new rows, new columns, filters), or with the filters second. A new length is (length - window)
         // strides + 1 for 'valid', with window = (kernel_size - 1) * dilation_rate + 1, else ceil(length /
         strides).
-
-    Raises:
-        ValueError: if groups does not divide filters and channels, or no window fits into the input.
 
     Example:
         >>> layer = layers.Conv2D(16, 3, strides=2, padding="same", activation="relu")
@@ -186,17 +177,10 @@ class Conv3D(_Conv):
         dilation_rate: The distance between the elements of a window: (depth, rows, columns), or an integer
             for all three.
 
-    Input shape:
-        (batch, depth, rows, columns, channels), or (batch, channels, depth, rows, columns) for
-        'channels_first'.
-
     Output shape:
         (batch, new depth, new rows, new columns, filters), or with the filters second. A new length is
         (length - window) // strides + 1 for 'valid', with window = (kernel_size - 1) * dilation_rate + 1,
         else ceil(length / strides).
-
-    Raises:
-        ValueError: if groups does not divide filters and channels, or no window fits into the input.
 
     Example:
         >>> layer = layers.Conv3D(4, 3)

@@ -100,9 +100,6 @@ class Activation(SameShape):
     Input shape:
         Any.
 
-    Output shape:
-        The input's shape.
-
     Example:
         >>> layers.Activation("relu")(np.array([-1.0, 0.0, 2.0])).numpy()
         array([0., 0., 2.], dtype=float32)

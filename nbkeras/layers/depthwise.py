@@ -18,6 +18,9 @@ class _DepthwiseConv(Convolving):
         padding ('valid' or 'same'): 'valid': only whole windows; 'same': zeros at the ends, for ceil(length /
             strides) windows.
         depth_multiplier: The number of kernels, and of output channels, for each channel of the input.
+
+    Raises:
+        ValueError: if no window fits into the input.
     """
 
     def __init__(
@@ -65,15 +68,9 @@ class DepthwiseConv1D(_DepthwiseConv):
             ceil(length / strides) windows; 'causal': the same number of windows, with all zeros before the first step:
             no output depends on later steps.
 
-    Input shape:
-        (batch, steps, channels), or (batch, channels, steps) for 'channels_first'.
-
     Output shape:
         (batch, new steps, channels * depth_multiplier), or with the channels second. New lengths are as in
         Conv1D.
-
-    Raises:
-        ValueError: if no window fits into the input.
 
     Example:
         >>> layer = layers.DepthwiseConv1D(3, depth_multiplier=2, padding="causal")
@@ -97,15 +94,9 @@ class DepthwiseConv2D(_DepthwiseConv):
         strides: The distance from one window to the next: (rows, columns), or an integer for both.
         dilation_rate: The distance between the elements of a window: (rows, columns), or an integer for both.
 
-    Input shape:
-        (batch, rows, columns, channels), or (batch, channels, rows, columns) for 'channels_first'.
-
     Output shape:
         (batch, new rows, new columns, channels * depth_multiplier), or with the channels second. New lengths
         are as in Conv2D.
-
-    Raises:
-        ValueError: if no window fits into the input.
 
     Example:
         >>> layer = layers.DepthwiseConv2D(3, depth_multiplier=2)
@@ -124,6 +115,9 @@ class _SeparableConv(Convolving):
         padding ('valid' or 'same'): 'valid': only whole windows; 'same': zeros at the ends, for ceil(length /
             strides) windows.
         depth_multiplier: The number of depthwise kernels for each channel.
+
+    Raises:
+        ValueError: if no window fits into the input.
     """
 
     def __init__(
@@ -180,14 +174,8 @@ class SeparableConv1D(_SeparableConv):
             ceil(length / strides) windows; 'causal': the same number of windows, with all zeros before the first step:
             no output depends on later steps.
 
-    Input shape:
-        (batch, steps, channels), or (batch, channels, steps) for 'channels_first'.
-
     Output shape:
         (batch, new steps, filters), or with the filters second. New lengths are as in Conv1D.
-
-    Raises:
-        ValueError: if no window fits into the input.
 
     Example:
         >>> layer = layers.SeparableConv1D(8, 3, padding="causal")
@@ -213,14 +201,8 @@ class SeparableConv2D(_SeparableConv):
         strides: The distance from one window to the next: (rows, columns), or an integer for both.
         dilation_rate: The distance between the elements of a window: (rows, columns), or an integer for both.
 
-    Input shape:
-        (batch, rows, columns, channels), or (batch, channels, rows, columns) for 'channels_first'.
-
     Output shape:
         (batch, new rows, new columns, filters), or with the filters second. New lengths are as in Conv2D.
-
-    Raises:
-        ValueError: if no window fits into the input.
 
     Example:
         >>> layer = layers.SeparableConv2D(8, 3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import reduce
 from typing import Annotated, Any, Unpack
 
@@ -47,6 +48,12 @@ class Merge(Layer, registered=False):
     Call arguments:
         inputs: A list of tensors whose shapes broadcast; an input with fewer axes gets axes of size 1 after its
             batch axis.
+
+    Output shape:
+        The inputs' broadcast shape.
+
+    Raises:
+        ValueError: if the inputs are not a list, have different batch sizes, or have shapes that do not broadcast.
     """
 
     supports_masking = True
@@ -127,13 +134,6 @@ def _mask_like(x):
 class Add(Merge):
     """The sum of a list of inputs, element by element.
 
-    Output shape:
-        The inputs' broadcast shape.
-
-    Raises:
-        ValueError: if the inputs are not a list, have different batch sizes, or have shapes that do not
-            broadcast.
-
     Example:
         >>> layers.Add()([np.array([[1.0, 2.0]]), np.array([[10.0, 20.0]])]).numpy()
         array([[11., 22.]], dtype=float32)
@@ -149,9 +149,6 @@ class Subtract(Merge):
     Call arguments:
         inputs: A list of two tensors whose shapes broadcast; an input with fewer axes gets axes of size 1 after
             its batch axis.
-
-    Output shape:
-        The inputs' broadcast shape.
 
     Raises:
         ValueError: if the inputs are not a list of two, have different batch sizes, or have shapes that do
@@ -174,13 +171,6 @@ class Multiply(Merge):
     A masked step of an input counts as 1. If all inputs have masks, a step that is masked in all of them is
     0.
 
-    Output shape:
-        The inputs' broadcast shape.
-
-    Raises:
-        ValueError: if the inputs are not a list, have different batch sizes, or have shapes that do not
-            broadcast.
-
     Example:
         >>> layers.Multiply()([np.array([[1.0, 2.0]]), np.array([[10.0, 20.0]])]).numpy()
         array([[10., 40.]], dtype=float32)
@@ -198,13 +188,6 @@ class Multiply(Merge):
 
 class Average(Merge):
     """The mean of a list of inputs, element by element.
-
-    Output shape:
-        The inputs' broadcast shape.
-
-    Raises:
-        ValueError: if the inputs are not a list, have different batch sizes, or have shapes that do not
-            broadcast.
 
     Example:
         >>> layers.Average()([np.array([[1.0, 2.0]]), np.array([[3.0, 6.0]])]).numpy()
@@ -232,13 +215,6 @@ def _select(choose, inputs):
 class Maximum(Merge):
     """The largest number of a list of inputs, element by element. Masked steps of an input do not count.
 
-    Output shape:
-        The inputs' broadcast shape.
-
-    Raises:
-        ValueError: if the inputs are not a list, have different batch sizes, or have shapes that do not
-            broadcast.
-
     Example:
         >>> layers.Maximum()([np.array([[1.0, 6.0]]), np.array([[3.0, 2.0]])]).numpy()
         array([[3., 6.]], dtype=float32)
@@ -250,13 +226,6 @@ class Maximum(Merge):
 
 class Minimum(Merge):
     """The smallest number of a list of inputs, element by element. Masked steps of an input do not count.
-
-    Output shape:
-        The inputs' broadcast shape.
-
-    Raises:
-        ValueError: if the inputs are not a list, have different batch sizes, or have shapes that do not
-            broadcast.
 
     Example:
         >>> layers.Minimum()([np.array([[1.0, 6.0]]), np.array([[3.0, 2.0]])]).numpy()
@@ -423,124 +392,47 @@ class Dot(Layer):
         return None
 
 
-def add(inputs: list | tuple, **kwargs) -> Tensor:
-    """The sum of a list of tensors, element by element: the layer Add as a function.
+_AS_FUNCTION = """{what}, element by element: the layer {layer} as a function.
 
-    Args:
-        inputs: A list of tensors whose shapes broadcast.
-        **kwargs: Arguments of the layer, such as name.
+Args:
+    inputs: A list{of_two}, tensors whose shapes broadcast.
+    **kwargs: Arguments of the layer, such as name.
 
-    Returns:
-        A tensor of the inputs' broadcast shape; symbolic if the inputs are.
+Returns:
+    A tensor of the inputs' broadcast shape; symbolic if the inputs are.
 
-    Raises:
-        ValueError: if the inputs are not a list, or their shapes do not broadcast.
+Raises:
+    ValueError: if the inputs are not a list{of_two}, or their shapes do not broadcast.
 
-    Example:
-        >>> layers.add([np.array([[1.0, 2.0]]), np.array([[10.0, 20.0]])]).numpy()
-        array([[11., 22.]], dtype=float32)
-    """
-    return Add(**kwargs)(inputs)
+Example:
+    >>> layers.{function}([np.array([[1.0, 20.0]]), np.array([[10.0, 2.0]])]).numpy()
+    array([{row}], dtype=float32)
+"""
 
 
-def subtract(inputs: list | tuple, **kwargs) -> Tensor:
-    """The first of two tensors minus the second, element by element: the layer Subtract as a function.
+def _as_function(layer: type[Merge], what: str, row: str) -> Callable[..., Tensor]:
+    """The function of a layer. what, row: for its docstring: what it computes, and its result for [1, 20] and [10, 2]."""
 
-    Args:
-        inputs: A list of two tensors whose shapes broadcast.
-        **kwargs: Arguments of the layer, such as name.
+    def merge(inputs: list | tuple, **kwargs) -> Tensor:
+        return layer(**kwargs)(inputs)
 
-    Returns:
-        A tensor of the inputs' broadcast shape; symbolic if the inputs are.
-
-    Raises:
-        ValueError: if the inputs are not a list of two, or their shapes do not broadcast.
-
-    Example:
-        >>> layers.subtract([np.array([[1.0, 2.0]]), np.array([[10.0, 20.0]])]).numpy()
-        array([[ -9., -18.]], dtype=float32)
-    """
-    return Subtract(**kwargs)(inputs)
+    merge.__name__ = merge.__qualname__ = layer.__name__.lower()
+    merge.__doc__ = _AS_FUNCTION.format(
+        what=what,
+        layer=layer.__name__,
+        function=merge.__name__,
+        row=row,
+        of_two=" of two" if layer.input_count == 2 else "",
+    )
+    return merge
 
 
-def multiply(inputs: list | tuple, **kwargs) -> Tensor:
-    """The product of a list of tensors, element by element: the layer Multiply as a function.
-
-    Args:
-        inputs: A list of tensors whose shapes broadcast.
-        **kwargs: Arguments of the layer, such as name.
-
-    Returns:
-        A tensor of the inputs' broadcast shape; symbolic if the inputs are.
-
-    Raises:
-        ValueError: if the inputs are not a list, or their shapes do not broadcast.
-
-    Example:
-        >>> layers.multiply([np.array([[1.0, 2.0]]), np.array([[10.0, 20.0]])]).numpy()
-        array([[10., 40.]], dtype=float32)
-    """
-    return Multiply(**kwargs)(inputs)
-
-
-def average(inputs: list | tuple, **kwargs) -> Tensor:
-    """The mean of a list of tensors, element by element: the layer Average as a function.
-
-    Args:
-        inputs: A list of tensors whose shapes broadcast.
-        **kwargs: Arguments of the layer, such as name.
-
-    Returns:
-        A tensor of the inputs' broadcast shape; symbolic if the inputs are.
-
-    Raises:
-        ValueError: if the inputs are not a list, or their shapes do not broadcast.
-
-    Example:
-        >>> layers.average([np.array([[1.0, 2.0]]), np.array([[3.0, 6.0]])]).numpy()
-        array([[2., 4.]], dtype=float32)
-    """
-    return Average(**kwargs)(inputs)
-
-
-def maximum(inputs: list | tuple, **kwargs) -> Tensor:
-    """The largest number of a list of tensors, element by element: the layer Maximum as a function.
-
-    Args:
-        inputs: A list of tensors whose shapes broadcast.
-        **kwargs: Arguments of the layer, such as name.
-
-    Returns:
-        A tensor of the inputs' broadcast shape; symbolic if the inputs are.
-
-    Raises:
-        ValueError: if the inputs are not a list, or their shapes do not broadcast.
-
-    Example:
-        >>> layers.maximum([np.array([[1.0, 6.0]]), np.array([[3.0, 2.0]])]).numpy()
-        array([[3., 6.]], dtype=float32)
-    """
-    return Maximum(**kwargs)(inputs)
-
-
-def minimum(inputs: list | tuple, **kwargs) -> Tensor:
-    """The smallest number of a list of tensors, element by element: the layer Minimum as a function.
-
-    Args:
-        inputs: A list of tensors whose shapes broadcast.
-        **kwargs: Arguments of the layer, such as name.
-
-    Returns:
-        A tensor of the inputs' broadcast shape; symbolic if the inputs are.
-
-    Raises:
-        ValueError: if the inputs are not a list, or their shapes do not broadcast.
-
-    Example:
-        >>> layers.minimum([np.array([[1.0, 6.0]]), np.array([[3.0, 2.0]])]).numpy()
-        array([[1., 2.]], dtype=float32)
-    """
-    return Minimum(**kwargs)(inputs)
+add = _as_function(Add, "The sum of a list of tensors", "[11., 22.]")
+subtract = _as_function(Subtract, "The first of two tensors minus the second", "[-9., 18.]")
+multiply = _as_function(Multiply, "The product of a list of tensors", "[10., 40.]")
+average = _as_function(Average, "The mean of a list of tensors", "[ 5.5, 11. ]")
+maximum = _as_function(Maximum, "The largest number of a list of tensors", "[10., 20.]")
+minimum = _as_function(Minimum, "The smallest number of a list of tensors", "[1., 2.]")
 
 
 def concatenate(inputs: list | tuple, axis: int = -1, **kwargs) -> Tensor:

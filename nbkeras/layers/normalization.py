@@ -88,9 +88,6 @@ class BatchNormalization(_Scaled):
         mask: A bool tensor of the input's shape without its last axis, whose sizes may be 1: in training,
             only positions where it is True count for the statistics. By default the input's mask.
 
-    Output shape:
-        The input's shape.
-
     Raises:
         ValueError: for renorm, and if the input lacks the axis or its size is unknown.
 
@@ -177,9 +174,6 @@ class LayerNormalization(_Scaled):
     Input shape:
         Any; the sizes of the axes must be known.
 
-    Output shape:
-        The input's shape.
-
     Raises:
         ValueError: if the input lacks an axis or its size is unknown.
 
@@ -233,9 +227,6 @@ class RMSNormalization(SameShape):
     Input shape:
         Any; the sizes of the axes must be known.
 
-    Output shape:
-        The input's shape.
-
     Raises:
         ValueError: if the input lacks an axis or its size is unknown.
 
@@ -273,9 +264,6 @@ class GroupNormalization(_Scaled):
 
     Input shape:
         (batch, ...); the number of channels must be known.
-
-    Output shape:
-        The input's shape.
 
     Raises:
         ValueError: if groups does not divide the number of channels, that number is unknown, or axis is the batch
@@ -327,9 +315,6 @@ class UnitNormalization(SameShape):
 
     Input shape:
         Any.
-
-    Output shape:
-        The input's shape.
 
     Example:
         >>> layers.UnitNormalization()(np.array([[3.0, 4.0], [0.0, 0.0]])).numpy()

@@ -22,6 +22,17 @@ class _Pooling(Spatial):
         strides: The distance from one window to the next; None for the pool size.
         padding ('valid' or 'same'): 'valid': only whole windows; 'same': ceil(length / strides) windows;
             windows at the ends may extend beyond the input; positions outside do not count.
+
+    Output shape:
+        1: (batch, new steps, channels), or with the channels second. A new length is (length - pool size) // strides + 1
+            for 'valid', ceil(length / strides) for 'same'.
+        2: (batch, new rows, new columns, channels), or with the channels second. A new length is (length - pool size) //
+            strides + 1 for 'valid', ceil(length / strides) for 'same'.
+        3: (batch, new depth, new rows, new columns, channels), or with the channels second. A new length is (length -
+            pool size) // strides + 1 for 'valid', ceil(length / strides) for 'same'.
+
+    Raises:
+        ValueError: if no window fits into the input.
     """
 
     pool_size: tuple
@@ -61,16 +72,6 @@ class _AveragePooling(_Pooling):
 class MaxPooling1D(_MaxPooling):
     """The largest number of each window of sequences, channel by channel.
 
-    Input shape:
-        (batch, steps, channels), or (batch, channels, steps) for 'channels_first'.
-
-    Output shape:
-        (batch, new steps, channels), or with the channels second. A new length is (length - pool size) //
-        strides + 1 for 'valid', ceil(length / strides) for 'same'.
-
-    Raises:
-        ValueError: if no window fits into the input.
-
     Example:
         >>> x = np.array([1.0, 2.0, 3.0, 4.0, 5.0]).reshape(1, 5, 1)
         >>> layers.MaxPooling1D(2)(x).numpy().ravel()
@@ -88,16 +89,6 @@ class MaxPooling2D(_MaxPooling, defaults={"pool_size": (2, 2)}):
     Args:
         pool_size: The size of the window: (rows, columns), or an integer for both.
 
-    Input shape:
-        (batch, rows, columns, channels), or (batch, channels, rows, columns) for 'channels_first'.
-
-    Output shape:
-        (batch, new rows, new columns, channels), or with the channels second. A new length is (length - pool
-        size) // strides + 1 for 'valid', ceil(length / strides) for 'same'.
-
-    Raises:
-        ValueError: if no window fits into the input.
-
     Example:
         >>> x = np.arange(1.0, 17.0).reshape(1, 4, 4, 1)  # 1 to 4 in the first row
         >>> layers.MaxPooling2D(2)(x).numpy()[0, :, :, 0]
@@ -114,17 +105,6 @@ class MaxPooling3D(_MaxPooling, defaults={"pool_size": (2, 2, 2)}):
     Args:
         pool_size: The size of the window: (depth, rows, columns), or an integer for all three.
 
-    Input shape:
-        (batch, depth, rows, columns, channels), or (batch, channels, depth, rows, columns) for
-        'channels_first'.
-
-    Output shape:
-        (batch, new depth, new rows, new columns, channels), or with the channels second. A new length is
-        (length - pool size) // strides + 1 for 'valid', ceil(length / strides) for 'same'.
-
-    Raises:
-        ValueError: if no window fits into the input.
-
     Example:
         >>> layers.MaxPooling3D(2)(np.ones((1, 4, 6, 8, 3))).shape
         (1, 2, 3, 4, 3)
@@ -135,16 +115,6 @@ class MaxPooling3D(_MaxPooling, defaults={"pool_size": (2, 2, 2)}):
 
 class AveragePooling1D(_AveragePooling):
     """The mean of each window of sequences, channel by channel.
-
-    Input shape:
-        (batch, steps, channels), or (batch, channels, steps) for 'channels_first'.
-
-    Output shape:
-        (batch, new steps, channels), or with the channels second. A new length is (length - pool size) //
-        strides + 1 for 'valid', ceil(length / strides) for 'same'.
-
-    Raises:
-        ValueError: if no window fits into the input.
 
     Example:
         >>> x = np.array([1.0, 2.0, 3.0, 4.0, 5.0]).reshape(1, 5, 1)
@@ -163,16 +133,6 @@ class AveragePooling2D(_AveragePooling, defaults={"pool_size": (2, 2)}):
     Args:
         pool_size: The size of the window: (rows, columns), or an integer for both.
 
-    Input shape:
-        (batch, rows, columns, channels), or (batch, channels, rows, columns) for 'channels_first'.
-
-    Output shape:
-        (batch, new rows, new columns, channels), or with the channels second. A new length is (length - pool
-        size) // strides + 1 for 'valid', ceil(length / strides) for 'same'.
-
-    Raises:
-        ValueError: if no window fits into the input.
-
     Example:
         >>> x = np.arange(1.0, 17.0).reshape(1, 4, 4, 1)  # 1 to 4 in the first row
         >>> layers.AveragePooling2D(2)(x).numpy()[0, :, :, 0]
@@ -189,17 +149,6 @@ class AveragePooling3D(_AveragePooling, defaults={"pool_size": (2, 2, 2)}):
     Args:
         pool_size: The size of the window: (depth, rows, columns), or an integer for all three.
 
-    Input shape:
-        (batch, depth, rows, columns, channels), or (batch, channels, depth, rows, columns) for
-        'channels_first'.
-
-    Output shape:
-        (batch, new depth, new rows, new columns, channels), or with the channels second. A new length is
-        (length - pool size) // strides + 1 for 'valid', ceil(length / strides) for 'same'.
-
-    Raises:
-        ValueError: if no window fits into the input.
-
     Example:
         >>> layers.AveragePooling3D(2)(np.ones((1, 4, 6, 8, 3))).shape
         (1, 2, 3, 4, 3)
@@ -213,6 +162,12 @@ class _GlobalPooling(Spatial):
 
     Args:
         keepdims: Whether the pooled axes stay, with size 1.
+
+    Output shape:
+        1: (batch, channels). With keepdims (batch, 1, channels), or (batch, channels, 1) for 'channels_first'.
+        2: (batch, channels). With keepdims (batch, 1, 1, channels), or (batch, channels, 1, 1) for 'channels_first'.
+        3: (batch, channels). With keepdims (batch, 1, 1, 1, channels), or (batch, channels, 1, 1, 1) for
+            'channels_first'.
     """
 
     def __init__(self, data_format=None, keepdims: option.Flag = False, **kwargs: Unpack[LayerOptions]):
@@ -233,12 +188,6 @@ class _GlobalMaxPooling(_GlobalPooling):
 class GlobalMaxPooling1D(_GlobalMaxPooling):
     """The largest number over all steps, for each channel.
 
-    Input shape:
-        (batch, steps, channels), or (batch, channels, steps) for 'channels_first'.
-
-    Output shape:
-        (batch, channels). With keepdims (batch, 1, channels), or (batch, channels, 1) for 'channels_first'.
-
     Example:
         >>> x = np.array([[[1.0, 4.0], [3.0, 0.0]]])
         >>> layers.GlobalMaxPooling1D()(x).numpy()
@@ -251,13 +200,6 @@ class GlobalMaxPooling1D(_GlobalMaxPooling):
 class GlobalMaxPooling2D(_GlobalMaxPooling):
     """The largest number over all positions of an image, for each channel.
 
-    Input shape:
-        (batch, rows, columns, channels), or (batch, channels, rows, columns) for 'channels_first'.
-
-    Output shape:
-        (batch, channels). With keepdims (batch, 1, 1, channels), or (batch, channels, 1, 1) for
-        'channels_first'.
-
     Example:
         >>> layers.GlobalMaxPooling2D()(np.ones((8, 4, 4, 3))).shape
         (8, 3)
@@ -268,14 +210,6 @@ class GlobalMaxPooling2D(_GlobalMaxPooling):
 
 class GlobalMaxPooling3D(_GlobalMaxPooling):
     """The largest number over all positions of a volume, for each channel.
-
-    Input shape:
-        (batch, depth, rows, columns, channels), or (batch, channels, depth, rows, columns) for
-        'channels_first'.
-
-    Output shape:
-        (batch, channels). With keepdims (batch, 1, 1, 1, channels), or (batch, channels, 1, 1, 1) for
-        'channels_first'.
 
     Example:
         >>> layers.GlobalMaxPooling3D()(np.ones((8, 4, 4, 4, 3))).shape
@@ -295,12 +229,6 @@ class GlobalAveragePooling1D(_GlobalPooling):
     Call arguments:
         inputs: Sequences.
         mask: A bool tensor (batch, steps), True for valid steps; by default the input's mask.
-
-    Input shape:
-        (batch, steps, channels), or (batch, channels, steps) for 'channels_first'.
-
-    Output shape:
-        (batch, channels). With keepdims (batch, 1, channels), or (batch, channels, 1) for 'channels_first'.
 
     Example:
         >>> x = np.array([[[1.0, 4.0], [3.0, 0.0]]])
@@ -334,13 +262,6 @@ class _GlobalAveragePooling(_GlobalPooling):
 class GlobalAveragePooling2D(_GlobalAveragePooling):
     """The mean over all positions of an image, for each channel.
 
-    Input shape:
-        (batch, rows, columns, channels), or (batch, channels, rows, columns) for 'channels_first'.
-
-    Output shape:
-        (batch, channels). With keepdims (batch, 1, 1, channels), or (batch, channels, 1, 1) for
-        'channels_first'.
-
     Example:
         >>> layers.GlobalAveragePooling2D()(np.ones((8, 4, 4, 3))).shape
         (8, 3)
@@ -351,14 +272,6 @@ class GlobalAveragePooling2D(_GlobalAveragePooling):
 
 class GlobalAveragePooling3D(_GlobalAveragePooling):
     """The mean over all positions of a volume, for each channel.
-
-    Input shape:
-        (batch, depth, rows, columns, channels), or (batch, channels, depth, rows, columns) for
-        'channels_first'.
-
-    Output shape:
-        (batch, channels). With keepdims (batch, 1, 1, 1, channels), or (batch, channels, 1, 1, 1) for
-        'channels_first'.
 
     Example:
         >>> layers.GlobalAveragePooling3D()(np.ones((8, 4, 4, 4, 3))).shape

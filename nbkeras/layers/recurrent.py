@@ -443,6 +443,9 @@ class _WholeSequence(RNN):
 
     Args:
         units: The size of the output and of each state.
+
+    Input shape:
+        (batch, steps, features)
     """
 
     cell_class: type[Layer]
@@ -509,9 +512,6 @@ class SimpleRNN(_WholeSequence):
 
     Dropout masks are the same at all steps of a sequence.
 
-    Input shape:
-        (batch, steps, features)
-
     Output shape:
         (batch, units), or (batch, steps, units) with `return_sequences`; with `return_state` a list of the output and the last
         state (batch, units).
@@ -574,9 +574,6 @@ class GRU(_WholeSequence):
 
     Args:
         reset_after: Whether the reset gate r multiplies the product of h, which has a separate bias; otherwise h itself.
-
-    Input shape:
-        (batch, steps, features)
 
     Output shape:
         (batch, units), or (batch, steps, units) with `return_sequences`; with `return_state` a list of the output and the last
@@ -641,9 +638,6 @@ class LSTM(_WholeSequence):
 
     Args:
         unit_forget_bias: Whether the bias b_f of the forget gate starts at 1.
-
-    Input shape:
-        (batch, steps, features)
 
     Output shape:
         (batch, units), or (batch, steps, units) with `return_sequences`; with `return_state` a list of the output and the last

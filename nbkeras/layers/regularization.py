@@ -63,9 +63,6 @@ class Dropout(_Random):
         inputs: Numbers of any shape.
         training: Whether to drop; by default True in `fit`, else False.
 
-    Output shape:
-        The input's shape.
-
     Example:
         >>> layer = layers.Dropout(0.5, seed=3)
         >>> layer(np.ones((2, 4)), training=True).numpy()
@@ -123,9 +120,6 @@ class SpatialDropout1D(_SpatialDropout):
     Input shape:
         (batch, steps, channels).
 
-    Output shape:
-        The input's shape.
-
     Example:
         >>> layers.SpatialDropout1D(0.5, seed=3)(np.ones((1, 3, 4)), training=True).numpy()
         array([[[2., 0., 2., 2.],
@@ -153,9 +147,6 @@ class SpatialDropout2D(_SpatialDropout):
     Input shape:
         (batch, rows, columns, channels), or (batch, channels, rows, columns) for 'channels_first'.
 
-    Output shape:
-        The input's shape.
-
     Example:
         >>> outputs = layers.SpatialDropout2D(0.5, seed=3)(np.ones((1, 8, 8, 4)), training=True)
         >>> outputs.numpy().mean(axis=(0, 1, 2))
@@ -179,9 +170,6 @@ class SpatialDropout3D(_SpatialDropout):
         (batch, depth, rows, columns, channels), or (batch, channels, depth, rows, columns) for
         'channels_first'.
 
-    Output shape:
-        The input's shape.
-
     Example:
         >>> outputs = layers.SpatialDropout3D(0.5, seed=3)(np.ones((1, 4, 4, 4, 4)), training=True)
         >>> outputs.numpy().mean(axis=(0, 1, 2, 3))
@@ -200,9 +188,6 @@ class GaussianNoise(_Random):
     Call arguments:
         inputs: Numbers of any shape.
         training: Whether to add noise; by default True in `fit`, else False.
-
-    Output shape:
-        The input's shape.
 
     Example:
         >>> layer = layers.GaussianNoise(0.1, seed=0)
@@ -232,9 +217,6 @@ class GaussianDropout(_Random):
     Call arguments:
         inputs: Numbers of any shape.
         training: Whether to multiply; by default True in `fit`, else False.
-
-    Output shape:
-        The input's shape.
 
     Example:
         >>> layer = layers.GaussianDropout(0.5, seed=0)
@@ -269,9 +251,6 @@ class AlphaDropout(_Random):
     Call arguments:
         inputs: Numbers of any shape, such as the outputs of `selu`.
         training: Whether to replace elements; by default True in `fit`, else False.
-
-    Output shape:
-        The input's shape.
 
     Example:
         >>> x = np.random.default_rng(0).normal(size=(200, 200))
@@ -308,9 +287,6 @@ class ActivityRegularization(SameShape):
 
     Input shape:
         Any.
-
-    Output shape:
-        The input's shape.
 
     Example:
         >>> layer = layers.ActivityRegularization(l1=0.1)

@@ -76,9 +76,6 @@ class ZeroPadding1D(_ZeroPadding):
     Args:
         padding: The number of steps: one for both ends, or (before, after).
 
-    Input shape:
-        (batch, steps, channels), or (batch, channels, steps) for 'channels_first'.
-
     Output shape:
         The same with before + steps + after steps; the dtype of the input.
 
@@ -96,9 +93,6 @@ class ZeroPadding2D(_ZeroPadding):
     Args:
         padding: The number of pixels: one for all sides, (rows, columns), or ((top, bottom), (left, right)).
 
-    Input shape:
-        (batch, rows, columns, channels), or (batch, channels, rows, columns) for 'channels_first'.
-
     Output shape:
         The same with more rows and columns; the dtype of the input.
 
@@ -114,9 +108,6 @@ class ZeroPadding3D(_ZeroPadding, defaults={"padding": ((1, 1), (1, 1), (1, 1))}
 
     Args:
         padding: The number of voxels: one for all sides, (depth, rows, columns), or three pairs (before, after).
-
-    Input shape:
-        (batch, depth, rows, columns, channels), or with the channels second for 'channels_first'.
 
     Output shape:
         The same with longer axes; the dtype of the input.
@@ -155,9 +146,6 @@ class Cropping1D(_Cropping, defaults={"cropping": (1, 1), "data_format": "channe
     Args:
         cropping: The number of steps: one for both ends, or (before, after).
 
-    Input shape:
-        (batch, steps, channels), or (batch, channels, steps) for 'channels_first'.
-
     Output shape:
         The same with fewer steps; the dtype of the input.
 
@@ -181,9 +169,6 @@ class Cropping2D(_Cropping):
     Args:
         cropping: The number of pixels: one for all sides, (rows, columns), or ((top, bottom), (left, right)).
 
-    Input shape:
-        (batch, rows, columns, channels), or (batch, channels, rows, columns) for 'channels_first'.
-
     Output shape:
         The same with fewer rows and columns; the dtype of the input.
 
@@ -201,9 +186,6 @@ class Cropping3D(_Cropping, defaults={"cropping": ((1, 1), (1, 1), (1, 1))}):
 
     Args:
         cropping: The number of voxels: one for all sides, (depth, rows, columns), or three pairs (before, after).
-
-    Input shape:
-        (batch, depth, rows, columns, channels), or with the channels second for 'channels_first'.
 
     Output shape:
         The same with shorter axes; the dtype of the input.
@@ -248,9 +230,6 @@ class UpSampling1D(_UpSampling, defaults={"data_format": "channels_last"}):
     Args:
         size: The number of repetitions.
 
-    Input shape:
-        (batch, steps, channels), or (batch, channels, steps) for 'channels_first'.
-
     Output shape:
         The same with size * steps steps; the dtype of the input.
 
@@ -271,9 +250,6 @@ class UpSampling2D(_UpSampling):
     Args:
         size: The factor of rows and columns: one number, or (rows, columns).
         interpolation: How new pixels are computed. 'nearest' repeats pixels and keeps the dtype of the input.
-
-    Input shape:
-        (batch, rows, columns, channels), or (batch, channels, rows, columns) for 'channels_first'.
 
     Output shape:
         The same with more rows and columns.
@@ -300,9 +276,6 @@ class UpSampling3D(_UpSampling, defaults={"size": (2, 2, 2)}):
 
     Args:
         size: The number of repetitions: one number, or (depth, rows, columns).
-
-    Input shape:
-        (batch, depth, rows, columns, channels), or with the channels second for 'channels_first'.
 
     Output shape:
         The same with longer axes; the dtype of the input.

@@ -24,7 +24,13 @@ Padding = Annotated[str, option.Kind(_padding, "'valid' or 'same'; for sequences
 
 
 class Spatial(Layer, registered=False):
-    """A layer over sequences (rank 1), images (2) or volumes (3), channels last or first."""
+    """A layer over sequences (rank 1), images (2) or volumes (3), channels last or first.
+
+    Input shape:
+        1: (batch, steps, channels), or (batch, channels, steps) for 'channels_first'.
+        2: (batch, rows, columns, channels), or (batch, channels, rows, columns) for 'channels_first'.
+        3: (batch, depth, rows, columns, channels), or (batch, channels, depth, rows, columns) for 'channels_first'.
+    """
 
     rank = 2
     paddings: tuple[str, ...] = ("valid", "same")

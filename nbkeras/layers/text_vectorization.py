@@ -251,16 +251,15 @@ class TextVectorization(TextInputs):
         return self._lookup_layer._encoded(numbers)
 
     def call(self, inputs):
-        rows = [self._lookup_layer.numbers_of(row) for row in self._words(inputs)]
         lookup, mode = self._lookup_layer, self._lookup_layer.output_mode
+        rows = [lookup.numbers_of(row) for row in self._words(inputs)]
         if mode not in ("int", "one_hot"):
             counts = host_encoding.indicators(rows, mode, lookup._depth, lookup.dtype)
             return lookup.weighted(counts) if mode == "tf_idf" else as_tensor(counts)
-        length = max((len(row) for row in rows), default=0)
-        fill = self._lookup_layer._mask_number
-        if self.output_sequence_length is not None:
-            length = self.output_sequence_length
-        numbers = np.full((len(rows), length), fill, np.int64)
+        length = self.output_sequence_length
+        if length is None:
+            length = max(map(len, rows), default=0)
+        numbers = np.full((len(rows), length), lookup._mask_number, np.int64)
         for row, words in zip(numbers, rows, strict=True):
             row[: len(words)] = words[:length]
         return self._encoded(numbers)

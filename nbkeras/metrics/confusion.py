@@ -124,7 +124,11 @@ Thresholds = Annotated[option.Anything, "init_thresholds"]
 
 
 class _Count(_Confusion):
-    """The value of one counter."""
+    """The value of one counter.
+
+    Raises:
+        ValueError: for thresholds outside [0, 1].
+    """
 
     def __init__(self, thresholds: Thresholds = None, name: str | None = None, dtype: Any = None):
         super().__init__(_checked_thresholds(thresholds, 0.5), None, name, dtype)
@@ -139,9 +143,6 @@ class TruePositives(_Count):
     """True positives: the weighted number of true targets that are predicted true.
 
     Nonzero targets are true; predictions are probabilities of the same shape.
-
-    Raises:
-        ValueError: for thresholds outside [0, 1].
 
     Example:
         >>> metric = metrics.TruePositives()
@@ -159,9 +160,6 @@ class FalsePositives(_Count):
 
     Nonzero targets are true; predictions are probabilities of the same shape.
 
-    Raises:
-        ValueError: for thresholds outside [0, 1].
-
     Example:
         >>> float(metrics.FalsePositives()([0, 0, 1, 1], [0.1, 0.7, 0.3, 0.9]))
         1.0
@@ -175,9 +173,6 @@ class TrueNegatives(_Count):
 
     Nonzero targets are true; predictions are probabilities of the same shape.
 
-    Raises:
-        ValueError: for thresholds outside [0, 1].
-
     Example:
         >>> float(metrics.TrueNegatives()([0, 0, 0, 1], [0.1, 0.2, 0.7, 0.3]))
         2.0
@@ -190,9 +185,6 @@ class FalseNegatives(_Count):
     """False negatives: the weighted number of true targets that are predicted false.
 
     Nonzero targets are true; predictions are probabilities of the same shape.
-
-    Raises:
-        ValueError: for thresholds outside [0, 1].
 
     Example:
         >>> float(metrics.FalseNegatives()([0, 1, 1, 1], [0.1, 0.3, 0.7, 0.9]))

@@ -170,16 +170,13 @@ class Functional(Trainer, registered=False):
             with training_phase(False):
                 self._set_output_names(infer(self, (inputs,), {}))
             self.clear_losses()  # symbolic losses have no values
-        except ValueError as error:
+        except BaseException as error:
             self.built = False
-            if not any(None in each.shape[1:] for each in structures.flatten(inputs)):
-                raise
-            raise ValueError(
-                f"model {self.name!r} cannot be built for the shape {input_shape}: its call fails with all sizes that were tried "
-                f"for None, first with: {error}. Make the model again and give build the sizes"
-            ) from error
-        except BaseException:
-            self.built = False
+            if isinstance(error, ValueError) and any(None in each.shape[1:] for each in structures.flatten(inputs)):
+                raise ValueError(
+                    f"model {self.name!r} cannot be built for the shape {input_shape}: its call fails with all sizes that were "
+                    f"tried for None, first with: {error}. Make the model again and give build the sizes"
+                ) from error
             raise
 
     def _needs_more_arguments(self) -> bool:

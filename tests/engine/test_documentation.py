@@ -79,6 +79,18 @@ def test_arguments_of_a_call_are_explained_in_base_classes_too():
     assert "Call arguments:\n    w: The weight.\n" in constraints.NonNeg.__doc__  # of `__call__`
 
 
+def test_sections_that_a_class_lacks_come_from_a_base_class_that_is_no_example_itself():
+    text = layers.MaxPooling3D.__doc__  # of Spatial: the text for rank 3
+    assert "\nInput shape:\n    (batch, depth, rows, columns, channels), or (batch, channels, depth, " in text
+    assert "(batch, steps, channels)" not in text
+    assert text.index("Args:") < text.index("Input shape:") < text.index("Output shape:") < text.index("Raises:")
+    assert text.index("Raises:\n    ValueError: if no window fits") < text.index("Example:")
+    assert (
+        layers.Masking.__doc__.count("Output shape:\n    The input's shape; the mask") == 1
+    )  # its own, not SameShape's
+    assert "Raises:" not in metrics.F1Score.__doc__  # FBetaScore has its own example, and refuses a beta
+
+
 @pytest.mark.parametrize("cls", [layers.Dense, layers.LSTM, layers.Conv2D, layers.Bidirectional])
 def test_help_of_a_layer_has_each_argument(cls):
     text = inspect.getdoc(cls)

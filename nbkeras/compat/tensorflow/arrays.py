@@ -19,19 +19,26 @@ from nbkeras.engine.tensor import Tensor, as_tensor, is_shapes_only, is_step_rec
 broadcast_to = spelled(ops.broadcast_to, "input:x shape")
 clip_by_value = spelled(ops.clip, "t:x clip_value_min:x_min clip_value_max:x_max")
 cond = spelled(ops.cond, "pred true_fn false_fn")
+convert_to_tensor = spelled(ops.convert_to_tensor, "value:x dtype dtype_hint:")
 custom_gradient = ops.custom_gradient
 einsum = ops.einsum
 expand_dims = spelled(ops.expand_dims, "input:x axis")
 fill = spelled(ops.full, "dims:shape value:fill_value")
 guarantee_const = identity = spelled(ops.copy, "input:x")
 linspace = spelled(ops.linspace, "start stop num axis")
+map_fn = spelled(
+    ops.map,
+    "fn:f elems:xs dtype: parallel_iterations: back_prop: swap_memory: infer_shape: name: fn_output_signature:",
+)
 ones = spelled(ops.ones, "shape dtype")
 ones_like = spelled(ops.ones_like, "input:x dtype")
 repeat = spelled(ops.repeat, "input:x repeats axis")
 reshape = spelled(ops.reshape, "tensor:x shape:newshape")
 roll = spelled(ops.roll, "input:x shift axis")
+scatter_nd = spelled(ops.scatter, "indices updates:values shape")
 squeeze = spelled(ops.squeeze, "input:x axis")
 stop_gradient = spelled(ops.stop_gradient, "input:variable")
+tensor_scatter_nd_update = spelled(ops.scatter_update, "tensor:inputs indices updates")
 tensordot = spelled(ops.tensordot, "a:x1 b:x2 axes")
 tile = spelled(ops.tile, "input:x multiples:repeats")
 transpose = spelled(ops.transpose, "a:x perm:axes conjugate:")
@@ -107,11 +114,6 @@ def constant(value: Any, dtype: Any = None, shape: Any = None, name: Any = None)
     return ops.broadcast_to(tensor, shape) if tensor.size == 1 else ops.reshape(tensor, shape)
 
 
-def convert_to_tensor(value: Any, dtype: Any = None, dtype_hint: Any = None, name: Any = None) -> Any:
-    """A tensor; symbolic tensors stay symbolic."""
-    return ops.convert_to_tensor(value, dtype)
-
-
 def device(device_name: Any) -> contextlib.AbstractContextManager:
     """`with tf.device(name):` changes nothing: `nbkeras.device` chooses the device."""
     return contextlib.nullcontext(device_name)
@@ -168,21 +170,6 @@ def global_norm(t_list: Sequence[Any], name: Any = None) -> Tensor:
 def is_tensor(x: Any) -> bool:
     """Whether an object is a tensor, symbolic or not, or a variable."""
     return isinstance(x, Tensor | SymbolicTensor)
-
-
-def map_fn(
-    fn: Callable,
-    elems: Any,
-    dtype: Any = None,
-    parallel_iterations: Any = None,
-    back_prop: Any = None,
-    swap_memory: Any = None,
-    infer_shape: Any = None,
-    name: Any = None,
-    fn_output_signature: Any = None,
-) -> Any:
-    """The results of a function for each row, stacked."""
-    return ops.map(fn, elems)
 
 
 def matmul(
@@ -291,11 +278,6 @@ def reverse(tensor: Any, axis: Any, name: Any = None) -> Tensor:
     return ops.flip(tensor, tuple(axis) if isinstance(axis, list | tuple) else axis)
 
 
-def scatter_nd(indices: Any, updates: Any, shape: Any, name: Any = None) -> Tensor:
-    """Zeros of a shape, with updates added at indices."""
-    return ops.scatter(indices, updates, shape)
-
-
 def sequence_mask(lengths: Any, maxlen: Any = None, dtype: Any = "bool", name: Any = None) -> Tensor:
     """True for the first `lengths` of `maxlen` places; None: of as many as the greatest length."""
     lengths = as_tensor(lengths)
@@ -351,24 +333,15 @@ def switch_case(branch_index: Any, branch_fns: Any, default: Any = None, name: A
     return ops.switch(ops.where((index < 0) | (index > last), last, index), functions)
 
 
-def tensor_scatter_nd_add(tensor: Any, indices: Any, updates: Any, name: Any = None) -> Tensor:
-    """A tensor with updates added at indices."""
-    return ops.scatter_update(tensor, indices, updates, reduction="add")
+def _scattered(reduction: str) -> Callable[..., Tensor]:
+    def scatter(tensor: Any, indices: Any, updates: Any, name: Any = None) -> Tensor:
+        """A tensor with each element at an index combined with its update: their sum, or the greater or smaller of them."""
+        return ops.scatter_update(tensor, indices, updates, reduction)
+
+    return scatter
 
 
-def tensor_scatter_nd_max(tensor: Any, indices: Any, updates: Any, name: Any = None) -> Tensor:
-    """A tensor with the greater of its element and the update at indices."""
-    return ops.scatter_update(tensor, indices, updates, reduction="max")
-
-
-def tensor_scatter_nd_min(tensor: Any, indices: Any, updates: Any, name: Any = None) -> Tensor:
-    """A tensor with the smaller of its element and the update at indices."""
-    return ops.scatter_update(tensor, indices, updates, reduction="min")
-
-
-def tensor_scatter_nd_update(tensor: Any, indices: Any, updates: Any, name: Any = None) -> Tensor:
-    """A tensor with updates in place of the elements at indices."""
-    return ops.scatter_update(tensor, indices, updates)
+tensor_scatter_nd_add, tensor_scatter_nd_max, tensor_scatter_nd_min = map(_scattered, ("add", "max", "min"))
 
 
 def timestamp(name: Any = None) -> float:

@@ -16,6 +16,7 @@ from nbkeras.compat.tensorflow.spelling import spelled
 from nbkeras.engine.tensor import Tensor
 
 cholesky = spelled(ops.cholesky, "input:x")
+cross = spelled(ops.cross, "a:x1 b:x2")
 det = spelled(ops.det, "input:x")
 eigh = spelled(ops.eigh, "tensor:x")
 logdet = spelled(ops.logdet, "matrix:x")
@@ -36,11 +37,6 @@ def band_part(input: Any, num_lower: int, num_upper: int, name: Any = None) -> T
     distance = np.arange(columns) - np.arange(rows)[:, None]
     inside = ((num_lower < 0) | (-distance <= num_lower)) & ((num_upper < 0) | (distance <= num_upper))
     return ops.where(inside, input, ops.zeros_like(input))
-
-
-def cross(a: Any, b: Any, name: Any = None) -> Tensor:
-    """The cross product of vectors with three elements."""
-    return ops.cross(a, b)
 
 
 def diag(diagonal: Any, name: Any = None) -> Tensor:

@@ -69,6 +69,7 @@ reduce_sum = spelled(ops.sum, "input_tensor:x axis keepdims")
 reduce_variance = spelled(ops.var, "input_tensor:x axis keepdims")
 round = spelled(ops.round, "x")
 rsqrt = spelled(ops.rsqrt, "x")
+scalar_mul = spelled(ops.multiply, "scalar:x1 x:x2")
 segment_prod = spelled(ops.segment_prod, "data segment_ids")
 segment_sum = spelled(ops.segment_sum, "data segment_ids")
 sigmoid = spelled(ops.sigmoid, "x")
@@ -184,11 +185,6 @@ def reduce_mean(input_tensor: Any, axis: Any = None, keepdims: bool = False, nam
     mean = ops.mean(input_tensor, axis, keepdims)
     kind = getattr(input_tensor, "dtype", None)
     return ops.cast(mean, kind) if kind is not None and np.dtype(kind).kind in "iu" else mean
-
-
-def scalar_mul(scalar: Any, x: Any, name: Any = None) -> Tensor:
-    """The product of a number and a tensor."""
-    return ops.multiply(scalar, x)
 
 
 def segment_max(data: Any, segment_ids: Any, name: Any = None) -> Tensor:

@@ -69,9 +69,6 @@ class RandomBrightness(RandomColors):
         factor (a number from -1 to 1, or two): The number as a fraction of the width of `value_range`, drawn from (lowest,
             highest); f means (-f, f).
 
-    Output shape:
-        The inputs' shape, in the layer's dtype.
-
     Example:
         >>> layers.RandomBrightness((0.5, 0.5))(np.array([[[0.0, 100.0, 200.0]]])).numpy()
         array([[[127.5, 227.5, 255. ]]], dtype=float32)
@@ -94,9 +91,6 @@ class RandomContrast(RandomColors):
         factor (a number from 0 to 1, or two): (lower, upper) for numbers from 1 - lower to 1 + upper; f means (0, f), as in
             Keras.
 
-    Output shape:
-        The inputs' shape, in the layer's dtype.
-
     Example:
         >>> layers.RandomContrast((0.0, 0.5))(np.ones((2, 4, 4, 3))).shape
         (2, 4, 4, 3)
@@ -118,9 +112,6 @@ class RandomColorDegeneration(RandomColors):
         factor (a number from 0 to 1, or two): The fraction of the gray image, drawn from (lowest, highest); f means (0, f). 1
             removes all colour.
 
-    Output shape:
-        The inputs' shape, in the layer's dtype.
-
     Example:
         >>> layers.RandomColorDegeneration((1.0, 1.0))(np.array([[[100.0, 50.0, 0.0]]])).numpy().round(2)
         array([[[59.24, 59.24, 59.24]]], dtype=float32)
@@ -141,9 +132,6 @@ class RandomInvert(RandomColors, defaults={"factor": 1.0}):
     Args:
         factor (a number from 0 to 1, or two): The probability of inverting an image, itself drawn from (lowest, highest); f
             means (0, f), and (1, 1) always inverts.
-
-    Output shape:
-        The inputs' shape, in the layer's dtype.
 
     Example:
         >>> layers.RandomInvert((1.0, 1.0))(np.array([[[100.0, 50.0, 0.0]]])).numpy()
@@ -168,9 +156,6 @@ class RandomSaturation(RandomColors):
         factor (a number from 0 to 1, or two): f is drawn from (lowest, highest); b means (0, b). 0.5 changes nothing, 0
             removes all colour.
 
-    Output shape:
-        The inputs' shape, in the layer's dtype.
-
     Example:
         >>> layer = layers.RandomSaturation((0.0, 0.0), value_range=(0, 1))
         >>> layer(np.array([[[0.5, 0.25, 0.0]]])).numpy()
@@ -194,9 +179,6 @@ class RandomHue(RandomColors):
     Args:
         factor (a number from 0 to 1, or two): Twice the fraction, drawn from (lowest, highest); f means (0, f). The
             direction is random; 1 is half a turn, to the complementary colours.
-
-    Output shape:
-        The inputs' shape, in the layer's dtype.
 
     Example:
         >>> layers.RandomHue((1.0, 1.0))(np.array([[[255.0, 0.0, 0.0]]])).numpy().round()
@@ -226,9 +208,6 @@ class RandomPosterization(RandomColors):
         factor (a number from 1 to 8, or two): The bits n: f for 1 <= n < f, or (low, high) for low <= n < high; equal numbers
             give exactly that number.
 
-    Output shape:
-        The inputs' shape, in the layer's dtype.
-
     Example:
         >>> layers.RandomPosterization((2, 2))(np.array([[[100.0, 50.0, 200.0]]])).numpy()  # multiples of 64
         array([[[ 64.,   0., 192.]]], dtype=float32)
@@ -252,9 +231,6 @@ class RandomSharpness(RandomColors):
     Args:
         factor (a number from 0 to 1, or two): Drawn from (lowest, highest); f means (0, f). 0 smooths, 0.5 changes nothing, 1
             sharpens.
-
-    Output shape:
-        The inputs' shape, in the layer's dtype.
 
     Example:
         >>> image = np.zeros((3, 3, 1))
@@ -292,9 +268,6 @@ class RandomGaussianBlur(RandomColors):
         kernel_size: The size of the window: one number, or one for rows and one for columns.
         sigma: The standard deviation for rows and for columns of a batch, drawn from (lowest, highest); s means (0, s).
 
-    Output shape:
-        The inputs' shape, in the layer's dtype.
-
     Example:
         >>> layers.RandomGaussianBlur((1.0, 1.0), kernel_size=3, sigma=(1.0, 1.0))(np.eye(4)[:, :, None]).shape
         (4, 4, 1)
@@ -331,9 +304,6 @@ class RandomColorJitter(RandomImages):
         contrast_factor (a number, two, or None): The factor of RandomContrast.
         saturation_factor (a number, two, or None): The factor of RandomSaturation.
         hue_factor (a number, two, or None): The factor of RandomHue.
-
-    Output shape:
-        The inputs' shape, in the layer's dtype.
 
     Example:
         >>> layer = layers.RandomColorJitter(brightness_factor=0.2, hue_factor=0.1)
@@ -373,9 +343,6 @@ class RandomColorJitter(RandomImages):
 class AutoContrast(Images):
     """Stretches each channel of an image to the full `value_range`, also outside training; constant channels stay.
 
-    Output shape:
-        The inputs' shape, in the layer's dtype.
-
     Example:
         >>> layers.AutoContrast()(np.array([[[100.0], [150.0], [200.0]]])).numpy()[0, :, 0]
         array([  0. , 127.5, 255. ], dtype=float32)
@@ -398,9 +365,6 @@ class RandomGrayscale(RandomImages):
 
     Args:
         factor: The probability.
-
-    Output shape:
-        The inputs' shape, in the layer's dtype.
 
     Example:
         >>> layers.RandomGrayscale(1.0)(np.array([[[100.0, 50.0, 0.0]]])).numpy().round(2)
@@ -427,9 +391,6 @@ class Solarization(RandomImages):
         addition_factor (a number from 0 to 1, or two): (low, high) draws from low to 255 high, as in Keras; f draws from 0 to
             255 f.
         threshold_factor (a number from 0 to 1, or two): The threshold, like addition_factor.
-
-    Output shape:
-        The inputs' shape, in the layer's dtype.
 
     Example:
         >>> layers.Solarization()(np.array([[[100.0, 50.0, 0.0]]])).numpy()  # all are at or above 0

@@ -39,9 +39,6 @@ class Equalization(Images):
         value_range: The smallest and the largest value of a pixel.
         bins: The number of values that are told apart.
 
-    Output shape:
-        The inputs' shape, in the layer's dtype.
-
     Example:
         >>> layers.Equalization()(np.array([[[10.0], [20.0], [20.0], [30.0]]])).numpy()[0, :, 0]
         array([  0., 170., 170., 255.], dtype=float32)

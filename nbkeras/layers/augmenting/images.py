@@ -231,7 +231,11 @@ class BaseImagePreprocessingLayer(Layer, registered=False):
 
 
 class Images(BaseImagePreprocessingLayer, registered=False):
-    """Base of layers that change only the images, by `change`. Labels, boxes and masks stay."""
+    """Base of layers that change only the images, by `change`. Labels, boxes and masks stay.
+
+    Output shape:
+        The inputs' shape, in the layer's dtype.
+    """
 
     _USE_BASE_FACTOR = False
 

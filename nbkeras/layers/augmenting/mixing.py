@@ -40,9 +40,6 @@ class RandomErasing(RandomImages):
             means (0, b).
         fill_value (a number, one for each channel, or None): The new value; None for noise. It is clipped to `value_range`.
 
-    Output shape:
-        The inputs' shape, in the layer's dtype.
-
     Example:
         >>> layer = layers.RandomErasing((1.0, 1.0), scale=(0.25, 0.25), fill_value=0.0)  # half of each side
         >>> float(np.sum(layer(np.ones((4, 4, 1)))))

@@ -82,9 +82,6 @@ class RandomFlip(_Moving):
     Args:
         mode: The axes that are mirrored; 'horizontal_and_vertical' mirrors both together.
 
-    Output shape:
-        The inputs' shape, in the layer's dtype.
-
     Example:
         >>> image = np.array([[[1.0], [2.0]]])  # one row
         >>> flipped = layers.RandomFlip("horizontal")(np.stack([image] * 6))
@@ -175,9 +172,6 @@ class RandomTranslation(_Moved):
             means (-f, f).
         width_factor (a number from -1 to 1, or two): The fraction for right, negative for left; like height_factor.
 
-    Output shape:
-        The inputs' shape, in the layer's dtype.
-
     Example:
         >>> image = np.arange(9.0).reshape((3, 3, 1))
         >>> layer = layers.RandomTranslation(height_factor=(1 / 3, 1 / 3), width_factor=0.0, fill_mode="constant")
@@ -220,9 +214,6 @@ class RandomRotation(_Moved):
     Args:
         factor: The angle, counter-clockwise, as a fraction of a full turn: drawn from (lowest, highest); f means (-f, f).
 
-    Output shape:
-        The inputs' shape, in the layer's dtype.
-
     Example:
         >>> image = np.array([[1.0, 2.0], [3.0, 4.0]]).reshape((2, 2, 1))
         >>> layers.RandomRotation((0.25, 0.25))(image).numpy()[:, :, 0].round()
@@ -259,9 +250,6 @@ class RandomZoom(_Moved):
         height_factor (a number from -1 to 1, or two): Drawn from (lowest, highest); f means (-f, f). -0.5 shows half of the
             rows, 1 shows twice the rows.
         width_factor (a number from -1 to 1, or two, or None): The same for columns; None for the rows' factor.
-
-    Output shape:
-        The inputs' shape, in the layer's dtype.
 
     Example:
         >>> image = np.arange(16.0).reshape((4, 4, 1))
@@ -313,9 +301,6 @@ class RandomShear(_Moved):
         x_factor (a number from -1 to 1, or two): The factor for rows, drawn from (lowest, highest); f means (-f, f).
         y_factor (a number from -1 to 1, or two): The factor for columns, like x_factor.
 
-    Output shape:
-        The inputs' shape, in the layer's dtype.
-
     Example:
         >>> layers.RandomShear(x_factor=0.3)(np.ones((2, 4, 4, 1))).shape
         (2, 4, 4, 1)
@@ -360,9 +345,6 @@ class RandomPerspective(_Moving):
         scale: Each coordinate of a corner is multiplied by a random number from 1 - scale / 2 to 1 + scale / 2.
         interpolation: How values between pixels are computed.
         fill_value: The value outside the image.
-
-    Output shape:
-        The inputs' shape, in the layer's dtype.
 
     Example:
         >>> layers.RandomPerspective((1.0, 1.0), scale=0.4)(np.ones((2, 4, 4, 1))).shape
@@ -422,9 +404,6 @@ class RandomElasticTransform(_Moving):
         fill_mode: The values outside the image.
         fill_value: The value outside the image for 'constant'.
         value_range: The smallest and the largest value of a pixel, to which images are clipped.
-
-    Output shape:
-        The inputs' shape, in the layer's dtype.
 
     Example:
         >>> layers.RandomElasticTransform((1.0, 1.0), scale=0.5)(np.ones((2, 8, 8, 1))).shape
