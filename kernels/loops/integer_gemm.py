@@ -12,9 +12,9 @@ applied while sums are in registers.
 
 import functools
 
-from nbkeras.kernels.loops.flat_access import start_of
-from nbkeras.kernels.runtime.code import CompiledFunction, address, symbol
-from nbkeras.kernels.runtime.lazy import binding, cgutils, intrinsic, ir, types
+from nbkeras.kernels.loops.gemm import _at, call_symbol, is_between
+from nbkeras.kernels.runtime.code import symbol
+from nbkeras.kernels.runtime.lazy import binding, cgutils, emitted, ir, types
 from nbkeras.kernels.runtime.processor import has
 
 _WIDE = has("avx512vnni") or has("avx512bw")
@@ -24,7 +24,6 @@ _HIGH = 2 if HAS_BYTE_PRODUCTS and not _WIDE else 6  # rows of a block; each has
 COLUMNS = 16  # columns of a group of `multiply_windows`
 # `multiply_windows` has a block of 8 rows by 3 vectors, or 4 by 2, in registers
 _ROWS, _GROUPS = (8, 3) if _WIDE else (4, 1)
-_inner = functools.partial(CompiledFunction, fastmath=False)
 
 
 class _Bytes:
@@ -223,25 +222,16 @@ def _whole_or_part(builder, width, columns, emit, args):
             emit(_Bytes(builder), *args, width)
 
 
-@intrinsic(prefer_literal=True)
-def _block(typing, rows, groups, k, a, lda, b, ldb, c, ldc, width):
-    """Returns the code of a block. rows, groups: literals."""
-    high, count = rows.literal_value, groups.literal_value
-    signature = types.void(rows, groups, types.int64, a, types.int64, b, types.int64, c, types.int64, types.int64)
-
-    def generate(context, builder, signature, args):
-        _whole_or_part(
-            builder, args[-1], count * _BYTES, functools.partial(_emit_block, high=high, groups=count), args[2:-1]
-        )
-        return context.get_dummy_value()
-
-    return signature, generate
+def _types_of_block(rows, groups, k, a, lda, b, ldb, c, ldc, width):
+    return types.void(rows, groups, types.int64, a, types.int64, b, types.int64, c, types.int64, types.int64)
 
 
-@intrinsic
-def _at(typing, pointer, offset):
-    """Returns pointer + offset."""
-    return pointer(pointer, types.int64), lambda context, builder, signature, args: builder.gep(args[0], [args[1]])
+@emitted(_types_of_block, prefer_literal=True)
+def _block(context, builder, signature, rows, groups, k, a, lda, b, ldb, c, ldc, width):
+    """Emits a block. rows, groups: literals."""
+    high, count = (each.literal_value for each in signature.args[:2])
+    emit = functools.partial(_emit_block, high=high, groups=count)
+    _whole_or_part(builder, width, count * _BYTES, emit, (k, a, lda, b, ldb, c, ldc))
 
 
 def _product(m, n, k, a, lda, b, ldb, c, ldc):
@@ -274,31 +264,20 @@ _NUMBERS = "int64, int64, int64, int8*, int64, int8*, int64, int32*, int64"
 symbol("nbkeras_igemm", _product, f"void({_NUMBERS})")
 
 
-@intrinsic
-def add_product(typing, m, n, k, a, ao, lda, b, bo, ldb, c, co, ldc):
+def _types_of_product(m, n, k, a, ao, lda, b, bo, ldb, c, co, ldc):
+    two = types.int64, types.int64
+    return types.void(*two, types.int64, a, *two, b, *two, c, *two)
+
+
+@emitted(_types_of_product)
+def add_product(context, builder, signature, m, n, k, a, ao, lda, b, bo, ldb, c, co, ldc):
     """Computes C[m, n] += A[m, k] @ (B[k, n] + 128), row-major, in a compiled kernel. a, b: int8; c: int32.
 
     The arrays are taken as flat memory. ao, bo, co: the offsets of the first elements. lda, ldb, ldc: the distance between rows.
     """
-    whole = types.int64
-    signature = types.void(whole, whole, whole, a, whole, whole, b, whole, whole, c, whole, whole)
-
-    def generate(context, builder, signature, args):
-        m, n, k, a, ao, lda, b, bo, ldb, c, co, ldc = args
-        if not context.aot_mode:  # Numba itself compiles and loads the function
-            binding.add_symbol("nbkeras_igemm", address("nbkeras_igemm"))
-
-        def pointer(position, value, offset, rows, columns, step):
-            axes = (rows, step), (columns, ir.Constant(step.type, 1))
-            return start_of(context, builder, signature.args[position], value, offset, *axes)
-
-        values = [m, n, k, pointer(3, a, ao, m, k, lda), lda, pointer(6, b, bo, k, n, ldb), ldb]
-        values += [pointer(9, c, co, m, n, ldc), ldc]
-        kind = ir.FunctionType(ir.VoidType(), [value.type for value in values])
-        builder.call(cgutils.get_or_insert_function(builder.module, kind, "nbkeras_igemm"), values)
-        return context.get_dummy_value()
-
-    return signature, generate
+    one = ir.Constant(n.type, 1)
+    values = [m, n, k, (3, a, ao, (m, lda), (k, one)), lda, (6, b, bo, (k, ldb), (n, one)), ldb]
+    call_symbol(context, builder, signature, "nbkeras_igemm", [*values, (9, c, co, (m, ldc), (n, one)), ldc])
 
 
 # -------------------- windows --------------------
@@ -362,25 +341,39 @@ def _emit_windows(v, quads, a, rows, taps, b, start, factors, step, bias, least,
             v.store(value, row, inside)
 
 
-@intrinsic(prefer_literal=True)
-def _windows(typing, rows, most, quads, a, offsets, taps, b, start, factors, step, bias, least, y, ldy, width):
-    """Returns the code of a block. rows, most: literals; `most` is the limit of groups of columns."""
-    high, groups = rows.literal_value, most.literal_value
+def _types_of_windows(rows, most, quads, a, offsets, taps, b, start, factors, step, bias, least, y, ldy, width):
     whole = types.int64
-    pointers = a, offsets, taps, b, start, factors
-    signature = types.void(rows, most, whole, *pointers, step, bias, least, y, whole, whole)
+    return types.void(rows, most, whole, a, offsets, taps, b, start, factors, step, bias, least, y, whole, whole)
 
-    def generate(context, builder, signature, args):
-        width = args[-1]
-        for count in range(1, groups + 1):
-            above = builder.icmp_signed(">", width, ir.Constant(width.type, COLUMNS * (count - 1)))
-            within = builder.icmp_signed("<=", width, ir.Constant(width.type, COLUMNS * count))
-            with builder.if_then(builder.and_(above, within)):
-                emit = functools.partial(_emit_windows, high=high, groups=count)
-                _whole_or_part(builder, width, COLUMNS * count, emit, args[2:-1])
-        return context.get_dummy_value()
 
-    return signature, generate
+@emitted(_types_of_windows, prefer_literal=True)
+def _windows(
+    context,
+    builder,
+    signature,
+    rows,
+    most,
+    quads,
+    a,
+    offsets,
+    taps,
+    b,
+    start,
+    factors,
+    step,
+    bias,
+    least,
+    y,
+    ldy,
+    width,
+):
+    """Emits a block. rows, most: literals; `most` is the limit of groups of columns."""
+    high, groups = (each.literal_value for each in signature.args[:2])
+    operands = quads, a, offsets, taps, b, start, factors, step, bias, least, y, ldy
+    for count in range(1, groups + 1):
+        with builder.if_then(is_between(builder, width, COLUMNS * (count - 1), COLUMNS * count)):
+            emit = functools.partial(_emit_windows, high=high, groups=count)
+            _whole_or_part(builder, width, COLUMNS * count, emit, operands)
 
 
 def _window_product(m, n, quads, a, rows, taps, b, start, factors, step, bias, least, y, ldy):
@@ -410,49 +403,33 @@ for _real, _symbol in _SYMBOLS.items():
     symbol(_symbol, _window_product, f"void({_numbers})")
 
 
-@intrinsic
+def _types_of_multiply(m, n, quads, a, ao, tables, ro, ko, b, bo, start, factors, step, bias, least, j, y, to, ldy):
+    if str(y.dtype) not in _SYMBOLS:
+        return None
+    whole = types.int64
+    two = whole, whole
+    given = start, factors, y.dtype, bias, y.dtype
+    return types.void(*two, whole, a, whole, tables, *two, b, whole, *given, whole, y, *two)
+
+
+@emitted(_types_of_multiply)
 def multiply_windows(
-    typing, m, n, quads, a, ao, tables, ro, ko, b, bo, start, factors, step, bias, least, j, y, to, ldy
-):
+    context, builder, signature,
+    m, n, quads, a, ao, tables, ro, ko, b, bo, start, factors, step, bias, least, j, y, to, ldy,
+):  # fmt: skip
     """Computes Y[m, n] = max(least, (A @ B + start[j:]) * (factors[j:] * step) + bias[j:]), row by row, in a compiled kernel.
 
     a: uint8, taken as flat memory: A[i, 4 p + q] = a[ao + tables[ro + i] + tables[ko + p] + q], for `quads` p.
     b: int8: B[4 p + q, j] = b[bo + (j // 16 * quads + p) * 64 + j % 16 * 4 + q].
     start: int32. factors, bias, y: arrays of float32 or of float64, step, least: numbers of that dtype.
     """
-    if str(y.dtype) not in _SYMBOLS:
-        return None
-    whole = types.int64
-    two = whole, whole
-    given = start, factors, y.dtype, bias, y.dtype
-    signature = types.void(*two, whole, a, whole, tables, *two, b, whole, *given, whole, y, *two)
-
-    def generate(context, builder, signature, args):
-        m, n, quads, a, ao, tables, ro, ko, b, bo, start, factors, step, bias, least, j, y, to, ldy = args
-        name = _SYMBOLS[str(signature.args[16].dtype)]
-        if not context.aot_mode:  # Numba itself compiles and loads the function
-            binding.add_symbol(name, address(name))
-
-        def pointer(position, value, offset, *axes):
-            return start_of(context, builder, signature.args[position], value, offset, *axes)
-
-        def whole_number(number):
-            return ir.Constant(n.type, number)
-
-        one, table = whole_number(1), signature.args[5]
-        rows, taps = (m, (table, tables, ro)), (quads, (table, tables, ko))
-        groups = builder.sdiv(builder.add(n, whole_number(COLUMNS - 1)), whole_number(COLUMNS))
-        bytes_ = builder.mul(builder.mul(groups, quads), whole_number(4 * COLUMNS))
-        values = [m, n, quads, pointer(3, a, ao, rows, taps, (whole_number(4), one))]
-        values += [
-            pointer(5, tables, ro, (m, one)),
-            pointer(5, tables, ko, (quads, one)),
-            pointer(8, b, bo, (bytes_, one)),
-        ]
-        values += [pointer(10, start, j, (n, one)), pointer(11, factors, j, (n, one)), step]
-        values += [pointer(13, bias, j, (n, one)), least, pointer(16, y, to, (m, ldy), (n, one))]
-        kind = ir.FunctionType(ir.VoidType(), [value.type for value in values] + [ldy.type])
-        builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [*values, ldy])
-        return context.get_dummy_value()
-
-    return signature, generate
+    whole, table = functools.partial(ir.Constant, n.type), signature.args[5]
+    one = whole(1)
+    rows, taps = (m, (table, tables, ro)), (quads, (table, tables, ko))
+    groups = builder.sdiv(builder.add(n, whole(COLUMNS - 1)), whole(COLUMNS))
+    bytes_ = builder.mul(builder.mul(groups, quads), whole(4 * COLUMNS))
+    values = [m, n, quads, (3, a, ao, rows, taps, (whole(4), one))]
+    values += [(5, tables, ro, (m, one)), (5, tables, ko, (quads, one)), (8, b, bo, (bytes_, one))]
+    values += [(10, start, j, (n, one)), (11, factors, j, (n, one)), step]
+    values += [(13, bias, j, (n, one)), least, (16, y, to, (m, ldy), (n, one)), ldy]
+    call_symbol(context, builder, signature, _SYMBOLS[str(signature.args[16].dtype)], values)
