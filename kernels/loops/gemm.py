@@ -18,6 +18,7 @@ decorated with `cache.compiled`; its cache makes the loops before it loads the k
 import functools
 import math
 
+from nbkeras.kernels.loops import llvm
 from nbkeras.kernels.loops.flat_access import start_of
 from nbkeras.kernels.runtime.code import CompiledFunction, address, symbol
 from nbkeras.kernels.runtime.lazy import binding, cgutils, emitted, intrinsic, ir, types
@@ -71,9 +72,7 @@ class Vectors:
 
     def all(self, value):
         """Returns a vector with one value in every lane."""
-        kind = ir.VectorType(value.type, self.lanes)
-        one = self.builder.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
-        return self.shuffle(one, ir.Constant(kind, ir.Undefined), [0] * self.lanes)
+        return llvm.spread(self.builder, value, self.lanes)
 
     def shuffle(self, x, y, lanes):
         indices = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), lanes)

@@ -12,6 +12,7 @@ applied while sums are in registers.
 
 import functools
 
+from nbkeras.kernels.loops import llvm
 from nbkeras.kernels.loops.gemm import _at, call_symbol, is_between
 from nbkeras.kernels.runtime.code import symbol
 from nbkeras.kernels.runtime.lazy import binding, cgutils, emitted, ir, types
@@ -42,18 +43,12 @@ class _Bytes:
         kind = ir.VectorType(self.word, len(lanes))
         return self.builder.shuffle_vector(x, y, ir.Constant(kind, lanes))
 
-    def all(self, value, count):
-        """Returns a vector with one value in every lane."""
-        kind = ir.VectorType(value.type, count)
-        one = self.builder.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(self.word, 0))
-        return self.shuffle(one, ir.Constant(kind, ir.Undefined), [0] * count)
-
     def below(self, first, lanes, count):
         """Returns a mask of the lanes i with first + i < count. If count is None, it returns None, for all lanes."""
         if count is None:
             return None
         numbers = ir.Constant(ir.VectorType(self.long, lanes), [first + i for i in range(lanes)])
-        return self.builder.icmp_signed("<", numbers, self.all(count, lanes))
+        return self.builder.icmp_signed("<", numbers, llvm.spread(self.builder, count, lanes))
 
     def load(self, pointer, kind, mask):
         """Loads the numbers from a pointer on; 0 where the mask is 0. No mask loads all."""
@@ -150,7 +145,7 @@ def _emit_block(v, k, a, lda, b, ldb, c, ldc, width, high, groups):
 
     def added(before, rows, factors):
         """Returns the sums after four rows of B."""
-        signed, after = [v.all(factor, v.lanes) for factor in factors], {}
+        signed, after = [llvm.spread(builder, factor, v.lanes) for factor in factors], {}
         for g, mask in enumerate(masks):
             zero = ir.Constant(v.bytes, None)
             values = v.quads([zero if row is None else read(row, mask, g) for row in rows])
@@ -291,7 +286,7 @@ def _emit_windows(v, quads, a, rows, taps, b, start, factors, step, bias, least,
     builder = v.builder
     number = functools.partial(ir.Constant, v.long)
     real = ir.VectorType(step.type, v.lanes)
-    step, least = v.all(step, v.lanes), v.all(least, v.lanes)
+    step, least = (llvm.spread(builder, each, v.lanes) for each in (step, least))
     parts = COLUMNS // v.lanes  # vectors in a group
     vectors = range(groups * parts)
     cells = [(i, j) for i in range(high) for j in vectors]
@@ -314,7 +309,7 @@ def _emit_windows(v, quads, a, rows, taps, b, start, factors, step, bias, least,
         # because LLVM would load the numbers of all rows first, and run out of registers
         builder.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], True)
         four = builder.bitcast(builder.gep(a_rows[i], [tap]), v.word.as_pointer())
-        four = v.all(builder.load(four, align=1), v.lanes)
+        four = llvm.spread(builder, builder.load(four, align=1), v.lanes)
         for j in vectors:
             after[i, j] = v.dot(before[i, j], four, values[j])
     following = builder.add(p, number(1))

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras.kernels.loops import expressions
+from nbkeras.kernels.loops import expressions, llvm
 from nbkeras.kernels.loops.emission import REGISTER, Emitter, FormulaKernel
 from nbkeras.kernels.loops.expressions import (
     ELEMENT,
@@ -113,7 +113,7 @@ class _RowsEmitter(Emitter):
         following = b.add(share, self.integer(1))
         first, last = (b.sdiv(b.mul(rows, each), shares) for each in (share, following))
         before_rows = self._spread_uniform()
-        with self.loop(first, last, 1, {}) as row:
+        with llvm.counting(b, first, last, 1) as row:
             self._row(row, before_rows)
 
     def _widths(self, values: list[Value]) -> list[int]:
@@ -197,16 +197,16 @@ class _RowsEmitter(Emitter):
                 sums = {fold: self._halved(fold, x, before // lanes) for fold, x in sums.items()}
             else:
                 sums = {fold: self._identity(fold, lanes) for fold in folds}
-            with self.loop(first, self.columns, lanes, sums) as i:
+            with llvm.counting(b, first, self.columns, lanes, sums) as i:
                 self._block(number, folds, values, known, sums, i, lanes, None)
-            first, before = self.stopped, lanes
+            first, before = i, lanes
         if before > 1:
             if MASKS:
                 sums = self._masked(number, folds, values, known, sums, first, before)
             else:
                 sums = {fold: self._folded(fold, x) for fold, x in sums.items()}
                 known = uniform[1] | of_row
-                with self.loop(first, self.columns, 1, sums) as i:
+                with llvm.counting(b, first, self.columns, 1, sums) as i:
                     self._block(number, folds, values, known, sums, i, 1, None)
                 before = 1
         for fold in folds:
