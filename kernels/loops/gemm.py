@@ -21,7 +21,7 @@ import math
 from nbkeras.kernels.loops import llvm
 from nbkeras.kernels.loops.flat_access import start_of
 from nbkeras.kernels.runtime.code import CompiledFunction, address, symbol
-from nbkeras.kernels.runtime.lazy import binding, cgutils, emitted, intrinsic, ir, types
+from nbkeras.kernels.runtime.lazy import binding, emitted, intrinsic, ir, types
 from nbkeras.kernels.runtime.processor import has
 
 PLAIN, TRANSPOSED, PANELS = 0, 1, 2  # the forms of B in memory; PANELS: see `panel_width`
@@ -58,12 +58,7 @@ class Vectors:
         self.lanes = _BYTES * 8 // bits // parts
         self.type = ir.VectorType(self.real, self.lanes)
         self.zero = ir.Constant(self.type, None)
-        self._align = bits // 8
         self._suffix = f"v{self.lanes}f{bits}"
-        self._mask_type = ir.VectorType(ir.IntType(1), self.lanes)
-
-    def _intrinsic(self, name, result, arguments):
-        return cgutils.get_or_insert_function(self.builder.module, ir.FunctionType(result, arguments), name)
 
     def vector_at(self, pointer, offset):
         """Returns the vector at pointer + offset."""
@@ -96,30 +91,13 @@ class Vectors:
         return self.builder.icmp_signed("<", numbers, self.all(count))
 
     def multiply_add(self, x, y, z):
-        function = self._intrinsic(f"llvm.fmuladd.{self._suffix}", self.type, [self.type] * 3)
-        return self.builder.call(function, [x, y, z])
+        return llvm.call(self.builder, f"llvm.fmuladd.{self._suffix}", self.type, [x, y, z])
 
     def load(self, pointer, mask=None):
-        if mask is None:
-            return self.builder.load(pointer, align=self._align)
-        arguments = [pointer.type, ir.IntType(32), self._mask_type, self.type]
-        function = self._intrinsic(f"llvm.masked.load.{self._suffix}.p0", self.type, arguments)
-        return self.builder.call(function, [pointer, ir.Constant(ir.IntType(32), self._align), mask, self.zero])
-
-    def prefetch(self, pointer):
-        """Prefetches the vector at a pointer into the cache. The pointer may be outside the array."""
-        number = ir.IntType(32)
-        bytes_ = self.builder.bitcast(pointer, ir.IntType(8).as_pointer())
-        function = self._intrinsic("llvm.prefetch.p0", ir.VoidType(), [bytes_.type, number, number, number])
-        self.builder.call(function, [bytes_, *(ir.Constant(number, n) for n in (0, 3, 1))])
+        return llvm.load(self.builder, pointer, self.type, mask)
 
     def store(self, value, pointer, mask=None):
-        if mask is None:
-            self.builder.store(value, pointer, align=self._align)
-            return
-        arguments = [self.type, pointer.type, ir.IntType(32), self._mask_type]
-        function = self._intrinsic(f"llvm.masked.store.{self._suffix}.p0", ir.VoidType(), arguments)
-        self.builder.call(function, [value, pointer, ir.Constant(ir.IntType(32), self._align), mask])
+        llvm.store(self.builder, value, pointer, mask)
 
 
 def _offset(builder, number, step):
@@ -219,7 +197,7 @@ def _emit_steps(v, own, phases, first, k, start, a_rows, k_step, b, ldb, masks):
         if _AHEAD and (len(a_rows) > 1 or len(masks) > _VECTORS):
             ahead = builder.gep(b_row, [builder.mul(ldb, ir.Constant(number, _AHEAD))])
             for j in range(len(masks)):
-                v.prefetch(v.vector_at(ahead, j * v.lanes))
+                llvm.prefetch(builder, v.vector_at(ahead, j * v.lanes), 3)
         for i, a_row in enumerate(a_rows):
             if isinstance(k_step.type, ir.PointerType):
                 # because LLVM would load the numbers of all rows first, and run out of registers
@@ -358,7 +336,7 @@ def _move_vector(context, builder, signature, source, target):
 @emitted(lambda pointer: types.void(pointer))
 def _prefetch(context, builder, signature, pointer):
     """Prefetches the cache line at a pointer. The pointer may be outside the array."""
-    Vectors(builder, signature.args[0]).prefetch(pointer)
+    llvm.prefetch(builder, pointer, 3)
 
 
 @emitted(lambda target, j: types.void(target, types.int64))
@@ -627,8 +605,7 @@ def call_symbol(context, builder, signature, name, values):
         if isinstance(value, tuple):
             position, *block = value
             values[i] = start_of(context, builder, signature.args[position], *block)
-    kind = ir.FunctionType(ir.VoidType(), [value.type for value in values])
-    builder.call(cgutils.get_or_insert_function(builder.module, kind, name), values)
+    llvm.call(builder, name, ir.VoidType(), values)
     return context.get_dummy_value()
 
 

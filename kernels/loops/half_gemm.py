@@ -6,9 +6,10 @@ of two vectors of words and adds both products. Without it (`HAS_PAIR_PRODUCTS`)
 
 import functools
 
+from nbkeras.kernels.loops import llvm
 from nbkeras.kernels.loops.flat_access import start_of
 from nbkeras.kernels.loops.gemm import Vectors, _emit_end, is_between
-from nbkeras.kernels.runtime.lazy import cgutils, emitted, ir, types
+from nbkeras.kernels.runtime.lazy import emitted, ir, types
 from nbkeras.kernels.runtime.processor import has
 
 HAS_PAIR_PRODUCTS = has("avx512bf16")
@@ -40,8 +41,7 @@ def _dot(v, total, x, y):
     if HAS_PAIR_PRODUCTS:
         kind = ir.VectorType(_bfloat(), 2 * v.lanes)
         name = "llvm.x86.avx512bf16.dpbf16ps.512"
-        function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(v.type, [v.type, kind, kind]), name)
-        return builder.call(function, [total, builder.bitcast(x, kind), builder.bitcast(y, kind)])
+        return llvm.call(builder, name, v.type, [total, builder.bitcast(x, kind), builder.bitcast(y, kind)])
     up, mask = ir.Constant(words, [16] * v.lanes), ir.Constant(words, [0xFFFF0000] * v.lanes)
     for change, by in ((builder.shl, up), (builder.and_, mask)):
         total = v.multiply_add(*(builder.bitcast(change(each, by), v.type) for each in (x, y)), total)

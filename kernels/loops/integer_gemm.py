@@ -15,7 +15,7 @@ import functools
 from nbkeras.kernels.loops import llvm
 from nbkeras.kernels.loops.gemm import _at, call_symbol, is_between
 from nbkeras.kernels.runtime.code import symbol
-from nbkeras.kernels.runtime.lazy import binding, cgutils, emitted, ir, types
+from nbkeras.kernels.runtime.lazy import binding, emitted, ir, types
 from nbkeras.kernels.runtime.processor import has
 
 _WIDE = has("avx512vnni") or has("avx512bw")
@@ -36,9 +36,6 @@ class _Bytes:
         self.bytes, self.words = ir.VectorType(self.byte, _BYTES), ir.VectorType(self.word, self.lanes)
         self.zero = ir.Constant(self.words, None)
 
-    def _intrinsic(self, name, result, arguments):
-        return cgutils.get_or_insert_function(self.builder.module, ir.FunctionType(result, arguments), name)
-
     def shuffle(self, x, y, lanes):
         kind = ir.VectorType(self.word, len(lanes))
         return self.builder.shuffle_vector(x, y, ir.Constant(kind, lanes))
@@ -49,27 +46,6 @@ class _Bytes:
             return None
         numbers = ir.Constant(ir.VectorType(self.long, lanes), [first + i for i in range(lanes)])
         return self.builder.icmp_signed("<", numbers, llvm.spread(self.builder, count, lanes))
-
-    def load(self, pointer, kind, mask):
-        """Loads the numbers from a pointer on; 0 where the mask is 0. No mask loads all."""
-        at, size = self.builder.bitcast(pointer, kind.as_pointer()), _SIZES[str(kind.element)]
-        if mask is None:
-            return self.builder.load(at, align=size)
-        masks = ir.VectorType(ir.IntType(1), kind.count)
-        function = self._intrinsic(f"llvm.masked.load.{_name(kind)}.p0", kind, [at.type, self.word, masks, kind])
-        return self.builder.call(function, [at, ir.Constant(self.word, size), mask, ir.Constant(kind, None)])
-
-    def store(self, value, pointer, mask):
-        kind = value.type
-        at, size = self.builder.bitcast(pointer, kind.as_pointer()), _SIZES[str(kind.element)]
-        if mask is None:
-            self.builder.store(value, at, align=size)
-            return
-        masks = ir.VectorType(ir.IntType(1), kind.count)
-        function = self._intrinsic(
-            f"llvm.masked.store.{_name(kind)}.p0", ir.VoidType(), [kind, at.type, self.word, masks]
-        )
-        self.builder.call(function, [value, at, ir.Constant(self.word, size), mask])
 
     def interleave(self, x, y, width, upper):
         """Takes the lower or upper halves of each 16 bytes of two vectors, alternating after `width` bytes."""
@@ -101,8 +77,8 @@ class _Bytes:
             return self._dot_by_pairs(total, unsigned, signed)
         # in LLVM up to version 21, the operands are words
         kind = self.bytes if binding.llvm_version_info[0] >= 22 else self.words
-        function = self._intrinsic(f"llvm.x86.avx512.vpdpbusd.{8 * _BYTES}", self.words, [self.words, kind, kind])
-        return self.builder.call(function, [total, *(self.builder.bitcast(each, kind) for each in (unsigned, signed))])
+        values = [total, *(self.builder.bitcast(each, kind) for each in (unsigned, signed))]
+        return llvm.call(self.builder, f"llvm.x86.avx512.vpdpbusd.{8 * _BYTES}", self.words, values)
 
     def _dot_by_pairs(self, total, unsigned, signed):
         """Computes `dot` by 16-bit products. LLVM multiplies and adds two of them in one instruction if the processor has one."""
@@ -119,15 +95,6 @@ class _Bytes:
         return total
 
 
-_SIZES = {"i8": 1, "i32": 4, "float": 4, "double": 8}  # bytes of LLVM's types
-
-
-def _name(kind):
-    """Returns how LLVM writes a vector type in the names of its functions."""
-    letter = "f" if str(kind.element) in ("float", "double") else "i"
-    return f"v{kind.count}{letter}{8 * _SIZES[str(kind.element)]}"
-
-
 def _emit_block(v, k, a, lda, b, ldb, c, ldc, width, high, groups):
     """Emits C[high, width] += A[high, k] @ (B[k, width] + 128), in registers. The width ends in the last of `groups` vectors.
 
@@ -141,7 +108,7 @@ def _emit_block(v, k, a, lda, b, ldb, c, ldc, width, high, groups):
     fours = builder.and_(k, number(-4))
 
     def read(row, mask, g):
-        return v.load(builder.gep(row, [number(g * _BYTES)]), v.bytes, mask)
+        return llvm.load(builder, builder.gep(row, [number(g * _BYTES)]), v.bytes, mask)
 
     def added(before, rows, factors):
         """Returns the sums after four rows of B."""
@@ -205,7 +172,7 @@ def _emit_block(v, k, a, lda, b, ldb, c, ldc, width, high, groups):
             for j, total in enumerate(v.in_order([totals[i, g, j] for j in range(4)])):
                 first = g * _BYTES + j * v.lanes
                 inside, at = v.below(first, v.lanes, width), builder.gep(row, [number(first)])
-                v.store(builder.add(total, v.load(at, v.words, inside)), at, inside)
+                llvm.store(builder, builder.add(total, llvm.load(builder, at, v.words, inside)), at, inside)
 
 
 def _whole_or_part(builder, width, columns, emit, args):
@@ -324,7 +291,7 @@ def _emit_windows(v, quads, a, rows, taps, b, start, factors, step, bias, least,
     for j in vectors:
         inside = v.below(j * v.lanes, v.lanes, width)
         starts, scale, summand = (
-            v.load(builder.gep(each, [number(j * v.lanes)]), kind, inside)
+            llvm.load(builder, builder.gep(each, [number(j * v.lanes)]), kind, inside)
             for each, kind in ((start, v.words), (factors, real), (bias, real))
         )
         scale = builder.fmul(scale, step)
@@ -333,7 +300,7 @@ def _emit_windows(v, quads, a, rows, taps, b, start, factors, step, bias, least,
             value = builder.fadd(builder.fmul(value, scale), summand)
             value = builder.select(builder.fcmp_ordered("<", value, least), least, value)  # NaN stays NaN
             row = builder.gep(y, [builder.add(builder.mul(number(i), ldy), number(j * v.lanes))])
-            v.store(value, row, inside)
+            llvm.store(builder, value, row, inside)
 
 
 def _types_of_windows(rows, most, quads, a, offsets, taps, b, start, factors, step, bias, least, y, ldy, width):

@@ -1,10 +1,12 @@
-"""LLVM code that the emitters of kernels share: counting loops, and numbers in all lanes of a vector."""
+"""LLVM code that the emitters of kernels share: counting loops, calls, and vectors in memory, with masks."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from nbkeras.kernels.runtime.lazy import ir
+
+_SIZES = {"i8": 1, "i32": 4, "float": 4, "double": 8}  # bytes of LLVM's types
 
 
 @contextlib.contextmanager
@@ -43,3 +45,40 @@ def spread(builder: Any, value: Any, lanes: int) -> Any:
     return builder.shuffle_vector(
         one, ir.Constant(kind, ir.Undefined), ir.Constant(ir.VectorType(number, lanes), [0] * lanes)
     )
+
+
+def call(builder: Any, name: str, result: Any, values: Sequence[Any]) -> Any:
+    """Emits a call of a function of LLVM or of a library, by name. result: the type of its result."""
+    kind = ir.FunctionType(result, [value.type for value in values])
+    return builder.call(builder.module.globals.get(name) or ir.Function(builder.module, kind, name), values)
+
+
+def load(builder: Any, pointer: Any, kind: Any, mask: Any = None) -> Any:
+    """Emits a vector of a type from a pointer on; 0 where the mask is 0. No mask loads all lanes."""
+    at, size = builder.bitcast(pointer, kind.as_pointer()), _SIZES[str(kind.element)]
+    if mask is None:
+        return builder.load(at, align=size)
+    values = [at, ir.Constant(ir.IntType(32), size), mask, ir.Constant(kind, None)]
+    return call(builder, f"llvm.masked.load.{_name(kind)}.p0", kind, values)
+
+
+def store(builder: Any, value: Any, pointer: Any, mask: Any = None) -> None:
+    """Emits a store of a vector, where the mask is 1. No mask stores all lanes."""
+    at, size = builder.bitcast(pointer, value.type.as_pointer()), _SIZES[str(value.type.element)]
+    if mask is None:
+        builder.store(value, at, align=size)
+    else:
+        values = [value, at, ir.Constant(ir.IntType(32), size), mask]
+        call(builder, f"llvm.masked.store.{_name(value.type)}.p0", ir.VoidType(), values)
+
+
+def prefetch(builder: Any, pointer: Any, level: int) -> None:
+    """Emits a prefetch of the cache line at a pointer, which may be outside the array. level: 3 for L1, 2 for L2."""
+    at = builder.bitcast(pointer, ir.IntType(8).as_pointer())
+    call(builder, "llvm.prefetch.p0", ir.VoidType(), [at, *(ir.Constant(ir.IntType(32), n) for n in (0, level, 1))])
+
+
+def _name(kind: Any) -> str:
+    """Returns how LLVM writes a vector type in the names of its functions."""
+    letter = "f" if str(kind.element) in ("float", "double") else "i"
+    return f"v{kind.count}{letter}{8 * _SIZES[str(kind.element)]}"

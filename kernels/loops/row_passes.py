@@ -277,23 +277,14 @@ class _RowsEmitter(Emitter):
     def _get(self, pointer: Any, i: Any, lanes: int, mask: Any) -> Float:
         if mask is None:
             return self.load(pointer, i, lanes)
-        place, kind = self.place(pointer, i, lanes), ir.VectorType(self.real, lanes)
-        arguments = [place, ir.Constant(ir.IntType(32), self.dtype.itemsize), mask, ir.Constant(kind, [0.0] * lanes)]
-        return Float(self.builder, self._library("load", kind, arguments, lanes))
+        kind = ir.VectorType(self.real, lanes)
+        return Float(self.builder, llvm.load(self.builder, self.place(pointer, i, lanes), kind, mask))
 
     def _put(self, value: Float, pointer: Any, i: Any, lanes: int, mask: Any) -> None:
         if mask is None:
             self.store(value, pointer, i, lanes)
-            return
-        place = self.place(pointer, i, lanes)
-        arguments = [value.value, place, ir.Constant(ir.IntType(32), self.dtype.itemsize), mask]
-        self._library("store", ir.VoidType(), arguments, lanes)
-
-    def _library(self, name: str, returned: Any, arguments: list, lanes: int) -> Any:
-        name = f"llvm.masked.{name}.v{lanes}f{8 * self.dtype.itemsize}.p0"
-        kind = ir.FunctionType(returned, [each.type for each in arguments])
-        function = self.module.globals.get(name) or ir.Function(self.module, kind, name)
-        return self.builder.call(function, arguments)
+        else:
+            llvm.store(self.builder, value.value, self.place(pointer, i, lanes), mask)
 
     # Folds
 

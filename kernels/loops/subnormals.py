@@ -5,6 +5,7 @@ Most processors are a hundred times slower with such numbers: a step of an LSTM 
 The processor's mode belongs to the thread and is restored at the kernel's end.
 """
 
+from nbkeras.kernels.loops import llvm
 from nbkeras.kernels.runtime.lazy import binding, cgutils, emitted, ir, types
 from nbkeras.kernels.runtime.processor import foreign_triple
 
@@ -16,9 +17,7 @@ def _is_x86() -> bool:
 
 
 def _access(builder, name, slot):
-    bytes_ = ir.IntType(8).as_pointer()
-    function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.VoidType(), [bytes_]), name)
-    builder.call(function, [builder.bitcast(slot, bytes_)])
+    llvm.call(builder, name, ir.VoidType(), [builder.bitcast(slot, ir.IntType(8).as_pointer())])
 
 
 @emitted(lambda: types.int32())

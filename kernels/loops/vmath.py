@@ -13,6 +13,7 @@ is 2 artanh(x / (2 + x)) and erfc is exp(-x^2) times a polynomial in 1 / (1 + 0.
 
 import math
 
+from nbkeras.kernels.loops import llvm
 from nbkeras.kernels.runtime.lazy import emitted, ir, types
 
 # These flags keep NaN, infinity and the rounding trick in `exp`; Numba's code gets the same (runtime/code.py).
@@ -81,9 +82,7 @@ class Float:
     def called(self, name, *others):
         """Calls a function of LLVM or the C library by name."""
         values = [self.value, *(self._operand(other) for other in others)]
-        kind = ir.FunctionType(self.value.type, [self.value.type] * len(values))
-        function = self.builder.module.globals.get(name) or ir.Function(self.builder.module, kind, name)
-        return self._new(self.builder.call(function, values))
+        return self._new(llvm.call(self.builder, name, self.value.type, values))
 
     def intrinsic(self, name, *others):
         """Calls LLVM's intrinsic of this name for this type."""
