@@ -54,11 +54,9 @@ class Vectors:
     def __init__(self, builder, pointer_type, parts=1):
         self.builder = builder
         self.real = ir.FloatType() if pointer_type.dtype == types.float32 else ir.DoubleType()
-        bits = pointer_type.dtype.bitwidth
-        self.lanes = _BYTES * 8 // bits // parts
+        self.lanes = _BYTES * 8 // pointer_type.dtype.bitwidth // parts
         self.type = ir.VectorType(self.real, self.lanes)
         self.zero = ir.Constant(self.type, None)
-        self._suffix = f"v{self.lanes}f{bits}"
 
     def vector_at(self, pointer, offset):
         """Returns the vector at pointer + offset."""
@@ -91,7 +89,7 @@ class Vectors:
         return self.builder.icmp_signed("<", numbers, self.all(count))
 
     def multiply_add(self, x, y, z):
-        return llvm.call(self.builder, f"llvm.fmuladd.{self._suffix}", self.type, [x, y, z])
+        return llvm.call(self.builder, f"llvm.fmuladd.{llvm.name_of(self.type)}", self.type, [x, y, z])
 
     def load(self, pointer, mask=None):
         return llvm.load(self.builder, pointer, self.type, mask)

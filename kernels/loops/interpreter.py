@@ -34,7 +34,6 @@ from nbkeras.kernels.loops.instruction_set import (
     WORDS,
     Vector,
 )
-from nbkeras.kernels.loops.vmath import Float
 from nbkeras.kernels.runtime import code
 from nbkeras.kernels.runtime.lazy import binding, ir
 
@@ -69,7 +68,7 @@ class _Emitter:
         return Vector(self, self.builder.zext(bits, self.like(bits, "b1")), "b1")
 
     def intrinsic(self, name: str, value: Any) -> Any:
-        return Float(self.builder, value).intrinsic(name).value
+        return llvm.call(self.builder, f"llvm.{name}.{llvm.name_of(value.type)}", value.type, [value])
 
     def function(self, name: str, pointers: int, words: int) -> Any:
         """Begins an internal function; returns its arguments."""

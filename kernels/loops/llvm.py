@@ -59,7 +59,7 @@ def load(builder: Any, pointer: Any, kind: Any, mask: Any = None) -> Any:
     if mask is None:
         return builder.load(at, align=size)
     values = [at, ir.Constant(ir.IntType(32), size), mask, ir.Constant(kind, None)]
-    return call(builder, f"llvm.masked.load.{_name(kind)}.p0", kind, values)
+    return call(builder, f"llvm.masked.load.{name_of(kind)}.p0", kind, values)
 
 
 def store(builder: Any, value: Any, pointer: Any, mask: Any = None) -> None:
@@ -69,7 +69,7 @@ def store(builder: Any, value: Any, pointer: Any, mask: Any = None) -> None:
         builder.store(value, at, align=size)
     else:
         values = [value, at, ir.Constant(ir.IntType(32), size), mask]
-        call(builder, f"llvm.masked.store.{_name(value.type)}.p0", ir.VoidType(), values)
+        call(builder, f"llvm.masked.store.{name_of(value.type)}.p0", ir.VoidType(), values)
 
 
 def prefetch(builder: Any, pointer: Any, level: int) -> None:
@@ -78,7 +78,8 @@ def prefetch(builder: Any, pointer: Any, level: int) -> None:
     call(builder, "llvm.prefetch.p0", ir.VoidType(), [at, *(ir.Constant(ir.IntType(32), n) for n in (0, level, 1))])
 
 
-def _name(kind: Any) -> str:
-    """Returns how LLVM writes a vector type in the names of its functions."""
-    letter = "f" if str(kind.element) in ("float", "double") else "i"
-    return f"v{kind.count}{letter}{8 * _SIZES[str(kind.element)]}"
+def name_of(kind: Any) -> str:
+    """Returns how LLVM writes a number's type, or a vector's, in the names of its functions."""
+    element = str(getattr(kind, "element", kind))
+    lanes = f"v{kind.count}" if hasattr(kind, "count") else ""
+    return f"{lanes}{'i' if element.startswith('i') else 'f'}{8 * _SIZES[element]}"

@@ -86,8 +86,7 @@ class Float:
 
     def intrinsic(self, name, *others):
         """Calls LLVM's intrinsic of this name for this type."""
-        lanes = f"v{self.count}" if self.count else ""
-        return self.called(f"llvm.{name}.{lanes}{'f64' if self.is_double else 'f32'}", *others)
+        return self.called(f"llvm.{name}.{llvm.name_of(self.value.type)}", *others)
 
     def _where(self, comparison, other, yes, no):
         return self.choose(self.compare(comparison, other), yes, no)
