@@ -21,9 +21,8 @@ Array = np.ndarray
 _SHARE = 65536  # least numbers that a share copies
 _SHARE_WORK = 1_000_000  # least multiply-adds of a share
 _ROWS = 256  # rows of a tile of C
-_DEPTH = (
-    256  # pairs of a sum that are added at a time: panels of B stay in the cache, and errors of rounding add up less
-)
+# pairs of a sum that are added at a time: panels of B stay in the cache, and errors of rounding add up less
+_DEPTH = 256
 # products with fewer rows, columns, terms or multiply-adds are not faster, because of the copies
 _LEAST, _LEAST_WORK = 32, 2**20
 

@@ -19,7 +19,7 @@ from nbkeras.kernels.loops.flat_access import opaque
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.cache import compiled
 from nbkeras.kernels.runtime.chains import of_steps
-from nbkeras.kernels.runtime.lazy import intrinsic, ir, overload, types
+from nbkeras.kernels.runtime.lazy import emitted, ir, overload, types
 from nbkeras.kernels.runtime.threads import launch_shares, share_count, stretch
 
 Array = np.ndarray
@@ -29,8 +29,8 @@ BLOCK = 4096  # words per block; its four quarters hold the four words of each c
 _SHARE = 2 * BLOCK  # least elements of a share
 
 
-@intrinsic
-def philox(typing, c0, c1, c2, c3, k0, k1):
+@emitted(lambda *words: types.UniTuple(types.uint32, 4)(*[types.uint32] * len(words)))
+def philox(context, builder, signature, c0, c1, c2, c3, k0, k1):
     """Four random words for a counter of four words and a key of two words, all uint32.
 
     It is emitted as LLVM instructions, because Numba would type ten rounds of casts at every use of a Python version. Words are
@@ -38,25 +38,21 @@ def philox(typing, c0, c1, c2, c3, k0, k1):
     """
     word, wide = ir.IntType(32), ir.IntType(64)
 
-    def generate(context, builder, signature, args):
-        def constant(value):
-            return ir.Constant(wide, value)
+    def constant(value):
+        return ir.Constant(wide, value)
 
-        def low(value):
-            return builder.and_(value, constant(0xFFFFFFFF))
+    def low(value):
+        return builder.and_(value, constant(0xFFFFFFFF))
 
-        c0, c1, c2, c3, k0, k1 = (builder.zext(value, wide) for value in args)
-        for _ in range(10):
-            p0, p1 = builder.mul(c0, constant(0xD2511F53)), builder.mul(c2, constant(0xCD9E8D57))
-            c0 = builder.xor(builder.xor(builder.lshr(p1, constant(32)), c1), k0)
-            c2 = builder.xor(builder.xor(builder.lshr(p0, constant(32)), c3), k1)
-            c1, c3 = low(p1), low(p0)
-            k0, k1 = low(builder.add(k0, constant(0x9E3779B9))), low(builder.add(k1, constant(0xBB67AE85)))
-        words = [builder.trunc(value, word) for value in (c0, c1, c2, c3)]
-        return context.make_tuple(builder, signature.return_type, words)
-
-    u = types.uint32
-    return types.UniTuple(u, 4)(u, u, u, u, u, u), generate
+    c0, c1, c2, c3, k0, k1 = (builder.zext(value, wide) for value in (c0, c1, c2, c3, k0, k1))
+    for _ in range(10):
+        p0, p1 = builder.mul(c0, constant(0xD2511F53)), builder.mul(c2, constant(0xCD9E8D57))
+        c0 = builder.xor(builder.xor(builder.lshr(p1, constant(32)), c1), k0)
+        c2 = builder.xor(builder.xor(builder.lshr(p0, constant(32)), c3), k1)
+        c1, c3 = low(p1), low(p0)
+        k0, k1 = low(builder.add(k0, constant(0x9E3779B9))), low(builder.add(k1, constant(0xBB67AE85)))
+    words = [builder.trunc(value, word) for value in (c0, c1, c2, c3)]
+    return context.make_tuple(builder, signature.return_type, words)
 
 
 # -------------------- keys and words --------------------
@@ -175,20 +171,16 @@ def uniform_from_words(high, low, width, lowest, out, share, shares):
 # -------------------- normal --------------------
 
 
-@intrinsic
-def _exponent_and_mantissa(typing, x):
+@emitted(lambda x: types.UniTuple(types.float32, 2)(types.float32))
+def _exponent_and_mantissa(context, builder, signature, x):
     """Splits a positive normal float32 into (e, m) with x = m * 2**e and sqrt(1/2) <= m < sqrt(2)."""
-
-    def generate(context, builder, signature, args):
-        i32 = ir.IntType(32)
-        bits = builder.bitcast(args[0], i32)
-        shifted = builder.sub(bits, ir.Constant(i32, 0x3F3504F3))
-        exponent = builder.ashr(shifted, ir.Constant(i32, 23))
-        mantissa = builder.sub(bits, builder.shl(exponent, ir.Constant(i32, 23)))
-        parts = [builder.sitofp(exponent, ir.FloatType()), builder.bitcast(mantissa, ir.FloatType())]
-        return context.make_tuple(builder, signature.return_type, parts)
-
-    return types.UniTuple(types.float32, 2)(types.float32), generate
+    i32 = ir.IntType(32)
+    bits = builder.bitcast(x, i32)
+    shifted = builder.sub(bits, ir.Constant(i32, 0x3F3504F3))
+    exponent = builder.ashr(shifted, ir.Constant(i32, 23))
+    mantissa = builder.sub(bits, builder.shl(exponent, ir.Constant(i32, 23)))
+    parts = [builder.sitofp(exponent, ir.FloatType()), builder.bitcast(mantissa, ir.FloatType())]
+    return context.make_tuple(builder, signature.return_type, parts)
 
 
 _f = np.float32

@@ -6,7 +6,7 @@ from nbkeras.kernels import formulas
 from nbkeras.kernels.loops.row_passes import Rows
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.cache import compiled
-from nbkeras.kernels.runtime.lazy import intrinsic
+from nbkeras.kernels.runtime.lazy import emitted
 
 Array = np.ndarray
 # Flags for loops that only sum: they let LLVM vectorise the sum. These loops must not contain `exp`, because reassociation
@@ -32,16 +32,11 @@ def dot(x, y):
     return result
 
 
-@intrinsic
-def larger(typing, x, y):
+@emitted(lambda x, y: x(x, x))
+def larger(context, builder, signature, x, y):
     """The larger of two numbers. Without fast-math flags LLVM does not vectorise a select, and Numba sets none."""
     flags = ("nnan", "nsz")
-
-    def generate(context, builder, signature, args):
-        x, y = args
-        return builder.select(builder.fcmp_ordered(">", x, y, flags=flags), x, y, flags=flags)
-
-    return x(x, x), generate
+    return builder.select(builder.fcmp_ordered(">", x, y, flags=flags), x, y, flags=flags)
 
 
 @compiled

@@ -281,24 +281,8 @@ def convolve_tiles(x, transformed, bias, y, buffers, tiling, relu, share, shares
         count = min(block, last - start)
         input_tiles(x, tiling, start, count, buffer, 0, spare)
         for k in range(36):
-            at, to = k * count * channels, products + k * count * units
-            gemm(
-                0,
-                0,
-                count,
-                units,
-                channels,
-                buffer,
-                at,
-                channels,
-                transformed,
-                k * size,
-                units,
-                _ZERO,
-                buffer,
-                to,
-                units,
-            )
+            a, b, c = k * count * channels, k * size, products + k * count * units
+            gemm(0, 0, count, units, channels, buffer, a, channels, transformed, b, units, _ZERO, buffer, c, units)
         output_tiles(buffer, products, y, tiling, start, count, spare, bias, relu)
 
 
@@ -332,12 +316,8 @@ def kernel_gradient_tiles(x, dy, partials, buffers, tiling, share, shares):
     """Kernel: partials[share] = the sum of (B^T d B) * (A dy A^T) over a share of the tiles, as elements x channels x units."""
     tiling = Tiling(*tiling)
     tiles, block, channels, units = tiling.tiles, tiling.block, tiling.channels, tiling.units
-    first, last, buffer, partial = (
-        tiles * share // shares,
-        tiles * (share + 1) // shares,
-        buffers[share],
-        partials[share],
-    )
+    first, last = tiles * share // shares, tiles * (share + 1) // shares
+    buffer, partial = buffers[share], partials[share]
     gradients = 36 * block * channels
     spare = gradients + 36 * block * units
     for start in range(first, last, block):

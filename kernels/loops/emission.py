@@ -6,15 +6,14 @@ LLVM recognising that a loop can be vectorised.
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 import types as python_types
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
-from nbkeras.kernels.loops import expressions
+from nbkeras.kernels.loops import expressions, llvm
 from nbkeras.kernels.loops.expressions import COMPARISONS, ELEMENT, OF_ELEMENT, UNIFORM, Expression, Value
 from nbkeras.kernels.loops.vmath import FORMULAS, Float
 from nbkeras.kernels.runtime import cache, code, native
@@ -224,44 +223,10 @@ class Emitter:
             x = self.instructions.converted(x, self.real)
         if lanes == 1:
             return x
-        value = x.value if isinstance(x, Float) else x
-        single = ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined)
-        filled = self.builder.insert_element(single, value, ir.Constant(ir.IntType(32), 0))
-        where = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
-        filled = self.builder.shuffle_vector(filled, single, where)
+        filled = llvm.spread(self.builder, x.value if isinstance(x, Float) else x, lanes)
         return Float(self.builder, filled) if isinstance(x, Float) else filled
 
-    # Loops and memory
-
-    @contextlib.contextmanager
-    def loop(self, first: Any, last: Any, step: int, carried: dict[Any, Any]) -> Iterator[Any]:
-        """Emits `for i in range(first, last, step)` for whole steps. Afterwards `self.stopped` is the first remaining i.
-
-        carried: values that change with each iteration. The body replaces them; they are current in the body and afterwards.
-        """
-        b = self.builder
-        before = b.block
-        head, body, end = (b.append_basic_block() for _ in range(3))
-        b.branch(head)
-        b.position_at_end(head)
-        i = b.phi(self.word)
-        i.add_incoming(first, before)
-        phis = {}
-        for key, value in carried.items():
-            phis[key] = b.phi(value.type)
-            phis[key].add_incoming(value, before)
-        after = b.add(i, self.integer(step))
-        b.cbranch(b.icmp_signed("<=", after, last), body, end)
-        b.position_at_end(body)
-        carried.update(phis)
-        yield i
-        i.add_incoming(after, b.block)
-        for key, phi in phis.items():
-            phi.add_incoming(carried[key], b.block)
-        b.branch(head)
-        b.position_at_end(end)
-        carried.update(phis)
-        self.stopped = i
+    # Memory
 
     def place(self, pointer: Any, i: Any, lanes: int) -> Any:
         """Returns the address of the elements from `i` on, as a pointer to a vector."""

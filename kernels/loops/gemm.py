@@ -18,9 +18,10 @@ decorated with `cache.compiled`; its cache makes the loops before it loads the k
 import functools
 import math
 
+from nbkeras.kernels.loops import llvm
 from nbkeras.kernels.loops.flat_access import start_of
 from nbkeras.kernels.runtime.code import CompiledFunction, address, symbol
-from nbkeras.kernels.runtime.lazy import binding, cgutils, intrinsic, ir, types
+from nbkeras.kernels.runtime.lazy import binding, emitted, intrinsic, ir, types
 from nbkeras.kernels.runtime.processor import has
 
 PLAIN, TRANSPOSED, PANELS = 0, 1, 2  # the forms of B in memory; PANELS: see `panel_width`
@@ -53,16 +54,9 @@ class Vectors:
     def __init__(self, builder, pointer_type, parts=1):
         self.builder = builder
         self.real = ir.FloatType() if pointer_type.dtype == types.float32 else ir.DoubleType()
-        bits = pointer_type.dtype.bitwidth
-        self.lanes = _BYTES * 8 // bits // parts
+        self.lanes = _BYTES * 8 // pointer_type.dtype.bitwidth // parts
         self.type = ir.VectorType(self.real, self.lanes)
         self.zero = ir.Constant(self.type, None)
-        self._align = bits // 8
-        self._suffix = f"v{self.lanes}f{bits}"
-        self._mask_type = ir.VectorType(ir.IntType(1), self.lanes)
-
-    def _intrinsic(self, name, result, arguments):
-        return cgutils.get_or_insert_function(self.builder.module, ir.FunctionType(result, arguments), name)
 
     def vector_at(self, pointer, offset):
         """Returns the vector at pointer + offset."""
@@ -71,9 +65,7 @@ class Vectors:
 
     def all(self, value):
         """Returns a vector with one value in every lane."""
-        kind = ir.VectorType(value.type, self.lanes)
-        one = self.builder.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
-        return self.shuffle(one, ir.Constant(kind, ir.Undefined), [0] * self.lanes)
+        return llvm.spread(self.builder, value, self.lanes)
 
     def shuffle(self, x, y, lanes):
         indices = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), lanes)
@@ -97,30 +89,13 @@ class Vectors:
         return self.builder.icmp_signed("<", numbers, self.all(count))
 
     def multiply_add(self, x, y, z):
-        function = self._intrinsic(f"llvm.fmuladd.{self._suffix}", self.type, [self.type] * 3)
-        return self.builder.call(function, [x, y, z])
+        return llvm.call(self.builder, f"llvm.fmuladd.{llvm.name_of(self.type)}", self.type, [x, y, z])
 
     def load(self, pointer, mask=None):
-        if mask is None:
-            return self.builder.load(pointer, align=self._align)
-        arguments = [pointer.type, ir.IntType(32), self._mask_type, self.type]
-        function = self._intrinsic(f"llvm.masked.load.{self._suffix}.p0", self.type, arguments)
-        return self.builder.call(function, [pointer, ir.Constant(ir.IntType(32), self._align), mask, self.zero])
-
-    def prefetch(self, pointer):
-        """Prefetches the vector at a pointer into the cache. The pointer may be outside the array."""
-        number = ir.IntType(32)
-        bytes_ = self.builder.bitcast(pointer, ir.IntType(8).as_pointer())
-        function = self._intrinsic("llvm.prefetch.p0", ir.VoidType(), [bytes_.type, number, number, number])
-        self.builder.call(function, [bytes_, *(ir.Constant(number, n) for n in (0, 3, 1))])
+        return llvm.load(self.builder, pointer, self.type, mask)
 
     def store(self, value, pointer, mask=None):
-        if mask is None:
-            self.builder.store(value, pointer, align=self._align)
-            return
-        arguments = [self.type, pointer.type, ir.IntType(32), self._mask_type]
-        function = self._intrinsic(f"llvm.masked.store.{self._suffix}.p0", ir.VoidType(), arguments)
-        self.builder.call(function, [value, pointer, ir.Constant(ir.IntType(32), self._align), mask])
+        llvm.store(self.builder, value, pointer, mask)
 
 
 def _offset(builder, number, step):
@@ -220,7 +195,7 @@ def _emit_steps(v, own, phases, first, k, start, a_rows, k_step, b, ldb, masks):
         if _AHEAD and (len(a_rows) > 1 or len(masks) > _VECTORS):
             ahead = builder.gep(b_row, [builder.mul(ldb, ir.Constant(number, _AHEAD))])
             for j in range(len(masks)):
-                v.prefetch(v.vector_at(ahead, j * v.lanes))
+                llvm.prefetch(builder, v.vector_at(ahead, j * v.lanes), 3)
         for i, a_row in enumerate(a_rows):
             if isinstance(k_step.type, ir.PointerType):
                 # because LLVM would load the numbers of all rows first, and run out of registers
@@ -278,56 +253,42 @@ def _emit_end(v, sums, pointers, masks, beta, bias, ends):
         v.store(total, pointers[i, j], masks[j])
 
 
-@intrinsic
-def _transpose(typing, source, from_row, target, to_row):
+@emitted(lambda source, from_row, target, to_row: types.void(source, types.int64, target, types.int64))
+def _transpose(context, builder, signature, source, from_row, target, to_row):
     """Emits target[j * to_row + i] = source[i * from_row + j] for a square with a vector's lanes, in log2(lanes) exchanges.
 
     Rows of the target are written in order, so they may overlap.
     """
-    signature = types.void(source, types.int64, target, types.int64)
-
-    def generate(context, builder, signature, args):
-        source, from_row, target, to_row = args
-        v = Vectors(builder, signature.args[0])
-        numbers = [ir.Constant(ir.IntType(64), i) for i in range(v.lanes)]
-        rows = [v.load(v.vector_at(source, builder.mul(i, from_row))) for i in numbers]
-        v.transpose(rows)
-        for i, row in zip(numbers, rows, strict=True):
-            v.store(row, v.vector_at(target, builder.mul(i, to_row)))
-        return context.get_dummy_value()
-
-    return signature, generate
+    v = Vectors(builder, signature.args[0])
+    numbers = [ir.Constant(ir.IntType(64), i) for i in range(v.lanes)]
+    rows = [v.load(v.vector_at(source, builder.mul(i, from_row))) for i in numbers]
+    v.transpose(rows)
+    for i, row in zip(numbers, rows, strict=True):
+        v.store(row, v.vector_at(target, builder.mul(i, to_row)))
 
 
-@intrinsic
-def _lanes(typing, pointer):
+@emitted(lambda pointer: types.int64(pointer))
+def _lanes(context, builder, signature, pointer):
     """Returns the number of elements of the pointer's type in a vector."""
-    count = _BYTES * 8 // pointer.dtype.bitwidth
-    return types.int64(pointer), lambda context, builder, signature, args: ir.Constant(ir.IntType(64), count)
+    return ir.Constant(ir.IntType(64), _BYTES * 8 // signature.args[0].dtype.bitwidth)
 
 
-@intrinsic
-def _line(typing, pointer):
+@emitted(lambda pointer: types.int64(pointer))
+def _line(context, builder, signature, pointer):
     """Returns the number of elements of the pointer's type in a cache line."""
-    count = LINE * 8 // pointer.dtype.bitwidth
-    return types.int64(pointer), lambda context, builder, signature, args: ir.Constant(ir.IntType(64), count)
+    return ir.Constant(ir.IntType(64), LINE * 8 // signature.args[0].dtype.bitwidth)
 
 
 def _memory(count):
     """Returns an intrinsic that allocates memory on its caller's stack: count(lanes) numbers of a pointer's type."""
 
-    @intrinsic
-    def memory(typing, pointer):
-        size = count(_BYTES * 8 // pointer.dtype.bitwidth)
-
-        def generate(context, builder, signature, args):
-            with builder.goto_entry_block():
-                found = builder.alloca(args[0].type.pointee, size)
-            found.align = 64
-            builder.function.attributes.add("noinline")
-            return found
-
-        return pointer(pointer), generate
+    @emitted(lambda pointer: pointer(pointer))
+    def memory(context, builder, signature, pointer):
+        with builder.goto_entry_block():
+            found = builder.alloca(pointer.type.pointee, count(_BYTES * 8 // signature.args[0].dtype.bitwidth))
+        found.align = 64
+        builder.function.attributes.add("noinline")
+        return found
 
     return memory
 
@@ -337,84 +298,55 @@ _panel = _memory(lambda lanes: _DEPTH * _VECTORS * lanes)
 _blocks = _memory(lambda lanes: _DEPTH * (_ROWS + _BLOCK) + lanes)
 
 
-@intrinsic
-def _at(typing, pointer, offset):
+@emitted(lambda pointer, offset: pointer(pointer, types.int64))
+def _at(context, builder, signature, pointer, offset):
     """Returns pointer + offset."""
-    return pointer(pointer, types.int64), lambda context, builder, signature, args: builder.gep(args[0], [args[1]])
+    return builder.gep(pointer, [offset])
 
 
-@intrinsic
-def _moved(typing, pointer, number, step):
+@emitted(lambda pointer, number, step: pointer(pointer, types.int64, step))
+def _moved(context, builder, signature, pointer, number, step):
     """Returns the pointer to a row or column of A. With a table it does not change, see `_rest`."""
-
-    def generate(context, builder, signature, args):
-        if isinstance(step, types.CPointer):
-            return args[0]
-        return builder.gep(args[0], [builder.mul(args[1], args[2])])
-
-    return pointer(pointer, types.int64, step), generate
+    if isinstance(signature.args[2], types.CPointer):
+        return pointer
+    return builder.gep(pointer, [builder.mul(number, step)])
 
 
-@intrinsic
-def _rest(typing, step, number):
+@emitted(lambda step, number: step(step, types.int64))
+def _rest(context, builder, signature, step, number):
     """Returns the step from a row or column of A on; for a table, the rest of the table."""
-
-    def generate(context, builder, signature, args):
-        return builder.gep(args[0], [args[1]]) if isinstance(step, types.CPointer) else args[0]
-
-    return step(step, types.int64), generate
+    return builder.gep(step, [number]) if isinstance(signature.args[0], types.CPointer) else step
 
 
-@intrinsic
-def _move(typing, source, i, target, j):
+@emitted(lambda source, i, target, j: types.void(source, types.int64, target, types.int64))
+def _move(context, builder, signature, source, i, target, j):
     """Sets target[j] = source[i]."""
-
-    def generate(context, builder, signature, args):
-        source, i, target, j = args
-        builder.store(builder.load(builder.gep(source, [i])), builder.gep(target, [j]))
-        return context.get_dummy_value()
-
-    return types.void(source, types.int64, target, types.int64), generate
+    builder.store(builder.load(builder.gep(source, [i])), builder.gep(target, [j]))
 
 
-@intrinsic
-def _move_vector(typing, source, target):
+@emitted(lambda source, target: types.void(source, target))
+def _move_vector(context, builder, signature, source, target):
     """Copies a vector."""
-
-    def generate(context, builder, signature, args):
-        v = Vectors(builder, signature.args[0])
-        v.store(v.load(v.vector_at(args[0], 0)), v.vector_at(args[1], 0))
-        return context.get_dummy_value()
-
-    return types.void(source, target), generate
+    v = Vectors(builder, signature.args[0])
+    v.store(v.load(v.vector_at(source, 0)), v.vector_at(target, 0))
 
 
-@intrinsic
-def _prefetch(typing, pointer):
+@emitted(lambda pointer: types.void(pointer))
+def _prefetch(context, builder, signature, pointer):
     """Prefetches the cache line at a pointer. The pointer may be outside the array."""
-
-    def generate(context, builder, signature, args):
-        Vectors(builder, signature.args[0]).prefetch(args[0])
-        return context.get_dummy_value()
-
-    return types.void(pointer), generate
+    llvm.prefetch(builder, pointer, 3)
 
 
-@intrinsic
-def _clear(typing, target, j):
+@emitted(lambda target, j: types.void(target, types.int64))
+def _clear(context, builder, signature, target, j):
     """Sets target[j] = 0."""
-
-    def generate(context, builder, signature, args):
-        builder.store(ir.Constant(args[0].type.pointee, 0.0), builder.gep(args[0], [args[1]]))
-        return context.get_dummy_value()
-
-    return types.void(target, types.int64), generate
+    builder.store(ir.Constant(target.type.pointee, 0.0), builder.gep(target, [j]))
 
 
-@intrinsic
-def _one_like(typing, value):
+@emitted(lambda value: value(value))
+def _one_like(context, builder, signature, value):
     """Returns 1 in the value's type; Python's 1.0 would be a float64."""
-    return value(value), lambda context, builder, signature, args: ir.Constant(args[0].type, 1.0)
+    return ir.Constant(value.type, 1.0)
 
 
 @_inner
@@ -444,17 +376,12 @@ def _fill_panel(tb, depth, width, b, ldb, panel, row):
                     _clear(panel, p * row + i)
 
 
-@intrinsic
-def _step_of(typing, k_step, height):
+@emitted(lambda k_step, height: k_step(k_step, types.int64))
+def _step_of(context, builder, signature, k_step, height):
     """Returns k_step, or the height of a block if k_step is 0."""
-
-    def generate(context, builder, signature, args):
-        if isinstance(k_step, types.CPointer):
-            return args[0]
-        is_block = builder.icmp_signed("==", args[0], ir.Constant(args[0].type, 0))
-        return builder.select(is_block, args[1], args[0])
-
-    return k_step(k_step, types.int64), generate
+    if isinstance(signature.args[0], types.CPointer):
+        return k_step
+    return builder.select(builder.icmp_signed("==", k_step, ir.Constant(k_step.type, 0)), height, k_step)
 
 
 @_inner
@@ -484,40 +411,44 @@ def _even(size, most, unit):
     return ((size + parts - 1) // parts + unit - 1) // unit * unit
 
 
+def is_between(builder, width, least, most):
+    """Emits whether least < width <= most."""
+    above = builder.icmp_signed(">", width, ir.Constant(width.type, least))
+    return builder.and_(above, builder.icmp_signed("<=", width, ir.Constant(width.type, most)))
+
+
 def _block(own, heights, widths):
     """Returns the intrinsic of blocks with these numbers of rows and vectors. It has code for each of them."""
 
-    @intrinsic
-    def block(typing, height, left, k, a, row_step, k_step, b, ldb, beta, c, ldc, bias, ends, width, is_padded):
+    def types_of(height, left, k, a, row_step, k_step, b, ldb, beta, c, *rest):
+        number = types.int64
+        return types.void(*[number] * 3, a, row_step, k_step, b, number, beta, c, number, b, *[number] * 3)
+
+    @emitted(types_of)
+    def block(
+        context, builder, signature,
+        height, left, k, a, row_step, k_step, b, ldb, beta, c, ldc, bias, ends, width, is_padded,
+    ):  # fmt: skip
         """C[height, width] = A[height, k] @ B[k, width] + beta * C; a[i * row_step + p * k_step] is A[i, p].
 
         row_step, k_step: numbers, or pointers to tables of i * row_step and p * k_step. left: the number of rows; if it is less
         than the height, the last row is computed several times. is_padded: see `_emit_block`.
         """
-        number = types.int64
-        first, second = (number, number, number, a, row_step, k_step, b, number), (beta, c, number, b)
-        signature = types.void(*first, *second, number, number, number)
-
-        def generate(context, builder, signature, args):
-            # inlined, the code around it would take registers from the loops
-            builder.function.attributes.add("noinline")
-            height, *args = args
-            *_, width, _ = args
-            v, half = Vectors(builder, signature.args[3]), Vectors(builder, signature.args[3], 2)
-            kinds = [(v, wide, (wide - 1) * v.lanes, wide * v.lanes) for wide in widths]
-            if _WIDE and 1 in widths:  # because some processors do twice as many half-size operations
-                kinds[0] = v, 1, half.lanes, v.lanes
-                kinds.insert(0, (half, 1, 0, half.lanes))
-            for high in heights:
-                with builder.if_then(builder.icmp_signed("==", height, ir.Constant(ir.IntType(64), high))):
-                    for vectors, wide, least, most in kinds:
-                        above = builder.icmp_signed(">", width, ir.Constant(ir.IntType(64), least))
-                        within = builder.icmp_signed("<=", width, ir.Constant(ir.IntType(64), most))
-                        with builder.if_then(builder.and_(above, within)):
-                            _emit_block(vectors, own, high, wide, *args)
-            return context.get_dummy_value()
-
-        return signature, generate
+        # inlined, the code around it would take registers from the loops
+        builder.function.attributes.add("noinline")
+        v, half = Vectors(builder, signature.args[3]), Vectors(builder, signature.args[3], 2)
+        kinds = [(v, wide, (wide - 1) * v.lanes, wide * v.lanes) for wide in widths]
+        if _WIDE and 1 in widths:  # because some processors do twice as many half-size operations
+            kinds[0] = v, 1, half.lanes, v.lanes
+            kinds.insert(0, (half, 1, 0, half.lanes))
+        for high in heights:
+            with builder.if_then(builder.icmp_signed("==", height, ir.Constant(ir.IntType(64), high))):
+                for vectors, wide, least, most in kinds:
+                    with builder.if_then(is_between(builder, width, least, most)):
+                        _emit_block(
+                            *(vectors, own, high, wide, left, k, a, row_step, k_step),
+                            *(b, ldb, beta, c, ldc, bias, ends, width, is_padded),
+                        )
 
     return block
 
@@ -661,7 +592,7 @@ for _real, _name in _SYMBOLS.items():
         )
 
 
-def _call(context, builder, signature, name, values):
+def call_symbol(context, builder, signature, name, values):
     """Calls a symbol. A value is a number or an array: (its argument index, the array, an offset, *axes).
 
     axes: of the block at this offset, see `start_of`.
@@ -672,8 +603,7 @@ def _call(context, builder, signature, name, values):
         if isinstance(value, tuple):
             position, *block = value
             values[i] = start_of(context, builder, signature.args[position], *block)
-    kind = ir.FunctionType(ir.VoidType(), [value.type for value in values])
-    builder.call(cgutils.get_or_insert_function(builder.module, kind, name), values)
+    llvm.call(builder, name, ir.VoidType(), values)
     return context.get_dummy_value()
 
 
@@ -693,19 +623,28 @@ def _ended(builder, ends, n):
     return builder.mul(builder.and_(ends, one), n), one
 
 
-def _are_real(*arrays):
-    """True if arguments are arrays of one dtype that products support."""
-    first = arrays[0]
-    return all(isinstance(a, types.Array) and a.dtype == first.dtype for a in arrays) and str(first.dtype) in _SYMBOLS
+def _types_of(given, *places):
+    """Returns the signature of a product, or None unless A, B, C and the bias, at these places, are arrays of a supported dtype.
+
+    The argument before C is beta, a number of this dtype. Other arguments are arrays of offsets and int64.
+    """
+    matrices = [given[place] for place in places]
+    dtype = getattr(matrices[0], "dtype", None)
+    if str(dtype) not in _SYMBOLS or any(not isinstance(a, types.Array) or a.dtype != dtype for a in matrices):
+        return None
+    kinds = [each if isinstance(each, types.Array) else types.int64 for each in given]
+    kinds[places[2] - 1] = dtype
+    return types.void(*kinds)
 
 
-def _operands(builder, args, bits):
-    """Returns the values of A, B and C of `gemm` from its arguments."""
-    ta, tb, m, n, k, a, ao, lda, b, bo, ldb, beta, c, co, ldc = args
-    first = 5, a, ao, *_stored(builder, ta, m, k, lda, bits)
-    second = 8, b, bo, *_stored(builder, tb, k, n, ldb, bits)
+def _call_product(context, builder, signature, ta, tb, m, n, k, a, ao, lda, b, bo, ldb, beta, c, co, ldc, bias, ends):
+    """Calls the symbol of `gemm`. bias: see `call_symbol`."""
+    dtype = signature.args[5].dtype
+    first = 5, a, ao, *_stored(builder, ta, m, k, lda, dtype.bitwidth)
+    second = 8, b, bo, *_stored(builder, tb, k, n, ldb, dtype.bitwidth)
     result = 12, c, co, (m, ldc), (n, ir.Constant(n.type, 1))
-    return first, lda, second, ldb, beta, result, ldc
+    values = [ta, tb, m, n, k, first, lda, second, ldb, beta, result, ldc, bias, ends]
+    call_symbol(context, builder, signature, _SYMBOLS[str(dtype)], values)
 
 
 def panel_width(columns: int, itemsize: int) -> int:
@@ -721,55 +660,34 @@ def panel_width(columns: int, itemsize: int) -> int:
     return -(-_even.py_func(columns, row, lanes) // unit) * unit
 
 
-@intrinsic
-def gemm(typing, ta, tb, m, n, k, a, ao, lda, b, bo, ldb, beta, c, co, ldc):
+@emitted(lambda *given: _types_of(given, 5, 8, 12))
+def gemm(context, builder, signature, ta, tb, m, n, k, a, ao, lda, b, bo, ldb, beta, c, co, ldc):
     """Computes C[m, n] = op(A)[m, k] @ op(B)[k, n] + beta * C, row-major, in a compiled kernel.
 
     ta, tb: 1 if A or B is stored transposed, else 0; tb may be PANELS for B in panels of ldb columns, see `panel_width`. a, b, c:
     arrays of one dtype, float32 or float64, taken as flat memory. ao, bo, co: the offsets of the first elements. lda, ldb, ldc:
     the distance between stored rows, in elements. beta: a number of the same dtype; with 0, C is not read.
     """
-    if not _are_real(a, b, c):
-        return None
-    number = types.int64
-    signature = types.void(*(number,) * 5, a, number, number, b, number, number, a.dtype, c, number, number)
-
-    def generate(context, builder, signature, args):
-        ta, tb, m, n, k, a, ao, lda, b, bo, ldb, beta, c, co, ldc = args
-        no_ends = ir.Constant(ldc.type, 0)
-        bits = signature.args[5].dtype.bitwidth
-        values = [ta, tb, m, n, k, *_operands(builder, args, bits), (8, b, bo, _ended(builder, no_ends, n)), no_ends]
-        return _call(context, builder, signature, _SYMBOLS[str(signature.args[5].dtype)], values)
-
-    return signature, generate
+    no_ends = ir.Constant(ldc.type, 0)
+    _call_product(
+        *(context, builder, signature, ta, tb, m, n, k, a, ao, lda, b, bo, ldb, beta, c, co, ldc),
+        *((8, b, bo, _ended(builder, no_ends, n)), no_ends),
+    )
 
 
-@intrinsic
-def gemm_ended(typing, ta, tb, m, n, k, a, ao, lda, b, bo, ldb, beta, c, co, ldc, bias, at, ends):
+@emitted(lambda *given: _types_of(given, 5, 8, 12, 15))
+def gemm_ended(context, builder, signature, ta, tb, m, n, k, a, ao, lda, b, bo, ldb, beta, c, co, ldc, bias, at, ends):
     """Runs `gemm`, then adds bias[at:] to each row if ends & BIAS, and takes the positive part if ends & RECTIFIED."""
-    if not _are_real(a, b, c, bias):
-        return None
-    number = types.int64
-    two = number, number
-    signature = types.void(*two, *two, number, a, *two, b, *two, a.dtype, c, *two, bias, *two)
-
-    def generate(context, builder, signature, args):
-        ta, tb, m, n, k, a, ao, lda, b, bo, ldb, beta, c, co, ldc, bias, at, ends = args
-        bits = signature.args[5].dtype.bitwidth
-        values = [ta, tb, m, n, k, *_operands(builder, args[:15], bits), (15, bias, at, _ended(builder, ends, n)), ends]
-        return _call(context, builder, signature, _SYMBOLS[str(signature.args[5].dtype)], values)
-
-    return signature, generate
+    _call_product(
+        *(context, builder, signature, ta, tb, m, n, k, a, ao, lda, b, bo, ldb, beta, c, co, ldc),
+        *((15, bias, at, _ended(builder, ends, n)), ends),
+    )
 
 
-def _by_tables(kind, a, tables, b, c, bias):
-    """Returns the signature and the code of `gemm_at` or `gemm_own`, from the types of their arrays."""
-    if not _are_real(a, b, c, bias):
-        return None
-    number, first = types.int64, int(kind == "at")  # only `gemm_at` has the form of B as its first argument
-    two = number, number
-    numbers = (number,) * (3 + first)
-    signature = types.void(*numbers, a, number, tables, *two, b, *two, a.dtype, c, *two, bias, *two)
+def _by_tables(kind, given):
+    """Returns the signature and the code of `gemm_at` or `gemm_own`, from the types of their arguments."""
+    first = int(kind == "at")  # only `gemm_at` has the form of B as its first argument
+    signature = _types_of(given, *(first + place for place in (3, 8, 12, 15)))
 
     def generate(context, builder, signature, args):
         m, n, k, a, ao, tables, ro, ko, b, bo, ldb, beta, c, co, ldc, bias, at, ends = args[first:]
@@ -780,18 +698,19 @@ def _by_tables(kind, a, tables, b, c, bias):
         bits = signature.args[first + 3].dtype.bitwidth
         values += [(first + 8, b, bo, *_stored(builder, form, k, n, ldb, bits)), ldb, beta]
         values += [(first + 12, c, co, (m, ldc), (n, one)), ldc, (first + 15, bias, at, _ended(builder, ends, n)), ends]
-        return _call(context, builder, signature, f"{_SYMBOLS[str(signature.args[first + 3].dtype)]}_{kind}", values)
+        name = f"{_SYMBOLS[str(signature.args[first + 3].dtype)]}_{kind}"
+        return call_symbol(context, builder, signature, name, values)
 
-    return signature, generate
+    return None if signature is None else (signature, generate)
 
 
 @intrinsic
 def gemm_at(typing, tb, m, n, k, a, ao, tables, ro, ko, b, bo, ldb, beta, c, co, ldc, bias, at, ends):
     """Runs `gemm_ended` for a matrix A with A[i, p] = a[ao + tables[ro + i] + tables[ko + p]]; tables is an int64 array."""
-    return _by_tables("at", a, tables, b, c, bias)
+    return _by_tables("at", (tb, m, n, k, a, ao, tables, ro, ko, b, bo, ldb, beta, c, co, ldc, bias, at, ends))
 
 
 @intrinsic
 def gemm_own(typing, m, n, k, a, ao, tables, ro, ko, b, bo, ldb, beta, c, co, ldc, bias, at, ends):
     """Runs `gemm_at`, but each column of C has its own A, one number further: C[i, j] = sum over p of a[... + j] * B[p, j]."""
-    return _by_tables("own", a, tables, b, c, bias)
+    return _by_tables("own", (m, n, k, a, ao, tables, ro, ko, b, bo, ldb, beta, c, co, ldc, bias, at, ends))

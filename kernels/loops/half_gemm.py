@@ -6,9 +6,10 @@ of two vectors of words and adds both products. Without it (`HAS_PAIR_PRODUCTS`)
 
 import functools
 
+from nbkeras.kernels.loops import llvm
 from nbkeras.kernels.loops.flat_access import start_of
-from nbkeras.kernels.loops.gemm import Vectors, _emit_end
-from nbkeras.kernels.runtime.lazy import cgutils, intrinsic, ir, types
+from nbkeras.kernels.loops.gemm import Vectors, _emit_end, is_between
+from nbkeras.kernels.runtime.lazy import emitted, ir, types
 from nbkeras.kernels.runtime.processor import has
 
 HAS_PAIR_PRODUCTS = has("avx512bf16")
@@ -40,8 +41,7 @@ def _dot(v, total, x, y):
     if HAS_PAIR_PRODUCTS:
         kind = ir.VectorType(_bfloat(), 2 * v.lanes)
         name = "llvm.x86.avx512bf16.dpbf16ps.512"
-        function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(v.type, [v.type, kind, kind]), name)
-        return builder.call(function, [total, builder.bitcast(x, kind), builder.bitcast(y, kind)])
+        return llvm.call(builder, name, v.type, [total, builder.bitcast(x, kind), builder.bitcast(y, kind)])
     up, mask = ir.Constant(words, [16] * v.lanes), ir.Constant(words, [0xFFFF0000] * v.lanes)
     for change, by in ((builder.shl, up), (builder.and_, mask)):
         total = v.multiply_add(*(builder.bitcast(change(each, by), v.type) for each in (x, y)), total)
@@ -81,68 +81,55 @@ def _emit_block(v, wide, count, rows, a, row_step, k_step, b, beta, c, ldc, bias
     _emit_end(v, after, pointers, masks, beta, bias, ends)
 
 
-@intrinsic
-def multiply_block(typing, count, rows, a, ao, row_step, k_step, b, bo, beta, c, co, ldc, bias, at, ends, width):
+def _types_of_block(count, rows, a, ao, row_step, k_step, b, bo, beta, c, co, ldc, bias, at, ends, width):
+    n = types.int64
+    return types.void(n, n, a, n, n, n, b, n, beta, c, n, n, bias, n, n, n)
+
+
+@emitted(_types_of_block)
+def multiply_block(
+    context, builder, signature, count, rows, a, ao, row_step, k_step, b, bo, beta, c, co, ldc, bias, at, ends, width
+):
     """Computes C[rows, width] = A[rows, count] @ B[count, width] + beta * C for words of pairs; at most HIGH rows, WIDE columns.
 
     Arrays are flat. A[i, p] = a[ao + i * row_step + p * k_step]; rows of B have COLUMNS words. bias, at, ends: see `gemm_ended`.
     """
-    n = types.int64
-    signature = types.void(n, n, a, n, n, n, b, n, beta, c, n, n, bias, n, n, n)
-
-    def generate(context, builder, signature, args):
-        builder.function.attributes.add("noinline")
-        count, rows, a, ao, row_step, k_step, b, bo, beta, c, co, ldc, bias, at, ends, width = args
-        v, kinds = Vectors(builder, signature.args[9]), signature.args
-        one, all_ = ir.Constant(count.type, 1), ir.Constant(count.type, COLUMNS)
-        first = start_of(context, builder, kinds[2], a, ao, (rows, row_step), (count, k_step))
-        second = start_of(context, builder, kinds[6], b, bo, (count, all_), (width, one))
-        result = start_of(context, builder, kinds[9], c, co, (rows, ldc), (width, one))
-        summand = start_of(context, builder, kinds[12], bias, at, (builder.mul(builder.and_(ends, one), width), one))
-        most = WIDE // v.lanes
-        for wide in range(1, most + 1):
-            above = builder.icmp_signed(">", width, ir.Constant(width.type, (wide - 1) * v.lanes))
-            within = builder.icmp_signed("<=", width, ir.Constant(width.type, wide * v.lanes))
-            with builder.if_then(builder.and_(above, within)):
-                _emit_block(
-                    *(v, wide, count, rows, first, row_step, k_step, second, beta, result, ldc, summand, ends, width)
-                )
-        return context.get_dummy_value()
-
-    return signature, generate
+    builder.function.attributes.add("noinline")
+    v, kinds = Vectors(builder, signature.args[9]), signature.args
+    one, all_ = ir.Constant(count.type, 1), ir.Constant(count.type, COLUMNS)
+    first = start_of(context, builder, kinds[2], a, ao, (rows, row_step), (count, k_step))
+    second = start_of(context, builder, kinds[6], b, bo, (count, all_), (width, one))
+    result = start_of(context, builder, kinds[9], c, co, (rows, ldc), (width, one))
+    summand = start_of(context, builder, kinds[12], bias, at, (builder.mul(builder.and_(ends, one), width), one))
+    for wide in range(1, WIDE // v.lanes + 1):
+        with builder.if_then(is_between(builder, width, (wide - 1) * v.lanes, wide * v.lanes)):
+            _emit_block(
+                *(v, wide, count, rows, first, row_step, k_step, second, beta, result, ldc, summand, ends, width)
+            )
 
 
-@intrinsic
-def lanes(typing, b):
+@emitted(lambda b: types.int64(b))
+def lanes(context, builder, signature, b):
     """Returns the words of a vector."""
-    return types.int64(b), lambda context, builder, signature, args: ir.Constant(
-        ir.IntType(64), Vectors(builder, b).lanes
-    )
+    return ir.Constant(ir.IntType(64), Vectors(builder, signature.args[0]).lanes)
 
 
-@intrinsic
-def pack_square(typing, b, at, step, out, to):
+@emitted(lambda b, at, step, out, to: types.void(b, types.int64, types.int64, out, types.int64))
+def pack_square(context, builder, signature, b, at, step, out, to):
     """Copies a square of B, stored transposed: out[to + p * COLUMNS + j] = the pair b[at + j * step + 2 * p:]; p, j < lanes."""
-    n = types.int64
-
-    def generate(context, builder, signature, args):
-        b, at, step, out, to = args
-        v, kinds = Vectors(builder, signature.args[0]), signature.args
-        count, one = ir.Constant(at.type, v.lanes), ir.Constant(at.type, 1)
-        words = ir.VectorType(ir.IntType(32), v.lanes)
-        first = start_of(context, builder, kinds[0], b, at, (count, step), (ir.Constant(at.type, 2 * v.lanes), one))
-        target = start_of(context, builder, kinds[3], out, to, (count, ir.Constant(at.type, COLUMNS)), (count, one))
-        half, mask = ir.Constant(words, [16] * v.lanes), ir.Constant(words, [0xFFFF0000] * v.lanes)
-        rows = []
-        for i in range(v.lanes):
-            row = builder.gep(first, [builder.mul(step, ir.Constant(at.type, i))])
-            x, y = (builder.bitcast(v.load(v.vector_at(row, offset)), words) for offset in (0, v.lanes))
-            even, odd = (v.shuffle(x, y, list(range(start, 2 * v.lanes, 2))) for start in (0, 1))
-            rows.append(builder.or_(builder.lshr(even, half), builder.and_(odd, mask)))
-        v.transpose(rows)
-        for i, row in enumerate(rows):
-            place = builder.gep(target, [ir.Constant(at.type, i * COLUMNS)])
-            builder.store(row, builder.bitcast(place, words.as_pointer()), align=4)
-        return context.get_dummy_value()
-
-    return types.void(b, n, n, out, n), generate
+    v, kinds = Vectors(builder, signature.args[0]), signature.args
+    count, one = ir.Constant(at.type, v.lanes), ir.Constant(at.type, 1)
+    words = ir.VectorType(ir.IntType(32), v.lanes)
+    first = start_of(context, builder, kinds[0], b, at, (count, step), (ir.Constant(at.type, 2 * v.lanes), one))
+    target = start_of(context, builder, kinds[3], out, to, (count, ir.Constant(at.type, COLUMNS)), (count, one))
+    half, mask = ir.Constant(words, [16] * v.lanes), ir.Constant(words, [0xFFFF0000] * v.lanes)
+    rows = []
+    for i in range(v.lanes):
+        row = builder.gep(first, [builder.mul(step, ir.Constant(at.type, i))])
+        x, y = (builder.bitcast(v.load(v.vector_at(row, offset)), words) for offset in (0, v.lanes))
+        even, odd = (v.shuffle(x, y, list(range(start, 2 * v.lanes, 2))) for start in (0, 1))
+        rows.append(builder.or_(builder.lshr(even, half), builder.and_(odd, mask)))
+    v.transpose(rows)
+    for i, row in enumerate(rows):
+        place = builder.gep(target, [ir.Constant(at.type, i * COLUMNS)])
+        builder.store(row, builder.bitcast(place, words.as_pointer()), align=4)

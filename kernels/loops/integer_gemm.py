@@ -12,9 +12,10 @@ applied while sums are in registers.
 
 import functools
 
-from nbkeras.kernels.loops.flat_access import start_of
-from nbkeras.kernels.runtime.code import CompiledFunction, address, symbol
-from nbkeras.kernels.runtime.lazy import binding, cgutils, intrinsic, ir, types
+from nbkeras.kernels.loops import llvm
+from nbkeras.kernels.loops.gemm import _at, call_symbol, is_between
+from nbkeras.kernels.runtime.code import symbol
+from nbkeras.kernels.runtime.lazy import binding, emitted, ir, types
 from nbkeras.kernels.runtime.processor import has
 
 _WIDE = has("avx512vnni") or has("avx512bw")
@@ -24,7 +25,6 @@ _HIGH = 2 if HAS_BYTE_PRODUCTS and not _WIDE else 6  # rows of a block; each has
 COLUMNS = 16  # columns of a group of `multiply_windows`
 # `multiply_windows` has a block of 8 rows by 3 vectors, or 4 by 2, in registers
 _ROWS, _GROUPS = (8, 3) if _WIDE else (4, 1)
-_inner = functools.partial(CompiledFunction, fastmath=False)
 
 
 class _Bytes:
@@ -36,46 +36,16 @@ class _Bytes:
         self.bytes, self.words = ir.VectorType(self.byte, _BYTES), ir.VectorType(self.word, self.lanes)
         self.zero = ir.Constant(self.words, None)
 
-    def _intrinsic(self, name, result, arguments):
-        return cgutils.get_or_insert_function(self.builder.module, ir.FunctionType(result, arguments), name)
-
     def shuffle(self, x, y, lanes):
         kind = ir.VectorType(self.word, len(lanes))
         return self.builder.shuffle_vector(x, y, ir.Constant(kind, lanes))
-
-    def all(self, value, count):
-        """Returns a vector with one value in every lane."""
-        kind = ir.VectorType(value.type, count)
-        one = self.builder.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(self.word, 0))
-        return self.shuffle(one, ir.Constant(kind, ir.Undefined), [0] * count)
 
     def below(self, first, lanes, count):
         """Returns a mask of the lanes i with first + i < count. If count is None, it returns None, for all lanes."""
         if count is None:
             return None
         numbers = ir.Constant(ir.VectorType(self.long, lanes), [first + i for i in range(lanes)])
-        return self.builder.icmp_signed("<", numbers, self.all(count, lanes))
-
-    def load(self, pointer, kind, mask):
-        """Loads the numbers from a pointer on; 0 where the mask is 0. No mask loads all."""
-        at, size = self.builder.bitcast(pointer, kind.as_pointer()), _SIZES[str(kind.element)]
-        if mask is None:
-            return self.builder.load(at, align=size)
-        masks = ir.VectorType(ir.IntType(1), kind.count)
-        function = self._intrinsic(f"llvm.masked.load.{_name(kind)}.p0", kind, [at.type, self.word, masks, kind])
-        return self.builder.call(function, [at, ir.Constant(self.word, size), mask, ir.Constant(kind, None)])
-
-    def store(self, value, pointer, mask):
-        kind = value.type
-        at, size = self.builder.bitcast(pointer, kind.as_pointer()), _SIZES[str(kind.element)]
-        if mask is None:
-            self.builder.store(value, at, align=size)
-            return
-        masks = ir.VectorType(ir.IntType(1), kind.count)
-        function = self._intrinsic(
-            f"llvm.masked.store.{_name(kind)}.p0", ir.VoidType(), [kind, at.type, self.word, masks]
-        )
-        self.builder.call(function, [value, at, ir.Constant(self.word, size), mask])
+        return self.builder.icmp_signed("<", numbers, llvm.spread(self.builder, count, lanes))
 
     def interleave(self, x, y, width, upper):
         """Takes the lower or upper halves of each 16 bytes of two vectors, alternating after `width` bytes."""
@@ -107,8 +77,8 @@ class _Bytes:
             return self._dot_by_pairs(total, unsigned, signed)
         # in LLVM up to version 21, the operands are words
         kind = self.bytes if binding.llvm_version_info[0] >= 22 else self.words
-        function = self._intrinsic(f"llvm.x86.avx512.vpdpbusd.{8 * _BYTES}", self.words, [self.words, kind, kind])
-        return self.builder.call(function, [total, *(self.builder.bitcast(each, kind) for each in (unsigned, signed))])
+        values = [total, *(self.builder.bitcast(each, kind) for each in (unsigned, signed))]
+        return llvm.call(self.builder, f"llvm.x86.avx512.vpdpbusd.{8 * _BYTES}", self.words, values)
 
     def _dot_by_pairs(self, total, unsigned, signed):
         """Computes `dot` by 16-bit products. LLVM multiplies and adds two of them in one instruction if the processor has one."""
@@ -125,15 +95,6 @@ class _Bytes:
         return total
 
 
-_SIZES = {"i8": 1, "i32": 4, "float": 4, "double": 8}  # bytes of LLVM's types
-
-
-def _name(kind):
-    """Returns how LLVM writes a vector type in the names of its functions."""
-    letter = "f" if str(kind.element) in ("float", "double") else "i"
-    return f"v{kind.count}{letter}{8 * _SIZES[str(kind.element)]}"
-
-
 def _emit_block(v, k, a, lda, b, ldb, c, ldc, width, high, groups):
     """Emits C[high, width] += A[high, k] @ (B[k, width] + 128), in registers. The width ends in the last of `groups` vectors.
 
@@ -147,11 +108,11 @@ def _emit_block(v, k, a, lda, b, ldb, c, ldc, width, high, groups):
     fours = builder.and_(k, number(-4))
 
     def read(row, mask, g):
-        return v.load(builder.gep(row, [number(g * _BYTES)]), v.bytes, mask)
+        return llvm.load(builder, builder.gep(row, [number(g * _BYTES)]), v.bytes, mask)
 
     def added(before, rows, factors):
         """Returns the sums after four rows of B."""
-        signed, after = [v.all(factor, v.lanes) for factor in factors], {}
+        signed, after = [llvm.spread(builder, factor, v.lanes) for factor in factors], {}
         for g, mask in enumerate(masks):
             zero = ir.Constant(v.bytes, None)
             values = v.quads([zero if row is None else read(row, mask, g) for row in rows])
@@ -211,7 +172,7 @@ def _emit_block(v, k, a, lda, b, ldb, c, ldc, width, high, groups):
             for j, total in enumerate(v.in_order([totals[i, g, j] for j in range(4)])):
                 first = g * _BYTES + j * v.lanes
                 inside, at = v.below(first, v.lanes, width), builder.gep(row, [number(first)])
-                v.store(builder.add(total, v.load(at, v.words, inside)), at, inside)
+                llvm.store(builder, builder.add(total, llvm.load(builder, at, v.words, inside)), at, inside)
 
 
 def _whole_or_part(builder, width, columns, emit, args):
@@ -223,25 +184,16 @@ def _whole_or_part(builder, width, columns, emit, args):
             emit(_Bytes(builder), *args, width)
 
 
-@intrinsic(prefer_literal=True)
-def _block(typing, rows, groups, k, a, lda, b, ldb, c, ldc, width):
-    """Returns the code of a block. rows, groups: literals."""
-    high, count = rows.literal_value, groups.literal_value
-    signature = types.void(rows, groups, types.int64, a, types.int64, b, types.int64, c, types.int64, types.int64)
-
-    def generate(context, builder, signature, args):
-        _whole_or_part(
-            builder, args[-1], count * _BYTES, functools.partial(_emit_block, high=high, groups=count), args[2:-1]
-        )
-        return context.get_dummy_value()
-
-    return signature, generate
+def _types_of_block(rows, groups, k, a, lda, b, ldb, c, ldc, width):
+    return types.void(rows, groups, types.int64, a, types.int64, b, types.int64, c, types.int64, types.int64)
 
 
-@intrinsic
-def _at(typing, pointer, offset):
-    """Returns pointer + offset."""
-    return pointer(pointer, types.int64), lambda context, builder, signature, args: builder.gep(args[0], [args[1]])
+@emitted(_types_of_block, prefer_literal=True)
+def _block(context, builder, signature, rows, groups, k, a, lda, b, ldb, c, ldc, width):
+    """Emits a block. rows, groups: literals."""
+    high, count = (each.literal_value for each in signature.args[:2])
+    emit = functools.partial(_emit_block, high=high, groups=count)
+    _whole_or_part(builder, width, count * _BYTES, emit, (k, a, lda, b, ldb, c, ldc))
 
 
 def _product(m, n, k, a, lda, b, ldb, c, ldc):
@@ -274,31 +226,20 @@ _NUMBERS = "int64, int64, int64, int8*, int64, int8*, int64, int32*, int64"
 symbol("nbkeras_igemm", _product, f"void({_NUMBERS})")
 
 
-@intrinsic
-def add_product(typing, m, n, k, a, ao, lda, b, bo, ldb, c, co, ldc):
+def _types_of_product(m, n, k, a, ao, lda, b, bo, ldb, c, co, ldc):
+    two = types.int64, types.int64
+    return types.void(*two, types.int64, a, *two, b, *two, c, *two)
+
+
+@emitted(_types_of_product)
+def add_product(context, builder, signature, m, n, k, a, ao, lda, b, bo, ldb, c, co, ldc):
     """Computes C[m, n] += A[m, k] @ (B[k, n] + 128), row-major, in a compiled kernel. a, b: int8; c: int32.
 
     The arrays are taken as flat memory. ao, bo, co: the offsets of the first elements. lda, ldb, ldc: the distance between rows.
     """
-    whole = types.int64
-    signature = types.void(whole, whole, whole, a, whole, whole, b, whole, whole, c, whole, whole)
-
-    def generate(context, builder, signature, args):
-        m, n, k, a, ao, lda, b, bo, ldb, c, co, ldc = args
-        if not context.aot_mode:  # Numba itself compiles and loads the function
-            binding.add_symbol("nbkeras_igemm", address("nbkeras_igemm"))
-
-        def pointer(position, value, offset, rows, columns, step):
-            axes = (rows, step), (columns, ir.Constant(step.type, 1))
-            return start_of(context, builder, signature.args[position], value, offset, *axes)
-
-        values = [m, n, k, pointer(3, a, ao, m, k, lda), lda, pointer(6, b, bo, k, n, ldb), ldb]
-        values += [pointer(9, c, co, m, n, ldc), ldc]
-        kind = ir.FunctionType(ir.VoidType(), [value.type for value in values])
-        builder.call(cgutils.get_or_insert_function(builder.module, kind, "nbkeras_igemm"), values)
-        return context.get_dummy_value()
-
-    return signature, generate
+    one = ir.Constant(n.type, 1)
+    values = [m, n, k, (3, a, ao, (m, lda), (k, one)), lda, (6, b, bo, (k, ldb), (n, one)), ldb]
+    call_symbol(context, builder, signature, "nbkeras_igemm", [*values, (9, c, co, (m, ldc), (n, one)), ldc])
 
 
 # -------------------- windows --------------------
@@ -312,7 +253,7 @@ def _emit_windows(v, quads, a, rows, taps, b, start, factors, step, bias, least,
     builder = v.builder
     number = functools.partial(ir.Constant, v.long)
     real = ir.VectorType(step.type, v.lanes)
-    step, least = v.all(step, v.lanes), v.all(least, v.lanes)
+    step, least = (llvm.spread(builder, each, v.lanes) for each in (step, least))
     parts = COLUMNS // v.lanes  # vectors in a group
     vectors = range(groups * parts)
     cells = [(i, j) for i in range(high) for j in vectors]
@@ -335,7 +276,7 @@ def _emit_windows(v, quads, a, rows, taps, b, start, factors, step, bias, least,
         # because LLVM would load the numbers of all rows first, and run out of registers
         builder.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], True)
         four = builder.bitcast(builder.gep(a_rows[i], [tap]), v.word.as_pointer())
-        four = v.all(builder.load(four, align=1), v.lanes)
+        four = llvm.spread(builder, builder.load(four, align=1), v.lanes)
         for j in vectors:
             after[i, j] = v.dot(before[i, j], four, values[j])
     following = builder.add(p, number(1))
@@ -350,7 +291,7 @@ def _emit_windows(v, quads, a, rows, taps, b, start, factors, step, bias, least,
     for j in vectors:
         inside = v.below(j * v.lanes, v.lanes, width)
         starts, scale, summand = (
-            v.load(builder.gep(each, [number(j * v.lanes)]), kind, inside)
+            llvm.load(builder, builder.gep(each, [number(j * v.lanes)]), kind, inside)
             for each, kind in ((start, v.words), (factors, real), (bias, real))
         )
         scale = builder.fmul(scale, step)
@@ -359,28 +300,42 @@ def _emit_windows(v, quads, a, rows, taps, b, start, factors, step, bias, least,
             value = builder.fadd(builder.fmul(value, scale), summand)
             value = builder.select(builder.fcmp_ordered("<", value, least), least, value)  # NaN stays NaN
             row = builder.gep(y, [builder.add(builder.mul(number(i), ldy), number(j * v.lanes))])
-            v.store(value, row, inside)
+            llvm.store(builder, value, row, inside)
 
 
-@intrinsic(prefer_literal=True)
-def _windows(typing, rows, most, quads, a, offsets, taps, b, start, factors, step, bias, least, y, ldy, width):
-    """Returns the code of a block. rows, most: literals; `most` is the limit of groups of columns."""
-    high, groups = rows.literal_value, most.literal_value
+def _types_of_windows(rows, most, quads, a, offsets, taps, b, start, factors, step, bias, least, y, ldy, width):
     whole = types.int64
-    pointers = a, offsets, taps, b, start, factors
-    signature = types.void(rows, most, whole, *pointers, step, bias, least, y, whole, whole)
+    return types.void(rows, most, whole, a, offsets, taps, b, start, factors, step, bias, least, y, whole, whole)
 
-    def generate(context, builder, signature, args):
-        width = args[-1]
-        for count in range(1, groups + 1):
-            above = builder.icmp_signed(">", width, ir.Constant(width.type, COLUMNS * (count - 1)))
-            within = builder.icmp_signed("<=", width, ir.Constant(width.type, COLUMNS * count))
-            with builder.if_then(builder.and_(above, within)):
-                emit = functools.partial(_emit_windows, high=high, groups=count)
-                _whole_or_part(builder, width, COLUMNS * count, emit, args[2:-1])
-        return context.get_dummy_value()
 
-    return signature, generate
+@emitted(_types_of_windows, prefer_literal=True)
+def _windows(
+    context,
+    builder,
+    signature,
+    rows,
+    most,
+    quads,
+    a,
+    offsets,
+    taps,
+    b,
+    start,
+    factors,
+    step,
+    bias,
+    least,
+    y,
+    ldy,
+    width,
+):
+    """Emits a block. rows, most: literals; `most` is the limit of groups of columns."""
+    high, groups = (each.literal_value for each in signature.args[:2])
+    operands = quads, a, offsets, taps, b, start, factors, step, bias, least, y, ldy
+    for count in range(1, groups + 1):
+        with builder.if_then(is_between(builder, width, COLUMNS * (count - 1), COLUMNS * count)):
+            emit = functools.partial(_emit_windows, high=high, groups=count)
+            _whole_or_part(builder, width, COLUMNS * count, emit, operands)
 
 
 def _window_product(m, n, quads, a, rows, taps, b, start, factors, step, bias, least, y, ldy):
@@ -410,49 +365,33 @@ for _real, _symbol in _SYMBOLS.items():
     symbol(_symbol, _window_product, f"void({_numbers})")
 
 
-@intrinsic
+def _types_of_multiply(m, n, quads, a, ao, tables, ro, ko, b, bo, start, factors, step, bias, least, j, y, to, ldy):
+    if str(y.dtype) not in _SYMBOLS:
+        return None
+    whole = types.int64
+    two = whole, whole
+    given = start, factors, y.dtype, bias, y.dtype
+    return types.void(*two, whole, a, whole, tables, *two, b, whole, *given, whole, y, *two)
+
+
+@emitted(_types_of_multiply)
 def multiply_windows(
-    typing, m, n, quads, a, ao, tables, ro, ko, b, bo, start, factors, step, bias, least, j, y, to, ldy
-):
+    context, builder, signature,
+    m, n, quads, a, ao, tables, ro, ko, b, bo, start, factors, step, bias, least, j, y, to, ldy,
+):  # fmt: skip
     """Computes Y[m, n] = max(least, (A @ B + start[j:]) * (factors[j:] * step) + bias[j:]), row by row, in a compiled kernel.
 
     a: uint8, taken as flat memory: A[i, 4 p + q] = a[ao + tables[ro + i] + tables[ko + p] + q], for `quads` p.
     b: int8: B[4 p + q, j] = b[bo + (j // 16 * quads + p) * 64 + j % 16 * 4 + q].
     start: int32. factors, bias, y: arrays of float32 or of float64, step, least: numbers of that dtype.
     """
-    if str(y.dtype) not in _SYMBOLS:
-        return None
-    whole = types.int64
-    two = whole, whole
-    given = start, factors, y.dtype, bias, y.dtype
-    signature = types.void(*two, whole, a, whole, tables, *two, b, whole, *given, whole, y, *two)
-
-    def generate(context, builder, signature, args):
-        m, n, quads, a, ao, tables, ro, ko, b, bo, start, factors, step, bias, least, j, y, to, ldy = args
-        name = _SYMBOLS[str(signature.args[16].dtype)]
-        if not context.aot_mode:  # Numba itself compiles and loads the function
-            binding.add_symbol(name, address(name))
-
-        def pointer(position, value, offset, *axes):
-            return start_of(context, builder, signature.args[position], value, offset, *axes)
-
-        def whole_number(number):
-            return ir.Constant(n.type, number)
-
-        one, table = whole_number(1), signature.args[5]
-        rows, taps = (m, (table, tables, ro)), (quads, (table, tables, ko))
-        groups = builder.sdiv(builder.add(n, whole_number(COLUMNS - 1)), whole_number(COLUMNS))
-        bytes_ = builder.mul(builder.mul(groups, quads), whole_number(4 * COLUMNS))
-        values = [m, n, quads, pointer(3, a, ao, rows, taps, (whole_number(4), one))]
-        values += [
-            pointer(5, tables, ro, (m, one)),
-            pointer(5, tables, ko, (quads, one)),
-            pointer(8, b, bo, (bytes_, one)),
-        ]
-        values += [pointer(10, start, j, (n, one)), pointer(11, factors, j, (n, one)), step]
-        values += [pointer(13, bias, j, (n, one)), least, pointer(16, y, to, (m, ldy), (n, one))]
-        kind = ir.FunctionType(ir.VoidType(), [value.type for value in values] + [ldy.type])
-        builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [*values, ldy])
-        return context.get_dummy_value()
-
-    return signature, generate
+    whole, table = functools.partial(ir.Constant, n.type), signature.args[5]
+    one = whole(1)
+    rows, taps = (m, (table, tables, ro)), (quads, (table, tables, ko))
+    groups = builder.sdiv(builder.add(n, whole(COLUMNS - 1)), whole(COLUMNS))
+    bytes_ = builder.mul(builder.mul(groups, quads), whole(4 * COLUMNS))
+    values = [m, n, quads, (3, a, ao, rows, taps, (whole(4), one))]
+    values += [(5, tables, ro, (m, one)), (5, tables, ko, (quads, one)), (8, b, bo, (bytes_, one))]
+    values += [(10, start, j, (n, one)), (11, factors, j, (n, one)), step]
+    values += [(13, bias, j, (n, one)), least, (16, y, to, (m, ldy), (n, one)), ldy]
+    call_symbol(context, builder, signature, _SYMBOLS[str(signature.args[16].dtype)], values)

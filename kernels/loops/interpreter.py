@@ -13,6 +13,7 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from nbkeras.kernels.loops import llvm
 from nbkeras.kernels.loops.instruction_set import (
     CASTS,
     CONTRACTED,
@@ -67,12 +68,7 @@ class _Emitter:
         return Vector(self, self.builder.zext(bits, self.like(bits, "b1")), "b1")
 
     def intrinsic(self, name: str, value: Any) -> Any:
-        count, element = getattr(value.type, "count", 0), getattr(value.type, "element", value.type)
-        suffix = (f"v{count}" if count else "") + ("f32" if element == self.types["f4"] else "f64")
-        name = f"llvm.{name}.{suffix}"
-        kind = ir.FunctionType(value.type, [value.type])
-        function = self.module.globals.get(name) or ir.Function(self.module, kind, name)
-        return self.builder.call(function, [value])
+        return llvm.call(self.builder, f"llvm.{name}.{llvm.name_of(value.type)}", value.type, [value])
 
     def function(self, name: str, pointers: int, words: int) -> Any:
         """Begins an internal function; returns its arguments."""
@@ -82,24 +78,9 @@ class _Emitter:
         self.builder = ir.IRBuilder(function.append_basic_block("entry"))
         return function.args
 
-    @contextlib.contextmanager
-    def loop(self, stop: Any, start: Any = None, step: int = 1) -> Iterator[Any]:
-        """Emits `for i in range(start, stop, step)`. The last step must not go beyond `stop`."""
-        b = self.builder
-        before = b.block
-        head, body, end = (b.append_basic_block(name) for name in ("head", "body", "end"))
-        b.branch(head)
-        b.position_at_end(head)
-        i = b.phi(self.word)
-        i.add_incoming(self.constant(0) if start is None else start, before)
-        after = b.add(i, self.constant(step))
-        b.cbranch(b.icmp_signed("<=", after, stop), body, end)
-        b.position_at_end(body)
-        yield i
-        i.add_incoming(after, b.block)
-        b.branch(head)
-        b.position_at_end(end)
-        self.stopped = i
+    def loop(self, stop: Any, start: Any = None, step: int = 1) -> contextlib.AbstractContextManager:
+        """Emits `for i in range(start, stop, step)` for whole steps; see `llvm.counting`."""
+        return llvm.counting(self.builder, self.constant(0) if start is None else start, stop, step)
 
     @contextlib.contextmanager
     def repeat(self, condition: Callable[[], Any]) -> Iterator[None]:
@@ -228,7 +209,7 @@ class _Emitter:
                 with together:
                     with self.loop(run, step=LANES) as i:
                         move(i, LANES, self.times(i, bytes_))
-                    with self.loop(run, self.stopped) as i:
+                    with self.loop(run, i) as i:
                         move(i, 1, self.times(i, bytes_))
                 with apart:
                     start = zero
@@ -237,8 +218,8 @@ class _Emitter:
                         with b.if_else(b.icmp_signed("==", step, zero)) as (same, other):
                             with same:
                                 with self.loop(run, step=LANES) as i:
-                                    self.put(self.splat(value), near, self.times(i, bytes_))
-                                began, same_end = self.stopped, b.block
+                                    self.put(llvm.spread(b, value, LANES), near, self.times(i, bytes_))
+                                began, same_end = i, b.block
                             with other:
                                 other_end = b.block
                         start = b.phi(self.word)
@@ -265,11 +246,6 @@ class _Emitter:
                 self.increase(offset, stride(before))
                 b.store(before, k)
         b.ret_void()
-
-    def splat(self, value: Any, lanes: int = LANES) -> Any:
-        b, kind = self.builder, ir.VectorType(value.type, lanes)
-        one = b.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
-        return self.shuffled(one, one, [0] * lanes)
 
     def shuffled(self, x: Any, y: Any, lanes: list[int]) -> Any:
         number = ir.IntType(32)
@@ -303,7 +279,7 @@ class _Emitter:
                         ]
                     for j, row in enumerate(columns):
                         self.put(row, out, self.times(b.add(self.times(length, j), i), bytes_))
-                piece(self.stopped)
+                piece(i)
             with part:
                 piece(self.constant(0))
         b.ret_void()
@@ -349,9 +325,9 @@ class _Emitter:
                     for j, part in enumerate(parts):
                         there = self.times(b.add(i, self.constant(j * LANES)), size)
                         self._fold_into(part, name, dtype, self.get(x, there, dtype, LANES))
-                with self.loop(length, self.stopped, LANES) as i:
+                with self.loop(length, i, LANES) as i:
                     self._fold_into(parts[0], name, dtype, self.get(x, self.times(i, size), dtype, LANES))
-                b.store(self.stopped, start)
+                b.store(i, start)
                 values = [b.load(part) for part in parts]
                 while len(values) > 1:
                     values = [self._folded(name, dtype, *values[i : i + 2]) for i in range(0, len(values), 2)]
@@ -389,7 +365,7 @@ class _Emitter:
                 with self.loop(count, start, lanes) as k:
                     place = self.times(k, size)
                     self.put(combine(place, self.get(out, place, dtype, lanes), lanes), out, place)
-                start = self.stopped
+                start = k
 
         across(lambda place, total, lanes: self._identity(name, dtype, lanes))
         for together in (4, 1):
@@ -402,7 +378,7 @@ class _Emitter:
                     return total
 
                 across(added)
-            first = self.stopped
+            first = row
         b.ret_void()
 
     # The function itself
@@ -432,7 +408,7 @@ class _Emitter:
         for size in (8, 1):
             with self.loop(count, start, size) as i:
                 self.put(self.get(source, i, f"i{size}"), out, i)
-            start = self.stopped
+            start = i
         b.ret_void()
 
     def instruction(self, vectors: Any, special: Any) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras.kernels.loops import expressions
+from nbkeras.kernels.loops import expressions, llvm
 from nbkeras.kernels.loops.emission import REGISTER, Emitter, FormulaKernel, is_flat
 from nbkeras.kernels.loops.expressions import CELL, ELEMENT, NUMBER, Expression
 from nbkeras.kernels.runtime import fork_safety, threads
@@ -48,20 +48,21 @@ class _MapEmitter(Emitter):
         # as long with AVX2; gelu with one took 1.25 times as long with AVX-512.
         lanes = REGISTER * (2 if len(kernel.arrays) <= _FEW else 1) // self.dtype.itemsize
         for width in dict.fromkeys((1 if self.calls_library(values) else lanes, 1)):
-            self._elements(first, last, width)
-            first = self.stopped
+            first = self._elements(first, last, width)
 
-    def _elements(self, first: Any, last: Any, lanes: int) -> None:
+    def _elements(self, first: Any, last: Any, lanes: int) -> Any:
+        """Emits the loop over whole vectors; returns the first remaining index."""
         used = {each for value in self.expression.values if value.varies for each in value.inputs}
         used.update(self.expression.results)
         spread = {value: self.spread(x, lanes) for value, x in self.known.items() if value in used}
-        with self.loop(first, last, lanes, {}) as i:
+        with llvm.counting(self.builder, first, last, lanes) as i:
             known = dict(spread)
             for value, pointer in zip(self.expression.values, self._inputs, strict=False):
                 known[value] = self.load(pointer, i, lanes)
             self.compute((value for value in self.expression.values if value.varies), known)
             for result, pointer in zip(self.expression.results, self._outputs, strict=True):
                 self.store(known[result], pointer, i, lanes)
+        return i
 
 
 class Map(FormulaKernel):

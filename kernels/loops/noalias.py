@@ -5,8 +5,8 @@ max-pooling took 3.7 ms instead of 0.4. A function that uses these must not `loa
 inlines the function: inside a caller, the assumption would cover other calls' loads and stores too.
 """
 
-from nbkeras.kernels.loops.flat_access import pointer
-from nbkeras.kernels.runtime.lazy import intrinsic, types
+from nbkeras.kernels.loops.flat_access import pointer, types_of_load, types_of_store
+from nbkeras.kernels.runtime.lazy import emitted
 
 _LOADS, _STORES = range(2)
 
@@ -25,26 +25,13 @@ def _access(context, builder, array_type, array, offset, kind, value=None):
     return instruction
 
 
-@intrinsic
-def load(typing, array, offset):
+@emitted(types_of_load)
+def load(context, builder, signature, array, offset):
     """Returns array.ravel()[offset] of a C-contiguous array that the function does not store into."""
-    if not isinstance(array, types.Array):
-        return None
-
-    def generate(context, builder, signature, args):
-        return _access(context, builder, signature.args[0], args[0], args[1], _LOADS)
-
-    return array.dtype(array, types.intp), generate
+    return _access(context, builder, signature.args[0], array, offset, _LOADS)
 
 
-@intrinsic
-def store(typing, array, offset, value):
+@emitted(types_of_store)
+def store(context, builder, signature, array, offset, value):
     """Sets array.ravel()[offset] = value in a C-contiguous array that the function does not load from."""
-    if not isinstance(array, types.Array):
-        return None
-
-    def generate(context, builder, signature, args):
-        _access(context, builder, signature.args[0], args[0], args[1], _STORES, args[2])
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp, array.dtype), generate
+    _access(context, builder, signature.args[0], array, offset, _STORES, value)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras.kernels.loops import expressions
+from nbkeras.kernels.loops import expressions, llvm
 from nbkeras.kernels.loops.emission import REGISTER, Emitter, FormulaKernel
 from nbkeras.kernels.loops.expressions import (
     ELEMENT,
@@ -113,7 +113,7 @@ class _RowsEmitter(Emitter):
         following = b.add(share, self.integer(1))
         first, last = (b.sdiv(b.mul(rows, each), shares) for each in (share, following))
         before_rows = self._spread_uniform()
-        with self.loop(first, last, 1, {}) as row:
+        with llvm.counting(b, first, last, 1) as row:
             self._row(row, before_rows)
 
     def _widths(self, values: list[Value]) -> list[int]:
@@ -197,16 +197,16 @@ class _RowsEmitter(Emitter):
                 sums = {fold: self._halved(fold, x, before // lanes) for fold, x in sums.items()}
             else:
                 sums = {fold: self._identity(fold, lanes) for fold in folds}
-            with self.loop(first, self.columns, lanes, sums) as i:
+            with llvm.counting(b, first, self.columns, lanes, sums) as i:
                 self._block(number, folds, values, known, sums, i, lanes, None)
-            first, before = self.stopped, lanes
+            first, before = i, lanes
         if before > 1:
             if MASKS:
                 sums = self._masked(number, folds, values, known, sums, first, before)
             else:
                 sums = {fold: self._folded(fold, x) for fold, x in sums.items()}
                 known = uniform[1] | of_row
-                with self.loop(first, self.columns, 1, sums) as i:
+                with llvm.counting(b, first, self.columns, 1, sums) as i:
                     self._block(number, folds, values, known, sums, i, 1, None)
                 before = 1
         for fold in folds:
@@ -277,23 +277,14 @@ class _RowsEmitter(Emitter):
     def _get(self, pointer: Any, i: Any, lanes: int, mask: Any) -> Float:
         if mask is None:
             return self.load(pointer, i, lanes)
-        place, kind = self.place(pointer, i, lanes), ir.VectorType(self.real, lanes)
-        arguments = [place, ir.Constant(ir.IntType(32), self.dtype.itemsize), mask, ir.Constant(kind, [0.0] * lanes)]
-        return Float(self.builder, self._library("load", kind, arguments, lanes))
+        kind = ir.VectorType(self.real, lanes)
+        return Float(self.builder, llvm.load(self.builder, self.place(pointer, i, lanes), kind, mask))
 
     def _put(self, value: Float, pointer: Any, i: Any, lanes: int, mask: Any) -> None:
         if mask is None:
             self.store(value, pointer, i, lanes)
-            return
-        place = self.place(pointer, i, lanes)
-        arguments = [value.value, place, ir.Constant(ir.IntType(32), self.dtype.itemsize), mask]
-        self._library("store", ir.VoidType(), arguments, lanes)
-
-    def _library(self, name: str, returned: Any, arguments: list, lanes: int) -> Any:
-        name = f"llvm.masked.{name}.v{lanes}f{8 * self.dtype.itemsize}.p0"
-        kind = ir.FunctionType(returned, [each.type for each in arguments])
-        function = self.module.globals.get(name) or ir.Function(self.module, kind, name)
-        return self.builder.call(function, arguments)
+        else:
+            llvm.store(self.builder, value.value, self.place(pointer, i, lanes), mask)
 
     # Folds
 

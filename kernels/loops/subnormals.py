@@ -5,7 +5,8 @@ Most processors are a hundred times slower with such numbers: a step of an LSTM 
 The processor's mode belongs to the thread and is restored at the kernel's end.
 """
 
-from nbkeras.kernels.runtime.lazy import binding, cgutils, intrinsic, ir, types
+from nbkeras.kernels.loops import llvm
+from nbkeras.kernels.runtime.lazy import binding, cgutils, emitted, ir, types
 from nbkeras.kernels.runtime.processor import foreign_triple
 
 _FLUSH = 0x8040  # the bits "flush to zero" and "denormals are zero" of x86's MXCSR
@@ -16,36 +17,24 @@ def _is_x86() -> bool:
 
 
 def _access(builder, name, slot):
-    bytes_ = ir.IntType(8).as_pointer()
-    function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.VoidType(), [bytes_]), name)
-    builder.call(function, [builder.bitcast(slot, bytes_)])
+    llvm.call(builder, name, ir.VoidType(), [builder.bitcast(slot, ir.IntType(8).as_pointer())])
 
 
-@intrinsic
-def flush(typing):
+@emitted(lambda: types.int32())
+def flush(context, builder, signature):
     """Treats subnormal numbers as zero from now on; returns the old mode. It does nothing on processors other than x86."""
-
-    def generate(context, builder, signature, args):
-        if not _is_x86():
-            return ir.Constant(ir.IntType(32), 0)
-        slot = cgutils.alloca_once(builder, ir.IntType(32))
-        _access(builder, "llvm.x86.sse.stmxcsr", slot)
-        before = builder.load(slot)
-        builder.store(builder.or_(before, ir.Constant(ir.IntType(32), _FLUSH)), slot)
-        _access(builder, "llvm.x86.sse.ldmxcsr", slot)
-        return before
-
-    return types.int32(), generate
+    if not _is_x86():
+        return ir.Constant(ir.IntType(32), 0)
+    slot = cgutils.alloca_once(builder, ir.IntType(32))
+    _access(builder, "llvm.x86.sse.stmxcsr", slot)
+    before = builder.load(slot)
+    builder.store(builder.or_(before, ir.Constant(ir.IntType(32), _FLUSH)), slot)
+    _access(builder, "llvm.x86.sse.ldmxcsr", slot)
+    return before
 
 
-@intrinsic
-def restore(typing, mode):
+@emitted(lambda mode: types.void(types.int32))
+def restore(context, builder, signature, mode):
     """Restores the mode that `flush` returned."""
-
-    def generate(context, builder, signature, args):
-        if _is_x86():
-            slot = cgutils.alloca_once_value(builder, args[0])
-            _access(builder, "llvm.x86.sse.ldmxcsr", slot)
-        return context.get_dummy_value()
-
-    return types.void(types.int32), generate
+    if _is_x86():
+        _access(builder, "llvm.x86.sse.ldmxcsr", cgutils.alloca_once_value(builder, mode))

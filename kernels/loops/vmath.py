@@ -13,7 +13,8 @@ is 2 artanh(x / (2 + x)) and erfc is exp(-x^2) times a polynomial in 1 / (1 + 0.
 
 import math
 
-from nbkeras.kernels.runtime.lazy import intrinsic, ir, types
+from nbkeras.kernels.loops import llvm
+from nbkeras.kernels.runtime.lazy import emitted, ir, types
 
 # These flags keep NaN, infinity and the rounding trick in `exp`; Numba's code gets the same (runtime/code.py).
 _FLAGS = ("nsz", "contract")
@@ -81,14 +82,11 @@ class Float:
     def called(self, name, *others):
         """Calls a function of LLVM or the C library by name."""
         values = [self.value, *(self._operand(other) for other in others)]
-        kind = ir.FunctionType(self.value.type, [self.value.type] * len(values))
-        function = self.builder.module.globals.get(name) or ir.Function(self.builder.module, kind, name)
-        return self._new(self.builder.call(function, values))
+        return self._new(llvm.call(self.builder, name, self.value.type, values))
 
     def intrinsic(self, name, *others):
         """Calls LLVM's intrinsic of this name for this type."""
-        lanes = f"v{self.count}" if self.count else ""
-        return self.called(f"llvm.{name}.{lanes}{'f64' if self.is_double else 'f32'}", *others)
+        return self.called(f"llvm.{name}.{llvm.name_of(self.value.type)}", *others)
 
     def _where(self, comparison, other, yes, no):
         return self.choose(self.compare(comparison, other), yes, no)
@@ -198,43 +196,30 @@ FORMULAS = {
 }
 
 
-def _elementwise(signature, exact, formula):
-    """Makes an intrinsic: the formula in float32, the function of `math` in float64."""
-
-    def generate(context, builder, signature, args):
-        if signature.return_type == types.float32:
-            return formula(Float(builder, args[0])).value
-        return context.get_function(exact, signature)(builder, args)
-
-    return signature, generate
+def _of_float(x):
+    return x(x) if x in (types.float32, types.float64) else None
 
 
-def _float(x) -> bool:
-    return x in (types.float32, types.float64)
-
-
-@intrinsic
-def exp(typing, x):
+@emitted(_of_float)
+def exp(context, builder, signature, x):
     """Returns e**x; float32 gives 0 instead of subnormal numbers and at most 2.4e38 instead of infinity; NaN stays NaN."""
-    return _elementwise(x(x), math.exp, _exp32) if _float(x) else None
+    if signature.return_type == types.float32:
+        return _exp32(Float(builder, x)).value
+    return context.get_function(math.exp, signature)(builder, [x])
 
 
-@intrinsic
-def tanh(typing, x):
+@emitted(_of_float)
+def tanh(context, builder, signature, x):
     """Hyperbolic tangent."""
-    return _elementwise(x(x), math.tanh, _tanh32) if _float(x) else None
+    if signature.return_type == types.float32:
+        return _tanh32(Float(builder, x)).value
+    return context.get_function(math.tanh, signature)(builder, [x])
 
 
-@intrinsic
-def sigmoid(typing, x):
+@emitted(_of_float)
+def sigmoid(context, builder, signature, x):
     """Returns 1 / (1 + e**-x); float32 gives 0 instead of subnormal numbers."""
-    if not _float(x):
-        return None
-
-    def generate(context, builder, signature, args):
-        if signature.return_type == types.float32:
-            return _sigmoid32(Float(builder, args[0])).value
-        power = Float(builder, context.get_function(math.exp, signature)(builder, [builder.fneg(args[0])]))
-        return (Float(builder, ir.Constant(ir.DoubleType(), 1.0)) / (power + 1.0)).value
-
-    return x(x), generate
+    if signature.return_type == types.float32:
+        return _sigmoid32(Float(builder, x)).value
+    power = Float(builder, context.get_function(math.exp, signature)(builder, [builder.fneg(x)]))
+    return (Float(builder, ir.Constant(ir.DoubleType(), 1.0)) / (power + 1.0)).value

@@ -35,9 +35,8 @@ class Chain(NamedTuple):
     kinds: str
     ops: tuple[tuple[str, tuple[int, ...]], ...]  # name, and the indices of its operands among the values
     stored: tuple[int, ...]
-    fold: tuple[str, int, int] | None = (
-        None  # a reduction: ufunc, index of the value, number of elements; the result goes to the last argument
-    )
+    # a reduction: ufunc, index of the value, number of elements; the result goes to the last argument
+    fold: tuple[str, int, int] | None = None
 
     def __str__(self) -> str:
         ops = ";".join(" ".join([name, *map(str, operands)]) for name, operands in self.ops)

@@ -1,11 +1,13 @@
 """Modules that are imported when they are used. Numba and llvmlite are imported only when something is compiled.
 
 `ir`, `types`, `cgutils`, `binding` and `arrayobj` are modules that are imported on the first use of an attribute. `intrinsic`
-and `overload` are Numba's decorators; their results are registered with Numba when something that uses them is compiled.
+and `overload` are Numba's decorators, and `emitted` is a short form of `intrinsic`; their results are registered with Numba when
+something that uses them is compiled.
 """
 
 import functools
 import importlib
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -61,6 +63,34 @@ def intrinsic(function: Any = None, **options: Any) -> Any:
         return _extending.intrinsic(**options)(function) if options else _extending.intrinsic(function)
 
     return _Registered(register, function)
+
+
+def emitted(types_of: Callable[..., Any], prefer_literal: bool = False) -> Callable[[Callable], Any]:
+    """A function for kernels, by the function that emits its code: emit(context, builder, signature, *values of the arguments).
+
+    types_of: returns Numba's signature for the types of the arguments, or None if they do not fit. emit returns the result; None
+    for a function that returns nothing.
+    """
+
+    def decorate(emit: Callable) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            result = emit(context, builder, signature, *values)
+            return context.get_dummy_value() if result is None else result
+
+        def define(typing: Any, *given: Any) -> Any:
+            signature = types_of(*given)
+            return None if signature is None else (signature, generate)
+
+        def register() -> Any:
+            own = inspect.signature(emit)
+            # Numba drops the first parameter, and takes the others for those of the function
+            define.__signature__ = own.replace(parameters=list(own.parameters.values())[2:])  # type: ignore[attr-defined]
+            define.__name__ = emit.__name__
+            return _extending.intrinsic(prefer_literal=prefer_literal)(define)
+
+        return _Registered(register, emit)
+
+    return decorate
 
 
 def overload(**options: Any) -> Callable[[Callable], Any]:

@@ -8,67 +8,57 @@ import platform
 import sys
 import time
 
-from nbkeras.kernels.runtime.lazy import binding, cgutils, intrinsic, ir, types
+from nbkeras.kernels.runtime.lazy import binding, cgutils, emitted, intrinsic, ir, types
 
 
-def _pointer(builder, args):
-    pointer = builder.inttoptr(args[0], ir.IntType(64).as_pointer())
-    return builder.gep(pointer, [args[1]])
+def _pointer(builder, state, at):
+    return builder.gep(builder.inttoptr(state, ir.IntType(64).as_pointer()), [at])
 
 
-def _number(count, emit):
-    """Returns the type and the code of a function of `count` numbers. It returns the value of `emit(builder, *numbers)`."""
-    return types.int64(*[types.int64] * count), lambda context, builder, signature, args: emit(builder, *args)
+def _number(*given):
+    """Returns the signature of a function of numbers that returns a number."""
+    return types.int64(*[types.int64] * len(given))
 
 
-def _nothing(count, emit):
-    """Does what `_number` does, for a function that returns nothing."""
-
-    def generate(context, builder, signature, args):
-        emit(builder, *args)
-        return context.get_dummy_value()
-
-    return types.void(*[types.int64] * count), generate
+def _nothing(*given):
+    """Returns the signature of a function of numbers that returns nothing."""
+    return types.void(*[types.int64] * len(given))
 
 
-@intrinsic
-def read(typing, state, at):
+@emitted(_number)
+def read(context, builder, signature, state, at):
     """Loads the number at index `at` (acquire): the writes before its store are then visible."""
-    return _number(2, lambda builder, *place: builder.load_atomic(_pointer(builder, place), "acquire", 8))
+    return builder.load_atomic(_pointer(builder, state, at), "acquire", 8)
 
 
-@intrinsic
-def write(typing, state, at, value):
+@emitted(_nothing)
+def write(context, builder, signature, state, at, value):
     """Stores a number (release): a thread that loads it sees all earlier writes too."""
-    return _nothing(3, lambda builder, *args: builder.store_atomic(args[2], _pointer(builder, args), "release", 8))
+    builder.store_atomic(value, _pointer(builder, state, at), "release", 8)
 
 
-@intrinsic
-def add(typing, state, at, value):
+@emitted(_number)
+def add(context, builder, signature, state, at, value):
     """Adds to a number; returns the old one."""
-    return _number(3, lambda builder, *args: builder.atomic_rmw("add", _pointer(builder, args), args[2], "seq_cst"))
+    return builder.atomic_rmw("add", _pointer(builder, state, at), value, "seq_cst")
 
 
-@intrinsic
-def exchange(typing, state, at, value):
+@emitted(_number)
+def exchange(context, builder, signature, state, at, value):
     """Writes a number; returns the old one."""
-    return _number(3, lambda builder, *args: builder.atomic_rmw("xchg", _pointer(builder, args), args[2], "seq_cst"))
+    return builder.atomic_rmw("xchg", _pointer(builder, state, at), value, "seq_cst")
 
 
-@intrinsic
-def relax(typing):
+@emitted(_nothing)
+def relax(context, builder, signature):
     """Tells the processor that this is a spin loop."""
-
-    def emit(builder):
-        machine, void, number = binding.get_process_triple().split("-")[0], ir.VoidType(), ir.IntType(32)
-        if machine in ("x86_64", "i686", "i386"):
-            pause = cgutils.get_or_insert_function(builder.module, ir.FunctionType(void, []), "llvm.x86.sse2.pause")
-            builder.call(pause, [])
-        elif machine in ("aarch64", "arm64"):
-            hint = cgutils.get_or_insert_function(builder.module, ir.FunctionType(void, [number]), "llvm.aarch64.hint")
-            builder.call(hint, [ir.Constant(number, 1)])
-
-    return _nothing(0, emit)
+    machine, void, number = binding.get_process_triple().split("-")[0], ir.VoidType(), ir.IntType(32)
+    if machine in ("x86_64", "i686", "i386"):
+        pause = cgutils.get_or_insert_function(builder.module, ir.FunctionType(void, []), "llvm.x86.sse2.pause")
+        builder.call(pause, [])
+    elif machine in ("aarch64", "arm64"):
+        hint = cgutils.get_or_insert_function(builder.module, ir.FunctionType(void, [number]), "llvm.aarch64.hint")
+        builder.call(hint, [ir.Constant(number, 1)])
 
 
 def _nap(builder, microseconds):
@@ -80,46 +70,37 @@ def _nap(builder, microseconds):
     builder.call(cgutils.get_or_insert_function(builder.module, kind, name), operands)
 
 
-@intrinsic
-def nap(typing):
+@emitted(_nothing)
+def nap(context, builder, signature):
     """Sleeps for about 0.1 ms, or lets another thread run."""
-    return _nothing(0, lambda builder: _nap(builder, 20))
+    _nap(builder, 20)
 
 
-@intrinsic
-def load(typing, address, at):
+@emitted(_number)
+def load(context, builder, signature, address, at):
     """Loads the number at index `at`."""
-    return _number(2, lambda builder, *place: builder.load(_pointer(builder, place)))
+    return builder.load(_pointer(builder, address, at))
 
 
-@intrinsic
-def load32(typing, address):
+@emitted(_number)
+def load32(context, builder, signature, address):
     """Loads the int32 at an address."""
-
-    def emit(builder, address):
-        value = builder.load(builder.inttoptr(address, ir.IntType(32).as_pointer()))
-        return builder.sext(value, ir.IntType(64))
-
-    return _number(1, emit)
+    value = builder.load(builder.inttoptr(address, ir.IntType(32).as_pointer()))
+    return builder.sext(value, ir.IntType(64))
 
 
-@intrinsic
-def store(typing, address, at, value):
+@emitted(_nothing)
+def store(context, builder, signature, address, at, value):
     """Stores a number."""
-    return _nothing(3, lambda builder, *args: builder.store(args[2], _pointer(builder, args)))
+    builder.store(value, _pointer(builder, address, at))
 
 
-@intrinsic(prefer_literal=True)
-def stack(typing, count):
+@emitted(lambda count: types.int64(count), prefer_literal=True)
+def stack(context, builder, signature, count):
     """Returns the address of `count` numbers on the function's stack; count: a literal."""
-    size = count.literal_value
-
-    def generate(context, builder, signature, args):
-        with builder.goto_entry_block():
-            memory = builder.alloca(ir.IntType(64), size)
-        return builder.ptrtoint(memory, ir.IntType(64))
-
-    return types.int64(count), generate
+    with builder.goto_entry_block():
+        memory = builder.alloca(ir.IntType(64), signature.args[0].literal_value)
+    return builder.ptrtoint(memory, ir.IntType(64))
 
 
 @intrinsic
@@ -139,22 +120,18 @@ def call(typing, code, *args):
 WALL, OWN = getattr(time, "CLOCK_MONOTONIC", -1), getattr(time, "CLOCK_THREAD_CPUTIME_ID", -1)
 
 
-@intrinsic
-def nanoseconds(typing, clock):
+@emitted(_number)
+def nanoseconds(context, builder, signature, clock):
     """Returns the time of a clock of the C library; 0 if it does not exist."""
-
-    def emit(builder, clock):
-        if OWN < 0:
-            return ir.Constant(ir.IntType(64), 0)
-        times = ir.LiteralStructType([ir.IntType(64), ir.IntType(64)])
-        number, result = ir.IntType(32), cgutils.alloca_once(builder, times)
-        kind = ir.FunctionType(number, [number, times.as_pointer()])
-        clock_gettime = cgutils.get_or_insert_function(builder.module, kind, "clock_gettime")
-        builder.call(clock_gettime, [builder.trunc(clock, number), result])
-        seconds, rest = (builder.load(cgutils.gep_inbounds(builder, result, 0, i)) for i in range(2))
-        return builder.add(builder.mul(seconds, ir.Constant(ir.IntType(64), 10**9)), rest)
-
-    return _number(1, emit)
+    if OWN < 0:
+        return ir.Constant(ir.IntType(64), 0)
+    times = ir.LiteralStructType([ir.IntType(64), ir.IntType(64)])
+    number, result = ir.IntType(32), cgutils.alloca_once(builder, times)
+    kind = ir.FunctionType(number, [number, times.as_pointer()])
+    clock_gettime = cgutils.get_or_insert_function(builder.module, kind, "clock_gettime")
+    builder.call(clock_gettime, [builder.trunc(clock, number), result])
+    seconds, rest = (builder.load(cgutils.gep_inbounds(builder, result, 0, i)) for i in range(2))
+    return builder.add(builder.mul(seconds, ir.Constant(ir.IntType(64), 10**9)), rest)
 
 
 # -------------------- sleeping --------------------
@@ -168,32 +145,24 @@ def _futex(builder, state, at, operation, number):
     function = cgutils.get_or_insert_function(builder.module, kind, "syscall")
     numbers = [
         ir.Constant(ir.IntType(64), _FUTEX),
-        _pointer(builder, (state, at)),
+        _pointer(builder, state, at),
         ir.Constant(ir.IntType(64), operation),
         number,
     ]
     builder.call(function, [*numbers, ir.Constant(ir.IntType(64), 0)])
 
 
-@intrinsic
-def sleep_while(typing, state, at, value):
+@emitted(_nothing)
+def sleep_while(context, builder, signature, state, at, value):
     """Sleeps until `wake` while a number (below 2**31) has a value; without futexes, sleeps for a short time."""
-
-    def emit(builder, state, at, value):
-        if _FUTEX is not None and sys.byteorder == "little":
-            _futex(builder, state, at, _WAIT, value)
-        else:
-            _nap(builder, 500)
-
-    return _nothing(3, emit)
+    if _FUTEX is not None and sys.byteorder == "little":
+        _futex(builder, state, at, _WAIT, value)
+    else:
+        _nap(builder, 500)
 
 
-@intrinsic
-def wake(typing, state, at):
+@emitted(_nothing)
+def wake(context, builder, signature, state, at):
     """Wakes the thread that sleeps on a number."""
-
-    def emit(builder, state, at):
-        if _FUTEX is not None and sys.byteorder == "little":
-            _futex(builder, state, at, _WAKE, ir.Constant(ir.IntType(64), 1))
-
-    return _nothing(2, emit)
+    if _FUTEX is not None and sys.byteorder == "little":
+        _futex(builder, state, at, _WAKE, ir.Constant(ir.IntType(64), 1))

@@ -43,24 +43,19 @@ def _alias(x: Tensor) -> Tensor:
     return y
 
 
-def _as_tensors(value: Any) -> Any:
-    """A structure with its arrays, numbers and lists of numbers as tensors."""
-    # flatten refuses structures that contain themselves
-    return structures.pack(value, map(as_tensor, structures.flatten(value)))
-
-
 def _sources(name: str, arguments: Sequence[Any]) -> list[Any]:
     """Arguments to be differentiated, as structures of new tensors. Raises TypeError for an argument that is not float."""
     result = []
     for argument in arguments:
-        tensors = _as_tensors(argument)
-        for each in structures.flatten(tensors):
+        # flatten refuses structures that contain themselves
+        tensors = [as_tensor(each) for each in structures.flatten(argument)]
+        for each in tensors:
             if each.dtype.kind != "f":
                 raise TypeError(
                     f"{name}: arguments to be differentiated must be floats, received dtype {each.dtype}. Pass floats, or select "
                     "other arguments by argnums"
                 )
-        result.append(structures.map_leaves(_alias, tensors))
+        result.append(structures.pack(argument, map(_alias, tensors)))
     return result
 
 
@@ -156,11 +151,9 @@ def value_and_grad(f: Callable, argnums: Argnums = 0, has_aux: bool = False) -> 
 
 def _detached(outputs: Any) -> Any:
     """Results for the caller, without records unless an outer tape needs them."""
-    return outputs if tape.thread.tapes else structures.map_leaves(_without_record, outputs)
-
-
-def _without_record(value: Any) -> Any:
-    return Tensor(value.data) if type(value) is Tensor else value
+    if tape.thread.tapes:
+        return outputs
+    return structures.map_leaves(lambda each: Tensor(each.data) if type(each) is Tensor else each, outputs)
 
 
 def grad(f: Callable, argnums: Argnums = 0, has_aux: bool = False) -> Callable:

@@ -102,16 +102,10 @@ def _check_agreement(tensor: Any, shape: Any, batch_size: Any, batch_shape: Any,
             f"Input's tensor must be symbolic, received {briefly(tensor)}: pass arrays to the model itself"
         )
     given = {"shape": shape, "batch_size": batch_size, "batch_shape": batch_shape, "dtype": dtype}
-    own = {
-        "shape": tensor.shape[1:],
-        "batch_size": tensor.shape[:1],
-        "batch_shape": tensor.shape,
-        "dtype": tensor.dtype,
-    }
-    for what, value in given.items():
-        value = (value,) if what == "batch_size" else tuple(value) if isinstance(value, list) else value
-        if given[what] is not None and value != own[what]:
-            raise ValueError(f"Input's {what} must agree with its tensor, {tensor!r}, received {briefly(given[what])}")
+    own = tensor.shape[1:], (*tensor.shape, None)[0], tensor.shape, tensor.dtype
+    for (what, value), expected in zip(given.items(), own, strict=True):
+        if value is not None and (tuple(value) if isinstance(value, list) else value) != expected:
+            raise ValueError(f"Input's {what} must agree with its tensor, {tensor!r}, received {briefly(value)}")
 
 
 def input_layer_of(tensor: SymbolicTensor) -> InputLayer:

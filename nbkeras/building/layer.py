@@ -189,13 +189,11 @@ class Layer(Module, CallHistory, Registered, registry=layers):
     _phase: bool | None = None  # the fixed learning phase; None: the phase of the call
     _without_parts = Module._without_parts | {"_passed", "_inbound_nodes", "input_spec", "build_shapes"}
     supports_masking = False
-    path: str | None = (
-        None  # the names of the layers that built it and its own, such as 'block/query'; None before that
-    )
+    # the names of the layers that built it and its own, such as 'block/query'; None before that
+    path: str | None = None
     input_spec: Any = None
-    _takes_strings = (
-        False  # whether its inputs may be strings; only layers of the host part of a graph: see host_graph.py
-    )
+    # whether its inputs may be strings; only layers of the host part of a graph: see host_graph.py
+    _takes_strings = False
     _takes_structures = False  # whether a layer of nbkeras also takes its single input in a list or dict
     input_dtype: str | None = None  # dtype of the input if the layer is first in a Sequential; None: the layer's
     trains_by_default = False  # the default of `training` outside fit, evaluate and predict
@@ -205,9 +203,8 @@ class Layer(Module, CallHistory, Registered, registry=layers):
     compute_dtype = property(
         lambda layer: layer.dtype if layer._policy is None else layer._policy.compute_dtype, doc="The dtype of results."
     )
-    computes_in_float32 = (
-        False  # whether it computes in float32 if its policy has 16 bits, as Keras's normalizations do
-    )
+    # whether it computes in float32 if its policy has 16 bits, as Keras's normalizations do
+    computes_in_float32 = False
     is_quantized_by_keras = False  # whether Keras's `quantize` takes layers of this class too
     _unwritten: tuple[str, ...] = ()  # entries that `get_config` omits
     quantization_config: Any = None  # how its weights became integers
@@ -261,11 +258,10 @@ class Layer(Module, CallHistory, Registered, registry=layers):
         Module.__init__(self, trainable)
         CallHistory.__init__(self)
         self.name: str = checked("layer", name) or unique_name(snake_case(type(self).__name__))
-        named = dtype is None or isinstance(dtype, dict | dtype_policy.DTypePolicy)
-        named = named or (isinstance(dtype, str) and "_" in dtype)
+        named = dtype is None or isinstance(dtype, str | dict | DTypePolicy)
         policy = dtype_policy.get(dtype if named else config.standardize_dtype(dtype))
-        self._choose(policy)
-        self.dtype = policy.variable_dtype
+        self.dtype, self.quantization_mode = policy.variable_dtype, policy.quantization_mode
+        self._policy = None if policy == DTypePolicy(self.dtype) else policy
         if self.quantization_mode is not None and not self.quantized_channels:
             raise ValueError(
                 f"{type(self).__name__} has no weights that can be integers: use dtype={briefly(self.dtype)}"
@@ -280,10 +276,6 @@ class Layer(Module, CallHistory, Registered, registry=layers):
         self._batch_input_shape = None if shape is None else tuple(n if n is None else int(n) for n in shape)
         self.build_shapes: Any = None
         self._gpu = tensor.gpu()  # the current device: its weights stay there, and it computes there
-
-    def _choose(self, policy: DTypePolicy) -> None:
-        self._policy = None if policy == DTypePolicy(policy.variable_dtype) else policy
-        self.quantization_mode = policy.quantization_mode
 
     def _argument_names(self) -> list[str]:
         own = inspect.signature(type(self).__init__).parameters

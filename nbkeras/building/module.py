@@ -46,9 +46,8 @@ class Module(Observed):
     built: bool
     # attributes that are not searched for sublayers
     _without_parts = frozenset({"_weights", "_states", "_losses", "_part_order", "_found_weights"})
-    quantization_mode: str | None = (
-        None  # 'int8' if the weights of `quantized_channels` are integers; or another mode of Keras
-    )
+    # 'int8' if the weights of `quantized_channels` are integers; or another mode of Keras
+    quantization_mode: str | None = None
     # weight that `quantize` converts to integers -> its axes that have separate scales
     quantized_channels: Mapping[str, tuple[int, ...]] = {}
     _kept_losses: tuple[Tensor, ...] = ()  # constants that belong to the losses of each call

@@ -1,4 +1,7 @@
-"""Floor 2: variables of quantized weights. Of 4 bits: how a layer's weight becomes a matrix, and the matrix bytes with scales."""
+"""Floor 2: quantized weights: their integers and scales, and the variables that hold them.
+
+Of 4 bits: how a layer's weight becomes a matrix, and the matrix bytes with scales.
+"""
 
 from __future__ import annotations
 
@@ -38,6 +41,45 @@ def encode(values: np.ndarray, layout: Layout, config: Any) -> Encoded:
     integers, scale, zero = (each.T if layout.by else each for each in grouped(turned, config.block_size))
     packed = packed_pairs(np.ascontiguousarray(integers), layout.axis)
     return Encoded(packed, np.ascontiguousarray(scale), np.ascontiguousarray(zero), _groups(layout, config.block_size))
+
+
+def encoded_weight(layer: Any, name: str, values: np.ndarray, config: Any) -> tuple:
+    """(integers, scale, configuration) of int8 for a weight's values, or (Layout, Encoded) of 4 bits."""
+    if config.mode != "int4":
+        return (*_integers(layer, name, values, config), config)
+    layout = layout_of(layer, name, values.shape, config)
+    return layout, encode(values, layout, config)
+
+
+def _integers(layer: Any, name: str, values: np.ndarray, config: Any) -> tuple:
+    """Integers for a weight's values, and their scale, whose axes are in the order of the weight's channels."""
+    channels, _ = layer.channels_of_scale(name, values.shape)
+    integers, scale = integers_of(values, weight_quantizer(layer, name, values.shape, config))
+    scale = scale.reshape([values.shape[axis] for axis in sorted(channels)])
+    return integers, scale.transpose([sorted(channels).index(axis) for axis in channels])
+
+
+def integers_for(layer: Any, name: str, weight: Any, values: np.ndarray) -> dict[int, np.ndarray]:
+    """New values for a quantized weight: the arrays of its variables, by their ids, in the shapes that files have."""
+    first, second, *_ = encoded_weight(layer, name, values, layer.quantization_config)
+    if layer.quantization_mode == "int4":
+        arrays = [each for each in second if each is not None]
+    else:
+        arrays = [first, second.reshape(layer.channels_of_scale(name, values.shape)[1])]
+    return {id(each): array for each, array in zip([weight, *weight.companions], arrays, strict=True)}
+
+
+def weight_quantizer(layer: Any, name: str, shape: tuple[int, ...], config: Any) -> AbsMaxQuantizer:
+    """The quantizer of a weight, with axes. Raises ValueError if its axes do not match the axes that share a scale."""
+    channels, _ = layer.channels_of_scale(name, shape)
+    axes = tuple(axis for axis in range(len(shape)) if axis not in channels)
+    given = config.weight_quantizer or AbsMaxQuantizer(axes)
+    if given.axis is None or sorted(axis % len(shape) for axis in given.axis) != list(axes):
+        raise ValueError(
+            f"the weight_quantizer of layer {layer.name!r} ({type(layer).__name__}) must have axis={axes}: its product is "
+            f"divided by a scale for each output. Received axis={given.axis}"
+        )
+    return given
 
 
 def empty(layout: Layout, config: Any, dtype: str) -> Encoded:

@@ -49,10 +49,8 @@ def holding(variables: Sequence[Variable], values: Sequence[Tensor]) -> Iterator
     The values are not changed either. Values of states are copied first. Values of weights, which a call rarely writes, are
     copied at an assignment. Gradients with respect to the values pass through in both cases.
     """
-    with (
-        step_lock.alone(),
-        temporarily(_thread, depth=_thread.depth + 1),
-    ):  # another thread may exchange the same variables
+    # another thread may exchange the same variables
+    with step_lock.alone(), temporarily(_thread, depth=_thread.depth + 1):
         states = []
         for variable, value in zip(variables, values, strict=True):
             is_lent = variable.declared_trainable or variable.is_quantized

@@ -500,9 +500,8 @@ def as_tensor(value: Any, dtype: Any = None) -> Tensor:
             return as_tensor(value.strong(), value.default if dtype is None else dtype)  # type: ignore[attr-defined]
         if halves is not None:
             (value,) = halves.promoted((value,))
-        if dtype is None or (value.dtype == dtype and halves is None):
-            return value
-        return _cast(value, known_dtype(dtype))
+            return value if dtype is None else halves.cast(value, known_dtype(dtype))
+        return value if dtype is None or value.dtype == dtype else converted(value, known_dtype(dtype))
     if isinstance(value, list | tuple) and holds_tensors(value):
         return as_tensor(_stacked(value), dtype)
     if not isinstance(value, _OF_THE_CPU):
@@ -633,10 +632,6 @@ def as_integer(value: Any, what: str) -> Tensor:
     if tensor.dtype.kind not in "iu":
         raise TypeError(f"{what} must be integers, received dtype {tensor.dtype}; use ops.cast(x, 'int32') on purpose")
     return as_index(tensor)
-
-
-def _cast(tensor: Tensor, dtype: np.dtype) -> Tensor:
-    return converted(tensor, dtype) if halves is None else halves.cast(tensor, dtype)
 
 
 def unfilled(shape: tuple[int, ...], dtype: Any) -> Tensor:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from nbkeras.engine import option
+from nbkeras.engine import dtype_policy, option
 from nbkeras.engine.annotations import briefly
+from nbkeras.engine.dtype_policy import DTypePolicy
 from nbkeras.engine.registry import Registered
-from nbkeras.quantizers.policies import check_mode
+from nbkeras.quantizers.policies import check_mode, own_policy
 from nbkeras.quantizers.rounding import EPSILON, LIMITS, AbsMaxQuantizer, limits_of, registry
 
 
@@ -325,6 +326,11 @@ def config_of(mode: Any, config: Any) -> Any:
     return config
 
 
+def config_from(value: Any) -> Any:
+    """Returns the configuration for an argument `quantization_config`."""
+    return config_of(None, registry.get(value))
+
+
 def config_of_policy(policy: Any) -> Any:
     """The configuration for the quantized dtype policy of a layer in a file."""
     kind = policy.quantization_mode
@@ -333,3 +339,27 @@ def config_of_policy(policy: Any) -> Any:
     if kind in _NEEDS_DATA:
         return _NEEDS_DATA[kind](None, None, weight_bits=policy.weight_bits, group_size=policy.group_size)
     return _OF_MODE[kind]()
+
+
+def config_of_layer(layer: Any) -> Any:
+    """The configuration of a quantized layer: its own, or the one that its dtype policy describes.
+
+    Raises ValueError if they disagree, as in a damaged file.
+    """
+    policy = own_policy(layer)
+    if policy is None or policy.quantization_mode is None:
+        return layer.quantization_config or Int8QuantizationConfig()
+    config = layer.quantization_config or config_of_policy(policy)
+    if config.mode != policy.quantization_mode:
+        raise ValueError(
+            f"layer {layer.name!r}: quantization_config has mode {config.mode!r}, its dtype policy {policy.name!r} has another"
+        )
+    return config
+
+
+def policy_of_layer(layer: Any) -> DTypePolicy:
+    """The dtype policy of a quantized layer."""
+    if layer.quantization_mode == "float8" and hasattr(own := own_policy(layer), "amax_history_length"):
+        return own
+    source = layer.dtype if layer._policy is None else layer._policy.source_name
+    return dtype_policy.get(f"{config_of_layer(layer).dtype_policy_string()}_from_{source}")

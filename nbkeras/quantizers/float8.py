@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from nbkeras import ops
+from nbkeras.engine import tensor
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Tensor
+from nbkeras.quantizers.policies import own_policy
 
 
 class Format(NamedTuple):
@@ -94,3 +96,25 @@ def quantize_and_dequantize(inputs, scale, quantized_dtype: str, compute_dtype: 
     format = FORMATS[quantized_dtype]
     inside = ops.cast(ops.clip(ops.divide(x, scale), -format.largest, format.largest), "float32")
     return ops.multiply(ops.cast(_rounded(inside, format), compute_dtype), scale)
+
+
+# -------------------- layers --------------------
+
+
+def add_scales(layer: Any) -> None:
+    """Add a built layer's scales, and its histories of largest values. Its own weights do not change.
+
+    Raises NotImplementedError for a layer without a product.
+    """
+    if set(layer.quantized_channels) != {"kernel"} or not layer.is_quantized_by_keras:
+        raise NotImplementedError(
+            f"quantization mode 'float8' is for Dense and EinsumDense, received the layer {briefly(layer.name)} "
+            f"({type(layer).__name__})"
+        )
+    length = getattr(own_policy(layer), "amax_history_length", 1024)
+    for part in ("inputs", "kernel", "outputs_grad"):
+        for what, shape, values in (("scale", (), "ones"), ("amax_history", (length,), "zeros")):
+            name = f"{part}_{what}"
+            weight = layer.add_weight(shape, values, "float32", trainable=False, name=name, autocast=False)
+            setattr(layer, name, weight)
+    tensor.outdate(layer)

@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from nbkeras.engine.annotations import briefly
-from nbkeras.engine.dtype_policy import DTypePolicy
+from nbkeras.engine.dtype_policy import DTypePolicy, DTypePolicyMap
 
 QUANTIZATION_MODES = ("int8", "float8", "int4", "gptq", "awq")  # Keras's names
 
@@ -161,3 +161,8 @@ def check_mode(mode: Any) -> str:
         known = ", ".join(map(repr, QUANTIZATION_MODES))
         raise ValueError(f"Invalid quantization mode. Expected {known}. Received: mode={briefly(mode)}")
     return mode
+
+
+def own_policy(layer: Any) -> Any:
+    """The dtype policy that a layer got, or None."""
+    return layer._policy[layer.path] if isinstance(layer._policy, DTypePolicyMap) else layer._policy
