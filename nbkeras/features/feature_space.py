@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import layers, ops
+from nbkeras import config, layers, ops
 from nbkeras.building.layer import Layer
 from nbkeras.building.layer import layers as registry
 from nbkeras.engine import load_budget
