@@ -202,7 +202,9 @@ class Layer(Module, CallHistory, Registered, registry=layers):
     _passed: tuple[tuple, dict[str, Any]]  # the constructor's arguments
     _phase: bool | None = None  # the fixed learning phase; None: the phase of the call
     _without_parts = Module._without_parts | {"_passed", "_inbound_nodes", "input_spec", "build_shapes"}
-    _is_remade = False  # whether a built model's configuration made it: its path is its name, since Keras builds it at once
+    _is_remade = (
+        False  # whether a built model's configuration made it: its path is its name, since Keras builds it at once
+    )
     supports_masking = False
     path: str | None = (
         None  # the names of the layers that built it and its own, such as 'block/query'; None before that

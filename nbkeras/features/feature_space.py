@@ -489,7 +489,9 @@ class FeatureSpace(Layer):
         if self.output_mode == "dict":
             return encoded
         for name, value in encoded.items():
-            if value.dtype.kind in "iu" and getattr(self.preprocessors.get(name), "_symbolic_dtype", None):  # indicators
+            if value.dtype.kind in "iu" and getattr(
+                self.preprocessors.get(name), "_symbolic_dtype", None
+            ):  # indicators
                 encoded[name] = ops.cast(value, config.floatx())
             elif value.dtype.kind != "f":
                 raise ValueError(

@@ -9,7 +9,6 @@ import numpy as np
 from nbkeras import config, ops
 from nbkeras.building.layer import LayerOptions
 from nbkeras.engine import option
-from nbkeras.engine.annotations import briefly
 from nbkeras.engine.strings import texts_of
 from nbkeras.engine.tensor import as_tensor
 from nbkeras.layers.categorical import MODES, NotSparse, OutputMode, Salt, encoded

@@ -10,7 +10,7 @@ from nbkeras import ops
 from nbkeras.building.layer import InputSpec, Layer, LayerOptions, SameShape
 from nbkeras.engine import behaviour, option
 from nbkeras.engine.annotations import briefly
-from nbkeras.engine.tensor import Tensor, Variable
+from nbkeras.engine.tensor import Variable
 from nbkeras.ops.normalization import masked_moments
 
 
@@ -121,6 +121,8 @@ class BatchNormalization(_Scaled):
         array([0.02], dtype=float32)
     """
 
+    renorm: bool
+    renorm_clipping: Any
     synchronized: bool
 
     def __init__(
@@ -188,7 +190,7 @@ class BatchNormalization(_Scaled):
             self.synchronized,
         )
 
-    def _renormalized(self, inputs: Tensor, mask: Any, keeps: bool) -> Tensor:
+    def _renormalized(self, inputs, mask, keeps):
         """The output in training with renorm. keeps: whether the moving statistics stay as they are."""
         axis = self.axis % inputs.ndim
         if mask is None:

@@ -260,7 +260,9 @@ class TestFiles:
                 assert found.tolist() == expected
             elif expected is not None:
                 assert found @ np.arange(1, 33) == expected
-        grains = utils.image_dataset_from_directory(tmp_path, None, None, format="grain", image_size=(2, 4), verbose=False)
+        grains = utils.image_dataset_from_directory(
+            tmp_path, None, None, format="grain", image_size=(2, 4), verbose=False
+        )
         np.testing.assert_array_equal(grains[0][0], utils.img_to_array(utils.load_img(tmp_path / "x.png")))
 
     def test_channels_first_and_sizes(self, folder):
