@@ -83,12 +83,7 @@ context = _Context()
 def naming_parts(layer: Layer) -> Iterator[None]:
     """In the block, the paths of the layers that are built begin with this layer's path."""
     names = tensor.layer_stack.names
-    if layer._is_remade:
-        outer = []
-    elif context.building is None:
-        outer = [*scopes.names, *names]
-    else:
-        outer = [context.path, *names[context.depth :]]
+    outer = [*scopes.names, *names] if context.building is None else [context.path, *names[context.depth :]]
     layer.path = "/".join([*outer, layer.name])
     with temporarily(context, building=layer, path=layer.path, depth=len(names)):
         yield
@@ -202,9 +197,6 @@ class Layer(Module, CallHistory, Registered, registry=layers):
     _passed: tuple[tuple, dict[str, Any]]  # the constructor's arguments
     _phase: bool | None = None  # the fixed learning phase; None: the phase of the call
     _without_parts = Module._without_parts | {"_passed", "_inbound_nodes", "input_spec", "build_shapes"}
-    _is_remade = (
-        False  # whether a built model's configuration made it: its path is its name, since Keras builds it at once
-    )
     supports_masking = False
     path: str | None = (
         None  # the names of the layers that built it and its own, such as 'block/query'; None before that

@@ -9,6 +9,7 @@ import numpy as np
 from nbkeras import config, ops
 from nbkeras.building.layer import LayerOptions
 from nbkeras.engine import option
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.strings import texts_of
 from nbkeras.engine.tensor import as_tensor
 from nbkeras.layers.categorical import MODES, NotSparse, OutputMode, Salt, encoded
@@ -82,7 +83,7 @@ class Hashing(_Hashed):
     ):
         super().__init__(**option.keep(self, locals()))
         if self.output_mode == "int" and not self.dtype.startswith("int"):
-            raise ValueError(f"Hashing with output_mode 'int' has an integer dtype, received {self.dtype!r}")
+            raise ValueError(f"Hashing with output_mode 'int' has an integer dtype, received {briefly(self.dtype)}")
 
     def call(self, inputs):
         bins = self.num_bins

@@ -207,10 +207,7 @@ class Sequential(Model):
             config: The configuration.
             custom_objects: Your own classes and functions in the configuration, by name.
         """
-        made = [layers.deserialize(entry, custom_objects) for entry in config["layers"]]
-        for layer in made:
-            layer._is_remade = isinstance(made[0], InputLayer)
-        return cls(made, name=config.get("name"))
+        return cls([layers.deserialize(entry, custom_objects) for entry in config["layers"]], name=config.get("name"))
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """The shape of the output for a shape of the input.

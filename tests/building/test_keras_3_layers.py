@@ -86,10 +86,6 @@ def quantized(model):
     return model
 
 
-def from_config(model):
-    return type(model).from_config(model.get_config())
-
-
 def bidirectional(cell, name="b", **options):
     return layers.Bidirectional(cell(2, name="r", **options), name=name)
 
@@ -117,10 +113,6 @@ PATHS = {  # a model, and the paths of the kernels in Keras 3.15
         "s/t/in/a",
     ),
     "quantized": (lambda: quantized(sequential("s", dense("a"))), "s/a"),
-    "from a configuration": (
-        lambda: from_config(sequential("s", dense("a"), sequential("t", dense("b"), given=False))),
-        "a b",
-    ),
     "LSTM": (lambda: functional(bidirectional(layers.LSTM)), "b/forward_r/lstm_cell b/backward_r/lstm_cell"),
     "two GRU": (
         lambda: functional(bidirectional(layers.GRU, return_sequences=True), bidirectional(layers.GRU, "c")),
@@ -143,6 +135,21 @@ def test_paths_are_keras_s(name):
     keras.utils.clear_session()
     found = [weight.path for weight in make().weights if weight.name == "kernel"]
     assert found == [f"{path}/kernel" for path in expected.split()]
+
+
+@pytest.mark.parametrize("key", ["s/a/.*", "a/.*"], ids=["path", "path of an older file"])
+def test_a_loaded_model_has_the_same_paths_for_its_optimizers(tmp_path, key):
+    pytest.importorskip("h5py")
+    optimizers = keras.optimizers.OptimizerMap(keras.optimizers.Adam(0.5), {key: keras.optimizers.SGD(0.0)})
+    model = sequential("s", dense("a"), dense("b"))
+    model.compile(keras.optimizers.MultiOptimizer(optimizers), "mse")
+    model.save(tmp_path / "m.keras")
+    loaded = keras.models.load_model(tmp_path / "m.keras")
+    assert [weight.path for weight in loaded.weights] == [weight.path for weight in model.weights]
+    before = loaded.get_weights()
+    loaded.fit(X, np.ones_like(X), verbose=0)
+    changed = [not np.array_equal(a, b) for a, b in zip(before, loaded.get_weights(), strict=True)]
+    assert changed == [False, False, True, True]
 
 
 def test_cells_that_users_make_are_numbered():
