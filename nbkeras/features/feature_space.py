@@ -489,9 +489,8 @@ class FeatureSpace(Layer):
         if self.output_mode == "dict":
             return encoded
         for name, value in encoded.items():
-            if value.dtype.kind in "iu" and getattr(
-                self.preprocessors.get(name), "_symbolic_dtype", None
-            ):  # indicators
+            is_indicators = getattr(self.preprocessors.get(name), "_symbolic_dtype", None) is not None
+            if is_indicators and value.dtype.kind == "i":
                 encoded[name] = ops.cast(value, config.floatx())
             elif value.dtype.kind != "f":
                 raise ValueError(

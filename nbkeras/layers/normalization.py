@@ -167,7 +167,7 @@ class BatchNormalization(_Scaled):
     @property
     def statistics_of_rank(self) -> list[Variable]:
         """The moving statistics, if each of several processes updates them from its own rows."""
-        return [] if self.synchronized or not self.built else self.non_trainable_variables
+        return [] if self.synchronized else [each for each in self._weights if not each.declared_trainable]
 
     def call(self, inputs, training=None, mask=None):
         frozen = not self.trainable

@@ -12,6 +12,7 @@ from preprocessing_cases import BATCHES, CASES, NUMBERS, TEXTS, TOKENS, WORDS
 
 from nbkeras import Input, config, models
 from nbkeras import layers as L
+from nbkeras.engine import behaviour
 
 
 @functools.cache
@@ -81,6 +82,13 @@ def test_dtypes_of_results_are_keras_s(kind, mode, real, symbolic):
     assert models.Model(given, output).predict(data, verbose=0).dtype == real
     if output.shape[-1] is not None:
         assert models.Model(given, L.Dense(2)(output)).predict(data, verbose=0).dtype == "float32"
+
+
+def test_in_keras_2_indicators_have_the_dtype_of_their_layer(monkeypatch):
+    monkeypatch.setattr(behaviour, "current", behaviour.KERAS_2)
+    for dtype in ("float32", "int32"):
+        layer = L.IntegerLookup(vocabulary=[1, 2], output_mode="count", dtype=dtype)
+        assert layer(np.array([1])).dtype == layer(Input((1,), dtype="int64")).dtype == dtype
 
 
 def test_a_recorded_model_follows_what_is_adapted_later():
