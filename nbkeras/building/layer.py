@@ -6,7 +6,7 @@ import contextlib
 import functools
 import inspect
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Self, TypedDict
 
 import numpy as np
@@ -72,10 +72,21 @@ _FLOATS = {name: np.dtype(name) for name in ("float32", "float64")}
 class _Context(threading.local):
     building: Any = None  # the layer whose `build` runs
     path = ""  # its path
+    depth = 0  # the number of layers whose call was running when its `build` began
     made: Callable | None = None  # called with each new layer; for RematScope
 
 
 context = _Context()
+
+
+@contextlib.contextmanager
+def naming_parts(layer: Layer) -> Iterator[None]:
+    """In the block, the paths of the layers that are built begin with this layer's path."""
+    names = tensor.layer_stack.names
+    outer = [*scopes.names, *names] if context.building is None else [context.path, *names[context.depth :]]
+    layer.path = "/".join([*outer, layer.name])
+    with temporarily(context, building=layer, path=layer.path, depth=len(names)):
+        yield
 
 
 def _entered(build: Callable) -> Callable:
@@ -95,13 +106,11 @@ def _entered(build: Callable) -> Callable:
                 raise ValueError(f"{self!r} is built already: its weights exist. Make a new layer for another shape")
             before, keeps_losses = len(self._losses), behaviour.current.keeps_losses_of_build
             recording = tape.GradientRecording() if keeps_losses else contextlib.nullcontext()
-            outer = [*scopes.names, *tensor.layer_stack.names] if context.building is None else [context.path]
-            self.path = "/".join([*outer, self.name])
-            if isinstance(self._policy, dtype_policy.DTypePolicyMap) and self.quantized_channels:
-                self.quantization_mode = self._policy[self.path].quantization_mode
-            if self.quantization_mode is not None:
-                self.quantization_config = building.config_of_layer(self)
-            with tensor.outside_program(), temporarily(context, building=self, path=self.path), recording:
+            with tensor.outside_program(), naming_parts(self), recording:
+                if isinstance(self._policy, dtype_policy.DTypePolicyMap) and self.quantized_channels:
+                    self.quantization_mode = self._policy[self.path].quantization_mode
+                if self.quantization_mode is not None:
+                    self.quantization_config = building.config_of_layer(self)
                 build(self, *args, **kwargs)
                 if self.quantization_mode == "float8":
                     building.add_scales(self)

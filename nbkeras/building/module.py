@@ -122,13 +122,16 @@ class Module(Observed):
         value = np.zeros(shape, dtype) if self._gets_weights_from_file() else make(shape, dtype=dtype.name)  # type: ignore[misc]
         name = name or f"variable_{len(self._weights)}"
         variable = Variable(value, dtype=dtype, trainable=trainable and self._trainable, autocast=autocast, name=name)
-        outer = None if behaviour.current.paths_name_one_layer else getattr(self, "path", None)
-        variable.path = f"{outer or naming.scoped(self.name)}/{variable.name}"
+        variable.path = self._path_of_weight(variable.name)
         variable.regularizer = regularizers.get(regularizer)
         variable.constraint = constraints.get(constraint)
         variable.declared_trainable = trainable
         self._weights.append(variable)
         return variable
+
+    def _path_of_weight(self, name: str) -> str:
+        outer = None if behaviour.current.paths_name_one_layer else getattr(self, "path", None)
+        return f"{outer or naming.scoped(self.name)}/{name}"
 
     def _gets_weights_from_file(self) -> bool:
         """Whether a file will overwrite all weights of this module. False for models, and for modules that load themselves."""

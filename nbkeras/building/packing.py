@@ -145,7 +145,7 @@ def inserted(layer: Any, made: tuple[Any, list[Variable]], at: int | None = None
     weight, companions = made
     weight.companions = companions
     for each in (weight, *companions):
-        each.path = f"{layer.name}/{each.name}"
+        each.path = layer._path_of_weight(each.name)
         each.declared_trainable = False
     at = len(layer._weights) if at is None else at
     layer._weights[at:at] = [weight, *companions]

@@ -9,7 +9,7 @@ import numpy as np
 
 from nbkeras import config, ops
 from nbkeras.data.encoding import pad_sequences
-from nbkeras.data.images import COLOR_MODES, img_to_array, load_img, reading
+from nbkeras.data.images import COLOR_MODES, decoded, img_to_array, load_img, reading
 from nbkeras.data.selection import Selection
 from nbkeras.engine import option
 from nbkeras.engine.annotations import briefly, one_of
@@ -62,7 +62,7 @@ def image_dataset_from_directory(
         crop_to_aspect_ratio: Whether to crop images to keep their aspect ratio.
         pad_to_aspect_ratio: Whether to pad images to keep their aspect ratio.
         data_format: 'channels_last', 'channels_first', or None for the configured one.
-        format: Accepted and ignored: batches are NumPy arrays.
+        format: 'tf' for the pixels that TensorFlow's decoders give, 'grain' for pillow's; batches are NumPy arrays.
         verbose: Whether the number of files is printed.
 
     Returns:
@@ -95,8 +95,8 @@ def image_dataset_from_directory(
     options = (interpolation, False, crop_to_aspect_ratio, pad_to_aspect_ratio)
 
     def read(path: str) -> Array:
-        with load_img(path, color_mode) as image:
-            pixels = img_to_array(image, data_format, "float32")
+        image = load_img(path, color_mode) if format == "grain" else decoded(path, color_mode)
+        pixels = img_to_array(image, data_format, "float32")
         with device("cpu"):
             return ops.image.resize(pixels, size, *options, data_format=data_format).numpy()
 

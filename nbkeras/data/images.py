@@ -146,6 +146,50 @@ def save_img(
     image.save(path, format=file_format or None, **kwargs)
 
 
+def _opened(path: Any) -> Any:
+    """The image in a file or an io.BytesIO, not decoded yet."""
+    if not isinstance(path, io.BytesIO):
+        with open(path, "rb") as file:
+            path = io.BytesIO(file.read())
+    return _pillow().open(path)
+
+
+def decoded(path: Any, color_mode: str) -> np.ndarray:
+    """The pixels of an image file as TensorFlow decodes them, uint8 (rows, columns, channels).
+
+    Args:
+        path: The name of the file, or an io.BytesIO.
+        color_mode: 'rgb', 'rgba' or 'grayscale'.
+    """
+    with reading(path):
+        image = _opened(path)
+        is_gray = color_mode == "grayscale"
+        if is_gray:
+            image.draft("L", None)  # the brightness that a JPEG file has
+        if image.mode.startswith("I"):
+            pixels = np.right_shift(np.asarray(image), 8).astype(np.uint8)  # of 16 bits
+            image = _pillow().fromarray(pixels)
+        if is_gray and image.format == "PNG" and image.mode not in ("1", "L", "LA"):
+            pixels = _gray_of_png(image)
+        else:
+            pixels = np.asarray(image.convert(COLOR_MODES[color_mode]))
+    return pixels if pixels.ndim == 3 else pixels[:, :, None]
+
+
+def _gray_of_png(image: Any) -> np.ndarray:
+    """The gray values of a coloured image by libpng's formula, with the weights that TensorFlow gives it."""
+    colors, steps = np.asarray(image.convert("RGBA"))[..., :3].astype(np.int64), np.arange(256) / 255
+    gamma = image.info.get("gamma", 0.45455 if "srgb" in image.info else 1.0)
+    if abs(gamma - 1) < 0.05:
+        weighted, half, back = colors, 0, np.arange(256)
+    else:  # the sum is one of light, not of the values in the file
+        weighted = np.floor(255 * steps ** (1 / gamma) + 0.5).astype(np.int64)[colors]
+        half, back = 1 << 14, np.floor(255 * steps**gamma + 0.5)
+    mixed = back[(weighted @ (9797, 19234, 3737) + half) >> 15]
+    is_gray = (colors[..., 0] == colors[..., 1]) & (colors[..., 0] == colors[..., 2])
+    return np.where(is_gray, colors[..., 0], mixed).astype(np.uint8)
+
+
 def load_img(
     path,
     color_mode: str = "rgb",
@@ -181,10 +225,7 @@ def load_img(
     methods = {name.lower(): method for name, method in pillow.Resampling.__members__.items()}
     one_of("load_img", "interpolation", interpolation, sorted(methods))
     with reading(path):
-        if not isinstance(path, io.BytesIO):
-            with open(path, "rb") as file:
-                path = io.BytesIO(file.read())
-        image = pillow.open(path)
+        image = _opened(path)
         image.load()
     if image.mode != COLOR_MODES[color_mode] and not (color_mode == "grayscale" and image.mode in _PLAIN_GREYS):
         image = image.convert(COLOR_MODES[color_mode])

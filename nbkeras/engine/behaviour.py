@@ -66,6 +66,8 @@ class CompatibilityPolicy:
     """Whether an Embedding without an input shape takes sequences of any length, so that it can start a Sequential."""
     merged_steps_need_all_masks: bool = False
     """Whether a step of merged sequences is valid where all masks say so. If not: where one says so, if each input has a mask."""
+    lookups_have_own_dtype: bool = False
+    """Whether indicators of terms have the dtype of their layer, instead of int64."""
     paths_name_one_layer: bool = False
     """Whether the path of a weight names only the layer that made it, not the layers and models around it."""
     names_lambdas: bool = False

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import layers, ops
+from nbkeras import config, layers, ops
 from nbkeras.building.layer import Layer
 from nbkeras.building.layer import layers as registry
 from nbkeras.engine import load_budget
@@ -489,7 +489,10 @@ class FeatureSpace(Layer):
         if self.output_mode == "dict":
             return encoded
         for name, value in encoded.items():
-            if value.dtype.kind != "f":
+            is_indicators = getattr(self.preprocessors.get(name), "_symbolic_dtype", None) is not None
+            if is_indicators and value.dtype.kind == "i":
+                encoded[name] = ops.cast(value, config.floatx())
+            elif value.dtype.kind != "f":
                 raise ValueError(
                     f"FeatureSpace {self.name!r} cannot join its features, because {name!r} has dtype {value.dtype}: use "
                     "output_mode='one_hot' for this feature, or output_mode='dict' for the FeatureSpace"

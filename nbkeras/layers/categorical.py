@@ -50,7 +50,7 @@ def encoded(numbers, mode: str, depth: int, dtype: str, count_weights=None):
     if isinstance(numbers, np.ndarray) and mode != "int" and numbers.ndim < 3:
         return as_tensor(host_encoding.indicators(numbers, mode, depth, dtype))
     if mode == "int":
-        return ops.cast(numbers, "int32" if dtype.startswith("float") else dtype)
+        return ops.cast(numbers, dtype)
     sizes = ops.shape(numbers)
     if not sizes:
         numbers, sizes = ops.expand_dims(numbers, -1), (1,)

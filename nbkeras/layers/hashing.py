@@ -43,10 +43,6 @@ class _Hashed(TextInputs):
             dtype = "int64" if isinstance(output_mode, str) and output_mode == "int" else config.floatx()
         super().__init__(dtype=dtype, **kwargs)
         option.keep(self, locals())
-        if self.output_mode == "int" and not self.dtype.startswith("int"):
-            raise ValueError(
-                f"{type(self).__name__} with output_mode 'int' has an integer dtype, received {briefly(dtype)}"
-            )
 
     def _encoded(self, numbers):
         return encoded(numbers, self.output_mode, self.num_bins, self.compute_dtype)
@@ -86,6 +82,8 @@ class Hashing(_Hashed):
         **kwargs: Unpack[LayerOptions],
     ):
         super().__init__(**option.keep(self, locals()))
+        if self.output_mode == "int" and not self.dtype.startswith("int"):
+            raise ValueError(f"Hashing with output_mode 'int' has an integer dtype, received {briefly(self.dtype)}")
 
     def call(self, inputs):
         bins = self.num_bins

@@ -9,9 +9,9 @@ from typing import Annotated, Any, Unpack
 
 import numpy as np
 
-from nbkeras import ops
+from nbkeras import config, ops
 from nbkeras.building.layer import LayerOptions
-from nbkeras.engine import load_budget, option, tensor
+from nbkeras.engine import behaviour, load_budget, option, tensor
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Tensor, as_index, as_tensor
 from nbkeras.layers.categorical import MODES, NotSparse, OutputMode, Salt, encoded
@@ -56,8 +56,9 @@ class Lookup(TextInputs, registered=False):
             to learn them with `adapt`.
         idf_weights (a list of numbers, or None): The weights of the terms for 'tf_idf'.
         invert: Whether to map indices to terms.
-        output_mode ('int', 'one_hot', 'multi_hot', 'count' or 'tf_idf'): 'int' for indices, int64; 'tf_idf' for counts times
-            idf_weights; the others give indicators, as in CategoryEncoding. Indicators ignore masked terms.
+        output_mode ('int', 'one_hot', 'multi_hot', 'count' or 'tf_idf'): 'int' for indices; 'tf_idf' for counts times
+            idf_weights; the others give indicators, as in CategoryEncoding. Indicators ignore masked terms. As in Keras, all
+            are int64 and 'tf_idf' has the dtype `config.floatx()`; `dtype` has no effect.
         pad_to_max_tokens: Whether indicators have size max_tokens, even if there are fewer terms.
         sparse: Accepted for Keras scripts.
         salt: One or two integers, the key of SipHash, which distributes unknown terms over several indices.
@@ -75,6 +76,7 @@ class Lookup(TextInputs, registered=False):
     output_mode: str
     pad_to_max_tokens: bool
     salt: Any
+    compute_dtype = property(lambda layer: "int64", doc="The dtype of indices.")  # so that no policy rounds the weights
 
     def __init__(
         self,
@@ -233,7 +235,7 @@ class Lookup(TextInputs, registered=False):
             store: A dict-like object that takes arrays by name.
         """
         if self._idf is not None:
-            store["idf_weights"] = self._idf.astype(self.dtype)
+            store["idf_weights"] = self._idf.astype(self._value_dtype)
 
     def load_own_variables(self, store) -> None:
         """Load the weights of terms.
@@ -301,6 +303,17 @@ class Lookup(TextInputs, registered=False):
     def _mask_number(self) -> int:
         return 0 if self.output_mode == "int" else -1
 
+    @property
+    def _value_dtype(self) -> str:
+        if self.output_mode != "int" and behaviour.current.lookups_have_own_dtype:
+            return self.dtype
+        return config.floatx() if self.output_mode == "tf_idf" else "int64"
+
+    @property
+    def _symbolic_dtype(self) -> str | None:  # type: ignore[override]
+        """As in Keras, symbolic indicators are floats, although their values are integers."""
+        return config.floatx() if self._value_dtype == "int64" and self.output_mode != "int" else None
+
     def _check_known(self, unknown: list) -> None:
         if unknown and self.num_oov_indices == 0:
             raise ValueError(
@@ -310,10 +323,8 @@ class Lookup(TextInputs, registered=False):
 
     def _encoded(self, numbers):
         if self.output_mode != "tf_idf":
-            return encoded(
-                numbers, self.output_mode, self._depth, "int64" if self.output_mode == "int" else self.compute_dtype
-            )
-        return self.weighted(encoded(numbers, "count", self._depth, self.compute_dtype))
+            return encoded(numbers, self.output_mode, self._depth, self._value_dtype)
+        return self.weighted(encoded(numbers, "count", self._depth, self._value_dtype))
 
     def weighted(self, counts):
         """The counts times the weights of the terms.
@@ -325,7 +336,7 @@ class Lookup(TextInputs, registered=False):
             return counts
         if self._idf is None:
             raise ValueError(f"{self.name!r} has no idf_weights yet: call adapt(data), or set_vocabulary with them")
-        return ops.multiply(counts, self._idf.astype(self.dtype))
+        return ops.multiply(counts, self._idf.astype(self._value_dtype))
 
     def get_config(self):
         special = self._first_term

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Annotated, Any, Unpack
 
 from nbkeras import ops
@@ -9,6 +11,7 @@ from nbkeras.building.layer import InputSpec, Layer, LayerOptions, SameShape
 from nbkeras.engine import behaviour, option
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Variable
+from nbkeras.ops.normalization import masked_moments
 
 
 def _axes(name: str, what: str, axis: Any) -> int | list[int]:
@@ -32,6 +35,17 @@ def _one_axis(name: str, what: str, axis: Any) -> int:
     return axes[0] if isinstance(axes, list) else axes
 
 
+def _clipping(name: str, what: str, bounds: Any) -> dict[str, float] | None:
+    known = ("rmax", "rmin", "dmax")
+    if bounds is not None and (not isinstance(bounds, Mapping) or set(bounds) - set(known)):
+        raise ValueError(f"{name}: {what} must be a dict with the keys {', '.join(known)}, received {briefly(bounds)}")
+    found = {key: option.number_of(name, f"{what}[{key!r}]", value) for key, value in (bounds or {}).items()}
+    if found.get("rmax", math.inf) < found.get("rmin", -math.inf) or found.get("dmax", 0) < 0:
+        raise ValueError(f"{name}: {what} needs rmax >= rmin and dmax >= 0, received {briefly(bounds)}")
+    return None if bounds is None else found
+
+
+Clipping = Annotated[Any, option.kind(_clipping, "a dict, or None")]
 Axis = Annotated[Any, option.kind(_one_axis, "an integer")]
 Axes = Annotated[Any, option.kind(_axes, "an integer or a list of integers")]
 Groups = Annotated[int, option.kind(_groups, "a positive integer, or -1 for as many groups as channels")]
@@ -71,13 +85,17 @@ class BatchNormalization(_Scaled):
     other axes, and update the moving statistics: moving = momentum * moving + (1 - momentum) * batch. In
     inference, and with trainable=False, the moving statistics are used. Ioffe and Szegedy, 2015.
 
+    With `renorm` the output in training is gamma * (r * (x - mean) / s + d) + beta, where s = sqrt(variance + epsilon), and
+    r = s / renorm_stddev and d = (mean - renorm_mean) / renorm_stddev have no gradients. Then the output depends less on the
+    other samples of a small batch. The moving statistics follow mean and s. Ioffe, 2017.
+
     Args:
         axis: The axis of the channels: usually -1, or 1 for 'channels_first'.
         momentum: The fraction of the moving statistics that a step keeps.
         epsilon: A small number that is added to the variance.
-        renorm: Not offered: must be False.
-        renorm_clipping: No effect, since there is no renorm.
-        renorm_momentum: No effect, since there is no renorm.
+        renorm: Whether to use batch renormalization.
+        renorm_clipping: For renorm: bounds of r and d, a dict with some of the keys 'rmax', 'rmin' and 'dmax'; None for none.
+        renorm_momentum: The fraction of renorm_mean and renorm_stddev that a step keeps.
         synchronized: If several processes train together (`distribution.DataParallel`): whether mean and
             variance cover the whole batch. If False, each process normalizes by its own rows, and the
             moving statistics are averaged over the processes at the end of each epoch.
@@ -89,7 +107,7 @@ class BatchNormalization(_Scaled):
             only positions where it is True count for the statistics. By default the input's mask.
 
     Raises:
-        ValueError: for renorm, and if the input lacks the axis or its size is unknown.
+        ValueError: for contradicting bounds, and if the input lacks the axis or its size is unknown.
 
     Example:
         >>> layer = layers.BatchNormalization()
@@ -100,6 +118,8 @@ class BatchNormalization(_Scaled):
         array([0.02], dtype=float32)
     """
 
+    renorm: bool
+    renorm_clipping: Any
     synchronized: bool
 
     def __init__(
@@ -117,27 +137,34 @@ class BatchNormalization(_Scaled):
         gamma_regularizer: option.Regularizer = None,
         beta_constraint: option.Constraint = None,
         gamma_constraint: option.Constraint = None,
-        renorm=False,
-        renorm_clipping=None,
-        renorm_momentum=0.99,
+        renorm: option.Flag = False,
+        renorm_clipping: Clipping = None,
+        renorm_momentum: option.Rate = 0.99,
         synchronized: option.Flag = False,
         **kwargs: Unpack[LayerOptions],
     ):
-        super().__init__(**kwargs)
-        if option.flag_of(type(self).__name__, "renorm", renorm):
-            raise ValueError("BatchNormalization does not offer renorm=True")
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
+        if self.renorm:
+            self.renorm_clipping = self.renorm_clipping or {}
 
     def build(self, input_shape):
         size = _axis_size(self, input_shape, self.axis)
         self._build_for_axis(input_shape, size)
         self.moving_mean = self._option_weight((size,), "moving_mean", trainable=False, autocast=False)
         self.moving_variance = self._option_weight((size,), "moving_variance", trainable=False, autocast=False)
+        if self.renorm:
+
+            def stddev(shape, dtype=None):
+                return ops.sqrt(self.moving_variance_initializer(shape, dtype=dtype))
+
+            starts = {"moving_stddev": stddev, "renorm_mean": self.moving_mean_initializer, "renorm_stddev": stddev}
+            for name, start in starts.items():
+                setattr(self, name, self.add_weight((size,), start, trainable=False, name=name, autocast=False))
 
     @property
     def statistics_of_rank(self) -> list[Variable]:
         """The moving statistics, if each of several processes updates them from its own rows."""
-        return [] if self.synchronized or not self.built else [self.moving_mean, self.moving_variance]
+        return [] if self.synchronized else [each for each in self._weights if not each.declared_trainable]
 
     def call(self, inputs, training=None, mask=None):
         frozen = not self.trainable
@@ -145,6 +172,8 @@ class BatchNormalization(_Scaled):
             return ops.batch_normalization(
                 inputs, self.moving_mean, self.moving_variance, self.axis, self.beta, self.gamma, self.epsilon
             )
+        if self.renorm:
+            return self._renormalized(inputs, mask, keeps=frozen)
         return ops.batch_normalization_training(
             inputs,
             self.moving_mean,
@@ -157,6 +186,36 @@ class BatchNormalization(_Scaled):
             mask,
             self.synchronized,
         )
+
+    def _renormalized(self, inputs, mask, keeps):
+        """The output in training with renorm. keeps: whether the moving statistics stay as they are."""
+        axis = self.axis % inputs.ndim
+        if mask is None:
+            mean, variance = ops.moments(
+                inputs, [i for i in range(inputs.ndim) if i != axis], synchronized=self.synchronized
+            )
+        else:
+            everywhere = ops.broadcast_to(ops.expand_dims(ops.cast(mask, "bool"), -1), inputs.shape)
+            mean, variance = masked_moments(inputs, everywhere, axis, self.synchronized)
+        stddev = ops.sqrt(variance + self.epsilon)
+        known = ops.maximum(self.renorm_stddev, math.sqrt(self.epsilon))
+        bounds = self.renorm_clipping
+        r = ops.minimum(ops.maximum(stddev / known, bounds.get("rmin", -math.inf)), bounds.get("rmax", math.inf))
+        shift = bounds.get("dmax", math.inf)
+        d = ops.minimum(ops.maximum((mean - self.renorm_mean) / known, -shift), shift)
+        r, d = ops.stop_gradient(r), ops.stop_gradient(d)
+        scale, offset = (r, d) if self.gamma is None else (r * self.gamma, d * self.gamma)
+        offset = offset if self.beta is None else offset + self.beta
+        if not keeps:
+            for moving, found, momentum in (
+                (self.renorm_mean, mean, self.renorm_momentum),
+                (self.renorm_stddev, stddev, self.renorm_momentum),
+                (self.moving_mean, mean, self.momentum),
+                (self.moving_stddev, stddev, self.momentum),
+            ):
+                moving.assign(moving * momentum + found * (1 - momentum))
+            self.moving_variance.assign(ops.relu(ops.square(self.moving_stddev) - self.epsilon))
+        return ops.batch_normalization(inputs, mean, variance, axis, offset, scale, self.epsilon)
 
 
 class LayerNormalization(_Scaled):

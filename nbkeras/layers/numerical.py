@@ -313,7 +313,8 @@ class Discretization(Layer):
         edges = ops.convert_to_tensor(np.asarray(self.bin_boundaries, "float64"), dtype)
         passed = ops.greater_equal(ops.expand_dims(ops.cast(inputs, dtype), -1), edges)
         numbers = ops.sum(ops.cast(passed, "int32"), axis=-1)
-        return encoded(numbers, self.output_mode, len(self.bin_boundaries) + 1, self.compute_dtype)
+        bins, is_index = len(self.bin_boundaries) + 1, self.output_mode == "int"
+        return encoded(numbers, self.output_mode, bins, "int32" if is_index else self.compute_dtype)
 
     @classmethod
     def from_config(cls, config, custom_objects=None):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Callable
 from typing import Any, Unpack
 
@@ -12,6 +13,7 @@ from nbkeras import ops
 from nbkeras.building.layer import CommonOptions, InputSpec, Layer, LayerOptions
 from nbkeras.engine import behaviour, build_lock, dtype_policy, option, sharding, structures, tensor
 from nbkeras.engine.annotations import briefly
+from nbkeras.engine.naming import snake_case
 from nbkeras.engine.tensor import Tensor, Variable, as_tensor, outside_program
 from nbkeras.layers.recurrent_cells import (
     GRUCell,
@@ -460,11 +462,13 @@ class _WholeSequence(RNN):
     def __init__(self, arguments, **kwargs):
         """arguments: the `locals()` of the extending class's `__init__`, with the options of the cell and of RNN."""
         of_cell = {name: arguments[name] for name in option.of_class(self.cell_class) if name in arguments}
+        # as in Keras, these cells have no numbers, and ConvLSTM1D, 2D and 3D the same cell
+        cell_name = snake_case(re.sub(r"\dD", "", self.cell_class.__name__))
         both = {name: kwargs[name] for name in ("dtype", "trainable", "quantization_config") if name in kwargs}
         if "dtype" in both:
             both["dtype"] = dtype_policy.of_only_part(both["dtype"])
         own = {name: arguments[name] for name in (*option.of_class(RNN), "activity_regularizer") if name in arguments}
-        super().__init__(self.cell_class(**of_cell, **both), **own, **kwargs)
+        super().__init__(self.cell_class(name=cell_name, **of_cell, **both), **own, **kwargs)
         self.input_spec = InputSpec(ndim=3)
 
     def _run(self, sequences, states, mask, training):

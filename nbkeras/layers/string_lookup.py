@@ -43,7 +43,7 @@ class StringLookup(Lookup):
         >>> layer.get_vocabulary()
         ['[UNK]', 'b', 'a']
         >>> layer([["a", "b", "b"]]).numpy()
-        array([[0., 2., 1.]], dtype=float32)
+        array([[0, 2, 1]])
     """
 
     input_dtype = property(  # type: ignore[assignment] # an attribute of layers

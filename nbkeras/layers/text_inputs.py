@@ -5,6 +5,7 @@ from __future__ import annotations
 from nbkeras.building.graph import SymbolicTensor, infer
 from nbkeras.building.layer import Layer
 from nbkeras.engine import structures
+from nbkeras.engine.dtypes import known_dtype
 from nbkeras.engine.strings import holds_strings
 
 
@@ -15,6 +16,7 @@ class TextInputs(Layer, registered=False):
     """
 
     _takes_strings = True
+    _symbolic_dtype: str | None = None  # the dtype of symbolic outputs; None for that of the outputs
     text_cost = 16  # bytes of memory for each character of a string, at most; measured
 
     def __init__(self, *, dtype=None, **kwargs):
@@ -31,9 +33,13 @@ class TextInputs(Layer, registered=False):
             inputs: Symbolic tensors of strings or integers.
         """
         leaves = structures.flatten(inputs)
-        if not any(getattr(leaf, "is_text", False) for leaf in leaves):
-            return super().compute_output_spec(inputs)
-        return infer(self._encoded, (SymbolicTensor(self._shape_of_numbers(leaves[0].shape), "int64"),), {})
+        if any(getattr(leaf, "is_text", False) for leaf in leaves):
+            made = infer(self._encoded, (SymbolicTensor(self._shape_of_numbers(leaves[0].shape), "int64"),), {})
+        else:
+            made = super().compute_output_spec(inputs)
+        if self._symbolic_dtype is not None:
+            made.dtype = known_dtype(self._symbolic_dtype)
+        return made
 
     def _shape_of_numbers(self, shape):
         return shape

@@ -247,6 +247,10 @@ class TextVectorization(TextInputs):
         if self.split is not None and shape[1:] not in ((), (1,)):
             raise ValueError(f"{self.name!r} splits strings of shape (batch,) or (batch, 1), received {shape}")
 
+    @property
+    def _symbolic_dtype(self) -> str | None:  # type: ignore[override]
+        return self._lookup_layer._symbolic_dtype
+
     def _encoded(self, numbers):
         return self._lookup_layer._encoded(numbers)
 
@@ -254,7 +258,7 @@ class TextVectorization(TextInputs):
         lookup, mode = self._lookup_layer, self._lookup_layer.output_mode
         rows = [lookup.numbers_of(row) for row in self._words(inputs)]
         if mode not in ("int", "one_hot"):
-            counts = host_encoding.indicators(rows, mode, lookup._depth, lookup.dtype)
+            counts = host_encoding.indicators(rows, mode, lookup._depth, lookup._value_dtype)
             return lookup.weighted(counts) if mode == "tf_idf" else as_tensor(counts)
         length = self.output_sequence_length
         if length is None:

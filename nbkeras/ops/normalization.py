@@ -137,7 +137,7 @@ def batch_normalization_training(
             )
         if axis != x.ndim - 1:
             everywhere = broadcast_to(expand_dims(mask, -1), x.shape)
-            mean, variance = _masked_moments(x, everywhere, axis, sharding.total if synchronized else lambda part: part)
+            mean, variance = masked_moments(x, everywhere, axis, synchronized)
             for moving, found in ((moving_mean, mean), (moving_variance, variance)):
                 moving.assign(elementwise.add(moving * momentum, found * (1 - momentum)))
             return batch_normalization(x, mean, variance, axis, offset, scale, epsilon)
@@ -153,11 +153,12 @@ def batch_normalization_training(
     return _channels_last(name, x, axis, run, moving_mean, moving_variance, _like(scale, x), _like(offset, x))
 
 
-def _masked_moments(x: Tensor, mask: Tensor, axis: int, total: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+def masked_moments(x: Tensor, mask: Tensor, axis: int, synchronized: bool) -> tuple[Tensor, Tensor]:
     """Mean and variance at each index of an axis over the elements where the mask is True; their number may differ by index.
 
-    total: converts a sum over x's rows to a sum over all rows.
+    synchronized: whether the batch is the joint batch of all processes.
     """
+    total = sharding.total if synchronized else lambda part: part
     others = [i for i in range(x.ndim) if i != axis]
     count = elementwise.maximum(total(reduce.sum(as_tensor(mask, x.dtype), others, keepdims=True)), 1.0)
     mean = elementwise.divide(total(reduce.sum(elementwise.where(mask, x, 0.0), others, keepdims=True)), count)

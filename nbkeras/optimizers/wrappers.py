@@ -175,6 +175,8 @@ class OptimizerMap(UserDict):
         (<SGD learning_rate=0.1 iterations=0>, <Adam learning_rate=0.001 iterations=0>)
     """
 
+    _is_read = False  # whether it comes from a configuration
+
     def __init__(self, default_optimizer: Optimizer, optimizer_map: dict[str, Optimizer] | None = None):
         if not isinstance(default_optimizer, Optimizer):
             raise TypeError(f"default_optimizer must be an Optimizer, received {briefly(default_optimizer)}")
@@ -187,12 +189,16 @@ class OptimizerMap(UserDict):
         return self[variable.path]
 
     def __getitem__(self, key: str) -> Optimizer:
-        if key in self.data:
-            return self.data[key]
-        fitting = [pattern for pattern in self.data if re.fullmatch(pattern, key)]
-        if len(fitting) > 1:
-            raise ValueError(f"the path {key!r} fits several keys of the OptimizerMap: {fitting}")
-        return self.data[fitting[0]] if fitting else self.default_optimizer
+        # before December 2026 paths lacked the name of a Sequential with an Input; maps in older files have such keys
+        for path in (key, key.partition("/")[2]) if self._is_read else (key,):
+            if path in self.data:
+                return self.data[path]
+            fitting = [pattern for pattern in self.data if re.fullmatch(pattern, path)]
+            if len(fitting) > 1:
+                raise ValueError(f"the path {path!r} fits several keys of the OptimizerMap: {fitting}")
+            if fitting:
+                return self.data[fitting[0]]
+        return self.default_optimizer
 
     def __setitem__(self, key: str, optimizer: Optimizer) -> None:
         if not isinstance(key, str) or key in self.data:
@@ -214,7 +220,9 @@ class OptimizerMap(UserDict):
             config: The configurations of the optimizers.
         """
         optimizers = {key: registry.deserialize(value) for key, value in config["optimizer_map"].items()}
-        return cls(registry.deserialize(config["default_optimizer"]), optimizers)
+        made = cls(registry.deserialize(config["default_optimizer"]), optimizers)
+        made._is_read = True
+        return made
 
 
 @register

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from nbkeras.building.graph import SymbolicTensor
 from nbkeras.building.inputs import Input, InputLayer
-from nbkeras.building.layer import Layer, layers
+from nbkeras.building.layer import Layer, layers, naming_parts
 from nbkeras.data.arrays import to_array
 from nbkeras.data.input_matching import arrays_in_order
 from nbkeras.engine.annotations import briefly
@@ -98,7 +98,8 @@ class Sequential(Model):
                 outputs = self._input
             self._chain.append(layer)
             if outputs is not None:
-                outputs = layer(outputs)
+                with naming_parts(self):
+                    outputs = layer(outputs)
         if outputs is not before and self._chain:
             self._set_graph(self._input, outputs)
         elif self._chain:

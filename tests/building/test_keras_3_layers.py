@@ -47,6 +47,118 @@ def test_a_path_has_the_layers_that_built_a_layer():
     assert (block.path, block.inner.path) == ("block", "block/inner")
 
 
+X = np.ones((2, 4, 3), "float32")
+
+
+def dense(name):
+    return layers.Dense(3, name=name)
+
+
+class Steps(keras.Model):
+    def __init__(self, steps, **options):
+        super().__init__(**options)
+        self.steps = steps
+
+    def call(self, inputs):
+        for step in self.steps:
+            inputs = step(inputs)
+        return inputs
+
+
+def sequential(name, *steps, given=True):
+    return keras.Sequential([keras.Input((4, 3)), *steps] if given else steps, name=name)
+
+
+def called(model):
+    model(X)
+    return model
+
+
+def functional(*steps):
+    outputs = given = keras.Input((4, 3))
+    for step in steps:
+        outputs = step(outputs)
+    return keras.Model(given, outputs, name="f")
+
+
+def quantized(model):
+    model.quantize("int8")
+    return model
+
+
+def bidirectional(cell, name="b", **options):
+    return layers.Bidirectional(cell(2, name="r", **options), name=name)
+
+
+PATHS = {  # a model, and the paths of the kernels in Keras 3.15
+    "with an Input": (lambda: sequential("s", dense("a"), dense("b")), "s/a s/b"),
+    "built late": (lambda: called(sequential("s", dense("a"), dense("b"), given=False)), "s/a s/b"),
+    "nested": (lambda: sequential("s", sequential("in", dense("a")), dense("b")), "in/a s/b"),
+    "nested, built late": (
+        lambda: sequential("s", sequential("t", sequential("in", dense("a"), given=False), given=False), dense("b")),
+        "s/t/in/a s/b",
+    ),
+    "all built late": (
+        lambda: called(sequential("s", Steps([dense("a")], name="own"), dense("b"), given=False)),
+        "s/own/a s/b",
+    ),
+    "functional": (lambda: functional(dense("a"), sequential("s", dense("b"))), "a s/b"),
+    "functional in a Sequential": (lambda: sequential("s", functional(dense("a")), dense("b")), "a s/b"),
+    "subclassed": (
+        lambda: called(Steps([sequential("s", dense("a"), given=False), sequential("t", dense("b"))], name="m")),
+        "m/s/a t/b",
+    ),
+    "a wrapper": (
+        lambda: sequential("s", layers.TimeDistributed(sequential("in", dense("a"), given=False), name="t")),
+        "s/t/in/a",
+    ),
+    "quantized": (lambda: quantized(sequential("s", dense("a"))), "s/a"),
+    "LSTM": (lambda: functional(bidirectional(layers.LSTM)), "b/forward_r/lstm_cell b/backward_r/lstm_cell"),
+    "two GRU": (
+        lambda: functional(bidirectional(layers.GRU, return_sequences=True), bidirectional(layers.GRU, "c")),
+        "b/forward_r/gru_cell b/backward_r/gru_cell c/forward_r/gru_cell c/backward_r/gru_cell",
+    ),
+    "SimpleRNN": (
+        lambda: functional(layers.SimpleRNN(2, name="a", return_sequences=True), layers.SimpleRNN(2, name="b")),
+        "a/simple_rnn_cell b/simple_rnn_cell",
+    ),
+    "cells": (
+        lambda: sequential("s", layers.RNN([layers.LSTMCell(2, name=name) for name in "ab"], name="rnn")),
+        "s/rnn/stacked_rnn_cells/a s/rnn/stacked_rnn_cells/b",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_paths_are_keras_s(name):
+    make, expected = PATHS[name]
+    keras.utils.clear_session()
+    found = [weight.path for weight in make().weights if weight.name == "kernel"]
+    assert found == [f"{path}/kernel" for path in expected.split()]
+
+
+@pytest.mark.parametrize("key", ["s/a/.*", "a/.*"], ids=["path", "path of an older file"])
+def test_a_loaded_model_has_the_same_paths_for_its_optimizers(tmp_path, key):
+    pytest.importorskip("h5py")
+    optimizers = keras.optimizers.OptimizerMap(keras.optimizers.Adam(0.5), {key: keras.optimizers.SGD(0.0)})
+    model = sequential("s", dense("a"), dense("b"))
+    model.compile(keras.optimizers.MultiOptimizer(optimizers), "mse")
+    model.save(tmp_path / "m.keras")
+    loaded = keras.models.load_model(tmp_path / "m.keras")
+    assert [weight.path for weight in loaded.weights] == [weight.path for weight in model.weights]
+    before = loaded.get_weights()
+    loaded.fit(X, np.ones_like(X), verbose=0)
+    changed = [not np.array_equal(a, b) for a, b in zip(before, loaded.get_weights(), strict=True)]
+    assert changed == [False, False, True, True]
+
+
+def test_cells_that_users_make_are_numbered():
+    keras.utils.clear_session()
+    assert layers.LSTM(2).cell.name == layers.Bidirectional(layers.LSTM(2)).backward_layer.cell.name == "lstm_cell"
+    assert [layers.LSTMCell(2).name for _ in range(2)] == ["lstm_cell", "lstm_cell_1"]
+    assert layers.ConvLSTM2D(2, 3).cell.name == "conv_lstm_cell"
+
+
 def test_a_map_of_policies_reaches_the_parts_of_users_layers():
     policies = dtype_policies.DTypePolicyMap("float32", {"block/inner": "int8_from_float32"})
     block, other = Block(name="block", dtype=policies), Block(name="other", dtype=policies)

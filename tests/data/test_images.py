@@ -211,6 +211,17 @@ def folder(tmp_path):
     return tmp_path
 
 
+# what image_dataset_from_directory of Keras 3.15 gives: the gray values, and the sum of the RGBA numbers times 1, 2, 3, ...
+_GRAY = [67, 137, 130, 123, 116, 109, 102, 95]
+GRAY = {
+    "colours": (_GRAY, 87448),
+    "colours with gamma": ([87, 161, 155, 150, 144, 138, 133, 127], 87448),
+    "palette": (_GRAY, None),  # in Keras 15 of 255 is opaque, because a colour number has 4 bits
+    "opacity": (_GRAY, 81864),
+    "16 bits": ([0, 250, 243, 236, 229, 222, 215, 208], 120930),
+}
+
+
 class TestFiles:
     def test_round_trip(self, tmp_path):
         pytest.importorskip("PIL")
@@ -224,6 +235,35 @@ class TestFiles:
         assert scaled.min() == 0 and scaled.max() == 255
         with pytest.warns(UserWarning, match="no transparency"):
             utils.save_img(tmp_path / "x.jpg", x)
+
+    @pytest.mark.parametrize("name", GRAY)
+    def test_data_sets_have_the_pixels_of_tensorflow(self, tmp_path, name):
+        pillow, png = pytest.importorskip("PIL.Image"), pytest.importorskip("PIL.PngImagePlugin")
+        colors = (np.arange(24).reshape(2, 4, 3) * 83 % 256).astype(np.uint8)
+        gamma, picture = png.PngInfo(), pillow.fromarray(colors)
+        gamma.add(b"gAMA", (45455).to_bytes(4, "big"))
+        file = {
+            "colours": picture,
+            "colours with gamma": picture,
+            "palette": picture.quantize(8),
+            "opacity": pillow.fromarray(np.concatenate([colors, colors[..., :1]], -1)),
+            "16 bits": pillow.fromarray(colors[..., 0].astype(np.uint16) * 257 + 100),
+        }[name]
+        file.save(tmp_path / "x.png", pnginfo=gamma if name == "colours with gamma" else None)
+        gray, weighted_sum = GRAY[name]
+        for mode, expected in (("grayscale", gray), ("rgba", weighted_sum)):
+            (found,) = utils.image_dataset_from_directory(
+                tmp_path, None, None, color_mode=mode, image_size=(2, 4), verbose=False
+            )[0]
+            found = found.ravel()
+            if mode == "grayscale":
+                assert found.tolist() == expected
+            elif expected is not None:
+                assert found @ np.arange(1, 33) == expected
+        grains = utils.image_dataset_from_directory(
+            tmp_path, None, None, format="grain", image_size=(2, 4), verbose=False
+        )
+        np.testing.assert_array_equal(grains[0][0], utils.img_to_array(utils.load_img(tmp_path / "x.png")))
 
     def test_channels_first_and_sizes(self, folder):
         loaded = utils.load_img(folder / "dogs" / "0.png", target_size=(2, 3), interpolation="bilinear")

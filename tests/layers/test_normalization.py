@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from normalization_cases import CASES
 
-from nbkeras import layers, ops
+from nbkeras import initializers, layers, ops
 from nbkeras.autodiff.gradient_tape import GradientTape
 from nbkeras.engine.program import Program
 from nbkeras.engine.tensor import Variable, as_tensor
@@ -256,8 +256,40 @@ def test_frozen_batch_normalization_runs_in_inference_mode():
     assert [w.name for w in layer.trainable_weights] == ["gamma", "beta"]
 
 
-def test_replay_moves_the_statistics():
-    layer, eager = layers.BatchNormalization(momentum=0.5), layers.BatchNormalization(momentum=0.5)
+def renormalized(factor):
+    """Renormalization with r = factor and d = 0, as a function of x, gamma and beta."""
+
+    def function(x, gamma, beta):
+        layer = layers.BatchNormalization(
+            1, renorm=True, renorm_clipping={"rmax": factor, "rmin": factor, "dmax": 0}, dtype=x.dtype.name
+        )
+        layer.build(x.shape)
+        layer.gamma, layer.beta = gamma, beta
+        return layer(x, training=True)
+
+    return function
+
+
+def test_gradients_of_renormalization():
+    x = 2 * normal(3, 4, 2) + 3
+    check_op(renormalized(1.3), x, normal(4), normal(4))
+    plain = training(1, 4)(as_tensor(x), None, None)
+    np.testing.assert_allclose(renormalized(1.0)(as_tensor(x), np.ones(4), np.zeros(4)), plain, rtol=1e-12)
+
+
+def test_weights_of_renormalization_are_keras_s():
+    layer = layers.BatchNormalization(renorm=True, moving_variance_initializer=initializers.Constant(4.0))
+    layer.build((None, 3))
+    names = ["gamma", "beta", "moving_mean", "moving_variance", "moving_stddev", "renorm_mean", "renorm_stddev"]
+    assert [weight.name for weight in layer.weights] == names
+    assert [float(weight.numpy()[0]) for weight in layer.weights] == [1, 0, 0, 4, 2, 0, 2]
+    layer.trainable = False
+    assert np.array_equal(layer(np.ones((2, 3)), training=True), layer(np.ones((2, 3))))
+
+
+@pytest.mark.parametrize("renorm", [False, True])
+def test_replay_moves_the_statistics(renorm):
+    layer, eager = (layers.BatchNormalization(momentum=0.5, renorm=renorm) for _ in range(2))
     x, program = device.persistent(normal(6, 3).astype("float32")), Program()
     layer(x), eager(x)
     with device.record(program):
@@ -268,18 +300,19 @@ def test_replay_moves_the_statistics():
         device.write(x, normal(6, 3))
         program.run()
         assert np.array_equal(played.copy(), eager(x, training=True).numpy())
-        assert np.array_equal(layer.moving_mean.numpy(), eager.moving_mean.numpy())
-        assert np.array_equal(layer.moving_variance.numpy(), eager.moving_variance.numpy())
+        for moving, expected in zip(layer.get_weights(), eager.get_weights(), strict=True):
+            assert np.array_equal(moving, expected)
 
 
 @pytest.mark.parametrize(
     "layer",
     [
         layers.BatchNormalization(1, 0.9, 1e-4, False, True, gamma_regularizer="l2", gamma_constraint="non_neg"),
+        layers.BatchNormalization(renorm=True, renorm_clipping={"dmax": 2.0}, renorm_momentum=0.5, name="renorm"),
         layers.LayerNormalization([1, 2], scale=False, beta_initializer="ones"),
         layers.RMSNormalization(epsilon=1e-4),
     ],
-    ids=lambda layer: type(layer).__name__,
+    ids=lambda layer: layer.name,
 )
 def test_configuration_survives_json(layer):
     config = json.loads(json.dumps(layer.get_config()))
@@ -303,7 +336,11 @@ def test_mask_passes_through():
     [
         (lambda: layers.BatchNormalization(axis=[1, 2]), "axis must be one integer"),
         (lambda: layers.BatchNormalization(momentum=2), "momentum must be a number from 0 to 1"),
-        (lambda: layers.BatchNormalization(renorm=True), "does not offer renorm=True"),
+        (lambda: layers.BatchNormalization(renorm=True, renorm_clipping={"min": 1}), "with the keys rmax, rmin, dmax"),
+        (
+            lambda: layers.BatchNormalization(renorm=True, renorm_clipping={"rmax": 1, "rmin": 2}),
+            "renorm_clipping needs rmax >= rmin and dmax >= 0, received {'rmax': 1, 'rmin': 2}",
+        ),
         (lambda: layers.BatchNormalization(axis=3)(normal(2, 3)), r"axis 3, which an input of shape \(2, 3\) lacks"),
         (lambda: layers.BatchNormalization().build((4, None)), "its size must be known"),
         (lambda: layers.LayerNormalization(axis="last"), "axis must be an integer or a list of integers"),

@@ -12,6 +12,7 @@ from preprocessing_cases import BATCHES, CASES, NUMBERS, TEXTS, TOKENS, WORDS
 
 from nbkeras import Input, config, models
 from nbkeras import layers as L
+from nbkeras.engine import behaviour
 
 
 @functools.cache
@@ -46,6 +47,48 @@ def test_equals_keras(name):
         again(inputs)
         again.set_weights(layer.get_weights())
     check_same(again(inputs), stored()[name])
+
+
+INDICATORS = ("one_hot", "multi_hot", "count")
+DTYPES = [  # the dtypes of layer(inputs) and of a symbolic output in Keras 3.15 on TensorFlow, whatever `dtype` a lookup has
+    *((kind, mode, "int64", "float32") for kind in ("strings", "integers", "texts") for mode in INDICATORS),
+    *((kind, "int", "int64", "int64") for kind in ("strings", "integers", "texts")),
+    *((kind, "tf_idf", "float32", "float32") for kind in ("strings", "integers", "texts")),
+    *((kind, mode, "float64", "float64") for kind in ("categories", "hashing", "bins") for mode in INDICATORS),
+    *(("crossing", mode, "float64", "float64") for mode in ("int", "one_hot")),
+    ("bins", "int", "int32", "int32"),
+]
+
+
+@pytest.mark.parametrize("kind, mode, real, symbolic", DTYPES)
+def test_dtypes_of_results_are_keras_s(kind, mode, real, symbolic):
+    options = {"output_mode": mode, "dtype": "float64"}
+    weights = {"idf_weights": [0.1, 0.2]} if mode == "tf_idf" else {}
+    numbers, texts = np.array([[1], [2]]), np.array([["a"], ["z"]])
+    layer, inputs = {
+        "strings": lambda: (L.StringLookup(vocabulary=["a", "b"], **weights, **options), texts),
+        "integers": lambda: (L.IntegerLookup(vocabulary=[1, 2], **weights, **options), numbers),
+        "texts": lambda: (L.TextVectorization(vocabulary=["a", "b"], **weights, **options), texts),
+        "categories": lambda: (L.CategoryEncoding(4, **options), numbers),
+        "hashing": lambda: (L.Hashing(4, **options), numbers),
+        "bins": lambda: (L.Discretization([0.0, 1.0], **options), numbers),
+        "crossing": lambda: (L.HashedCrossing(4, **options), [numbers, numbers]),
+    }[kind]()
+    assert layer(inputs).dtype == real
+    given = Input((1,), dtype="string" if inputs is texts else "int64")
+    output = layer([given, given] if isinstance(inputs, list) else given)
+    assert output.dtype == symbolic
+    data = numbers if isinstance(inputs, list) else inputs
+    assert models.Model(given, output).predict(data, verbose=0).dtype == real
+    if output.shape[-1] is not None:
+        assert models.Model(given, L.Dense(2)(output)).predict(data, verbose=0).dtype == "float32"
+
+
+def test_in_keras_2_indicators_have_the_dtype_of_their_layer(monkeypatch):
+    monkeypatch.setattr(behaviour, "current", behaviour.KERAS_2)
+    for dtype in ("float32", "int32"):
+        layer = L.IntegerLookup(vocabulary=[1, 2], output_mode="count", dtype=dtype)
+        assert layer(np.array([1])).dtype == layer(Input((1,), dtype="int64")).dtype == dtype
 
 
 def test_a_recorded_model_follows_what_is_adapted_later():
@@ -129,7 +172,10 @@ def built(layer, shape):
         ),
         (lambda: L.Hashing(0), "num_bins must be a positive integer, received 0"),
         (lambda: L.Hashing(3, salt="x"), "salt must be an integer or two, received 'x'"),
-        (lambda: L.Hashing(3, dtype="float32"), "output_mode 'int' has an integer dtype, received 'float32'"),
+        (
+            lambda: L.Hashing(3, dtype="float32"),
+            "Hashing with output_mode 'int' has an integer dtype, received 'float32'",
+        ),
         (lambda: L.HashedCrossing(3)([WORDS, WORDS]), "needs two or more inputs of one shape"),
         (lambda: L.HashedCrossing(3)([np.ones(2), np.ones(2)]), "takes integers or strings"),
         (lambda: L.StringLookup(vocabulary=["a", "a"]), "each term once"),

@@ -32,6 +32,22 @@ CASES = {
     "batch_first": Case(lambda k: k.BatchNormalization(axis=1, center=False), (4, 3, 2, 5), 3, _TRAINING),
     "batch_middle": Case(lambda k: k.BatchNormalization(axis=-2, scale=False), (4, 3, 5), 4, _TRAINING),
     "batch_masked": Case(lambda k: k.BatchNormalization(), (6, 4, 3), 5, _TRAINING, masked=True),
+    "batch_renorm": Case(
+        lambda k: k.BatchNormalization(momentum=0.7, renorm=True, renorm_momentum=0.6), (7, 5), 13, _TRAINING
+    ),
+    "batch_renorm_clipped": Case(
+        lambda k: k.BatchNormalization(
+            axis=1, scale=False, renorm=True, renorm_clipping={"rmax": 1.5, "rmin": 0.8, "dmax": 0.5}
+        ),
+        *((4, 3, 2, 5), 14, _TRAINING),
+    ),
+    "batch_renorm_masked": Case(
+        lambda k: k.BatchNormalization(renorm=True, renorm_clipping={"rmax": 2.0}),
+        (6, 4, 3),
+        15,
+        _TRAINING,
+        masked=True,
+    ),
     "layer": Case(lambda k: k.LayerNormalization(), (4, 3, 6), 6),
     "layer_axes": Case(lambda k: k.LayerNormalization(axis=[1, 3], scale=False), (2, 3, 4, 5), 7),
     "layer_middle": Case(lambda k: k.LayerNormalization(axis=1, center=False, epsilon=1e-2), (2, 5, 3), 8),

@@ -37,7 +37,7 @@ def good(tmp_path_factory):
     """The members of a good `.keras` file, and the bytes of a good `.h5` file."""
     folder = tmp_path_factory.mktemp("good")
     model = Sequential(
-        [layers.Dense(5, activation="tanh", input_shape=(3,), name="first"), layers.Dense(2, name="second")]
+        [layers.Dense(5, activation="tanh", input_shape=(3,), name="first"), layers.Dense(2, name="second")], name="s"
     )
     model.compile("sgd", "mse")
     model.save(folder / "m.keras")
@@ -674,7 +674,7 @@ HDF5 = {
         "no array",
     ),
     "data in another file": (
-        lambda file: link(h5py.ExternalLink("other.h5", "/data"), "model_weights/first/first/kernel:0")(file),
+        lambda file: link(h5py.ExternalLink("other.h5", "/data"), "model_weights/first/s/first/kernel:0")(file),
         "ExternalLink",
     ),
     "a giant layer": (

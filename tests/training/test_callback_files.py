@@ -23,7 +23,9 @@ X, Y = RNG.standard_normal((16, 3)).astype(np.float32), RNG.standard_normal((16,
 
 def make(optimizer=None):
     set_random_seed(1)
-    model = models.Sequential([layers.Input((3,)), layers.Dense(4, "tanh", name="hidden"), layers.Dense(1, name="out")])
+    model = models.Sequential(
+        [layers.Input((3,)), layers.Dense(4, "tanh", name="hidden"), layers.Dense(1, name="out")], name="net"
+    )
     model.compile(optimizer or optimizers.Adam(0.1), "mse")
     return model
 
@@ -235,9 +237,9 @@ class TestTensorBoard:
             after = of_validation["evaluation_loss_vs_iterations", 4 * (epoch + 1)]
             np.testing.assert_allclose(after, history["val_loss"][epoch], rtol=1e-6)
         assert [step for tag, step, _ in train if tag == "batch_loss"] == [3, 6]
-        histograms = [value for tag, step, value in train if tag == "hidden/kernel/histogram"]
+        histograms = [value for tag, step, value in train if tag == "net/hidden/kernel/histogram"]
         assert [value.histo.num for value in histograms] == [12, 12]
-        assert any(tag.startswith("hidden/kernel/image") for tag, _, _ in train)
+        assert any(tag.startswith("net/hidden/kernel/image") for tag, _, _ in train)
         (model,) = [value for tag, _, value in train if value.metadata.plugin_data.plugin_name == "graph_keras_model"]
         assert json.loads(model.tensor.string_val[0])["class_name"] == "Sequential"
 

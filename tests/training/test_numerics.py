@@ -11,7 +11,7 @@ Y = np.zeros((32, 1), "float32")
 
 
 def model_of(*parts):
-    model = keras.Sequential([keras.Input((4,)), *parts, layers.Dense(1, name="last")])
+    model = keras.Sequential([keras.Input((4,)), *parts, layers.Dense(1, name="last")], name="net")
     model.compile("sgd", "mse")
     return model
 
@@ -59,7 +59,7 @@ def test_weights_that_are_not_finite_are_named():
     model.layers[-1].kernel.assign(np.full((4, 1), np.nan))
     with (
         debug.check_numerics(),
-        pytest.raises(debug.NumericsError, match=r"\(variable 'last/kernel'\) had such numbers before"),
+        pytest.raises(debug.NumericsError, match=r"\(variable 'net/last/kernel'\) had such numbers before"),
     ):
         model.predict(X, verbose=0)
 

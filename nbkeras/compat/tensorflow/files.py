@@ -8,11 +8,12 @@ import numpy as np
 
 from nbkeras import ops
 from nbkeras.compat.tensorflow.dtypes import as_dtype
+from nbkeras.data.images import decoded
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Tensor, as_tensor
 from nbkeras.engine.user_errors import optional_import
 
-_MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # pillow's name of an image with so many channels
+_MODES = {1: "grayscale", 3: "rgb", 4: "rgba"}  # Keras's name of an image with so many channels
 
 
 def read_file(filename: Any, name: Any = None) -> bytes:
@@ -40,9 +41,8 @@ def decode_image(
         image = Image.open(io.BytesIO(contents))
     except UnidentifiedImageError:
         raise ValueError(f"tf.io.decode_image: expected the bytes of an image, received {briefly(contents)}") from None
-    mode = _MODES[channels] if channels else image.mode if image.mode in _MODES.values() else "RGB"
-    array = np.asarray(image.convert(mode))
-    return convert_image_dtype(as_tensor(array if array.ndim == 3 else array[:, :, None]), dtype)
+    mode = _MODES[channels or {"L": 1, "I;16": 1, "RGBA": 4}.get(image.mode, 3)]
+    return convert_image_dtype(as_tensor(decoded(io.BytesIO(contents), mode)), dtype)
 
 
 decode_bmp = decode_jpeg = decode_png = decode_image
