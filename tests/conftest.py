@@ -44,6 +44,7 @@ TIERS = {  # the files and folders that are not `unit`
         "kernels/test_bounds.py",
         "kernels/test_cache.py",
         "kernels/test_levels.py",
+        "layers/test_without_ml_dtypes.py",
         "serving/test_budget.py",
         "serving/test_clients.py",
         "serving/test_http.py",

@@ -11,7 +11,7 @@ from typing import Any, Self, TypedDict
 
 import numpy as np
 
-from nbkeras import building, config, ops, regularizers
+from nbkeras import building, ops, regularizers
 from nbkeras.building import graph
 from nbkeras.building.graph import CallHistory, SymbolicTensor, is_symbolic
 from nbkeras.building.input_spec import InputSpec as InputSpec
@@ -267,8 +267,7 @@ class Layer(Module, CallHistory, Registered, registry=layers):
         Module.__init__(self, trainable)
         CallHistory.__init__(self)
         self.name: str = checked("layer", name) or unique_name(snake_case(type(self).__name__))
-        named = dtype is None or isinstance(dtype, str | dict | DTypePolicy)
-        policy = dtype_policy.get(dtype if named else config.standardize_dtype(dtype))
+        policy = dtype_policy.of(dtype)
         self.dtype, self.quantization_mode = policy.variable_dtype, policy.quantization_mode
         self._policy = None if policy == DTypePolicy(self.dtype) else policy
         if self.quantization_mode is not None and not self.quantized_channels:
@@ -476,7 +475,9 @@ class Layer(Module, CallHistory, Registered, registry=layers):
         """
         parts = [part for part in self._made_parts() if part.quantization_mode is not None]
         if self.quantization_mode is None and not parts:
-            return {"dtype": self.dtype if self._policy is None else self._policy.name}
+            policy = self.dtype_policy
+            is_map = isinstance(policy, dtype_policy.DTypePolicyMap)
+            return {"dtype": dtype_policy.serialize(policy) if is_map else policy.name}
         first, policy = self, self.dtype_policy
         if parts:
             first, policies = parts[0], {f"{self.name}/{part.name}": part.dtype_policy for part in parts}

@@ -210,6 +210,12 @@ def get(identifier: Any) -> DTypePolicy:
     )
 
 
+def of(dtype: Any) -> DTypePolicy:
+    """The policy of a constructor's argument `dtype`: a policy, its name or configuration, a dtype, or None for the default."""
+    named = dtype is None or isinstance(dtype, str | dict | DTypePolicy)
+    return get(dtype if named else settings.standardize_dtype(dtype))
+
+
 def serialize(dtype_policy: DTypePolicy) -> dict[str, Any]:
     """A policy's configuration, as Keras 3 writes it into files.
 

@@ -154,9 +154,9 @@ class STFTSpectrogram(Layer):
             return ops.arctan2(imag, first)
         power = ops.add(ops.square(first), ops.square(imag))
         if self.mode == "psd":
-            twice = np.full(self._fft_length // 2 + 1, 2, self.compute_dtype)  # the frequency and its negative
+            twice = np.full(self._fft_length // 2 + 1, 2.0)  # the frequency and its negative
             twice[[0, -1]] = 1
-            return ops.multiply(power, twice)
+            return ops.multiply(power, ops.convert_to_tensor(twice, self.compute_dtype))
         magnitude = ops.sqrt(ops.maximum(power, config.epsilon()))
         return magnitude if self.mode == "magnitude" else ops.log(ops.maximum(magnitude, config.epsilon()))
 

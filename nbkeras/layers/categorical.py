@@ -48,7 +48,7 @@ def encoded(numbers, mode: str, depth: int, dtype: str, count_weights=None):
     encodes an array, of numbers that were strings.
     """
     if isinstance(numbers, np.ndarray) and mode != "int" and numbers.ndim < 3:
-        return as_tensor(host_encoding.indicators(numbers, mode, depth, dtype))
+        return as_tensor(host_encoding.indicators(numbers, mode, depth, dtype), dtype)
     if mode == "int":
         return ops.cast(numbers, dtype)
     sizes = ops.shape(numbers)

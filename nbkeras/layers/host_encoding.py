@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
+
+from nbkeras.engine.dtypes import known_dtype
 
 Array = np.ndarray
 
@@ -14,9 +17,10 @@ def indicators(numbers: Array | list[list[int]], mode: str, depth: int, dtype: s
 
     Numbers outside of 0 to depth - 1 are ignored.
     """
+    kind: Any = known_dtype(dtype)  # arrays of bfloat16 are float32 here
     if isinstance(numbers, np.ndarray) and mode == "one_hot":
         numbers = numbers[..., 0] if numbers.ndim > 1 and numbers.shape[-1] == 1 else numbers
-        made = np.zeros((*numbers.shape, depth), dtype)
+        made = np.zeros((*numbers.shape, depth), kind)
         places = np.nonzero((numbers >= 0) & (numbers < depth))
         made[(*places, numbers[places])] = 1
         return made
@@ -27,7 +31,7 @@ def indicators(numbers: Array | list[list[int]], mode: str, depth: int, dtype: s
     else:
         is_one, lengths = False, list(map(len, numbers))
         flat = np.fromiter(itertools.chain.from_iterable(numbers), np.int64, sum(lengths))
-    made = np.zeros((len(lengths), depth), dtype)
+    made = np.zeros((len(lengths), depth), kind)
     rows, known = np.repeat(np.arange(len(lengths)), lengths), (flat >= 0) & (flat < depth)
     if mode == "multi_hot":
         made[rows[known], flat[known]] = 1

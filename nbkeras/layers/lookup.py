@@ -235,7 +235,7 @@ class Lookup(TextInputs, registered=False):
             store: A dict-like object that takes arrays by name.
         """
         if self._idf is not None:
-            store["idf_weights"] = self._idf.astype(self._value_dtype)
+            store["idf_weights"] = ops.convert_to_tensor(self._idf, self._value_dtype).numpy()
 
     def load_own_variables(self, store) -> None:
         """Load the weights of terms.
@@ -336,7 +336,7 @@ class Lookup(TextInputs, registered=False):
             return counts
         if self._idf is None:
             raise ValueError(f"{self.name!r} has no idf_weights yet: call adapt(data), or set_vocabulary with them")
-        return ops.multiply(counts, self._idf.astype(self._value_dtype))
+        return ops.multiply(counts, ops.convert_to_tensor(self._idf, self._value_dtype))
 
     def get_config(self):
         special = self._first_term

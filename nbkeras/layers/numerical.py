@@ -162,10 +162,10 @@ class Normalization(SameShape):
             return None
         if given is None:
             return ops.reshape(learned, self._broadcast)
-        array, shape = np.asarray(given, self.dtype), [1] * len(self._broadcast)
-        for axis, size in zip(reversed(self._kept), reversed(array.shape), strict=False):
+        numbers, shape = ops.convert_to_tensor(given, self.dtype), [1] * len(self._broadcast)
+        for axis, size in zip(reversed(self._kept), reversed(numbers.shape), strict=False):
             shape[axis] = size
-        return ops.broadcast_to(array.reshape(shape), self._broadcast)
+        return ops.broadcast_to(ops.reshape(numbers, shape), self._broadcast)
 
     def adapt(self, data) -> None:
         """Learn mean and variance from data, replacing earlier ones.
@@ -205,8 +205,8 @@ class Normalization(SameShape):
             mean, count = mean + (middle - mean) * (more / total), total
         if not count:
             raise ValueError(f"Normalization {self.name!r}: adapt needs data, received none")
-        self.adapt_mean.assign(np.asarray(mean, self.dtype))
-        self.adapt_variance.assign(np.asarray(square / count, self.dtype))
+        self.adapt_mean.assign(mean)
+        self.adapt_variance.assign(square / count)
 
     def call(self, inputs):
         inputs = ops.cast(inputs, self.compute_dtype)

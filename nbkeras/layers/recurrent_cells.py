@@ -388,8 +388,8 @@ class LSTMCell(_Cell):
     def _bias_with_forget_gate(self, shape, dtype=None):
         n = self.units
         make: Any = initializers.get(self.bias_initializer or "glorot_uniform")  # the default of `add_weight` for None
-        parts = [make((size,), dtype=dtype) for size in (n, 2 * n)]
-        return np.concatenate([np.asarray(parts[0]), np.ones(n, dtype), np.asarray(parts[1])])
+        parts = [make((n,), dtype=dtype), np.ones(n), make((2 * n,), dtype=dtype)]
+        return ops.concatenate([ops.convert_to_tensor(part, dtype) for part in parts])
 
     def call(self, inputs, states, training=None):
         h, c = self.states_of(states)

@@ -259,7 +259,7 @@ class TextVectorization(TextInputs):
         rows = [lookup.numbers_of(row) for row in self._words(inputs)]
         if mode not in ("int", "one_hot"):
             counts = host_encoding.indicators(rows, mode, lookup._depth, lookup._value_dtype)
-            return lookup.weighted(counts) if mode == "tf_idf" else as_tensor(counts)
+            return lookup.weighted(counts) if mode == "tf_idf" else as_tensor(counts, lookup._value_dtype)
         length = self.output_sequence_length
         if length is None:
             length = max(map(len, rows), default=0)

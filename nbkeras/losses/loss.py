@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from nbkeras import config, ops
-from nbkeras.engine import naming, option, sharding, structures
+from nbkeras.engine import dtype_policy, naming, option, sharding, structures
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.observed import Observed
 from nbkeras.engine.registry import Registered, Registry
@@ -166,7 +166,7 @@ class Loss(Observed, option.Configured, Registered, registry=registry):
     def __init__(self, name: str | None = None, reduction: str | None = "sum_over_batch_size", dtype: Any = None):
         self.name = naming.checked("loss", name) or type(self).__name__.lower()
         self.reduction = check_reduction(reduction)
-        self.dtype = None if dtype is None else config.standardize_dtype(dtype)
+        self.dtype = None if dtype is None else dtype_policy.of(dtype).compute_dtype
 
     @op
     def __call__(self, y_true, y_pred, sample_weight=None) -> Tensor:

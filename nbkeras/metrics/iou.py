@@ -8,6 +8,7 @@ import numpy as np
 
 from nbkeras import config, ops
 from nbkeras.engine import option
+from nbkeras.engine.dtypes import known_dtype
 from nbkeras.engine.tensor import Tensor, as_tensor
 from nbkeras.engine.user_errors import warn
 from nbkeras.losses.loss import prediction
@@ -73,7 +74,7 @@ class IoU(Metric):
             sample_weight: A weight for each prediction; None for 1.
         """
         rows, columns = self._classes(y_true, self.sparse_y_true), self._classes(y_pred, self.sparse_y_pred)
-        if sample_weight is not None and np.dtype(self.dtype).kind == "i":
+        if sample_weight is not None and known_dtype(self.dtype).kind == "i":
             sample_weight = as_tensor(sample_weight)
             if sample_weight.dtype.kind == "f":
                 warn(f"{self.name} counts in {self.dtype}: weights are truncated to integers; give a float dtype")
@@ -90,7 +91,7 @@ class IoU(Metric):
         occurs = either > 1e-9
         ratios = ops.where(occurs, right / (either + config.epsilon()), 0.0)
         count = ops.sum(ops.cast(occurs, "float64"))
-        dtype = self.dtype if np.dtype(self.dtype).kind == "f" else config.floatx()
+        dtype = self.dtype if known_dtype(self.dtype).kind == "f" else config.floatx()
         return ops.cast(ops.sum(ratios) / (count + config.epsilon()), dtype)
 
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from nbkeras import config, initializers, ops
-from nbkeras.engine import load_budget, naming, option, sharding, stateless, structures
+from nbkeras.engine import dtype_policy, load_budget, naming, option, sharding, stateless, structures
 from nbkeras.engine.annotations import briefly, one_of
+from nbkeras.engine.dtypes import known_dtype
 from nbkeras.engine.naming import snake_case
 from nbkeras.engine.observed import Observed
 from nbkeras.engine.registry import Registered, Registry
@@ -35,7 +36,7 @@ class Metric(Observed, option.Configured, Registered, registry=registry):
 
     Args:
         name: The name in logs and histories; by default the class name in snake_case.
-        dtype: The dtype of results, 'float32' or 'float64'; None for `config.floatx()`.
+        dtype: The dtype of results, or a policy that computes in it; None for `config.floatx()`.
 
     Example:
         >>> class Largest(metrics.Metric):
@@ -55,7 +56,7 @@ class Metric(Observed, option.Configured, Registered, registry=registry):
 
     def __init__(self, name: str | None = None, dtype: Any = None):
         self.name = naming.checked("metric", name) or snake_case(type(self).__name__)
-        self.dtype = config.standardize_dtype(dtype)
+        self.dtype = dtype_policy.of(config.floatx() if dtype is None else dtype).compute_dtype
         self._state: list[Variable] = []
 
     def add_weight(
@@ -79,7 +80,7 @@ class Metric(Observed, option.Configured, Registered, registry=registry):
             name, shape, initializer = shape, initializer, dtype
             shape, dtype = (() if isinstance(shape, str) or shape is None else shape), None
         shape = (shape,) if isinstance(shape, int) else tuple(shape)
-        size = math.prod(shape) * np.dtype(dtype or self.dtype).itemsize
+        size = math.prod(shape) * known_dtype(dtype or self.dtype).itemsize
         load_budget.take(size, f"metric {briefly(self.name)} is described with an array of shape {shape}, which")
         make = initializers.get("zeros" if initializer is None else initializer)
         name, aggregation = name or f"state_{len(self._state)}", aggregation or "sum"

@@ -142,7 +142,7 @@ def tri(N: int, M: int | None = None, k: int = 0, dtype=None) -> Tensor:
     """
     rows, columns = new_sizes("tri", (N, N if M is None else M))
     load_budget.take_briefly(8 * rows * columns, f"tri({N}, {M})")
-    return as_tensor(np.tri(rows, columns, k, known_dtype(dtype)))
+    return as_tensor(np.tri(rows, columns, k, bool), known_dtype(dtype))
 
 
 # -------------------- ranges --------------------

@@ -237,7 +237,7 @@ class MultiOptimizer(Optimizer):
         ValueError: for an optimizer that is not a plain one.
 
     Example:
-        >>> optimizers = keras.optimizers.OptimizerMap(keras.optimizers.SGD(0.0), {"dense/bias": keras.optimizers.SGD(0.5)})
+        >>> optimizers = keras.optimizers.OptimizerMap(keras.optimizers.SGD(0.0), {".*/bias": keras.optimizers.SGD(0.5)})
         >>> model = keras.Sequential([keras.Input((1,)), layers.Dense(1, kernel_initializer="ones", name="dense")])
         >>> model.compile(keras.optimizers.MultiOptimizer(optimizers), "mse")
         >>> history = model.fit(np.array([[1.0]]), np.array([[0.0]]), verbose=0)

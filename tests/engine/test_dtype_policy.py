@@ -82,6 +82,22 @@ def test_policies_of_parts():
     assert policies["a/b"].name == "float64" and list(policies) == ["heads/query"]
 
 
+def test_a_layer_of_a_map_without_its_path():
+    layer = layers.Dense(2, dtype=dtype_policies.DTypePolicyMap("float64", {"other": "float32"}))
+    again = layers.Dense.from_config(layer.get_config())
+    assert again.dtype_policy == layer.dtype_policy and again.dtype == "float64"
+
+
+@pytest.mark.parametrize("make", [keras.metrics.Mean, keras.losses.MeanSquaredError])
+def test_metrics_and_losses_take_policies(make):
+    for given, dtype in [
+        ("mixed_float16", "float16"),
+        (keras.DTypePolicy("float64"), "float64"),
+        (np.float64, "float64"),
+    ]:
+        assert make(dtype=given).dtype == dtype
+
+
 def test_mistakes():
     with pytest.raises(TypeError, match="must be a string"):
         keras.DTypePolicy(32)

@@ -242,8 +242,9 @@ class RandomSharpness(RandomColors):
     """
 
     def change(self, images, transformation):
-        kernel = np.full((3, 3, images.shape[self.channel_axis], 1), 1 / 13, self.compute_dtype)
+        kernel = np.full((3, 3, images.shape[self.channel_axis], 1), 1 / 13)
         kernel[1, 1] = 5 / 13
+        kernel = ops.convert_to_tensor(kernel, self.compute_dtype)
         smooth = ops.depthwise_conv(images, kernel, padding="same", data_format=self.data_format)
         factor = ops.subtract(1.0, ops.multiply(each(transformation["factor"], self.compute_dtype), 2.0))
         return self.in_range(ops.add(images, ops.multiply(factor, ops.subtract(smooth, images))))
