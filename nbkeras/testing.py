@@ -423,8 +423,8 @@ def _check_shapes(layer: Layer, model: Model, arrays: list[Array], outputs: Any)
             s is None or s == n for s, n in zip(symbol.shape, output.shape, strict=True)
         )
         # as in Keras, the symbolic indicators of a lookup do not have the dtype of its results
-        is_exact = getattr(layer, "_symbolic_dtype", None) is None
-        if not fits or (is_exact and symbol.dtype != output.dtype):
+        named = getattr(layer, "_symbolic_dtype", None)
+        if not fits or symbol.dtype != (output.dtype if named is None else named):
             raise AssertionError(
                 f"{layer.name}: the symbolic output is {symbol.shape} {symbol.dtype}, the real one {output.shape} {output.dtype}"
             )

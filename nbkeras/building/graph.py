@@ -40,7 +40,9 @@ class SymbolicTensor:
         if not structures.is_shape(shape := structures.listed(shape)):
             raise TypeError(f"a shape is a tuple of integers, with None for unknown sizes, received {briefly(shape)}")
         self.shape: tuple[int | None, ...] = tuple(None if s is None else int(s) for s in shape)
-        self.dtype = known_dtype(dtype)
+        self.dtype = self.value_dtype = known_dtype(
+            dtype
+        )  # value_dtype: that of its values, if Keras's symbol has another
         self.name = naming.checked("symbolic tensor", name) or f"keras_tensor_{next(_numbers)}"
         self.node: Node | None = None
         self.index, self.record_history = 0, record_history

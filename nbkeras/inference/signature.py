@@ -21,7 +21,7 @@ def inputs_of(model: Any, given: Any) -> tuple[list[str], list[Spec], Callable[[
     expected = None if given is None else [_spec(item) for item in ([given] if _is_one(given) else given)]
     if getattr(model, "_host_part", None) is not None:  # its recorded part, which takes numbers in place of strings
         names, symbols = model._host_part.inputs_of_rest()
-        specs = [(tuple(symbol.shape), symbol.dtype) for symbol in symbols]
+        specs = [(tuple(symbol.shape), symbol.value_dtype) for symbol in symbols]
 
         def pack(tensors):
             return Numbers(tensors)

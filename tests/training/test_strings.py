@@ -417,7 +417,7 @@ class TestInference:
         ):
             model_of("nested").frozen()
 
-    @pytest.mark.parametrize("name", ["sequential", "encoded", "tf_idf", "crossed", "hashed"])
+    @pytest.mark.parametrize("name", ["sequential", "encoded", "multi_hot", "tf_idf", "crossed", "hashed"])
     def test_frozen_models(self, name, model_of, tmp_path):
         model, x = model_of(name), data_of(name)
         frozen = model.frozen(batch_sizes=(1, 4))
