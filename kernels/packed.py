@@ -2,7 +2,7 @@
 
 A weight is a matrix (rows, columns) of bytes. Of two neighbours along the packed axis, the first one is in the lower half.
 Without zero points a weight is its integer divided by a scale; else it is (integer - zero) * scale. Products read the bytes: a
-product with one row widens each byte in registers, one with more rows converts a part of the matrix at a time.
+product with one row makes floats of them in registers, one with more rows converts a part of the matrix at a time.
 """
 
 import math
@@ -11,6 +11,7 @@ import numpy as np
 
 from nbkeras.kernels import dense as dense_kernels
 from nbkeras.kernels.loops.gemm import gemm
+from nbkeras.kernels.loops.packed_rows import OFFSET, ROWS, UNIT, WORD, add_row, add_rows
 from nbkeras.kernels.quantized import rescale
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.cache import compiled
@@ -123,11 +124,15 @@ def dense(
     y = device.empty((*x.shape[:-1], n), x.dtype)
     if y.size:
         factors = _matrices(scale, zero, groups, 0)
-        columns = _ROW_COLUMNS if rows == 1 else _COLUMNS
-        shares = share_count(rows * n * k, 2 * _ROW_SHARE if rows == 1 else _SHARE_WORK, -(-n // columns))
+        is_row = rows == 1 and x.dtype == np.float32 and device.gpu() is None
+        columns = _ROW_COLUMNS if is_row else _COLUMNS
+        shares = share_count(rows * n * k, 2 * _ROW_SHARE if is_row else _SHARE_WORK, -(-n // columns))
         panels = device.empty((shares if device.gpu() is None else 0, _DEPTH * _COLUMNS), x.dtype)
-        sums = y.reshape(-1)
-        launch_shares(multiply_packed, shares, x.reshape(-1), packed.reshape(-1), *factors, panels, sums, rows, n, k)
+        arrays = x.reshape(-1), packed.reshape(-1), *factors, panels, y.reshape(-1)
+        if is_row:
+            launch_shares(multiply_packed_row, shares, *arrays, n, k)
+        else:
+            launch_shares(multiply_packed, shares, *arrays, rows, n, k)
         if b is not None or rectify:
             one = device.empty((n,), x.dtype)
             device.launch(device.fill, one, 1)
@@ -153,21 +158,21 @@ def dense_vjp(saved, dy, needs):
 def multiply_packed(x, w, scale, zero, groups, panels, c, m, n, k, share, shares):
     """Kernel: C = X @ W for flat X (m, k), and packed W (k, n) of int8; computes a share of C's columns.
 
-    panels[share] holds sums of the even and of the odd columns, or a part of W, converted.
+    panels[share] holds a part of W, converted.
     """
-    nothing, one, panel = c.dtype.type(0), c.dtype.type(1), panels[share]
-    columns = _ROW_COLUMNS if m == 1 else _COLUMNS
-    across = (n + columns - 1) // columns
+    across = (n + _COLUMNS - 1) // _COLUMNS
     for tile in range(across * share // shares, across * (share + 1) // shares):
-        j = tile * columns
-        width = min(columns, n - j)
-        if m == 1:
-            _multiply_row(x, w, scale, zero, groups, panel, c, j, width, n, k)
-            continue
-        for p in range(0, k, _DEPTH):
-            depth = min(_DEPTH, k - p)
-            _convert(w, scale, zero, groups, p, j, depth, width, n, panel)
-            gemm(0, 0, m, width, depth, x, p, k, panel, 0, width, nothing if p == 0 else one, c, j, n)
+        j = tile * _COLUMNS
+        _multiply_columns(x, w, scale, zero, groups, panels[share], c, j, min(_COLUMNS, n - j), m, n, k)
+
+
+@compiled
+def _multiply_columns(x, w, scale, zero, groups, panel, c, j, width, m, n, k):
+    nothing, one = c.dtype.type(0), c.dtype.type(1)
+    for p in range(0, k, _DEPTH):
+        depth = min(_DEPTH, k - p)
+        _convert(w, scale, zero, groups, p, j, depth, width, n, panel)
+        gemm(0, 0, m, width, depth, x, p, k, panel, 0, width, nothing if p == 0 else one, c, j, n)
 
 
 @compiled
@@ -196,61 +201,50 @@ def _convert(w, scale, zero, groups, first, j, depth, width, n, panel):
 
 
 @compiled
-def _multiply_row(x, w, scale, zero, groups, panel, c, j, width, n, k):
-    """Computes columns of c = x @ w for one row x; it sums the rows of a group before it multiplies by their scale.
+def multiply_packed_row(x, w, scale, zero, groups, panels, c, n, k, share, shares):
+    """Kernel: c = x @ W for one row x of float32, as `multiply_packed`.
 
-    The even columns are the lower halves of bytes, the odd ones the upper halves, so both are summed as vectors.
+    panels[share] holds sums in the order of `packed_rows`: those of a few rows, which have the same group, and those of all rows.
     """
-    kind, half, pairs, whole = c.dtype.type, (n + 1) // 2, (width + 1) // 2, width // 2
-    even, odd = panel[:pairs], panel[pairs : 2 * pairs]
-    evens, odds = panel[2 * pairs : 3 * pairs], panel[3 * pairs : 4 * pairs]  # the sums over the groups
-    for t in range(pairs):
-        evens[t] = kind(0)
-        odds[t] = kind(0)
-    p = 0
+    panel, across = panels[share], (n + _ROW_COLUMNS - 1) // _ROW_COLUMNS
+    for tile in range(across * share // shares, across * (share + 1) // shares):
+        j = tile * _ROW_COLUMNS
+        width = min(_ROW_COLUMNS, n - j)
+        words = width // WORD
+        whole = words * WORD
+        if whole > 0:
+            _multiply_words(x, w, scale, zero, groups, panel[:whole], panel[whole : 2 * whole], c, j, words, n, k)
+        if whole < width:
+            _multiply_columns(x, w, scale, zero, groups, panel, c, j + whole, width - whole, 1, n, k)
+
+
+@compiled
+def _multiply_words(x, w, scale, zero, groups, sums, totals, c, j, words, n, k):
+    half, nothing, p = (n + 1) // 2, np.float32(0), 0
+    for q in range(totals.size):
+        totals[q] = nothing
     while p < k:
-        g, end, total = _group(groups, p, scale.shape[0]), p, kind(0)
-        while end < k and _group(groups, end, scale.shape[0]) == g:
+        g, end, total = _group(groups, p, scale.shape[0]), p, nothing
+        while end < min(k, p + _DEPTH) and _group(groups, end, scale.shape[0]) == g:
             total += x[end]
             end += 1
-        for t in range(pairs):
-            even[t] = kind(0)
-            odd[t] = kind(0)
-        fours = p + (end - p) // 4 * 4
-        for r in range(p, fours, 4):
-            x0, x1, x2, x3, at = x[r], x[r + 1], x[r + 2], x[r + 3], r * half + j // 2
-            w0, w1, w2, w3 = w[at : at + pairs], w[at + half :], w[at + 2 * half :], w[at + 3 * half :]
-            for t in range(pairs):
-                b0, b1, b2, b3 = np.int32(w0[t]), np.int32(w1[t]), np.int32(w2[t]), np.int32(w3[t])
-                # the lower half without its sign, plus 8: the total of the group takes the 8 away again
-                even[t] += (x0 * kind((b0 & 15) ^ 8) + x1 * kind((b1 & 15) ^ 8)) + (
-                    x2 * kind((b2 & 15) ^ 8) + x3 * kind((b3 & 15) ^ 8)
-                )
-                odd[t] += (x0 * kind(b0 >> 4) + x1 * kind(b1 >> 4)) + (x2 * kind(b2 >> 4) + x3 * kind(b3 >> 4))
-        for r in range(fours, end):
-            row = w[r * half + j // 2 : r * half + j // 2 + pairs]
-            for t in range(pairs):
-                byte = np.int32(row[t])
-                even[t] += x[r] * kind((byte & 15) ^ 8)
-                odd[t] += x[r] * kind(byte >> 4)
-        factor = scale[g, j : j + width]
-        if zero.size > 0:
-            point = zero[g, j : j + width]
-            for t in range(whole):
-                evens[t] += (even[t] - (kind(point[2 * t]) + kind(8)) * total) * factor[2 * t]
-                odds[t] += (odd[t] - kind(point[2 * t + 1]) * total) * factor[2 * t + 1]
-            if whole < pairs:
-                evens[whole] += (even[whole] - (kind(point[width - 1]) + kind(8)) * total) * factor[width - 1]
-        else:
-            for t in range(whole):
-                evens[t] += (even[t] - kind(8) * total) / factor[2 * t]
-                odds[t] += odd[t] / factor[2 * t + 1]
-            if whole < pairs:
-                evens[whole] += (even[whole] - kind(8) * total) / factor[width - 1]
+        for q in range(sums.size):
+            sums[q] = nothing
+        last = p + (end - p) // ROWS * ROWS
+        for r in range(p, last, ROWS):
+            add_rows(x, r, w, r * half + j // 2, half, sums, words)
+        for r in range(last, end):
+            add_row(x, r, w, r * half + j // 2, half, sums, words)
+        base = np.float32(OFFSET * UNIT) * total
+        for q in range(WORD):
+            for t in range(words):
+                number, column = q * words + t, j + WORD * t + q
+                value = np.float32(UNIT) * sums[number] - base
+                if zero.size > 0:
+                    totals[number] += (value - np.float32(zero[g, column]) * total) * scale[g, column]
+                else:
+                    totals[number] += value / scale[g, column]
         p = end
-    out = c[j : j + width]
-    for t in range(whole):
-        out[2 * t] = evens[t]
-        out[2 * t + 1] = odds[t]
-    if whole < pairs:
-        out[width - 1] = evens[whole]
+    for q in range(WORD):
+        for t in range(words):
+            c[j + WORD * t + q] = totals[q * words + t]

@@ -811,8 +811,8 @@ def test_micro_benchmarks_run_at_their_smallest():
     assert done.returncode == 0, done.stdout
 
 
-def rows_of_quantization(*options):
-    run = "runpy.run_module('benchmarks.quantization', run_name='__main__')"
+def quick_rows(module, *options):
+    run = f"runpy.run_module('benchmarks.{module}', run_name='__main__')"
     script = f"import runpy, sys; sys.path.append(sys.argv.pop(1)); {run}"
     done = python("-W", "error", "-c", script, str(ROOT), "--quick", *options, PYTHONSAFEPATH="1")
     assert done.returncode == 0, done.stderr
@@ -820,22 +820,30 @@ def rows_of_quantization(*options):
 
 
 def test_the_times_of_quantization():
-    rows = rows_of_quantization("--times")
+    rows = quick_rows("quantization", "--times")
     times = [float(each) for row in rows for pair in row[2:] for each in pair.replace(",", " ").split()]
     assert len(rows) == 12 and len(times) >= 48 and min(times) >= 0
 
 
 def test_the_times_of_one_row():
-    times = [[float(each.replace(",", "")) for each in row[1:]] for row in rows_of_quantization("--row")]
+    times = [[float(each.replace(",", "")) for each in row[1:]] for row in quick_rows("quantization", "--row")]
     assert len(times) in (2, 4) and all(len(row) == 6 and min(row) >= 0 for row in times)
 
 
 def test_the_table_of_quantization():
-    rows = rows_of_quantization()
+    rows = quick_rows("quantization")
     assert len(rows) == 20 and all(0 <= float(accuracy.strip(" %")) <= 100 for _, _, accuracy, *_ in rows)
     # floats, Keras's integers, beyond, weights alone, 4 bits
     weights = np.array([float(each[3]) for each in rows]).reshape(4, 5)
     assert (weights[:, 0] > 2 * weights[:, 2]).all() and (weights[:, 1] >= weights[:, 2]).all()
+
+
+@pytest.mark.parametrize("products", [False, True])
+def test_the_tables_of_precision(products):
+    rows = quick_rows("precision", *["--products"] * products)
+    numbers = [float(each) for row in rows for cell in row[2:] for each in re.findall(r"[\d.]+", cell)]
+    assert len(rows) in ((3, 6) if products else (6, 12)) and len(numbers) == len(rows) * (9 if products else 3)
+    assert min(numbers) >= 0
 
 
 # -------------------- several ranks --------------------

@@ -53,12 +53,12 @@ def call(builder: Any, name: str, result: Any, values: Sequence[Any]) -> Any:
     return builder.call(builder.module.globals.get(name) or ir.Function(builder.module, kind, name), values)
 
 
-def load(builder: Any, pointer: Any, kind: Any, mask: Any = None) -> Any:
-    """Emits a vector of a type from a pointer on; 0 where the mask is 0. No mask loads all lanes."""
-    at, size = builder.bitcast(pointer, kind.as_pointer()), _SIZES[str(kind.element)]
+def load(builder: Any, pointer: Any, kind: Any, mask: Any = None, align: int = 0) -> Any:
+    """Emits a vector of a type from a pointer on; 0 where the mask is 0. No mask: all lanes. align: 0 for a number's size."""
+    at, align = builder.bitcast(pointer, kind.as_pointer()), align or _SIZES[str(kind.element)]
     if mask is None:
-        return builder.load(at, align=size)
-    values = [at, ir.Constant(ir.IntType(32), size), mask, ir.Constant(kind, None)]
+        return builder.load(at, align=align)
+    values = [at, ir.Constant(ir.IntType(32), align), mask, ir.Constant(kind, None)]
     return call(builder, f"llvm.masked.load.{name_of(kind)}.p0", kind, values)
 
 

@@ -14,6 +14,7 @@ WITHOUT = {  # kernels that are never launched on a GPU, and their replacement
         "multiply_row": "gemv, by multiply's twin",
         "add_up": "multiply's twin adds parts itself",
     },
+    "packed": {"multiply_packed_row": "multiply_packed"},
     "half_weights": {"multiply_row_of_halves": "multiply_converted"},
     "half_products": {
         name: "multiply_halves" for name in ("pack_left", "pack_right", "pack_right_transposed", "multiply_pairs")
