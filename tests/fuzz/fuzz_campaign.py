@@ -119,7 +119,7 @@ class Worker:
             env=environment,
         )
         self.buffer = b""
-        answer = self.line()
+        answer = self.line(PATIENCE)  # it imports nbkeras
         if answer != "ready":
             raise RuntimeError(f"no worker: it {answer}")
 
@@ -135,12 +135,13 @@ class Worker:
         self.process.stdin.write((json.dumps(request) + "\n").encode())
         self.process.stdin.flush()
 
-    def line(self):
-        """The next line, or why there is none."""
+    def line(self, limit=None):
+        """The next line, or why there is none. limit: of the processor time; None for SECONDS."""
+        limit = SECONDS if limit is None else limit
         used, start = self.processor_time(), time.monotonic()
         while b"\n" not in self.buffer:
             if not select.select([self.process.stdout], [], [], 0.5)[0]:
-                hangs = self.processor_time() - used > SECONDS or time.monotonic() - start > PATIENCE
+                hangs = self.processor_time() - used > limit or time.monotonic() - start > PATIENCE
                 if hangs:
                     self.process.send_signal(signal.SIGABRT)  # faulthandler writes where it is
                     self.process.wait()
