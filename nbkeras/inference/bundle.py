@@ -46,7 +46,6 @@ _FUNCTIONS = {
     "elementwise": "clip_between print_array round_half_even select",
     "fourier": "analyze synthesize transform transform_real transform_real_back",
     "half": "bfloat16 float16",
-    "half_products": "multiply_halves",
     "indexing": "gather gather_along largest_first order",
     "linalg": "factor",
     "metrics": "ratio",

@@ -69,6 +69,16 @@ def run(where, op, vjp, arrays, constants, needs, seed=0):
     return results, gradients, afterwards
 
 
+def both(op, *arrays, **constants):
+    """The outputs of an op on the GPU and on the CPU, two lists of NumPy arrays; None among the arrays stays None."""
+    found = []
+    for where in (gpu(), None):
+        with device.on(where):
+            y, _ = op(*to(where, arrays), **constants)
+            found.append([host(each) for each in (y if isinstance(y, tuple) else (y,))])
+    return found
+
+
 def check(op, vjp, arrays, constants=None, needs=None, rtol=None):
     """Assert that an op (and its vjp, unless None) gives the same on the GPU as on the CPU, for arrays of one float dtype.
 

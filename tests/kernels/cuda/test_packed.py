@@ -5,26 +5,8 @@ import pytest
 import twins
 
 from nbkeras.kernels import packed
-from nbkeras.kernels.runtime import device
 
 pytestmark = twins.needs_cuda
-
-
-@pytest.fixture(autouse=True)
-def where_it_was():
-    before = device.gpu()
-    yield
-    device.set_gpu(before)
-
-
-def both(op, *arrays, **constants):
-    """The outputs of an op on the GPU and on the CPU."""
-    found = []
-    for where in (twins.gpu(), None):
-        device.set_gpu(where)
-        y, _ = op(*(None if array is None else twins.to(where, [array])[0] for array in arrays), **constants)
-        found.append(twins.host(y))
-    return found
 
 
 def example(k, n, groups):
@@ -42,14 +24,14 @@ def test_products(size, groups):
     m, k, n = size
     rng = np.random.default_rng(1)
     x, bias = rng.standard_normal((m, k)).astype("float32"), rng.standard_normal(n).astype("float32")
-    got, want = both(packed.dense, x, *example(k, n, groups), bias, n=n, rectify=True)
+    (got,), (want,) = twins.both(packed.dense, x, *example(k, n, groups), bias, n=n, rectify=True)
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
 
 
 def test_rows_of_a_table():
     rng = np.random.default_rng(3)
     values, scale = rng.integers(-128, 128, (4, 3)).astype("int8"), rng.uniform(1, 2, 4).astype("float32")
-    got, want = both(packed.gather, values, np.array([3, -1, 0, 8]), scale, None, None, columns=5)
+    (got,), (want,) = twins.both(packed.gather, values, np.array([3, -1, 0, 8]), scale, None, None, columns=5)
     np.testing.assert_allclose(got, want, rtol=1e-6)
 
 
@@ -62,5 +44,5 @@ def test_floats(axis, by, dtype):
     shape = (2, 6) if by == 0 else (4, 2)
     scale, zero = rng.uniform(1, 2, shape).astype("float32"), rng.integers(0, 7, shape).astype(dtype)
     groups = (np.arange(4 if by == 0 else 6) % 2).astype("float32")
-    got, want = both(packed.dequantize, values, scale, zero, groups, shape=(4, 6), axis=axis, by=by)
+    (got,), (want,) = twins.both(packed.dequantize, values, scale, zero, groups, shape=(4, 6), axis=axis, by=by)
     np.testing.assert_allclose(got, want, rtol=1e-6)

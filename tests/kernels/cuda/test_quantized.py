@@ -6,28 +6,9 @@ import twins
 
 from nbkeras.kernels import quantized
 from nbkeras.kernels.convolution import integers
-from nbkeras.kernels.runtime import device
 
 pytestmark = twins.needs_cuda
 LIMITS = -127, 127, 1e-7
-
-
-@pytest.fixture(autouse=True)
-def where_it_was():
-    before = device.gpu()
-    yield
-    device.set_gpu(before)
-
-
-def both(op, *arrays, **constants):
-    """The outputs of an op on the GPU and on the CPU."""
-    found = []
-    for where in (twins.gpu(), None):
-        device.set_gpu(where)
-        moved = [None if array is None else twins.to(where, [array])[0] for array in arrays]
-        y, _ = op(*moved, **constants)
-        found.append([twins.host(each) for each in (y if isinstance(y, tuple) else (y,))])
-    return found
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -35,7 +16,7 @@ def both(op, *arrays, **constants):
 def test_integers_of_rows(shape, dtype):
     x = np.random.default_rng(0).standard_normal(shape).astype(dtype)
     x[0, ..., 0] = 0
-    got, want = both(quantized.quantize, x, low=-127, high=127, epsilon=1e-7)
+    got, want = twins.both(quantized.quantize, x, low=-127, high=127, epsilon=1e-7)
     np.testing.assert_array_equal(got[0], want[0])
     np.testing.assert_array_equal(got[1], want[1])
 
@@ -47,11 +28,11 @@ def test_products(size, inputs):
     rng = np.random.default_rng(1)
     x, w = rng.standard_normal((m, k)).astype("float32"), rng.integers(-127, 128, (k, n)).astype("int8")
     scale, bias = rng.uniform(1, 2, n).astype("float32"), rng.standard_normal(n).astype("float32")
-    (got,), (want,) = both(quantized.dense, x, w, scale, bias, inputs=inputs, rectify=True)
+    (got,), (want,) = twins.both(quantized.dense, x, w, scale, bias, inputs=inputs, rectify=True)
     np.testing.assert_allclose(got, want, 1e-5, 1e-4)
     if inputs is not None:
         q = rng.integers(-128, 128, (m, k)).astype("int8")
-        (got,), (want,) = both(quantized.multiply, q, w)
+        (got,), (want,) = twins.both(quantized.multiply, q, w)
         np.testing.assert_array_equal(got, want)
 
 
@@ -71,7 +52,7 @@ def test_convolutions(strides, dilation, padding, dtype):
 def test_integers_as_floats(axes):
     rng = np.random.default_rng(3)
     values, scale = rng.integers(-127, 128, (3, 4, 5)).astype("int8"), rng.uniform(1, 2, axes).astype("float32")
-    (got,), (want,) = both(quantized.dequantize, values, scale)
+    (got,), (want,) = twins.both(quantized.dequantize, values, scale)
     np.testing.assert_array_equal(got, want)
 
 
@@ -79,6 +60,6 @@ def test_integers_as_floats(axes):
 def test_rows_of_a_table(width):
     rng = np.random.default_rng(2)
     table, scale = rng.integers(-127, 128, (7, width)).astype("int8"), rng.uniform(1, 2, 7).astype("float32")
-    (got,), (want,) = both(quantized.gather, table, rng.integers(-9, 9, (4, 5)), scale)
+    (got,), (want,) = twins.both(quantized.gather, table, rng.integers(-9, 9, (4, 5)), scale)
     np.testing.assert_array_equal(got, want)
     assert np.isnan(want).any()
