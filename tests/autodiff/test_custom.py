@@ -46,7 +46,7 @@ def test_a_recorded_step_with_checkpoints_needs_less_memory():
     sizes = []
     for wrap in (lambda f: f, autodiff.checkpoint):
         parts = [
-            keras.Sequential([keras.Input((4,)), layers.Dense(512, activation="gelu"), layers.Dense(4)])
+            keras.Sequential([keras.Input((4,)), layers.Dense(64, activation="gelu"), layers.Dense(4)])
             for _ in range(6)
         ]
         weights = [weight for part in parts for weight in part.trainable_weights]

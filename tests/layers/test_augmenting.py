@@ -85,8 +85,19 @@ MOVES = {
 }
 
 
-@pytest.mark.parametrize("form", ["xyxy", "rel_center_xywh", "center_yxhw", "first"])
-@pytest.mark.parametrize("name", MOVES)
+@pytest.mark.parametrize(
+    "form",
+    [
+        "xyxy",
+        "first",
+        # other formats of boxes are computed from these, and need no simulated GPU
+        pytest.param("rel_center_xywh", marks=pytest.mark.big),
+        pytest.param("center_yxhw", marks=pytest.mark.big),
+    ],
+)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.big) if name == "several" else name for name in MOVES]
+)
 def test_boxes_and_masks_follow_the_pixels(name, form):
     """Each box holds the white pixels and is at most some pixels larger, except that one of a rotated rectangle is larger."""
     utils.set_random_seed(1)

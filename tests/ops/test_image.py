@@ -131,8 +131,13 @@ def test_the_face():
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "lanczos3"])
 def test_few_places_of_many_are_summed_as_a_product_would(interpolation, monkeypatch):
-    """Large images made smaller take another branch of `blend`, with the same numbers."""
-    x = np.random.default_rng(0).random((130, 210, 3))
-    found = image.resize(x, (50, 300), interpolation).numpy()
+    """Wide images take another branch of `blend` along their width, with the same numbers."""
+    x = np.random.default_rng(0).random((6, 112, 2))
+    taken = []
+    monkeypatch.setattr(resize, "take", lambda *args: (taken.append(args), ops.take(*args))[1])
+    found = image.resize(x, (4, 130), interpolation).numpy()
+    assert taken
+    taken.clear()
     monkeypatch.setattr(resize, "_SPARSITY", 10**9)
-    np.testing.assert_allclose(found, image.resize(x, (50, 300), interpolation), rtol=1e-9, atol=1e-14)
+    np.testing.assert_allclose(found, image.resize(x, (4, 130), interpolation), rtol=1e-9, atol=1e-14)
+    assert not taken

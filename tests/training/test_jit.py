@@ -703,7 +703,7 @@ def test_programs_go_with_their_functions():
     gc.collect()
     gc.disable()
     try:
-        references = [each for i in range(1000) for each in function(i)]
+        references = [each for i in range(100) for each in function(i)]
         assert not any(each() is not None for each in references)
     finally:
         gc.enable()

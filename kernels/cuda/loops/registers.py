@@ -6,17 +6,21 @@ arrays taken as flat memory and are not checked. In the simulator quads and bloc
 allocated with `cuda.shared.array(..., alignment=16)`.
 """
 
+import functools
+
 import numpy as np
 
 from nbkeras.kernels.cuda.machine import SIMULATED
 
 if SIMULATED:
 
+    def _address(array):
+        return array.__array_interface__["data"][0] if type(array) is np.ndarray else array.address
+
     def _quad(array, at):
         """Returns a view of the quad. Raises ValueError if a GPU could not load it in one instruction."""
         quad = array[at : at + 4]
-        address = quad.address if hasattr(quad, "address") else quad.__array_interface__["data"][0]
-        if len(quad) != 4 or address % 16:
+        if len(quad) != 4 or _address(quad) % 16:
             raise ValueError(f"no quad at {at} of an array of shape {array.shape}: misaligned, or beyond the end")
         return quad
 
@@ -37,11 +41,27 @@ if SIMULATED:
         return np.zeros((4 * len(rows), 4 * len(columns)), array.dtype)
 
     def multiply_add(block, a, a_at, a_step, rows, b, b_at, b_step, columns, terms):
-        for p in range(len(terms)):
-            x = np.concatenate([load_quad(a, a_at + p * a_step + quad) for quad in rows])
-            y = np.concatenate([load_quad(b, b_at + p * b_step + quad) for quad in columns])
+        xs, ys = _lines(a, a_at, a_step, rows, len(terms)), _lines(b, b_at, b_step, columns, len(terms))
+        for x, y in zip(xs, ys, strict=True):
             block = block + x[:, None] * y
         return block
+
+    def _lines(array, at, step, quads, count):
+        """Returns for each i < count the quads at the offsets `quads` from at + i * step, as a row."""
+        at = int(at)  # an address does not fit into an int32
+        numbers, last, is_aligned = _pattern(step, quads, count)
+        if type(array) is np.ndarray and is_aligned and 0 <= at < len(array) - last:
+            if not (_address(array) + at * array.itemsize) % 16:
+                return array[at + numbers]
+        # an array that is checked, or an offset that is not allowed
+        return [np.concatenate([load_quad(array, at + i * step + quad) for quad in quads]) for i in range(count)]
+
+    @functools.cache
+    def _pattern(step, quads, count):
+        """Returns the offsets of the numbers in `_lines`, the largest, and whether all quads are aligned if the first is."""
+        starts = np.arange(count)[:, None] * step + np.array(quads)
+        numbers = (starts[:, :, None] + np.arange(4)).reshape(count, -1)
+        return numbers, int(numbers.max()), not np.any(starts % 4)
 
     def row_of(block, columns, i):
         return block[i]

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from nbkeras.kernels.cuda.machine import SIMULATED
 from nbkeras.kernels.cuda.machine.kernel import Kernel, device_function, start_each
 from nbkeras.kernels.runtime.device_array import DeviceArray
 
@@ -94,18 +95,30 @@ def walk(shape: tuple[int, ...], *strides: tuple[int, ...]) -> tuple:
     )
 
 
-@device_function
-def split(n, size, multiplier, shift):
-    """Returns (n // size, n % size) in 32 bits, for n < 2**31; see `divider`."""
-    quotient = np.uint32(np.uint64(np.uint32(n)) * np.uint64(multiplier) >> np.uint64(shift))
-    return np.int32(quotient), np.int32(np.uint32(n) - quotient * np.uint32(size))
+if SIMULATED:  # the same in Python's integers, which are four times as fast as NumPy's
 
+    def split(n, size, multiplier, shift):
+        n = int(n)
+        quotient = n * int(multiplier) >> int(shift)
+        return np.int32(quotient), np.int32(n - quotient * int(size))
 
-@device_function
-def divided(n, size):
-    """Returns (n // size, n % size) in 32 bits, for non-negative numbers, without a divider."""
-    n, size = np.uint32(n), np.uint32(size)
-    return np.int32(n // size), np.int32(n % size)
+    def divided(n, size):
+        quotient, rest = divmod(int(n), int(size))
+        return np.int32(quotient), np.int32(rest)
+
+else:
+
+    @device_function
+    def split(n, size, multiplier, shift):
+        """Returns (n // size, n % size) in 32 bits, for n < 2**31; see `divider`."""
+        quotient = np.uint32(np.uint64(np.uint32(n)) * np.uint64(multiplier) >> np.uint64(shift))
+        return np.int32(quotient), np.int32(np.uint32(n) - quotient * np.uint32(size))
+
+    @device_function
+    def divided(n, size):
+        """Returns (n // size, n % size) in 32 bits, for non-negative numbers, without a divider."""
+        n, size = np.uint32(n), np.uint32(size)
+        return np.int32(n // size), np.int32(n % size)
 
 
 @device_function

@@ -38,7 +38,7 @@ def poisoned(shape: Any, dtype: Any) -> np.ndarray:
 
 
 def _numpy_dtype(dtype: Any) -> np.dtype:
-    return np.dtype(getattr(dtype, "name", dtype))
+    return dtype if isinstance(dtype, np.dtype) else np.dtype(getattr(dtype, "name", dtype))
 
 
 class _Shared:
