@@ -48,20 +48,20 @@ if SIMULATED:
 
     def _lines(array, at, step, quads, count):
         """Returns for each i < count the quads at the offsets `quads` from at + i * step, as a row."""
-        at = int(at)  # an address does not fit into an int32
-        numbers, last, is_aligned = _pattern(step, quads, count)
-        if type(array) is np.ndarray and is_aligned and 0 <= at < len(array) - last:
-            if not (_address(array) + at * array.itemsize) % 16:
+        if type(array) is np.ndarray:  # not an array that is checked
+            at = int(at)  # an address does not fit into an int32
+            numbers, first, last, is_aligned = _pattern(step, quads, count, array.itemsize)
+            is_inside = -first <= at < len(array) - last
+            if is_aligned and is_inside and not (_address(array) + at * array.itemsize) % 16:
                 return array[at + numbers]
-        # an array that is checked, or an offset that is not allowed
         return [np.concatenate([load_quad(array, at + i * step + quad) for quad in quads]) for i in range(count)]
 
-    @functools.cache
-    def _pattern(step, quads, count):
-        """Returns the offsets of the numbers in `_lines`, the largest, and whether all quads are aligned if the first is."""
+    @functools.lru_cache(1024)
+    def _pattern(step, quads, count, itemsize):
+        """Returns the offsets of the numbers in `_lines`, their limits, and whether all quads are aligned as `at` is."""
         starts = np.arange(count)[:, None] * step + np.array(quads)
         numbers = (starts[:, :, None] + np.arange(4)).reshape(count, -1)
-        return numbers, int(numbers.max()), not np.any(starts % 4)
+        return numbers, int(numbers.min()), int(numbers.max()), not np.any(starts * itemsize % 16)
 
     def row_of(block, columns, i):
         return block[i]

@@ -95,7 +95,19 @@ def walk(shape: tuple[int, ...], *strides: tuple[int, ...]) -> tuple:
     )
 
 
-if SIMULATED:  # the same in Python's integers, which are four times as fast as NumPy's
+def split_on_a_gpu(n, size, multiplier, shift):
+    """Returns (n // size, n % size) in 32 bits, for n < 2**31; see `divider`."""
+    quotient = np.uint32(np.uint64(np.uint32(n)) * np.uint64(multiplier) >> np.uint64(shift))
+    return np.int32(quotient), np.int32(np.uint32(n) - quotient * np.uint32(size))
+
+
+def divided_on_a_gpu(n, size):
+    """Returns (n // size, n % size) in 32 bits, for non-negative numbers, without a divider."""
+    n, size = np.uint32(n), np.uint32(size)
+    return np.int32(n // size), np.int32(n % size)
+
+
+if SIMULATED:  # Python's integers are faster than NumPy's; a test compiles the functions above and compares
 
     def split(n, size, multiplier, shift):
         n = int(n)
@@ -107,18 +119,7 @@ if SIMULATED:  # the same in Python's integers, which are four times as fast as 
         return np.int32(quotient), np.int32(rest)
 
 else:
-
-    @device_function
-    def split(n, size, multiplier, shift):
-        """Returns (n // size, n % size) in 32 bits, for n < 2**31; see `divider`."""
-        quotient = np.uint32(np.uint64(np.uint32(n)) * np.uint64(multiplier) >> np.uint64(shift))
-        return np.int32(quotient), np.int32(np.uint32(n) - quotient * np.uint32(size))
-
-    @device_function
-    def divided(n, size):
-        """Returns (n // size, n % size) in 32 bits, for non-negative numbers, without a divider."""
-        n, size = np.uint32(n), np.uint32(size)
-        return np.int32(n // size), np.int32(n % size)
+    split, divided = device_function(split_on_a_gpu), device_function(divided_on_a_gpu)
 
 
 @device_function

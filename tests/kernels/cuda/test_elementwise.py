@@ -2,6 +2,7 @@
 
 import itertools
 
+import numba
 import numpy as np
 import pytest
 import twins
@@ -140,6 +141,39 @@ def test_quotients_by_multiplication(n):
     for x in (0, 1, n - 1, n, n + 1, 2 * n - 1, 2 * n, 2**31 // n * n - 1, 2**31 - 2, 2**31 - 1):
         if x < 2**31:
             assert x * multiplier < 2**64 and x * multiplier >> shift == x // n
+
+
+@pytest.mark.skipif(not twins.SIMULATED, reason="the simulator has functions of its own for them")
+def test_quotients_of_compiled_code_are_those_of_the_simulator():
+    from nbkeras.kernels.cuda.loops import walk
+
+    split, divided = numba.njit(walk.split_on_a_gpu), numba.njit(walk.divided_on_a_gpu)
+    for size in (1, 2, 3, 7, 641, 2**20 + 7, 2**31 - 1):
+        multiplier, shift = map(np.uint32, walk.divider(size))
+        for n in (0, 1, size - 1, size, 12345, 2**31 - 1):
+            for found in (split, walk.split):
+                assert found(np.int64(n), np.int32(size), multiplier, shift) == divmod(n, size)
+            for found in (divided, walk.divided):
+                assert found(np.int64(n), np.int32(size)) == divmod(n, size)
+
+
+@pytest.mark.skipif(not twins.SIMULATED, reason="a GPU does not check offsets")
+def test_products_in_the_simulator_refuse_quads_that_a_gpu_cannot_load():
+    from nbkeras.kernels.cuda.loops import registers
+
+    memory = np.arange(132, dtype=np.float32)
+    start = -memory.__array_interface__["data"][0] // 4 % 4  # the first element at a multiple of 16 bytes
+    a = memory[start : start + 128]
+    block = registers.zero_block(a, (0,), (0, 8))
+
+    def multiply(at, step):
+        return registers.multiply_add(block, a, at, step, (0,), a, 0, 16, (0, 8), (0,) * 4)
+
+    x, y = a[8:88].reshape(4, 20)[:, :4], a.reshape(-1, 16)[:4, [0, 1, 2, 3, 8, 9, 10, 11]]
+    np.testing.assert_array_equal(multiply(np.int32(8), 20), x.T @ y)
+    for at, step in ((2, 20), (8, 18), (68, 20), (-4, 20)):  # the least offset, a step, the end, the start
+        with pytest.raises(ValueError, match="misaligned, or beyond the end"):
+            multiply(np.int32(at), step)
 
 
 def test_walks_join_axes_and_refuse_what_they_cannot_count():
