@@ -81,20 +81,15 @@ class FormulaKernel(cache.Kernel):
         """Returns the error for arguments that the kernel does not take."""
         return TypeError(f"the kernel {named(self)} takes {what}; received {signature_string(found)}")
 
-    def object_for(self, signature: tuple[Type, ...]) -> bytes:
-        """Returns the object file whose symbol ENTRY is the entry for a signature; compiles it if necessary."""
-        what = f"{signature_string(signature)} {self.expression(signature)}"
-        content = code.find(self._origin, what)
-        self.found += content is not None
-        if content is None:
-            machine = code.compiler(self.py_func).target_machine()
-            content = machine.emit_object(_optimized(machine, self.emitter(self, signature).module))
-            self.compiled += 1
-            code.keep(self._origin, what, content, True)
-        return content
+    def described(self, signature: tuple[Type, ...]) -> str:
+        return f"{signature_string(signature)} {self.expression(signature)}"
+
+    def _made(self, signature: tuple[Type, ...]) -> tuple[bytes, bool]:
+        machine = code.compiler(self.py_func).target_machine()
+        return machine.emit_object(_optimized(machine, self.emitter(self, signature).module)), True
 
     @property
-    def _origin(self) -> Callable:
+    def origin(self) -> Callable:
         """Returns a function that names the code on disk: its file is the emitter's, and its name is the kernel's."""
         origin = python_types.FunctionType(self.emitter.emit.__code__, {}, self.__name__)
         origin.__module__, origin.__qualname__ = self.__module__, self.__name__

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from nbkeras.kernels.runtime import code, fork_safety, native
+from nbkeras.kernels.runtime import code, compilers, fork_safety, native
 from nbkeras.kernels.runtime.code import compilations as compilations
 from nbkeras.kernels.runtime.messages import cannot_compile, takes, wrong_argument, wrong_number
 from nbkeras.kernels.runtime.pool import Pool
@@ -87,26 +87,66 @@ class Kernel(code.CompiledFunction):
                 self._entries[signature] = code.load(self.object_for(signature))[ENTRY]
             return self._entries[signature]
 
+    def expect(self, args: tuple) -> bool:
+        """Requests the code for a launch if it must be compiled, see compilers.py; returns whether it must.
+
+        Raises:
+            TypeError: if the kernel does not take the arguments.
+        """
+        signature = self.signature(args[: len(args) - 2 * self.takes_shares])
+        return compilers.is_missing(lambda: self.entry(signature))
+
     def object_for(self, signature: tuple[Type, ...]) -> bytes:
         """Returns the object file whose symbol ENTRY is the entry for a signature; compiles it if necessary."""
-        what = f"{signature_string(signature)} {self.takes_shares} {_options_string(self.options)}"
-        content = code.find(self.py_func, what)
+        what = self.described(signature)
+        content = code.find(self.origin, what)
         self.found += content is not None
-        return content or self._compile(signature, what)
+        if content is None:
+            content, is_lasting = compilers.code_of(self.task(signature), code.will_compile), True
+            if content is None:
+                content, is_lasting = self._made(signature)
+            self.compiled += 1
+            if not is_lasting:
+                self.bound.add(signature)
+            code.keep(self.origin, what, content, is_lasting)
+        return content
 
-    def _compile(self, signature: tuple[Type, ...], what: str) -> bytes:
+    @property
+    def origin(self) -> Callable:
+        """The function that names the code on disk."""
+        return self.py_func
+
+    def described(self, signature: tuple[Type, ...]) -> str:
+        """Returns what the code for a signature depends on, except what the function itself depends on."""
+        return f"{signature_string(signature)} {self.takes_shares} {_options_string(self.options)}"
+
+    def _made(self, signature: tuple[Type, ...]) -> tuple[bytes, bool]:
+        """Compiles. Returns the object file, and whether another process can use it."""
         compiler = code.compiler(self.py_func)
         try:
             made = compiler.compile_kernel(self.py_func, self.options, signature, self.takes_shares)
         except compiler.ERRORS as error:
             raise cannot_compile(self, error) from None
-        self.compiled += 1
         if made.returns_value:
             raise _ReturnsValue
-        if not made.is_lasting:
-            self.bound.add(signature)
-        code.keep(self.py_func, what, made.content, made.is_lasting)
-        return made.content
+        return made.content, made.is_lasting
+
+    def task(self, signature: tuple[Type, ...]) -> compilers.Task | None:
+        """Returns the compilation for a signature; None if other processes cannot find this kernel by its name."""
+        if named(self.__module__, self.__qualname__) is not self:
+            return None
+
+        def make() -> bytes | None:
+            content, is_lasting = self._made(signature)
+            return content if is_lasting else None
+
+        return code.task(self.origin, self.described(signature), self.__qualname__, signature, make)
+
+
+def task_named(job: compilers.Job) -> compilers.Task | None:
+    """Returns the compilation of a kernel that a job names; None if there is none."""
+    kernel = named(job.module, job.name)
+    return kernel.task(job.signature) if isinstance(kernel, Kernel) else None
 
 
 def named(module: str, name: str) -> Any:
@@ -131,6 +171,10 @@ class Shared:
         failure = start(*args)
         if failure is not None:
             self._calls.go_on(failure, args)
+
+    def expect(self, args: tuple) -> bool:
+        """Requests the code for a launch if it must be compiled, as Kernel.expect does."""
+        return self.kernel.expect((*args[1:], 0, 1))
 
     def row(self, args: tuple, flag: int) -> tuple:
         """Returns the row of a native program for a launch with these arguments."""

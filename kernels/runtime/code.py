@@ -14,10 +14,11 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from nbkeras.kernels.runtime import cache_files, fork_safety, lazy, objects, processor
+from nbkeras.kernels.runtime import cache_files, compilers, fork_safety, lazy, objects, processor
+from nbkeras.kernels.runtime.compilers import Job, Task
 
 _compiler: Any = lazy.LazyModule("nbkeras.kernels.runtime.compiler")
 FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # the folder kernels/
@@ -259,6 +260,11 @@ def compiler(function: Callable) -> Any:
     return _compiler
 
 
+def prepare_compiler() -> None:
+    """Imports Numba and its tables of types, which the first compilation would do otherwise."""
+    _compiler.load().prepare()
+
+
 def load(content: bytes) -> dict[str, int]:
     """Links an object with the symbols of this module and of the C library; returns the addresses of its symbols."""
     return objects.load(content, _address_of)
@@ -291,14 +297,63 @@ def address(name: str) -> int:
 
 def object_of(name: str) -> bytes:
     """Returns the object file of a registered function; compiles it if necessary."""
-    function, signature, compile_with = _functions[name]
-    # native.py's code contains offsets of fields
-    what = f"{name} {signature} {object.__basicsize__} {tuple.__basicsize__}"
+    function, _, compile_with = _functions[name]
+    what = _what(name)
     content = find(function, what)
     if content is None:
-        content = compile_with(compiler(function))
+        content = compilers.code_of(_task(name), will_compile) or compile_with(compiler(function))
         keep(function, what, content, True)
     return content
+
+
+def _what(name: str) -> str:
+    # native.py's code contains offsets of fields
+    return f"{name} {_functions[name][1]} {object.__basicsize__} {tuple.__basicsize__}"
+
+
+def _task(name: str) -> Task | None:
+    """Returns the compilation of a registered function."""
+    function, _, compile_with = _functions[name]
+    return task(function, _what(name), name, None, lambda: compile_with(compiler(function)))
+
+
+def registered_task(job: Job) -> Task | None:
+    """Returns the compilation of the registered function that a job names; None if there is none."""
+    importlib.import_module(job.module)
+    return _task(job.name) if job.name in _functions else None
+
+
+def is_at_hand(name: str) -> bool:
+    """True if a registered function need not be compiled: it is loaded or on disk."""
+    return name in _addresses or find(_functions[name][0], _what(name)) is not None
+
+
+def request(*names: str) -> None:
+    """Requests the code of registered functions that this process will need, see compilers.py."""
+    for each in _tasks(names):
+        compilers.request(each)
+
+
+def _tasks(names: Iterable[str]) -> Iterator[Task]:
+    """Yields the compilations of the registered functions among these names that are not at hand."""
+    for name in names:
+        if name in _functions and not is_at_hand(name):
+            found = _task(name)
+            if found is not None:
+                yield found
+
+
+def task(
+    function: Callable, what: str, name: str, signature: tuple | None, make: Callable[[], bytes | None]
+) -> Task | None:
+    """Returns a compilation for compilers.py; None if other processes cannot import the function.
+
+    They import only nbkeras's modules: those of users may do anything when they are imported.
+    """
+    if not function.__module__.startswith("nbkeras.kernels.") or not is_cached(function):
+        return None
+    job = Job(function.__module__, name, signature, file_name(function, what))
+    return Task(job, make, lambda content: _tasks(objects.undefined(content)))
 
 
 def module_of(name: str) -> str:
