@@ -103,9 +103,9 @@ class Kernel(code.CompiledFunction):
         self.found += content is not None
         if content is None:
             content, is_lasting = compilers.code_of(self.task(signature), code.will_compile), True
+            self.compiled += 1
             if content is None:
                 content, is_lasting = self._made(signature)
-            self.compiled += 1
             if not is_lasting:
                 self.bound.add(signature)
             code.keep(self.origin, what, content, is_lasting)

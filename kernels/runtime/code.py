@@ -324,8 +324,13 @@ def registered_task(job: Job) -> Task | None:
 
 
 def is_at_hand(name: str) -> bool:
-    """True if a registered function need not be compiled: it is loaded or on disk."""
-    return name in _addresses or find(_functions[name][0], _what(name)) is not None
+    """True if a registered function need not be compiled. Loads it if it is on disk."""
+    if name not in _addresses:
+        content = find(_functions[name][0], _what(name))
+        if content is None:
+            return False
+        _addresses[name] = load(content)[name]
+    return True
 
 
 def request(*names: str) -> None:
