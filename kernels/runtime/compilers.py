@@ -30,11 +30,15 @@ _MOST = (
 )
 _BYTES = 256 * 2**20  # of memory for a process; measured 190 MiB
 _IDLE_SECONDS = 5.0
-# The path is read first, so that the process imports the same modules; "-P" keeps the current folder out until then.
-_PROGRAM = (
-    "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer); "
-    "from nbkeras.kernels.runtime import compiler_process; compiler_process.serve()"
-)
+# The paths are read first, so that the process imports the same modules; "-P" keeps the current folder out until then. The package
+# nbkeras is an empty one: kernels need nothing of it, and its import takes as long as Numba's.
+_PROGRAM = """
+import pickle, sys, types
+package = sys.modules["nbkeras"] = types.ModuleType("nbkeras")
+sys.path[:], package.__path__ = pickle.load(sys.stdin.buffer)
+from nbkeras.kernels.runtime import compiler_process
+compiler_process.serve()
+"""
 
 
 class Job(NamedTuple):
@@ -119,10 +123,22 @@ def _most() -> int:
         return 0
     if chosen.isdecimal():
         return int(chosen)
-    threads = os.environ.get("NUMBA_NUM_THREADS", "")  # a process that shares the machine with others has few threads
-    processors = min(cgroups.usable_processors(), int(threads) if threads.isdecimal() else _MOST)
+    # A process that shares the machine with others, such as a rank, has few threads for its kernels.
+    threads = os.environ.get("NUMBA_NUM_THREADS", "")
+    processors = _threads[0] if _threads else int(threads) if threads.isdecimal() else cgroups.usable_processors()
     memory = cgroups.memory()
-    return min(processors - 1, _MOST, _MOST if memory is None else memory // (4 * _BYTES))
+    most = min(processors, cgroups.usable_processors()) - 1
+    return max(0, min(most, _MOST, _MOST if memory is None else memory // (4 * _BYTES)))
+
+
+_threads: list[int] = []  # the last argument of `use_processors`
+
+
+def use_processors(count: int) -> None:
+    """From now on, compiles in `count` processes at most, with this one."""
+    _threads[:] = [count]
+    for each in _made:
+        each.most = _most()
 
 
 def _can_start() -> bool:
@@ -145,6 +161,7 @@ class _Compilers:
         self._states: dict[
             Job, Any
         ] = {}  # of each task: one of the two words, or its code (None if it could not be compiled)
+        self._made_here: set[Job] = set()  # tasks that callers compiled for others
         self._threads: list[threading.Thread] = []
         self._processes: list[subprocess.Popen] = []
         self._is_stopped = False
@@ -166,18 +183,21 @@ class _Compilers:
         state = self._states.get(task.job)
         if state is None or self._taken(task):
             return None
-        will_compile()
+        if task.job not in self._made_here:  # otherwise that compilation has called it
+            will_compile()
         while True:
             with self._changed:
                 state = self._states.get(task.job)
                 if state is not _BEGUN:
                     self._states.pop(task.job, None)
+                    self._made_here.discard(task.job)
                     return state
                 if not self._waiting:
                     self._changed.wait()
                     continue
                 other = self._waiting.pop()
                 self._states[other.job] = _BEGUN
+                self._made_here.add(other.job)
             content = None
             try:
                 with contextlib.suppress(Exception):  # the caller that needs the code gets the error
@@ -236,7 +256,7 @@ class _Compilers:
             env=environment,
         )
         self._processes.append(process)
-        _send(process, sys.path)
+        _send(process, (sys.path, list(sys.modules[__name__.partition(".")[0]].__path__)))
         return process
 
     def _next(self) -> Task | None:
@@ -263,9 +283,9 @@ class _Compilers:
     def forget(self) -> None:
         """In a forked child: closes the pipes to the processes, so that they end with the parent."""
         for process in self._processes:
+            process.returncode = 0  # not a child of this process: nothing to wait for
             for pipe in (process.stdin, process.stdout):
-                with contextlib.suppress(OSError):
-                    os.close(pipe.fileno())  # type: ignore[union-attr]
+                pipe.raw.close()  # type: ignore[union-attr]  # what the parent has buffered is not sent
 
 
 def _send(process: Any, what: Any) -> None:

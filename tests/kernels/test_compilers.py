@@ -134,9 +134,8 @@ def test_a_process_that_would_make_other_code_makes_none(processes):
     ]
     for each in others:
         compilers.request(each)
-    wait_until(lambda: processes._states.get(others[0].job) is None)
-    assert [processes._states.get(each.job, "compiled") for each in others] == [None] * 3
-    assert answer(others[0]) is None and processes.works
+    wait_until(lambda: all(each is None for each in processes._states.values()))
+    assert [answer(each) for each in others] == [None] * 3 and processes.works
 
 
 @pytest.mark.process
@@ -166,11 +165,11 @@ def test_a_forked_child_has_processes_of_its_own(processes):
     for name in ("nbkeras_play", "nbkeras_play_loop"):
         compilers.request(task(name))
     wait_until(lambda: processes._processes)
-    (process,) = processes._processes
+    pipe = processes._processes[0].stdin.fileno()
     child = os.fork()
     if child == 0:
         try:
-            os.fstat(process.stdin.fileno())
+            os.fstat(pipe)
         except OSError:
             os._exit(0 if not compilers._made else 2)
         os._exit(1)
@@ -195,6 +194,7 @@ def test_the_caller_compiles_what_no_process_has_begun(processes, monkeypatch):
     assert compilers.code_of(tasks[0], lambda: calls.append(1)) == b"code"
     assert made == [3, 2] and calls == [1]  # from the end, until its own was done
     finisher.join()
+    assert compilers.code_of(tasks[2], lambda: calls.append(2)) == b"" and calls == [1]  # its compilation was reported
 
 
 @pytest.mark.parametrize(
@@ -215,6 +215,16 @@ def test_number_of_processes(monkeypatch, variables, most):
     monkeypatch.setattr(cgroups, "usable_processors", lambda: 4)
     monkeypatch.setattr(cgroups, "memory", lambda: None)
     assert compilers._most() == most
+
+
+def test_as_many_processes_as_threads_compile(processes, monkeypatch):
+    monkeypatch.delenv("NBKERAS_COMPILERS")
+    monkeypatch.setattr(cgroups, "usable_processors", lambda: 4)
+    monkeypatch.setattr(compilers, "_threads", [])
+    compilers.use_processors(2)
+    assert processes.most == 1
+    compilers.use_processors(1)
+    assert not compilers.are_available()
 
 
 def test_little_memory_means_few_processes(monkeypatch):
