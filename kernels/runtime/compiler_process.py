@@ -20,6 +20,7 @@ def serve() -> None:
     os.dup2(nothing, sys.stdout.fileno())  # nothing else may write among the answers
     jobs: queue.SimpleQueue = queue.SimpleQueue()
     threading.Thread(target=_read, args=(jobs,), daemon=True).start()
+    sys.modules["scipy"] = None  # type: ignore[assignment]  # Numba would import it; no kernel of nbkeras needs it
     code.prepare_compiler()
     pickle.dump("ready", answers)
     answers.flush()

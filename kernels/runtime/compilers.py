@@ -25,13 +25,12 @@ from typing import Any, NamedTuple
 from nbkeras.kernels.runtime import cgroups, fork_safety
 
 VARIABLE = "NBKERAS_COMPILERS"
-_MOST = (
-    8  # a model's first step needs about 20 kernels, and a process takes as long to start as three of them to compile
-)
+# A model's first step needs about 20 kernels, and a process takes as long to start as three of them to compile.
+_MOST = 8
 _BYTES = 256 * 2**20  # of memory for a process; measured 190 MiB
 _IDLE_SECONDS = 5.0
-# The paths are read first, so that the process imports the same modules; "-P" keeps the current folder out until then. The package
-# nbkeras is an empty one: kernels need nothing of it, and its import takes as long as Numba's.
+# The paths are read first, so that the process imports the same modules; "-P" keeps the current folder out until then. The
+# package nbkeras is an empty one: kernels need nothing of it, and its import takes as long as Numba's.
 _PROGRAM = """
 import pickle, sys, types
 package = sys.modules["nbkeras"] = types.ModuleType("nbkeras")

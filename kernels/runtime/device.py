@@ -781,9 +781,13 @@ def dry() -> contextlib.AbstractContextManager[None]:
     return _temporarily(dry=True, recorder=None)
 
 
-def ordinary() -> contextlib.AbstractContextManager[None]:
-    """Runs without recording, even inside `dry` or `record`, for work that is done once, such as building weights."""
-    run_waiting()
+def ordinary(makes_new: bool = False) -> contextlib.AbstractContextManager[None]:
+    """Runs without recording, even inside `dry` or `record`, for work that is done once, such as building weights.
+
+    makes_new: True for a block that only makes new arrays, whose values depend on no others: waiting launches go on waiting.
+    """
+    if not makes_new:
+        run_waiting()
     return _temporarily(dry=False, recorder=None)
 
 

@@ -294,6 +294,17 @@ def test_launches_run_before_a_value_is_read(processes, arrays, read):
         assert read(y).tolist() == [4, 4, 4]
 
 
+def test_launches_wait_while_new_arrays_are_made(processes, arrays):
+    (add, *_), (x, y) = kernels(), arrays
+    with device.record(Program()):
+        device.launch(add, x, y)
+        with device.ordinary(makes_new=True):
+            z = device.persistent_empty((3,), F)
+            device.launch(device.fill, z, 7)
+        assert z.tolist() == [7, 7, 7] and y.tolist() == [0, 0, 0]
+    assert y.tolist() == [2, 2, 2]
+
+
 def test_launches_run_before_a_value_is_written(processes, arrays):
     (add, *_), (x, y) = kernels(), arrays
     with device.record(Program()):
