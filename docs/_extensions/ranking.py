@@ -167,7 +167,7 @@ def _name(app: "Sphinx", doctree: "nodes.document", page: str) -> None:
         if name == page:
             if section not in sections:
                 raise ExtensionError(
-                    f"ranking.py names {place}, but {page} has no such section: it has {sorted(sections)}"
+                    f"{place} is not a section of {page}: correct WORDS in ranking.py to one of {sorted(sections)}"
                 )
             entries.append(("single", word, section, "main", None))
     doctree.append(addnodes.index(entries=entries))
