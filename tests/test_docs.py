@@ -278,6 +278,14 @@ def test_a_search_that_does_not_find_its_page_first_is_found():
     ]
 
 
+def test_the_words_of_a_page_find_it_first():
+    first = {"weights": "saving#save-models", "stop": "callbacks", "early stopping": "callbacks#no-such-section"}
+    index = ranking.named(SEARCHED, first)
+    assert ranking.faults(index, first, lambda word: STEMS.get(word, word)) == [
+        "search for 'early stopping': callbacks#no-such-section is not found, and the first result is callbacks",
+    ]
+
+
 # The parts of a browser that Sphinx's script needs to rank results.
 BROWSER = """
 globalThis.window = globalThis;

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:  # the tests rank results without Sphinx
-    from docutils import nodes
     from sphinx.application import Sphinx
 
 WORDS = {
@@ -60,10 +59,26 @@ class Result(NamedTuple):
     score: int
 
 
+BEFORE, AFTER = "Search.setIndex(", ")"
+
+
 def read(path: Path) -> dict[str, Any]:
-    """The index that the page of the search loads, `Search.setIndex({...})`."""
-    text = path.read_text(encoding="utf-8")
-    return json.loads(text.removeprefix("Search.setIndex(").removesuffix(")"))
+    """The index that the page of the search loads."""
+    return json.loads(path.read_text(encoding="utf-8").removeprefix(BEFORE).removesuffix(AFTER))
+
+
+def named(index: dict[str, Any], first: dict[str, str]) -> dict[str, Any]:
+    """An index with the words that lead to pages and sections, as main entries.
+
+    They are written into the finished file, because Sphinx keeps entries only of the pages that it has written in the same build.
+    """
+    sections = {(index["docnames"][page], place) for places in index["alltitles"].values() for page, place in places}
+    entries = dict(index["indexentries"])
+    for word, place in first.items():
+        page, _, section = place.partition("#")
+        if (page, section or None) in sections:
+            entries[word] = [[index["docnames"].index(page), section, True]]
+    return index | {"indexentries": entries}
 
 
 def results(index: dict[str, Any], query: str, stem: Any, stopwords: Iterable[str] = ()) -> list[Result]:
@@ -154,38 +169,24 @@ def faults(index: dict[str, Any], first: dict[str, str], stem: Any, stopwords: I
     return found
 
 
-def _name(app: "Sphinx", doctree: "nodes.document", page: str) -> None:
-    """Add the page's words to its document."""
-    from docutils import nodes
-    from sphinx import addnodes
-    from sphinx.errors import ExtensionError
-
-    sections = {"", *(place for section in doctree.findall(nodes.section) for place in section["ids"])}
-    entries = []
-    for word, place in FIRST.items():
-        name, _, section = place.partition("#")
-        if name == page:
-            if section not in sections:
-                raise ExtensionError(
-                    f"{place} is not a section of {page}: correct WORDS in ranking.py to one of {sorted(sections)}"
-                )
-            entries.append(("single", word, section, "main", None))
-    doctree.append(addnodes.index(entries=entries))
-
-
 def _rank(app: "Sphinx", error: Exception | None) -> None:
     from sphinx.errors import ExtensionError
     from sphinx.search.en import SearchEnglish
 
     if error is None and app.builder.format == "html":
-        language = SearchEnglish({})
-        found = faults(read(Path(app.outdir) / "searchindex.js"), FIRST, language.stem, language.stopwords)
+        language, path = SearchEnglish({}), Path(app.outdir) / "searchindex.js"
+        index = named(read(path), FIRST)
+        path.write_text(BEFORE + json.dumps(index, separators=(",", ":"), sort_keys=True) + AFTER, encoding="utf-8")
+        found = faults(index, FIRST, language.stem, language.stopwords)
         if found:
-            raise ExtensionError("\n".join(found))
+            raise ExtensionError(
+                "\n".join([*found, "WORDS in docs/_extensions/ranking.py says which page a word finds"])
+            )
 
 
 def setup(app: "Sphinx") -> dict:
     """Connect to Sphinx."""
-    app.connect("doctree-resolved", _name, priority=600)  # after the extension that leaves the objects' entries out
-    app.connect("build-finished", _rank)
+    app.connect(
+        "build-finished", _rank, priority=910
+    )  # after the theme has written its styles: a build that fails can be looked at
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
