@@ -48,7 +48,7 @@ def ratios(table: Table, peer: str) -> list[float]:
     return [figures[peer] / figures["nbkeras"] for figures in table.values()]
 
 
-WIDTH, LEFT, RIGHT = 600, 172, 540  # of the picture; the plot's ends
+WIDTH, LEFT, RIGHT = 480, 164, 424  # of the picture, few enough for a phone; the plot's ends
 ROW, GAP = 19, 14  # of a level; between two peers
 FIRST, LAST = 1.0, 24.0  # the axis, logarithmic
 TICKS = (1, 2, 5, 10, 20)
@@ -80,14 +80,14 @@ def text(x: float, y: float, words: str, kind: str = "", anchor: str = "start") 
 def panel(top: float, title: str, tables: dict[str, Table]) -> tuple[list[str], float]:
     """The marks of one kind of figure, and where they end: a bar to the median and a dot for each network."""
     bottom = top + 36 + len(PEERS) * (2 * ROW + GAP)
-    parts = [text(20, top + 14, title, "strong"), text(WIDTH - 12, top + 14, "median", "small", "end")]
+    parts = [text(12, top + 14, title, "strong"), text(WIDTH - 12, top + 14, "median", "small", "end")]
     for tick in TICKS:
         x = place(tick)
         parts.append(f'<path class="{"one" if tick == 1 else "grid"}" d="M{x:.1f} {top + 26:g}V{bottom - 6:g}"/>')
         parts.append(text(round(x, 1), bottom + 10, f"{tick}×" if tick > 1 else "1", "small", "middle"))
     y = top + 36.0
     for peer, name in PEERS.items():
-        parts.append(text(20, y + ROW + 5, name))
+        parts.append(text(12, y + ROW + 5, name))
         for level in LEVELS.values():
             found = ratios(tables[level], peer)
             end = place(statistics.median(found))
@@ -108,23 +108,21 @@ def chart(document: str) -> str:
     day, machine = re.match(r"(\S+): ([^,]+, \d+ cores)", found["AVX2"][0]).groups()  # type: ignore[union-attr]
     count = len(found["AVX2"][1]["time"])
     parts = [
-        text(20, 32, f"Training {count} networks: time and memory, nbkeras = 1", "title"),
-        '<rect class="AVX2" x="20" y="50" width="14" height="14"/>',
-        text(40, 62, "AVX2"),
-        '<rect class="AVX-512" x="100" y="50" width="14" height="14"/>',
-        text(120, 62, "AVX-512"),
-        text(WIDTH - 12, 62, f"{machine}, {day}", "small", "end"),
+        text(12, 32, f"Training {count} networks, nbkeras = 1", "title"),
+        '<rect class="AVX2" x="12" y="50" width="14" height="14"/>',
+        text(32, 62, "AVX2"),
+        '<rect class="AVX-512" x="92" y="50" width="14" height="14"/>',
+        text(112, 62, "AVX-512"),
     ]
     y = 86.0
     for kind, title in (("time", "Time of a step"), ("memory", "Peak memory")):
         more, y = panel(y, title, {level: tables[kind] for level, (_, tables) in found.items()})
         parts += more
         y += 12
-    parts.append(
-        text(20, y + 4, "Each dot is a network, each bar ends at the median. The axis is logarithmic.", "small")
-    )
-    parts.append(text(20, y + 22, "JAX's products and convolutions use AVX-512 in both cases.", "small"))
-    height = y + 36
+    parts.append(text(12, y + 4, "A dot is a network, a bar ends at their median. Logarithmic axis.", "small"))
+    parts.append(text(12, y + 22, "JAX's products and convolutions use AVX-512 in both cases.", "small"))
+    parts.append(text(12, y + 40, f"{machine}, {day}", "small"))
+    height = y + 54
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:g}" width="{WIDTH}" height="{height:g}"'
