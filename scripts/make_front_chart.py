@@ -108,7 +108,7 @@ def chart(document: str) -> str:
     day, machine = re.match(r"(\S+): ([^,]+, \d+ cores)", found["AVX2"][0]).groups()  # type: ignore[union-attr]
     count = len(found["AVX2"][1]["time"])
     parts = [
-        text(12, 32, f"Training {count} networks, nbkeras = 1", "title"),
+        text(12, 32, f"Training {count} networks, relative to nbkeras", "title"),
         '<rect class="AVX2" x="12" y="50" width="14" height="14"/>',
         text(32, 62, "AVX2"),
         '<rect class="AVX-512" x="92" y="50" width="14" height="14"/>',
@@ -119,7 +119,7 @@ def chart(document: str) -> str:
         more, y = panel(y, title, {level: tables[kind] for level, (_, tables) in found.items()})
         parts += more
         y += 12
-    parts.append(text(12, y + 4, "A dot is a network, a bar ends at their median. Logarithmic axis.", "small"))
+    parts.append(text(12, y + 4, "Longer: slower, or more memory. A dot is a network. Logarithmic.", "small"))
     parts.append(text(12, y + 22, "JAX's products and convolutions use AVX-512 in both cases.", "small"))
     parts.append(text(12, y + 40, f"{machine}, {day}", "small"))
     height = y + 54

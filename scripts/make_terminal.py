@@ -179,9 +179,9 @@ text {{ white-space: pre }} .back {{ fill: #151b23 }} .bar {{ fill: #2a313c }} .
 .passing {{ visibility: hidden }}
 @media (prefers-reduced-motion: no-preference) {{
 @keyframes light {{ from {{ opacity: 0.35 }} }}
-@keyframes appear {{ from {{ visibility: hidden }} to {{ visibility: visible }} }}
-@keyframes go {{ to {{ visibility: hidden }} }}
-text {{ animation: light 1ms both }} .after {{ animation-name: appear }}
+@keyframes appear {{ from {{ visibility: hidden }} }}
+@keyframes pass {{ from, to {{ visibility: visible }} }}
+text {{ animation: light 1ms both }} .after {{ animation-name: appear }} .passing {{ animation: pass 1ms }}
 }}
 """
 
@@ -198,7 +198,7 @@ def drawn(lines: list[Line]) -> str:
                 until = line.texts[at + 1][0]
                 if until - when < 0.02:
                     continue  # nobody would see it
-                kind, style = "passing", f"animation:appear 1ms {when:.2f}s both,go 1ms {until:.2f}s forwards"
+                kind, style = "passing", f"animation-delay:{when:.2f}s;animation-duration:{until - when:.2f}s"
             elif at:
                 kind = "after"  # other texts were in its place
             # a font of another width is squeezed into the same columns
