@@ -8,6 +8,7 @@ import inspect
 import re
 import shutil
 from collections.abc import Iterable, Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -21,7 +22,9 @@ class Topic(NamedTuple):
     title: str
     about: str
     modules: str
-    parts: str = ""  # files without their folder, and single names; a topic without parts has what other topics leave
+    parts: str = (
+        ""  # files without their folder, and patterns of names; a topic without parts has what other topics leave
+    )
 
 
 # An object is described in the first topic that has it, and named in the others.
@@ -35,21 +38,6 @@ SECTIONS = {
         "distillation": Topic("Distillation", "A small model learns from a large one.", "nbkeras.distillation"),
         "distribution": Topic("Distribution", "Training by several processes.", "nbkeras.distribution"),
         "wrappers": Topic("scikit-learn", "Models as estimators of scikit-learn.", "nbkeras.wrappers"),
-    },
-    "Metrics": {
-        "metrics": Topic("Metrics: base classes", "Means, sums and metrics of your own.", "nbkeras.metrics"),
-        "metrics-classes": Topic(
-            "Metrics of classes",
-            "Accuracy, precision, recall, areas under curves, F scores.",
-            "nbkeras.metrics",
-            "accuracy auc confusion fscore",
-        ),
-        "metrics-errors": Topic(
-            "Metrics of numbers", "Errors, correlations, and losses as metrics.", "nbkeras.metrics", "errors regression"
-        ),
-        "metrics-iou": Topic(
-            "Metrics of masks", "Intersection over union, for segmentation.", "nbkeras.metrics", "iou"
-        ),
     },
     "Layers": {
         "layers-core": Topic(
@@ -109,19 +97,15 @@ SECTIONS = {
             "choosing colors histograms images mixing moves sizes",
         ),
     },
-    "Parts of layers": {
-        "activations": Topic("Activations", "Functions after a layer, and their names.", "nbkeras.activations"),
-        "initializers": Topic("Initializers", "The first values of weights.", "nbkeras.initializers"),
-        "regularizers": Topic("Regularizers", "Penalties on weights, added to the loss.", "nbkeras.regularizers"),
-        "constraints": Topic("Constraints", "Limits of weights, kept after each step.", "nbkeras.constraints"),
-        "quantizers": Topic("Quantizers", "Weights as small integers.", "nbkeras.quantizers"),
-        "dtype_policies": Topic(
-            "Dtype policies", "The dtypes of computations and of weights.", "nbkeras.dtype_policies"
-        ),
-    },
     "Ops": {
         "ops-math": Topic(
-            "Ops: arithmetic and functions", "Numbers in, numbers out, element by element.", "nbkeras.ops"
+            "Ops: arithmetic and comparisons", "Sums, products, powers, exponentials, conditions.", "nbkeras.ops"
+        ),
+        "ops-functions": Topic(
+            "Ops: more functions",
+            "Inverse and hyperbolic functions, roundings, bits, complex numbers.",
+            "nbkeras.ops",
+            "functions integers complex_numbers",
         ),
         "ops-activations": Topic("Ops: activations", "Functions after a layer.", "nbkeras.ops", "activations"),
         "ops-sums": Topic(
@@ -155,6 +139,31 @@ SECTIONS = {
             "Ops: loops and branches", "Functions that take functions.", "nbkeras.ops", "control transforms"
         ),
         "ops-image": Topic("Ops: images", "Resize, crop, transform, compare images.", "nbkeras.ops.image"),
+    },
+    "Parts of layers": {
+        "activations": Topic("Activations", "Functions after a layer, and their names.", "nbkeras.activations"),
+        "initializers": Topic("Initializers", "The first values of weights.", "nbkeras.initializers"),
+        "regularizers": Topic("Regularizers", "Penalties on weights, added to the loss.", "nbkeras.regularizers"),
+        "constraints": Topic("Constraints", "Limits of weights, kept after each step.", "nbkeras.constraints"),
+        "quantizers": Topic("Quantizers", "Weights as small integers.", "nbkeras.quantizers"),
+        "dtype_policies": Topic(
+            "Dtype policies", "The dtypes of computations and of weights.", "nbkeras.dtype_policies"
+        ),
+    },
+    "Metrics": {
+        "metrics": Topic("Metrics: base classes", "Means, sums and metrics of your own.", "nbkeras.metrics"),
+        "metrics-classes": Topic(
+            "Metrics of classes",
+            "Accuracy, precision, recall, areas under curves, F scores.",
+            "nbkeras.metrics",
+            "accuracy auc confusion fscore",
+        ),
+        "metrics-errors": Topic(
+            "Metrics of numbers", "Errors, correlations, and losses as metrics.", "nbkeras.metrics", "errors regression"
+        ),
+        "metrics-iou": Topic(
+            "Metrics of masks", "Intersection over union, for segmentation.", "nbkeras.metrics", "iou"
+        ),
     },
     "Tensors and derivatives": {
         "tensor": Topic("Tensors", "Tensors, variables, tapes, and ops of your own.", "nbkeras.tensor"),
@@ -208,6 +217,9 @@ SECTIONS = {
             "Known networks for images, and their preprocessing.",
             "nbkeras.applications nbkeras.applications.imagenet_utils nbkeras.applications.mobilenet",
         ),
+        "applications-efficientnet": Topic(
+            "Applications: EfficientNet", "Its versions 1 and 2, in all sizes.", "nbkeras.applications", "EfficientNet*"
+        ),
     },
     "Utilities": {
         "utils": Topic("Utilities", "Seeds, pictures of models, progress bars.", "nbkeras.utils"),
@@ -216,8 +228,14 @@ SECTIONS = {
         "testing": Topic("Testing", "Checks of your own layers and ops.", "nbkeras.testing"),
         "backend": Topic(
             "Keras 2's backend",
-            "``keras.backend`` and ``keras.mixed_precision``.",
+            "``keras.backend``, and its names of dtype policies.",
             "nbkeras.backend nbkeras.mixed_precision",
+        ),
+        "backend-variables": Topic(
+            "Keras 2's backend: variables",
+            "Variables, conditions, loops and the learning phase.",
+            "nbkeras.backend",
+            "variables control learning_phase dtypes",
         ),
     },
 }
@@ -225,7 +243,7 @@ TOPICS = {page: topic for topics in SECTIONS.values() for page, topic in topics.
 MODULES = list(dict.fromkeys(module for topic in TOPICS.values() for module in topic.modules.split()))
 
 # bases without a name of their own: their methods are the class's
-PARTS = {f"nbkeras.training.{name.lower()}.{name}" for name in ("Functional", "Trainer", "Learner")}
+NAMELESS = {f"nbkeras.training.{name.lower()}.{name}" for name in ("Functional", "Trainer", "Learner")}
 
 
 def public_names(module_name: str) -> dict[str, object]:
@@ -244,7 +262,7 @@ def _with_parts(cls: type) -> Iterator[type]:
     """A class, and its bases that have no name of their own."""
     yield cls
     for base in cls.__bases__:
-        if f"{base.__module__}.{base.__name__}" in PARTS:
+        if f"{base.__module__}.{base.__name__}" in NAMELESS:
             yield from _with_parts(base)
 
 
@@ -252,9 +270,9 @@ def topic_of(module: str, name: str, value: object) -> str:
     """The page of the topic that has a name of a public module."""
     pages = {page: topic.parts.split() for page, topic in TOPICS.items() if module in topic.modules.split()}
     file = getattr(value, "__module__", module).rpartition(".")[2]
-    for part in (name, file):
+    for word in (name, file):
         for page, parts in pages.items():
-            if part in parts:
+            if any(fnmatchcase(word, part) for part in parts):
                 return page
     return next(page for page, parts in pages.items() if not parts)
 
@@ -264,7 +282,7 @@ class Contents:
 
     def __init__(self) -> None:
         self.objects: dict[str, object] = {}
-        self.others: dict[str, str] = {}  # path -> the path under which the object is described
+        self.others: dict[str, tuple[str, object]] = {}  # path -> the path under which it is described, and the object
 
 
 def contents() -> dict[str, Contents]:
@@ -276,7 +294,7 @@ def contents() -> dict[str, Contents]:
         for name, value in sorted(names.items(), key=lambda pair: pair[0] != getattr(pair[1], "__name__", "")):
             page, path = found[topic_of(module, name, value)], f"{module}.{name}"
             if id(value) in described:
-                page.others[path] = described[id(value)]
+                page.others[path] = described[id(value)], value
             else:
                 page.objects[path] = value
                 described[id(value)] = path
@@ -299,6 +317,10 @@ def _shown(path: str, topic: Topic) -> str:
     return path.removeprefix("nbkeras.") if " " in topic.modules else path.rpartition(".")[2]
 
 
+def _row(shown: str, path: str, value: object) -> tuple[str, str]:
+    return f":py:obj:`{shown} <{path}>`", first_sentence(value)
+
+
 def _table(rows: list[tuple[str, str]]) -> str:
     cells = "".join(f"   * - {left}\n     - {right}\n" for left, right in rows)
     return f".. list-table::\n   :class: names\n\n{cells}\n"
@@ -316,18 +338,17 @@ def _topic_page(topic: Topic, found: Contents) -> str:
     functions = [path for path in paths if path not in classes]
     for title, members in (("Classes", classes), ("Functions", functions)):
         if members:
-            rows = [
-                (f":py:obj:`{_shown(each, topic)} <{each}>`", first_sentence(found.objects[each])) for each in members
-            ]
+            rows = [_row(_shown(path, topic), path, found.objects[path]) for path in members]
             lines += [_title(title, "-"), _table(rows)]
     for path in functions:
         if " " in topic.modules:  # signatures have no modules
             lines.append(f".. rubric:: {_shown(path, topic)}\n\n")
         lines.append(f".. autofunction:: {path}\n\n")
     if found.others:
-        lines.append(_title("Other names", "-"))
-        lines += [f"- ``{_shown(path, topic)}``: :py:obj:`{of}`\n" for path, of in sorted(found.others.items())]
-        lines.append("\n")
+        others = sorted(found.others.items(), key=lambda pair: pair[0].lower())
+        rows = [_row(_shown(path, topic), of, value) for path, (of, value) in others]
+        about = "They are described under their first names.\n\n"
+        lines += [_title("Other names", "-"), about, _table(rows)]
     if classes:
         lines.append(_toctree(classes))
     return "".join(lines)
