@@ -82,7 +82,9 @@ def card(name: str) -> str:
     text = ast.get_docstring(ast.parse((EXAMPLES / f"{name}.py").read_text(encoding="utf-8"))) or name
     title = text.splitlines()[0]
     picture = f"images/thumb/sphx_glr_{name}_thumb.png"
-    return f"   .. figure:: {picture}\n      :target: {name}.html\n      :alt: {title}\n\n      :doc:`{title} <{name}>`\n\n"
+    options = {"target": f"{name}.html", "alt": title, "loading": "lazy"}
+    lines = [f"   .. figure:: {picture}", *(f"      :{option}: {value}" for option, value in options.items())]
+    return "\n".join([*lines, "", f"      :doc:`{title} <{name}>`", "", ""])
 
 
 def index() -> str:
