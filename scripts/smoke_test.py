@@ -1,0 +1,41 @@
+"""Install a wheel as users do, in a fresh environment, and train a small network with it.
+
+python scripts/smoke_test.py dist    dist: a folder with the wheels of `tox -e wheels`
+
+pip chooses the wheel for this system. One with compiled kernels must work with NumPy alone, so Numba must not be there.
+"""
+
+import subprocess
+import sys
+import tempfile
+import venv
+from pathlib import Path
+
+
+def main() -> int:
+    wheels = Path(sys.argv[1]).resolve()
+    with tempfile.TemporaryDirectory() as folder:
+        venv.create(folder, with_pip=True)
+        python = str(Path(folder) / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python"))
+
+        def run(*command: str) -> str:
+            # in the folder, so that no checkout's nbkeras is found
+            return subprocess.run([python, *command], cwd=folder, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+        # without an index, where another nbkeras might be
+        options = ["--no-deps", "--no-index", "--only-binary", ":all:", "--find-links", str(wheels)]
+        run("-m", "pip", "download", *options, "--dest", "chosen", "nbkeras")
+        [wheel] = (Path(folder) / "chosen").iterdir()
+        run("-m", "pip", "install", str(wheel))
+        installed = {line.partition("==")[0] for line in run("-m", "pip", "list", "--format", "freeze").split()}
+        print(f"{wheel.name}: {', '.join(sorted(installed))}")
+        expected = {"nbkeras", "numpy"} if "-any" not in wheel.name else {"nbkeras", "numpy", "numba", "llvmlite"}
+        if installed - {"pip", "setuptools"} != expected:
+            print(f"{wheel.name} must install {', '.join(sorted(expected))}, and nothing else", file=sys.stderr)
+            return 1
+        print(run("-m", "nbkeras", "digits").splitlines()[-1])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
