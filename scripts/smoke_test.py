@@ -5,6 +5,7 @@ python scripts/smoke_test.py dist    dist: a folder with the wheels of `tox -e w
 pip chooses the wheel for this system. One with compiled kernels must work with NumPy alone, so Numba must not be there.
 """
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -18,9 +19,13 @@ def main() -> int:
         venv.create(folder, with_pip=True)
         python = str(Path(folder) / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python"))
 
+        # kernels that this user has compiled before must not stand in for those of the wheel
+        environment = os.environ | {"NUMBA_CACHE_DIR": str(Path(folder) / "cache")}
+
         def run(*command: str) -> str:
             # in the folder, so that no checkout's nbkeras is found
-            return subprocess.run([python, *command], cwd=folder, check=True, stdout=subprocess.PIPE, text=True).stdout
+            options = {"cwd": folder, "env": environment, "stdout": subprocess.PIPE, "text": True}
+            return subprocess.run([python, *command], check=True, **options).stdout
 
         # without an index, where another nbkeras might be
         options = ["--no-deps", "--no-index", "--only-binary", ":all:", "--find-links", str(wheels)]
