@@ -45,21 +45,19 @@ def version_mistakes(root: Path, tag: str = "") -> list[str]:
 
 
 def recipe_mistakes(root: Path) -> list[str]:
-    """Where conda's recipe differs from pyproject.toml."""
+    """Where conda's recipe differs from pyproject.toml and setup.py, which has the dependencies."""
     project = tomllib.loads(_text(root / "pyproject.toml"))
     recipe, meta = _recipe(root), project["project"]
     floor = recipe["context"]["python_min"]
     needs = recipe["requirements"]
-    # conda has Numba on every system, so markers of systems that need none do not count
-    runtime = [
-        Requirement(line) for line in (*meta["dependencies"], *meta["optional-dependencies"].get("compiler", ()))
-    ]
+    # those of a build without compiled kernels, which is what conda makes
+    runtime = re.search(r'^NUMBA, NUMPY = "(.+?)", "(.+?)"', _text(root / "setup.py"), re.MULTILINE).groups()
     name, _, function = recipe["build"]["python"]["entry_points"][0].partition(" = ")
     pairs = {
         "the lowest Python": (f">={floor}", meta["requires-python"]),
         "the dependencies": (
             sorted(line for line in needs["run"] if not line.startswith("python ")),
-            sorted({f"{each.name} {each.specifier}".strip() for each in runtime}),
+            sorted(f"{each.name} {each.specifier}" for each in map(Requirement, runtime)),
         ),
         "the packages of the build": (
             sorted(line for line in needs["host"] if not line.startswith(("python ", "pip"))),
@@ -71,7 +69,7 @@ def recipe_mistakes(root: Path) -> list[str]:
         "the command": ({name: function}, meta["scripts"]),
     }
     return [
-        f"{what} in recipe/recipe.yaml: {found}, in pyproject.toml: {expected}: make them equal"
+        f"{what} in recipe/recipe.yaml: {found}, in pyproject.toml or setup.py: {expected}: make them equal"
         for what, (found, expected) in pairs.items()
         if found != expected
     ]

@@ -17,6 +17,7 @@ READ = [
     "CITATION.cff",
     "recipe/recipe.yaml",
     "pyproject.toml",
+    "setup.py",
     "containers/Dockerfile",
 ]
 
@@ -142,7 +143,7 @@ def test_nothing_is_published_that_was_not_tested():
     )
 
 
-@pytest.mark.parametrize("job", ["lint", "docs", "release-check"])
+@pytest.mark.parametrize("job", ["lint", "docs", "wheels", "release-check"])
 def test_the_workflow_runs_environments_of_tox(job):
     steps = yaml.safe_load(WORKFLOWS["ci"].read_text(encoding="utf-8"))["jobs"][job]["steps"]
     [name] = re.findall(r"tox run -e (\S+)", " ".join(step.get("run", "") for step in steps))

@@ -81,17 +81,16 @@ class FormulaKernel(cache.Kernel):
         """Returns the error for arguments that the kernel does not take."""
         return TypeError(f"the kernel {named(self)} takes {what}; received {signature_string(found)}")
 
-    def object_for(self, signature: tuple[Type, ...]) -> bytes:
-        """Returns the object file whose symbol ENTRY is the entry for a signature; compiles it if necessary."""
-        what = f"{signature_string(signature)} {self.expression(signature)}"
-        content = code.find(self._origin, what)
-        self.found += content is not None
-        if content is None:
-            machine = code.compiler(self.py_func).target_machine()
-            content = machine.emit_object(_optimized(machine, self.emitter(self, signature).module))
-            self.compiled += 1
-            code.keep(self._origin, what, content, True)
-        return content
+    def identified(self, signature: tuple[Type, ...]) -> tuple[Callable, str]:
+        """Returns what names the code for a signature on disk: a function, and a string with the types and the formula."""
+        return self._origin, f"{signature_string(signature)} {self.expression(signature)}"
+
+    def _compiled(self, signature: tuple[Type, ...]) -> tuple[bytes, bool]:
+        """Returns a new object file, and True if other processes can use it."""
+        machine = code.compiler(self.py_func, signature).target_machine()
+        content = machine.emit_object(_optimized(machine, self.emitter(self, signature).module))
+        self.compiled += 1
+        return content, True
 
     @property
     def _origin(self) -> Callable:

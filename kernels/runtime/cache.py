@@ -84,18 +84,29 @@ class Kernel(code.CompiledFunction):
         """Returns the address of the entry for a signature; compiles or loads it if necessary."""
         with _lock:
             if signature not in self._entries:
+                code.note_use(self.__module__, self.__name__, signature)
                 self._entries[signature] = code.load(self.object_for(signature))[ENTRY]
             return self._entries[signature]
 
     def object_for(self, signature: tuple[Type, ...]) -> bytes:
         """Returns the object file whose symbol ENTRY is the entry for a signature; compiles it if necessary."""
-        what = f"{signature_string(signature)} {self.takes_shares} {_options_string(self.options)}"
-        content = code.find(self.py_func, what)
+        function, what = self.identified(signature)
+        content = code.find(function, what)
         self.found += content is not None
-        return content or self._compile(signature, what)
+        if content is None:
+            content, is_lasting = self._compiled(signature)
+            if not is_lasting:
+                self.bound.add(signature)
+            code.keep(function, what, content, is_lasting)
+        return content
 
-    def _compile(self, signature: tuple[Type, ...], what: str) -> bytes:
-        compiler = code.compiler(self.py_func)
+    def identified(self, signature: tuple[Type, ...]) -> tuple[Callable, str]:
+        """Returns what names the code for a signature on disk: a function, and a string with the types."""
+        return self.py_func, f"{signature_string(signature)} {self.takes_shares} {_options_string(self.options)}"
+
+    def _compiled(self, signature: tuple[Type, ...]) -> tuple[bytes, bool]:
+        """Returns a new object file, and True if other processes can use it."""
+        compiler = code.compiler(self.py_func, signature)
         try:
             made = compiler.compile_kernel(self.py_func, self.options, signature, self.takes_shares)
         except compiler.ERRORS as error:
@@ -103,10 +114,7 @@ class Kernel(code.CompiledFunction):
         self.compiled += 1
         if made.returns_value:
             raise _ReturnsValue
-        if not made.is_lasting:
-            self.bound.add(signature)
-        code.keep(self.py_func, what, made.content, made.is_lasting)
-        return made.content
+        return made.content, made.is_lasting
 
 
 def named(module: str, name: str) -> Any:
