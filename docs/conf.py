@@ -22,7 +22,9 @@ extensions = [
     "myst_parser",
     "sphinx_copybutton",
     "sphinx_gallery.gen_gallery",
+    "gallery",
     "outputs",
+    "ranking",
     "reference",
     "weight",
 ]
@@ -43,12 +45,12 @@ sphinx_gallery_conf = {
     "gallery_dirs": "examples",
     "filename_pattern": r"\.py$",
     "ignore_pattern": r"__init__\.py",
-    "within_subsection_order": "gallery.Order",
     "download_all_examples": False,
     "remove_config_comments": True,
     "show_memory": False,
     "write_computation_times": False,
     "min_reported_time": 0,
+    "image_scrapers": ["gallery.whole_figures"],
     "image_srcset": ["1.5x"],
     "abort_on_example_error": True,
 }

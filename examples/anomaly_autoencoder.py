@@ -114,6 +114,7 @@ train_errors = np.mean((model.predict(x_train[..., None], verbose=0)[..., 0] - x
 threshold = np.quantile(train_errors, 0.98)
 errors = np.mean((copies - x_test) ** 2, axis=1)
 bins = np.geomspace(errors.min(), errors.max(), 40)
+# sphinx_gallery_thumbnail_number = 3
 plt.hist([errors[test_kinds == kind] for kind in kinds], bins, stacked=True, label=kinds)
 plt.axvline(threshold, color="black", linestyle="--", label="threshold")
 plt.xscale("log")

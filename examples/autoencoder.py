@@ -94,6 +94,7 @@ clipped_error = np.mean((noisy_test.clip(0, 1) - x_test) ** 2)
 cleaned_error = np.mean((cleaned - x_test) ** 2)
 print(f"error of the noisy images {noisy_error:.4f}, cut to 0...1 {clipped_error:.4f}, cleaned {cleaned_error:.4f}")
 
+# sphinx_gallery_thumbnail_number = 2
 figure, axes = plt.subplots(3, 10, figsize=(9, 3))
 for row, (title, images) in enumerate({"noisy": noisy_test, "cleaned": cleaned, "original": x_test}.items()):
     for axis, image in zip(axes[row], images, strict=False):

@@ -91,6 +91,7 @@ plt.show()
 
 # %%
 predicted = model.predict(x_test, verbose=0).argmax(axis=1)
+# sphinx_gallery_thumbnail_number = 2
 ConfusionMatrixDisplay.from_predictions(
     test_labels, predicted, display_labels=chapters, normalize="true", values_format=".2f", xticks_rotation=45
 )

@@ -11,6 +11,7 @@ It takes 10 s on two cores.
 """
 
 from pydoc_data.topics import topics
+from textwrap import fill
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -123,3 +124,7 @@ def write(prompt, length, temperature=0.5):
 
 sample = write("The ", SAMPLE)
 print(sample)
+# sphinx_gallery_thumbnail_number = 2
+plt.figure(figsize=(7, 4))
+plt.figtext(0.02, 0.02, fill(sample, 50), family="monospace")
+plt.show()

@@ -117,7 +117,6 @@ gan = GAN(discriminator, generator)
 gan.compile(keras.optimizers.Adam(1e-3, beta_1=0.5), keras.optimizers.Adam(4e-4, beta_1=0.5))
 history = gan.fit(x_train, batch_size=64, epochs=EPOCHS, verbose=2).history
 
-plt.figure(figsize=(5, 3.5))
 plt.plot(history["d_loss"], label="discriminator")
 plt.plot(history["g_loss"], label="generator")
 plt.xlabel("epoch")
@@ -142,6 +141,7 @@ for name, images in {"real test images": x_test, "samples": samples}.items():
     share = np.bincount(probabilities.argmax(axis=1), minlength=10) / len(images)
     print(f"{name}: mean certainty {probabilities.max(axis=1).mean():.2f}, shares of the digits {share.round(2)}")
 
+# sphinx_gallery_thumbnail_number = 2
 figure, axes = plt.subplots(5, 10, figsize=(8, 4.2))
 for axis, sample in zip(axes.flat, samples, strict=False):
     axis.imshow(sample[..., 0], cmap="gray_r")

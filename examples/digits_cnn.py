@@ -88,6 +88,7 @@ predicted = model.predict(x_test, verbose=0).argmax(axis=1)
 confusion = np.zeros((10, 10), int)
 np.add.at(confusion, (y_test, predicted), 1)
 
+# sphinx_gallery_thumbnail_number = 2
 plt.figure(figsize=(5, 5))
 plt.imshow(confusion, cmap="Blues")
 for true, row in enumerate(confusion):

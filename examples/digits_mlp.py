@@ -83,6 +83,7 @@ probabilities = model.predict(x_test, verbose=0)
 predicted = probabilities.argmax(axis=1)
 least_sure = probabilities.max(axis=1).argsort()[:12]
 
+# sphinx_gallery_thumbnail_number = 2
 figure, axes = plt.subplots(2, 6, figsize=(9, 3.6))
 for axis, i in zip(axes.flat, least_sure, strict=True):
     axis.imshow(x_test[i].reshape(8, 8), cmap="gray_r")

@@ -108,6 +108,7 @@ plt.show()
 # %%
 # Three forecasts from the test days.
 
+# sphinx_gallery_thumbnail_number = 3
 figure, axes = plt.subplots(3, 1, figsize=(7, 7), sharex=True)
 for axis, sample in zip(axes, np.linspace(50, len(past) - 1, 3, dtype=int), strict=True):
     axis.plot(range(-PAST + 1, 1), mean + scale * past[sample], color="gray", label="past")

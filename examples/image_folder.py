@@ -65,8 +65,8 @@ test = keras.utils.image_dataset_from_directory(f"{FOLDER}/test", shuffle=False,
 print("classes:", train.class_names)
 
 images, labels = next(iter(train))
-figure, axes = plt.subplots(1, 8, figsize=(9, 1.5))
-for axis, image, label in zip(axes, images, labels, strict=False):
+figure, axes = plt.subplots(2, 4, figsize=(6, 3.5))
+for axis, image, label in zip(axes.flat, images, labels, strict=False):
     axis.imshow(image / 255)
     axis.set_title(train.class_names[label], fontsize=9)
     axis.axis("off")

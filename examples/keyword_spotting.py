@@ -114,6 +114,7 @@ history = model.fit(
 # -------
 
 print(f"test accuracy {history['val_accuracy'][-1]:.3f}")
+# sphinx_gallery_thumbnail_number = 2
 ConfusionMatrixDisplay.from_predictions(
     labels[cut:],
     model.predict(x[cut:], verbose=0).argmax(axis=1),

@@ -125,6 +125,7 @@ print(f"teacher: {teacher.count_params():,} parameters, test accuracy {accuracy_
 for name, curve in curves.items():
     print(f"student {name}: {alone.count_params()} parameters, test accuracy {np.mean(curve, axis=0)[-1]:.3f}")
 
+# sphinx_gallery_thumbnail_number = 2
 plt.figure(figsize=(5, 3.5))
 plt.axhline(accuracy_teacher, color="gray", linestyle="--", label="teacher")
 for name, curve in curves.items():

@@ -11,6 +11,7 @@ model needs **2.36 bits per character** on text that it has not seen; pairs of c
 """
 
 from pydoc_data.topics import topics
+from textwrap import fill
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -118,14 +119,8 @@ class Sample(keras.callbacks.Callback):
 # Training
 # --------
 
-history = model.fit(
-    batches(),
-    epochs=EPOCHS,
-    steps_per_epoch=STEPS_PER_EPOCH,
-    validation_data=validation,
-    callbacks=[Sample()],
-    verbose=0,
-).history
+options = {"epochs": EPOCHS, "steps_per_epoch": STEPS_PER_EPOCH, "callbacks": [Sample()], "verbose": 0}
+history = model.fit(batches(), validation_data=validation, **options).history
 
 # %%
 # For comparison: the frequencies of pairs of characters in the training text.
@@ -146,3 +141,7 @@ plt.legend()
 plt.show()
 sample = write("The ", SAMPLE)
 print(sample)
+# sphinx_gallery_thumbnail_number = 2
+plt.figure(figsize=(7, 4))
+plt.figtext(0.02, 0.02, fill(sample, 50), family="monospace")
+plt.show()

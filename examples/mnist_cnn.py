@@ -91,6 +91,7 @@ plt.show()
 
 filters = model.layers[0].get_weights()[0]
 limit = np.abs(filters).max()
+# sphinx_gallery_thumbnail_number = 3
 figure, axes = plt.subplots(4, 8, figsize=(6, 3.2))
 for axis, i in zip(axes.flat, range(32), strict=True):
     axis.imshow(filters[:, :, 0, i], cmap="RdBu", vmin=-limit, vmax=limit)

@@ -116,6 +116,7 @@ for text, row in zip(written[cut:][:8], codes[:8], strict=True):
 scores = keras.Model(model.inputs, weights).predict([encoder_input[cut:], previous], verbose=0)
 longest = max(range(len(scores)), key=lambda index: len(written[cut + index]))
 text = written[cut + longest]
+# sphinx_gallery_thumbnail_number = 2
 plt.figure(figsize=(8, 4))
 plt.imshow(scores[longest][:, : len(text)], cmap="Blues")
 plt.xticks(range(len(text)), text)

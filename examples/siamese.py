@@ -125,6 +125,7 @@ plt.show()
 codes = encoder.predict(x_test, verbose=0)
 codes = codes - codes.mean(axis=0)
 points = codes @ np.linalg.svd(codes, full_matrices=False)[2][:2].T
+# sphinx_gallery_thumbnail_number = 2
 plt.figure(figsize=(5.5, 4.5))
 for digit in range(10):
     plt.scatter(*points[y_test == digit].T, s=15, marker="x" if digit >= 7 else "o", label=digit)

@@ -140,6 +140,7 @@ customer = {
     name: np.repeat(np.array([value]), len(ages))
     for name, value in {"fee": 40.0, "calls": 3, "plan": "basic", "city": "Bern"}.items()
 }
+# sphinx_gallery_thumbnail_number = 2
 plt.plot(ages, model.predict(numbers(customer | {"age": ages}), verbose=0), drawstyle="steps-mid", label="network")
 plt.plot(ages, 1 / (1 + np.exp(2.5 - ((ages - 48) / 15) ** 2)), color="black", linestyle=":", label="true probability")
 plt.xlabel("age")

@@ -137,6 +137,7 @@ plt.show()
 # -----------
 # With one noun, the set of words shows whether the verb is right. With more nouns it does not.
 
+# sphinx_gallery_thumbnail_number = 2
 nouns = np.array([text.count("the ") for text in sentences[cut:]])
 for shift, (name, model) in zip([-0.2, 0.2], models.items(), strict=True):
     right = (model.predict(tokens[cut:], verbose=0)[:, 0] > 0.5) == labels[cut:]

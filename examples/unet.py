@@ -105,6 +105,7 @@ plt.show()
 # -----------
 
 predicted = model.predict(x_test[:6], verbose=0).argmax(axis=-1)
+# sphinx_gallery_thumbnail_number = 2
 colors = plt.get_cmap("viridis", len(CLASSES))
 figure, axes = plt.subplots(3, 6, figsize=(9, 4.8))
 for i in range(6):

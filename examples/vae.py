@@ -117,6 +117,7 @@ steps = np.linspace(-2, 2, 12)
 grid = np.array([(x, y) for y in steps[::-1] for x in steps], "float32")
 samples = decoder.predict(grid, verbose=0).reshape(12, 12, 8, 8)
 
+# sphinx_gallery_thumbnail_number = 2
 figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.6))
 dots = left.scatter(points[:, 0], points[:, 1], c=y_train, cmap="tab10", s=6)
 figure.colorbar(dots, ax=left, label="digit")

@@ -122,7 +122,6 @@ for epoch in range(EPOCHS):
     history.append(np.mean(results, axis=0))
     print(f"epoch {epoch + 1}: distance {history[-1][0]:.3f}, norm of the slope {history[-1][1]:.3f}")
 
-plt.figure(figsize=(5, 3.5))
 plt.plot(history, label=["distance of real and made images", "norm of the slope"])
 plt.xlabel("epoch")
 plt.legend()
@@ -142,6 +141,7 @@ for name, images in {"real test images": x_test, "samples": samples}.items():
     share = np.bincount(probabilities.argmax(axis=1), minlength=10) / len(images)
     print(f"{name}: mean certainty {probabilities.max(axis=1).mean():.2f}, shares of the digits {share.round(2)}")
 
+# sphinx_gallery_thumbnail_number = 2
 figure, axes = plt.subplots(5, 10, figsize=(8, 4.2))
 for axis, sample in zip(axes.flat, samples, strict=False):
     axis.imshow(sample[..., 0], cmap="gray_r")

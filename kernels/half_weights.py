@@ -28,14 +28,17 @@ def multiply_row(x: Array, w: Array, y: Array) -> None:
     depth = -(-k // share_count(k * n, _SHARE, _MOST_SHARES))
     depth += -depth % ROWS
     partial = device.empty((-(-k // depth), n), x.dtype)
-    launch_shares(multiply_row_of_halves, len(partial), x, w, partial, depth)
+    launch_shares(multiply_row_of_halves, len(partial), x, w, w.reshape(-1), partial, depth)
     launch_shares(add_up, 1, partial[:, None], device.empty((0,), x.dtype), y, 0)
 
 
 @compiled
-def multiply_row_of_halves(x, w, partial, depth, share, shares):
-    """Kernel: partial[share] = x[rows] @ w[rows] for a share of `depth` rows of w, of bfloat16. Rows are read whole."""
-    out, kind, n, flat = partial[share], partial.dtype.type, w.shape[1], w.reshape(-1)
+def multiply_row_of_halves(x, w, flat, partial, depth, share, shares):
+    """Kernel: partial[share] = x[rows] @ w[rows] for a share of `depth` rows of w, of bfloat16. Rows are read whole.
+
+    flat: the numbers of w. Numba's own reshape would call a function of its runtime, which a wheel does not have.
+    """
+    out, kind, n = partial[share], partial.dtype.type, w.shape[1]
     first, last = share * depth, min(x.size, share * depth + depth)
     end, whole = first + (last - first) // ROWS * ROWS, n // pair(out) * pair(out)
     for j in range(n):

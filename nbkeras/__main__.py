@@ -169,9 +169,7 @@ def _parser() -> tuple[argparse.ArgumentParser, Iterable[str]]:
     named = f"a model's file, or one of {', '.join(warmup.FAMILIES)} (default: all of these)"
     warm.add_argument("families", nargs="*", metavar="family", help=named)
     warm.add_argument("--float64", action="store_true", help="the float64 kernels instead of the float32 ones")
-    inside = "write into the package's folder, where all users find them: for images"
-    warm.add_argument("--in-package", action="store_true", help=inside)
-    levels = "compile for every processor of a level instead of this one: for images and wheels that run elsewhere"
+    levels = "compile for every processor of a level instead of this one: for images that run elsewhere"
     warm.add_argument("--cpu", choices=program.PROCESSOR_LEVELS, help=levels)
     add("doctor", "report versions, processor, cache, GPU and problems", "The exit code is 1 if there are problems.")
     return parser, commands.choices
@@ -188,7 +186,7 @@ def _warm(name: str) -> Callable[[], None]:
 
 def _check_level(level: str) -> None:
     """Raise ValueError for a level that this processor does not have: `warmup` also runs the kernels that it compiles."""
-    here = [key for key in program.processor_keys() if key in program.PROCESSOR_LEVELS]
+    here = program.processor_levels()
     if level not in here:
         raise ValueError(
             f"--cpu {level} must be a level of this processor, because warmup runs what it compiles; this one is "
@@ -273,11 +271,8 @@ def _run(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     else:
         if chosen.cpu:  # a process has one target processor, from its start
             _check_level(chosen.cpu)
-            flags = [*["--float64"] * chosen.float64, *["--in-package"] * chosen.in_package]
-            command = [sys.executable, "-m", "nbkeras", "warmup", *flags, *chosen.families]
+            command = [sys.executable, "-m", "nbkeras", "warmup", *["--float64"] * chosen.float64, *chosen.families]
             return subprocess.run(command, env=os.environ | program.variables_of(chosen.cpu), check=False).returncode
-        if chosen.in_package:
-            program.keep_kernels_in_package()
         jobs = {name: _warm(name) for name in chosen.families}
         warmup.run(jobs or warmup.FAMILIES, "float64" if chosen.float64 else "float32")
     return 0

@@ -1,4 +1,4 @@
-"""Write the tables of the options of `nbkeras serve` in docs/serving.md, between their comments.
+"""Write the tables of the options of `nbkeras serve` in docs/serving-options.md, between their comments.
 
 python scripts/make_serving_options.py            write them
 python scripts/make_serving_options.py --check    check whether they are up to date; the exit code is 1 if not
@@ -13,7 +13,7 @@ from typing import Any
 
 from nbkeras.serving.options import SHARED, ModelOptions, Options
 
-DOCUMENT = Path(__file__).parent.parent / "docs" / "serving.md"
+DOCUMENT = Path(__file__).parent.parent / "docs" / "serving-options.md"
 
 
 def default(value: Any) -> str:

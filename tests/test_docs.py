@@ -1,8 +1,10 @@
 """Every python block of README.md and docs/*.md runs as shown; docs/_extensions/blocks.py says which are run, and how."""
 
 import importlib.util
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import blocks
 import numpy as np
 import pytest
+import ranking
 import weight
 
 from nbkeras import ops
@@ -191,3 +194,122 @@ def test_tags_that_do_next_to_nothing_are_left_out_of_pages():
     for breakable in ("--no-warmup", "~/.cache/nbkeras"):
         option = f'<code><span class="pre">{breakable}</span></code>'
         assert weight.lighter(option) == option, "a browser would break the line within it"
+
+
+# Two guides and a page of the reference, as Sphinx writes them into searchindex.js.
+SEARCHED = {
+    "docnames": ["callbacks", "reference/callbacks", "saving"],
+    "titles": ["Callbacks", "nbkeras.callbacks", "Save and load models"],
+    "alltitles": {
+        "Callbacks": [[0, None]],
+        "Early stopping": [[0, "early-stopping"]],
+        "nbkeras.callbacks": [[1, None]],
+        "Save and load models": [[2, None]],
+        "Save models": [[2, "save-models"]],
+    },
+    "indexentries": {"checkpoint": [[2, "", True]], "checkpoints": [[1, "names", False]]},
+    "objects": {
+        "": [[1, 2, 0, "-", "callbacks"]],
+        "nbkeras.callbacks": [[1, 0, 1, "", "EarlyStopping"], [1, 0, 1, "", "ModelCheckpoint"]],
+        "nbkeras.Model": [[2, 1, 1, "", "save"], [2, 1, 2, "", "save_weights"]],
+    },
+    "objnames": {
+        "0": ["py", "class", "Python class"],
+        "1": ["py", "method", "Python method"],
+        "2": ["py", "module", "Python module"],
+    },
+    "terms": {"earli": 0, "stop": [0, 1], "save": [0, 2], "model": [1, 2], "weight": [0, 1, 2], "checkpoint": [0, 2]},
+    "titleterms": {"earli": 0, "stop": 0, "callback": [0, 1], "save": 2, "load": 2, "model": 2},
+    "filenames": ["callbacks.md", "reference/callbacks.rst", "saving.md"],
+}
+STEMS = {
+    "early": "earli",
+    "stopping": "stop",
+    "models": "model",
+    "callbacks": "callback",
+    "weights": "weight",
+    "saves": "save",
+}
+QUERIES = [
+    "early stopping",
+    "Save models",
+    "save model",
+    "checkpoint",
+    "checkpoints",
+    "callbacks",
+    "weights",
+    "wei",
+    "earlystopping",
+    "load the weights",
+    "model 2",
+    "nothing",
+    "",
+]
+
+
+EARLY_STOPPING = "nbkeras.callbacks.EarlyStopping"
+
+
+def found(query):
+    return [list(result) for result in ranking.results(SEARCHED, query, lambda word: STEMS.get(word, word), {"the"})]
+
+
+def test_the_search_is_ranked_by_titles_names_and_words():
+    assert found("early stopping") == [
+        ["callbacks", "Callbacks", "", None, 15],
+        ["callbacks", "Callbacks > Early stopping", "#early-stopping", None, 15],
+        ["reference/callbacks", EARLY_STOPPING, f"#{EARLY_STOPPING}", "Python class, in nbkeras.callbacks", 11],
+    ]
+    assert [line[::4] for line in found("checkpoint")] == [
+        ["saving", 100],
+        ["reference/callbacks", 11],
+        ["callbacks", 5],
+        ["reference/callbacks", 91],
+    ], "entries of the index come first if they are main ones, else last"
+    assert found("nothing") == []
+
+
+def test_a_search_that_does_not_find_its_page_first_is_found():
+    """The build of the site fails on these lines."""
+    first = {"checkpoint": "saving", "early stopping": "saving", "weights": "saving"}
+    assert ranking.faults(SEARCHED, first, lambda word: STEMS.get(word, word)) == [
+        "search for 'early stopping': saving is not found, and the first result is callbacks",
+        "search for 'weights': saving is result 3, and the first result is callbacks",
+    ]
+
+
+def test_the_words_of_a_page_find_it_first():
+    first = {"weights": "saving#save-models", "stop": "callbacks", "early stopping": "callbacks#no-such-section"}
+    index = ranking.named(SEARCHED, first)
+    assert ranking.faults(index, first, lambda word: STEMS.get(word, word)) == [
+        "search for 'early stopping': callbacks#no-such-section is not found, and the first result is callbacks",
+    ]
+
+
+# The parts of a browser that Sphinx's script needs to rank results.
+BROWSER = """
+globalThis.window = globalThis;
+globalThis.document = {getElementById: () => null};
+globalThis.SPHINX_HIGHLIGHT_ENABLED = false;
+const _ready = () => {}, _ = (text) => text;
+const stems = STEMS, stopwords = new Set(["the"]);
+class Stemmer { stemWord(word) { return stems[word] ?? word; } }
+"""
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs node")
+def test_the_search_ranks_as_the_script_of_sphinx_in_a_browser(tmp_path):
+    sphinx = pytest.importorskip("sphinx")
+    script = Path(sphinx.__file__).parent / "themes" / "basic" / "static" / "searchtools.js"
+    ranked = "Search._performSearch(...Search._parseQuery(query)).reverse().map((line) => line.slice(0, 5))"
+    text = (
+        BROWSER.replace("STEMS", json.dumps(STEMS))
+        + script.read_text(encoding="utf-8")
+        + f"Search.setIndex({json.dumps(SEARCHED)});\n"
+        + f"console.log(JSON.stringify({json.dumps(QUERIES)}.map((query) => {ranked})));\n"
+    )
+    (tmp_path / "search.js").write_text(text, encoding="utf-8")
+    done = subprocess.run(["node", "search.js"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    for query, lines in zip(QUERIES, json.loads(done.stdout), strict=True):
+        assert found(query) == lines, query

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from gallery import GROUPS
 
 from nbkeras.datasets import mnist
 from nbkeras.utils import set_random_seed
@@ -70,3 +71,8 @@ def test_every_example_is_tested():
     tables = [path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("gallery/test_*.py")]
     gallery = {path.name for path in FOLDER.parent.glob("*.py")}
     assert not [name for name in gallery if not any(f'"{name}": (' in table for table in tables)]
+
+
+def test_every_example_is_in_a_group():
+    grouped = [name for group in GROUPS for name in group.names.split()]
+    assert sorted(grouped) == sorted(path.stem for path in FOLDER.parent.glob("*.py"))

@@ -488,7 +488,9 @@ def test_no_docstring_begins_with_what():
 def test_files_that_comments_and_documents_name_exist():
     """A name may leave out the first folders: `cuda/loops/gemm.py`, `test_loop.py`."""
     ends = {"/".join(path.parts[at:]) for path in ANYWHERE for at in range(len(path.parts))}
-    ends |= {path.name for path in [*DOCUMENTS, ROOT / "CHANGELOG.md"]} | {f"docs/{path.name}" for path in DOCUMENTS}
+    ends |= {path.name for path in [*DOCUMENTS, ROOT / "CHANGELOG.md", ROOT / "SECURITY.md"]} | {
+        f"docs/{path.name}" for path in DOCUMENTS
+    }
     ends |= {"setup.py"}
 
     def missing(text):

@@ -14,7 +14,6 @@ from nbkeras.__main__ import main
 from nbkeras.commands import benchmark, diagnosis
 from nbkeras.engine import program, registry
 from nbkeras.kernels.runtime import machine
-from nbkeras.training import warmup
 
 
 def run(arguments, folder, **environment):
@@ -63,19 +62,10 @@ def test_warmup_compiles_what_threads_run(tmp_path):
     assert len(list((tmp_path / "cache" / "nbkeras").glob("runtime.pool._serve-*.nbc"))) == 1
 
 
-def test_warmup_in_the_package(monkeypatch):
-    calls = []
-    monkeypatch.setattr(program, "keep_kernels_in_package", lambda: calls.append("in package"))
-    monkeypatch.setitem(warmup.FAMILIES, "dense", lambda: calls.append("dense"))
-    main(["warmup", "dense"])
-    main(["warmup", "dense", "--in-package"])
-    assert calls == ["dense", "in package", "dense"]
-
-
 def test_warmup_for_a_level_that_the_processor_lacks(monkeypatch, capsys):
     monkeypatch.setattr(subprocess, "run", lambda *arguments, **options: pytest.fail("a process was started"))
-    for keys, told in ((["aarch64 0"], "with no level:"), (["x86_64 0", "x86-64-v3"], "with x86-64-v3:")):
-        monkeypatch.setattr(program, "processor_keys", lambda keys=keys: keys)
+    for levels, told in (([], "with no level:"), (["x86-64-v3"], "with x86-64-v3:")):
+        monkeypatch.setattr(program, "processor_levels", lambda levels=levels: levels)
         with pytest.raises(SystemExit, match="^2$"):
             main(["warmup", "dense", "--cpu", "x86-64-v4"])
         said = capsys.readouterr().err

@@ -4,12 +4,15 @@ import configparser
 import os
 import pathlib
 import re
+import runpy
 import shutil
 import subprocess
 import sys
 import tomllib
 
 import pytest
+import setuptools
+from packaging.requirements import Requirement
 
 import nbkeras
 
@@ -40,9 +43,39 @@ def test_data_files_are_in_the_package():
             assert any(path.match(pattern) for pattern in patterns.get(package, [])), f"{path} is not in package-data"
 
 
-def test_runtime_dependencies_are_three():
-    names = sorted(re.match(r"[\w-]+", dependency)[0] for dependency in PROJECT["project"]["dependencies"])
-    assert names == ["numba", "numpy"]
+def build_options(monkeypatch, **variables):
+    """Returns what setup.py tells setuptools when these variables are set."""
+    told = {}
+    monkeypatch.setattr(setuptools, "setup", lambda **options: told.update(options))
+    for name in ("NBKERAS_WHEEL", "NBKERAS_PACKS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    runpy.run_path(str(ROOT / "setup.py"))
+    return told
+
+
+def test_runtime_dependencies(monkeypatch):
+    """A clone needs Numba; all wheels of a version have the same metadata, by which Linux with their kernels needs only NumPy."""
+    needed = build_options(monkeypatch)["install_requires"]
+    assert [re.match(r"\w+", each)[0] for each in needed] == ["numba", "numpy"] and ";" not in "".join(needed)
+    assert needed[0] in PROJECT["project"]["optional-dependencies"]["compiler"]
+    wheels = [
+        build_options(monkeypatch, NBKERAS_WHEEL=kind, NBKERAS_PACKS=packs)
+        for kind, packs in (("x86_64", "a.pack:b.pack"), ("aarch64", "c.pack"), ("any", ""))
+    ]
+    numba, numpy = wheels[0]["install_requires"]
+    assert all(wheel["install_requires"] == [numba, numpy] for wheel in wheels) and numpy == needed[1]
+    marker = Requirement(numba).marker
+    for system, machine, is_needed in (
+        ("linux", "x86_64", False),
+        ("linux", "aarch64", False),
+        ("linux", "ppc64le", True),
+        ("darwin", "arm64", True),
+        ("win32", "AMD64", True),
+    ):
+        assert marker.evaluate({"sys_platform": system, "platform_machine": machine}) == is_needed, (system, machine)
+    assert [sorted(wheel["cmdclass"]) for wheel in wheels] == [["bdist_wheel", "build_py"]] * 2 + [[]]
 
 
 def test_lint_tools_are_pinned_alike_everywhere():

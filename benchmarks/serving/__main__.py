@@ -1,4 +1,4 @@
-"""python -m benchmarks.serving [--quick] [--models mlp,lstm,cnn] [--connections 1,8,64,300] [--write docs/serving.md]
+"""python -m benchmarks.serving [--quick] [--models mlp,lstm,cnn] [--connections 1,8,64,300] [--write docs/serving-figures.md]
 
 Compares `nbkeras serve` with MLServer, FastAPI with onnxruntime and Flask with Keras, all with the same weights and the same
 numbers of processes and threads. All servers of a model run at the same time; each round loads one after the other while the

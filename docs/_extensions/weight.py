@@ -63,6 +63,13 @@ def _make_lighter(app: "Sphinx", page: str, template: str, context: dict, doctre
         context["body"] = lighter(body)
 
 
+def _with_its_branch(app: "Sphinx", page: str, template: str, context: dict, doctree: object) -> None:
+    """Let the list of pages at the side show the pages below a page only there: those of the reference are many."""
+    if "toctree" in context:
+        whole = context["toctree"]
+        context["toctree"] = lambda **options: whole(**options | {"collapse": True})
+
+
 def _needed(file: str, body: str) -> bool:
     name = re.match(r"[a-z]*", file)
     return NEEDED_BY.get(name[0] if name else "", "") in body
@@ -89,6 +96,7 @@ def _weigh(app: "Sphinx", error: Exception | None) -> None:
 def setup(app: "Sphinx") -> dict:
     """Connect to Sphinx."""
     app.connect("doctree-resolved", _without_index_entries)
+    app.connect("html-page-context", _with_its_branch, priority=100)  # before the theme makes the list
     app.connect("html-page-context", _make_lighter, priority=900)  # after the extensions that add files
     app.connect("build-finished", _weigh, priority=900)  # after the theme has written its styles
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

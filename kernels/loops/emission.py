@@ -81,15 +81,17 @@ class FormulaKernel(cache.Kernel):
         """Returns the error for arguments that the kernel does not take."""
         return TypeError(f"the kernel {named(self)} takes {what}; received {signature_string(found)}")
 
-    def described(self, signature: tuple[Type, ...]) -> str:
-        return f"{signature_string(signature)} {self.expression(signature)}"
+    def identified(self, signature: tuple[Type, ...]) -> tuple[Callable, str]:
+        """Returns what names the code for a signature on disk: a function, and a string with the types and the formula."""
+        return self._origin, f"{signature_string(signature)} {self.expression(signature)}"
 
-    def _made(self, signature: tuple[Type, ...]) -> tuple[bytes, bool]:
-        machine = code.compiler(self.py_func).target_machine()
+    def _compiled(self, signature: tuple[Type, ...]) -> tuple[bytes, bool]:
+        """Returns a new object file, and True if other processes can use it."""
+        machine = code.compiler(self.py_func, signature).target_machine()
         return machine.emit_object(_optimized(machine, self.emitter(self, signature).module)), True
 
     @property
-    def origin(self) -> Callable:
+    def _origin(self) -> Callable:
         """Returns a function that names the code on disk: its file is the emitter's, and its name is the kernel's."""
         origin = python_types.FunctionType(self.emitter.emit.__code__, {}, self.__name__)
         origin.__module__, origin.__qualname__ = self.__module__, self.__name__

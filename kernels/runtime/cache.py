@@ -84,6 +84,7 @@ class Kernel(code.CompiledFunction):
         """Returns the address of the entry for a signature; compiles or loads it if necessary."""
         with _lock:
             if signature not in self._entries:
+                code.note_use(self.__module__, self.__name__, signature)
                 self._entries[signature] = code.load(self.object_for(signature))[ENTRY]
             return self._entries[signature]
 
@@ -98,31 +99,26 @@ class Kernel(code.CompiledFunction):
 
     def object_for(self, signature: tuple[Type, ...]) -> bytes:
         """Returns the object file whose symbol ENTRY is the entry for a signature; compiles it if necessary."""
-        what = self.described(signature)
-        content = code.find(self.origin, what)
+        function, what = self.identified(signature)
+        content = code.find(function, what)
         self.found += content is not None
         if content is None:
             content, is_lasting = compilers.code_of(self.task(signature), code.will_compile), True
             self.compiled += 1
             if content is None:
-                content, is_lasting = self._made(signature)
+                content, is_lasting = self._compiled(signature)
             if not is_lasting:
                 self.bound.add(signature)
-            code.keep(self.origin, what, content, is_lasting)
+            code.keep(function, what, content, is_lasting)
         return content
 
-    @property
-    def origin(self) -> Callable:
-        """The function that names the code on disk."""
-        return self.py_func
+    def identified(self, signature: tuple[Type, ...]) -> tuple[Callable, str]:
+        """Returns what names the code for a signature on disk: a function, and a string with the types."""
+        return self.py_func, f"{signature_string(signature)} {self.takes_shares} {_options_string(self.options)}"
 
-    def described(self, signature: tuple[Type, ...]) -> str:
-        """Returns what the code for a signature depends on, except what the function itself depends on."""
-        return f"{signature_string(signature)} {self.takes_shares} {_options_string(self.options)}"
-
-    def _made(self, signature: tuple[Type, ...]) -> tuple[bytes, bool]:
-        """Compiles. Returns the object file, and whether another process can use it."""
-        compiler = code.compiler(self.py_func)
+    def _compiled(self, signature: tuple[Type, ...]) -> tuple[bytes, bool]:
+        """Returns a new object file, and True if other processes can use it."""
+        compiler = code.compiler(self.py_func, signature)
         try:
             made = compiler.compile_kernel(self.py_func, self.options, signature, self.takes_shares)
         except compiler.ERRORS as error:
@@ -137,10 +133,10 @@ class Kernel(code.CompiledFunction):
             return None
 
         def make() -> bytes | None:
-            content, is_lasting = self._made(signature)
+            content, is_lasting = self._compiled(signature)
             return content if is_lasting else None
 
-        return code.task(self.origin, self.described(signature), self.__qualname__, signature, make)
+        return code.task(*self.identified(signature), self.__qualname__, signature, make)
 
 
 def task_named(job: compilers.Job) -> compilers.Task | None:

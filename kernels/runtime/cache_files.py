@@ -6,12 +6,11 @@ absent. New files go into the first of `folders()`:
 * the folder `nbkeras` in NUMBA_CACHE_DIR, if that is set;
 * else the user's own folder for caches.
 
-The search also covers PACKAGE, beside these modules: an image may ship kernels there (`nbkeras warmup --in-package`). Processes
-that belong together, such as a server's, set NBKERAS_SPARE_KERNELS to a folder for kernels that cannot be kept; then one process
-compiles for all.
+Processes that belong together, such as a server's, set NBKERAS_SPARE_KERNELS to a folder for kernels that cannot be kept; then
+one process compiles for all. pack.py describes the kernels that the package itself holds.
 
 A file's content is executed. So a folder or a file counts as absent, with a warning, if others may write it, or if its owner is
-neither this user nor root. PACKAGE is exempt, because whoever can write there can change the modules too.
+neither this user nor root.
 """
 
 import contextlib
@@ -26,30 +25,17 @@ import time
 import uuid
 import warnings
 
-# the folder kernels/
-PACKAGE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "__pycache__")
 SPARE = "NBKERAS_SPARE_KERNELS"
 _MOST_BYTES = 512 * 2**20  # in a folder: about ten times all kernels in float32 and float64
 _DAY = 86400.0
 _CHECKSUM = hashlib.sha256().digest_size
-_in_package = False
-
-
-def keep_in_package() -> None:
-    """From now on, use only the package's own folder."""
-    global _in_package
-    _in_package = True
-    _make_folder(PACKAGE)
 
 
 def folders() -> list[str]:
     """Returns the folders to search for kernels, in order. New kernels go to the first."""
-    if _in_package:
-        return [PACKAGE]
     spare = _spare_folder()
     return [
         os.path.join(_chosen_folder(), "nbkeras") if _chosen_folder() else _users_folder(),
-        PACKAGE,
         *([spare] if spare else []),
     ]
 
@@ -82,7 +68,7 @@ class _Untrusted(PermissionError):
 @functools.cache
 def _make_folder(folder: str) -> None:
     """Makes the folder if it does not exist. Only this user gets rights, unless the user chose the folder."""
-    is_chosen = folder == PACKAGE or bool(_chosen_folder())
+    is_chosen = bool(_chosen_folder())
     if not os.path.isabs(folder) and not is_chosen:
         raise FileNotFoundError(errno.ENOENT, "there is no home directory")
     _make_folders(folder, 0o755 if is_chosen else 0o700)
@@ -102,7 +88,7 @@ def _make_folders(folder: str, mode: int) -> None:
 @functools.cache
 def _check_folder(folder: str) -> None:
     """Raises _Untrusted for a folder that another user may write or replace."""
-    if folder != PACKAGE and hasattr(os, "geteuid"):  # Windows has no such rights
+    if hasattr(os, "geteuid"):  # Windows has no such rights
         _check_rights(os.stat(folder), "there")
         if os.lstat(folder).st_uid not in (0, os.geteuid()):
             raise _Untrusted(errno.EACCES, "another user made this link")
@@ -111,18 +97,12 @@ def _check_folder(folder: str) -> None:
             raise _Untrusted(errno.EACCES, "others can put another folder in its place")
 
 
-def _check_rights(found: os.stat_result, where: str, *owners: int) -> None:
-    """Raises _Untrusted if others may write the file, or if its owner is not this user, root or one of `owners`."""
-    if found.st_uid not in (0, os.geteuid(), *owners):
+def _check_rights(found: os.stat_result, where: str) -> None:
+    """Raises _Untrusted if others may write the file, or if its owner is neither this user nor root."""
+    if found.st_uid not in (0, os.geteuid()):
         raise _Untrusted(errno.EACCES, f"user number {found.st_uid} can write {where}")
     if found.st_mode & 0o022:
         raise _Untrusted(errno.EACCES, f"others can write {where}")
-
-
-@functools.cache
-def _owner_of_package() -> int:
-    """Returns the user who owns these modules: one user may make an image, and another may run it."""
-    return os.stat(__file__).st_uid
 
 
 def check_writable(folder: str) -> None:
@@ -138,19 +118,16 @@ def _checksum(name: str, payload: bytes) -> bytes:
     return hashlib.sha256(name.encode() + payload).digest()
 
 
-def read(name: str, in_package: bool = False) -> bytes | None:
-    """Returns the payload of a name. Returns None if there is none, if it is damaged, or if others could have written it.
-
-    in_package: True to look only in the package's own folder.
-    """
-    for folder in [PACKAGE] if in_package else folders():
+def read(name: str) -> bytes | None:
+    """Returns the payload of a name. Returns None if there is none, if it is damaged, or if others could have written it."""
+    for folder in folders():
         path = os.path.join(folder, name)
         try:
             _check_folder(folder)
             with open(path, "rb") as file:
                 status = os.fstat(file.fileno())  # not os.stat(path): by now, the name may refer to another file
                 if hasattr(os, "geteuid"):
-                    _check_rights(status, name, *([_owner_of_package()] if folder == PACKAGE else []))
+                    _check_rights(status, name)
                 content = file.read()
         except _Untrusted as error:
             _warn_ignored(folder, error)

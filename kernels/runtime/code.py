@@ -5,20 +5,23 @@ another file counts. cache_files.py chooses where code is stored, and handles fi
 compiles, and objects.py loads.
 """
 
+import base64
 import contextlib
 import ctypes
 import functools
 import hashlib
 import importlib.util
 import os
+import pickle
 import re
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from nbkeras.kernels.runtime import cache_files, compilers, fork_safety, lazy, objects, processor
+from nbkeras.kernels.runtime import cache_files, compilers, fork_safety, lazy, messages, objects, pack, processor
 from nbkeras.kernels.runtime.compilers import Job, Task
+from nbkeras.kernels.runtime.signatures import Type
 
 _compiler: Any = lazy.LazyModule("nbkeras.kernels.runtime.compiler")
 FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # the folder kernels/
@@ -50,22 +53,31 @@ def _file_of(path: str) -> str:
 
 
 @functools.cache
-def _read(path: str) -> tuple[bytes, list[str]]:
-    """Returns a hash of the content of a file, and the kernel files that it imports."""
+def _read(path: str) -> tuple[bytes, list[str], list[str]]:
+    """Returns a hash of the content of a file, the kernel files that it imports, and the instructions that it asks for."""
     with open(path, "rb") as file:
         content = file.read()
-    return hashlib.sha256(content).digest(), [
-        os.path.join(FOLDER, name) for name in imported(content.decode(errors="replace"))
-    ]
+    text = content.decode(errors="replace")
+    return (
+        hashlib.sha256(content).digest(),
+        [os.path.join(FOLDER, name) for name in imported(text)],
+        re.findall(r"""has\("(\w+)"\)""", text),
+    )
+
+
+@functools.cache
+def _files(path: str) -> list[str]:
+    """Returns a file and all kernel files that it imports, transitively."""
+    files = [path]
+    for file in files:  # the loop appends to it
+        files += [other for other in _read(file)[1] if other not in files]
+    return files
 
 
 @functools.cache
 def stamp(path: str) -> str:
     """Returns a hash of the content of a file and of all kernel files that it imports, transitively."""
-    files = [path]
-    for file in files:  # the loop appends to it
-        files += [other for other in _read(file)[1] if other not in files]
-    return hashlib.sha256(b"".join(_read(file)[0] for file in files)).hexdigest()
+    return hashlib.sha256(b"".join(_read(file)[0] for file in _files(path))).hexdigest()
 
 
 @functools.cache
@@ -99,6 +111,19 @@ def will_compile() -> None:
     """Notifies the listener that a function is about to be compiled."""
     if _thread.listener is not None:
         _thread.listener()
+
+
+# -------------------- the kernels that a process uses --------------------
+
+_NOTES = os.environ.get("NBKERAS_USED_KERNELS", "")
+
+
+def note_use(module: str, name: str, signature: Any) -> None:
+    """Adds a line to the file of NBKERAS_USED_KERNELS, from which scripts/make_wheels.py learns what to compile."""
+    if _NOTES:
+        line = base64.b64encode(pickle.dumps((module, name, signature))) + b"\n"
+        with open(_NOTES, "ab", buffering=0) as file:  # one write, so that processes do not mix their lines
+            file.write(line)
 
 
 # -------------------- functions --------------------
@@ -147,21 +172,20 @@ def version(package: str) -> str:
 
 @functools.cache
 def compiler_versions() -> str:
-    """Returns the versions of Numba and llvmlite; if they are not installed, those that compiled the package's kernels."""
+    """Returns the versions of Numba and llvmlite. If they are not installed, those that filled the folder of kernels."""
     if version("numba"):
         return f"{version('numba')} {version('llvmlite')}"
-    with contextlib.suppress(OSError), open(_PACKED, encoding="utf-8") as file:
-        return file.read()
-    return ""
+    return (cache_files.read(_COMPILER) or b"").decode(errors="replace")
 
 
-_PACKED = os.path.join(cache_files.PACKAGE, "compiler.txt")
+_COMPILER = "compiler.txt"
 
 
-def keep_in_package() -> None:
-    """From now on, use only the package's own folder. A process without Numba finds the kernels there."""
-    cache_files.keep_in_package()
-    cache_files.put(_PACKED, compiler_versions().encode())
+@functools.cache
+def _note_compiler() -> None:
+    """Names the compiler in the folder of kernels, for processes without Numba that use the folder, as in an image."""
+    if cache_files.read(_COMPILER) != compiler_versions().encode():
+        cache_files.write(_COMPILER, compiler_versions().encode())
 
 
 def identity(function: Callable) -> tuple:
@@ -195,12 +219,26 @@ def is_cached(function: Callable) -> bool:
     return os.path.exists(function.__code__.co_filename) or getattr(sys, "frozen", False)
 
 
-def file_name(function: Callable, what: str, processor_key: str = "") -> str:
+def file_name(function: Callable, what: str) -> str:
     """Returns the file name for a function's code. what: a string with the argument types and similar information."""
-    processor_key = processor_key or processor.keys()[0]
-    key = repr((_LAYOUT, compiler_versions(), processor_key, identity(function), what)).encode()
+    own = repr((_LAYOUT, compiler_versions(), processor.key(), identity(function), what)).encode()
     name = re.sub(r"[^\w.]", "", f"{function.__module__}.{function.__qualname__}".rpartition("kernels.")[2])[-80:]
-    return f"{name}-{hashlib.sha256(key).hexdigest()[:32]}.nbc"
+    return f"{name}-{hashlib.sha256(own).hexdigest()[:32]}.nbc"
+
+
+def pack_key(function: Callable, what: str) -> bytes:
+    """Returns the key of a function's code in a file of the package for this process's target, see pack.py."""
+    own = repr((_LAYOUT, asked_extras(function), identity(function), what)).encode()
+    return hashlib.sha256(own).digest()[: pack.KEY_BYTES]
+
+
+def asked_extras(function: Callable) -> list[str]:
+    """Returns the instructions above the level of this process that a function's file asks for, or one that it imports."""
+    path = os.path.abspath(function.__code__.co_filename)
+    if not (processor.extras() and os.path.exists(path)):
+        return []
+    asked = {name for file in _files(path) for name in _read(file)[2]}
+    return [name for name in processor.extras() if name in asked]
 
 
 # -------------------- finding, compiling, loading --------------------
@@ -209,23 +247,17 @@ _LAYOUT = 2  # The version of the layout of frames. Version 1 stored code of oth
 
 
 def find(function: Callable, what: str) -> bytes | None:
-    """Returns the object of a function, if it is on disk.
-
-    If Numba is installed, code for a lower level than this processor's is taken only from the package. A single process that
-    compiled for x86-64-v3 must not slow down all later ones.
-    """
-    if is_cached(function):
-        for place, key in enumerate(processor.keys()):  # the order is: this processor, its level, lower levels
-            is_lower = place > 1 and bool(version("numba"))
-            content = cache_files.read(file_name(function, what, key), in_package=is_lower)
-            if content is not None:
-                return content
-    return None
+    """Returns the object of a function, from the package or the folder of kernels; None if they do not hold it."""
+    if not is_cached(function):
+        return None
+    content = pack.find(processor.pack_file(), pack_key(function, what)) if processor.pack_file() else None
+    return cache_files.read(file_name(function, what)) if content is None else content
 
 
 def keep(function: Callable, what: str, content: bytes, is_lasting: bool) -> None:
     """Writes the object of a function to disk."""
     if is_lasting and is_cached(function):
+        _note_compiler()
         cache_files.write(file_name(function, what), content)
     elif not is_lasting:
         cache_files.warn_not_saved(
@@ -245,17 +277,14 @@ def check_enabled(function: Callable) -> None:
         )
 
 
-def compiler(function: Callable) -> Any:
-    """Returns the module that compiles; notifies the listener first."""
+def compiler(function: Callable, signature: tuple[Type, ...] = ()) -> Any:
+    """Returns the module that compiles; notifies the listener first. signature: the argument types, for the error's text."""
     try:
         _compiler.load()
     except ModuleNotFoundError as error:
         if error.name not in ("numba", "llvmlite"):
             raise
-        raise ImportError(
-            f"the kernel {function.__qualname__!r} is not among this installation's compiled kernels, and compiling it "
-            f"needs {error.name}, which is not installed: pip install numba"
-        ) from None
+        raise messages.not_compiled(function, signature, error.name) from None
     will_compile()
     return _compiler
 
@@ -297,40 +326,62 @@ def address(name: str) -> int:
 
 def object_of(name: str) -> bytes:
     """Returns the object file of a registered function; compiles it if necessary."""
-    function, _, compile_with = _functions[name]
-    what = _what(name)
+    note_use(module_of(name), name, None)
+    function, what = identified(name)
     content = find(function, what)
     if content is None:
-        content = compilers.code_of(_task(name), will_compile) or compile_with(compiler(function))
+        content = compilers.code_of(_task(name), will_compile) or _compiled(name)
         keep(function, what, content, True)
     return content
 
 
-def _what(name: str) -> str:
-    # native.py's code contains offsets of fields
-    return f"{name} {_functions[name][1]} {object.__basicsize__} {tuple.__basicsize__}"
+def identified(name: str) -> tuple[Callable, str]:
+    """Returns what names the code of a registered function on disk: a function, and a string with the signature."""
+    function, signature, _ = _functions[name]
+    return function, f"{name} {signature} {object.__basicsize__}"  # native.py's code contains offsets of fields
+
+
+def _compiled(name: str) -> bytes:
+    function, _, compile_with = _functions[name]
+    return compile_with(compiler(function))
+
+
+def is_at_hand(name: str) -> bool:
+    """True if a registered function need not be compiled. Loads it if it is on disk."""
+    if name not in _addresses:
+        note_use(module_of(name), name, None)
+        content = find(*identified(name))
+        if content is None:
+            return False
+        _addresses[name] = load(content)[name]
+    return True
+
+
+# -------------------- compilations by other processes --------------------
+
+
+def task(
+    function: Callable, what: str, name: str, signature: tuple | None, make: Callable[[], bytes | None]
+) -> Task | None:
+    """Returns a compilation for compilers.py; None if other processes cannot import the function.
+
+    They import only nbkeras's modules: those of users may do anything when they are imported.
+    """
+    if not function.__module__.startswith("nbkeras.kernels.") or not is_cached(function):
+        return None
+    job = Job(function.__module__, name, signature, file_name(function, what))
+    return Task(job, make, lambda content: _tasks(objects.undefined(content)))
 
 
 def _task(name: str) -> Task | None:
     """Returns the compilation of a registered function."""
-    function, _, compile_with = _functions[name]
-    return task(function, _what(name), name, None, lambda: compile_with(compiler(function)))
+    return task(*identified(name), name, None, lambda: _compiled(name))
 
 
 def registered_task(job: Job) -> Task | None:
     """Returns the compilation of the registered function that a job names; None if there is none."""
     importlib.import_module(job.module)
     return _task(job.name) if job.name in _functions else None
-
-
-def is_at_hand(name: str) -> bool:
-    """True if a registered function need not be compiled. Loads it if it is on disk."""
-    if name not in _addresses:
-        content = find(_functions[name][0], _what(name))
-        if content is None:
-            return False
-        _addresses[name] = load(content)[name]
-    return True
 
 
 def request(*names: str) -> None:
@@ -348,17 +399,7 @@ def _tasks(names: Iterable[str]) -> Iterator[Task]:
                 yield found
 
 
-def task(
-    function: Callable, what: str, name: str, signature: tuple | None, make: Callable[[], bytes | None]
-) -> Task | None:
-    """Returns a compilation for compilers.py; None if other processes cannot import the function.
-
-    They import only nbkeras's modules: those of users may do anything when they are imported.
-    """
-    if not function.__module__.startswith("nbkeras.kernels.") or not is_cached(function):
-        return None
-    job = Job(function.__module__, name, signature, file_name(function, what))
-    return Task(job, make, lambda content: _tasks(objects.undefined(content)))
+# -------------------- symbols --------------------
 
 
 def module_of(name: str) -> str:

@@ -155,9 +155,13 @@ class _Codegen(codegen.AOTCPUCodegen):
 
     _library_class = _Library
 
+    def _get_host_cpu_name(self) -> str:
+        return processor.level() or super()._get_host_cpu_name()
+
     def _customize_tm_features(self) -> str:
         # LLVM knows the instructions of a level by its name. Numba would add this processor's, such as AVX-512, to x86-64-v3.
-        return "" if processor.level() else self._get_host_cpu_features()
+        added = ",".join(f"+{name}" for name in processor.extras())
+        return added if processor.level() else self._get_host_cpu_features()
 
 
 class _ForeignCodegen(_Codegen):

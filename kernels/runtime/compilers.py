@@ -13,6 +13,7 @@ use, without this process's own. They end after five idle seconds, or with this 
 
 import atexit
 import contextlib
+import importlib.util
 import os
 import pickle
 import subprocess
@@ -141,9 +142,10 @@ def use_processors(count: int) -> None:
 
 
 def _can_start() -> bool:
-    """True if `sys.executable` is a Python: not a frozen application, not a server that embeds Python."""
+    """True if there is Numba, and `sys.executable` is a Python: not a frozen application, not a server that embeds Python."""
     name = os.path.basename(sys.executable or "").lower()
-    return name.startswith(("python", "pypy")) and not getattr(sys, "frozen", False)
+    is_python = name.startswith(("python", "pypy")) and not getattr(sys, "frozen", False)
+    return is_python and importlib.util.find_spec("numba") is not None
 
 
 _WAITING, _BEGUN = "waiting", "begun"

@@ -4,7 +4,7 @@ import contextlib
 import os
 import platform
 
-from nbkeras.kernels.runtime import cache_files, code, processor
+from nbkeras.kernels.runtime import cache_files, code, pack, processor
 from nbkeras.kernels.runtime.lazy import binding
 
 # from the widest to the narrowest; kernels use all that the processor has
@@ -42,6 +42,13 @@ def why_not_cached() -> str:
     except OSError as error:
         return error.strerror or str(error)
     return ""
+
+
+def packed_kernels() -> tuple[str, int]:
+    """Returns the target of the compiled kernels that the package holds for this process, and their number; ('', 0) if none."""
+    file = processor.pack_file()
+    found = pack.of(file) if file else None
+    return ("", 0) if found is None else (os.path.basename(file).removesuffix(".pack"), found.count)
 
 
 def cached_kernels() -> tuple[int, int]:

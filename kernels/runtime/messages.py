@@ -3,6 +3,7 @@
 import inspect
 import linecache
 import re
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -57,6 +58,34 @@ def wrong_argument(kernel: Callable, name: str, value: Any, error: Exception) ->
         f"the kernel {named(kernel)} expects an array or a number for {name!r}, received {short_description(value)}. Call "
         "device.launch in an op: `apply(op, vjp, [tensors])` passes the tensors' arrays to it"
     )
+
+
+def not_compiled(kernel: Callable, signature: Any, missing: str) -> ImportError:
+    """Returns the error for a kernel that must be compiled where the compiler, the package `missing`, is not installed."""
+    types = f" for {', '.join(map(_kind, signature))}" if signature else ""
+    op = _op()
+    return ImportError(
+        f"{f'{op} needs ' if op else ''}the kernel {kernel.__qualname__!r}{types}, which is not among the compiled kernels of "
+        f"this installation, and {missing}, which compiles kernels, is not installed: pip install 'nbkeras[compiler]'"
+    )
+
+
+def _kind(kind: Any) -> str:
+    """Describes an argument type: an array by dtype and rank."""
+    if isinstance(kind, tuple) and not hasattr(kind, "ndim"):
+        return f"({', '.join(map(_kind, kind))})"
+    return f"{kind.dtype} of rank {kind.ndim}" if hasattr(kind, "ndim") and hasattr(kind, "aligned") else str(kind)
+
+
+def _op() -> str:
+    """Returns the name of the public op that is running, from the stack; '' if there is none."""
+    frame, found = sys._getframe(), ""
+    while frame is not None:
+        module, name = frame.f_globals.get("__name__", ""), frame.f_code.co_name
+        if module.startswith("nbkeras.ops.") and not name.startswith(("_", "<")):
+            found = f"ops.{name}"
+        frame = frame.f_back  # type: ignore[assignment]
+    return found
 
 
 def cannot_compile(kernel: Callable, error: Exception) -> TypeError:

@@ -30,7 +30,7 @@ Array = np.ndarray
 
 # -------------------- Python's objects --------------------
 
-# the bytes before the fields of an object, and before the items of a tuple
+# the bytes before the fields of an object, and before the items of a tuple (Python 3.14 has one more field there)
 _HEADER, _ITEMS = object.__basicsize__, tuple.__basicsize__
 # offsets of an array's fields after its header
 _DATA, _NDIM, _DIMENSIONS, _STRIDES, _DESCR, _ARRAY_FLAGS = 0, 8, 16, 24, 40, 48
@@ -43,7 +43,7 @@ _ORDER, _FOREIGN = (16, ord(">")) if sys.byteorder == "little" else (8, ord("<")
 # the numbers of booleans, integers, floats and complex numbers are 0 to this one
 _LAST_NUMBER = np.dtype(np.clongdouble).num
 # what compiled functions must know about Python: the addresses of objects, of functions and of the pool
-_INT_TYPE, _TRUE, _NO_VALUE, _AS_INT, _FROM_INT, _HOLD, _SAVE, _RESTORE, _MOVE, _POOL, _NAMES = range(11)
+_INT_TYPE, _TRUE, _NO_VALUE, _AS_INT, _FROM_INT, _HOLD, _SAVE, _RESTORE, _MOVE, _POOL, _NAMES, _TUPLE_ITEMS = range(12)
 
 
 def _of_python() -> Array:
@@ -57,7 +57,7 @@ def _of_python() -> Array:
         ctypes.memmove,
     )
     addresses = [ctypes.cast(function, ctypes.c_void_p).value for function in functions]
-    return np.array([id(int), id(True), id(None), *addresses, Pool.state, _NAMES_OF_DTYPE], np.int64)
+    return np.array([id(int), id(True), id(None), *addresses, Pool.state, _NAMES_OF_DTYPE, _ITEMS], np.int64)
 
 
 _of_this_python = _of_python()
@@ -396,7 +396,7 @@ def _fill(guard, items, frame, python):
             size = load(expected, _AXES)
             if load(item + _HEADER, 0) != size:
                 return _MISS
-            parts = item + _ITEMS
+            parts = item + load(python, _TUPLE_ITEMS)
             for j in range(size):
                 expected += 8 * _WORDS
                 part = load(parts, j)
@@ -563,7 +563,7 @@ def _patch(plan, objects, python):
             if load(item + _HEADER - 8, 0) != load(at, 0) or load(item + _HEADER, 0) != size:
                 return False
             for part in range(size):
-                if load(item + _ITEMS, part) != load(at, 2 + part):
+                if load(item + load(python, _TUPLE_ITEMS), part) != load(at, 2 + part):
                     return False
             at += 8 * (2 + size)
         elif wanted != _ARRAY_WORD:

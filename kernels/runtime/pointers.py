@@ -4,11 +4,11 @@
 """
 
 import os
-import platform
 import sys
 import time
 
-from nbkeras.kernels.runtime.lazy import binding, cgutils, emitted, intrinsic, ir, types
+from nbkeras.kernels.runtime import processor
+from nbkeras.kernels.runtime.lazy import cgutils, emitted, intrinsic, ir, types
 
 
 def _pointer(builder, state, at):
@@ -52,8 +52,8 @@ def exchange(context, builder, signature, state, at, value):
 @emitted(_nothing)
 def relax(context, builder, signature):
     """Tells the processor that this is a spin loop."""
-    machine, void, number = binding.get_process_triple().split("-")[0], ir.VoidType(), ir.IntType(32)
-    if machine in ("x86_64", "i686", "i386"):
+    machine, void, number = processor.machine().lower(), ir.VoidType(), ir.IntType(32)
+    if machine in ("x86_64", "amd64", "i686", "i386"):
         pause = cgutils.get_or_insert_function(builder.module, ir.FunctionType(void, []), "llvm.x86.sse2.pause")
         builder.call(pause, [])
     elif machine in ("aarch64", "arm64"):
@@ -136,7 +136,7 @@ def nanoseconds(context, builder, signature, clock):
 
 # -------------------- sleeping --------------------
 
-_FUTEX = {"x86_64": 202, "aarch64": 98}.get(platform.machine()) if sys.platform == "linux" else None
+_FUTEX = {"x86_64": 202, "aarch64": 98}.get(processor.machine()) if sys.platform == "linux" else None
 _WAIT, _WAKE = 128, 129  # FUTEX_WAIT and FUTEX_WAKE, within this process
 
 

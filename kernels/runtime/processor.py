@@ -4,6 +4,7 @@ import functools
 import hashlib
 import os
 import platform
+from collections.abc import Sequence
 
 from numpy._core._multiarray_umath import __cpu_features__
 
@@ -15,6 +16,11 @@ LEVELS = {"x86-64-v4": _V4, "x86-64-v3": _V3, "x86-64-v2": _V2}
 # kinds of machines without levels (names as in `os.uname`); their code runs on all machines of the kind
 _FOREIGN = {"aarch64": {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": "+neon"}}
 TARGETS = (*LEVELS, *_FOREIGN)  # the targets that a process can compile for, see `variables_of`
+# Instructions above a level that some kernels use, with the levels of the code that may have them. The package holds these
+# kernels with and without them.
+_EXTRAS = {"avxvnni": "x86-64-v3", "avx512vnni": "x86-64-v4", "avx512bf16": "x86-64-v4"}
+# the package's compiled kernels, see pack.py; a clone has none
+_PACKS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "packed")
 _OF_NUMPY = {"fma": "FMA3", "sse4.2": "SSE42"}  # NumPy's names, where they differ from LLVM's
 _SIZE = 16384  # bytes to read of /proc/cpuinfo: enough for the first processor, which is like the others
 _CPU_INFO_NAMES = (
@@ -30,11 +36,19 @@ _CPU_INFO_NAMES = (
 )
 
 
-def variables_of(target: str) -> dict[str, str]:
-    """Returns the environment variables of a process that compiles for a level, or for another kind of machine."""
+def variables_of(target: str, extras: Sequence[str] = ()) -> dict[str, str]:
+    """Returns the environment variables of a process that compiles for a level, or for another kind of machine.
+
+    extras: instructions above the level, see `extras`.
+    """
     own = _FOREIGN.get(target, {"NUMBA_CPU_NAME": target, "NUMBA_CPU_FEATURES": ""})
     is_own_kind = target in LEVELS and platform.machine().lower() in ("x86_64", "amd64")
-    return {**own, "NBKERAS_MACHINE": "" if is_own_kind else machine_of(target)}
+    return {**own, "NBKERAS_MACHINE": "" if is_own_kind else machine_of(target), "NBKERAS_EXTRAS": ",".join(extras)}
+
+
+def machine() -> str:
+    """Returns the kind of machine that this process compiles for."""
+    return os.environ.get("NBKERAS_MACHINE", "") or platform.machine()
 
 
 def foreign_triple() -> str:
@@ -53,33 +67,70 @@ def machine_of(target: str) -> str:
     return target if target in _FOREIGN else "x86_64" if target in LEVELS else platform.machine()
 
 
+@functools.cache
 def level() -> str:
-    """Returns the level that NUMBA_CPU_NAME sets; '' if it is not a level, or if NUMBA_CPU_FEATURES is set too."""
-    name = os.environ.get("NUMBA_CPU_NAME", "")
-    return name if name in LEVELS and not os.environ.get("NUMBA_CPU_FEATURES", "") else ""
+    """Returns the level that this process has code for and compiles for; '' if it is this very processor.
+
+    It is the level that NUMBA_CPU_NAME sets, without NUMBA_CPU_FEATURES. If neither is set, it is the best one of the kernels
+    that the package holds: kernels depend on what `has` answers, so a process has one level, whether Numba is installed or not.
+    """
+    name, features = _chosen()
+    if name or features:
+        return name if name in LEVELS and not features else ""
+    return next((each for each in levels() if os.path.exists(_pack_of(each))), "")
 
 
 @functools.cache
-def keys() -> list[str]:
-    """Returns names of processors whose code runs here: this one, the compiler's target, then the levels that it supports."""
+def levels() -> list[str]:
+    """Returns the levels of this processor, the best first; none of a kind of machine that has no levels."""
+    flags = _cpu_info().get("flags", "").split()
+    return [each for each, needed in LEVELS.items() if set(needed) <= set(flags)]
+
+
+@functools.cache
+def extras() -> tuple[str, ...]:
+    """Returns the instructions above its level that kernels use."""
+    chosen = os.environ.get("NBKERAS_EXTRAS", "").split(",")
+    flags = _cpu_info().get("flags", "").replace("_", "").split()
+    known = chosen if _chosen()[0] else flags
+    return tuple(name for name, needed in _EXTRAS.items() if name in known and needed == level())
+
+
+@functools.cache
+def key() -> str:
+    """Returns the name of the processors whose code this process makes."""
     if level():
-        return [level()]
-    chosen = os.environ.get("NUMBA_CPU_NAME", ""), os.environ.get("NUMBA_CPU_FEATURES", "")
+        return "+".join([level(), *extras()])
+    chosen = _chosen()
     info = {} if all(chosen) else _cpu_info()
-    machine = foreign_triple() or platform.machine()
-    own = f"{machine} {hashlib.sha256(repr((chosen, info)).encode()).hexdigest()[:16]}"
-    flags = info.get("flags", "").split()
-    return [own, *(level for level, needed in LEVELS.items() if set(needed) <= set(flags))]
+    kind = foreign_triple() or platform.machine()
+    return f"{kind} {hashlib.sha256(repr((chosen, info)).encode()).hexdigest()[:16]}"
+
+
+@functools.cache
+def pack_file() -> str:
+    """Returns the name of the file with the package's kernels for this process; '' if there is none."""
+    target = level() or ("" if any(_chosen()) else platform.machine())
+    return _pack_of(target) if target in TARGETS and os.path.exists(_pack_of(target)) else ""
+
+
+def _pack_of(target: str) -> str:
+    return os.path.join(_PACKS, f"{target}.pack")
+
+
+def _chosen() -> tuple[str, str]:
+    """Returns LLVM's names of the processor and of the features that the user chose."""
+    return os.environ.get("NUMBA_CPU_NAME", ""), os.environ.get("NUMBA_CPU_FEATURES", "")
 
 
 @functools.cache
 def has(feature: str) -> bool:
     """True if kernels may use these vector instructions; `feature` is LLVM's name."""
-    name, features = os.environ.get("NUMBA_CPU_NAME", ""), os.environ.get("NUMBA_CPU_FEATURES", "")
+    features = _chosen()[1]
     if features:
         return f"+{feature}" in features.split(",")
-    if name in LEVELS:
-        return feature.replace(".", "_") in LEVELS[name]
+    if level():
+        return feature.replace(".", "_") in LEVELS[level()] or feature in extras()
     known = __cpu_features__.get(_OF_NUMPY.get(feature, feature.upper()))
     if known is None:  # if NumPy does not report it
         return feature in _cpu_info().get("flags", "").replace("_", "").split()

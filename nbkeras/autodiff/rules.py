@@ -61,11 +61,22 @@ class Rule:
     """Differentiates an op by ops."""
 
     def vjp(self, record: tape.Record, dys: Found, needs: Sequence[bool]) -> Found:
-        """The gradient of each input that needs one, from the gradients of the outputs (None for zeros)."""
+        """The gradient of each input that needs one.
+
+        Args:
+            record: The record of the op; `record.call` has its inputs, constants and outputs.
+            dys: The gradient of each output; None for zeros.
+            needs: For each input, whether its gradient is needed.
+        """
         raise NotImplementedError
 
     def jvp(self, record: tape.Record, tangents: Found) -> Found | None:
-        """The tangent of each output, from the inputs' tangents (None for zeros). None if applying the vjp twice is as fast."""
+        """The tangent of each output; None if applying the vjp twice is as fast.
+
+        Args:
+            record: The record of the op; `record.call` has its inputs, constants and outputs.
+            tangents: The tangent of each input; None for zeros.
+        """
         return None
 
 
@@ -134,7 +145,29 @@ def keep_call(op: Callable, op_vjp: Callable, tensors: Sequence[Tensor | None], 
 
 
 class Elementwise(Rule):
-    """An elementwise op with broadcasting: each output element depends on the input elements at the same index."""
+    """An elementwise op with broadcasting: each output element depends on the input elements at the same index.
+
+    Args:
+        slopes: For each input, the partial derivative of the op: a number, or a function of the inputs and the output as tensors.
+
+    Example:
+        >>> from nbkeras import autodiff
+        >>> from nbkeras.kernels import device
+        >>> from nbkeras.tensor import apply
+        >>> def square_op(x):
+        ...     y = device.empty(x.shape, x.dtype)
+        ...     device.launch(np.square, x, y)
+        ...     return y, x
+        >>> def square_vjp(x, dy, needs):
+        ...     dx = device.output(needs[0], x.shape, x.dtype)
+        ...     device.launch(np.multiply, x, dy, dx)
+        ...     device.launch(np.multiply, dx, 2, dx)
+        ...     return (dx,)
+        >>> autodiff.define(square_op, autodiff.Elementwise(lambda x, y: 2 * x))
+        >>> slope = autodiff.grad(lambda x: apply(square_op, square_vjp, [x]))
+        >>> autodiff.grad(slope)(5.0).item()
+        2.0
+    """
 
     def __init__(self, *slopes: Any):
         self.slopes = slopes
@@ -178,11 +211,31 @@ def plus(x: Tensor | None, y: Tensor) -> Tensor:
 
 
 class Linear(Rule):
-    """An op that is linear in all its float inputs together. Other inputs and constants select the linear map."""
+    """An op that is linear in all its float inputs together. Other inputs and constants select the linear map.
+
+    Args:
+        transpose: A function of (call, dys, needs) that returns the gradients of the inputs by ops; None uses the op's vjp.
+        constants: Values of the op's constants for which it maps zeros to zeros.
+
+    Example:
+        >>> from nbkeras import autodiff
+        >>> from nbkeras.kernels import device
+        >>> from nbkeras.tensor import apply
+        >>> def double_op(x):
+        ...     y = device.empty(x.shape, x.dtype)
+        ...     device.launch(np.multiply, x, 2, y)
+        ...     return y, None
+        >>> def double_vjp(saved, dy, needs):
+        ...     return (double_op(dy)[0],)
+        >>> autodiff.define(double_op, autodiff.Linear())
+        >>> slope = autodiff.grad(lambda x: apply(double_op, double_vjp, [x]) ** 2)
+        >>> autodiff.grad(slope)(3.0).item()
+        8.0
+    """
 
     def __init__(self, transpose: Callable | None = None, **constants: Any):
         self.transpose = transpose
-        self.constants = constants  # values of constants for which the op maps zeros to zeros
+        self.constants = constants
 
     def vjp(self, record, dys, needs):
         call = self._linear(record.call)
@@ -284,11 +337,34 @@ def zeros_of(like: Array) -> Tensor:
 
 
 class Multilinear(Rule):
-    """An op with one output that is linear in each float input, for fixed other inputs."""
+    """An op with one output that is linear in each float input, for fixed other inputs.
+
+    Args:
+        transpose: A function of (call, dys, needs) that returns the gradients of the inputs by ops; None uses the op's vjp.
+        saves_inputs: Whether the op's vjp does not use the op's results.
+
+    Example:
+        >>> from nbkeras import autodiff
+        >>> from nbkeras.kernels import device
+        >>> from nbkeras.tensor import apply
+        >>> def product(x, y):
+        ...     z = device.empty(x.shape, x.dtype)
+        ...     device.launch(np.multiply, x, y, z)
+        ...     return z
+        >>> def product_op(x, y):
+        ...     return product(x, y), (x, y)
+        >>> def product_vjp(saved, dz, needs):
+        ...     x, y = saved
+        ...     return product(dz, y), product(dz, x)
+        >>> autodiff.define(product_op, autodiff.Multilinear())
+        >>> slope = autodiff.grad(lambda x: apply(product_op, product_vjp, [x, x]))
+        >>> autodiff.grad(slope)(3.0).item()
+        2.0
+    """
 
     def __init__(self, transpose: Callable | None = None, saves_inputs: bool = False):
         self.transpose = transpose
-        self.saves_inputs = saves_inputs  # whether the op's vjp does not use the op's results
+        self.saves_inputs = saves_inputs
 
     def vjp(self, record, dys, needs):
         call, (dy,) = record.call, dys
@@ -349,16 +425,62 @@ def gradient_of_input(call: Call, i: int, dy: Tensor, saves_inputs: bool = False
 
 
 class Composed(Rule):
-    """An op that is computed by other ops if higher-order derivatives are needed."""
+    """An op that is computed by other ops if higher-order derivatives are needed.
+
+    Args:
+        function: A function of the op's inputs and constants that returns its outputs by ops, or None to use `otherwise`.
+        otherwise: The rule if `function` returns None.
+
+    Example:
+        >>> from nbkeras import autodiff
+        >>> from nbkeras.kernels import device
+        >>> from nbkeras.tensor import apply
+        >>> def exp_op(x):
+        ...     y = device.empty(x.shape, x.dtype)
+        ...     device.launch(np.exp, x, y)
+        ...     return y, y
+        >>> def exp_vjp(y, dy, needs):
+        ...     dx = device.output(needs[0], y.shape, y.dtype)
+        ...     device.launch(np.multiply, y, dy, dx)
+        ...     return (dx,)
+        >>> autodiff.define(exp_op, autodiff.Composed(ops.exp))
+        >>> slope = autodiff.grad(lambda x: apply(exp_op, exp_vjp, [x]))
+        >>> autodiff.grad(slope)(0.0).item()
+        1.0
+    """
 
     def __init__(self, function: Callable, otherwise: Rule | None = None):
-        # a function of the op's inputs and constants; it may return None if `otherwise` is enough
         self.function = function
-        self.otherwise = otherwise  # the rule if `function` returns None
+        self.otherwise = otherwise
 
 
 class Explicit(Rule):
-    """An op whose gradient is a function of (record, dys, needs)."""
+    """An op whose gradient is a function of tensors.
+
+    Args:
+        gradient: A function of (record, dys, needs) that returns the gradients of the inputs by ops, as the method `vjp` does.
+        tangent: A function of (record, tangents) that returns the tangents of the outputs, as the method `jvp` does; None
+            computes them by the gradient.
+
+    Example:
+        >>> from nbkeras import autodiff
+        >>> from nbkeras.kernels import device
+        >>> from nbkeras.tensor import apply
+        >>> def exp_op(x):
+        ...     y = device.empty(x.shape, x.dtype)
+        ...     device.launch(np.exp, x, y)
+        ...     return y, y
+        >>> def exp_vjp(y, dy, needs):
+        ...     dx = device.output(needs[0], y.shape, y.dtype)
+        ...     device.launch(np.multiply, y, dy, dx)
+        ...     return (dx,)
+        >>> def gradient(record, dys, needs):
+        ...     return (dys[0] * ops.exp(record.call.inputs[0]),)
+        >>> autodiff.define(exp_op, autodiff.Explicit(gradient))
+        >>> slope = autodiff.grad(lambda x: apply(exp_op, exp_vjp, [x]))
+        >>> autodiff.grad(slope)(0.0).item()
+        1.0
+    """
 
     def __init__(self, gradient: Callable, tangent: Callable | None = None):
         self.vjp = gradient  # type: ignore[method-assign]

@@ -81,10 +81,15 @@ def _versions(version: str, problems: list[str]) -> None:
         _line(name, f"{value} ({sys.executable})" if name == "Python" else value)
         numbers = tuple(map(int, re.findall(r"\d+", value)[:2]))
         least = _LEAST.get(name, (0, 0))
-        if numbers < least:
-            wanted = ".".join(map(str, least))
+        wanted = ".".join(map(str, least))
+        if numbers and numbers < least:
             problems.append(
                 f"{name} {value} is too old: {wanted} or newer is needed. pip install '{name.lower()}>={wanted}'"
+            )
+        elif not numbers and name == "numba" and not machine.packed_kernels()[1]:
+            problems.append(
+                "this installation has no compiled kernels, and Numba, which compiles them, is not installed: "
+                f"pip install 'numba>={wanted}'"
             )
     _line("system", f"{platform.system()} {platform.release()}, {platform.machine()}")
     if sys.maxsize < 2**32:
@@ -104,8 +109,10 @@ def _processor(problems: list[str]) -> None:
 def _cache(problems: list[str]) -> None:
     why, (count, size) = machine.why_not_cached(), machine.cached_kernels()
     state = f"not writable: {why}" if why else "writable"
+    target, number = machine.packed_kernels()
+    _line("packed kernels", f"{number} for {target}" if number else "none: this installation compiles its kernels")
     _line("kernel cache", f"{machine.cache_folder()} ({state}), {count} kernels, {size / 1e6:.1f} MB")
-    if why:
+    if why and not number:
         problems.append(
             f"compiled kernels cannot be kept ({why}), so each process compiles them again: set NUMBA_CACHE_DIR to a folder "
             "where this user can write"

@@ -124,10 +124,10 @@ def install_as_keras(version: int | None = None, tensorflow: bool = False, backe
     Call it before the first `import keras`. `nbkeras.compat.alias.uninstall` undoes it.
 
     Args:
-        version: 2: modules, names and behaviour of Keras 2.3.1 (docs/compat.md). 3: those of Keras 3. None: the imports and
-            calls in the caller's file decide; without a file, 3.
+        version: 2: modules, names and behaviour of Keras 2.3.1 (docs/coming-from-keras.md). 3: those of Keras 3. None: the
+            imports and calls in the caller's file decide; without a file, 3.
         tensorflow: Whether `tensorflow.keras` means nbkeras too. Other names of `tensorflow` are then nbkeras's, or are
-            refused, even if TensorFlow is installed (docs/compat.md).
+            refused, even if TensorFlow is installed (docs/coming-from-keras.md).
         backend: The answer of `keras.backend.backend()` and `keras.config.backend()`, for packages that support only some
             backends: 'numpy', 'tensorflow' or 'nbkeras'. None: the environment variable KERAS_BACKEND; without it 'numpy' for
             version 3 and 'nbkeras' for version 2. It changes nothing else.

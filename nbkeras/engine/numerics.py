@@ -41,7 +41,11 @@ class NumericsError(FloatingPointError):
         self.op, self.layer, self.is_backward = op, layer, is_backward
 
     def in_batch(self, number: int) -> None:
-        """Add the index of the batch to the message. The loop of `fit`, `evaluate` or `predict` calls this."""
+        """Add the index of the batch to the message. The loop of `fit`, `evaluate` or `predict` calls this.
+
+        Args:
+            number: The index of the batch, counted from 0.
+        """
         if self.batch is None:
             self.batch = number
             self.args = (f"{self.args[0]} In batch {number}, counted from 0.",)

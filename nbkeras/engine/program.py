@@ -19,7 +19,7 @@ import numpy as np
 from nbkeras.engine import copy_on_write
 from nbkeras.engine.layer_stack import LayerScope, layer_stack
 from nbkeras.engine.user_errors import user_line
-from nbkeras.kernels.runtime import cache, cache_files, cgroups, code, device, fork_safety, processor, threads
+from nbkeras.kernels.runtime import cache, cache_files, cgroups, device, fork_safety, processor, threads
 from nbkeras.kernels.runtime.messages import named, short_description
 
 Array = np.ndarray
@@ -27,9 +27,8 @@ profile = device.profile  # `with nbkeras.profile() as p: ...; print(p)`: launch
 Profile = device.Profile
 set_threads, get_threads, usable_processors = threads.set_threads, threads.get_threads, cgroups.usable_processors
 compilations = cache.compilations  # `with compilations(listener):` calls listener() before each compilation
-keep_kernels_in_package = code.keep_in_package
 SPARE_KERNELS = cache_files.SPARE  # the variable with a folder for kernels that cannot be kept elsewhere
-variables_of, PROCESSOR_LEVELS, processor_keys = processor.variables_of, tuple(processor.LEVELS), processor.keys
+variables_of, PROCESSOR_LEVELS, processor_levels = processor.variables_of, tuple(processor.LEVELS), processor.levels
 
 
 class View(NamedTuple):

@@ -21,8 +21,17 @@ class RankError(RuntimeError):
 
     The message gives its rank, host, process id and last action.
 
-    Attributes:
-        rank: The rank of the failed process.
+    Args:
+        message: The message.
+        rank: The rank of the failed process, also an attribute; None if it is not known.
+
+    Example:
+        >>> from nbkeras.distribution import RankError
+        >>> try:
+        ...     raise RankError("rank 1 ended", rank=1)
+        ... except RankError as error:
+        ...     print(error.rank)
+        1
     """
 
     def __init__(self, message: str, rank: int | None = None):

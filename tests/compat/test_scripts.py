@@ -210,7 +210,10 @@ def test_scripts_of_tf_keras(tmp_path, monkeypatch):
             "AttributeError: tensorflow.signal.dct is TensorFlow's, and nbkeras offers only the names that",
         ),
         ("tf.bincount", "AttributeError: tensorflow.bincount is TensorFlow's.*use keras.ops.bincount"),
-        ("tf.nothing", r"AttributeError: tensorflow.nothing is TensorFlow's, .* that docs/compat.md lists\n"),
+        (
+            "tf.nothing",
+            r"AttributeError: tensorflow.nothing is TensorFlow's, .* that docs/coming-from-keras.md lists\n",
+        ),
         ("from tensorflow import distribute", "ImportError: tensorflow.distribute is TensorFlow's"),
         ("import tensorflow.compat.v1", "ImportError: tensorflow.compat is TensorFlow's"),
         (

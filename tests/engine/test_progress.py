@@ -260,7 +260,7 @@ def compile_one(monkeypatch, clock):
         pass
 
     first(1)  # loads what every process loads once, which would count as kernels too
-    monkeypatch.setattr(cache_files, "read", lambda name, in_package: None)
+    monkeypatch.setattr(cache_files, "read", lambda name: None)
     monkeypatch.setattr(cache_files, "write", lambda name, payload: None)
     monkeypatch.setattr(progress, "_compilations", progress._Compilations())
 

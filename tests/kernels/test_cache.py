@@ -185,16 +185,6 @@ def test_checkouts_share_a_folder_without_replacing_each_other_s_files(scratch):
     assert run(other, scratch / "cache")[0] == "[1.0, 3.0, 5.0] 1"  # the same files are the same kernels
 
 
-def test_kernels_that_the_package_ships_are_read(scratch):
-    cache = scratch / "cache"
-    in_package = "from nbkeras.kernels.runtime import cache_files\ncache_files.keep_in_package()\n"
-    assert run(scratch, cache, in_package + PROGRAM)[0] == "[1.0, 3.0, 5.0] 0"
-    assert not cache.exists()
-    assert len(list((scratch / "site" / "nbkeras" / "kernels" / "__pycache__").glob("*.nbc"))) > 0
-    assert run(scratch, cache) == ("[1.0, 3.0, 5.0] 1", "")
-    assert not cache.exists()
-
-
 def test_two_processes_compile_at_once(scratch):
     cache = scratch / "cache"
     both = [start(scratch, cache), start(scratch, cache)]
@@ -499,24 +489,6 @@ def test_a_folder_in_one_like_tmp_is_used_and_not_one_that_others_can_replace(ch
     chosen_folder.parent.chmod(0o777)
     forget_checks()
     with refused("others can put another folder in its place"):
-        assert cache_files.read("a.nbc") is None
-
-
-@POSIX
-def test_kernels_of_the_package_may_belong_to_the_owner_of_its_modules(users_folder, tmp_path, monkeypatch):
-    """An image may be made by one user and run by another."""
-    for name, module in (("PACKAGE", tmp_path / "__pycache__"), ("__file__", tmp_path / "cache_files.py")):
-        monkeypatch.setattr(cache_files, name, str(module))
-    (tmp_path / "cache_files.py").touch()
-    (tmp_path / "__pycache__").mkdir(mode=0o777)
-    cache_files._write(cache_files.PACKAGE, "a.nbc", b"content")
-    as_another_user(monkeypatch, tmp_path / "cache_files.py")
-    if os.geteuid() == 0:
-        os.chown(tmp_path / "__pycache__" / "a.nbc", 12345, -1)
-    monkeypatch.setattr(cache_files, "_owner_of_package", cache_files._owner_of_package.__wrapped__)
-    assert cache_files.read("a.nbc") == b"content"
-    (tmp_path / "__pycache__" / "a.nbc").chmod(0o666)
-    with refused("others can write a.nbc"):
         assert cache_files.read("a.nbc") is None
 
 

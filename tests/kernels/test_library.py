@@ -44,7 +44,7 @@ def test_targets():
     assert [processor.machine_of(target) for target in ("x86-64-v3", "aarch64")] == ["x86_64", "aarch64"]
     script = (
         "from nbkeras.kernels.runtime import processor; from nbkeras.kernels.loops import gemm; "
-        "print(processor.has('avx'), processor.has('neon'), processor.foreign_triple(), gemm._BYTES, processor.keys())"
+        "print(processor.has('avx'), processor.has('neon'), processor.foreign_triple(), gemm._BYTES, processor.key())"
     )
     told = {}
     for target in processor.TARGETS:
@@ -52,9 +52,9 @@ def test_targets():
         command = [sys.executable, "-c", script]
         told[target] = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
     other = processor.triple_of("x86_64") if processor.variables_of("x86-64-v3")["NBKERAS_MACHINE"] else ""
-    assert told["x86-64-v3"] == f"True False {other} 32 ['x86-64-v3']\n"
-    assert told["x86-64-v4"] == f"True False {other} 64 ['x86-64-v4']\n"
-    assert told["aarch64"].startswith("False True aarch64-unknown-linux-gnu 16 ['aarch64-unknown-linux-gnu ")
+    assert told["x86-64-v3"] == f"True False {other} 32 x86-64-v3\n"
+    assert told["x86-64-v4"] == f"True False {other} 64 x86-64-v4\n"
+    assert told["aarch64"].startswith("False True aarch64-unknown-linux-gnu 16 aarch64-unknown-linux-gnu ")
 
 
 def test_levels_of_another_kind_of_machine(monkeypatch):

@@ -371,38 +371,26 @@ def test_a_process_that_finds_its_kernels_imports_no_numba(tmp_path):
 def test_an_installation_without_numba_says_what_is_missing(tmp_path):
     output, error = work(tmp_path, "without")
     assert not output
-    assert "is not among this installation's compiled kernels" in error and "pip install numba" in error
-
-
-@pytest.mark.parametrize("numba", ["0.66", ""], ids=["with-numba", "without-numba"])
-def test_code_for_a_lower_level_is_taken_where_no_better_code_can_be_made(numba, monkeypatch, tmp_path):
-    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(code, "version", lambda package: numba)
-    monkeypatch.setattr(processor, "keys", lambda: ["own", "x86-64-v4", "x86-64-v3"])
-    function = test_code_for_a_lower_level_is_taken_where_no_better_code_can_be_made
-    for level, found in (("x86-64-v3", None if numba else b"x86-64-v3"), ("x86-64-v4", b"x86-64-v4")):
-        cache_files.write(code.file_name(function, "f", level), level.encode())
-        assert code.find(function, "f") == found
-    monkeypatch.setattr(cache_files, "PACKAGE", os.path.join(tmp_path, "nbkeras"))
-    os.remove(os.path.join(tmp_path, "nbkeras", code.file_name(function, "f", "x86-64-v4")))
-    assert code.find(function, "f") == b"x86-64-v3"
+    assert (
+        "is not among the compiled kernels of this installation" in error and "pip install 'nbkeras[compiler]'" in error
+    )
 
 
 def test_code_is_kept_by_processor(monkeypatch):
-    for function in (processor.keys, processor.has):
+    for function in (processor.key, processor.has, processor.level, processor.levels, processor.extras):
         monkeypatch.setattr(processor, function.__name__, function.__wrapped__)
     told = {"vendor_id": "A", "flags": " ".join(processor.LEVELS["x86-64-v3"])}
     monkeypatch.setattr(processor, "_cpu_info", lambda: told)
     for name in ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES"):
         monkeypatch.delenv(name, raising=False)
-    own, *levels = processor.keys()
-    assert levels == ["x86-64-v3", "x86-64-v2"]
+    own = processor.key()
+    assert processor.levels() == ["x86-64-v3", "x86-64-v2"]
     told["flags"] += " avx512f"
-    other, *_ = processor.keys()
+    other = processor.key()
     assert other != own
     for name, value in processor.variables_of("x86-64-v4").items():
         monkeypatch.setenv(name, value)
-    assert processor.keys() == ["x86-64-v4"] and processor.has("avx512f") and not processor.has("neon")
+    assert processor.key() == "x86-64-v4" and processor.has("avx512f") and not processor.has("neon")
     made = object.__new__(compiler._Codegen)
     own_features = "+avx512f"  # what Numba compiles for if none are chosen
     monkeypatch.setattr(compiler._Codegen, "_get_host_cpu_features", lambda self: own_features)
@@ -414,7 +402,11 @@ def test_code_is_kept_by_processor(monkeypatch):
         assert made._customize_tm_features() == features
     monkeypatch.setenv("NUMBA_CPU_FEATURES", "+avx,-avx2")
     assert processor.has("avx") and not processor.has("avx2")
-    assert code.file_name(add_one.py_func, "a", own) != code.file_name(add_one.py_func, "a", other)
+    names = []
+    for key in (own, other):
+        monkeypatch.setattr(processor, "key", lambda key=key: key)
+        names.append(code.file_name(add_one.py_func, "a"))
+    assert names[0] != names[1]
 
 
 def test_a_program_copies_inputs_and_outputs_that_fit_and_does_nothing_with_others():

@@ -1,4 +1,4 @@
-"""docs/serving.md has all options as they are, the Dockerfile of the examples, and commands that run; the unit for systemd."""
+"""docs/serving.md has the Dockerfile of the examples and commands that run, serving-options.md the options; the systemd unit."""
 
 import configparser
 import importlib.util

@@ -439,8 +439,8 @@ class Dataset:
         if name.startswith("__"):
             raise AttributeError(name)
         raise AttributeError(
-            f"tf.data.Dataset.{name} is not offered: docs/compat.md lists the methods of data sets. Write a generator, and "
-            "tf.data.Dataset.from_generator"
+            f"tf.data.Dataset.{name} is not offered: docs/coming-from-keras.md lists the methods of data sets. Write a "
+            "generator, and tf.data.Dataset.from_generator"
         )
 
 

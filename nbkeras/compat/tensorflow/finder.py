@@ -25,7 +25,7 @@ def _refusal(name: str) -> str:
     if instead is None and hasattr(importlib.import_module("nbkeras.ops"), parts[-1]):
         instead = f"use keras.ops.{parts[-1]}"
     return (
-        f"{name} is TensorFlow's, and nbkeras offers only the names that docs/compat.md lists"
+        f"{name} is TensorFlow's, and nbkeras offers only the names that docs/coming-from-keras.md lists"
         f"{f' ({instead})' if instead else ''}"
     )
 
