@@ -16,19 +16,20 @@ import contextlib
 import importlib.util
 import os
 import pickle
-import subprocess
 import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
-from nbkeras.kernels.runtime import cgroups, fork_safety
+from nbkeras.kernels.runtime import cgroups, fork_safety, lazy
+
+_subprocess: Any = lazy.LazyModule("subprocess")
 
 VARIABLE = "NBKERAS_COMPILERS"
 # A model's first step needs about 20 kernels, and a process takes as long to start as three of them to compile.
 _MOST = 8
-_BYTES = 256 * 2**20  # of memory for a process; measured 190 MiB
+_BYTES = 256 * 2**20  # of memory for a process; measured 176 MiB
 _IDLE_SECONDS = 5.0
 # The paths are read first, so that the process imports the same modules; "-P" keeps the current folder out until then. The
 # package nbkeras is an empty one: kernels need nothing of it, and its import takes as long as Numba's.
@@ -164,7 +165,7 @@ class _Compilers:
         ] = {}  # of each task: one of the two words, or its code (None if it could not be compiled)
         self._made_here: set[Job] = set()  # tasks that callers compiled for others
         self._threads: list[threading.Thread] = []
-        self._processes: list[subprocess.Popen] = []
+        self._processes: list[Any] = []
         self._is_stopped = False
 
     def request(self, task: Task, is_first: bool = False) -> None:
@@ -249,11 +250,11 @@ class _Compilers:
     def _start(self) -> Any:
         environment = {**os.environ, VARIABLE: "0"}
         environment.pop("NBKERAS_DEVICE", None)
-        process = subprocess.Popen(
+        process = _subprocess.Popen(
             [sys.executable, "-P", "-c", _PROGRAM],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stdin=_subprocess.PIPE,
+            stdout=_subprocess.PIPE,
+            stderr=_subprocess.DEVNULL,
             env=environment,
         )
         self._processes.append(process)
@@ -286,7 +287,7 @@ class _Compilers:
         for process in self._processes:
             process.returncode = 0  # not a child of this process: nothing to wait for
             for pipe in (process.stdin, process.stdout):
-                pipe.raw.close()  # type: ignore[union-attr]  # what the parent has buffered is not sent
+                pipe.raw.close()  # what the parent has buffered is not sent
 
 
 def _send(process: Any, what: Any) -> None:
