@@ -22,15 +22,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
-from nbkeras.kernels.runtime import cgroups, fork_safety, lazy
-
-_subprocess: Any = lazy.LazyModule("subprocess")
+from nbkeras.kernels.runtime import cgroups, fork_safety
 
 VARIABLE = "NBKERAS_COMPILERS"
 # A model's first step needs about 20 kernels, and a process takes as long to start as three of them to compile.
 _MOST = 8
 _BYTES = 256 * 2**20  # of memory for a process; measured 176 MiB
 _IDLE_SECONDS = 5.0
+_PATIENCE_SECONDS = 60.0  # a caller then compiles itself: a process may be stopped, and only then takes so long
 # The paths are read first, so that the process imports the same modules; "-P" keeps the current folder out until then. The
 # package nbkeras is an empty one: kernels need nothing of it, and its import takes as long as Numba's.
 _PROGRAM = """
@@ -146,7 +145,9 @@ def _can_start() -> bool:
     """True if there is Numba, and `sys.executable` is a Python: not a frozen application, not a server that embeds Python."""
     name = os.path.basename(sys.executable or "").lower()
     is_python = name.startswith(("python", "pypy")) and not getattr(sys, "frozen", False)
-    return is_python and importlib.util.find_spec("numba") is not None
+    with contextlib.suppress(ImportError):  # of a finder that refuses
+        return is_python and importlib.util.find_spec("numba") is not None
+    return False
 
 
 _WAITING, _BEGUN = "waiting", "begun"
@@ -195,7 +196,8 @@ class _Compilers:
                     self._made_here.discard(task.job)
                     return state
                 if not self._waiting:
-                    self._changed.wait()
+                    if not self._changed.wait(_PATIENCE_SECONDS):
+                        return None
                     continue
                 other = self._waiting.pop()
                 self._states[other.job] = _BEGUN
@@ -230,6 +232,7 @@ class _Compilers:
         process = None
         try:
             process = self._start()
+            _send(process, (sys.path, list(sys.modules[__name__.partition(".")[0]].__path__)))
             pickle.load(process.stdout)  # it is ready; until then, other callers may take all tasks
             while (task := self._next()) is not None:
                 content = None
@@ -248,17 +251,19 @@ class _Compilers:
                 self._processes.remove(process)
 
     def _start(self) -> Any:
+        subprocess = importlib.import_module("subprocess")  # most processes start none
         environment = {**os.environ, VARIABLE: "0"}
         environment.pop("NBKERAS_DEVICE", None)
-        process = _subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-P", "-c", _PROGRAM],
-            stdin=_subprocess.PIPE,
-            stdout=_subprocess.PIPE,
-            stderr=_subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
             env=environment,
         )
         self._processes.append(process)
-        _send(process, (sys.path, list(sys.modules[__name__.partition(".")[0]].__path__)))
+        if self._is_stopped:  # meanwhile
+            process.kill()
         return process
 
     def _next(self) -> Task | None:

@@ -152,6 +152,16 @@ def test_a_killed_process_is_replaced_by_the_caller(processes):
 
 
 @pytest.mark.process
+def test_nobody_waits_long_for_a_stopped_process(processes, monkeypatch):
+    monkeypatch.setattr(compilers, "_PATIENCE_SECONDS", 0.1)
+    for name in ("nbkeras_play", "nbkeras_play_loop"):
+        compilers.request(task(name))
+    wait_until(lambda: processes._states[task("nbkeras_play").job] is compilers._BEGUN)
+    processes._processes[0].send_signal(signal.SIGSTOP)
+    assert answer(task("nbkeras_play")) is None
+
+
+@pytest.mark.process
 def test_a_python_that_cannot_be_started_is_not_needed(processes, monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     for name in ("nbkeras_play", "nbkeras_play_loop"):
