@@ -13,12 +13,16 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from numba import njit
-from numba.core import ir
-from numba.core import types as numba_types
 
 from nbkeras.kernels.runtime import device, threads
-from nbkeras.kernels.runtime.messages import named
+from nbkeras.kernels.runtime.messages import named, no_compiler
+
+try:
+    from numba import njit
+    from numba.core import ir
+    from numba.core import types as numba_types
+except ModuleNotFoundError:
+    raise no_compiler("nbkeras.testing, which compiles kernels with checks,") from None
 
 Array = np.ndarray
 _MARGIN = 4096  # bytes before and after each array

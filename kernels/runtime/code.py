@@ -284,7 +284,7 @@ def compiler(function: Callable, signature: tuple[Type, ...] = ()) -> Any:
     except ModuleNotFoundError as error:
         if error.name not in ("numba", "llvmlite"):
             raise
-        raise messages.not_compiled(function, signature, error.name) from None
+        raise messages.not_compiled(function, signature) from None
     will_compile()
     return _compiler
 

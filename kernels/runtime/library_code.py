@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from nbkeras.kernels.runtime import processor
 from nbkeras.kernels.runtime.lazy import binding, ir
 from nbkeras.kernels.runtime.library import BufferRef, CFunctionRef, Row, Word
+from nbkeras.kernels.runtime.messages import no_compiler
 
 # a kernel raised an exception; a pointer is NULL; the weights belong to another library
 FAILED, NO_MEMORY, OTHER_WEIGHTS = (1, 2, 3)
@@ -46,8 +47,8 @@ def object_code(
     machine = processor.machine_of(target)
     try:
         binding.load()
-    except ModuleNotFoundError as error:
-        raise ImportError(f"writing a library needs {error.name}, which is not installed: pip install numba") from None
+    except ModuleNotFoundError:
+        raise no_compiler("writing a library") from None
     binding.initialize_all_targets()
     binding.initialize_all_asmprinters()
     triple = processor.triple_of(machine)

@@ -60,14 +60,20 @@ def wrong_argument(kernel: Callable, name: str, value: Any, error: Exception) ->
     )
 
 
-def not_compiled(kernel: Callable, signature: Any, missing: str) -> ImportError:
-    """Returns the error for a kernel that must be compiled where the compiler, the package `missing`, is not installed."""
+def no_compiler(need: str) -> ImportError:
+    """Returns the error for something that needs the compiler where it is not installed."""
+    return ImportError(f"{need} needs Numba, which is not installed: pip install 'nbkeras[compiler]'")
+
+
+def not_compiled(kernel: Callable, signature: Any) -> ImportError:
+    """Returns the error for a kernel that must be compiled where the compiler is not installed."""
     types = f" for {', '.join(map(_kind, signature))}" if signature else ""
     op = _op()
-    return ImportError(
-        f"{f'{op} needs ' if op else ''}the kernel {kernel.__qualname__!r}{types}, which is not among the compiled kernels of "
-        f"this installation, and {missing}, which compiles kernels, is not installed: pip install 'nbkeras[compiler]'"
-    )
+    subject = f"the kernel {kernel.__qualname__!r}{types}"
+    if not kernel.__module__.startswith("nbkeras."):
+        return no_compiler(f"{subject} is not one of nbkeras's own, and compiling it")
+    subject = f"{op} needs {subject}, which" if op else subject
+    return no_compiler(f"{subject} is not among the compiled kernels of this installation, and compiling it")
 
 
 def _kind(kind: Any) -> str:

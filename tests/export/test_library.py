@@ -559,7 +559,7 @@ def test_without_llvmlite_the_error_says_so(tmp_path, monkeypatch):
 
     monkeypatch.setattr(lazy.importlib, "import_module", missing)
     with pytest.raises(
-        ImportError, match="writing a library needs llvmlite, which is not installed: pip install numba"
+        ImportError, match="writing a library needs Numba, which is not installed: pip install"
     ):
         model.export(tmp_path / "libnet.so")
 

@@ -207,8 +207,8 @@ def test_a_kernel_of_the_package_runs_without_a_compiler_and_without_a_cache(sit
     assert output == b"[1.0, 3.0, 5.0] 0 True\n", error
     # Without it, the error says what is missing.
     output, error = run(site, "-c", PROGRAM, "int16", "without", **nowhere)
-    told = "the kernel 'fill' for int16 of rank 1, int16 of rank 1, which is not among the compiled kernels of this installation"
-    assert not output and told in error and "pip install 'nbkeras[compiler]'" in error
+    assert not output and "the kernel 'fill' for int16 of rank 1, int16 of rank 1 is not among the compiled kernels" in error
+    assert "pip install 'nbkeras[compiler]'" in error
     # An edited source has other code than the package's.
     source = site / "site" / "nbkeras" / "kernels" / "scratch_kernel.py"
     source.write_text(re.sub(r"2\.0", "4.0", KERNEL))
