@@ -67,7 +67,7 @@ _say = print_message
 
 
 def _line(name: str, value: str) -> None:
-    _say(f"{name:<14}{value}")
+    _say(f"{name:<16}{value}")
 
 
 def _versions(version: str, problems: list[str]) -> None:
@@ -129,7 +129,8 @@ def _kernels(problems: list[str]) -> None:
         problems.append(f"a kernel cannot be compiled or run: {type(error).__name__}: {error}")
         _line("kernels", "fail")
         return
-    _line("kernels", "compile and run" if right else "run, with wrong results")
+    runs = "run" if machine.packed_kernels()[1] else "compile and run"
+    _line("kernels", runs if right else "run, with wrong results")
     if not right:
         problems.append(f"a kernel computes wrong results: {product.tolist()}, {total}")
 
