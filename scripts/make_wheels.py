@@ -12,6 +12,8 @@
 
 import argparse
 import base64
+import concurrent.futures
+import functools
 import itertools
 import os
 import pathlib
@@ -96,23 +98,10 @@ def make_pack(target: str, jobs: list[tuple]) -> None:
     for extras in TARGETS[target]:
         environment = os.environ | processor.variables_of(target, extras) | {"NUMBA_CACHE_DIR": str(WORK / "cache")}
         count = len(os.sched_getaffinity(0))
-        children = [
-            subprocess.Popen(
-                [sys.executable, "-P", __file__, "--part"],
-                env=environment,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-            )
-            for _ in range(count)
-        ]
-        for number, child in enumerate(children):
-            child.stdin.write(pickle.dumps(jobs[number::count]))
-            child.stdin.close()
-        for child in children:
-            content = child.stdout.read()
-            if child.wait():
-                raise SystemExit(f"a process that compiles kernels for {target} failed")
-            made, failed = pickle.loads(content)
+        with concurrent.futures.ThreadPoolExecutor(count) as pool:
+            work = functools.partial(compiled_by_child, environment)
+            parts = list(pool.map(work, [jobs[i::count] for i in range(count)]))
+        for made, failed in parts:
             objects |= made
             failures += failed
     description = {"target": target, "compiler": code.compiler_versions()}
@@ -125,6 +114,15 @@ def make_pack(target: str, jobs: list[tuple]) -> None:
     )
     for failure, group in itertools.groupby(sorted(failures)):
         print(f"  {failure} ({len(list(group))} times)", flush=True)
+
+
+def compiled_by_child(environment: dict[str, str], jobs: list[tuple]) -> tuple[dict[bytes, bytes], list[str]]:
+    """Returns objects by key, and failures, which a process with this environment made."""
+    command = [sys.executable, "-P", __file__, "--part"]
+    done = subprocess.run(command, env=environment, input=pickle.dumps(jobs), capture_output=True, check=False)
+    if done.returncode:  # LLVM ends a process, for example if a target lacks an instruction
+        raise SystemExit(f"a process that compiles kernels failed:\n{done.stderr.decode(errors='replace')[-4000:]}")
+    return pickle.loads(done.stdout)
 
 
 def compile_part() -> None:

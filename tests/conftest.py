@@ -8,6 +8,8 @@ import os
 
 # Read when NumPy is imported. Threads of its products wait in loops, which takes the processors from other workers.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# Several workers test at the same time, so each compiles alone. tests/kernels/test_compilers.py tests the processes.
+os.environ.setdefault("NBKERAS_COMPILERS", "0")
 
 import functools
 import gc

@@ -88,9 +88,7 @@ class FormulaKernel(cache.Kernel):
     def _compiled(self, signature: tuple[Type, ...]) -> tuple[bytes, bool]:
         """Returns a new object file, and True if other processes can use it."""
         machine = code.compiler(self.py_func, signature).target_machine()
-        content = machine.emit_object(_optimized(machine, self.emitter(self, signature).module))
-        self.compiled += 1
-        return content, True
+        return machine.emit_object(_optimized(machine, self.emitter(self, signature).module)), True
 
     @property
     def _origin(self) -> Callable:

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from nbkeras.kernels.runtime import code, fork_safety, native
+from nbkeras.kernels.runtime import code, compilers, fork_safety, native
 from nbkeras.kernels.runtime.code import compilations as compilations
 from nbkeras.kernels.runtime.messages import cannot_compile, takes, wrong_argument, wrong_number
 from nbkeras.kernels.runtime.pool import Pool
@@ -88,13 +88,25 @@ class Kernel(code.CompiledFunction):
                 self._entries[signature] = code.load(self.object_for(signature))[ENTRY]
             return self._entries[signature]
 
+    def expect(self, args: tuple) -> bool:
+        """Requests the code for a launch if it must be compiled, see compilers.py; returns whether it must.
+
+        Raises:
+            TypeError: if the kernel does not take the arguments.
+        """
+        signature = self.signature(args[: len(args) - 2 * self.takes_shares])
+        return compilers.is_missing(lambda: self.entry(signature))
+
     def object_for(self, signature: tuple[Type, ...]) -> bytes:
         """Returns the object file whose symbol ENTRY is the entry for a signature; compiles it if necessary."""
         function, what = self.identified(signature)
         content = code.find(function, what)
         self.found += content is not None
         if content is None:
-            content, is_lasting = self._compiled(signature)
+            content, is_lasting = compilers.code_of(self.task(signature), code.will_compile), True
+            self.compiled += 1
+            if content is None:
+                content, is_lasting = self._compiled(signature)
             if not is_lasting:
                 self.bound.add(signature)
             code.keep(function, what, content, is_lasting)
@@ -111,10 +123,26 @@ class Kernel(code.CompiledFunction):
             made = compiler.compile_kernel(self.py_func, self.options, signature, self.takes_shares)
         except compiler.ERRORS as error:
             raise cannot_compile(self, error) from None
-        self.compiled += 1
         if made.returns_value:
             raise _ReturnsValue
         return made.content, made.is_lasting
+
+    def task(self, signature: tuple[Type, ...]) -> compilers.Task | None:
+        """Returns the compilation for a signature; None if other processes cannot find this kernel by its name."""
+        if named(self.__module__, self.__qualname__) is not self:
+            return None
+
+        def make() -> bytes | None:
+            content, is_lasting = self._compiled(signature)
+            return content if is_lasting else None
+
+        return code.task(*self.identified(signature), self.__qualname__, signature, make)
+
+
+def task_named(job: compilers.Job) -> compilers.Task | None:
+    """Returns the compilation of a kernel that a job names; None if there is none."""
+    kernel = named(job.module, job.name)
+    return kernel.task(job.signature) if isinstance(kernel, Kernel) else None
 
 
 def named(module: str, name: str) -> Any:
@@ -139,6 +167,10 @@ class Shared:
         failure = start(*args)
         if failure is not None:
             self._calls.go_on(failure, args)
+
+    def expect(self, args: tuple) -> bool:
+        """Requests the code for a launch if it must be compiled, as Kernel.expect does."""
+        return self.kernel.expect((*args[1:], 0, 1))
 
     def row(self, args: tuple, flag: int) -> tuple:
         """Returns the row of a native program for a launch with these arguments."""

@@ -16,10 +16,11 @@ import pickle
 import re
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from nbkeras.kernels.runtime import cache_files, fork_safety, lazy, messages, objects, pack, processor
+from nbkeras.kernels.runtime import cache_files, compilers, fork_safety, lazy, messages, objects, pack, processor
+from nbkeras.kernels.runtime.compilers import Job, Task
 from nbkeras.kernels.runtime.signatures import Type
 
 _compiler: Any = lazy.LazyModule("nbkeras.kernels.runtime.compiler")
@@ -288,6 +289,11 @@ def compiler(function: Callable, signature: tuple[Type, ...] = ()) -> Any:
     return _compiler
 
 
+def prepare_compiler() -> None:
+    """Imports Numba and its tables of types, which the first compilation would do otherwise."""
+    _compiler.load().prepare()
+
+
 def load(content: bytes) -> dict[str, int]:
     """Links an object with the symbols of this module and of the C library; returns the addresses of its symbols."""
     return objects.load(content, _address_of)
@@ -324,7 +330,7 @@ def object_of(name: str) -> bytes:
     function, what = identified(name)
     content = find(function, what)
     if content is None:
-        content = _functions[name][2](compiler(function))
+        content = compilers.code_of(_task(name), will_compile) or _compiled(name)
         keep(function, what, content, True)
     return content
 
@@ -333,6 +339,67 @@ def identified(name: str) -> tuple[Callable, str]:
     """Returns what names the code of a registered function on disk: a function, and a string with the signature."""
     function, signature, _ = _functions[name]
     return function, f"{name} {signature} {object.__basicsize__}"  # native.py's code contains offsets of fields
+
+
+def _compiled(name: str) -> bytes:
+    function, _, compile_with = _functions[name]
+    return compile_with(compiler(function))
+
+
+def is_at_hand(name: str) -> bool:
+    """True if a registered function need not be compiled. Loads it if it is on disk."""
+    if name not in _addresses:
+        note_use(module_of(name), name, None)
+        content = find(*identified(name))
+        if content is None:
+            return False
+        _addresses[name] = load(content)[name]
+    return True
+
+
+# -------------------- compilations by other processes --------------------
+
+
+def task(
+    function: Callable, what: str, name: str, signature: tuple | None, make: Callable[[], bytes | None]
+) -> Task | None:
+    """Returns a compilation for compilers.py; None if other processes cannot import the function.
+
+    They import only nbkeras's modules: those of users may do anything when they are imported.
+    """
+    if not function.__module__.startswith("nbkeras.kernels.") or not is_cached(function):
+        return None
+    job = Job(function.__module__, name, signature, file_name(function, what))
+    return Task(job, make, lambda content: _tasks(objects.undefined(content)))
+
+
+def _task(name: str) -> Task | None:
+    """Returns the compilation of a registered function."""
+    return task(*identified(name), name, None, lambda: _compiled(name))
+
+
+def registered_task(job: Job) -> Task | None:
+    """Returns the compilation of the registered function that a job names; None if there is none."""
+    importlib.import_module(job.module)
+    return _task(job.name) if job.name in _functions else None
+
+
+def request(*names: str) -> None:
+    """Requests the code of registered functions that this process will need, see compilers.py."""
+    for each in _tasks(names):
+        compilers.request(each)
+
+
+def _tasks(names: Iterable[str]) -> Iterator[Task]:
+    """Yields the compilations of the registered functions among these names that are not at hand."""
+    for name in names:
+        if name in _functions and not is_at_hand(name):
+            found = _task(name)
+            if found is not None:
+                yield found
+
+
+# -------------------- symbols --------------------
 
 
 def module_of(name: str) -> str:

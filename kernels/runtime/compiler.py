@@ -92,6 +92,12 @@ def _context() -> Any:
     return context
 
 
+def prepare() -> None:
+    """Loads what Numba loads before its first compilation."""
+    cpu_target.typing_context.refresh()
+    _context().refresh()
+
+
 def target_machine() -> Any:
     """Returns LLVM's target machine for the objects."""
     return _context().codegen()._tm

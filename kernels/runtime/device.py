@@ -27,9 +27,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nbkeras.kernels.runtime import fork_safety, lazy, native
+from nbkeras.kernels.runtime import compilers, fork_safety, lazy, native
 from nbkeras.kernels.runtime.device_array import VIEWS, DeviceArray, StandIn, view_key
 from nbkeras.kernels.runtime.messages import cannot_compile, named, takes, wrong_number
+from nbkeras.kernels.runtime.waiting import Waiting
 
 _interpreter = lazy.LazyModule("nbkeras.kernels.runtime.eager")
 Array = np.ndarray
@@ -43,6 +44,7 @@ class _Thread(threading.local):
     runner: Any = None  # runs the launches if it is set: a Profile, or the Checks of checking.py
     flags: tuple = ()  # the conditions of launches, see `only_if`
     dry = False
+    waiting: Any = None  # the launches that wait for their code while a step is recorded, see waiting.py
     # True if nothing above is set and no GPU was used: `empty` and `launch` need no checks. False in blocks of `_temporarily`.
     is_plain = True
 
@@ -193,7 +195,12 @@ def launch(function: Callable, *args) -> None:
     else:
         _launch_checked(function, args)
     if _watched:
-        changed([id(arg if arg.base is None else root(arg)) for arg in args if isinstance(arg, ARRAYS)])
+        _report(args)
+
+
+def _report(args: tuple) -> None:
+    """Marks the watchers of a launch's arrays stale."""
+    changed([id(arg if arg.base is None else root(arg)) for arg in args if isinstance(arg, ARRAYS)])
 
 
 def _launch_checked(function: Callable, args: tuple) -> None:
@@ -215,11 +222,63 @@ def _launch_observed(function: Callable, args: tuple) -> None:
         args = tuple(plain(arg) for arg in args)
         recorder.launched(function, args)
     if runner is None:
+        if _may_wait():
+            _run_or_wait(function, args)
+            return
+        run_waiting()
         with _temporarily(recorder=None):
             run(function, args)
     else:
         with _temporarily(runner=None):  # the runner may ask for the recorder
             runner.run(function, args)
+
+
+def _may_wait() -> bool:
+    """True if nothing can read a launch's results before `run_waiting`: a Program is being recorded on the CPU."""
+    recorder = _thread.recorder
+    return (
+        _thread.gpu is None
+        and getattr(recorder, "launches_wait", False)
+        and recorder.reason is None
+        and compilers.are_available()
+    )
+
+
+def _run_or_wait(function: Callable, args: tuple) -> None:
+    """Runs a launch, or lets it wait for its code."""
+    waiting = _thread.waiting = _thread.waiting or Waiting(expect)
+    with _temporarily(recorder=None):
+        if waiting.add_or_run(function, args, run if native.starts_at_once() else run_once) and len(waiting) == 1:
+            native.request_programs()
+            compilers.is_missing(_interpreter.entry)  # programs need it too: for copies, casts and elementwise chains
+
+
+def expect(function: Any, args: tuple) -> bool:
+    """Requests the code of a launch that must be compiled, as far as it is known without running it; returns whether any must."""
+    if hasattr(function, "expect"):
+        return function.expect(args)
+    return not hasattr(function, "row") and _interpreter.expect(function, args)
+
+
+def run_waiting() -> None:
+    """Runs the launches of this thread's recording that wait for their code, in order."""
+    waiting = _thread.waiting
+    if waiting:
+        _thread.waiting = None
+        with _temporarily(gpu=None, recorder=None, runner=None, dry=False):
+            for function, args in waiting.taken():
+                run_once(function, args)
+                if _watched:  # a program may have read the arrays after `launch` reported the change
+                    _report(args)
+
+
+def run_once(function: Callable, args: tuple) -> None:
+    """Does what `run` does, as a program would: without the code for starts from Python, which takes long to compile."""
+    rows = _rows(function, args) if hasattr(function, "row") else None
+    if rows is None:
+        run(function, args, plans=None)
+    else:
+        native.NativeProgram([(function, args)], rows.rows, rows.keep, uses_pool=rows.uses_pool)()
 
 
 def prepared(*arrays: Array | None) -> contextlib.AbstractContextManager[None]:
@@ -243,6 +302,7 @@ def _preparation_of(arrays: tuple) -> Any:
 
 def preparing(preparation: Any) -> contextlib.AbstractContextManager[None]:
     """Runs the launches of the block, and records them for a preparation instead of this thread's program."""
+    run_waiting()
     return _temporarily(recorder=preparation, runner=None, dry=False)
 
 
@@ -279,6 +339,10 @@ class Conditional:
         self.function, self.flags = function, flags
         self.__name__ = getattr(function, "__name__", repr(function))
 
+    def expect(self, args: tuple) -> bool:
+        """Requests the code of the kernel if it must be compiled, as Kernel.expect does."""
+        return expect(self.function, args[self.flags :])
+
     def __call__(self, *args: Any) -> None:
         for flag in args[: self.flags]:
             if not (flag.gpu.read(flag) if isinstance(flag, DeviceArray) else flag)[0]:
@@ -306,11 +370,11 @@ def _in_numpy(function: Callable, args: tuple) -> Any:
     return function(*args)
 
 
-def run(function: Callable, args: tuple) -> None:
-    """Runs a kernel; errors name it."""
+def run(function: Callable, args: tuple, plans: Any = native.Plans) -> None:
+    """Runs a kernel; errors name it. plans: the class that keeps the interpreter's launches for the next time, or None."""
     # Compiled kernels do not use NumPy: to set its error state takes longer than some of them.
     is_compiled = type(function) is not np.ufunc and hasattr(function, "row")
-    if not is_compiled and _thread.gpu is None and _interpreter.ran(function, args, native.Plans):
+    if not is_compiled and _thread.gpu is None and _interpreter.ran(function, args, plans):
         return
     try:
         result = function(*args) if is_compiled else _in_numpy(function, args)
@@ -504,6 +568,7 @@ def address(array: Array) -> int:
 
 def write(array: Array, value: Any) -> None:
     """Writes a value into an array of the same shape at once, without recording it."""
+    run_waiting()
     if isinstance(array, DeviceArray):
         array.gpu.write(array, value)
     else:
@@ -528,6 +593,7 @@ def readable(array: Array) -> Array:
             "a tensor's value was read while only its shape was being worked out (building a functional model or "
             "a layer's output shape); give the layer a compute_output_shape method, or use ops instead of the value"
         )
+    run_waiting()
     if _thread.recorder is not None:
         _thread.recorder.value_read()
     return array
@@ -680,9 +746,24 @@ class _temporarily:  # noqa: N801 (it is used like a function)
         own.update(self._before)
 
 
+class _recording(_temporarily):  # noqa: N801 (it is used like a function)
+    """Records in a block. At its end the waiting launches run, unless the user interrupts it."""
+
+    def __exit__(self, *error: Any) -> None:
+        try:
+            if error[0] is None or issubclass(error[0], Exception):
+                run_waiting()
+        finally:
+            _thread.waiting = None
+            super().__exit__(*error)
+
+
 def record(recorder: Any) -> contextlib.AbstractContextManager[Any]:
-    """Reports each `empty`, `launch` and `read` of this thread to `recorder` (its methods allocated, launched, ...)."""
-    return _temporarily(recorder, recorder=recorder)
+    """Reports each `empty`, `launch` and `read` of this thread to `recorder` (its methods allocated, launched, ...).
+
+    If the recorder has a true attribute `launches_wait`, launches may wait for their code until the block ends.
+    """
+    return _recording(recorder, recorder=recorder)
 
 
 def recorder() -> Any:
@@ -700,8 +781,13 @@ def dry() -> contextlib.AbstractContextManager[None]:
     return _temporarily(dry=True, recorder=None)
 
 
-def ordinary() -> contextlib.AbstractContextManager[None]:
-    """Runs without recording, even inside `dry` or `record`, for work that is done once, such as building weights."""
+def ordinary(makes_new: bool = False) -> contextlib.AbstractContextManager[None]:
+    """Runs without recording, even inside `dry` or `record`, for work that is done once, such as building weights.
+
+    makes_new: True for a block that only makes new arrays, whose values depend on no others: waiting launches go on waiting.
+    """
+    if not makes_new:
+        run_waiting()
     return _temporarily(dry=False, recorder=None)
 
 
@@ -757,6 +843,7 @@ def profile() -> contextlib.AbstractContextManager[Profile]:
 
 def run_by(runner: Any) -> contextlib.AbstractContextManager[Any]:
     """Lets `runner.run(function, args)` run this thread's launches; the runner calls `run`."""
+    run_waiting()
     return _temporarily(runner, runner=runner)
 
 

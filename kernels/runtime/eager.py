@@ -12,7 +12,7 @@ import numpy as np
 
 from nbkeras.kernels.loops import interpreter
 from nbkeras.kernels.loops.instruction_set import WORDS
-from nbkeras.kernels.runtime import chains, code, fork_safety, instructions
+from nbkeras.kernels.runtime import chains, code, compilers, fork_safety, instructions
 from nbkeras.kernels.runtime.chains import Chain, Step, operation
 from nbkeras.kernels.runtime.device_array import address_of
 from nbkeras.kernels.runtime.instructions import ProgramRow, linked, parts_of
@@ -25,7 +25,7 @@ _ROUNDED = {"exp", "expm1", "log", "log1p", "bfloat16", "float16", *instructions
 def ran(function: Callable, args: tuple, plans: Any) -> bool:
     """Runs function(*args) where the interpreter's bits may differ from NumPy's, see `differs`. Returns True if it ran.
 
-    plans: the class native.Plans. Native code then finds the launches of small arrays.
+    plans: the class native.Plans, or None. With it, native code finds the next launches of small arrays.
     """
     small = _small.get(function)
     if small is not None and small.start(*args) is None:
@@ -37,6 +37,11 @@ def differs(function: Callable, args: tuple) -> bool:
     """True if the interpreter's bits may differ from NumPy's: it sums in another order, or rounds a function differently."""
     name = operation(function)
     return name in _ROUNDED or (name == "fold" and args[1] in (np.add, np.multiply) and args[-1].dtype.kind == "f")
+
+
+def expect(function: Callable, args: tuple) -> bool:
+    """Requests the interpreter if `ran` needs it and it must be compiled, see compilers.py; returns whether it must."""
+    return differs(function, args) and compilers.is_missing(entry)
 
 
 @functools.cache

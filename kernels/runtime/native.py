@@ -464,6 +464,19 @@ code.symbol("nbkeras_fill_frame", _fill.py_func, "int64(int64, int64, int64, int
 code.symbol("nbkeras_start", _start, "int64(int64, int64, int64)")
 
 
+_OF_POOL = "nbkeras_serve", "nbkeras_wake_all"
+
+
+def starts_at_once() -> bool:
+    """True if the code that starts single launches is at hand. A program does not need it."""
+    return code.is_at_hand("nbkeras_start")
+
+
+def request_programs() -> None:
+    """Requests the code that runs programs, see compilers.py."""
+    code.request("nbkeras_run_program", "nbkeras_fill_frame", *_OF_POOL)
+
+
 class Calls:
     """Launches of a kernel. `before` objects come before its arguments and `after` objects after them; see `_start`."""
 
@@ -476,6 +489,8 @@ class Calls:
     def start(self) -> Callable[..., int | None]:
         """The function that takes the objects. It returns None, or a number for `go_on`."""
         code.check_enabled(self._kernel.py_func)
+        if not starts_at_once():
+            code.request("nbkeras_start_plan", *_OF_POOL)  # the next launches need them
         return python_function("nbkeras_start", self._site)
 
     def go_on(self, failure: int, args: tuple) -> None:

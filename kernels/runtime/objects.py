@@ -126,7 +126,7 @@ def _clear_cache() -> Any:
 
 def load_with_llvmlite(content: bytes, resolve: Resolve) -> dict[str, int]:
     """Runs `load` by llvmlite's MCJIT, for systems whose objects we do not link."""
-    functions, undefined = _mach_o_names(content) if content[:4] == b"\xcf\xfa\xed\xfe" else _elf_names(content)
+    functions, undefined = _names(content)
     # Check before LLVM sees the object: LLVM aborts the process if it does not find a symbol.
     addresses = {name: elf.resolved(name, resolve) for name in undefined}
     binding = importlib.import_module("llvmlite.binding")
@@ -141,6 +141,16 @@ def load_with_llvmlite(content: bytes, resolve: Resolve) -> dict[str, int]:
         engine.finalize_object()
         _engines.append(engine)
         return {name: engine.get_function_address(name) for name in functions}
+
+
+def undefined(content: bytes) -> list[str]:
+    """Returns the symbols that an object uses and does not define."""
+    return _names(content)[1]
+
+
+def _names(content: bytes) -> tuple[list[str], list[str]]:
+    """Returns the functions that an object defines and the names that it uses."""
+    return _mach_o_names(content) if content[:4] == b"\xcf\xfa\xed\xfe" else _elf_names(content)
 
 
 def _elf_names(content: bytes) -> tuple[list[str], list[str]]:

@@ -18,7 +18,7 @@ import time
 
 import numpy as np
 
-from nbkeras.kernels.runtime import cgroups, code, fork_safety, pointers
+from nbkeras.kernels.runtime import cgroups, code, compilers, fork_safety, pointers
 
 _LINE = 8  # numbers in a cache line of 64 bytes; each thread writes to a separate line
 # Indices in the pool's memory. A launch writes the numbers of the first line before the tickets.
@@ -275,6 +275,7 @@ def set_threads(count: int) -> None:
     if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= most:
         raise ValueError(f"the number of threads must be 1 to {most} (NUMBA_NUM_THREADS), received {count!r}")
     Pool.chosen = count
+    compilers.use_processors(count)
     if Pool.current is not None:  # otherwise the first launch makes the pool
         Pool.current.threads = count
 

@@ -74,6 +74,11 @@ class Loop:
             known = self._last = [weakref.ref(arg) for arg in args], self._prepared(args)
         known[1]()
 
+    def expect(self, args: tuple) -> bool:
+        """Requests the code of the launches that must be compiled, as Kernel.expect does."""
+        launches = [launch for part in self.parts for launch in _compiled(self._placed(part, args))]
+        return any([device.expect(function, given) for function, given in launches])  # of all, not only up to the first
+
     def forget(self) -> None:
         """Drop what is kept for the last arguments; it holds their memory."""
         self._last = None

@@ -215,6 +215,7 @@ class Program:
 
     outer: Program | None = None  # the program that this one is a part of
     nests = True  # whether loops become programs in it; if not, they are unrolled
+    launches_wait = True  # whether launches may wait for their code while it records: nothing reads values then
 
     def __init__(self, changing: Collection[int] = (), preparation: Preparation | None = None) -> None:
         self.steps: list[tuple[Callable, tuple]] = []
@@ -308,6 +309,7 @@ class Program:
     def value_read(self, what: str = "a tensor's value was read") -> None:
         """Note that a replay would be wrong. what: what happened that it cannot repeat, a passive sentence."""
         if self.reason is None:
+            device.run_waiting()
             layer = f" in layer {layer_stack.names[-1]!r}" if layer_stack.names else ""
             self.reason = f"{what}{layer}{user_line()}"
             self.calls.clear()

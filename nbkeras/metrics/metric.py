@@ -84,7 +84,7 @@ class Metric(Observed, option.Configured, Registered, registry=registry):
         load_budget.take(size, f"metric {briefly(self.name)} is described with an array of shape {shape}, which")
         make = initializers.get("zeros" if initializer is None else initializer)
         name, aggregation = name or f"state_{len(self._state)}", aggregation or "sum"
-        with outside_program():  # created once, even if a recorded first update creates it
+        with outside_program(makes_new=True):  # created once, even if a recorded first update creates it
             variable = Variable(make, shape, dtype or self.dtype, False, aggregation=aggregation, name=name)
         self._state.append(variable)
         return variable
