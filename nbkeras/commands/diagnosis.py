@@ -67,7 +67,7 @@ _say = print_message
 
 
 def _line(name: str, value: str) -> None:
-    _say(f"{name:<14} {value}")
+    _say(f"{name:<16}{value}")
 
 
 def _versions(version: str, problems: list[str]) -> None:
@@ -120,7 +120,7 @@ def _cache(problems: list[str]) -> None:
 
 
 def _kernels(problems: list[str]) -> None:
-    """Compile or load kernels, and check their results."""
+    """Compile or load two kernels, and check their results."""
     try:
         product = np.asarray(ops.matmul(np.ones((3, 4), "float32"), np.full((4, 2), 2, "float32")))
         total = float(ops.sum(ops.relu(ops.subtract(product, 7.0))))
@@ -129,7 +129,7 @@ def _kernels(problems: list[str]) -> None:
         problems.append(f"a kernel cannot be compiled or run: {type(error).__name__}: {error}")
         _line("kernels", "fail")
         return
-    runs = "compile and run" if _version("numba") else "run; Numba would compile others, and is not installed"
+    runs = "run" if machine.packed_kernels()[1] else "compile and run"
     _line("kernels", runs if right else "run, with wrong results")
     if not right:
         problems.append(f"a kernel computes wrong results: {product.tolist()}, {total}")

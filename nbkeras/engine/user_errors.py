@@ -76,11 +76,15 @@ def optional_import(sentence: str, extra: str | None = None) -> Iterator[None]:
     """In the block, import a package that may be missing. The message of the ImportError is `sentence`.
 
     extra: the extra with the package. The sentence then only says what needs the package; the command to install it is added.
+    The message also says why a package that is there cannot be imported.
     """
     try:
         yield
     except ImportError as error:
-        raise ImportError(sentence if extra is None else f"{sentence}: {install(extra)}") from error
+        said = sentence if extra is None else f"{sentence}: {install(extra)}"
+        if not isinstance(error, ModuleNotFoundError):
+            said = f"{said} (a package is installed, but cannot be imported: {error})"
+        raise ImportError(said) from error
 
 
 def entry(function: F) -> F:
