@@ -136,6 +136,11 @@ def is_entry(function: Any) -> None:
     _codes.add(function.__code__)
 
 
+def is_marked(function: Any) -> bool:
+    """Whether `is_entry` was called on a function, as `op`, `entry` and `checked` do."""
+    return getattr(function, "__code__", None) in _codes
+
+
 def shorten(error: BaseException) -> None:
     """Remove nbkeras's frames from the tracebacks of an error and its causes, once, at the outermost entry point.
 
