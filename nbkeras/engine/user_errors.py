@@ -63,9 +63,12 @@ EXTRAS = {  # extra -> its packages, as in pyproject.toml
 
 
 def install(extra: str) -> str:
-    """The command that installs an extra in a clone, and the command for its packages elsewhere: nbkeras is not on PyPI."""
+    """The command that adds an extra to the installed nbkeras, a wheel or a clone's, and the one for its packages alone.
+
+    `pip install '.[files]'` in a clone would replace an installed wheel, and so its compiled kernels.
+    """
     packages = " ".join(f"'{name}'" if "[" in name else name for name in EXTRAS[extra])
-    return f"pip install '.[{extra}]' in the clone of nbkeras, or pip install {packages}"
+    return f"pip install 'nbkeras[{extra}]', or pip install {packages}"
 
 
 @contextlib.contextmanager
