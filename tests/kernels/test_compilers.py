@@ -222,6 +222,7 @@ def test_number_of_processes(monkeypatch, variables, most):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setattr(compilers, "_threads", [])  # another test may have set them
     monkeypatch.setattr(cgroups, "usable_processors", lambda: 4)
     monkeypatch.setattr(cgroups, "memory", lambda: None)
     assert compilers._most() == most
@@ -240,6 +241,7 @@ def test_as_many_processes_as_threads_compile(processes, monkeypatch):
 def test_little_memory_means_few_processes(monkeypatch):
     monkeypatch.delenv("NUMBA_NUM_THREADS", raising=False)
     monkeypatch.delenv("NBKERAS_COMPILERS", raising=False)
+    monkeypatch.setattr(compilers, "_threads", [])
     monkeypatch.setattr(cgroups, "usable_processors", lambda: 64)
     monkeypatch.setattr(cgroups, "memory", lambda: 2 * 2**30)
     assert compilers._most() == 2

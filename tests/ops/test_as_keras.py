@@ -47,7 +47,6 @@ MADE_OF_NOTHING = {
         "hanning",
         "identity",
         "is_tensor",
-        "jvp",
         "kaiser",
         "ndim",
         "ones",
