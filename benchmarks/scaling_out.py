@@ -150,7 +150,7 @@ def launcher() -> str:
     beside = Path(sys.executable).parent / "mpiexec"
     found = str(beside) if beside.exists() else shutil.which("mpiexec")
     if found is None:
-        raise RuntimeError("there is no mpiexec: pip install '.[mpi]' in the clone of nbkeras")
+        raise RuntimeError("there is no mpiexec: pip install 'nbkeras[mpi]'")
     return found
 
 

@@ -9,7 +9,7 @@ The images are made by this script: 50 small .png files for training and 50 for 
 leaves, which differ in the number of their lobes. The leaves for training are upright, those for testing are not. To
 use your own images, change ``FOLDER`` and leave out the first part. The test accuracy is 72.7 %, with augmentation
 80.0 %; chance is 33.3 %. The whole program takes about 18 seconds on two cores. It needs Pillow: ``pip install
-'.[images]'``.
+'nbkeras[images]'``.
 """
 
 import pathlib

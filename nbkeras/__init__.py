@@ -37,7 +37,7 @@ from nbkeras.engine.devices import device as device
 from nbkeras.engine.dtype_policy import DTypePolicy as DTypePolicy
 from nbkeras.engine.dtype_policy import FloatDTypePolicy as FloatDTypePolicy
 from nbkeras.engine.program import set_threads as set_threads
-from nbkeras.engine.settings import VERSION as __version__
+from nbkeras.engine.settings import VERSION as _VERSION
 from nbkeras.engine.tensor import Tensor as Tensor
 from nbkeras.engine.tensor import Variable as Variable
 from nbkeras.initializers import Initializer as Initializer
@@ -51,6 +51,7 @@ from nbkeras.models import Sequential as Sequential
 from nbkeras.optimizers import Optimizer as Optimizer
 from nbkeras.regularizers import Regularizer as Regularizer
 
+__version__ = _VERSION
 KerasTensor = _SymbolicTensor
 _layer_registry.later(
     dict.fromkeys(("CustomScaleLayer", "LayerScale", "StochasticDepth"), "nbkeras.applications.scaling")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import nbkeras as keras
-from nbkeras import config, ops
+from nbkeras import autodiff, config, ops
 from nbkeras import layers as L
 from nbkeras.models import Model, Sequential, load_model, model_from_json
 
@@ -868,6 +868,20 @@ def test_tracebacks_end_at_the_user_when_a_context_manager_raises(tmp_path):
         load_model(tmp_path / "model.keras")
     names = [frame.f_code.co_name for frame in frames(raised.value.__traceback__)]
     assert names == ["test_tracebacks_end_at_the_user_when_a_context_manager_raises"]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: autodiff.grad(lambda x: x * x)(np.ones(3)), "grad: the function must return a float tensor with one"),
+        (lambda: autodiff.hvp(ops.sum, (np.ones(3),), (np.ones(2),)), "hvp: expected an array of the shape"),
+        (lambda: autodiff.jacrev(lambda x: x)(np.array([1])), "jacrev: arguments to be differentiated must be floats"),
+    ],
+)
+def test_tracebacks_of_transforms_end_at_the_user(call, message):
+    with pytest.raises((TypeError, ValueError), match=message) as raised:
+        call()
+    assert not frames_of_nbkeras(raised.value)
 
 
 def test_tracebacks_in_full_on_demand():

@@ -175,6 +175,23 @@ def test_doctor(tmp_path, capsys, monkeypatch):
     assert "not writable: Read-only file system" in said and "Problem: compiled kernels cannot be kept" in said
 
 
+def test_doctor_of_a_wheel(capsys, monkeypatch):
+    monkeypatch.setattr(machine, "packed_kernels", lambda: ("x86-64-v3", 400))
+    assert main(["doctor"]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"^package +400 compiled kernels for x86-64-v3$", said, re.MULTILINE)
+    assert re.search(r"^kernels +run$", said, re.MULTILINE)  # they need no compiler
+
+
+def test_doctor_says_what_needs_numba(capsys, monkeypatch):
+    monkeypatch.setattr(machine, "versions", lambda: {"numba": "not installed", "llvmlite": "not installed"})
+    monkeypatch.setattr(machine, "packed_kernels", lambda: ("x86-64-v4", 417))
+    assert main(["doctor"]) == 0
+    said = capsys.readouterr().out
+    assert "not installed: kernels of your own need it, pip install 'nbkeras[compiler]'\n" in said
+    assert re.search("^package +417 compiled kernels for x86-64-v4$", said, re.MULTILINE)
+
+
 def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setattr(machine, "cache_folder", lambda: str(tmp_path / "file" / "nbkeras"))

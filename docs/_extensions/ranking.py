@@ -16,11 +16,12 @@ if TYPE_CHECKING:  # the tests rank results without Sphinx
     from sphinx.application import Sphinx
 
 WORDS = {
+    "benchmarks": "benchmark, how fast",
     "callbacks#early-stopping-keep-the-best-lower-the-rate": "early stopping, best weights, reduce learning rate",
     "callbacks#log-training": "tensorboard, csv log",
     "callbacks#schedules": "learning rate schedule",
     "choosing": "loss function, which loss",
-    "choosing#unbalanced-classes": "class weight, imbalanced data",
+    "choosing#unbalanced-classes": "class weight, class weights, imbalanced data, unbalanced classes",
     "coming-from-keras": "keras, tf.keras, migrate",
     "coming-from-keras#keras-2": "keras 2",
     "coming-from-keras#scripts-of-tf-keras": "tensorflow",
@@ -36,10 +37,10 @@ WORDS = {
     "precision": "mixed precision, float16, half precision",
     "quantization": "quantization, int8",
     "resuming": "resume training, backup",
-    "saving": "save model, load model, saving a model, checkpoint",
+    "saving": "save model, save a model, load model, load a model, saving a model, checkpoint",
     "scaling-out": "distributed training, mpi",
     "serving": "serving, rest api",
-    "subclassing": "custom layer, custom model",
+    "subclassing": "custom layer, custom layers, custom model",
     "tables": "csv, pandas",
     "text": "text classification",
     "time-series": "time series, forecast",

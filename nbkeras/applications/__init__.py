@@ -19,6 +19,10 @@ if TYPE_CHECKING:  # for editors and type checkers; below, the networks are foun
     from nbkeras.applications.mobile import *
     from nbkeras.applications.stages import *
 
+    convnext = densenet = efficientnet = efficientnet_v2 = inception_resnet_v2 = inception_v3 = ModuleType("")
+    mobilenet = mobilenet_v2 = mobilenet_v3 = nasnet = resnet = resnet50 = resnet_v2 = ModuleType("")
+    vgg16 = vgg19 = xception = ModuleType("")
+
 # Name -> the mode of its `preprocess_input` ('' if the networks scale images themselves), and its networks.
 _MODULES = {
     "convnext": ("", "ConvNeXtTiny ConvNeXtSmall ConvNeXtBase ConvNeXtLarge ConvNeXtXLarge"),

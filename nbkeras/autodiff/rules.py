@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from nbkeras import ops
-from nbkeras.engine import tape
+from nbkeras.engine import tape, user_errors
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Tensor, Variable, apply, apply_plainly
 from nbkeras.kernels.runtime import device
@@ -64,8 +64,10 @@ class Rule:
         """The gradient of each input that needs one.
 
         Args:
-            record: The record of the op; `record.call` has its inputs, constants and outputs.
-            dys: The gradient of each output; None for zeros.
+            record: The record of the op: `record.call.inputs` are its inputs, `record.call.results(record)` its outputs, as
+                tensors; `record.call.constants` has its constants. Do not use `record.call.outputs`: these are arrays, which
+                no tape sees.
+            dys: The gradient of each output, a tensor; None for zeros.
             needs: For each input, whether its gradient is needed.
         """
         raise NotImplementedError
@@ -74,7 +76,7 @@ class Rule:
         """The tangent of each output; None if applying the vjp twice is as fast.
 
         Args:
-            record: The record of the op; `record.call` has its inputs, constants and outputs.
+            record: The record of the op, as for `vjp`.
             tangents: The tangent of each input; None for zeros.
         """
         return None
@@ -88,7 +90,7 @@ def define(op: Callable, rule: Rule) -> None:
         rule: An `Elementwise`, `Linear`, `Multilinear`, `Composed` or `Explicit`.
 
     Raises:
-        TypeError: if it is not a rule.
+        TypeError: if it is not a rule, or if `op` is a function of tensors.
 
     Example:
         >>> from nbkeras import autodiff
@@ -113,6 +115,10 @@ def define(op: Callable, rule: Rule) -> None:
         raise TypeError(
             "define: expected a rule, such as autodiff.Elementwise(slope) or autodiff.Composed(function), "
             f"received {briefly(rule)}"
+        )
+    if user_errors.is_marked(op):
+        raise TypeError(
+            f"define: {op.__name__!r} is a function of tensors. Pass the function of arrays that it passes to `apply` first"
         )
     op.derivative = rule  # type: ignore[attr-defined]
 
@@ -458,7 +464,9 @@ class Explicit(Rule):
     """An op whose gradient is a function of tensors.
 
     Args:
-        gradient: A function of (record, dys, needs) that returns the gradients of the inputs by ops, as the method `vjp` does.
+        gradient: A function of (record, dys, needs) that returns a tuple: the gradient of each input, by ops. The inputs are
+            `record.call.inputs`, the outputs `record.call.results(record)`, both as tensors; dys has the gradient of each
+            output, or None for zeros. `record.call.outputs` are arrays, which no tape sees: do not use them.
         tangent: A function of (record, tangents) that returns the tangents of the outputs, as the method `jvp` does; None
             computes them by the gradient.
 
@@ -475,7 +483,8 @@ class Explicit(Rule):
         ...     device.launch(np.multiply, y, dy, dx)
         ...     return (dx,)
         >>> def gradient(record, dys, needs):
-        ...     return (dys[0] * ops.exp(record.call.inputs[0]),)
+        ...     (y,) = record.call.results(record)
+        ...     return (dys[0] * y,)
         >>> autodiff.define(exp_op, autodiff.Explicit(gradient))
         >>> slope = autodiff.grad(lambda x: apply(exp_op, exp_vjp, [x]))
         >>> autodiff.grad(slope)(0.0).item()
@@ -483,9 +492,21 @@ class Explicit(Rule):
     """
 
     def __init__(self, gradient: Callable, tangent: Callable | None = None):
-        self.vjp = gradient  # type: ignore[method-assign]
+        self._gradient = gradient
         if tangent is not None:
             self.jvp = tangent  # type: ignore[method-assign]
+
+    def vjp(self, record, dys, needs):
+        found = self._gradient(record, dys, needs)
+        if not isinstance(found, tuple | list) or len(found) != len(needs):
+            received = (
+                f"{len(found)} in a {type(found).__name__}" if isinstance(found, tuple | list) else briefly(found)
+            )
+            raise TypeError(
+                f"{record.name!r}: the gradient of its rule autodiff.Explicit returns a tuple with an entry for each of "
+                f"{len(needs)} inputs, received {received}"
+            )
+        return found
 
 
 class OfSaved(Rule):

@@ -17,6 +17,7 @@ from nbkeras.autodiff.rules import Elementwise, define, zeros_of
 from nbkeras.engine import structures, tape
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, gradient, like
+from nbkeras.engine.user_errors import entry
 
 Argnums = int | Sequence[int]
 
@@ -128,6 +129,7 @@ def value_and_grad(f: Callable, argnums: Argnums = 0, has_aux: bool = False) -> 
         (5.0, array([2., 4.]))
     """
 
+    @entry
     @functools.wraps(f)
     def call(*args, **kwargs):
         numbers = _chosen("grad", argnums, args)
@@ -179,6 +181,7 @@ def grad(f: Callable, argnums: Argnums = 0, has_aux: bool = False) -> Callable:
     """
     both = value_and_grad(f, argnums, has_aux)
 
+    @entry
     @functools.wraps(f)
     def call(*args, **kwargs):
         value, found = both(*args, **kwargs)
@@ -187,6 +190,7 @@ def grad(f: Callable, argnums: Argnums = 0, has_aux: bool = False) -> Callable:
     return call
 
 
+@entry
 def vjp(f: Callable, *primals: Any, has_aux: bool = False) -> tuple:
     """The value of `f`, and a function that maps cotangents of the value to gradients of the arguments.
 
@@ -248,6 +252,7 @@ def _matching(name: str, values: Any, like: Any) -> list[Tensor]:
 # -------------------- forwards --------------------
 
 
+@entry
 def jvp(fun: Callable, primals: Sequence[Any], tangents: Sequence[Any], has_aux: bool = False) -> tuple:
     """The value of `fun` and its directional derivative along tangents, in forward mode.
 
@@ -269,14 +274,20 @@ def jvp(fun: Callable, primals: Sequence[Any], tangents: Sequence[Any], has_aux:
         >>> dy.numpy()
         array([ 1., -1.])
     """
-    if not isinstance(primals, list | tuple) or not isinstance(tangents, list | tuple):
-        raise TypeError(
-            f"jvp: primals and tangents are tuples, one entry for each argument, received {briefly(primals)}"
-        )
-    chosen = _sources("jvp", primals)
-    directions = _matching("jvp", list(tangents), chosen)
+    return _jvp("jvp", fun, primals, tangents, has_aux)
+
+
+def _jvp(name: str, fun: Callable, primals: Sequence[Any], tangents: Sequence[Any], has_aux: bool = False) -> tuple:
+    """`jvp`; name: of the transform, for errors."""
+    for what, given in (("primals", primals), ("tangents", tangents)):
+        if not isinstance(given, list | tuple):
+            raise TypeError(
+                f"{name}: {what} must be a tuple with an entry for each argument, (x,) for one; received {briefly(given)}"
+            )
+    chosen = _sources(name, primals)
+    directions = _matching(name, list(tangents), chosen)
     with tape.thread.now(keeps=True), Tape() as within:
-        output, aux = _split_aux("jvp", fun(*chosen), has_aux)
+        output, aux = _split_aux(name, fun(*chosen), has_aux)
     targets = structures.flatten(output)
     found = walks.push_forward(targets, structures.flatten(chosen), directions, within)
     derivative = structures.pack(
@@ -308,6 +319,7 @@ def jacrev(f: Callable, argnums: Argnums = 0, has_aux: bool = False) -> Callable
                [0., 4.]])
     """
 
+    @entry
     @functools.wraps(f)
     def call(*args, **kwargs):
 
@@ -372,6 +384,7 @@ def jacfwd(f: Callable, argnums: Argnums = 0, has_aux: bool = False) -> Callable
         array([ 1.,  4., 12.], dtype=float32)
     """
 
+    @entry
     @functools.wraps(f)
     def call(*args, **kwargs):
         numbers = _chosen("jacfwd", argnums, args)
@@ -417,6 +430,7 @@ def hessian(f: Callable, argnums: Argnums = 0) -> Callable:
     return jacfwd(jacrev(f, argnums), argnums)
 
 
+@entry
 def hvp(f: Callable, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple:
     """The value of `f`, a scalar, and the product of its Hessian with tangents. It does not make the Hessian.
 
@@ -434,6 +448,9 @@ def hvp(f: Callable, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple:
         >>> value.item(), product[0].numpy()
         (9.0, array([6., 0.]))
     """
-    both = value_and_grad(f, tuple(range(len(primals))))
-    (value, _), (_, product) = jvp(lambda *given: both(*given), primals, tangents)
+
+    def both(*given):
+        return value_and_grad(f, tuple(range(len(given))))(*given)
+
+    (value, _), (_, product) = _jvp("hvp", both, primals, tangents)
     return value, product

@@ -140,6 +140,7 @@ def _rule(record: tape.Record) -> Rule:
     if rule is None:
         raise NotImplementedError(
             f"the op {record.name!r} has only a first derivative. If it is yours, give it a rule: "
-            "autodiff.define(op, autodiff.Elementwise(slope)), or Linear, Multilinear, Composed or Explicit; see docs/autodiff.md"
+            f"autodiff.define({record.name}, autodiff.Elementwise(slope)), or Linear, Multilinear, Composed or Explicit; see "
+            "docs/autodiff.md"
         )
     return rule

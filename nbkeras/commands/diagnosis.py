@@ -67,7 +67,7 @@ _say = print_message
 
 
 def _line(name: str, value: str) -> None:
-    _say(f"{name:<14}{value}")
+    _say(f"{name:<16}{value}")
 
 
 def _versions(version: str, problems: list[str]) -> None:
@@ -78,7 +78,11 @@ def _versions(version: str, problems: list[str]) -> None:
     }
     _line("nbkeras", f"{version} ({os.path.dirname(os.path.dirname(os.path.abspath(__file__)))})")
     for name, value in found.items():
-        _line(name, f"{value} ({sys.executable})" if name == "Python" else value)
+        if name == "Python":
+            value = f"{value} ({sys.executable})"
+        elif name == "numba" and value == "not installed":
+            value += ": kernels of your own need it, pip install 'nbkeras[compiler]'"
+        _line(name, value)
         numbers = tuple(map(int, re.findall(r"\d+", value)[:2]))
         least = _LEAST.get(name, (0, 0))
         wanted = ".".join(map(str, least))
@@ -110,7 +114,10 @@ def _cache(problems: list[str]) -> None:
     why, (count, size) = machine.why_not_cached(), machine.cached_kernels()
     state = f"not writable: {why}" if why else "writable"
     target, number = machine.packed_kernels()
-    _line("packed kernels", f"{number} for {target}" if number else "none: this installation compiles its kernels")
+    _line(
+        "package",
+        f"{number} compiled kernels for {target}" if number else "no kernels: this installation compiles its kernels",
+    )
     _line("kernel cache", f"{machine.cache_folder()} ({state}), {count} kernels, {size / 1e6:.1f} MB")
     if why and not number:
         problems.append(
@@ -129,7 +136,8 @@ def _kernels(problems: list[str]) -> None:
         problems.append(f"a kernel cannot be compiled or run: {type(error).__name__}: {error}")
         _line("kernels", "fail")
         return
-    _line("kernels", "compile and run" if right else "run, with wrong results")
+    runs = "run" if machine.packed_kernels()[1] else "compile and run"
+    _line("kernels", runs if right else "run, with wrong results")
     if not right:
         problems.append(f"a kernel computes wrong results: {product.tolist()}, {total}")
 

@@ -171,7 +171,7 @@ class Tensor:
     def _numba_type_(self) -> Any:  # Numba reads it when a kernel is called with a Tensor
         raise TypeError(
             f"a compiled function was called with a Tensor of shape {self.shape}: kernels take arrays. Call it by device.launch "
-            "in an op; `apply(op, vjp, [tensors])` of nbkeras.engine.tensor gives the op the tensors' arrays"
+            "in an op; `apply(op, vjp, [tensors])` of nbkeras.tensor gives the op the tensors' arrays"
         )
 
     @property
@@ -756,9 +756,9 @@ def apply_plainly(op: Callable, op_vjp: Callable | None, tensors: Sequence[Tenso
 
 def _not_a_tensor(op: Callable, value: Any) -> TypeError:
     if hasattr(value, "symbolic_op"):
-        cure = "decorate the function that calls apply with @op of nbkeras.engine.tensor, and call it with the symbolic tensor"
+        cure = "decorate the function that calls apply with @op of nbkeras.tensor, and call it with the symbolic tensor"
     else:
-        cure = "call as_tensor(x) of nbkeras.engine.tensor on each input first"
+        cure = "call as_tensor(x) of nbkeras.tensor on each input first"
     return TypeError(f"apply needs Tensors for the op {named(op)}, received {short_description(value)}: {cure}")
 
 

@@ -63,9 +63,12 @@ EXTRAS = {  # extra -> its packages, as in pyproject.toml
 
 
 def install(extra: str) -> str:
-    """The command that installs an extra in a clone, and the command for its packages elsewhere: nbkeras is not on PyPI."""
+    """The command that adds an extra to the installed nbkeras, a wheel or a clone's, and the one for its packages alone.
+
+    `pip install '.[files]'` in a clone would replace an installed wheel, and so its compiled kernels.
+    """
     packages = " ".join(f"'{name}'" if "[" in name else name for name in EXTRAS[extra])
-    return f"pip install '.[{extra}]' in the clone of nbkeras, or pip install {packages}"
+    return f"pip install 'nbkeras[{extra}]', or pip install {packages}"
 
 
 @contextlib.contextmanager
@@ -73,11 +76,15 @@ def optional_import(sentence: str, extra: str | None = None) -> Iterator[None]:
     """In the block, import a package that may be missing. The message of the ImportError is `sentence`.
 
     extra: the extra with the package. The sentence then only says what needs the package; the command to install it is added.
+    The message also says why a package that is there cannot be imported.
     """
     try:
         yield
     except ImportError as error:
-        raise ImportError(sentence if extra is None else f"{sentence}: {install(extra)}") from error
+        said = sentence if extra is None else f"{sentence}: {install(extra)}"
+        if not isinstance(error, ModuleNotFoundError):
+            said = f"{said} (a package is installed, but cannot be imported: {error})"
+        raise ImportError(said) from error
 
 
 def entry(function: F) -> F:
@@ -127,6 +134,11 @@ class FullTraceback:
 def is_entry(function: Any) -> None:
     """Mark a function as an entry point: users may call it, and it passes its errors to `shorten`."""
     _codes.add(function.__code__)
+
+
+def is_marked(function: Any) -> bool:
+    """Whether `is_entry` was called on a function, as `op`, `entry` and `checked` do."""
+    return getattr(function, "__code__", None) in _codes
 
 
 def shorten(error: BaseException) -> None:

@@ -512,7 +512,7 @@ class RNNOptions(CommonOptions, total=False):
 class SimpleRNN(_WholeSequence):
     """A fully connected recurrent layer: its output is its next state (Elman, 1990).
 
-        h' = activation(x @ kernel + h @ recurrent_kernel + bias)
+        new_h = activation(x @ kernel + h @ recurrent_kernel + bias)
 
     Dropout masks are the same at all steps of a sequence.
 
@@ -571,7 +571,7 @@ class GRU(_WholeSequence):
         z = r_a(x @ W_z + h @ U_z + b_z)
         r = r_a(x @ W_r + h @ U_r + b_r)
         n = activation(x @ W_h + r * (h @ U_h + c_h) + b_h)
-        h' = z * h + (1 - z) * n
+        new_h = z * h + (1 - z) * n
 
     With `reset_after=False`: n = activation(x @ W_h + (r * h) @ U_h + b_h). Dropout masks are the same at all steps of a
     sequence and for all gates.
@@ -635,8 +635,8 @@ class LSTM(_WholeSequence):
         i = r_a(x @ W_i + h @ U_i + b_i)
         f = r_a(x @ W_f + h @ U_f + b_f)
         o = r_a(x @ W_o + h @ U_o + b_o)
-        c' = f * c + i * activation(x @ W_c + h @ U_c + b_c)
-        h' = o * activation(c')
+        new_c = f * c + i * activation(x @ W_c + h @ U_c + b_c)
+        new_h = o * activation(new_c)
 
     Dropout masks are the same at all steps of a sequence and for all gates.
 

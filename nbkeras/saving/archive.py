@@ -418,12 +418,16 @@ class _Section(io.RawIOBase):
 
 
 def open_member(archive: zipfile.ZipFile, name: str, limit: int) -> IO[bytes]:
-    """A member as a seekable file: in place if it is stored uncompressed, else unpacked up to `limit` bytes."""
+    """A member as a seekable file: in place if it is stored uncompressed, else unpacked up to `limit` bytes.
+
+    Raises ValueError if its bytes do not have their checksum: HDF5 would read wrong numbers.
+    """
     info, file = _member(archive, name), archive.fp
     if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size or file is None:
         return io.BytesIO(read_member(archive, name, limit))
-    with _undamaged(f"{name} is damaged"):
-        archive.open(info).close()  # checks the header before the member
+    with _undamaged(f"{name} is damaged"), archive.open(info) as member:  # checks the header before the member
+        while member.read(_PIECE):  # the last piece compares the checksum
+            pass
     file.seek(info.header_offset + 26)
     lengths = struct.unpack("<HH", file.read(4))  # the lengths of the name and of the extra field
     return _Section(file, info.header_offset + 30 + sum(lengths), info.file_size)  # type: ignore[return-value]

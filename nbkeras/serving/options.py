@@ -99,7 +99,7 @@ class Options:
         None, "memory limit in MB of the process that loads a file (default: 3/4 of the memory)", ge=1
     )
     folder: str | None = _option(
-        None, "where frozen models are kept while the server runs (default: TMPDIR or /tmp)", min_length=1
+        None, "where frozen models are kept while the server runs (default: TMPDIR, /tmp or /dev/shm)", min_length=1
     )
     log: Literal["auto", "json", "text"] = _option(
         "auto", "the form of log lines: json or text; auto is text for a terminal"

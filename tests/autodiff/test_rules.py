@@ -180,3 +180,29 @@ def test_a_tape_around_an_op_without_a_rule_differentiates_once():
 def test_what_is_no_rule_is_refused():
     with pytest.raises(TypeError, match="define: expected a rule, such as .* received <function"):
         autodiff.define(wave_op, lambda x: x)
+
+
+def test_a_function_of_tensors_gets_no_rule():
+    with pytest.raises(TypeError, match="define: 'sinh' is a function of tensors. Pass the function of arrays"):
+        autodiff.define(ops.sinh, autodiff.Linear())
+
+
+@pytest.mark.cpu("its kernels have no twins")
+@pytest.mark.parametrize(
+    ("returned", "received"), [(lambda dy: dy, "Tensor of shape"), (lambda dy: (dy, dy), "2 in a tuple")]
+)
+def test_an_explicit_gradient_returns_one_entry_for_each_input(returned, received):
+    wave = with_rule(*WAVE, autodiff.Explicit(lambda record, dys, needs: returned(dys[0])))
+    with pytest.raises(
+        TypeError, match=f"'own_op': .* a tuple with an entry for each of 1 inputs, received {received}"
+    ):
+        autodiff.hessian(lambda x: ops.sum(wave(x)))(X)
+
+
+@pytest.mark.cpu("its kernels have no twins")
+def test_an_explicit_gradient_of_the_result():
+    def gradient(record, dys, needs):
+        (x,), (y,) = record.call.inputs, record.call.results(record)
+        return (dys[0] * (1 + ops.sin(2 * x)) + 0 * y,)
+
+    check_op(with_rule(*WAVE, autodiff.Explicit(gradient)), X, order=3)

@@ -751,7 +751,8 @@ MISTAKES = [
     (lambda: grad(lambda x: x)(np.ones(2)), TypeError, "float tensor with one element, received .*Use vjp or jacrev"),
     (lambda: pull_back(np.ones(2), np.ones(2)), ValueError, "vjp: expected 1 arrays, .*, received 2"),
     (lambda: pull_back(np.ones(3)), ValueError, r"vjp: expected an array of the shape \(2,\), received \(3,\)"),
-    (lambda: autodiff.jvp(ops.sin, 1.0, 1.0), TypeError, "primals and tangents are tuples, .* received 1.0"),
+    (lambda: autodiff.jvp(ops.sin, 1.0, 1.0), TypeError, "jvp: primals must be a tuple .* received 1.0"),
+    (lambda: autodiff.hvp(ops.sum, X, X), TypeError, "hvp: primals must be a tuple .* received ndarray"),
     (lambda: two_vmaps(), ValueError, "tensors of two vmaps: one of them was kept after its vmap had ended"),
 ]
 

@@ -12,7 +12,7 @@ from nbkeras.distribution import data_parallel, meshes
 from nbkeras.engine import pictures, settings
 from nbkeras.engine.devices import synchronize
 from nbkeras.engine.tensor import Variable
-from nbkeras.engine.user_errors import SetByInit
+from nbkeras.engine.user_errors import SetByInit, optional_import
 
 
 def test_a_compiled_function_takes_no_tensor():
@@ -31,6 +31,21 @@ def test_a_config_shows_its_entries_and_whether_it_is_frozen():
     assert repr(config) == "<Config {'units': 3}>" and not config.frozen
     config.freeze()
     assert config.frozen
+
+
+def test_a_package_that_is_there_but_broken_tells_why():
+    with (
+        pytest.raises(
+            ImportError, match="it needs h5py.*a package is installed, but cannot be imported: no symbol x.$"
+        ),
+        optional_import("it needs h5py", "files"),
+    ):
+        raise ImportError("no symbol x")
+    with (
+        pytest.raises(ImportError, match=r"or pip install h5py safetensors$"),
+        optional_import("it needs h5py", "files"),
+    ):
+        raise ModuleNotFoundError("No module named 'h5py'")
 
 
 def test_names_that_are_left_out_tell_why():

@@ -1,5 +1,6 @@
 """check_op passes right ops and fails each kind of wrong one."""
 
+import numba
 import numpy as np
 import pytest
 
@@ -239,6 +240,24 @@ def test_wrong_rules_fail(name):
     (forward, vjp), rule, message = WRONG[name]
     with pytest.raises(AssertionError, match=message):
         check_op(op_with_rule(forward, vjp, rule), *[X] * (1 + (forward is multiplied)), order=2)
+
+
+@pytest.mark.cpu("the kernel has no twin")
+def test_a_kernel_of_numbas_decorator_is_refused():
+    @numba.njit
+    def twice(x, y):
+        for i in range(x.size):
+            y.flat[i] = x.flat[i] * 2
+
+    def forward(x):
+        y = device.empty(x.shape, x.dtype)
+        device.launch(twice, x, y)
+        return y, None
+
+    with pytest.raises(
+        AssertionError, match="'twice' .*is compiled by Numba's decorator: use @compiled of nbkeras.kernels"
+    ):
+        check_op(op_with(forward), X)
 
 
 def test_without_a_rule_a_second_derivative_names_the_op():

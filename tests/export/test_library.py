@@ -558,9 +558,7 @@ def test_without_llvmlite_the_error_says_so(tmp_path, monkeypatch):
         return real(name, *package)
 
     monkeypatch.setattr(lazy.importlib, "import_module", missing)
-    with pytest.raises(
-        ImportError, match="writing a library needs Numba, which is not installed: pip install"
-    ):
+    with pytest.raises(ImportError, match="writing a library needs Numba, which is not installed: pip install"):
         model.export(tmp_path / "libnet.so")
 
 

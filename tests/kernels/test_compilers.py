@@ -344,9 +344,9 @@ def test_wrong_arguments_are_refused_at_the_launch(processes, arrays):
 @pytest.mark.parametrize(("kind", "result"), [(ZeroDivisionError, 2), (KeyboardInterrupt, 0)])
 def test_launches_before_an_error_run_but_not_after_an_interrupt(processes, arrays, kind, result):
     (add, *_), (x, y) = kernels(), arrays
-    with pytest.raises(kind), device.record(Program()):
+    with pytest.raises(kind, match="stopped after a launch"), device.record(Program()):
         device.launch(add, x, y)
-        raise kind
+        raise kind("stopped after a launch")
     assert y.tolist() == [result] * 3
     device.run_waiting()
     assert y.tolist() == [result] * 3

@@ -207,7 +207,10 @@ def test_a_kernel_of_the_package_runs_without_a_compiler_and_without_a_cache(sit
     assert output == b"[1.0, 3.0, 5.0] 0 True\n", error
     # Without it, the error says what is missing.
     output, error = run(site, "-c", PROGRAM, "int16", "without", **nowhere)
-    assert not output and "the kernel 'fill' for int16 of rank 1, int16 of rank 1 is not among the compiled kernels" in error
+    assert (
+        not output
+        and "the kernel 'fill' for int16 of rank 1, int16 of rank 1 is not among the compiled kernels" in error
+    )
     assert "pip install 'nbkeras[compiler]'" in error
     # An edited source has other code than the package's.
     source = site / "site" / "nbkeras" / "kernels" / "scratch_kernel.py"

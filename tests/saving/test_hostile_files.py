@@ -986,6 +986,17 @@ def test_a_tokenizer_that_is_none():
         refused(text, "not a result of Tokenizer", tokenizer_from_json)
 
 
+@pytest.mark.parametrize("read", [load_model, saving.KerasFileEditor, lambda path: load_model(path, compile=False)])
+def test_weights_in_which_one_bit_is_wrong(good, read):
+    """HDF5 reads the wrong number without an error; the archive's checksum tells it."""
+    path = zipped(good)
+    kernel = load_model(path).weights[0].numpy().tobytes()
+    data = bytearray(Path(path).read_bytes())
+    data[data.index(kernel) + 3] ^= 0x40
+    Path(path).write_bytes(data)
+    refused(path, "model.weights.h5 is damaged .Bad CRC-32", read)
+
+
 def test_a_full_model_still_loads(good):
     assert load_model(zipped(good)).compiled and load_model(zipped(good, zipfile.ZIP_DEFLATED)).compiled
     assert saving.load_model(io.BytesIO(good["m.h5"])).compiled

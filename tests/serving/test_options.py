@@ -260,7 +260,7 @@ def test_a_missing_package_is_explained(files, monkeypatch, capsys):
     assert caught.value.code == 2
     shown = capsys.readouterr().err
     assert shown.startswith(
-        "nbkeras serve: error: nbkeras serve needs starlette, httptools and others: pip install '.[serve]'"
+        "nbkeras serve: error: nbkeras serve needs starlette, httptools and others: pip install 'nbkeras[serve]'"
     )
     assert "pydantic-settings" in shown
 

@@ -152,7 +152,9 @@ def test_without_a_package_a_sentence_says_what_to_install(tmp_path, monkeypatch
     with pytest.raises(SystemExit):
         command_line.main(["serve", str(tmp_path / "a.keras"), "--grpc-port", "0"])
     message = capsys.readouterr().err
-    assert "--grpc-port needs grpc_health: pip install '.[serve]'" in message and "grpcio-health-checking" in message
+    assert (
+        "--grpc-port needs grpc_health: pip install 'nbkeras[serve]'" in message and "grpcio-health-checking" in message
+    )
 
 
 def test_a_process_that_forks_imports_no_grpc(tmp_path):

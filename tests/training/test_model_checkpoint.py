@@ -71,7 +71,7 @@ def test_a_missing_package_is_an_error_before_the_first_epoch(package, name, wei
     epochs = []
     count = cb.LambdaCallback(on_epoch_begin=lambda epoch, logs: epochs.append(epoch))
     save = functools.partial(cb.ModelCheckpoint, tmp_path / name, save_weights_only=weights)
-    with pytest.raises(ImportError, match=r"pip install '\.\[files\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'nbkeras\[files\]'"):
         fit([count, save()])
     assert not epochs
     if not weights:

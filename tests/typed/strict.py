@@ -79,5 +79,8 @@ with keras.GradientTape() as tape:
     loss = ops.sum(net(np.ones((1, 3))))
 keras.optimizers.Adam().apply(tape.gradient(loss, net.trainable_weights), net.trainable_weights)
 
+assert_type(keras.__version__, str)
+keras.applications.vgg16.preprocess_input(x)
+
 keras.Model(inputs, name=3)  # type: ignore[arg-type]
 model.get_config(1)  # type: ignore[call-arg]

@@ -198,7 +198,7 @@ def test_cublas_that_is_not_there(monkeypatch):
     monkeypatch.setitem(sys.modules, "nvmath", None)
     with pytest.raises(
         DeviceError,
-        match=r"nvmath.* is not installed. Install it: pip install '.\[cublas\]' in .*, or pip install 'nvmath-python\[cu13\]'",
+        match=r"nvmath.* is not installed. Install it: pip install 'nbkeras\[cublas\]', or pip install 'nvmath-python\[cu13\]'",
     ):
         nbkeras.config.set_matmul("cublas")
     assert not cublas.chosen()
