@@ -172,6 +172,11 @@ class Node:
         """The first argument, as the layer got it: a tensor or a structure of them."""
         return self.args[0] if self.args else next(iter(self.kwargs.values()), None)
 
+    @property
+    def layer_input(self) -> Any:
+        """`call_inputs`; for an InputLayer, which got nothing, its own tensor, as in Keras 2."""
+        return self.call_inputs if self.args or self.kwargs else self.outputs
+
 
 # -------------------- shapes by dry run --------------------
 
@@ -228,7 +233,7 @@ class CallHistory:
     @property
     def input(self) -> Any:
         """The symbolic input of the layer's only call. Raises AttributeError if there is none or more than one."""
-        return self._single("input").call_inputs
+        return self._single("input").layer_input
 
     @property
     def output(self) -> Any:
@@ -248,7 +253,7 @@ class CallHistory:
     @OverridableProperty
     def input_shape(self) -> Any:
         """The input shape of all symbolic calls. Raises AttributeError if they differ."""
-        return self._agreed("input shape", lambda node: structures.shapes(node.call_inputs))
+        return self._agreed("input shape", lambda node: structures.shapes(node.layer_input))
 
     @OverridableProperty
     def output_shape(self) -> Any:
@@ -261,7 +266,7 @@ class CallHistory:
         Args:
             node_index: The index of the call.
         """
-        return self._node(node_index, "input").call_inputs
+        return self._node(node_index, "input").layer_input
 
     def get_output_at(self, node_index: int) -> Any:
         """The output of a symbolic call.

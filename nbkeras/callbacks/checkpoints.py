@@ -10,10 +10,13 @@ import numpy as np
 from nbkeras.callbacks.monitors import MonitorCallback
 from nbkeras.engine import option, ranks, sharding
 from nbkeras.engine.annotations import briefly
+from nbkeras.engine.lazy_names import LazyModule
 from nbkeras.engine.progress import print_message
 from nbkeras.engine.user_errors import warn
 from nbkeras.saving import archive
 from nbkeras.saving.background import BackgroundWriter
+
+_files = LazyModule("nbkeras.saving.files")
 
 _COUNTS = ("_epoch", "_epochs_since_save", "_batches_since_save", "_last_batch")
 
@@ -49,6 +52,7 @@ class ModelCheckpoint(MonitorCallback):
         keep: The number of newest files to keep. Older files that this callback wrote are deleted. None keeps all.
 
     Raises:
+        ImportError: when training begins, if the package that the file needs is not installed.
         ValueError: for an invalid save_freq, period or keep.
         KeyError: at the first save, for a field that is not in the logs.
         IsADirectoryError: at the first save, for the path of a folder.
@@ -113,6 +117,9 @@ class ModelCheckpoint(MonitorCallback):
         self._folders.clear()
         if getattr(self.model, "_training", None) is not None:  # within `fit`
             self.model._training.closing.enter_context(self._writer)
+            save = self.model.save_weights if self.save_weights_only else self.model.save
+            if str(save.__module__).startswith("nbkeras."):  # not a method of the user's, which may need nothing
+                _files.check_packages(self.filepath, self.save_weights_only)
 
     def on_train_end(self, logs=None) -> None:
         self._writer.wait()

@@ -18,6 +18,7 @@ from nbkeras.engine import lazy_names, settings
 from nbkeras.engine.annotations import briefly
 
 FOLDER = pathlib.Path(__file__).parent
+ANSWER = "NBKERAS_KERAS_BACKEND"  # the variable that tells spawned processes the answer
 BACKENDS = ("nbkeras", "numpy", "tensorflow")
 """The names that `keras.backend.backend()` may return."""
 _undo: contextlib.ExitStack | None = None  # undoes `install_as_keras`
@@ -165,12 +166,13 @@ def install_as_keras(version: int | None = None, tensorflow: bool = False, backe
             behaviour.install()
             importlib.import_module("keras")
             _undo.callback(settings.answer_backend, settings.backend())
-            settings.answer_backend(answer)
+            _undo.callback(_set_variable, ANSWER, os.environ.get(ANSWER))
+            _give_answer(answer)
         except BaseException:
             uninstall()
             raise
     elif backend is not None:
-        settings.answer_backend(answer)
+        _give_answer(answer)
     if backend is not None:  # for processes that this one starts
         _undo.callback(_set_variable, "KERAS_BACKEND", os.environ.get("KERAS_BACKEND"))
         os.environ["KERAS_BACKEND"] = backend
@@ -193,13 +195,24 @@ def _answer(version: int, backend: str | None) -> str:
     given = os.environ.get("KERAS_BACKEND") if backend is None else backend
     if not given:
         return "numpy" if version == 3 else "nbkeras"
-    where = "install_as_keras: backend" if backend is not None else "the environment variable KERAS_BACKEND"
+    where, advice = "install_as_keras: backend", ""
+    if backend is None:
+        where = "the environment variable KERAS_BACKEND"
+        advice = (
+            ". Unset the variable, or choose an answer, which comes first: python -m nbkeras --backend numpy script.py"
+        )
     if given not in BACKENDS:
         raise ValueError(
             f"{where} must be one of {', '.join(map(repr, BACKENDS))}, received {briefly(given)}: nbkeras computes everything "
-            "itself and can only answer with a name that packages know"
+            f"itself and can only answer with a name that packages know{advice}"
         )
     return given
+
+
+def _give_answer(answer: str) -> None:
+    """Answer with a backend, also in spawned processes, whatever the script writes into KERAS_BACKEND."""
+    settings.answer_backend(answer)
+    os.environ[ANSWER] = answer
 
 
 def _set_variable(name: str, value: str | None) -> None:

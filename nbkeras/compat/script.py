@@ -69,7 +69,10 @@ def _install(path: str, version: int | None, tensorflow: bool, backend: str | No
         if found.imports_keras:
             other = f"--keras {5 - version} selects Keras {5 - version}"
             print(f"nbkeras: keras is Keras {version} here, because {found.reason} ({other})", file=sys.stderr)
-    install_as_keras(version, tensorflow or importlib.util.find_spec("tensorflow") is None, backend)
+    try:
+        install_as_keras(version, tensorflow or importlib.util.find_spec("tensorflow") is None, backend)
+    except ValueError as error:
+        sys.exit(f"nbkeras: {error}")
     if version == 2:
         for kind in _OLD_NUMPY:
             vars(np).setdefault(kind.__name__, kind)

@@ -268,6 +268,14 @@ def _refuse_by_name(by_name: bool) -> None:
         raise ValueError("by_name=True is for HDF5 files of Keras 2; this file is not one: load it without by_name")
 
 
+def check_packages(filepath: str, only_weights: bool) -> None:
+    """ImportError if the package that `save_model`, or `save_weights`, needs for a file of this name is missing."""
+    if only_weights and filepath.endswith(".safetensors"):
+        safetensors.library()
+    else:
+        hdf5.h5py()
+
+
 def _checked_format(filepath: Any, save_format: str | None, overwrite: bool, sharded: bool = False) -> str | None:
     """'.keras' or '.h5' if the arguments determine it, else None. Raises an error for a format that cannot be written."""
     if save_format not in _FORMATS or save_format == "tf":

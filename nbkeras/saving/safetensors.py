@@ -15,7 +15,8 @@ from nbkeras.engine.user_errors import optional_import, warn
 from nbkeras.saving import archive, state
 
 
-def _library() -> Any:
+def library() -> Any:
+    """The package safetensors; the ImportError names it."""
     with optional_import("files in .safetensors need the package safetensors", "files"):
         import safetensors.numpy
     return safetensors
@@ -32,16 +33,16 @@ def _named(model: Any, values: Callable[[Any], list]) -> dict[str, Any]:
 
 def write(model: Any, path: str) -> None:
     """Write a model's weights into a file. It appears when it is complete."""
-    data = _library().numpy.save(_named(model, methodcaller("_stored_arrays")))
+    data = library().numpy.save(_named(model, methodcaller("_stored_arrays")))
     with archive.atomic_file(path) as file:
         file.write(data)
 
 
 def read(model: Any, path: str, skip_mismatch: bool = False) -> None:
     """Read a file's arrays into a model's weights, after checking all of them."""
-    library, values = _library(), []
+    package, values = library(), []
     try:
-        with library.safe_open(path, framework="numpy") as file:
+        with package.safe_open(path, framework="numpy") as file:
             known = set(file.keys())
             for name, variable in _named(model, methodcaller("_stored_weights")).items():
                 shape = tuple(file.get_slice(name).get_shape()) if name in known else None
@@ -52,6 +53,6 @@ def read(model: Any, path: str, skip_mismatch: bool = False) -> None:
                 if not skip_mismatch:
                     raise ValueError(message)
                 warn(f"not loaded: {message}")
-    except library.SafetensorError as error:
+    except package.SafetensorError as error:
         raise ValueError(f"{path!r} is not a safetensors file: {error}") from None
     assign_all([*values, *(pair for _, layer in state.walk(model) for pair in layer._reset_by_files())])

@@ -141,6 +141,17 @@ def test_as_many_tensors_as_an_axis_is_long():
         ops.unstack(Input((None, 6)), axis=1)
 
 
+def test_the_input_of_an_input_layer_is_its_own_tensor_as_in_keras_2():
+    inputs = layers.Input((3,))
+    model = Model(inputs, layers.Dense(2)(inputs))
+    first = model.layers[0]
+    assert first.input is first.get_input_at(0) is first.output is inputs
+    assert first.input_shape == first.get_input_shape_at(0) == (None, 3)
+    part = Model(first.input, model.layers[1].output)
+    x = np.ones((1, 3), np.float32)
+    assert np.array_equal(part.predict(x, verbose=0), model.predict(x, verbose=0))
+
+
 def test_disconnected_graph_names_the_input():
     a, b = layers.Input((3,), name="left"), layers.Input((3,), name="right")
     with pytest.raises(ValueError, match="depend on .*name=right.* not among the model's inputs"):

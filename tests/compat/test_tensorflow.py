@@ -190,6 +190,8 @@ def test_what_does_nothing_here(tf, capsys):
     tf.config.run_functions_eagerly(True)
     tf.config.threading.set_intra_op_parallelism_threads(2)
     tf.get_logger().setLevel("ERROR")
+    assert tf.compat.v1.logging.set_verbosity(tf.compat.v1.logging.ERROR) is None
+    assert tf.newaxis is None and tf.version.VERSION == tf.__version__
     with tf.device("/CPU:0"), tf.name_scope("part") as scope:
         assert tf.executing_eagerly() and scope == "part/"
     tf.print("loss", tf.constant([1.0]), output_stream=sys.stdout)

@@ -152,11 +152,32 @@ def test_packages_and_spawned_processes_have_the_version_and_the_answer_of_the_p
     assert said(tmp_path, source, "--keras", "3", KERAS_BACKEND="tensorflow") == ("3.15.1 tensorflow\n", "")
 
 
+@pytest.mark.process
+def test_a_backend_that_a_script_chooses_has_no_effect_also_in_processes_that_it_spawns(tmp_path):
+    source = """
+        import os
+        os.environ["KERAS_BACKEND"] = "jax"
+        from concurrent.futures import ProcessPoolExecutor
+        import multiprocessing
+        import keras
+        if __name__ == "__main__":
+            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+                print(keras.backend.backend(), pool.submit(keras.backend.backend).result())
+        """
+    assert said(tmp_path, source, "--keras", "3") == ("numpy numpy\n", "")
+    assert said(tmp_path, source, "--keras", "2", "--backend", "tensorflow") == ("tensorflow tensorflow\n", "")
+
+
 def test_a_backend_that_nbkeras_cannot_answer_with(tmp_path):
     with pytest.raises(
         AssertionError, match="the environment variable KERAS_BACKEND must be one of 'nbkeras', 'numpy', 'tens"
     ):
         said(tmp_path, SHOWS, "--keras", "3", KERAS_BACKEND="jax")
+    with pytest.raises(
+        AssertionError, match="^nbkeras: .*Unset the variable, or .*: python -m nbkeras --backend numpy"
+    ):
+        said(tmp_path, SHOWS, "--keras", "3", KERAS_BACKEND="jax")
+    assert json.loads(said(tmp_path, SHOWS, "--keras", "3", "--backend", "numpy", KERAS_BACKEND="jax")[0]) == AS_3
 
 
 def test_a_module_that_is_not_there(tmp_path):

@@ -57,6 +57,30 @@ def test_files_are_those_of_save(name, tmp_path):
             assert all(new.read(each) == old.read(each) for each in new.namelist() if each != "metadata.json")
 
 
+class Saved(models.Sequential):
+    def save(self, filepath, overwrite=True):
+        """Writes nothing, and so needs no package."""
+
+
+@pytest.mark.parametrize(
+    ("package", "name", "weights"),
+    [("h5py", "m.keras", False), ("h5py", "m.weights.h5", True), ("safetensors.numpy", "m.safetensors", True)],
+)
+def test_a_missing_package_is_an_error_before_the_first_epoch(package, name, weights, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    epochs = []
+    count = cb.LambdaCallback(on_epoch_begin=lambda epoch, logs: epochs.append(epoch))
+    save = functools.partial(cb.ModelCheckpoint, tmp_path / name, save_weights_only=weights)
+    with pytest.raises(ImportError, match=r"pip install 'nbkeras\[files\]'"):
+        fit([count, save()])
+    assert not epochs
+    if not weights:
+        model = Saved([layers.Input((3,)), layers.Dense(1)])
+        model.compile("sgd", "mse")
+        fit([count, save()], model=model)
+        assert epochs == [0, 1]
+
+
 @pytest.fixture
 def slow(monkeypatch):
     """Files that are written when the event is set."""

@@ -45,7 +45,7 @@ class _Module(ModuleType):
         return [name for name in inside if name and "." not in name and name != own]
 
     def __getattr__(self, name: str) -> Any:
-        if name == "__version__" and not _own(self.__name__):
+        if f"{_own(self.__name__)}.{name}" in (".__version__", "version.VERSION"):
             return VERSIONS[importlib.import_module("keras").__version__[0]]
         if name.startswith("__"):
             raise AttributeError(name)

@@ -21,6 +21,9 @@ SHOWN: dict[str, tuple[str, ...]] = {
         "sigmoid sign sin sinh sqrt square subtract tan tanh truediv",
         "first_version: depth_to_space extract_image_patches floordiv space_to_depth",
     ),
+    "compat": (),
+    "compat.v1": (),
+    "compat.v1.logging": ("settings: DEBUG ERROR FATAL INFO WARN set_verbosity",),
     "config": (f"settings: {_DEVICES} PhysicalDevice experimental_run_functions_eagerly run_functions_eagerly",),
     "config.experimental": (
         f"settings: {_DEVICES} enable_op_determinism enable_tensor_float_32_execution set_memory_growth "
@@ -48,6 +51,7 @@ SHOWN: dict[str, tuple[str, ...]] = {
     "signal": ("signal",),
     "summary": ("summary: create_file_writer histogram image scalar text",),
     "test": ("settings: gpu_device_name is_built_with_cuda is_gpu_available",),
+    "version": (),
 }
 
 # Module of TensorFlow -> the module of Keras that it is.

@@ -13,6 +13,7 @@ from nbkeras.engine import tensor
 from nbkeras.engine.tensor import Tensor as Tensor
 from nbkeras.training.jit import jit
 
+newaxis = None
 constant_initializer = initializers.Constant
 ones_initializer = initializers.Ones
 random_normal_initializer = initializers.RandomNormal

@@ -31,6 +31,9 @@ set_memory_growth = set_virtual_device_configuration = ignored
 enable_op_determinism = enable_tensor_float_32_execution = ignored
 set_inter_op_parallelism_threads = set_intra_op_parallelism_threads = set_jit = ignored
 
+DEBUG, INFO, WARN, ERROR, FATAL = 10, 20, 30, 40, 50
+set_verbosity = ignored
+
 
 def is_built_with_cuda() -> bool:
     """False: there is no TensorFlow that was built with CUDA."""

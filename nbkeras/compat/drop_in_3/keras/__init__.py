@@ -1,5 +1,7 @@
 """The module that `import keras` finds after `install_as_keras(version=3)` added its parent folder to `sys.path`."""
 
-from nbkeras.compat.alias import install_as_keras
+import os
 
-install_as_keras(version=3)
+from nbkeras.compat.alias import ANSWER, install_as_keras
+
+install_as_keras(version=3, backend=os.environ.get(ANSWER))
