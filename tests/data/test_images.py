@@ -469,7 +469,7 @@ class TestFiles:
 
 def test_files_need_pillow_and_say_so(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "PIL", None)
-    with pytest.raises(ImportError, match=r"pip install '\.\[images\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'nbkeras\[images\]'"):
         utils.array_to_img(np.zeros((2, 2, 3)))
     assert ImageDataGenerator(brightness_range=(0.5, 0.6)).flow(images())[0].shape == (4, 6, 6, 3)
 

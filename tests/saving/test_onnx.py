@@ -279,7 +279,7 @@ def test_without_the_package_a_sentence_says_what_to_install(tmp_path, monkeypat
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", refuse)
-    with pytest.raises(ImportError, match=r"pip install '\.\[onnx\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'nbkeras\[onnx\]'"):
         Sequential([Input((3,)), layers.Dense(2)]).export(str(tmp_path / "model.onnx"))
 
 

@@ -396,9 +396,9 @@ def test_without_h5py_and_safetensors_a_sentence_says_what_to_install(trained, t
     for missing, names in (("h5py", ["m.keras", "m.h5"]), ("safetensors.numpy", ["w.safetensors"])):
         monkeypatch.setitem(sys.modules, missing, None)
         for name in names:
-            with pytest.raises(ImportError, match=r"pip install '\.\[files\]'"):
+            with pytest.raises(ImportError, match=r"pip install 'nbkeras\[files\]'"):
                 (model.save if name.startswith("m") else model.save_weights)(tmp_path / "new" / name)
-    with pytest.raises(ImportError, match=r"pip install '\.\[files\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'nbkeras\[files\]'"):
         load_model(tmp_path / "m.keras")
 
 

@@ -265,7 +265,7 @@ class TestTensorBoard:
         with pytest.raises(ValueError, match="update_freq must be 'epoch', 'batch' or a number of batches, received 0"):
             cb.TensorBoard(update_freq=0)
         monkeypatch.setitem(sys.modules, "tensorboardX", None)
-        with pytest.raises(ImportError, match=r"pip install '\.\[tensorboard\]'"):
+        with pytest.raises(ImportError, match=r"pip install 'nbkeras\[tensorboard\]'"):
             cb.TensorBoard()
 
 

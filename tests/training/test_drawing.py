@@ -67,7 +67,7 @@ def test_a_graph_for_graphviz(monkeypatch):
     assert "rankdir=LR" in text and "(None, " in text
     assert len(dot.get_nodes()) > 2 and len(dot.get_edges()) >= len(dot.get_nodes()) - 1
     monkeypatch.setitem(sys.modules, "pydot", None)
-    with pytest.raises(ImportError, match=r"pip install '\.\[dot\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'nbkeras\[dot\]'"):
         utils.model_to_dot(branched())
 
 

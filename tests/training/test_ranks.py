@@ -146,5 +146,5 @@ def test_a_script_that_forgets_initialize_is_told(monkeypatch):
 def test_what_to_install(missing, monkeypatch):
     monkeypatch.setitem(sys.modules, missing, None)
     monkeypatch.delattr(mpi4py, "MPI", raising=False)
-    with pytest.raises(ImportError, match=r"pip install '\.\[mpi\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'nbkeras\[mpi\]'"):
         keras.distribution.initialize()
