@@ -133,6 +133,7 @@ def test_without_the_option_one_line_says_which_version_and_why(tmp_path):
     assert said(tmp_path, "print(1)") == ("1\n", "")
 
 
+@pytest.mark.process
 def test_packages_and_spawned_processes_have_the_version_and_the_answer_of_the_process(tmp_path):
     (tmp_path / "package.py").write_text(
         "import keras\nfacts = keras.__version__, keras.backend.backend()", encoding="utf-8"
