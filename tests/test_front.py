@@ -96,6 +96,24 @@ def test_the_figures_of_a_first_page_are_those_of_the_tables(page):
     assert text[begin:end].split() == " ".join(f"- {sentence}" for sentence in sentences).split(), "no other figures"
 
 
+def test_the_wait_of_a_first_program_is_that_of_the_table():
+    columns, rows = next(tables("first program"))
+    assert [column.partition(",")[0] for column in columns] == [
+        "network",
+        "wheel",
+        "wheel",
+        "clone",
+        "clone",
+        "second epoch",
+    ]
+    times = [[float(cell) for cell in cells] for cells in rows.values()]
+    wheel, clone = [x for row in times for x in row[:2]], [row[2] for row in times]
+    text = words_of("README.md")
+    assert f"A first program compiles for {min(clone):.0f} to {max(clone):.0f} seconds" in text
+    assert f"a first epoch then takes {span(wheel)} seconds" in text
+    assert f"{min(clone):.0f} to {max(clone):.0f} seconds for a first model" in words_of("docs/install.md")
+
+
 @pytest.mark.parametrize("page", FIRST_PAGES)
 def test_training_takes_less_time_and_memory_than_each_peer(page):
     networks = trained()
