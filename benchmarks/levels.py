@@ -48,8 +48,8 @@ NOT_TOLD = "onnxruntime and litert, and jax and keras-jax in products and convol
 # Prints the level that nbkeras compiles for in a process; the kind of the machine if it has no levels
 OWN = """
 import platform
-from nbkeras.kernels.runtime.processor import LEVELS, keys
-print(next((key for key in keys() if key in LEVELS), platform.machine()))
+from nbkeras.kernels.runtime.processor import level, levels
+print(level() or next(iter(levels()), platform.machine()))
 """
 
 

@@ -215,7 +215,11 @@ def test_scripts_of_tf_keras(tmp_path, monkeypatch):
             r"AttributeError: tensorflow.nothing is TensorFlow's, .* that docs/coming-from-keras.md lists\n",
         ),
         ("from tensorflow import distribute", "ImportError: tensorflow.distribute is TensorFlow's"),
-        ("import tensorflow.compat.v1", "ImportError: tensorflow.compat is TensorFlow's"),
+        (
+            "tf.compat.v1.Session",
+            "AttributeError: tensorflow.compat.v1.Session is TensorFlow's.*no sessions and no graphs",
+        ),
+        ("from tensorflow.compat.v1 import Session", "ImportError: tensorflow.compat.v1.Session is TensorFlow's"),
         (
             "from tensorflow.python.keras import layers",
             "tensorflow.python.keras is TensorFlow's.*write tensorflow.keras",
