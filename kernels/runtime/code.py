@@ -135,7 +135,7 @@ OPTIONS: dict[str, Any] = {"error_model": "numpy", "fastmath": {"nsz", "contract
 
 def _options(function: Callable) -> dict[str, Any]:
     """Returns Numba's options. Kernels of nbkeras allocate nothing; without counts of references they compile faster."""
-    return {**OPTIONS, "_nrt": False} if function.__module__.startswith("nbkeras.") else OPTIONS
+    return {**OPTIONS, "_nrt": False} if (function.__module__ or "").startswith("nbkeras.") else OPTIONS
 
 
 class CompiledFunction:

@@ -70,7 +70,7 @@ def not_compiled(kernel: Callable, signature: Any) -> ImportError:
     types = f" for {', '.join(map(_kind, signature))}" if signature else ""
     op = _op()
     subject = f"the kernel {kernel.__qualname__!r}{types}"
-    if not kernel.__module__.startswith("nbkeras."):
+    if not (kernel.__module__ or "").startswith("nbkeras."):
         return no_compiler(f"{subject} is not one of nbkeras's own, and compiling it")
     subject = f"{op} needs {subject}, which" if op else subject
     return no_compiler(f"{subject} is not among the compiled kernels of this installation, and compiling it")

@@ -329,6 +329,15 @@ def test_too_many_numbers_for_a_frame():
         take(many, np.zeros(1))
 
 
+def test_a_kernel_without_a_module_is_compiled():
+    names = {"compiled": compiled}  # no __name__
+    exec("@compiled\ndef twice(x, y):\n    for i in range(x.size):\n        y[i] = 2 * x[i]", names)
+    x, y = np.arange(3.0), np.empty(3)
+    names["twice"](x, y)
+    assert names["twice"].__module__ is None
+    assert y.tolist() == [0, 2, 4]
+
+
 # -------------------- processes without Numba --------------------
 
 WORK = """
