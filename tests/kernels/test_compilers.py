@@ -15,6 +15,8 @@ from nbkeras.kernels.loops import gemm as gemm  # its functions are registered w
 from nbkeras.kernels.runtime import cgroups, code, compilers, device
 from nbkeras.kernels.runtime.cache import compiled
 
+pytestmark = pytest.mark.cpu("processes compile the CPU's kernels, and only launches of these wait for them")
+
 F = "float32"
 
 # It has no `if __name__ == "__main__"`, and the second model finds some kernels in the cache.
@@ -48,7 +50,7 @@ def fitted(cache, processes, program=FIT):
     """The output of FIT, the number of kernels that processes compiled, and its warnings."""
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(cache), "NBKERAS_COMPILERS": str(processes)}
     done = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True, timeout=600
+        [sys.executable, "-P", "-c", program], env=environment, capture_output=True, text=True, check=True, timeout=600
     )
     *warnings, number = done.stderr.strip().splitlines()
     return done.stdout, int(number), "\n".join(warnings)
