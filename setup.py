@@ -38,10 +38,14 @@ def commands() -> dict[str, Any]:
     from setuptools.command.bdist_wheel import bdist_wheel  # since setuptools 70
 
     class Wheel(bdist_wheel):
-        """Names the machines that load the kernels: those call functions that each version of glibc has."""
+        """Names the machines that load the kernels: those call functions that each version of glibc has, and musl.
+
+        On aarch64 they also need libgcc's function for caches, which systems with musl need not have.
+        """
 
         def get_tag(self) -> tuple[str, str, str]:
-            return "py3", "none", f"manylinux_2_17_{KIND}.manylinux2014_{KIND}"
+            systems = ["manylinux_2_17", "manylinux2014", *(["musllinux_1_2"] if KIND == "x86_64" else [])]
+            return "py3", "none", ".".join(f"{system}_{KIND}" for system in systems)
 
     return {"build_py": BuildWithKernels, "bdist_wheel": Wheel}
 

@@ -34,7 +34,7 @@ WHEELS = {"x86_64": ("x86-64-v3", "x86-64-v4"), "aarch64": ("aarch64",), "any": 
 LOWEST = "x86-64-v3"  # the tests run at this level, which every machine that builds has
 COVER = (
     ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "auto", "-m", "unit", "tests"],
-    ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "auto", "tests/test_examples.py"],
+    ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "auto", "tests/test_examples.py", "tests/gallery"],
     ["-m", "nbkeras", "warmup"],
     ["-m", "nbkeras", "warmup", "--float64"],
     ["-m", "nbkeras", "bench"],
@@ -82,7 +82,7 @@ def cover() -> pathlib.Path:
 def wanted(used: pathlib.Path) -> list[tuple]:
     """Returns (module, name, types) of each kernel of the package in notes; the types are None for a registered function."""
     found = {pickle.loads(base64.b64decode(line)) for line in used.read_bytes().splitlines()}
-    return sorted((each for each in found if each[0].startswith("nbkeras.")), key=repr)
+    return sorted((each for each in found if each[0] and each[0].startswith("nbkeras.")), key=repr)
 
 
 # -------------------- files of objects --------------------
