@@ -812,6 +812,9 @@ MISTAKES = [
     (lambda: repr(Empty()), AttributeError, r"Empty.__init__ must call super"),
     (lambda: Empty()(X), AttributeError, r"Empty.__init__ must call super"),
     (lambda: Sequential([Empty()]), AttributeError, r"Empty.__init__ must call super"),
+    # arguments that a base class takes for several layers
+    (lambda: L.Conv2D(3), TypeError, r"^Conv2D.__init__\(\) missing 1 required positional argument: 'kernel_size'"),
+    (lambda: L.RandomHue(), TypeError, r"^RandomHue.__init__\(\) missing 1 required positional argument: 'factor'"),
     (lambda: EmptyModel()(X), AttributeError, r"EmptyModel.__init__ must call super"),
     (lambda: EmptyModel().summary(), AttributeError, r"EmptyModel.__init__ must call super"),
     (lambda: EmptyModel().compile("sgd", "mse"), AttributeError, r"EmptyModel.__init__ must call super"),

@@ -292,15 +292,22 @@ def parameters(init: Callable) -> list[str]:
     return [*code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]]
 
 
-def with_defaults(init: Callable, defaults: Mapping[str, Any]) -> Callable:
-    """An `__init__` with new defaults of some parameters, for a subclass that differs from its base only in defaults."""
-    function: Any = inspect.unwrap(init)
+def inherited_init(cls: type, defaults: Mapping[str, Any]) -> Callable:
+    """A copy of the base class's `__init__` for a subclass: with its defaults of some parameters, and its name in errors."""
+    function: Any = inspect.unwrap(cls.__init__)  # type: ignore[misc]
     made: Any = FunctionType(function.__code__, function.__globals__, function.__name__, closure=function.__closure__)
     made.__annotations__, made.__kwdefaults__ = function.__annotations__, function.__kwdefaults__
+    made.__qualname__ = f"{cls.__name__}.__init__"
     names = function.__code__.co_varnames[: function.__code__.co_argcount]
-    known = {**dict(zip(reversed(names), reversed(function.__defaults__), strict=False)), **defaults}
+    known = {**dict(zip(reversed(names), reversed(function.__defaults__ or ()), strict=False)), **defaults}
     made.__defaults__ = tuple(known[name] for name in names if name in known)
     return made
+
+
+def has_required(init: Callable) -> bool:
+    """Whether an `__init__` has an argument without a default."""
+    function: Any = inspect.unwrap(init)
+    return function.__code__.co_argcount > 1 + len(function.__defaults__ or ())
 
 
 def given(arguments: dict[str, Any]) -> dict[str, Any]:
