@@ -132,6 +132,19 @@ def pytest_ignore_collect(collection_path, config):
     return True if runs_unit_tests_only(config) and tier_of(collection_path) != "unit" else None
 
 
+def set_seed(name):
+    """Seeds by the name of a test or file; NBKERAS_TEST_SEED changes all seeds."""
+    seed = zlib.crc32(name.encode(), int(os.environ.get("NBKERAS_TEST_SEED", "0")))
+    utils.set_random_seed(seed)
+    return seed
+
+
+def pytest_collectstart(collector):
+    """Weights that a file makes when it is imported are the same in each run."""
+    if isinstance(collector, pytest.Module):
+        set_seed(collector.nodeid)
+
+
 @pytest.hookimpl(tryfirst=True)  # before pytest deselects tests by their marks
 def pytest_collection_modifyitems(config, items):
     config.stash[COLLECTED] = list(items)
@@ -178,9 +191,8 @@ def pytest_runtest_call(item):
 
 
 def pytest_runtest_setup(item):
-    """Each test starts from a seed of its own name, in any order; NBKERAS_TEST_SEED changes all of them."""
-    seed = zlib.crc32(item.nodeid.encode(), int(os.environ.get("NBKERAS_TEST_SEED", "0")))
-    utils.set_random_seed(seed)
+    """Each test starts from a seed of its own name, in any order."""
+    seed = set_seed(item.nodeid)
     for value in vars(item.module).values():
         if isinstance(value, np.random.Generator):  # its numbers must not depend on the tests before
             value.bit_generator.state = np.random.default_rng(seed).bit_generator.state

@@ -127,6 +127,16 @@ def test_a_unit_test_of_more_than_a_second_fails(tmp_path):
     assert "ValueError: the reason of the test itself" in output
 
 
+@pytest.mark.process
+def test_numbers_that_a_file_draws_when_it_is_imported_are_the_same_in_each_run(tmp_path):
+    text = "import nbkeras as keras\nDRAWN = keras.random.normal((2,)).numpy()\ndef test_one(): print('drawn', DRAWN.tolist())"
+    drawn = set()
+    for number, arguments in enumerate((["tests"], ["tests/test_two.py", "-n", "1"], ["tests"])):
+        _, _, output = run(tmp_path / str(number), {"test_one.py": text, "test_two.py": text}, arguments)
+        drawn.update(re.findall(r"^drawn .*", output, re.M))
+    assert len(drawn) == 2
+
+
 def test_the_table_of_tiers_names_files_and_folders(request):
     tiers = request.config.pluginmanager.get_plugin(str(TESTS / "conftest.py")).TIER_OF
     assert not [name for name in tiers if not (TESTS / name).exists()]
