@@ -38,9 +38,9 @@ def commands() -> dict[str, Any]:
     from setuptools.command.bdist_wheel import bdist_wheel  # since setuptools 70
 
     class Wheel(bdist_wheel):
-        """Names the machines that load the kernels: those call functions that each version of glibc has, and musl.
+        """Names the systems that load the kernels: each version of glibc has the functions that kernels call, and so has musl.
 
-        On aarch64 they also need libgcc's function for caches, which systems with musl need not have.
+        On aarch64 kernels also need libgcc, which a system with musl need not have.
         """
 
         def get_tag(self) -> tuple[str, str, str]:

@@ -221,8 +221,8 @@ class Layer(Module, CallHistory, Registered, registry=layers):
 
     def __init_subclass__(cls, defaults: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
         """registered=False: an abstract class, which no file may name. defaults: they override the base class's defaults."""
-        is_named = "__init__" in vars(cls) or not cls.__module__.startswith("nbkeras.")
-        if defaults is not None or not is_named and option.has_required(cls.__init__):
+        inherits = cls.__module__.startswith("nbkeras.") and "__init__" not in vars(cls)
+        if defaults is not None or inherits and option.has_required(cls.__init__):
             cls.__init__ = option.inherited_init(cls, defaults or {})  # type: ignore[method-assign]
         parameters = inspect.signature(cls.call).parameters if "call" in cls.__dict__ else None
         if parameters is not None:
