@@ -25,7 +25,6 @@ from nbkeras.engine.tensor import Tensor, ValueReadError, gradient
 from nbkeras.engine.user_errors import entry
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.checking import Checks
-from nbkeras.kernels.runtime.messages import named
 from nbkeras.kernels.runtime.repeated import Loop
 from nbkeras.models import Model
 from nbkeras.saving.serialization import plain
@@ -210,20 +209,11 @@ def _run(function: Callable, inputs: list[Array], wrt: Sequence[int], weights: l
     return _Run([y.copy() for y in outputs], [None if g is None else g.copy() for g in gradients])
 
 
-class _Checks(Checks):
-    def _run_checked(self, kernel: Any, args: tuple) -> None:
-        if hasattr(kernel, "py_func") and not hasattr(kernel, "options"):
-            raise AssertionError(
-                f"the kernel {named(kernel.py_func)} is compiled by Numba's decorator: use @compiled of nbkeras.kernels"
-            )
-        super()._run_checked(kernel, args)
-
-
 def _check_kernels(function, inputs, wrt, weights) -> None:
     """Check that each kernel stays within its arrays, does not change its inputs, and computes all elements."""
     if device.gpu() is not None:
         return
-    checks = _Checks()
+    checks = Checks()
     held, seeds = (
         [None if a is None else device.persistent(checks.array(a)) for a in given] for given in (inputs, weights)
     )

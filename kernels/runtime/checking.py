@@ -129,6 +129,10 @@ class Checks:
             return
         if isinstance(kernel, types.FunctionType):
             _warn_of_loops(kernel)
+        elif hasattr(kernel, "py_func") and not hasattr(kernel, "options"):
+            raise AssertionError(
+                f"the kernel {named(kernel.py_func)} is compiled by Numba's decorator: use @compiled of nbkeras.kernels"
+            )
         checked = _with_bounds(kernel) if hasattr(kernel, "py_func") else kernel
         content = [arg.copy() if isinstance(arg, np.ndarray) else arg for arg in args]
         try:
