@@ -12,6 +12,7 @@ from nbkeras.data import tables
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.dlpack import on_host
 from nbkeras.engine.dtypes import known_dtype
+from nbkeras.engine.gaps import listed_rows
 from nbkeras.engine.lazy_names import LazyModule
 from nbkeras.engine.tensor import Tensor
 
@@ -66,7 +67,10 @@ def _check_whole(array: Array, what: str, limits: np.iinfo) -> None:
     """Raise ValueError for numbers that an integer dtype cannot hold, because a cast would change them."""
     low, high = array.min().item(), array.max().item()
     if not (math.isfinite(low) and math.isfinite(high)):
-        raise ValueError(f"{what} holds NaN or infinity where whole numbers ({limits.dtype}) are expected")
+        raise ValueError(
+            f"{what} holds NaN or infinity where whole numbers ({limits.dtype}) are expected, in "
+            f"{listed_rows(~np.isfinite(array))}: drop these rows, or fill the values"
+        )
     if low <= limits.min - 1 or high >= limits.max + 1:
         raise ValueError(
             f"{what} holds numbers from {low} to {high}, but it has dtype {limits.dtype}, of {limits.min} to {limits.max}: "

@@ -41,6 +41,11 @@ def table_array(table: Any, what: str) -> Array:
     return np.stack(columns, axis=1) if columns else np.empty((len(table), 0))
 
 
+def advice(kind: str, column: Any = "name") -> str:
+    """How to make numbers of a column of this dtype."""
+    return next((text for start, text in _ADVICE.items() if kind.startswith(start)), _OF_TEXT).format(column)
+
+
 def _column(column: Any, what: str, name: Any) -> Array:
     kind = getattr(column.dtype, "name", str(column.dtype))  # dtypes of polars have no name
     plain = getattr(column.dtype, "numpy_dtype", None)  # set for nullable and Arrow dtypes
@@ -50,8 +55,7 @@ def _column(column: Any, what: str, name: Any) -> Array:
     if array.dtype == object and kind != "category":
         array = np.asarray(array.tolist())
     if array.dtype.kind not in "fiub" or kind == "category":
-        advice = next((text for start, text in _ADVICE.items() if kind.startswith(start)), _OF_TEXT)
-        raise TypeError(f"{what} must hold numbers or booleans, received dtype {kind}: {advice.format(name)}")
+        raise TypeError(f"{what} must hold numbers or booleans, received dtype {kind}: {advice(kind, name)}")
     return array
 
 

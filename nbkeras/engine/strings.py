@@ -8,6 +8,7 @@ import numpy as np
 
 from nbkeras.engine import structures
 from nbkeras.engine.annotations import briefly
+from nbkeras.engine.gaps import gaps_of, listed_rows, objects_of
 
 
 class StringType:
@@ -120,6 +121,12 @@ def strings_of(value: Any, what: str) -> Strings:
     """The value as Strings. Raises TypeError for values that are not strings."""
     texts = texts_of(value)
     if texts is None:
+        gaps = gaps_of(objects_of(value.to_numpy() if hasattr(value, "to_numpy") else value))
+        if gaps.any():
+            raise TypeError(
+                f"{what} takes strings, but it has missing values (None or NaN) in {listed_rows(gaps)}: drop these rows, or fill "
+                "them with a string of your own, such as '[UNK]'"
+            )
         raise TypeError(f"{what} takes strings, an array or a list of str, received {briefly(value)}")
     return Strings(texts)
 

@@ -13,7 +13,8 @@ from nbkeras.building.layer import layers as registry
 from nbkeras.engine import load_budget
 from nbkeras.engine.annotations import briefly, one_of
 from nbkeras.engine.naming import unique_name
-from nbkeras.features.columns import batches, columns
+from nbkeras.features.columns import batches, check_mean, columns
+from nbkeras.features.missing import ERROR, Feature
 from nbkeras.saving.files import save_model
 
 _MODULE = "keras.src.layers.preprocessing.feature_space"  # Keras's, in files
@@ -25,22 +26,6 @@ class TFDIdentity(layers.Identity):
 
 class TFDConcat(layers.Concatenate):
     """Joins the encoded features. Files of Keras name this class."""
-
-
-class Feature:
-    """One feature: its dtype, the layer that preprocesses it, and the form of its values afterwards."""
-
-    def __init__(self, dtype: str, preprocessor: Any, output_mode: str):
-        self.dtype = dtype
-        self.preprocessor = registry.deserialize(preprocessor) if isinstance(preprocessor, Mapping) else preprocessor
-        self.output_mode = one_of("FeatureSpace.feature", "output_mode", output_mode, ("int", "one_hot", "float"))
-        if not isinstance(self.preprocessor, Layer):
-            raise TypeError(f"FeatureSpace.feature: preprocessor must be a layer, received {briefly(preprocessor)}")
-
-    def get_config(self) -> dict[str, Any]:
-        """The arguments; the layer as a configuration."""
-        written = registry.serialize(self.preprocessor)
-        return {"dtype": self.dtype, "preprocessor": written, "output_mode": self.output_mode}
 
 
 class Cross:
@@ -85,6 +70,11 @@ class FeatureSpace(Layer):
     The types are 'float', 'float_rescaled', 'float_normalized', 'float_discretized', 'integer_categorical',
     'string_categorical', 'integer_hashed' and 'string_hashed', each also a method with options; `FeatureSpace.feature` takes any
     layer. `adapt` learns vocabularies, means and bins from a table. A call encodes a table, or one row of it.
+
+    A missing value (None, NaN, NaT, pandas.NA) is an error that names the column and the rows, unless the option `missing` of its
+    type says what it becomes: 'mean' or a number for floats, 'oov' for integers and strings. 'mean' is the mean of the values
+    that `adapt` was given; it adds an output 'NAME_missing' behind that of the feature, 1 where the value was missing. 'oov' is
+    the index for unknown values.
 
     Args:
         features: The type of each feature, by name: a dict of names of types, or of results of these methods.
@@ -133,6 +123,14 @@ class FeatureSpace(Layer):
         self.features = {each: self._feature(each, value) for each, value in features.items()}
         self.crosses = [self._cross(cross) for cross in crosses or ()]
         self.preprocessors = {each: feature.preprocessor for each, feature in self.features.items()}
+        fillers = {each: feature.filler(each) for each, feature in self.features.items()}
+        self.fillers = {each: filler for each, filler in fillers.items() if filler is not None}
+        self._flags = {f"{each}_missing": each for each, filler in self.fillers.items() if filler.value is None}
+        taken = [each for each in self._flags if each in self.features]
+        if taken:
+            raise ValueError(
+                f"FeatureSpace: missing='mean' adds outputs of the names {taken}, which features have: give these another name"
+            )
         self.crossers = {
             cross.name: layers.HashedCrossing(cross.crossing_dim, name=cross.name) for cross in self.crosses
         }
@@ -192,7 +190,7 @@ class FeatureSpace(Layer):
         return Cross(feature_names, crossing_dim, output_mode)
 
     @classmethod
-    def feature(cls, dtype: str, preprocessor: Layer, output_mode: str) -> Feature:
+    def feature(cls, dtype: str, preprocessor: Layer, output_mode: str, missing: Any = ERROR) -> Feature:
         """A feature that any layer preprocesses.
 
         Args:
@@ -200,6 +198,8 @@ class FeatureSpace(Layer):
             preprocessor: The layer; it is adapted if it has a method `adapt`.
             output_mode: 'float' for floats, 'int' for integers, which 'concat' refuses, and 'one_hot' for indicators of the
                 layer's integers.
+            missing: What a missing value becomes: 'mean' or a number for floats, 'oov' or an integer for integers, 'oov' for
+                strings; 'error' for an error.
 
         Returns:
             A value for `features`.
@@ -212,45 +212,57 @@ class FeatureSpace(Layer):
             >>> space({"text": "b c"}).numpy()  # unknown, b, a
             array([1., 1., 0.], dtype=float32)
         """
-        return Feature(dtype, preprocessor, output_mode)
+        return Feature(dtype, preprocessor, output_mode, missing)
 
     @classmethod
-    def float(cls, name: str | None = None) -> Feature:
-        """Numbers as they are.
+    def float(cls, name: str | None = None, missing: Any = ERROR) -> Feature:
+        """Numbers as they are; integers and booleans become floats.
 
         Args:
             name: The first part of the layer's name.
+            missing: What a missing value becomes: 'mean', a number, or 'error' for an error.
 
         Returns:
             A value for `features`.
+
+        Example:
+            >>> space = keras.utils.FeatureSpace({"size": keras.utils.FeatureSpace.float(missing="mean")})
+            >>> space.adapt({"size": [1.0, None, 3.0]})
+            >>> space({"size": [4.0, None]}).numpy()  # the size, and whether it was missing
+            array([[4., 0.],
+                   [2., 1.]], dtype=float32)
         """
-        return Feature("float32", TFDIdentity(name=_name("float", name), dtype="float32"), "float")
+        return Feature("float32", TFDIdentity(name=_name("float", name), dtype="float32"), "float", missing)
 
     @classmethod
-    def float_rescaled(cls, scale: Any = 1.0, offset: Any = 0.0, name: str | None = None) -> Feature:
+    def float_rescaled(
+        cls, scale: Any = 1.0, offset: Any = 0.0, name: str | None = None, missing: Any = ERROR
+    ) -> Feature:
         """Numbers times `scale` plus `offset`.
 
         Args:
             scale: The factor.
             offset: The number that is added.
             name: The first part of the layer's name.
+            missing: What a missing value becomes: 'mean', a number, or 'error' for an error.
 
         Returns:
             A value for `features`.
         """
-        return Feature("float32", layers.Rescaling(scale, offset, name=_name("float_rescaled", name)), "float")
+        return Feature("float32", layers.Rescaling(scale, offset, name=_name("float_rescaled", name)), "float", missing)
 
     @classmethod
-    def float_normalized(cls, name: str | None = None) -> Feature:
+    def float_normalized(cls, name: str | None = None, missing: Any = ERROR) -> Feature:
         """Numbers minus their mean, divided by their standard deviation.
 
         Args:
             name: The first part of the layer's name.
+            missing: What a missing value becomes: 'mean', a number, or 'error' for an error.
 
         Returns:
             A value for `features`.
         """
-        return Feature("float32", layers.Normalization(-1, name=_name("float_normalized", name)), "float")
+        return Feature("float32", layers.Normalization(-1, name=_name("float_normalized", name)), "float", missing)
 
     @classmethod
     def float_discretized(
@@ -259,6 +271,7 @@ class FeatureSpace(Layer):
         bin_boundaries: Any = None,
         output_mode: str = "one_hot",
         name: str | None = None,
+        missing: Any = ERROR,
     ) -> Feature:
         """The bin of each number.
 
@@ -267,12 +280,13 @@ class FeatureSpace(Layer):
             bin_boundaries: The boundaries; None to learn them.
             output_mode: 'one_hot' for indicators, 'int' for the number.
             name: The first part of the layer's name.
+            missing: What a missing value becomes: 'mean', a number, or 'error' for an error.
 
         Returns:
             A value for `features`.
         """
         layer = layers.Discretization(bin_boundaries, num_bins, name=_name("float_discretized", name))
-        return Feature("float32", layer, output_mode)
+        return Feature("float32", layer, output_mode, missing)
 
     @classmethod
     def integer_categorical(
@@ -281,6 +295,7 @@ class FeatureSpace(Layer):
         num_oov_indices: int = 1,
         output_mode: str = "one_hot",
         name: str | None = None,
+        missing: Any = ERROR,
     ) -> Feature:
         """The index of an integer in a vocabulary that `adapt` learns.
 
@@ -289,12 +304,13 @@ class FeatureSpace(Layer):
             num_oov_indices: The number of indices for unknown integers.
             output_mode: 'one_hot' for indicators, 'int' for the number.
             name: The first part of the layer's name.
+            missing: What a missing value becomes: 'oov' (the index for unknown integers), an integer, or 'error'.
 
         Returns:
             A value for `features`.
         """
         layer = layers.IntegerLookup(max_tokens, num_oov_indices, name=_name("integer_categorical", name))
-        return Feature("int32", layer, output_mode)
+        return Feature("int32", layer, output_mode, missing)
 
     @classmethod
     def string_categorical(
@@ -303,6 +319,7 @@ class FeatureSpace(Layer):
         num_oov_indices: int = 1,
         output_mode: str = "one_hot",
         name: str | None = None,
+        missing: Any = ERROR,
     ) -> Feature:
         """The index of a string in a vocabulary that `adapt` learns.
 
@@ -311,40 +328,47 @@ class FeatureSpace(Layer):
             num_oov_indices: The number of indices for unknown strings.
             output_mode: 'one_hot' for indicators, 'int' for the number.
             name: The first part of the layer's name.
+            missing: What a missing value becomes: 'oov' (the index for unknown strings), or 'error'.
 
         Returns:
             A value for `features`.
         """
         layer = layers.StringLookup(max_tokens, num_oov_indices, name=_name("string_categorical", name))
-        return Feature("string", layer, output_mode)
+        return Feature("string", layer, output_mode, missing)
 
     @classmethod
-    def string_hashed(cls, num_bins: int, output_mode: str = "one_hot", name: str | None = None) -> Feature:
+    def string_hashed(
+        cls, num_bins: int, output_mode: str = "one_hot", name: str | None = None, missing: Any = ERROR
+    ) -> Feature:
         """The hash of a string, without a vocabulary.
 
         Args:
             num_bins: The number of values.
             output_mode: 'one_hot' for indicators, 'int' for the number.
             name: The first part of the layer's name.
+            missing: What a missing value becomes: 'oov' (the hash of ''), or 'error'.
 
         Returns:
             A value for `features`.
         """
-        return Feature("string", layers.Hashing(num_bins, name=_name("string_hashed", name)), output_mode)
+        return Feature("string", layers.Hashing(num_bins, name=_name("string_hashed", name)), output_mode, missing)
 
     @classmethod
-    def integer_hashed(cls, num_bins: int, output_mode: str = "one_hot", name: str | None = None) -> Feature:
+    def integer_hashed(
+        cls, num_bins: int, output_mode: str = "one_hot", name: str | None = None, missing: Any = ERROR
+    ) -> Feature:
         """The hash of an integer, without a vocabulary.
 
         Args:
             num_bins: The number of values.
             output_mode: 'one_hot' for indicators, 'int' for the number.
             name: The first part of the layer's name.
+            missing: What a missing value becomes: 'oov' (the hash of -1), an integer, or 'error'.
 
         Returns:
             A value for `features`.
         """
-        return Feature("int32", layers.Hashing(num_bins, name=_name("integer_hashed", name)), output_mode)
+        return Feature("int32", layers.Hashing(num_bins, name=_name("integer_hashed", name)), output_mode, missing)
 
     # -------------------- learning --------------------
 
@@ -372,11 +396,22 @@ class FeatureSpace(Layer):
             raise ValueError(f"FeatureSpace {self.name!r}: adapt needs data, received none for the features {empty}")
         self._build()
         for name in self._adaptable():
-            self.preprocessors[name].adapt(iter(found[name]))
+            parts, filler = found[name], self.fillers.get(name)
+            if filler is not None or isinstance(self.preprocessors[name], layers.Normalization):
+                check_mean(name, parts)
+            if filler is not None:
+                parts = filler.adapt(parts)
+            if name in self._to_adapt():
+                self.preprocessors[name].adapt(iter(parts))
         self._is_adapted, self._outputs, self.one_hot_encoders = True, None, {}
         self._encoded(columns({name: parts[0][:1] for name, parts in found.items()}, self.features))  # for its errors
 
     def _adaptable(self) -> list[str]:
+        """The features that have something to learn."""
+        learning = {*self._to_adapt(), *self._flags.values()}
+        return [name for name in self.features if name in learning]
+
+    def _to_adapt(self) -> list[str]:
         """The features whose layers have something to learn: not those that were made with what they would learn."""
         return [
             name
@@ -388,7 +423,7 @@ class FeatureSpace(Layer):
         ]
 
     def _build(self) -> None:
-        for layer in self.preprocessors.values():
+        for layer in [*self.preprocessors.values(), *self.fillers.values()]:
             if not layer.built:
                 layer.build((None, 1))
         self.built = True
@@ -470,7 +505,14 @@ class FeatureSpace(Layer):
         return self._outputs
 
     def _preprocessed(self, features: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: self.preprocessors[name](feature) for name, feature in features.items()}
+        made = {}
+        for name, feature in features.items():
+            if name in self.fillers:
+                feature = self.fillers[name](feature)
+                if isinstance(feature, tuple):
+                    feature, made[f"{name}_missing"] = feature
+            made[name] = self.preprocessors[name](feature)
+        return made
 
     def _encoded(self, features: Mapping[str, Any]) -> Any:
         return self._merged(self._preprocessed(features))
@@ -482,9 +524,13 @@ class FeatureSpace(Layer):
             for cross in self.crosses
         }
         specs: dict[str, Any] = {**self.features, **{cross.name: cross for cross in self.crosses}}
+        order = [*sorted(features, key=lambda name: (self._flags.get(name, name), name)), *sorted(crosses)]
+        values = {**features, **crosses}
         encoded = {
-            name: self._one_hot(name, value) if specs[name].output_mode == "one_hot" else value
-            for name, value in [*sorted(features.items()), *sorted(crosses.items())]
+            name: self._one_hot(name, values[name])
+            if name in specs and specs[name].output_mode == "one_hot"
+            else values[name]
+            for name in order
         }
         if self.output_mode == "dict":
             return encoded
@@ -493,9 +539,15 @@ class FeatureSpace(Layer):
             if is_indicators and value.dtype.kind == "i":
                 encoded[name] = ops.cast(value, config.floatx())
             elif value.dtype.kind != "f":
+                layer = {**self.preprocessors, **self.crossers}[name]
+                remedy = (
+                    "let its layer return floats"
+                    if _cardinality(layer) is None
+                    else "give its type output_mode='one_hot'"
+                )
                 raise ValueError(
-                    f"FeatureSpace {self.name!r} cannot join its features, because {name!r} has dtype {value.dtype}: use "
-                    "output_mode='one_hot' for this feature, or output_mode='dict' for the FeatureSpace"
+                    f"FeatureSpace {self.name!r} cannot join its features, because {name!r} has dtype {value.dtype}: {remedy}, "
+                    "or make the FeatureSpace with output_mode='dict'"
                 )
         if self.concat is None:
             self.concat = TFDConcat()
@@ -509,7 +561,14 @@ class FeatureSpace(Layer):
             )
         if name not in self.one_hot_encoders:
             layer = {**self.preprocessors, **self.crossers}[name]
-            self.one_hot_encoders[name] = layers.CategoryEncoding(_cardinality(name, layer), "multi_hot")
+            count = _cardinality(layer)
+            if count is None:
+                raise ValueError(
+                    f"feature {name!r} has output_mode 'one_hot', but its layer, {type(layer).__name__}, does not say how many "
+                    "integers it returns: let it return floats and use output_mode='float', or use output_mode='int' for the "
+                    "feature and 'dict' for the FeatureSpace"
+                )
+            self.one_hot_encoders[name] = layers.CategoryEncoding(count, "multi_hot")
         return self.one_hot_encoders[name](value)
 
     # -------------------- files --------------------
@@ -561,6 +620,8 @@ class FeatureSpace(Layer):
         for name, shapes in config.items():
             if shapes:
                 self.preprocessors[name].build_from_config(shapes)
+        for filler in self.fillers.values():
+            filler.build((None, 1))
         self._is_adapted = True
 
 
@@ -568,18 +629,13 @@ def _name(kind: str, name: str | None) -> str:
     return f"{name or unique_name(kind)}_preprocessor"
 
 
-def _cardinality(name: str, layer: Any) -> int:
-    """The number of integers that a layer returns."""
+def _cardinality(layer: Any) -> int | None:
+    """The number of integers that a layer returns; None if it does not say."""
     if isinstance(layer, layers.IntegerLookup | layers.StringLookup):
         return layer.vocabulary_size()
     if isinstance(layer, layers.Discretization):
         return layer.num_bins or len(layer.bin_boundaries) + 1
-    if type(layer) in (layers.Hashing, layers.HashedCrossing):
-        return layer.num_bins
-    raise ValueError(
-        f"feature {name!r} has output_mode 'one_hot', but its layer, {type(layer).__name__}, does not say how many integers "
-        "it returns: use output_mode='int'"
-    )
+    return layer.num_bins if type(layer) in (layers.Hashing, layers.HashedCrossing) else None
 
 
 _TYPES = (

@@ -11,6 +11,7 @@ from nbkeras.saving import archive, files
 from nbkeras.training.model import Model
 
 layers.later(dict.fromkeys(("FeatureSpace", "TFDConcat", "TFDIdentity"), "nbkeras.features.feature_space"))
+layers.later({"FillMissing": "nbkeras.features.missing"})
 
 
 @entry

@@ -119,7 +119,9 @@ def test_data_frames(adapted):
     np.testing.assert_array_equal(space(frame).numpy(), expected[:, : space(frame).shape[1]])
     np.testing.assert_array_equal(adapted(frame).numpy(), expected)
     frame.loc[3, "town"] = None
-    with pytest.raises(TypeError, match="feature 'town' must hold numbers or strings.*fill missing values first"):
+    with pytest.raises(
+        ValueError, match=r"feature 'town' has missing values .* in 1 of 100 rows \(3, counted from 0\): drop"
+    ):
         space.adapt(frame)
 
 
@@ -127,8 +129,14 @@ def test_frames_of_polars(adapted):
     polars = pytest.importorskip("polars", reason="needs polars")
     frame = polars.DataFrame({name: np.asarray(column).tolist() for name, column in TABLE.items()})
     np.testing.assert_allclose(adapted(frame).numpy(), adapted(TABLE).numpy(), rtol=1e-6)
-    with pytest.raises(TypeError, match="feature 'town' must hold numbers or strings"):
-        adapted(frame.with_columns(town=polars.lit(None)).with_columns(town=polars.Series([None, "a"] * 50)))
+    gaps = frame.with_columns(town=polars.Series([None, "a"] * 50))
+    with pytest.raises(
+        ValueError, match=r"feature 'town' has missing values .* in 50 of 100 rows \(0, 2, 4, 6, 8, \.\.\., co"
+    ):
+        adapted(gaps)
+    space = FeatureSpace({"town": FeatureSpace.string_categorical(missing="oov")})
+    space.adapt(gaps)
+    np.testing.assert_array_equal(space(gaps).numpy()[:2], [[1, 0], [0, 1]])
 
 
 def test_rows_are_encoded_one_by_one_as_together(adapted):
@@ -141,6 +149,118 @@ def test_data_sets_are_encoded_by_map(adapted):
     data = Dataset.from_tensor_slices((ARRAYS, np.arange(100))).batch(30).map(lambda x, y: (adapted(x), y))
     found = np.concatenate([np.asarray(x) for x, _ in data])
     np.testing.assert_array_equal(found, adapted(TABLE).numpy())
+
+
+# -------------------- missing values --------------------
+
+NAN = float("nan")
+GAPS = {
+    "size": [1.0, None, 3.0, NAN],
+    "age": [30.0, 40.0, NAN, 20.0],
+    "grade": [5, None, 5, 6],
+    "id": [7, 8, None, 9],
+    "colour": ["red", None, "blue", "red"],
+    "town": [None, "a", "b", "c"],
+}
+POLICIES = {
+    "size": FeatureSpace.float_normalized(missing="mean"),
+    "age": FeatureSpace.float_discretized(None, [25.0, 35.0], missing=50),
+    "grade": FeatureSpace.integer_categorical(missing="oov"),
+    "id": FeatureSpace.integer_hashed(3, missing=9),
+    "colour": FeatureSpace.string_categorical(missing="oov"),
+    "town": FeatureSpace.string_hashed(3, missing="oov"),
+}
+FILLED = {
+    "age": [[0, 1, 0], [0, 0, 1], [0, 0, 1], [1, 0, 0]],
+    "colour": [[0, 1, 0], [1, 0, 0], [0, 0, 1], [0, 1, 0]],
+    "grade": [[0, 1, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]],
+    "size": [[-1.0], [0.0], [1.0], [0.0]],
+    "size_missing": [[0], [1], [0], [1]],
+}
+
+
+ROWS_WITH_GAPS = [cases.part(GAPS, row) for row in range(4)]
+
+
+def forms_of_gaps():
+    yield "lists", GAPS
+    yield "rows", [{name: value for name, value in row.items() if value is not None} for row in ROWS_WITH_GAPS]
+    yield "objects", {name: np.array(column, object) for name, column in GAPS.items()}
+    yield "floats", {**GAPS, **{name: np.array(GAPS[name], float) for name in ("size", "age", "grade", "id")}}
+    pandas = pytest.importorskip("pandas", reason="needs pandas")
+    for kinds in (
+        {},
+        dict.fromkeys(GAPS, object),
+        {"size": "Float64", "age": "Float32", "grade": "Int64", "id": "Int32", "colour": "string", "town": "string"},
+        {"size": "category", "grade": "category", "colour": "category"},
+    ):
+        yield f"DataFrame {kinds}", pandas.DataFrame(GAPS).astype(kinds)
+    yield "NA", {**GAPS, "grade": [5, pandas.NA, 5, 6], "colour": ["red", pandas.NA, "blue", "red"]}
+    yield "NaT", {**GAPS, "colour": ["red", pandas.NaT, "blue", "red"]}
+
+
+def test_missing_values_become_what_the_types_say():
+    for form, table in forms_of_gaps():
+        space = FeatureSpace(POLICIES, "dict")
+        for data in (table, iter(ROWS_WITH_GAPS if form == "rows" else [table])):
+            space.adapt(data)
+        encoded = space(table)
+        assert list(encoded) == ["age", "colour", "grade", "id", "size", "size_missing", "town"], form
+        for name, expected in FILLED.items():
+            np.testing.assert_allclose(encoded[name], expected, atol=1e-6, err_msg=f"{form} {name}")
+        np.testing.assert_array_equal(encoded["id"][2], encoded["id"][3])
+        np.testing.assert_array_equal(encoded["town"][0], space({**cases.part(GAPS, 1), "town": ""})["town"])
+
+
+def test_indicators_follow_their_feature_and_are_saved():
+    names = ("size", "size_b", "colour")
+    types = {name: POLICIES.get(name, "float") for name in names}
+    table = {"size": GAPS["size"], "size_b": [1, True, 3, 4], "colour": GAPS["colour"]}
+    space = FeatureSpace(types)
+    space.adapt(table)
+    expected = [
+        [*colour, size[0], flag[0], b]
+        for colour, size, flag, b in zip(
+            *map(FILLED.get, ("colour", "size", "size_missing")), [1, 1, 3, 4], strict=True
+        )
+    ]
+    for each in (space, saved(space)):
+        np.testing.assert_allclose(each(table), expected, atol=1e-6)
+        np.testing.assert_allclose(each(cases.part(table, 1)), expected[1], atol=1e-6)
+        assert each.get_encoded_features().shape == (None, 6)
+
+
+def test_only_a_policy_changes_the_file():
+    config = FeatureSpace({"x": "float", "y": FeatureSpace.float(missing=1)}).get_config()["features"]
+    assert sorted(config["x"]["config"]) == ["dtype", "output_mode", "preprocessor"]
+    assert config["y"]["config"]["missing"] == 1.0
+
+
+def test_missing_numbers_in_models(tmp_path):
+    space = FeatureSpace({"size": POLICIES["size"], "age": POLICIES["age"], "x": FeatureSpace.float(missing=-1)})
+    table = {"size": np.array(GAPS["size"], float), "age": np.array(GAPS["age"]), "x": np.array([NAN, 0, 1, 2])}
+    space.adapt(table)
+    model = Model(space.get_inputs(), layers.Dense(2, use_bias=False)(space.get_encoded_features()))
+    model.compile("sgd", "mse")
+    assert np.isfinite(model.fit(table, np.zeros((4, 2)), verbose=0).history["loss"]).all()
+    expected = space(table).numpy() @ model.layers[-1].kernel.numpy()
+    model.save(tmp_path / "model.keras")
+    kept, frozen = models.load_model(tmp_path / "model.keras"), model.frozen()
+    for found in (model.predict(table, verbose=0), kept.predict(table, verbose=0), frozen(table)):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_models_of_integers_and_strings_name_missing_rows():
+    space = FeatureSpace({"grade": POLICIES["grade"], "colour": POLICIES["colour"]})
+    space.adapt(GAPS)
+    model = Model(space.get_inputs(), space.get_encoded_features())
+    expected = space(GAPS).numpy()
+    given = {"grade": np.array([5, -1, 5, 6]), "colour": np.array(["red", "[UNK]", "blue", "red"])}
+    np.testing.assert_array_equal(model.predict(given, verbose=0), expected)
+    with pytest.raises(ValueError, match=r"'grade' holds NaN .* in 1 of 4 rows \(1, counted from 0\): drop"):
+        model.predict({**given, "grade": np.array(GAPS["grade"], float)}, verbose=0)
+    with pytest.raises(TypeError, match=r"'colour' takes strings, but it has missing values .* in 1 of 4 rows \(1, co"):
+        model.predict({**given, "colour": np.array(GAPS["colour"], object)}, verbose=0)
 
 
 # -------------------- models --------------------
@@ -233,7 +353,59 @@ MISTAKES = {
         lambda: FeatureSpace({"x": "float", "y": "float"})([{"x": 1}]),
         "no values for the features",
     ),
-    "missing value": (lambda: FeatureSpace({"x": "float"})({"x": [1.0, None]}), "must hold numbers or strings"),
+    "missing value": (lambda: FeatureSpace({"x": "float"})({"x": [1.0, None]}), "feature 'x' has missing values"),
+    "missing value of a row": (
+        lambda: FeatureSpace({"x": "float"})({"x": float("nan")}),
+        r"in 1 of 1 rows .0, counted from 0.: drop .* the feature missing='mean', or a number",
+    ),
+    "missing value in a batch": (
+        lambda: FeatureSpace({"x": "float_normalized"}).adapt(iter([{"x": [1.0]}, {"x": [2.0, None]}])),
+        r"in 1 of 2 rows .1, counted from 0. of item 1",
+    ),
+    "unknown policy": (
+        lambda: FeatureSpace.float(missing="oov"),
+        "dtype float32 must be 'error' or 'mean', or a finite number; received 'oov'",
+    ),
+    "a fraction for integers": (
+        lambda: FeatureSpace.integer_hashed(3, missing=0.5),
+        "dtype int32 must be 'error' or 'oov', or an integer; received 0.5",
+    ),
+    "a number for strings": (
+        lambda: FeatureSpace.string_hashed(3, missing=3),
+        "of your own fill the column, by .fillna",
+    ),
+    "no index for missing strings": (
+        lambda: FeatureSpace.string_categorical(num_oov_indices=0, missing="oov"),
+        "needs an index for unknown values: pass num_oov_indices=1",
+    ),
+    "the name of an indicator": (
+        lambda: FeatureSpace({"x": FeatureSpace.float(missing="mean"), "x_missing": "float"}),
+        "adds outputs of the names .'x_missing'., which features have",
+    ),
+    "no mean": (
+        lambda: FeatureSpace({"x": FeatureSpace.float(missing="mean")}).adapt({"x": [None]}),
+        "'x_missing' cannot learn a mean, because all values are missing",
+    ),
+    "infinite values": (
+        lambda: FeatureSpace({"x": "float_normalized"}).adapt({"x": [1.0, np.inf]}),
+        "feature 'x' has infinite values in 1 of 2 rows .1, counted from 0., so it has no mean",
+    ),
+    "strings for numbers": (
+        lambda: FeatureSpace({"x": "float_normalized"}).adapt({"x": ["1.5", "b"]}),
+        "feature 'x' takes numbers, received strings such as '1.5': give it the type string_categorical",
+    ),
+    "numbers for strings": (
+        lambda: FeatureSpace({"x": "string_categorical"}).adapt({"x": [1, 2]}),
+        "feature 'x' takes strings, received numbers of dtype int32: give it the type integer_categorical",
+    ),
+    "dates": (
+        lambda: FeatureSpace({"x": "float"})({"x": np.array(["2020-01-01"], "datetime64[D]")}),
+        r"feature 'x' must hold numbers .* dtype datetime64\[D\]: subtract a date",
+    ),
+    "mixed types": (
+        lambda: FeatureSpace({"x": FeatureSpace.float(missing=0)})({"x": [1, "a", None]}),
+        "feature 'x' must hold numbers or strings.* values of the types NoneType, int, str",
+    ),
     "text for a number": (
         lambda: FeatureSpace({"x": "integer_hashed"})({"x": [{}, "a"]}),
         "must hold numbers or strings",
@@ -244,7 +416,11 @@ MISTAKES = {
     ),
     "integers in a vector": (
         lambda: FeatureSpace({"x": FeatureSpace.integer_hashed(3, "int")})({"x": [1]}),
-        "cannot join its features, because 'x' has dtype int64",
+        "because 'x' has dtype int64: give its type output_mode='one_hot', or make the FeatureSpace with output_mode='dict'",
+    ),
+    "integers of a layer in a vector": (
+        lambda: FeatureSpace({"x": FeatureSpace.feature("int32", layers.Identity(dtype="int32"), "int")})({"x": [1]}),
+        "because 'x' has dtype int32: let its layer return floats, or make the FeatureSpace with output_mode='dict'",
     ),
     "floats as indicators": (
         lambda: FeatureSpace({"x": FeatureSpace.feature("float32", layers.Rescaling(2.0), "one_hot")})(NUMBERS),
@@ -254,7 +430,7 @@ MISTAKES = {
         lambda: FeatureSpace({"x": FeatureSpace.feature("int32", layers.Identity(dtype="int32"), "one_hot")})(
             {"x": [1]}
         ),
-        "its layer, Identity, does not say how many integers it returns",
+        "its layer, Identity, does not say how many integers it returns: let it return floats and use output_mode='float'",
     ),
     "cross of floats": (
         lambda: FeatureSpace({"x": "float", "y": "float"}, crosses=[("x", "y")])({"x": 1.0, "y": 2.0}),
@@ -263,7 +439,7 @@ MISTAKES = {
     "adapt to a number": (lambda: FeatureSpace({"x": "float_normalized"}).adapt(3), "or batches of dicts, received 3"),
     "adapt to arrays": (
         lambda: FeatureSpace({"x": "float_normalized"}).adapt([np.ones(3)]),
-        "takes batches that are dicts, received a batch",
+        "takes batches that are dicts or DataFrames, received a batch",
     ),
     "adapt to nothing": (lambda: FeatureSpace({"x": "float_normalized"}).adapt({"x": []}), "needs data, received none"),
     "adapt to no batches": (
@@ -300,6 +476,10 @@ def layer_of(config, feature="size"):
 
 
 HOSTILE = {
+    "a policy that is a list": (
+        lambda c: c["config"]["features"]["size"]["config"].update(missing=[1]),
+        "missing must be a number, received",
+    ),
     "a feature of code": (
         lambda c: layer_of(c).update(class_name="Lambda", module="keras.layers"),
         "nbkeras runs no code of files",

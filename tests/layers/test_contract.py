@@ -15,6 +15,7 @@ from nbkeras import models, saving, utils
 from nbkeras.building import layer as layer_module
 from nbkeras.engine import structures
 from nbkeras.engine.user_errors import is_meant
+from nbkeras.features.missing import FillMissing
 from nbkeras.testing import arguments, check_layer
 from nbkeras.utils import FeatureSpace
 
@@ -48,6 +49,10 @@ CASES = {
     "FeatureSpace": [],  # takes tables, and has parts of its own: tests/features/test_feature_space.py
     "TFDConcat": [],
     "TFDIdentity": [],
+    "FillMissing": [
+        case(lambda: FillMissing(2.0), floats(*ROWS)),
+        case(lambda: FillMissing(), floats(*ROWS)),
+    ],
     "Dense": [
         case(lambda: L.Dense(3, activation="tanh"), floats(*ROWS)),
         case(lambda: L.Dense(3, use_bias=False, activation="softmax"), floats(*STEPS)),
@@ -412,6 +417,7 @@ def test_every_layer_goes_step_by_step_or_says_why_not(name, given):
 
 CONFIGS = json.loads((Path(__file__).parents[1] / "reference" / "keras_3_configs.json").read_text(encoding="utf-8"))
 NO_LAYERS_OF_KERAS_3 = {
+    "FillMissing",  # of a FeatureSpace with a policy for missing values, which Keras does not know
     "LocallyConnected1D",
     "LocallyConnected2D",
     "ThresholdedReLU",
