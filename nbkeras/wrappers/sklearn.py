@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.user_errors import optional_import
 from nbkeras.models import clone_model
 from nbkeras.training.model import Model
@@ -36,8 +37,9 @@ class _Estimator(BaseEstimator):
 
     def __sklearn_clone__(self) -> Any:
         """Clone the estimator; scikit-learn's clone would copy the model by its arguments."""
-        model = clone_model(self.model) if isinstance(self.model, Model) else self.model
-        return type(self)(model, self.warm_start, copy.deepcopy(self.model_kwargs), copy.deepcopy(self.fit_kwargs))
+        given = self.get_params(deep=False)
+        model = given.pop("model")
+        return type(self)(clone_model(model) if isinstance(model, Model) else model, **copy.deepcopy(given))
 
     def fit(self, X, y, **kwargs):
         """Train a new model.
@@ -54,12 +56,13 @@ class _Estimator(BaseEstimator):
             RuntimeError: if the model is not compiled.
         """
         X, y = validate_data(self, X, y, multi_output=True)
+        options = self._options(y, (self.fit_kwargs or {}) | kwargs)
         y = self._encode(y)
         given = self.model
         model = clone_model(given) if isinstance(given, Model) else given(X=X, y=y, **(self.model_kwargs or {}))
         if not model.compiled:
             raise RuntimeError("the model must be compiled before a wrapper can fit it: model.compile(optimizer, loss)")
-        self.history_ = model.fit(X, y, **((self.fit_kwargs or {}) | kwargs))
+        self.history_ = model.fit(X, y, **options)
         self.model_ = model
         return self
 
@@ -74,6 +77,10 @@ class _Estimator(BaseEstimator):
     def _outputs(self, X) -> np.ndarray:
         check_is_fitted(self)
         return self.model_.predict(validate_data(self, X, reset=False))
+
+    def _options(self, y: np.ndarray, options: dict) -> dict:
+        """The arguments of `model.fit` besides the data."""
+        return options
 
     def _encode(self, y: np.ndarray) -> np.ndarray:
         type_of_target(y, raise_unknown=True)
@@ -95,6 +102,11 @@ class SKLearnClassifier(ClassifierMixin, _Estimator):
         warm_start: Accepted and ignored, as in Keras: each `fit` starts with a new model.
         model_kwargs: A dict of further arguments of that function.
         fit_kwargs: A dict of arguments of each `model.fit`.
+        class_weight: A dict from label, as in y, to the weight of its samples, 1 for other labels; or 'balanced' for
+            samples / (classes * samples of the class), as in scikit-learn; None for none. `fit` and fit_kwargs take it too.
+
+    Raises:
+        ValueError: in `fit`, for weights of labels that y does not have.
 
     Example:
         >>> def make(X, y):
@@ -106,6 +118,34 @@ class SKLearnClassifier(ClassifierMixin, _Estimator):
         >>> classifier.fit(X, y).predict([[0.0], [1.0]])
         array(['no', 'yes'], dtype='<U3')
     """
+
+    def __init__(
+        self,
+        model,
+        warm_start: bool = False,
+        model_kwargs: dict | None = None,
+        fit_kwargs: dict | None = None,
+        class_weight: dict | str | None = None,
+    ):
+        super().__init__(model, warm_start, model_kwargs, fit_kwargs)
+        self.class_weight = class_weight
+
+    def _options(self, y: np.ndarray, options: dict) -> dict:
+        given = options.get("class_weight", self.class_weight)
+        if given is None:
+            return options
+        labels, counts = np.unique(y, return_counts=True)
+        known = labels.tolist()
+        if isinstance(given, str) and given == "balanced":
+            weights = dict(enumerate((len(y) / (len(labels) * counts)).tolist()))
+        elif not isinstance(given, dict) or any(label not in known for label in given):
+            raise ValueError(
+                "SKLearnClassifier: class_weight must be 'balanced', or a dict from label to weight with the labels "
+                f"{briefly(known)}, received {briefly(given)}"
+            )
+        else:
+            weights = {known.index(label): weight for label, weight in given.items()}
+        return {**options, "class_weight": weights}
 
     def decision_function(self, X) -> np.ndarray:
         """The model's outputs, (samples, classes).

@@ -1,5 +1,7 @@
 """Models as scikit-learn's estimators: Keras 3's wrappers and Keras 2's."""
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -22,6 +24,18 @@ def classifier(units=2, activation="softmax", loss="categorical_crossentropy", m
     model = models.Sequential([layers.Input((3,)), layers.Dense(units, activation=activation)])
     model.compile(optimizers.Adam(0.1), loss, metrics=list(metrics))
     return model
+
+
+class make_same:
+    """Makes models with the weights of a model; a class, so that it can be pickled."""
+
+    def __init__(self, model):
+        self.weights = model.get_weights()
+
+    def __call__(self, X, y):
+        model = classifier()
+        model.set_weights(self.weights)
+        return model
 
 
 def regressor():
@@ -57,6 +71,30 @@ class TestKeras3:
             estimator.fit(X, np.zeros(40, int))
         with pytest.raises(ValueError, match="Only binary and multiclass"):
             estimator.fit(X, X[:, 0])
+
+    @pytest.mark.parametrize("weights", ["balanced", {"a": 2.0, "b": 2 / 3}])
+    def test_class_weights_by_label_equal_sample_weights(self, weights):
+        from sklearn.base import clone
+
+        names = np.array(["a"] * 10 + ["b"] * 30)
+        options = {"epochs": 2, "verbose": 0, "shuffle": False, "validation_split": 0.25}
+        given, model = np.linspace(1, 2, 40), classifier()
+        expected = self.wrappers.SKLearnClassifier(make_same(model), fit_kwargs=options)
+        expected.fit(X, names, sample_weight=given * np.where(names == "a", 2.0, 2 / 3))
+        first = self.wrappers.SKLearnClassifier(make_same(model), fit_kwargs=options, class_weight=weights)
+        others = clone(first).set_params(class_weight=None), self.wrappers.SKLearnClassifier(make_same(model))
+        first.fit(X, names, sample_weight=given)
+        others[0].fit(X, names, sample_weight=given, class_weight=weights)
+        others[1].set_params(fit_kwargs={**options, "class_weight": weights}).fit(X, names, sample_weight=given)
+        for each in (first, *others, pickle.loads(pickle.dumps(first))):
+            np.testing.assert_allclose(each.decision_function(X), expected.decision_function(X), rtol=1e-5)
+        assert clone(first).get_params()["class_weight"] == weights
+
+    @pytest.mark.parametrize("weights", ["balance", {"c": 1.0}, [1, 2]])
+    def test_class_weights_of_other_labels_are_refused(self, weights):
+        estimator = self.wrappers.SKLearnClassifier(classifier(), class_weight=weights)
+        with pytest.raises(ValueError, match=r"class_weight must be 'balanced', .* labels \['a', 'b'\], received"):
+            estimator.fit(X, NAMES)
 
     def test_function_regressor_and_transformer(self):
         def make(X, y, units):
