@@ -22,8 +22,9 @@ class R2Score(Metric):
     Args:
         class_aggregation: 'uniform_average' for the mean of the columns' scores, 'variance_weighted_average' for the
             mean weighted by the variance of y_true, None for a score for each column.
-        num_regressors: The number p of predictors to adjust for, 1 - (1 - R2)(n - 1) / (n - p - 1) for n numbers if n is
-            above p + 1; 0 for no adjustment.
+        num_regressors: The number p of predictors to adjust for, 1 - (1 - R2)(n - 1) / (n - p - 1) if n is above p + 1; 0 for
+            no adjustment. As in Keras, n is the number of samples times the number of outputs, so the adjustment is right for
+            one output only.
 
     Raises:
         ValueError: for an unknown class_aggregation, num_regressors below 0, and inputs that are not matrices of the same shape.
@@ -141,6 +142,8 @@ def concordance_correlation(y_true, y_pred, axis: int = -1) -> Tensor:
 
 class PearsonCorrelation(FunctionMetric, fn=pearson_correlation):
     """Pearson's correlation of targets and predictions: the mean of `pearson_correlation` over the samples.
+
+    As in Keras, it is NaN from the first sample on whose targets or predictions are all equal.
 
     Args:
         axis: The axis over which the correlation is computed: -1 within each sample, 0 within each batch.

@@ -296,6 +296,24 @@ def test_a_metric_that_has_seen_nothing_is_zero(make):
     assert float(make().result()) == 0
 
 
+@pytest.mark.parametrize(
+    ("regressors", "expected"), [(1, 0.8764), (4, 0.80224), (8, 0.0112), (9, 0.89013), (12, 0.89013)]
+)
+def test_adjusted_r2_counts_numbers_as_in_keras(regressors, expected):
+    """The numbers are Keras 3.15's for 5 samples of 2 outputs: n is 10."""
+    y = np.array([[1, 2], [2, 4], [4, 3], [5, 9], [6, 7]], "float32")
+    found = metrics.R2Score(num_regressors=regressors)(y, y + np.float32([0.5, -1]))
+    np.testing.assert_allclose(found, expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("constant", [0, 1])
+def test_the_correlation_of_a_constant_is_nan_as_in_keras(constant):
+    metric, pair = metrics.PearsonCorrelation(), [np.array([[1.0, 2, 3]]), np.array([[1.0, 3, 2]])]
+    assert np.isfinite(metric(*pair))
+    pair[constant] = np.ones((1, 3))
+    assert np.isnan(metric(*pair)) and np.isnan(metric([[1.0, 2, 3]], [[1.0, 3, 2]]))
+
+
 def test_no_values_change_no_mean():
     mean = metrics.Mean()
     mean.update_state([2.0])
