@@ -76,6 +76,21 @@ def test_images_and_volumes_of_any_size(tmp_path):
             assert_same(model, tmp_path, RNG.normal(size=(*sizes[: rank + 1], 2)).astype("float32"))
 
 
+@pytest.mark.parametrize("size", [None, 7, 8])
+def test_dilated_windows_with_padding(size, tmp_path):
+    """ONNX Runtime refuses auto_pad with dilations. Layers do not take strides with dilation, ops do."""
+    inputs, kernel = Input((size, size, 2)), RNG.normal(size=(3, 4, 2, 3)).astype("float32")
+    same = {"padding": "same", "data_format": "channels_last"}
+    outputs = [
+        layers.Conv2D(3, (3, 4), dilation_rate=(2, 3), **same)(inputs),
+        layers.DepthwiseConv2D(2, depth_multiplier=2, dilation_rate=3, **same)(inputs),
+        ops.conv(inputs, kernel, strides=3, dilation_rate=2, **same),
+        ops.conv(inputs, kernel, strides=(2, 1), dilation_rate=(1, 3), **same),
+    ]
+    for length in (size,) if size else (7, 8, 9):
+        assert_same(Model(inputs, outputs), tmp_path, RNG.normal(size=(2, length, length, 2)).astype("float32"))
+
+
 @pytest.mark.parametrize("cell", ["LSTM", "GRU", "SimpleRNN"])
 @pytest.mark.parametrize(
     "options", [{}, {"return_sequences": True, "go_backwards": True}, {"zero_output_for_mask": True}]
