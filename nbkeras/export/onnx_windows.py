@@ -22,21 +22,21 @@ def _with_channels_first(
     return g.add("Transpose", g.add("Relu", y) if relu else y, perm=[0, *range(2, ndim), 1])
 
 
-def _window(g: OnnxGraph, op: Op, strides, dilation) -> tuple[str, dict[str, Any]]:
+def _window(g: OnnxGraph, op: Op, kernel: str, strides, dilation) -> tuple[str, dict[str, Any]]:
     """A convolution's kernel, and the attributes that describe its window."""
     ndim = op.tensors[1].ndim
-    kernel = g.transpose(op.inputs[1], [ndim - 1, ndim - 2, *range(ndim - 2)])
+    kernel = g.transpose(kernel, [ndim - 1, ndim - 2, *range(ndim - 2)])
     sizes = list(op.tensors[1].shape[:-2])
     return kernel, {"kernel_shape": sizes, "strides": list(strides), "dilations": list(dilation)}
 
 
-def _padding(g: OnnxGraph, op: Op, padding: str, window: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The op's first input, and attributes for padding. 'causal' pads the last axis at the start.
+def _padding(g: OnnxGraph, op: Op, x: str, padding: str, window: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """x of the first input's shape, and attributes for padding. 'causal' pads the last axis at the start.
 
     'same' is written as numbers for an axis of known size or with stride 1. For others the runtime computes them: ONNX Runtime
     has no auto_pad for dilated windows, so nodes compute the padding of these.
     """
-    x, sizes = op.inputs[0], op.sizes(0)[1:-1]
+    sizes = op.sizes(0)[1:-1]
     reaches = [(size - 1) * step + 1 for size, step in zip(window["kernel_shape"], window["dilations"], strict=True)]
     strides = window["strides"]
     if padding == "causal":
@@ -61,10 +61,13 @@ def _padding(g: OnnxGraph, op: Op, padding: str, window: dict[str, Any]) -> tupl
     return g.add("Pad", x, around, scalar(g, op, 0)), {}
 
 
-def _conv(g: OnnxGraph, op: Op, strides, dilation, padding: str, groups: int, relu: bool) -> str:
-    kernel, window = _window(g, op, strides, dilation)
-    x, pads = _padding(g, op, padding, window)
-    return _with_channels_first(g, op, "Conv", x, kernel, op.inputs[2], relu=relu, group=groups, **window, **pads)
+def convolution(
+    g: OnnxGraph, op: Op, x: str, kernel: str, bias: str, strides, dilation, padding: str, groups: int, relu: bool
+) -> str:
+    """Add the convolution of x and a kernel of the shapes of the op's first two inputs, channels last."""
+    kernel, window = _window(g, op, kernel, strides, dilation)
+    x, pads = _padding(g, op, x, padding, window)
+    return _with_channels_first(g, op, "Conv", x, kernel, bias, relu=relu, group=groups, **window, **pads)
 
 
 def _cut(length: int, result: int, size: int, stride: int, dilation: int, before: int) -> tuple[int, int]:
@@ -74,7 +77,7 @@ def _cut(length: int, result: int, size: int, stride: int, dilation: int, before
 
 
 def _conv_transpose(g: OnnxGraph, op: Op, strides, dilation, before, lengths) -> str:
-    kernel, settings = _window(g, op, strides, dilation)
+    kernel, settings = _window(g, op, op.inputs[1], strides, dilation)
     sizes = (op.tensors[0].shape[1:], op.outputs[0].shape[1:], settings["kernel_shape"])
     axes = zip(*sizes, strides, dilation, before, strict=False)
     ends, more = zip(*(_cut(*axis) for axis in axes), strict=True)  # the same for all sizes of an open axis
@@ -104,17 +107,17 @@ def _unfold(g: OnnxGraph, op: Op, line: Any) -> str:
 
 def _pool(kind: str) -> Callable:
     def handler(g: OnnxGraph, op: Op, size, strides, padding: str) -> str:
-        window = {"kernel_shape": list(size), "strides": list(strides)}
-        x, pads = _padding(g, op, padding, {**window, "dilations": [1] * len(size)})
+        window: dict[str, Any] = {"kernel_shape": list(size), "strides": list(strides)}
+        x, pads = _padding(g, op, op.inputs[0], padding, {**window, "dilations": [1] * len(size)})
         return _with_channels_first(g, op, kind, x, **window, **pads)
 
     return handler
 
 
 HANDLERS: dict[str, Callable] = {
-    "conv.conv": _conv,
+    "conv.conv": lambda g, op, **window: convolution(g, op, *op.inputs, **window),
     "conv.conv_transpose": _conv_transpose,
-    "volumes.conv": _conv,
+    "volumes.conv": lambda g, op, **window: convolution(g, op, *op.inputs, **window),
     "volumes.conv_transpose": _conv_transpose,
     "volumes.max_pool": _pool("MaxPool"),
     "volumes.average_pool": _pool("AveragePool"),

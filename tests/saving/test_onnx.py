@@ -8,35 +8,15 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from onnx_runs import assert_same, onnx, run
 
 from nbkeras import GradientTape, Input, Model, Sequential, layers, ops, random
 from nbkeras.export import onnx_graph
 from nbkeras.models import clone_model
 from nbkeras.tensor import formula
 
-onnx = pytest.importorskip("onnx", reason="needs the package onnx")
-onnxruntime = pytest.importorskip("onnxruntime", reason="needs ONNX Runtime")
 pytestmark = pytest.mark.cpu("ONNX Runtime is compared with the CPU")
 RNG = np.random.default_rng(1)
-
-
-def run(model, path, *inputs, **options):
-    """The outputs of the exported model in ONNX Runtime, by name."""
-    model.export(str(path / "model.onnx"), **options)
-    onnx.checker.check_model(str(path / "model.onnx"), full_check=True)
-    session = onnxruntime.InferenceSession(str(path / "model.onnx"), providers=["CPUExecutionProvider"])
-    names = [entry.name for entry in session.get_inputs()]
-    results = session.run(None, dict(zip(names, inputs, strict=True)))
-    return dict(zip([entry.name for entry in session.get_outputs()], results, strict=True))
-
-
-def assert_same(model, path, *inputs, **options):
-    expected = model.predict(inputs[0] if len(inputs) == 1 else list(inputs), verbose=0)
-    expected = expected if isinstance(expected, list) else [expected]
-    found = list(run(model, path, *inputs, **options).values())
-    for ours, theirs in zip(expected, found, strict=True):
-        assert theirs.dtype == ours.dtype
-        np.testing.assert_allclose(theirs, ours, rtol=1e-5, atol=1e-5 * np.abs(ours).max())
 
 
 def words(*shape):
