@@ -89,7 +89,9 @@ def _unfold(g: OnnxGraph, op: Op, line: Any) -> str:
     """Pad the axis, then slice it for each tap."""
     size, stride, dilation, before, windows = line
     if isinstance(windows, Size) and windows.factors is None:
-        raise Unsupported("an axis of open size is cut into windows that are not adjacent")
+        raise Unsupported(
+            "an axis of open size is cut into windows that are not adjacent: give its size in input_signature"
+        )
     reach = (size - 1) * dilation + 1
     after = (op.outputs[0].shape[1] - 1) * stride + reach - before - op.tensors[0].shape[1]
     x, axis = op.inputs[0], g.constant([1], np.int64)

@@ -459,3 +459,25 @@ def test_positions_of_an_open_axis(tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             Model(x, layer(x)).export(str(tmp_path / "other.onnx"))
+
+
+def test_ops_that_onnx_defines_differently(tmp_path):
+    """Remainders of floats, reductions of booleans, over no axes and of small integers, tens of integers, infinite numbers."""
+    x, small = Input((4,)), Input((4,), dtype="int8")
+    outputs = [
+        *(function(x, step) for function in (ops.mod, ops.floor_divide) for step in (0.1, -0.7)),
+        *(function(x > 0, axis=-1) for function in (ops.max, ops.min, ops.sum, ops.mean)),
+        *(function(x, axis=()) for function in (ops.any, ops.all, ops.var, ops.max, ops.mean)),
+        *(function(small, axis=-1) for function in (ops.sum, ops.prod, ops.max)),
+        ops.round(small, -1),
+        ops.logaddexp(ops.log(ops.relu(x)), ops.log(ops.relu(x))),
+        ops.relu6(ops.log(ops.relu(x))),
+        ops.print_tensor(x),
+    ]
+    values = np.array([[1.0, 0.3, 5.5, -0.3], [0.0, -5.5, 1e10, 0.7]], "float32")
+    model = Model([x, small], outputs)
+    found = run(model, tmp_path, values, np.array([[15, -25, 100, 7], [5, -5, 0, 127]], "int8"))
+    expected = model.predict([values, np.array([[15, -25, 100, 7], [5, -5, 0, 127]], "int8")], verbose=0)
+    for ours, theirs in zip(expected, found.values(), strict=True):
+        assert (theirs.dtype, theirs.shape) == (ours.dtype, ours.shape)
+        np.testing.assert_allclose(theirs, ours, rtol=1e-5)
