@@ -34,16 +34,23 @@ def _ufunc(g: OnnxGraph, op: Op, ufunc: Any, dtype: Any = None) -> str:
 
 
 def _floor_divide(g: OnnxGraph, op: Op) -> str:
-    if op.dtype.kind == "f":
-        return g.add("Floor", g.add("Div", *op.inputs))
-    remainder = g.add("Mod", *op.inputs)
-    return g.add("Div", g.add("Sub", op.inputs[0], remainder), op.inputs[1])
+    """For floats by the remainder: the floor of the quotient would be one more where the quotient was rounded up."""
+    x, y = op.inputs
+    if op.dtype.kind != "f":
+        return g.add("Div", g.add("Sub", x, g.add("Mod", x, y)), y)
+    whole = g.add("Round", g.add("Div", g.add("Sub", x, _mod(g, op)), y))
+    return g.add("Where", g.add("Equal", y, scalar(g, op, 0)), g.add("Div", x, y), whole)
 
 
 def _mod(g: OnnxGraph, op: Op) -> str:
+    """The remainder with the divisor's sign. ONNX has it for integers only; for floats it has that with the dividend's sign."""
+    x, y = op.inputs
     if op.dtype.kind != "f":
-        return g.add("Mod", *op.inputs)
-    return g.add("Sub", op.inputs[0], g.add("Mul", g.add("Floor", g.add("Div", *op.inputs)), op.inputs[1]))
+        return g.add("Mod", x, y)
+    rest, zero = g.add("Mod", x, y, fmod=1), scalar(g, op, 0)
+    differ = g.add("Xor", g.add("Less", rest, zero), g.add("Less", y, zero))
+    differ = g.add("And", differ, g.add("Not", g.add("Equal", rest, zero)))
+    return g.add("Where", differ, g.add("Add", rest, y), rest)
 
 
 def _of_booleans(number: str, boolean: str) -> Handler:
@@ -59,14 +66,18 @@ def _scaled(kind: str, factor: float) -> Handler:
 def _round(g: OnnxGraph, op: Op, decimals: int) -> str:
     if op.dtype.kind != "f" and decimals >= 0:
         return g.add("Identity", op.inputs[0])
+    if op.dtype.kind != "f":
+        scale = g.constant(10.0**-decimals)
+        whole = g.add("Round", g.add("Div", g.cast(op.inputs[0], np.float64), scale))
+        return g.cast(g.add("Mul", whole, scale), op.dtype)
     scale = scalar(g, op, 10.0**decimals)
     return g.add("Div", g.add("Round", g.add("Mul", op.inputs[0], scale)), scale)
 
 
 def _logaddexp(g: OnnxGraph, op: Op) -> str:
-    """max(a, b) + log(1 + e^-|a - b|)."""
-    away = g.add("Neg", g.add("Abs", g.add("Sub", *op.inputs)))
-    return g.add("Add", g.add("Max", *op.inputs), g.add("Softplus", away))
+    """max(a, b) + log(1 + e^-|a - b|), or an infinite max(a, b), where a - b may be NaN."""
+    away, larger = g.add("Neg", g.add("Abs", g.add("Sub", *op.inputs))), g.add("Max", *op.inputs)
+    return g.add("Where", g.add("IsInf", larger), larger, g.add("Add", larger, g.add("Softplus", away)))
 
 
 # -------------------- activations --------------------
@@ -74,7 +85,9 @@ def _logaddexp(g: OnnxGraph, op: Op) -> str:
 
 def _piecewise(g: OnnxGraph, op: Op, negative_slope: float, threshold: float, max_value: float) -> str:
     x = op.inputs[0]
-    low = g.add("Mul", g.add("Sub", x, scalar(g, op, threshold)), scalar(g, op, negative_slope))
+    low = scalar(g, op, 0)  # also for -inf
+    if negative_slope:
+        low = g.add("Mul", g.add("Sub", x, scalar(g, op, threshold)), scalar(g, op, negative_slope))
     y = g.add("Where", g.add("LessOrEqual", x, scalar(g, op, threshold)), low, x)
     if math.isnan(max_value):
         return y
@@ -113,7 +126,7 @@ _UFUNCS = _pairs(
 )
 _NODES = {
     "elementwise": "subtract:Sub divide:Div power:Pow negative:Neg absolute:Abs sqrt:Sqrt reciprocal:Reciprocal exp:Exp log:Log "
-    "sin:Sin cos:Cos tan:Tan arctan:Atan erf:Erf where:Where show:Identity maximum:Max minimum:Min",
+    "sin:Sin cos:Cos tan:Tan arctan:Atan erf:Erf where:Where maximum:Max minimum:Min",
     "activations": "relu:Relu sigmoid:Sigmoid tanh:Tanh softplus:Softplus",
     "functions": "arcsin:Asin arccos:Acos sinh:Sinh cosh:Cosh arcsinh:Asinh arccosh:Acosh arctanh:Atanh",
 }
@@ -127,6 +140,7 @@ HANDLERS: dict[str, Handler] = {
     "elementwise.add": _of_booleans("Add", "Or"),
     "elementwise.multiply": _of_booleans("Mul", "And"),
     "elementwise.mod": _mod,
+    "elementwise.show": lambda g, op, message: g.add("Identity", op.inputs[0]),
     "elementwise.square": lambda g, op: g.add("Mul", op.inputs[0], op.inputs[0]),
     "elementwise.rsqrt": lambda g, op: g.add("Reciprocal", g.add("Sqrt", op.inputs[0])),
     "elementwise.expm1": lambda g, op: g.add("Sub", g.add("Exp", op.inputs[0]), scalar(g, op, 1)),

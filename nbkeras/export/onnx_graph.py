@@ -146,7 +146,7 @@ class OnnxGraph:
         open_axes = tuple(axis for axis, size in enumerate(shape) if isinstance(size, Size))
         one = first[tuple(slice(0, 1) if axis in open_axes else slice(None) for axis in range(first.ndim))]
         if any(not np.array_equal(a, np.broadcast_to(one, a.shape)) for a in arrays):
-            raise Unsupported("a constant depends on the size of an open axis")
+            raise Unsupported("a constant depends on the size of an open axis: give its size in input_signature")
         return self.add("Expand", self.constant(one), self.shape(shape))
 
     def _range(self, first: np.ndarray, step: Any, size: Size) -> str:

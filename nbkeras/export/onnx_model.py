@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from nbkeras.building import lora
-from nbkeras.engine import structures
+from nbkeras.engine import settings, structures
 from nbkeras.engine.progress import print_message
 from nbkeras.engine.user_errors import optional_import
 from nbkeras.export import onnx_elementwise
@@ -38,7 +38,8 @@ def export_onnx(
 
     Raises:
         ImportError: if the package onnx is not installed.
-        ValueError: for a stateful model, and for an op without a counterpart in ONNX.
+        ValueError: for a stateful model, for layers that compute with floats of 8 or 16 bits, and for an op without a counterpart
+            in ONNX.
 
     Example:
         >>> from nbkeras.export import export_onnx
@@ -59,6 +60,7 @@ def export_onnx(
     with lora.merged(model):
         trace = Trace(lambda tensors: model(pack(tensors)), shapes, dtypes)
     output_names = signature.output_names(model, len(trace.runs[0].outputs), names)
+    _check_modes(model, trace)
     graph = OnnxGraph(onnx, trace, names, output_names)
     for number, call in trace.calls():
         _write(graph, number, call, model.name)
@@ -86,6 +88,19 @@ def export_onnx(
         file.write(onnx_model.SerializeToString())
     if verbose is None or verbose:
         print_message(f"Saved the ONNX model at {os.fspath(filepath)!r}.{note(model)}")
+
+
+def _check_modes(model: Any, trace: Trace) -> None:
+    """ValueError names a layer that computes with floats of 8 or 16 bits."""
+    used = {name for _, call in trace.calls() for name in call.layer.split("/")}
+    for layer in model._all_layers():
+        is_small = layer.quantization_mode == "float8" or getattr(layer, "compute_dtype", "") in settings.HALVES
+        if is_small and layer.name in used:
+            raise ValueError(
+                f"model {model.name!r} cannot be exported: layer {layer.name!r} has the policy {layer.dtype_policy.name!r}, "
+                "and ONNX files of nbkeras compute with float32 or float64: make the model with the policy 'float32' and give it "
+                "this one's kernels and other weights"
+            )
 
 
 def _write(graph: OnnxGraph, number: int, call: TracedOp, model: str) -> None:

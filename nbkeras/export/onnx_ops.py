@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from nbkeras.export import onnx_attention, onnx_elementwise, onnx_recurrent, onnx_shapes, onnx_windows
+from nbkeras.export import (
+    onnx_attention,
+    onnx_elementwise,
+    onnx_integers,
+    onnx_packed,
+    onnx_recurrent,
+    onnx_shapes,
+    onnx_windows,
+)
 from nbkeras.export.onnx_graph import OnnxGraph
 from nbkeras.export.op import Handler, Op, scalar
 
@@ -23,9 +31,7 @@ def _matmul(g: OnnxGraph, op: Op, transpose_a: bool = False, transpose_b: bool =
 
 def _dense(g: OnnxGraph, op: Op, rectify: bool) -> str:
     x, kernel, bias = op.inputs
-    y = g.add("MatMul", x, kernel)
-    y = g.add("Add", y, bias) if bias else y
-    return g.add("Relu", y) if rectify else y
+    return onnx_integers.product(g, x, kernel, bias, rectify)
 
 
 # -------------------- normalization --------------------
@@ -83,6 +89,8 @@ HANDLERS: dict[str, Handler] = {
     "group_normalization.group_normalization": _group_normalization,
     **onnx_attention.HANDLERS,
     **onnx_elementwise.HANDLERS,
+    **onnx_integers.HANDLERS,
+    **onnx_packed.HANDLERS,
     **onnx_shapes.HANDLERS,
     **onnx_windows.HANDLERS,
     **onnx_recurrent.HANDLERS,

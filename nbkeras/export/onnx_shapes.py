@@ -14,20 +14,21 @@ from nbkeras.export.trace import Size, Unsupported
 
 
 def _reduce(kind: str) -> Handler:
-    """A handler for a reduction over axes, which are an input in opset 18."""
+    """A handler for a reduction over axes, which are an input in opset 18. ONNX reduces no booleans and no small integers."""
 
     def handler(g: OnnxGraph, op: Op, axes: tuple[int, ...], keepdims: bool = False) -> str:
-        x = op.inputs[0]
-        if op.tensors[0].dtype.kind == "b":
-            x = g.cast(x, op.outputs[0].dtype)
-        if not axes:
-            return g.add("Identity", x)
-        return g.add(kind, x, g.constant(axes, np.int64), keepdims=int(keepdims))
+        dtype, result = op.tensors[0].dtype, op.outputs[0].dtype
+        wide = np.dtype(np.int32) if result.kind == "b" or (result.kind in "iu" and result.itemsize < 4) else result
+        x = op.inputs[0] if dtype == wide else g.cast(op.inputs[0], wide)
+        y = g.add(kind, x, g.constant(axes, np.int64), keepdims=int(keepdims)) if axes else g.add("Identity", x)
+        return y if wide == result else g.cast(y, result)
 
     return handler
 
 
 def _variance(g: OnnxGraph, op: Op, axes: tuple[int, ...], keepdims: bool = False) -> str:
+    if not axes:
+        return g.add("Sub", op.inputs[0], op.inputs[0])
     where = g.constant(axes, np.int64)
     away = g.add("Sub", op.inputs[0], g.add("ReduceMean", op.inputs[0], where, keepdims=1))
     return g.add("ReduceMean", g.add("Mul", away, away), where, keepdims=int(keepdims))
@@ -37,6 +38,8 @@ def _truth(kind: str) -> Handler:
     """A handler for any and all: the maximum and the minimum of booleans as numbers."""
 
     def handler(g: OnnxGraph, op: Op, axes: tuple[int, ...], keepdims: bool = False) -> str:
+        if not axes:
+            return g.cast(op.inputs[0], bool)
         x = g.cast(g.cast(op.inputs[0], bool), np.int32)
         return g.cast(g.add(kind, x, g.constant(axes, np.int64), keepdims=int(keepdims)), bool)
 
@@ -81,7 +84,7 @@ def flipped(g: OnnxGraph, name: str, axes: tuple[int, ...]) -> str:
 
 def _roll(g: OnnxGraph, op: Op, shift: int, axis: int) -> str:
     if isinstance(shift, Size) or isinstance(op.sizes(0)[axis], Size):
-        raise Unsupported("roll along an axis whose size is open")
+        raise Unsupported("roll along an axis whose size is open: give its size in input_signature")
     size = op.sizes(0)[axis]
     order = np.roll(np.arange(size), shift)
     return g.add("Gather", op.inputs[0], g.constant(order, np.int64), axis=axis)

@@ -8,35 +8,15 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from onnx_runs import assert_same, onnx, run
 
 from nbkeras import GradientTape, Input, Model, Sequential, layers, ops, random
 from nbkeras.export import onnx_graph
 from nbkeras.models import clone_model
 from nbkeras.tensor import formula
 
-onnx = pytest.importorskip("onnx", reason="needs the package onnx")
-onnxruntime = pytest.importorskip("onnxruntime", reason="needs ONNX Runtime")
 pytestmark = pytest.mark.cpu("ONNX Runtime is compared with the CPU")
 RNG = np.random.default_rng(1)
-
-
-def run(model, path, *inputs, **options):
-    """The outputs of the exported model in ONNX Runtime, by name."""
-    model.export(str(path / "model.onnx"), **options)
-    onnx.checker.check_model(str(path / "model.onnx"), full_check=True)
-    session = onnxruntime.InferenceSession(str(path / "model.onnx"), providers=["CPUExecutionProvider"])
-    names = [entry.name for entry in session.get_inputs()]
-    results = session.run(None, dict(zip(names, inputs, strict=True)))
-    return dict(zip([entry.name for entry in session.get_outputs()], results, strict=True))
-
-
-def assert_same(model, path, *inputs, **options):
-    expected = model.predict(inputs[0] if len(inputs) == 1 else list(inputs), verbose=0)
-    expected = expected if isinstance(expected, list) else [expected]
-    found = list(run(model, path, *inputs, **options).values())
-    for ours, theirs in zip(expected, found, strict=True):
-        assert theirs.dtype == ours.dtype
-        np.testing.assert_allclose(theirs, ours, rtol=1e-5, atol=1e-5 * np.abs(ours).max())
 
 
 def words(*shape):
@@ -74,6 +54,21 @@ def test_images_and_volumes_of_any_size(tmp_path):
         model = Sequential([Input((*[None] * rank, 2)), *several])
         for sizes in ((2, 5, 6, 4), (1, 4, 3, 7)):
             assert_same(model, tmp_path, RNG.normal(size=(*sizes[: rank + 1], 2)).astype("float32"))
+
+
+@pytest.mark.parametrize("size", [None, 7, 8])
+def test_dilated_windows_with_padding(size, tmp_path):
+    """ONNX Runtime refuses auto_pad with dilations. Layers do not take strides with dilation, ops do."""
+    inputs, kernel = Input((size, size, 2)), RNG.normal(size=(3, 4, 2, 3)).astype("float32")
+    same = {"padding": "same", "data_format": "channels_last"}
+    outputs = [
+        layers.Conv2D(3, (3, 4), dilation_rate=(2, 3), **same)(inputs),
+        layers.DepthwiseConv2D(2, depth_multiplier=2, dilation_rate=3, **same)(inputs),
+        ops.conv(inputs, kernel, strides=3, dilation_rate=2, **same),
+        ops.conv(inputs, kernel, strides=(2, 1), dilation_rate=(1, 3), **same),
+    ]
+    for length in (size,) if size else (7, 8, 9):
+        assert_same(Model(inputs, outputs), tmp_path, RNG.normal(size=(2, length, length, 2)).astype("float32"))
 
 
 @pytest.mark.parametrize("cell", ["LSTM", "GRU", "SimpleRNN"])
@@ -464,3 +459,25 @@ def test_positions_of_an_open_axis(tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             Model(x, layer(x)).export(str(tmp_path / "other.onnx"))
+
+
+def test_ops_that_onnx_defines_differently(tmp_path):
+    """Remainders of floats, reductions of booleans, over no axes and of small integers, tens of integers, infinite numbers."""
+    x, small = Input((4,)), Input((4,), dtype="int8")
+    outputs = [
+        *(function(x, step) for function in (ops.mod, ops.floor_divide) for step in (0.1, -0.7)),
+        *(function(x > 0, axis=-1) for function in (ops.max, ops.min, ops.sum, ops.mean)),
+        *(function(x, axis=()) for function in (ops.any, ops.all, ops.var, ops.max, ops.mean)),
+        *(function(small, axis=-1) for function in (ops.sum, ops.prod, ops.max)),
+        ops.round(small, -1),
+        ops.logaddexp(ops.log(ops.relu(x)), ops.log(ops.relu(x))),
+        ops.relu6(ops.log(ops.relu(x))),
+        ops.print_tensor(x),
+    ]
+    values = np.array([[1.0, 0.3, 5.5, -0.3], [0.0, -5.5, 1e10, 0.7]], "float32")
+    model = Model([x, small], outputs)
+    found = run(model, tmp_path, values, np.array([[15, -25, 100, 7], [5, -5, 0, 127]], "int8"))
+    expected = model.predict([values, np.array([[15, -25, 100, 7], [5, -5, 0, 127]], "int8")], verbose=0)
+    for ours, theirs in zip(expected, found.values(), strict=True):
+        assert (theirs.dtype, theirs.shape) == (ours.dtype, ours.shape)
+        np.testing.assert_allclose(theirs, ours, rtol=1e-5)
