@@ -26,11 +26,12 @@ DATA = {
     "d2": _waves(3, 3, 3, 2),
     "k3": _waves(2, 2, 2, 2, 3),
     "t2": _waves(3, 3, 4, 3),
+    "words": np.array(["The Cat ", "  a\u00c9 b", "", "x-y z"]),
     "square": _waves(3, 3) + 3 * np.eye(3, dtype="float32"),
 }
 
 # What TensorFlow and nbkeras compute alike, one expression for each name.
-EXPRESSIONS = """
+EXPRESSIONS = r"""
 tf.abs(x)
 tf.math.acosh(p + 1)
 tf.add(x, y)
@@ -271,6 +272,75 @@ tf.signal.hann_window(8)
 tf.signal.hamming_window(7, periodic=False)
 tf.cast(tf.constant([1.7, -1.7]), "int32")
 tf.nest.map_structure(lambda a: a + 1, {"a": x, "b": [y]})["b"][0]
+tf.constant(["a", "\u00e9"])
+tf.constant("a", shape=(2, 1))
+tf.constant(["a", "b"]) + "c"
+tf.constant(["a", "b"]) == "b"
+tf.constant(["a", "b"]) != ["a", "c"]
+tf.convert_to_tensor([["a"], ["b"]])[1:, 0]
+tf.expand_dims(words, -1)
+tf.expand_dims("a", axis=0)
+tf.reshape(words, (2, 2))
+tf.squeeze(words[None])
+tf.tile(["a", "b"], [2])
+tf.transpose([["a", "b"], ["c", "d"]])
+tf.concat([words, ["x"]], axis=0)
+tf.stack([tf.constant("a"), tf.constant("b")])
+tf.gather(words, [2, 0])
+tf.boolean_mask(words, [True, False, True, False])
+tf.identity(words)
+tf.equal(words, "")
+tf.not_equal(words, "")
+tf.shape(words)
+tf.rank([["a"]])
+tf.size(words)
+tf.numpy_function(lambda a: a + b"!", [tf.constant("a")], tf.string)
+tf.strings.as_string([1.5, 2.0])
+tf.strings.as_string([1.5, 1e-7], precision=2, scientific=True)
+tf.strings.as_string([1.5, 100.0], shortest=True)
+tf.strings.as_string([7, 123], width=4, fill="0")
+tf.strings.as_string([True, False])
+tf.strings.bytes_split(words).to_tensor()
+tf.strings.join([words, "-", ["1", "2", "3", "4"]])
+tf.strings.join([["a", "b"], ["c", "d"]], separator=", ")
+tf.strings.length(words)
+tf.strings.length(words, unit="UTF8_CHAR")
+tf.strings.lower(words)
+tf.strings.lower(words, encoding="utf-8")
+tf.strings.upper(words)
+tf.strings.upper(words, encoding="utf-8")
+tf.strings.lower(tf.strings.split(["A B", "C"])).to_tensor()
+tf.strings.reduce_join([["a", "b"], ["c", "d"]])
+tf.strings.reduce_join([["a", "b"], ["c", "d"]], axis=0, separator="-")
+tf.strings.reduce_join([["a", "b"], ["c", "d"]], axis=-1, keepdims=True)
+tf.strings.reduce_join([["a", "b"], ["c", "d"]], axis=[1, 0])
+tf.strings.reduce_join(tf.strings.unicode_split(["ab", "c"], "UTF-8"), axis=-1)
+tf.strings.regex_full_match(words, ".*a.*")
+tf.strings.regex_replace(words, "[aeiou]", "")
+tf.strings.regex_replace("a<br />b<br />", "<br />", " ", replace_global=False)
+tf.strings.regex_replace(["\u00e9tude 12"], r"(\w)\d", r"[\1\0]")
+tf.strings.split("a b  c\tA ")
+tf.strings.split(words).to_tensor()
+tf.strings.split(words).to_tensor("-", shape=(None, 3))
+tf.strings.split(words).row_lengths()
+tf.strings.split(words).flat_values
+tf.strings.split([["a b"], ["c"]]).to_tensor()
+tf.strings.split(["a,,b", "", ","], ",").to_tensor()
+tf.strings.split("a,b,c", sep=",", maxsplit=1)
+tf.strings.split([" a b c "], maxsplit=1).to_tensor()
+tf.strings.split("a b", sep="")
+tf.strings.strip(words)
+tf.strings.substr(words[:2], 1, 3)
+tf.strings.substr(["abcd", "\u00e9bcd"], [-2, 0], [1, 2], unit="UTF8_CHAR")
+tf.strings.substr("abc", 3, 2)
+tf.strings.to_hash_bucket_fast(words, 100)
+tf.strings.to_hash_bucket_strong(words, 100, key=[1, 2])
+tf.strings.to_number(["1.5", "-2", " 3e2"])
+tf.strings.to_number(["7", "-1"], out_type=tf.int64)
+tf.strings.unicode_split(words, "UTF-8").to_tensor()
+tf.strings.unicode_split("h\u00e9", input_encoding="UTF-8")
+tf.strings.unicode_split(b"a\xffb", "UTF-8", replacement_char=63)
+tf.strings.unicode_split(b"a\xffb", "UTF-8", errors="ignore")
 """.strip().splitlines()
 
 # TensorFlow rounds positions to 1/1024 there.
@@ -279,4 +349,5 @@ ROUNDED = 'tf.image.resize(images, (5, 9), method="bicubic")'
 
 def computed(expression, tf):
     """The value of an expression as an array, with TensorFlow or its stand-in as `tf`."""
-    return np.asarray(eval(expression, {**DATA, "tf": tf, "_waves": _waves}))
+    found = np.asarray(eval(expression, {**DATA, "tf": tf, "_waves": _waves}))
+    return found.astype("S") if found.dtype == object else found

@@ -5,15 +5,17 @@ from __future__ import annotations
 import collections
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from nbkeras.compat.tensorflow.shapes import TensorShape, TensorSpec
+from nbkeras.compat.tensorflow.texts import RaggedStrings, StringTensor, as_strings, boxed, holds_text
 from nbkeras.engine import settings
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.dtypes import array_of
+from nbkeras.engine.strings import STRING
 from nbkeras.engine.tensor import Tensor, as_tensor
 
 AUTOTUNE = -1
@@ -47,9 +49,17 @@ def _join(function: Callable, elements: list) -> Any:
 
 
 def _array(value: Any) -> Any:
-    """A leaf as an array of numbers, or of strings, which nbkeras's tensors cannot hold."""
+    """A leaf as an array of numbers or of strings; a data set, such as a window, stays one."""
     if isinstance(value, Tensor):
         return np.asarray(value)
+    if isinstance(value, Dataset):
+        return value
+    if isinstance(value, RaggedStrings):
+        raise TypeError(
+            "an element of a data set cannot have rows of different lengths: call to_tensor() on the result of tf.strings.split"
+        )
+    if holds_text(value):
+        return as_strings(value).given
     found = value if isinstance(value, np.ndarray | np.generic) else np.asarray(value)
     return found if found.dtype.kind in "SUO" else array_of(value)
 
@@ -59,8 +69,23 @@ def _arrays(element: Any) -> Any:
 
 
 def _shown(element: Any) -> Any:
-    """An element as the user sees it: tensors, and strings as they are."""
-    return _map(lambda leaf: leaf if np.asarray(leaf).dtype.kind in "SUO" else as_tensor(leaf), element)
+    """An element as the user sees it: tensors of numbers and of strings."""
+    return _map(_tensor, element)
+
+
+def _tensor(leaf: Any) -> Any:
+    if isinstance(leaf, Dataset):
+        return leaf
+    return StringTensor(leaf) if np.asarray(leaf).dtype.kind in "SUO" else as_tensor(leaf)
+
+
+def _stacked(leaves: Sequence) -> np.ndarray:
+    """Arrays joined along a new first axis; of strings, arrays of objects."""
+    return np.stack([_array(leaf) for leaf in leaves] if isinstance(leaves[0], str | bytes) else leaves)
+
+
+def _numpy(leaf: Any) -> Any:
+    return StringTensor(leaf).numpy() if getattr(leaf, "dtype", np.dtype(object)).kind in "SUO" else leaf
 
 
 def _call(function: Callable, element: Any) -> Any:
@@ -325,7 +350,7 @@ class Dataset:
         source, size = self._items, self._batch_size(batch_size)
         if isinstance(source, _Rows):
             return self._batched(_Again(source.batches, size, drop_remainder), size, drop_remainder)
-        return self._batched(_Again(self._joined, size, drop_remainder, np.stack), size, drop_remainder)
+        return self._batched(_Again(self._joined, size, drop_remainder, _stacked), size, drop_remainder)
 
     def padded_batch(
         self,
@@ -398,8 +423,8 @@ class Dataset:
         return map(_shown, self._items)
 
     def as_numpy_iterator(self) -> Iterator:
-        """The elements as NumPy arrays."""
-        return iter(self._items)
+        """The elements as NumPy arrays; strings as bytes."""
+        return (_map(_numpy, each) for each in self._items)
 
     def reduce(self, initial_state: Any, reduce_func: Callable, name: Any = None) -> Any:
         """The state after state = reduce_func(state, element) for each element."""
@@ -460,7 +485,8 @@ def _typed(element: Any, kinds: Any) -> Any:
         return {key: _typed(element[key], kind) for key, kind in kinds.items()}
     if isinstance(kinds, tuple | list) and not isinstance(kinds, TensorShape | TensorSpec):
         return tuple(_typed(part, kind) for part, kind in zip(element, kinds, strict=True))
-    array = np.asarray(element, np.dtype(kinds.dtype if isinstance(kinds, TensorSpec) else kinds))
+    kind = kinds.dtype if isinstance(kinds, TensorSpec) else kinds
+    array = as_strings(element).given if kind == STRING else np.asarray(element, np.dtype(kind))
     shape = kinds.shape if isinstance(kinds, TensorSpec) else None
     if shape is not None and not (
         len(shape) == array.ndim and all(n in (None, own) for n, own in zip(shape, array.shape, strict=True))
@@ -482,11 +508,14 @@ def _shapes(value: Any) -> list:
 
 def _padded(leaves: tuple, shape: Any, value: Any) -> np.ndarray:
     """Arrays in one array with a new first axis, filled up with a value at their ends."""
-    arrays = [np.asarray(leaf) for leaf in leaves]
+    arrays = [boxed(leaf) for leaf in leaves]
+    is_text = arrays[0].dtype.kind in "SUO"
     largest = [max(sizes) for sizes in zip(*(array.shape for array in arrays), strict=True)]
     if shape is not None:
         largest = [n if given in (None, -1) else int(given) for n, given in zip(largest, shape, strict=True)]
-    whole = np.full((len(arrays), *largest), value, arrays[0].dtype)
+    whole = np.full(
+        (len(arrays), *largest), boxed(value or b"") if is_text else value, object if is_text else arrays[0].dtype
+    )
     for place, array in enumerate(arrays):
         if any(own > n for own, n in zip(array.shape, largest, strict=True)):
             raise ValueError(

@@ -49,6 +49,7 @@ SHOWN: dict[str, tuple[str, ...]] = {
     "python.ops.ctc_ops": ("first_version: ctc_loss_v2",),
     "random": ("random",),
     "signal": ("signal",),
+    "strings": ("strings",),
     "summary": ("summary: create_file_writer histogram image scalar text",),
     "test": ("settings: gpu_device_name is_built_with_cuda is_gpu_available",),
     "version": (),
@@ -88,6 +89,6 @@ INSTEAD = {
     "signal.fft": "keras.ops.fft takes and returns pairs of a real and an imaginary part",
     "signal.stft": "keras.ops.stft returns a real and an imaginary part",
     "sparse": "tensors are dense",
-    "strings": "keras.layers.TextVectorization takes strings, and so does your own subclass of nbkeras.layers.HostLayer",
+    "strings": "call a function of Python's str on x.numpy().decode(), and tf.constant on its result",
     "train": "use keras.optimizers and keras.callbacks.ModelCheckpoint",
 }
