@@ -358,8 +358,8 @@ def test_elements_are_cached_and_functions_run_once(tf):
 
 
 def test_what_data_sets_do_not_have(tf):
-    with pytest.raises(AttributeError, match="tf.data.Dataset.interleave is not offered: .*docs/coming-from-keras.md"):
-        tf.data.Dataset.range(2).interleave(None)
+    with pytest.raises(AttributeError, match="tf.data.Dataset.scan is not offered: .*docs/coming-from-keras.md"):
+        tf.data.Dataset.range(2).scan(None)
     with pytest.raises(ValueError, match=r"must have the same number of rows, received shapes \[\(2,\), \(3,\)\]"):
         tf.data.Dataset.from_tensor_slices(([1, 2], [1, 2, 3]))
     with pytest.raises(ValueError, match="batch_size must be at least 1, received 0"):

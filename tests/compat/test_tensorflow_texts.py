@@ -39,7 +39,7 @@ def test_a_tensor_of_strings(tf):
     [
         (lambda tf: tf.strings.lower([1, 2]), "expected a string, str or bytes, received 1"),
         (lambda tf: tf.strings.length(3.0), r"expected strings, an array or a list of str or bytes, received 3\.0"),
-        (lambda tf: layers.TextVectorization()(tf.constant(b"\xff")), "UTF-8"),
+        (lambda tf: layers.StringLookup()(tf.constant(bytes([255]))), "bytes given as a string must be UTF-8"),
         (lambda tf: tf.strings.substr("abc", 4, 1), "pos 4 lies outside a string of length 3, b'abc'"),
         (lambda tf: tf.strings.length("a", "CHAR"), "unit must be 'BYTE' or 'UTF8_CHAR', received 'CHAR'"),
         (lambda tf: tf.strings.unicode_split("a", "UTF-16-BE"), "input_encoding must be one of 'UTF-8'"),

@@ -333,6 +333,60 @@ class Dataset:
         parts = _Again(lambda: (item for each in self._items for item in dataset_of(_call(map_func, each))._items))
         return Dataset(parts, UNKNOWN)
 
+    def window(
+        self, size: int, shift: int | None = None, stride: int = 1, drop_remainder: bool = False, name: Any = None
+    ) -> Dataset:
+        """Data sets of `size` elements each, every stride-th one; a part of an element has a data set of its own.
+
+        shift: how many elements later the next window begins; None: `size`. drop_remainder: without smaller windows.
+        """
+        size, stride, shift = self._batch_size(size), int(stride), int(size if shift is None else shift)
+        span, total = (size - 1) * stride + 1, self._length
+
+        def windows() -> Iterator:
+            items = iter(self._items)
+            kept = list(itertools.islice(items, span))
+            while kept and not (drop_remainder and len(kept) < span):
+                yield _join(lambda leaves: Dataset(leaves, len(leaves)), kept[:span:stride])
+                collections.deque(itertools.islice(items, max(0, shift - len(kept))), 0)
+                kept = kept[shift:]
+                kept += itertools.islice(items, span - len(kept))
+
+        if total >= 0:
+            total = max(0, (total - span) // shift + 1) if drop_remainder else math.ceil(total / shift)
+        return Dataset(_Again(windows), total)
+
+    def interleave(
+        self,
+        map_func: Callable,
+        cycle_length: int | None = None,
+        block_length: int | None = None,
+        num_parallel_calls: Any = None,
+        deterministic: Any = None,
+        name: Any = None,
+    ) -> Dataset:
+        """The elements of the data sets that a function returns, `block_length` (1) of each of `cycle_length` (1) in turn."""
+        count, block = (
+            1 if each in (None, AUTOTUNE) else self._batch_size(each) for each in (cycle_length, block_length)
+        )
+
+        def elements() -> Iterator:
+            sources = (iter(dataset_of(_call(map_func, each))._items) for each in self._items)
+            places: list = [None] * count
+            place, has_more = 0, True
+            while has_more or any(places):
+                if places[place] is None and has_more:
+                    places[place] = next(sources, None)
+                    has_more = places[place] is not None
+                if places[place] is not None:
+                    items = list(itertools.islice(places[place], block))
+                    yield from items
+                    if len(items) < block:
+                        places[place] = None
+                place = (place + 1) % count
+
+        return Dataset(_Again(elements), UNKNOWN)
+
     def enumerate(self, start: int = 0, name: Any = None) -> Dataset:
         """(index, element) for each element."""
         pairs = _Again(lambda: ((np.int64(i), each) for i, each in enumerate(self._items, start)))
@@ -454,7 +508,9 @@ class Dataset:
             return self._spec
         first = next(iter(self._items), None)
 
-        def spec(leaf: Any) -> TensorSpec:
+        def spec(leaf: Any) -> Any:
+            if isinstance(leaf, Dataset):
+                return leaf.element_spec
             shape = np.shape(leaf)
             return TensorSpec((None, *shape[1:]) if self._varies and shape else shape, np.asarray(leaf).dtype)
 

@@ -38,8 +38,8 @@ def _method(name: str) -> Callable:
 
 # Without `batch`: a Selection's own changes the size of its batches.
 _NAMES = (
-    "apply as_numpy_iterator cache concatenate enumerate filter flat_map map padded_batch prefetch reduce repeat shard shuffle "
-    "skip take unbatch"
+    "apply as_numpy_iterator cache concatenate enumerate filter flat_map interleave map padded_batch prefetch reduce repeat "
+    "shard shuffle skip take unbatch window"
 ).split()
 _OfSelections = type("_OfSelections", (), {name: _method(name) for name in _NAMES})
 
