@@ -7,8 +7,20 @@ def _waves(*shape):
     return np.sin(np.arange(np.prod(shape), dtype="float32") * np.float32(1.7)).reshape(shape)
 
 
+def _raises(function, *args, **kwargs):
+    """Whether a call raises an error: checks of values are compared by this."""
+    try:
+        function(*args, **kwargs)
+    except (ValueError, TypeError, np.linalg.LinAlgError):
+        return True
+    except Exception as error:
+        return type(error).__name__ in ("InvalidArgumentError", "OutOfRangeError")  # TensorFlow's are no ValueErrors
+    return False
+
+
 DATA = {
     "np": np,
+    "raises": _raises,
     "x": _waves(3, 4),
     "y": _waves(3, 4)[::-1] * 2,
     "v": _waves(6),
@@ -341,6 +353,42 @@ tf.strings.unicode_split(words, "UTF-8").to_tensor()
 tf.strings.unicode_split("h\u00e9", input_encoding="UTF-8")
 tf.strings.unicode_split(b"a\xffb", "UTF-8", replacement_char=63)
 tf.strings.unicode_split(b"a\xffb", "UTF-8", errors="ignore")
+tf.TensorArray(tf.float32, size=3).unstack(x).stack()
+tf.TensorArray(tf.float32, size=0, dynamic_size=True).write(0, x[0]).write(1, y[0]).concat()
+tf.TensorArray(tf.int32, size=3).scatter([2, 0], i[:, :2]).gather([0, 2])
+tf.TensorArray(tf.float32, size=2).split(v, [2, 4]).read(1)
+tf.TensorArray(tf.float32, size=2).write(1, v).stack()
+tf.TensorArray(tf.float32, size=2).size()
+raises(tf.TensorArray(tf.float32, size=1).write, 1, 2.0)
+[raises(tf.debugging.assert_equal, [1, 2], each) for each in ([1, 2], [1, 3], 1)]
+[raises(tf.debugging.assert_none_equal, [1, 2], each) for each in ([2, 1], [1, 3])]
+[raises(tf.debugging.assert_greater, [1, 2], each) for each in (0, 1)]
+[raises(tf.debugging.assert_greater_equal, [1, 2], each) for each in (1, 2)]
+[raises(tf.debugging.assert_less, [1, 2], each) for each in (3, 2)]
+[raises(tf.debugging.assert_less_equal, [1, 2], each) for each in (2, 1)]
+[raises(tf.debugging.assert_negative, each) for each in ([-1.0], [0.0])]
+[raises(tf.debugging.assert_non_negative, each) for each in ([0.0], [-1.0])]
+[raises(tf.debugging.assert_non_positive, each) for each in ([0.0], [1.0])]
+[raises(tf.debugging.assert_positive, each) for each in ([1.0], [0.0])]
+[raises(tf.debugging.assert_near, x, each) for each in (x, x + 1e-8, x + 1e-4)]
+[raises(tf.debugging.assert_near, x, x + 0.01, rtol=0.0, atol=each) for each in (0.02, 0.001)]
+[raises(tf.debugging.assert_all_finite, each, "not finite") for each in ([1.0], [np.nan], [np.inf])]
+[raises(tf.debugging.check_numerics, each, "not finite") for each in ([1.0], [np.nan])]
+tf.debugging.check_numerics(x, "not finite")
+[raises(tf.debugging.assert_rank, x, each) for each in (2, 1)]
+[raises(tf.debugging.assert_rank_at_least, x, each) for each in (1, 2, 3)]
+[raises(tf.debugging.assert_rank_in, x, each) for each in ([1, 2], (0, 3))]
+[raises(tf.debugging.assert_scalar, each) for each in (1.0, [1.0])]
+[raises(tf.debugging.assert_type, tf.constant(1.0), each) for each in (tf.float32, tf.int32)]
+[raises(tf.debugging.assert_integer, tf.constant(each)) for each in (1, 1.0)]
+[raises(tf.debugging.assert_shapes, [(x, each)]) for each in ((3, 4), (None, 4), ("n", "m"), ("n", "n"), (3,), "NM")]
+[raises(tf.debugging.assert_shapes, [(x, ("n", 4)), (y, each)]) for each in (("n", 4), ("n", "n"), (..., 4), ("*", "n"))]
+[raises(tf.debugging.assert_shapes, [(b, each)]) for each in ((..., 4), (..., 3), (".", 3, 4))]
+[raises(tf.debugging.assert_proper_iterable, each) for each in ([1], "a", tf.constant([1]), 1)]
+[raises(tf.debugging.assert_same_float_dtype, [tf.constant(1.0), each]) for each in (tf.constant(2.0), tf.constant(1))]
+[tf.debugging.is_numeric_tensor(each) for each in (tf.constant(1), tf.constant(True), 1)]
+[raises(tf.debugging.Assert, each, ["data"]) for each in (True, tf.constant(False))]
+[raises(tf.assert_equal, 1, 2), raises(tf.assert_greater, 2, 1), raises(tf.assert_less, 2, 1), raises(tf.assert_rank, 1, 1)]
 """.strip().splitlines()
 
 # TensorFlow rounds positions to 1/1024 there.

@@ -20,6 +20,8 @@ SHOWN: dict[str, tuple[str, ...]] = {
         "reduce_all reduce_any reduce_logsumexp reduce_max reduce_mean reduce_min reduce_prod reduce_sum round scalar_mul "
         "sigmoid sign sin sinh sqrt square subtract tan tanh truediv",
         "first_version: depth_to_space extract_image_patches floordiv space_to_depth",
+        "tensor_array",
+        "debugging: Assert assert_equal assert_greater assert_less assert_rank",
     ),
     "compat": (),
     "compat.v1": (),
@@ -36,6 +38,7 @@ SHOWN: dict[str, tuple[str, ...]] = {
         "data: AUTOTUNE INFINITE_CARDINALITY UNKNOWN_CARDINALITY cardinality",
         "text_files: make_csv_dataset",
     ),
+    "debugging": ("debugging",),
     "dtypes": (f"dtypes: DType {_DTYPES}",),
     "errors": ("errors",),
     "image": ("image",),
@@ -55,6 +58,7 @@ SHOWN: dict[str, tuple[str, ...]] = {
     "strings": ("strings",),
     "summary": ("summary: create_file_writer histogram image scalar text",),
     "test": ("settings: gpu_device_name is_built_with_cuda is_gpu_available",),
+    "train": ("train",),
     "version": (),
 }
 
