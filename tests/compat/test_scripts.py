@@ -212,7 +212,7 @@ def test_scripts_of_tf_keras(tmp_path, monkeypatch):
         ("tf.bincount", "AttributeError: tensorflow.bincount is TensorFlow's.*use keras.ops.bincount"),
         (
             "tf.nothing",
-            r"AttributeError: tensorflow.nothing is TensorFlow's, .* that docs/coming-from-keras.md lists\n",
+            r"AttributeError: tensorflow.nothing is TensorFlow's, .* that docs/coming-from-keras.md lists \(use keras.ops .*\)\n",
         ),
         ("from tensorflow import distribute", "ImportError: tensorflow.distribute is TensorFlow's"),
         (

@@ -1,6 +1,7 @@
 """`import tensorflow` as nbkeras has it: names, functions, data sets, variables."""
 
 import importlib
+import operator
 import pathlib
 import sys
 
@@ -47,6 +48,31 @@ def test_every_name_of_the_tables_is_there(tf):
         for name in dir(found):
             assert name.startswith("__") or hasattr(found, name), (module, name)
         assert not {"np", "spelled", "as_tensor", "Any", "Callable"} & set(dir(found))
+
+
+@pytest.mark.parametrize(
+    ("name", "instead"),
+    [
+        ("lookup.StaticHashTable", "use keras.layers.StringLookup or keras.layers.IntegerLookup"),
+        ("math.bessel_i0e", "use keras.ops in models, and NumPy or SciPy elsewhere"),
+        (
+            "sparse.to_dense",
+            "tensors are dense: use keras.ops on arrays with zeros, or keras.layers.Embedding for indices",
+        ),
+        ("bincount", "use keras.ops.bincount"),
+        ("data.Options", "leave it out: elements are made one after another"),
+        ("foldl", "use keras.ops.scan"),
+    ],
+)
+def test_a_refused_name_has_another_way(tf, name, instead):
+    with pytest.raises(AttributeError, match=rf"lists \({instead}\)$"):
+        operator.attrgetter(name)(tf)
+
+
+@pytest.mark.parametrize("module", modules.SHOWN)
+def test_each_module_says_what_replaces_its_other_names(tf, module):
+    with pytest.raises(AttributeError, match=r"nothing is TensorFlow's, and nbkeras offers only .* lists \(\w.*\)$"):
+        operator.attrgetter(f"{module}.nothing".lstrip("."))(tf)
 
 
 @pytest.mark.parametrize("version", [2, 3])
@@ -360,6 +386,8 @@ def test_elements_are_cached_and_functions_run_once(tf):
 def test_what_data_sets_do_not_have(tf):
     with pytest.raises(AttributeError, match="tf.data.Dataset.scan is not offered: .*docs/coming-from-keras.md"):
         tf.data.Dataset.range(2).scan(None)
+    with pytest.raises(AttributeError, match=r"sample_from_datasets is not offered: .*tf.data.Dataset.from_generator"):
+        tf.data.Dataset.sample_from_datasets([])
     with pytest.raises(ValueError, match=r"must have the same number of rows, received shapes \[\(2,\), \(3,\)\]"):
         tf.data.Dataset.from_tensor_slices(([1, 2], [1, 2, 3]))
     with pytest.raises(ValueError, match="batch_size must be at least 1, received 0"):

@@ -153,7 +153,21 @@ def _mixed(items: Iterator, size: int, random: np.random.Generator) -> Iterator:
     yield from (buffer[int(place)] for place in random.permutation(len(buffer)))
 
 
-class Dataset:
+def _refusal(name: str) -> AttributeError:
+    if name.startswith("__"):
+        return AttributeError(name)
+    return AttributeError(
+        f"tf.data.Dataset.{name} is not offered: docs/coming-from-keras.md lists the methods of data sets. Write a "
+        "generator, and tf.data.Dataset.from_generator"
+    )
+
+
+class _DatasetType(type):
+    def __getattr__(cls, name: str) -> Any:
+        raise _refusal(name)
+
+
+class Dataset(metaclass=_DatasetType):
     """TensorFlow's `tf.data.Dataset`: elements that are tensors, or tuples and dicts of them, read anew in each iteration.
 
     Functions compute eagerly. `num_parallel_calls`, `deterministic` and `name` are accepted and ignored.
@@ -517,12 +531,7 @@ class Dataset:
         return _map(spec, first)
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        raise AttributeError(
-            f"tf.data.Dataset.{name} is not offered: docs/coming-from-keras.md lists the methods of data sets. Write a "
-            "generator, and tf.data.Dataset.from_generator"
-        )
+        raise _refusal(name)
 
 
 def dataset_of(value: Any) -> Dataset:
