@@ -4,11 +4,13 @@ from collections.abc import Callable
 from typing import Any
 
 from nbkeras.building.graph import SymbolicTensor
+from nbkeras.compat.keras2 import compiled
 from nbkeras.compat.tensorflow.arrays import ensure_shape
 from nbkeras.compat.tensorflow.data import Dataset, dataset_of
 from nbkeras.compat.tensorflow.shapes import TensorShape
 from nbkeras.data.selection import Selection
 from nbkeras.engine.tensor import Tensor, Variable
+from nbkeras.training.model import Model
 
 
 class _Shaped:
@@ -48,4 +50,5 @@ ADDED: dict[type, type] = {
     Variable: _OfVariables,
     SymbolicTensor: _Shaped,
     Selection: _OfSelections,
+    Model: compiled.Model,
 }
