@@ -13,7 +13,7 @@ import numpy as np
 from nbkeras.building.layer import LayerOptions
 from nbkeras.engine import option
 from nbkeras.engine.annotations import briefly
-from nbkeras.engine.strings import strings_of, texts_of
+from nbkeras.engine.strings import Strings, strings_of, texts_of
 from nbkeras.engine.tensor import as_tensor
 from nbkeras.layers import host_encoding
 from nbkeras.layers.string_lookup import StringLookup
@@ -219,14 +219,16 @@ class TextVectorization(TextInputs):
         texts = strings_of(inputs, repr(self.name)).array
         self._check_split(texts.shape)
         if callable(self.standardize):
-            texts, clean = np.asarray(self.standardize(np.asarray(texts, np.str_)), np.str_), _STANDARDS[None]
+            cleaned = self.standardize(np.asarray(texts, np.str_))
+            texts, clean = strings_of(cleaned, f"{self.name!r} after standardize").array, _STANDARDS[None]
         else:
             clean = _STANDARDS[self.standardize]
         rows: Iterable[list[str]]
         if self.split is None:
             rows = ([clean(text) for text in row] for row in texts.reshape(len(texts), -1).tolist())
         elif callable(self.split):
-            rows = map(list, self.split([clean(text) for text in texts.ravel().tolist()]))
+            parts = self.split([clean(text) for text in texts.ravel().tolist()])
+            rows = (row.array.tolist() if isinstance(row, Strings) else list(row) for row in parts)
         else:
             split = _SPLITS[self.split]
             rows = (split(clean(text)) for text in texts.ravel().tolist())

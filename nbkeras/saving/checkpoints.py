@@ -123,7 +123,7 @@ class CheckpointFolder:
             if os.path.islink(path):  # a link is replaced, not followed
                 os.remove(path)
             with archives.atomic_file(path) as file:
-                _write(file, arrays, notes)
+                write(file, arrays, notes)
         self._damaged.discard(number)
         older = sorted((found for found in self._undamaged_numbers() if found < number), reverse=True)
         self._remove(set(self._numbers()) - {number, *older[: self.keep - 1]})
@@ -217,7 +217,8 @@ def _plain(value: Any) -> Any:
     return value.tolist()
 
 
-def _write(file: Any, arrays: dict[str, Array], notes: str) -> None:
+def write(file: Any, arrays: dict[str, Array], notes: str) -> None:
+    """Write a checkpoint into a binary file. notes: JSON."""
     with zipfile.ZipFile(file, "w") as archive:
         for place, array in enumerate(arrays.values()):
             archives.write_npy(archive, f"{place}.npy", array)

@@ -302,11 +302,15 @@ class Learner(Layer, registered=False):
             >>> model.evaluate(np.ones((4, 2)), np.zeros((4, 1)), verbose=0)
             8.0
         """
+        return self._compiled_for(y_pred).compute_loss(y, y_pred, sample_weight, self.losses)
+
+    def _compiled_for(self, y_pred: Any) -> Compiled:
+        """The losses and metrics of `compile`, matched to these outputs."""
         compiled = self._check_compiled("training")
         if not self.output_names and y_pred is not None:  # no `call`: the user's step makes the outputs
             self._set_output_names(y_pred)
             compiled.resolve(self.output_names, self._nested_outputs)
-        return compiled.compute_loss(y, y_pred, sample_weight, self.losses)
+        return compiled
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None) -> dict[str, Any]:
         """Add a batch to the metrics of `compile`.

@@ -7,8 +7,20 @@ def _waves(*shape):
     return np.sin(np.arange(np.prod(shape), dtype="float32") * np.float32(1.7)).reshape(shape)
 
 
+def _raises(function, *args, **kwargs):
+    """Whether a call raises an error: checks of values are compared by this."""
+    try:
+        function(*args, **kwargs)
+    except (ValueError, TypeError, np.linalg.LinAlgError):
+        return True
+    except Exception as error:
+        return type(error).__name__ in ("InvalidArgumentError", "OutOfRangeError")  # TensorFlow's are no ValueErrors
+    return False
+
+
 DATA = {
     "np": np,
+    "raises": _raises,
     "x": _waves(3, 4),
     "y": _waves(3, 4)[::-1] * 2,
     "v": _waves(6),
@@ -26,11 +38,12 @@ DATA = {
     "d2": _waves(3, 3, 3, 2),
     "k3": _waves(2, 2, 2, 2, 3),
     "t2": _waves(3, 3, 4, 3),
+    "words": np.array(["The Cat ", "  a\u00c9 b", "", "x-y z"]),
     "square": _waves(3, 3) + 3 * np.eye(3, dtype="float32"),
 }
 
 # What TensorFlow and nbkeras compute alike, one expression for each name.
-EXPRESSIONS = """
+EXPRESSIONS = r"""
 tf.abs(x)
 tf.math.acosh(p + 1)
 tf.add(x, y)
@@ -271,6 +284,111 @@ tf.signal.hann_window(8)
 tf.signal.hamming_window(7, periodic=False)
 tf.cast(tf.constant([1.7, -1.7]), "int32")
 tf.nest.map_structure(lambda a: a + 1, {"a": x, "b": [y]})["b"][0]
+tf.constant(["a", "\u00e9"])
+tf.constant("a", shape=(2, 1))
+tf.constant(["a", "b"]) + "c"
+tf.constant(["a", "b"]) == "b"
+tf.constant(["a", "b"]) != ["a", "c"]
+tf.convert_to_tensor([["a"], ["b"]])[1:, 0]
+tf.expand_dims(words, -1)
+tf.expand_dims("a", axis=0)
+tf.reshape(words, (2, 2))
+tf.squeeze(words[None])
+tf.tile(["a", "b"], [2])
+tf.transpose([["a", "b"], ["c", "d"]])
+tf.concat([words, ["x"]], axis=0)
+tf.stack([tf.constant("a"), tf.constant("b")])
+tf.gather(words, [2, 0])
+tf.boolean_mask(words, [True, False, True, False])
+tf.identity(words)
+tf.equal(words, "")
+tf.not_equal(words, "")
+tf.shape(words)
+tf.rank([["a"]])
+tf.size(words)
+tf.numpy_function(lambda a: a + b"!", [tf.constant("a")], tf.string)
+tf.strings.as_string([1.5, 2.0])
+tf.strings.as_string([1.5, 1e-7], precision=2, scientific=True)
+tf.strings.as_string([1.5, 100.0], shortest=True)
+tf.strings.as_string([7, 123], width=4, fill="0")
+tf.strings.as_string([True, False])
+tf.strings.bytes_split(words).to_tensor()
+tf.strings.join([words, "-", ["1", "2", "3", "4"]])
+tf.strings.join([["a", "b"], ["c", "d"]], separator=", ")
+tf.strings.length(words)
+tf.strings.length(words, unit="UTF8_CHAR")
+tf.strings.lower(words)
+tf.strings.lower(words, encoding="utf-8")
+tf.strings.upper(words)
+tf.strings.upper(words, encoding="utf-8")
+tf.strings.lower(tf.strings.split(["A B", "C"])).to_tensor()
+tf.strings.reduce_join([["a", "b"], ["c", "d"]])
+tf.strings.reduce_join([["a", "b"], ["c", "d"]], axis=0, separator="-")
+tf.strings.reduce_join([["a", "b"], ["c", "d"]], axis=-1, keepdims=True)
+tf.strings.reduce_join([["a", "b"], ["c", "d"]], axis=[1, 0])
+tf.strings.reduce_join(tf.strings.unicode_split(["ab", "c"], "UTF-8"), axis=-1)
+tf.strings.regex_full_match(words, ".*a.*")
+tf.strings.regex_replace(words, "[aeiou]", "")
+tf.strings.regex_replace("a<br />b<br />", "<br />", " ", replace_global=False)
+tf.strings.regex_replace(["\u00e9tude 12"], r"(\w)\d", r"[\1\0]")
+tf.strings.split("a b  c\tA ")
+tf.strings.split(words).to_tensor()
+tf.strings.split(words).to_tensor("-", shape=(None, 3))
+tf.strings.split(words).row_lengths()
+tf.strings.split(words).flat_values
+tf.strings.split([["a b"], ["c"]]).to_tensor()
+tf.strings.split(["a,,b", "", ","], ",").to_tensor()
+tf.strings.split("a,b,c", sep=",", maxsplit=1)
+tf.strings.split([" a b c "], maxsplit=1).to_tensor()
+tf.strings.split("a b", sep="")
+tf.strings.strip(words)
+tf.strings.substr(words[:2], 1, 3)
+tf.strings.substr(["abcd", "\u00e9bcd"], [-2, 0], [1, 2], unit="UTF8_CHAR")
+tf.strings.substr("abc", 3, 2)
+tf.strings.to_hash_bucket_fast(words, 100)
+tf.strings.to_hash_bucket_strong(words, 100, key=[1, 2])
+tf.strings.to_number(["1.5", "-2", " 3e2"])
+tf.strings.to_number(["7", "-1"], out_type=tf.int64)
+tf.strings.unicode_split(words, "UTF-8").to_tensor()
+tf.strings.unicode_split("h\u00e9", input_encoding="UTF-8")
+tf.strings.unicode_split(b"a\xffb", "UTF-8", replacement_char=63)
+tf.strings.unicode_split(b"a\xffb", "UTF-8", errors="ignore")
+tf.TensorArray(tf.float32, size=3).unstack(x).stack()
+tf.TensorArray(tf.float32, size=0, dynamic_size=True).write(0, x[0]).write(1, y[0]).concat()
+tf.TensorArray(tf.int32, size=3).scatter([2, 0], i[:, :2]).gather([0, 2])
+tf.TensorArray(tf.float32, size=2).split(v, [2, 4]).read(1)
+tf.TensorArray(tf.float32, size=2).write(1, v).stack()
+tf.TensorArray(tf.float32, size=2).size()
+raises(tf.TensorArray(tf.float32, size=1).write, 1, 2.0)
+[raises(tf.debugging.assert_equal, [1, 2], each) for each in ([1, 2], [1, 3], 1)]
+[raises(tf.debugging.assert_none_equal, [1, 2], each) for each in ([2, 1], [1, 3])]
+[raises(tf.debugging.assert_greater, [1, 2], each) for each in (0, 1)]
+[raises(tf.debugging.assert_greater_equal, [1, 2], each) for each in (1, 2)]
+[raises(tf.debugging.assert_less, [1, 2], each) for each in (3, 2)]
+[raises(tf.debugging.assert_less_equal, [1, 2], each) for each in (2, 1)]
+[raises(tf.debugging.assert_negative, each) for each in ([-1.0], [0.0])]
+[raises(tf.debugging.assert_non_negative, each) for each in ([0.0], [-1.0])]
+[raises(tf.debugging.assert_non_positive, each) for each in ([0.0], [1.0])]
+[raises(tf.debugging.assert_positive, each) for each in ([1.0], [0.0])]
+[raises(tf.debugging.assert_near, x, each) for each in (x, x + 1e-8, x + 1e-4)]
+[raises(tf.debugging.assert_near, x, x + 0.01, rtol=0.0, atol=each) for each in (0.02, 0.001)]
+[raises(tf.debugging.assert_all_finite, each, "not finite") for each in ([1.0], [np.nan], [np.inf])]
+[raises(tf.debugging.check_numerics, each, "not finite") for each in ([1.0], [np.nan])]
+tf.debugging.check_numerics(x, "not finite")
+[raises(tf.debugging.assert_rank, x, each) for each in (2, 1)]
+[raises(tf.debugging.assert_rank_at_least, x, each) for each in (1, 2, 3)]
+[raises(tf.debugging.assert_rank_in, x, each) for each in ([1, 2], (0, 3))]
+[raises(tf.debugging.assert_scalar, each) for each in (1.0, [1.0])]
+[raises(tf.debugging.assert_type, tf.constant(1.0), each) for each in (tf.float32, tf.int32)]
+[raises(tf.debugging.assert_integer, tf.constant(each)) for each in (1, 1.0)]
+[raises(tf.debugging.assert_shapes, [(x, each)]) for each in ((3, 4), (None, 4), ("n", "m"), ("n", "n"), (3,), "NM")]
+[raises(tf.debugging.assert_shapes, [(x, ("n", 4)), (y, each)]) for each in (("n", 4), ("n", "n"), (..., 4), ("*", "n"))]
+[raises(tf.debugging.assert_shapes, [(b, each)]) for each in ((..., 4), (..., 3), (".", 3, 4))]
+[raises(tf.debugging.assert_proper_iterable, each) for each in ([1], "a", tf.constant([1]), 1)]
+[raises(tf.debugging.assert_same_float_dtype, [tf.constant(1.0), each]) for each in (tf.constant(2.0), tf.constant(1))]
+[tf.debugging.is_numeric_tensor(each) for each in (tf.constant(1), tf.constant(True), 1)]
+[raises(tf.debugging.Assert, each, ["data"]) for each in (True, tf.constant(False))]
+[raises(tf.assert_equal, 1, 2), raises(tf.assert_greater, 2, 1), raises(tf.assert_less, 2, 1), raises(tf.assert_rank, 1, 1)]
 """.strip().splitlines()
 
 # TensorFlow rounds positions to 1/1024 there.
@@ -279,4 +397,5 @@ ROUNDED = 'tf.image.resize(images, (5, 9), method="bicubic")'
 
 def computed(expression, tf):
     """The value of an expression as an array, with TensorFlow or its stand-in as `tf`."""
-    return np.asarray(eval(expression, {**DATA, "tf": tf, "_waves": _waves}))
+    found = np.asarray(eval(expression, {**DATA, "tf": tf, "_waves": _waves}))
+    return found.astype("S") if found.dtype == object else found

@@ -287,13 +287,13 @@ def test_overlapping_members_are_refused(tmp_path):
 @pytest.fixture
 def slow(monkeypatch):
     """Files whose writing starts when the event is set."""
-    may_start, write = threading.Event(), checkpoints._write
+    may_start, write = threading.Event(), checkpoints.write
 
     def wait_and_write(*args):
         assert may_start.wait(20)
         write(*args)
 
-    monkeypatch.setattr(checkpoints, "_write", wait_and_write)
+    monkeypatch.setattr(checkpoints, "write", wait_and_write)
     yield may_start
     may_start.set()
 
@@ -541,7 +541,7 @@ from nbkeras.saving import archive, checkpoints
 folder = checkpoints.CheckpointFolder("backup", keep=2)
 folder.save(1, {"a": np.zeros(3)}, {})
 folder.wait()
-write = checkpoints._write
+write = checkpoints.write
 def slow(file, arrays, notes):  # a temporary file exists, and has a part of its bytes
     file.write(b"PK" * 5000)
     file.flush()
@@ -551,7 +551,7 @@ def slow(file, arrays, notes):  # a temporary file exists, and has a part of its
     file.truncate()
     write(file, arrays, notes)
 begun, may_go_on = threading.Event(), threading.Event()
-checkpoints._write = slow
+checkpoints.write = slow
 folder.save(2, {"a": np.ones(3)}, {"end": True})
 begun.wait()
 """
@@ -618,7 +618,7 @@ def test_a_fork_has_no_part_in_what_its_parent_writes(tmp_path):
         if process == 0:
             assert not folder.is_busy
             folder.wait()
-            checkpoints._write = write
+            checkpoints.write = write
             folder.folder = "of_child"
             folder._is_made = False
             folder.save(5, {"a": np.zeros(3)}, {})  # a thread of its own

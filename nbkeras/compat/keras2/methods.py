@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras.building import module
-from nbkeras.compat.keras2 import updates
+from nbkeras.compat.keras2 import compiled, updates
 from nbkeras.engine import structures
 from nbkeras.training import model
 
@@ -26,7 +26,7 @@ def _in_numpy(method: Callable) -> Callable:
     return call
 
 
-class Model:
+class Model(compiled.Model):
     """Members of Model."""
 
     test_on_batch = _in_numpy(model.Model.test_on_batch)

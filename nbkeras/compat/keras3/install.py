@@ -6,7 +6,7 @@ from nbkeras.building import graph, layer, module
 from nbkeras.compat import additions, settings_file
 from nbkeras.compat.keras3 import attention, methods
 from nbkeras.layers import embedding, multi_head_attention
-from nbkeras.training import functional
+from nbkeras.training import functional, model
 
 # Class -> the class with the additional methods and attributes.
 ADDED: dict[type, type] = {
@@ -15,6 +15,7 @@ ADDED: dict[type, type] = {
     embedding.Embedding: methods.Embedding,
     functional.Functional: methods.Functional,
     layer.Layer: methods.Layer,
+    model.Model: methods.Model,
     multi_head_attention.MultiHeadAttention: attention.MultiHeadAttention,
 }
 

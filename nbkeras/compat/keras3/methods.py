@@ -53,6 +53,22 @@ def _call_as_given(layer: Any, call: Callable, args: tuple, kwargs: dict[str, An
     return call(*args, **kwargs)
 
 
+def _gone(name: str, instead: str) -> property:
+    def read(model: Any) -> Any:
+        raise AttributeError(
+            f"{name} is Keras 2's: use model.{instead}, or import tensorflow and run with --tensorflow"
+        )
+
+    return property(read)
+
+
+class Model:
+    """Members of Model."""
+
+    compiled_loss = _gone("compiled_loss", "compute_loss(x, y, y_pred, sample_weight)")
+    compiled_metrics = _gone("compiled_metrics", "compute_metrics(x, y, y_pred, sample_weight)")
+
+
 class Module:
     """Members of every layer."""
 

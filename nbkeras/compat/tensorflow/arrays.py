@@ -12,19 +12,25 @@ import numpy as np
 from nbkeras import ops
 from nbkeras.building.graph import SymbolicTensor
 from nbkeras.compat.tensorflow.spelling import spelled
+from nbkeras.compat.tensorflow.texts import RaggedStrings, StringTensor, as_strings, holds_text, raw_of, takes_strings
 from nbkeras.engine.annotations import briefly, one_of
-from nbkeras.engine.strings import STRING, holds_strings
+from nbkeras.engine.strings import STRING
 from nbkeras.engine.tensor import Tensor, as_tensor, is_shapes_only, is_step_recorded
 
 broadcast_to = spelled(ops.broadcast_to, "input:x shape")
 clip_by_value = spelled(ops.clip, "t:x clip_value_min:x_min clip_value_max:x_max")
 cond = spelled(ops.cond, "pred true_fn false_fn")
-convert_to_tensor = spelled(ops.convert_to_tensor, "value:x dtype dtype_hint:")
+convert_to_tensor = takes_strings(
+    lambda value, dtype=None, dtype_hint=None, name=None: raw_of(value),
+    spelled(ops.convert_to_tensor, "value:x dtype dtype_hint:"),
+)
 custom_gradient = ops.custom_gradient
 einsum = ops.einsum
-expand_dims = spelled(ops.expand_dims, "input:x axis")
+expand_dims = takes_strings(
+    lambda input, axis, name=None: np.expand_dims(raw_of(input), axis), spelled(ops.expand_dims, "input:x axis")
+)
 fill = spelled(ops.full, "dims:shape value:fill_value")
-guarantee_const = identity = spelled(ops.copy, "input:x")
+guarantee_const = identity = takes_strings(lambda input, name=None: raw_of(input), spelled(ops.copy, "input:x"))
 linspace = spelled(ops.linspace, "start stop num axis")
 map_fn = spelled(
     ops.map,
@@ -33,15 +39,25 @@ map_fn = spelled(
 ones = spelled(ops.ones, "shape dtype")
 ones_like = spelled(ops.ones_like, "input:x dtype")
 repeat = spelled(ops.repeat, "input:x repeats axis")
-reshape = spelled(ops.reshape, "tensor:x shape:newshape")
+reshape = takes_strings(
+    lambda tensor, shape, name=None: raw_of(tensor).reshape(shape), spelled(ops.reshape, "tensor:x shape:newshape")
+)
 roll = spelled(ops.roll, "input:x shift axis")
 scatter_nd = spelled(ops.scatter, "indices updates:values shape")
-squeeze = spelled(ops.squeeze, "input:x axis")
+squeeze = takes_strings(
+    lambda input, axis=None, name=None: raw_of(input).squeeze(axis), spelled(ops.squeeze, "input:x axis")
+)
 stop_gradient = spelled(ops.stop_gradient, "input:variable")
 tensor_scatter_nd_update = spelled(ops.scatter_update, "tensor:inputs indices updates")
 tensordot = spelled(ops.tensordot, "a:x1 b:x2 axes")
-tile = spelled(ops.tile, "input:x multiples:repeats")
-transpose = spelled(ops.transpose, "a:x perm:axes conjugate:")
+tile = takes_strings(
+    lambda input, multiples, name=None: np.tile(raw_of(input), multiples),
+    spelled(ops.tile, "input:x multiples:repeats"),
+)
+transpose = takes_strings(
+    lambda a, perm=None, conjugate=False, name=None: raw_of(a).transpose(perm),
+    spelled(ops.transpose, "a:x perm:axes conjugate:"),
+)
 unstack = spelled(ops.unstack, "value:x num axis")
 vectorized_map = spelled(ops.vectorized_map, "fn:function elems:elements fallback_to_while_loop: warn:")
 while_loop = spelled(
@@ -78,12 +94,20 @@ def argsort(
     return ops.argsort(ops.negative(values) if _descends(direction) else values, axis)
 
 
-def boolean_mask(tensor: Any, mask: Any, axis: Any = None, name: Any = None) -> Tensor:
+def _boolean_mask(tensor: Any, mask: Any, axis: Any = None, name: Any = None) -> Tensor:
     """The elements, or the rows at `axis`, where a mask of booleans is True. Its value is read."""
     mask, start = np.asarray(mask), axis or 0
     shape = ops.shape(tensor)
     merged = ops.reshape(tensor, (*shape[:start], mask.size, *shape[start + mask.ndim :]))
     return ops.take(merged, np.flatnonzero(mask), axis=start)
+
+
+boolean_mask = takes_strings(
+    lambda tensor, mask, axis=None, name=None: raw_of(tensor)[
+        (builtins.slice(None),) * (axis or 0) + (np.asarray(mask),)
+    ],
+    _boolean_mask,
+)
 
 
 def clip_by_global_norm(t_list: Sequence[Any], clip_norm: Any, use_norm: Any = None, name: Any = None) -> Any:
@@ -99,15 +123,21 @@ def clip_by_norm(t: Any, clip_norm: Any, axes: Any = None, name: Any = None) -> 
     return ops.multiply(t, ops.divide(clip_norm, ops.maximum(norm, clip_norm)))
 
 
-def concat(values: Any, axis: int, name: Any = None) -> Tensor:
+def _concat(values: Any, axis: int, name: Any = None) -> Tensor:
     """Tensors joined along an axis."""
     return ops.concatenate(values, axis)
 
 
-def constant(value: Any, dtype: Any = None, shape: Any = None, name: Any = None) -> Tensor:
-    """A tensor of numbers or booleans; with a shape, of one number or of the numbers in order. Strings become Strings."""
-    if dtype == STRING or (dtype is None and holds_strings(value)):
-        return ops.convert_to_tensor(value)
+concat = takes_strings(lambda values, axis, name=None: np.concatenate([raw_of(each) for each in values], axis), _concat)
+
+
+def constant(value: Any, dtype: Any = None, shape: Any = None, name: Any = None) -> Any:
+    """A tensor of numbers, booleans or strings; with a shape, of one number or of the numbers in order."""
+    if dtype == STRING or (dtype is None and holds_text(value)):
+        texts = raw_of(value)
+        if shape is not None:
+            texts = np.broadcast_to(texts, shape) if texts.size == 1 else texts.reshape(shape)
+        return StringTensor(texts)
     tensor = as_tensor(value, dtype)
     if shape is None:
         return tensor
@@ -138,7 +168,7 @@ def eye(num_rows: int, num_columns: Any = None, batch_shape: Any = None, dtype: 
     return matrix if batch_shape is None else ops.broadcast_to(matrix, (*batch_shape, *matrix.shape))
 
 
-def gather(
+def _gather(
     params: Any, indices: Any, validate_indices: Any = None, axis: Any = None, batch_dims: int = 0, name: Any = None
 ) -> Tensor:
     """The rows at indices along an axis; the first `batch_dims` axes of both go together."""
@@ -155,6 +185,14 @@ def gather(
     return ops.convert_to_tensor(params)[(*places, indices)]
 
 
+gather = takes_strings(
+    lambda params, indices, validate_indices=None, axis=None, name=None: np.take(
+        raw_of(params), np.asarray(indices), axis or 0
+    ),
+    _gather,
+)
+
+
 def gather_nd(params: Any, indices: Any, batch_dims: int = 0, name: Any = None) -> Tensor:
     """The elements, or rows, at the indices in the last axis of `indices`."""
     if batch_dims:
@@ -169,7 +207,7 @@ def global_norm(t_list: Sequence[Any], name: Any = None) -> Tensor:
 
 def is_tensor(x: Any) -> bool:
     """Whether an object is a tensor, symbolic or not, or a variable."""
-    return isinstance(x, Tensor | SymbolicTensor)
+    return isinstance(x, Tensor | SymbolicTensor | StringTensor | RaggedStrings)
 
 
 def matmul(
@@ -216,10 +254,14 @@ def norm(tensor: Any, ord: Any = "euclidean", axis: Any = None, keepdims: Any = 
 
 def numpy_function(func: Callable, inp: Sequence[Any], Tout: Any, stateful: bool = True, name: Any = None) -> Any:
     """The results of a function of NumPy arrays, as tensors without a gradient. A step that calls it is not recorded."""
-    results = func(*[np.asarray(each) for each in inp])
+    results = func(*[each.numpy() if isinstance(each, StringTensor) else np.asarray(each) for each in inp])
     if isinstance(Tout, list | tuple):
-        return [as_tensor(np.asarray(each), dtype) for each, dtype in zip(results, Tout, strict=True)]
-    return as_tensor(np.asarray(results), Tout)
+        return [_result(each, dtype) for each, dtype in zip(results, Tout, strict=True)]
+    return _result(results, Tout)
+
+
+def _result(value: Any, dtype: Any) -> Any:
+    return as_strings(value) if dtype == STRING else as_tensor(np.asarray(value), dtype)
 
 
 def one_hot(
@@ -255,6 +297,7 @@ def print(
     """Print tensors as arrays. In a recorded function they have no values yet, and it prints their shapes."""
     known = not (is_step_recorded() or is_shapes_only())
     shown = [np.asarray(each) if known and isinstance(each, Tensor) else each for each in inputs]
+    shown = [each.array if isinstance(each, StringTensor) else each for each in shown]
     builtins.print(*shown, sep=sep, end=end, file=sys.stdout if output_stream is sys.stdout else sys.stderr)
 
 
@@ -265,7 +308,7 @@ def range(start: Any, limit: Any = None, delta: Any = 1, dtype: Any = None, name
 
 def rank(input: Any, name: Any = None) -> Any:
     """The number of axes."""
-    return np.int32(len(ops.shape(input)))
+    return np.int32(len(shape(input)))
 
 
 def recompute_grad(f: Callable) -> Callable:
@@ -287,13 +330,17 @@ def sequence_mask(lengths: Any, maxlen: Any = None, dtype: Any = "bool", name: A
 
 def shape(input: Any, out_type: Any = None, name: Any = None) -> Any:
     """The shape as integers that can be counted with: for a symbolic tensor a tuple, with None for unknown sizes."""
-    own = ops.shape(input)
+    own = as_strings(input).shape if holds_text(input) else ops.shape(input)
     return own if None in own else np.array(own, "int32" if out_type is None else out_type).view(_Shape)
 
 
 def size(input: Any, out_type: Any = np.int32, name: Any = None) -> Tensor:
     """The number of elements."""
-    return ops.cast(ops.size(input), out_type)
+    return (
+        as_tensor(np.asarray(as_strings(input).size, out_type))
+        if holds_text(input)
+        else ops.cast(ops.size(input), out_type)
+    )
 
 
 def slice(input_: Any, begin: Any, size: Any, name: Any = None) -> Tensor:
@@ -320,9 +367,12 @@ def split(value: Any, num_or_size_splits: Any, axis: int = 0, num: Any = None, n
     return ops.split(value, np.cumsum(sizes)[:-1].tolist(), axis)
 
 
-def stack(values: Any, axis: int = 0, name: Any = None) -> Tensor:
+def _stack(values: Any, axis: int = 0, name: Any = None) -> Tensor:
     """Tensors of one shape, joined along a new axis."""
     return ops.stack([ops.convert_to_tensor(each) for each in values], axis)
+
+
+stack = takes_strings(lambda values, axis=0, name=None: np.stack([raw_of(each) for each in values], axis), _stack)
 
 
 def switch_case(branch_index: Any, branch_fns: Any, default: Any = None, name: Any = None) -> Any:

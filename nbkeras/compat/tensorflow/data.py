@@ -5,15 +5,17 @@ from __future__ import annotations
 import collections
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from nbkeras.compat.tensorflow.shapes import TensorShape, TensorSpec
+from nbkeras.compat.tensorflow.texts import RaggedStrings, StringTensor, as_strings, boxed, holds_text
 from nbkeras.engine import settings
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.dtypes import array_of
+from nbkeras.engine.strings import STRING
 from nbkeras.engine.tensor import Tensor, as_tensor
 
 AUTOTUNE = -1
@@ -47,9 +49,17 @@ def _join(function: Callable, elements: list) -> Any:
 
 
 def _array(value: Any) -> Any:
-    """A leaf as an array of numbers, or of strings, which nbkeras's tensors cannot hold."""
+    """A leaf as an array of numbers or of strings; a data set, such as a window, stays one."""
     if isinstance(value, Tensor):
         return np.asarray(value)
+    if isinstance(value, Dataset):
+        return value
+    if isinstance(value, RaggedStrings):
+        raise TypeError(
+            "an element of a data set cannot have rows of different lengths: call to_tensor() on the result of tf.strings.split"
+        )
+    if holds_text(value):
+        return as_strings(value).given
     found = value if isinstance(value, np.ndarray | np.generic) else np.asarray(value)
     return found if found.dtype.kind in "SUO" else array_of(value)
 
@@ -59,8 +69,23 @@ def _arrays(element: Any) -> Any:
 
 
 def _shown(element: Any) -> Any:
-    """An element as the user sees it: tensors, and strings as they are."""
-    return _map(lambda leaf: leaf if np.asarray(leaf).dtype.kind in "SUO" else as_tensor(leaf), element)
+    """An element as the user sees it: tensors of numbers and of strings."""
+    return _map(_tensor, element)
+
+
+def _tensor(leaf: Any) -> Any:
+    if isinstance(leaf, Dataset):
+        return leaf
+    return StringTensor(leaf) if np.asarray(leaf).dtype.kind in "SUO" else as_tensor(leaf)
+
+
+def _stacked(leaves: Sequence) -> np.ndarray:
+    """Arrays joined along a new first axis; of strings, arrays of objects."""
+    return np.stack([_array(leaf) for leaf in leaves] if isinstance(leaves[0], str | bytes) else leaves)
+
+
+def _numpy(leaf: Any) -> Any:
+    return StringTensor(leaf).numpy() if getattr(leaf, "dtype", np.dtype(object)).kind in "SUO" else leaf
 
 
 def _call(function: Callable, element: Any) -> Any:
@@ -128,7 +153,21 @@ def _mixed(items: Iterator, size: int, random: np.random.Generator) -> Iterator:
     yield from (buffer[int(place)] for place in random.permutation(len(buffer)))
 
 
-class Dataset:
+def _refusal(name: str) -> AttributeError:
+    if name.startswith("__"):
+        return AttributeError(name)
+    return AttributeError(
+        f"tf.data.Dataset.{name} is not offered: docs/coming-from-keras.md lists the methods of data sets. Write a "
+        "generator, and tf.data.Dataset.from_generator"
+    )
+
+
+class _DatasetType(type):
+    def __getattr__(cls, name: str) -> Any:
+        raise _refusal(name)
+
+
+class Dataset(metaclass=_DatasetType):
     """TensorFlow's `tf.data.Dataset`: elements that are tensors, or tuples and dicts of them, read anew in each iteration.
 
     Functions compute eagerly. `num_parallel_calls`, `deterministic` and `name` are accepted and ignored.
@@ -308,6 +347,60 @@ class Dataset:
         parts = _Again(lambda: (item for each in self._items for item in dataset_of(_call(map_func, each))._items))
         return Dataset(parts, UNKNOWN)
 
+    def window(
+        self, size: int, shift: int | None = None, stride: int = 1, drop_remainder: bool = False, name: Any = None
+    ) -> Dataset:
+        """Data sets of `size` elements each, every stride-th one; a part of an element has a data set of its own.
+
+        shift: how many elements later the next window begins; None: `size`. drop_remainder: without smaller windows.
+        """
+        size, stride, shift = self._batch_size(size), int(stride), int(size if shift is None else shift)
+        span, total = (size - 1) * stride + 1, self._length
+
+        def windows() -> Iterator:
+            items = iter(self._items)
+            kept = list(itertools.islice(items, span))
+            while kept and not (drop_remainder and len(kept) < span):
+                yield _join(lambda leaves: Dataset(leaves, len(leaves)), kept[:span:stride])
+                collections.deque(itertools.islice(items, max(0, shift - len(kept))), 0)
+                kept = kept[shift:]
+                kept += itertools.islice(items, span - len(kept))
+
+        if total >= 0:
+            total = max(0, (total - span) // shift + 1) if drop_remainder else math.ceil(total / shift)
+        return Dataset(_Again(windows), total)
+
+    def interleave(
+        self,
+        map_func: Callable,
+        cycle_length: int | None = None,
+        block_length: int | None = None,
+        num_parallel_calls: Any = None,
+        deterministic: Any = None,
+        name: Any = None,
+    ) -> Dataset:
+        """The elements of the data sets that a function returns, `block_length` (1) of each of `cycle_length` (1) in turn."""
+        count, block = (
+            1 if each in (None, AUTOTUNE) else self._batch_size(each) for each in (cycle_length, block_length)
+        )
+
+        def elements() -> Iterator:
+            sources = (iter(dataset_of(_call(map_func, each))._items) for each in self._items)
+            places: list = [None] * count
+            place, has_more = 0, True
+            while has_more or any(places):
+                if places[place] is None and has_more:
+                    places[place] = next(sources, None)
+                    has_more = places[place] is not None
+                if places[place] is not None:
+                    items = list(itertools.islice(places[place], block))
+                    yield from items
+                    if len(items) < block:
+                        places[place] = None
+                place = (place + 1) % count
+
+        return Dataset(_Again(elements), UNKNOWN)
+
     def enumerate(self, start: int = 0, name: Any = None) -> Dataset:
         """(index, element) for each element."""
         pairs = _Again(lambda: ((np.int64(i), each) for i, each in enumerate(self._items, start)))
@@ -325,7 +418,7 @@ class Dataset:
         source, size = self._items, self._batch_size(batch_size)
         if isinstance(source, _Rows):
             return self._batched(_Again(source.batches, size, drop_remainder), size, drop_remainder)
-        return self._batched(_Again(self._joined, size, drop_remainder, np.stack), size, drop_remainder)
+        return self._batched(_Again(self._joined, size, drop_remainder, _stacked), size, drop_remainder)
 
     def padded_batch(
         self,
@@ -398,8 +491,8 @@ class Dataset:
         return map(_shown, self._items)
 
     def as_numpy_iterator(self) -> Iterator:
-        """The elements as NumPy arrays."""
-        return iter(self._items)
+        """The elements as NumPy arrays; strings as bytes."""
+        return (_map(_numpy, each) for each in self._items)
 
     def reduce(self, initial_state: Any, reduce_func: Callable, name: Any = None) -> Any:
         """The state after state = reduce_func(state, element) for each element."""
@@ -429,19 +522,16 @@ class Dataset:
             return self._spec
         first = next(iter(self._items), None)
 
-        def spec(leaf: Any) -> TensorSpec:
+        def spec(leaf: Any) -> Any:
+            if isinstance(leaf, Dataset):
+                return leaf.element_spec
             shape = np.shape(leaf)
             return TensorSpec((None, *shape[1:]) if self._varies and shape else shape, np.asarray(leaf).dtype)
 
         return _map(spec, first)
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        raise AttributeError(
-            f"tf.data.Dataset.{name} is not offered: docs/coming-from-keras.md lists the methods of data sets. Write a "
-            "generator, and tf.data.Dataset.from_generator"
-        )
+        raise _refusal(name)
 
 
 def dataset_of(value: Any) -> Dataset:
@@ -460,7 +550,8 @@ def _typed(element: Any, kinds: Any) -> Any:
         return {key: _typed(element[key], kind) for key, kind in kinds.items()}
     if isinstance(kinds, tuple | list) and not isinstance(kinds, TensorShape | TensorSpec):
         return tuple(_typed(part, kind) for part, kind in zip(element, kinds, strict=True))
-    array = np.asarray(element, np.dtype(kinds.dtype if isinstance(kinds, TensorSpec) else kinds))
+    kind = kinds.dtype if isinstance(kinds, TensorSpec) else kinds
+    array = as_strings(element).given if kind == STRING else np.asarray(element, np.dtype(kind))
     shape = kinds.shape if isinstance(kinds, TensorSpec) else None
     if shape is not None and not (
         len(shape) == array.ndim and all(n in (None, own) for n, own in zip(shape, array.shape, strict=True))
@@ -482,11 +573,14 @@ def _shapes(value: Any) -> list:
 
 def _padded(leaves: tuple, shape: Any, value: Any) -> np.ndarray:
     """Arrays in one array with a new first axis, filled up with a value at their ends."""
-    arrays = [np.asarray(leaf) for leaf in leaves]
+    arrays = [boxed(leaf) for leaf in leaves]
+    is_text = arrays[0].dtype.kind in "SUO"
     largest = [max(sizes) for sizes in zip(*(array.shape for array in arrays), strict=True)]
     if shape is not None:
         largest = [n if given in (None, -1) else int(given) for n, given in zip(largest, shape, strict=True)]
-    whole = np.full((len(arrays), *largest), value, arrays[0].dtype)
+    whole = np.full(
+        (len(arrays), *largest), boxed(value or b"") if is_text else value, object if is_text else arrays[0].dtype
+    )
     for place, array in enumerate(arrays):
         if any(own > n for own, n in zip(array.shape, largest, strict=True)):
             raise ValueError(

@@ -1,13 +1,13 @@
 """`tf.io`: files as bytes, and images in them."""
 
 import io
-import os
 from typing import Any
 
 import numpy as np
 
 from nbkeras import ops
 from nbkeras.compat.tensorflow.dtypes import as_dtype
+from nbkeras.compat.tensorflow.texts import StringTensor, as_strings, path_of
 from nbkeras.data.images import decoded
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Tensor, as_tensor
@@ -16,20 +16,20 @@ from nbkeras.engine.user_errors import optional_import
 _MODES = {1: "grayscale", 3: "rgb", 4: "rgba"}  # Keras's name of an image with so many channels
 
 
-def read_file(filename: Any, name: Any = None) -> bytes:
-    """The bytes of a file. Strings are not tensors here."""
-    with open(os.fspath(filename), "rb") as file:
-        return file.read()
+def read_file(filename: Any, name: Any = None) -> StringTensor:
+    """The bytes of a file, one string."""
+    with open(path_of(filename), "rb") as file:
+        return StringTensor(file.read())
 
 
-def write_file(filename: Any, contents: bytes, name: Any = None) -> None:
-    """Write bytes to a file."""
-    with open(os.fspath(filename), "wb") as file:
-        file.write(contents)
+def write_file(filename: Any, contents: Any, name: Any = None) -> None:
+    """Write a string, or bytes, to a file."""
+    with open(path_of(filename), "wb") as file:
+        file.write(as_strings(contents).numpy())
 
 
 def decode_image(
-    contents: bytes, channels: Any = None, dtype: Any = np.uint8, name: Any = None, expand_animations: bool = True
+    contents: Any, channels: Any = None, dtype: Any = np.uint8, name: Any = None, expand_animations: bool = True
 ) -> Tensor:
     """An image of JPEG, PNG, BMP or GIF bytes as a tensor (height, width, channels); floats are from 0 to 1.
 
@@ -37,6 +37,7 @@ def decode_image(
     """
     with optional_import("images in files need pillow", "images"):
         from PIL import Image, UnidentifiedImageError
+    contents = as_strings(contents).numpy()
     try:
         image = Image.open(io.BytesIO(contents))
     except UnidentifiedImageError:

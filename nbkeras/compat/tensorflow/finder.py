@@ -20,14 +20,11 @@ _IMPORTED = re.compile(r"^(?:from \S+ )?import ((?!.* as ).*)$", re.MULTILINE)  
 def _refusal(name: str) -> str:
     """The message for a name of TensorFlow that is not offered, such as 'tensorflow.strings.split'."""
     parts = name.split(".")[1:]
-    starts = [".".join(parts[:end]) for end in range(len(parts), 0, -1)]
-    instead = next((INSTEAD[start] for start in starts if start in INSTEAD), None)
-    if instead is None and hasattr(importlib.import_module("nbkeras.ops"), parts[-1]):
+    starts = [".".join(parts[:end]) for end in range(len(parts), -1, -1)]
+    instead = next(INSTEAD[start] for start in starts if start in INSTEAD)
+    if starts[0] not in INSTEAD and hasattr(importlib.import_module("nbkeras.ops"), parts[-1]):
         instead = f"use keras.ops.{parts[-1]}"
-    return (
-        f"{name} is TensorFlow's, and nbkeras offers only the names that docs/coming-from-keras.md lists"
-        f"{f' ({instead})' if instead else ''}"
-    )
+    return f"{name} is TensorFlow's, and nbkeras offers only the names that docs/coming-from-keras.md lists ({instead})"
 
 
 class _Module(ModuleType):

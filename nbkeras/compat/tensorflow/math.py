@@ -9,6 +9,7 @@ import numpy as np
 from nbkeras import ops
 from nbkeras.compat.tensorflow.dtypes import as_dtype
 from nbkeras.compat.tensorflow.spelling import spelled
+from nbkeras.compat.tensorflow.texts import raw_of, takes_strings
 from nbkeras.engine.tensor import Tensor, as_tensor
 
 abs = spelled(ops.absolute, "x")
@@ -25,7 +26,9 @@ cos = spelled(ops.cos, "x")
 cosh = spelled(ops.cosh, "x")
 divide = spelled(ops.divide, "x:x1 y:x2")
 divide_no_nan = spelled(ops.divide_no_nan, "x:x1 y:x2")
-equal = spelled(ops.equal, "x:x1 y:x2")
+equal = takes_strings(
+    lambda x, y, name=None: np.asarray(raw_of(x) == raw_of(y), np.bool_), spelled(ops.equal, "x:x1 y:x2")
+)
 erf = spelled(ops.erf, "x")
 erfc = spelled(ops.erfc, "x")
 erfinv = spelled(ops.erfinv, "x")
@@ -55,7 +58,9 @@ minimum = spelled(ops.minimum, "x:x1 y:x2")
 mod = floormod
 multiply = spelled(ops.multiply, "x:x1 y:x2")
 negative = spelled(ops.negative, "x")
-not_equal = spelled(ops.not_equal, "x:x1 y:x2")
+not_equal = takes_strings(
+    lambda x, y, name=None: np.asarray(raw_of(x) != raw_of(y), np.bool_), spelled(ops.not_equal, "x:x1 y:x2")
+)
 pow = spelled(ops.power, "x:x1 y:x2")
 reciprocal = spelled(ops.reciprocal, "x")
 reduce_all = spelled(ops.all, "input_tensor:x axis keepdims")

@@ -4,11 +4,13 @@ from collections.abc import Callable
 from typing import Any
 
 from nbkeras.building.graph import SymbolicTensor
+from nbkeras.compat.keras2 import compiled
 from nbkeras.compat.tensorflow.arrays import ensure_shape
 from nbkeras.compat.tensorflow.data import Dataset, dataset_of
 from nbkeras.compat.tensorflow.shapes import TensorShape
 from nbkeras.data.selection import Selection
 from nbkeras.engine.tensor import Tensor, Variable
+from nbkeras.training.model import Model
 
 
 class _Shaped:
@@ -38,8 +40,8 @@ def _method(name: str) -> Callable:
 
 # Without `batch`: a Selection's own changes the size of its batches.
 _NAMES = (
-    "apply as_numpy_iterator cache concatenate enumerate filter flat_map map padded_batch prefetch reduce repeat shard shuffle "
-    "skip take unbatch"
+    "apply as_numpy_iterator cache concatenate enumerate filter flat_map interleave map padded_batch prefetch reduce repeat "
+    "shard shuffle skip take unbatch window"
 ).split()
 _OfSelections = type("_OfSelections", (), {name: _method(name) for name in _NAMES})
 
@@ -48,4 +50,5 @@ ADDED: dict[type, type] = {
     Variable: _OfVariables,
     SymbolicTensor: _Shaped,
     Selection: _OfSelections,
+    Model: compiled.Model,
 }

@@ -66,3 +66,82 @@ def uniform(
 def _number(seed: Any) -> int:
     """One seed of a pair."""
     return int(np.random.SeedSequence([int(each) & 0xFFFFFFFF for each in np.asarray(seed)]).generate_state(1)[0])
+
+
+class Generator:
+    """A source of random numbers: each call draws new ones, also in a recorded step. Its numbers are nbkeras's."""
+
+    def __init__(self, seed: Any):
+        self._seeds = random_ops.SeedGenerator(seed)
+
+    @classmethod
+    def from_seed(cls, seed: Any, alg: Any = None) -> "Generator":
+        """A generator with the same numbers in each run, of one integer or several."""
+        return cls(_number(np.atleast_1d(seed)))
+
+    @classmethod
+    def from_non_deterministic_state(cls, alg: Any = None) -> "Generator":
+        """A generator with other numbers in each run, unless nbkeras is seeded."""
+        return cls(None)
+
+    @property
+    def state(self) -> Any:
+        """The seed and the number of draws, a Variable."""
+        return self._seeds.state
+
+    def reset(self, state: Any) -> None:
+        """Set the state."""
+        self.state.assign(state)
+
+    def reset_from_seed(self, seed: Any) -> None:
+        """Begin again, with a seed."""
+        self.state.assign([_number(np.atleast_1d(seed)), 0])
+
+    def skip(self, delta: int) -> None:
+        """Leave out some draws."""
+        self.state.assign_add([0, delta])
+
+    def make_seeds(self, count: int = 1) -> Tensor:
+        """Pairs of integers, int64 of shape (2, count), for the functions named `stateless_`."""
+        return random_ops.randint((2, count), 0, 2**31 - 1, "int64", self._seeds)
+
+    def split(self, count: int = 1) -> list["Generator"]:
+        """Generators whose numbers do not depend on each other."""
+        return [Generator.from_seed(pair) for pair in np.asarray(self.make_seeds(count)).T]
+
+    def normal(self, shape: Any, mean: float = 0.0, stddev: float = 1.0, dtype: Any = None, name: Any = None) -> Tensor:
+        """Numbers of a normal distribution."""
+        return random_ops.normal(_sizes(shape), mean, stddev, dtype, self._seeds)
+
+    def truncated_normal(
+        self, shape: Any, mean: float = 0.0, stddev: float = 1.0, dtype: Any = None, name: Any = None
+    ) -> Tensor:
+        """Numbers of a normal distribution, none farther than two stddev from the mean."""
+        return random_ops.truncated_normal(_sizes(shape), mean, stddev, dtype, self._seeds)
+
+    def uniform(self, shape: Any, minval: Any = 0, maxval: Any = None, dtype: Any = None, name: Any = None) -> Tensor:
+        """Numbers from minval to maxval, without it: floats, or integers of a dtype of integers."""
+        return uniform(_sizes(shape), minval, maxval, dtype, self._seeds)
+
+    def binomial(self, shape: Any, counts: Any, probs: Any, dtype: Any = np.int32, name: Any = None) -> Tensor:
+        """The numbers of successes in `counts` trials, each of probability `probs`."""
+        return ops.cast(random_ops.binomial(_sizes(shape), counts, probs, seed=self._seeds), dtype)
+
+
+def _sizes(shape: Any) -> tuple:
+    return tuple(int(each) for each in np.atleast_1d(shape))
+
+
+_global: list[Generator] = []
+
+
+def get_global_generator() -> Generator:
+    """The generator that `set_global_generator` set; otherwise a new one, which stays."""
+    if not _global:
+        _global.append(Generator.from_non_deterministic_state())
+    return _global[0]
+
+
+def set_global_generator(generator: Generator) -> None:
+    """Set the generator that `get_global_generator` returns."""
+    _global[:] = [generator]

@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from nbkeras.engine.strings import STRING
+
 
 class TensorShape(tuple):
     """A shape: a tuple of sizes, with None for unknown ones."""
@@ -47,4 +49,5 @@ class TensorSpec(_Spec):
     """The shape and dtype of a tensor: elements of a data set, arguments of a function."""
 
     def __new__(cls, shape: Any = None, dtype: Any = np.float32, name: Any = None) -> "TensorSpec":
-        return super().__new__(cls, None if shape is None else TensorShape(shape), np.dtype(dtype), name)
+        kind = STRING if dtype == STRING or np.dtype(dtype).kind in "SUO" else np.dtype(dtype)
+        return super().__new__(cls, None if shape is None else TensorShape(shape), kind, name)

@@ -1,0 +1,163 @@
+"""TensorArray, checks, generators of random numbers and checkpoints of `tf`. tensorflow_cases.py compares values."""
+
+import importlib
+import sys
+
+import numpy as np
+import pytest
+
+from nbkeras import layers
+from nbkeras.compat.alias import install_as_keras, uninstall
+
+pytestmark = pytest.mark.skipif("keras" in sys.modules, reason="another Keras is imported")
+
+
+@pytest.fixture(scope="module")
+def tf():
+    install_as_keras(3, tensorflow=True)
+    yield importlib.import_module("tensorflow")
+    uninstall()
+
+
+def test_a_loop_writes_tensors(tf):
+    @tf.function
+    def doubled(x):
+        found = tf.TensorArray(tf.float32, size=0, dynamic_size=True)
+        for step in range(3):
+            found = found.write(step, x[step] * 2)
+        return found.stack()
+
+    for start in (0.0, 1.0):
+        x = np.arange(6, dtype="float32").reshape(3, 2) + np.float32(start)
+        with tf.GradientTape() as tape:
+            tape.watch(given := tf.constant(x))
+            y = doubled(given)
+        np.testing.assert_array_equal(y, x * 2)
+        np.testing.assert_array_equal(tape.gradient(y, given), np.full((3, 2), 2))
+    with pytest.raises(ValueError, match="index 2 lies outside an array of size 2"):
+        tf.TensorArray(tf.float32, size=2).write(2, 1.0)
+    with pytest.raises(ValueError, match="no tensor was written, and element_shape is None: write one first"):
+        tf.TensorArray(tf.float32, size=2).stack()
+    assert tf.TensorArray(tf.float32, size=2, element_shape=(3,)).identity().stack().shape == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("check", "message"),
+    [
+        (
+            lambda tf: tf.debugging.assert_equal([1], [2], message="sizes"),
+            "sizes: expected all elements to be equal to",
+        ),
+        (lambda tf: tf.debugging.assert_positive([0]), r"expected all elements to be positive, received \[0\]"),
+        (lambda tf: tf.debugging.assert_rank([0], 2), r"expected a tensor with 2 axes, received shape \(1,\)"),
+        (lambda tf: tf.debugging.assert_shapes([([0], ("n", 2))]), r"expected the shape \('n', 2\), received \(1,\)"),
+        (lambda tf: tf.debugging.check_numerics([np.nan], "here"), "here: expected finite numbers, received"),
+        (lambda tf: tf.debugging.assert_type([1.0], tf.int32), "expected dtype tf.int32, received float32"),
+        (lambda tf: tf.debugging.Assert(False, [3]), r"expected the condition to hold, received \['3'\]"),
+    ],
+)
+def test_failing_checks_say_why(tf, check, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        check(tf)
+
+
+def test_checks_in_layers_and_functions(tf):
+    class Checked(layers.Layer):
+        def call(self, inputs):
+            tf.debugging.assert_rank(inputs, 2)
+            tf.debugging.assert_less(inputs, 5.0, message="too large")
+            return inputs * 2.0
+
+    model = tf.keras.Sequential([tf.keras.Input((2,)), Checked()])
+    assert model(np.ones((1, 2))).numpy().tolist() == [[2.0, 2.0]]
+    with pytest.raises(ValueError, match="too large: expected all elements to be less than"):
+        model(np.full((1, 2), 6.0))
+    with pytest.raises(ValueError, match="expected a tensor with 2 axes"):
+        Checked()(tf.keras.Input((2, 2)))
+
+
+def test_generators(tf):
+    first, second = tf.random.Generator.from_seed(1), tf.random.Generator.from_seed(1, alg="philox")
+    draws = [first.normal((3,)), first.normal((3,))]
+    np.testing.assert_array_equal(second.normal([3]), draws[0])
+    assert (draws[0] != draws[1]).numpy().all()
+    second.reset_from_seed(1)
+    second.skip(1)
+    np.testing.assert_array_equal(second.normal(shape=[3]), draws[1])
+    state = second.state.numpy()
+    kept = second.uniform((4,), 1, 3).numpy()
+    second.reset(state)
+    np.testing.assert_array_equal(second.uniform((4,), 1, 3), kept)
+    assert ((kept >= 1) & (kept < 3)).all() and set(first.uniform([50], 0, 2, tf.int64).numpy()) == {0, 1}
+    assert np.abs(first.truncated_normal([50])).max() < 2 and first.binomial([2], 10, 0.5).dtype == tf.int32
+    assert first.make_seeds(2).shape == (2, 2) and first.make_seeds().dtype == tf.int64
+    parts = [each.normal([]).item() for each in first.split(3)]
+    assert len(set(parts)) == 3
+    tf.random.set_global_generator(first)
+    assert tf.random.get_global_generator() is first
+
+    @tf.function
+    def noise():
+        return first.normal([2])
+
+    assert len({tuple(noise().numpy()) for _ in range(3)}) == 3
+
+
+def test_checkpoints(tf, tmp_path):
+    def make():
+        model = tf.keras.Sequential([tf.keras.Input((3,)), layers.Dense(2), layers.BatchNormalization()])
+        model.compile(tf.keras.optimizers.Adam(0.1), "mse")
+        step, generator = tf.Variable(0), tf.random.Generator.from_seed(3)
+        return tf.train.Checkpoint(
+            step=step, optimizer=model.optimizer, model=model, parts=[tf.Variable([1.0]), generator]
+        )
+
+    checkpoint = make()
+    manager = tf.train.CheckpointManager(checkpoint, tmp_path / "kept", max_to_keep=2)
+    assert manager.latest_checkpoint is None and manager.restore_or_initialize() is None
+    assert checkpoint.restore(manager.latest_checkpoint).expect_partial() is not None
+    for _ in range(3):
+        checkpoint.step.assign_add(1)
+        checkpoint.model.fit(np.ones((4, 3)), np.zeros((4, 2)), verbose=0)
+        path = manager.save()
+    assert path == str(tmp_path / "kept" / "ckpt-3") and [each[-1] for each in manager.checkpoints] == ["2", "3"]
+    assert sorted(each.name for each in (tmp_path / "kept").iterdir()) == ["checkpoint", "ckpt-2.npz", "ckpt-3.npz"]
+    again = make()
+    assert again.restore(tf.train.latest_checkpoint(str(tmp_path / "kept"))).assert_consumed()
+    assert int(again.step) == 3 == int(again.save_counter) and int(again.optimizer.iterations) == 3
+    for own, other in zip(again.model.variables, checkpoint.model.variables, strict=True):
+        np.testing.assert_array_equal(own, other)
+    for each in (checkpoint, again):
+        each.model.fit(np.ones((4, 3)), np.zeros((4, 2)), verbose=0)
+    np.testing.assert_allclose(again.model.get_weights()[0], checkpoint.model.get_weights()[0], rtol=1e-6)
+    newest = tf.train.CheckpointManager(again, str(tmp_path / "kept"), 2)
+    assert newest.restore_or_initialize() == path and newest.save()[-1] == "4"
+
+
+def test_parts_of_checkpoints(tf, tmp_path):
+    first = tf.train.Checkpoint(a=tf.Variable([1.0, 2.0]), inner=tf.train.Checkpoint(b=tf.Variable(3)))
+    path = first.save(str(tmp_path / "ckpt"))
+    other = tf.train.Checkpoint(a=tf.Variable([0.0, 0.0]), c=tf.Variable(0))
+    status = other.restore(path)
+    assert other.a.numpy().tolist() == [1.0, 2.0] and status.expect_partial() is status
+    with pytest.raises(
+        AssertionError, match=r"nothing in the checkpoint's objects takes \['inner/b', 'inner/save_counter'\]"
+    ):
+        status.assert_consumed()
+    with pytest.raises(AssertionError, match=r"the file has no values for \['c'\]"):
+        status.assert_existing_objects_matched()
+    with pytest.raises(ValueError, match=r"expected values of shapes \[\(3,\)\] for a, the file has \[\(2,\)\]"):
+        tf.train.Checkpoint(a=tf.Variable([0.0] * 3)).restore(path)
+    with pytest.raises(TypeError, match="iterator must be a model, layer, .* received 3: leave it out"):
+        tf.train.Checkpoint(iterator=3)
+    calls = []
+    manager = tf.train.CheckpointManager(
+        first,
+        tmp_path / "new",
+        None,
+        step_counter=first.inner.b,
+        checkpoint_interval=2,
+        init_fn=lambda: calls.append(1),
+    )
+    assert manager.restore_or_initialize() is None and calls == [1]
+    assert manager.save() and manager.save() is None and manager.save(check_interval=False)
