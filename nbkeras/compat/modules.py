@@ -2,6 +2,7 @@
 
 import importlib.util
 import pkgutil
+import re
 
 # Keras 2 modules that are one module here all have the same names: `keras.layers.core` has every layer.
 _LAYERS = (
@@ -10,7 +11,7 @@ _LAYERS = (
 )
 _ENGINE = "base_layer input_layer network saving sequential topology training"
 _UTILS = "conv_utils data_utils generic_utils io_utils layer_utils np_utils vis_utils"
-_OLD, _INTERNAL = "nbkeras.compat.keras2", "nbkeras.compat.keras3"
+_OLD, _INTERNAL, _NO_GRAPH = "nbkeras.compat.keras2", "nbkeras.compat.keras3", "nbkeras.compat.no_graph"
 _OLD_LAYERS = ("nbkeras.layers", f"{_OLD}.old_layers")
 _OLD_UTILS = (
     f"{_OLD}.generic_utils",
@@ -59,7 +60,7 @@ _KERAS_2: dict[str, tuple[str, ...]] = {
     **_BOTH,
     **_NEW,
     "": (f"{_OLD}.root", "nbkeras"),
-    "backend": (f"{_OLD}.backend", "nbkeras.backend"),
+    "backend": (f"{_OLD}.backend", _NO_GRAPH, "nbkeras.backend"),
     "layers": _OLD_LAYERS,
     "models": _OLD_MODELS,
     "utils": ("nbkeras.utils", *_OLD_UTILS),
@@ -88,6 +89,56 @@ if _networks is not None:
     for _each in pkgutil.iter_modules(_networks.submodule_search_locations):
         _KERAS_2[f"applications.{_each.name}"] = (f"keras_applications.{_each.name}",)
 
+# Family of Keras 3.15's `keras.src` -> its files; 'pooling(a b)' are files of a folder. Each has the family's public names.
+_FILES = {
+    "callbacks": (
+        "backup_and_restore callback callback_list csv_logger early_stopping history lambda_callback learning_rate_scheduler "
+        "model_checkpoint monitor_callback progbar_logger reduce_lr_on_plateau remote_monitor swap_ema_weights tensorboard "
+        "terminate_on_nan"
+    ),
+    "constraints": "constraints",
+    "initializers": "constant_initializers initializer random_initializers",
+    "layers": (
+        "input_spec layer activations(activation elu leaky_relu prelu relu softmax) attention(additive_attention attention "
+        "grouped_query_attention multi_head_attention) convolutional(base_conv base_conv_transpose base_depthwise_conv "
+        "base_separable_conv conv1d conv1d_transpose conv2d conv2d_transpose conv3d conv3d_transpose depthwise_conv1d "
+        "depthwise_conv2d separable_conv1d separable_conv2d) core(dense einsum_dense embedding identity input_layer lambda_layer "
+        "masking reversible_embedding wrapper) merging(add average base_merge concatenate dot maximum minimum multiply subtract) "
+        "normalization(batch_normalization group_normalization layer_normalization rms_normalization spectral_normalization "
+        "unit_normalization) pooling(average_pooling1d average_pooling2d average_pooling3d base_global_pooling base_pooling "
+        "global_average_pooling1d global_average_pooling2d global_average_pooling3d global_max_pooling1d global_max_pooling2d "
+        "global_max_pooling3d max_pooling1d max_pooling2d max_pooling3d) regularization(activity_regularization alpha_dropout "
+        "dropout gaussian_dropout gaussian_noise spatial_dropout) reshaping(cropping1d cropping2d cropping3d flatten permute "
+        "repeat_vector reshape up_sampling1d up_sampling2d up_sampling3d zero_padding1d zero_padding2d zero_padding3d) "
+        "rnn(bidirectional conv_lstm conv_lstm1d conv_lstm2d conv_lstm3d gru lstm rnn simple_rnn stacked_rnn_cells "
+        "time_distributed)"
+    ),
+    "losses": "loss losses",
+    "metrics": (
+        "accuracy_metrics confusion_metrics correlation_metrics f_score_metrics hinge_metrics iou_metrics metric "
+        "probabilistic_metrics reduction_metrics regression_metrics"
+    ),
+    "models": "cloning functional model sequential",
+    "optimizers": (
+        "adadelta adafactor adagrad adam adamax adamw base_optimizer ftrl lamb lion loss_scale_optimizer muon nadam optimizer "
+        "rmsprop sgd"
+    ),
+    "regularizers": "regularizers",
+}
+
+
+def _of_families() -> dict[str, tuple[str, ...]]:
+    """Each module of _FILES, and the folders -> the modules of nbkeras with the family's names."""
+    found = {}
+    for family, text in _FILES.items():
+        shown = (f"nbkeras.{family}",)
+        shown = (f"{_INTERNAL}.base_layers", *shown) if family == "layers" else shown
+        for folder, inside, file in re.findall(r"(\w+)\(([^)]*)\)|(\w+)", text):
+            names = [folder, *(f"{folder}.{each}" for each in inside.split())] if folder else [file]
+            found.update({f"{family}.{name}": shown for name in names})
+    return found
+
+
 # Internal modules of Keras 3 that released packages import. docs/packages.md lists them.
 SRC: dict[str, tuple[str, ...]] = {
     "": (f"{_INTERNAL}.root", "nbkeras"),
@@ -98,14 +149,13 @@ SRC: dict[str, tuple[str, ...]] = {
             "regularizers tree utils"
         ).split()
     },
+    **_of_families(),
     "activations": (f"{_INTERNAL}.activations", "nbkeras.activations"),
     "backend": (f"{_INTERNAL}.backend", "nbkeras.backend"),
     "backend.common": (f"{_INTERNAL}.backend", "nbkeras.backend"),
     "backend.common.variables": (f"{_INTERNAL}.backend", "nbkeras.backend"),
-    "callbacks.history": ("nbkeras.callbacks",),
     "distribution": ("nbkeras.distribution",),
     "distribution.distribution_lib": ("nbkeras.distribution",),
-    "layers.layer": ("nbkeras.layers",),
     "layers.preprocessing": (),
     "layers.preprocessing.data_layer": (f"{_INTERNAL}.data_layer",),
     "layers.preprocessing.image_preprocessing": (),
@@ -116,9 +166,10 @@ SRC: dict[str, tuple[str, ...]] = {
     "legacy.saving": (f"{_INTERNAL}.legacy_serialization",),
     "legacy.saving.legacy_h5_format": (f"{_INTERNAL}.legacy_h5_format",),
     "losses.losses": (f"{_INTERNAL}.losses", "nbkeras.losses"),
-    "models.model": ("nbkeras.models",),
     "ops.numpy": ("nbkeras.ops",),
     "ops.nn": ("nbkeras.ops",),
+    "optimizers.schedules": ("nbkeras.optimizers.schedules",),
+    "optimizers.schedules.learning_rate_schedule": ("nbkeras.optimizers.schedules",),
     "saving": (f"{_INTERNAL}.serialization_lib", "nbkeras.saving"),
     "saving.object_registration": ("nbkeras.utils",),
     "saving.saving_lib": (f"{_INTERNAL}.saving_lib",),
@@ -135,7 +186,7 @@ _KERAS_3: dict[str, tuple[str, ...]] = {
     "": (f"{_INTERNAL}.root", "nbkeras"),
     "_tf_keras": (),
     "_tf_keras.keras": (f"{_INTERNAL}.root", "nbkeras"),  # an installed TensorFlow imports it as `tf.keras`
-    "backend": ("nbkeras.backend",),
+    "backend": (_NO_GRAPH, "nbkeras.backend"),
     "layers": ("nbkeras.layers",),
     "legacy": (),
     "legacy.saving": (f"{_INTERNAL}.legacy_serialization",),

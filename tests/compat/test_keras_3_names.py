@@ -1,5 +1,7 @@
 """Names of Keras 3 that only packages use, while nbkeras is Keras 3."""
 
+import importlib
+
 import numpy as np
 import pytest
 
@@ -112,3 +114,48 @@ def test_a_step_that_makes_its_metrics_when_it_finds_new_values(keras):
     history = model.fit(np.arange(8.0).reshape(4, 2), np.ones(4), 2, 2, 0, shuffle=False).history
     assert history == {"loss": [2.0, 2.0], "sum": [14.0, 14.0]}
     assert len(model._metrics) == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "base", "is_one", "is_none"),
+    [
+        ("convolutional.base_conv", "BaseConv", layers.Conv2D(1, 1), layers.DepthwiseConv2D(1)),
+        ("convolutional.base_conv_transpose", "BaseConvTranspose", layers.Conv1DTranspose(1, 1), layers.Conv1D(1, 1)),
+        ("convolutional.base_depthwise_conv", "BaseDepthwiseConv", layers.DepthwiseConv1D(1), layers.Conv1D(1, 1)),
+        ("convolutional.base_separable_conv", "BaseSeparableConv", layers.SeparableConv1D(1, 1), layers.Conv1D(1, 1)),
+        ("merging.base_merge", "Merge", layers.Add(), layers.Dense(1)),
+        ("pooling.base_global_pooling", "BaseGlobalPooling", layers.GlobalMaxPooling1D(), layers.MaxPooling1D()),
+        ("pooling.base_pooling", "BasePooling", layers.AveragePooling3D(), layers.GlobalMaxPooling1D()),
+    ],
+)
+def test_the_base_class_of_a_kind_of_layers(keras, module, base, is_one, is_none):
+    cls = getattr(importlib.import_module(f"keras.src.layers.{module}"), base)
+    assert isinstance(is_one, cls) and not isinstance(is_none, cls)
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("callbacks.model_checkpoint", "callbacks.ModelCheckpoint"),
+        ("initializers.random_initializers", "initializers.HeNormal"),
+        ("layers.layer", "layers.Layer"),
+        ("layers.core", "layers.Dense"),
+        ("layers.merging.add", "layers.add"),
+        ("metrics.accuracy_metrics", "metrics.Accuracy"),
+        ("models.functional", "Model"),
+        ("optimizers.schedules.learning_rate_schedule", "optimizers.schedules.CosineDecay"),
+        ("regularizers.regularizers", "regularizers.L2"),
+    ],
+)
+def test_an_internal_module_has_the_public_names_of_its_family(keras, module, name):
+    where, _, own = name.rpartition(".")
+    public = importlib.import_module(f"keras.{where}".rstrip("."))
+    assert getattr(importlib.import_module(f"keras.src.{module}"), own) is getattr(public, own)
+
+
+def test_functions_of_graphs_in_the_backend(keras):
+    with keras.backend.name_scope("part"):
+        x = keras.backend.ones((2,))
+    assert not keras.backend.is_sparse(x) and keras.backend.to_dense(x) is x
+    with pytest.raises(AttributeError, match=r"keras.backend.get_session is not offered: nbkeras has no sessions"):
+        keras.backend.get_session()

@@ -439,3 +439,13 @@ def test_data_sets_of_nbkeras_have_tensorflows_methods(tf):
     assert len(data.shuffle(10).repeat(2)) == 6 and isinstance(next(iter(data.take(1))), tf.Tensor)
     assert values(data.cache().map(lambda x: tf.reduce_sum(x)))[0] == 0 + 1 + 1 + 2 + 2 + 3
     assert len(tf.data.Dataset.zip((data, data))) == 3
+
+
+def test_the_gradient_of_a_source_without_a_connection(tf):
+    x, other = tf.constant(2.0), tf.constant([1.0, 3.0])
+    for unconnected, expected in ((tf.UnconnectedGradients.NONE, None), (tf.UnconnectedGradients.ZERO, [0.0, 0.0])):
+        with tf.GradientTape() as tape:
+            tape.watch([x, other])
+            y = x * x
+        found = tape.gradient(y, other, unconnected_gradients=unconnected)
+        assert (found if found is None else found.numpy().tolist()) == expected

@@ -1,7 +1,6 @@
-"""Functions of Keras 2's `keras.backend` that `nbkeras.backend` lacks: the learning phase as a value, names of graphs."""
+"""Functions of Keras 2's `keras.backend` that `nbkeras.backend` lacks: the learning phase as a value."""
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from nbkeras import backend, ops
@@ -76,26 +75,6 @@ update_sub = postponed(variables.update_sub, ops.subtract)
 moving_average_update = postponed(
     variables.moving_average_update, lambda x, value, momentum: x * momentum + value * (1.0 - momentum)
 )
-
-
-@contextlib.contextmanager
-def name_scope(name: str) -> Iterator[None]:
-    """Do nothing: there is no graph of names."""
-    yield
-
-
-def manual_variable_initialization(value: bool) -> None:
-    """Do nothing: a variable always has a value."""
-
-
-def is_sparse(tensor: Any) -> bool:
-    """False: there are no sparse tensors."""
-    return False
-
-
-def to_dense(tensor: Any) -> Any:
-    """The tensor, which is always dense."""
-    return tensor
 
 
 def set_learning_phase(value: int) -> None:

@@ -76,3 +76,10 @@ def get_logger() -> logging.Logger:
 
 def group(*inputs: Any, name: Any = None) -> None:
     """Do nothing: assignments have happened when they are called."""
+
+
+class UnconnectedGradients:
+    """The gradient of a source that the targets do not depend on: None, or zeros."""
+
+    NONE = "none"
+    ZERO = "zero"
