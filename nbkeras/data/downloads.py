@@ -13,6 +13,7 @@ from typing import IO
 from nbkeras.data import unpacking
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.progress import Progbar, print_message
+from nbkeras.kernels.runtime.opener import ordinary_file
 
 _CHUNK = 1 << 16
 _TIMEOUT = 30  # seconds to wait for the next byte
@@ -120,7 +121,7 @@ def _algorithm(name: str, file_hash: str | None) -> str:
 
 
 def _hash(path: str, algorithm: str) -> str:
-    with open(path, "rb") as file:
+    with open(path, "rb", opener=ordinary_file) as file:
         return hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from nbkeras import config
 from nbkeras.engine.annotations import one_of
 from nbkeras.engine.user_errors import optional_import, warn
+from nbkeras.kernels.runtime.opener import ordinary_file
 from nbkeras.ops.window import data_format_of
 
 COLOR_MODES = {"grayscale": "L", "rgb": "RGB", "rgba": "RGBA"}
@@ -149,7 +150,7 @@ def save_img(
 def _opened(path: Any) -> Any:
     """The image in a file or an io.BytesIO, not decoded yet."""
     if not isinstance(path, io.BytesIO):
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=ordinary_file) as file:
             path = io.BytesIO(file.read())
     return _pillow().open(path)
 

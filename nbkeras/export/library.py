@@ -23,6 +23,7 @@ from nbkeras.export.native_code import Code, Inference
 from nbkeras.inference import signature
 from nbkeras.inference.program import programs_of
 from nbkeras.inference.recording import Recording, record
+from nbkeras.kernels.runtime.opener import ordinary_file
 from nbkeras.saving.archive import PreparedFiles
 
 _PURPOSE = "become a library"
@@ -140,7 +141,7 @@ def _checked(path: str, batch: Any, target: str, weights: str, state: str | None
 
 def _check_replaceable(path: str) -> None:
     """Raise FileExistsError for a file that an export did not make."""
-    with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
+    with contextlib.suppress(FileNotFoundError), open(path, "rb", opener=ordinary_file) as file:
         if library_files.MARK.encode() not in file.read(400):
             raise FileExistsError(f"{path!r} is not from an export, and would be overwritten: choose another name")
 

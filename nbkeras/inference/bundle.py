@@ -28,6 +28,7 @@ from nbkeras.kernels.runtime import cache, code, device
 from nbkeras.kernels.runtime.chains import Chain
 from nbkeras.kernels.runtime.eager import Joined
 from nbkeras.kernels.runtime.messages import named
+from nbkeras.kernels.runtime.opener import ordinary_file
 from nbkeras.saving.archive import JSON_LIMIT, atomic_file, parse_json
 
 Array = np.ndarray
@@ -160,7 +161,7 @@ def save(bundle: Bundle, filepath: Any) -> None:
 def load(filepath: Any, safe_mode: bool = True, mapped: bool = False) -> Bundle:
     """Read a file of `save`; see `Frozen.load`."""
     name = os.fspath(filepath)
-    with open(name, "rb") as file:
+    with open(name, "rb", opener=ordinary_file) as file:
         return read(file, name, safe_mode, mapped)
 
 

@@ -19,6 +19,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, Positive
 from pydantic_settings import CliSettingsSource, NoDecode
 
 from nbkeras.engine.annotations import briefly
+from nbkeras.kernels.runtime.opener import ordinary_file
 from nbkeras.serving.options import MODEL_FILES, MOST, NAME, SHARED, ModelOptions, Options, versions_of
 
 PREFIX = "NBKERAS_SERVE_"
@@ -117,7 +118,7 @@ def _variables() -> dict[str, str]:
 
 def _read_file(path: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The tables [server] and [[model]] of a models.toml; paths of models are relative to its folder."""
-    with open(path, "rb") as file:
+    with open(path, "rb", opener=ordinary_file) as file:
         try:
             content = tomllib.load(file)
         except ValueError as error:

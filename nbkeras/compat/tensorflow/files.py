@@ -12,13 +12,14 @@ from nbkeras.data.images import decoded
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Tensor, as_tensor
 from nbkeras.engine.user_errors import optional_import
+from nbkeras.kernels.runtime.opener import ordinary_file
 
 _MODES = {1: "grayscale", 3: "rgb", 4: "rgba"}  # Keras's name of an image with so many channels
 
 
 def read_file(filename: Any, name: Any = None) -> bytes:
     """The bytes of a file. Strings are not tensors here."""
-    with open(os.fspath(filename), "rb") as file:
+    with open(os.fspath(filename), "rb", opener=ordinary_file) as file:
         return file.read()
 
 
