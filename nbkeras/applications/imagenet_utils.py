@@ -10,8 +10,8 @@ from nbkeras import config, ops
 from nbkeras.data.downloads import get_file
 from nbkeras.engine import lazy_names as _lazy_names
 from nbkeras.engine.annotations import briefly
+from nbkeras.engine.outside import ordinary_file
 from nbkeras.engine.tensor import Tensor
-from nbkeras.kernels.runtime.opener import ordinary_file
 
 _CLASSES = "https://storage.googleapis.com/download.tensorflow.org/data/imagenet_class_index.json"
 _CLASSES_HASH = "c2c37ea517e94d9795004a39431a14cb"

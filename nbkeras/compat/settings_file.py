@@ -6,7 +6,7 @@ import os
 
 from nbkeras import config
 from nbkeras.data import downloads
-from nbkeras.kernels.runtime.opener import ordinary_file
+from nbkeras.engine.outside import ordinary_file
 
 
 def read(stack: contextlib.ExitStack) -> None:

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 
 from nbkeras.compat.modules import BACKEND_OF_KERAS_3, NEW_PARTS, RENAMED, SHOWN
-from nbkeras.kernels.runtime.opener import ordinary_file
+from nbkeras.engine.outside import ordinary_file
 
 _METHODS = ("fit_generator", "evaluate_generator", "predict_generator", "predict_classes")
 _ARGUMENTS: dict[str, tuple[str, ...]] = {  # method of a model -> arguments that only Keras 2 has

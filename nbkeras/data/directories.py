@@ -14,8 +14,8 @@ from nbkeras.data.selection import Selection
 from nbkeras.engine import option
 from nbkeras.engine.annotations import briefly, one_of
 from nbkeras.engine.devices import device
+from nbkeras.engine.outside import ordinary_file
 from nbkeras.engine.progress import print_message
-from nbkeras.kernels.runtime.opener import ordinary_file
 from nbkeras.ops.resize import INTERPOLATIONS
 
 Array = np.ndarray

@@ -12,8 +12,8 @@ from typing import IO
 
 from nbkeras.data import unpacking
 from nbkeras.engine.annotations import briefly
+from nbkeras.engine.outside import ordinary_file
 from nbkeras.engine.progress import Progbar, print_message
-from nbkeras.kernels.runtime.opener import ordinary_file
 
 _CHUNK = 1 << 16
 _TIMEOUT = 30  # seconds to wait for the next byte

@@ -10,8 +10,8 @@ import numpy as np
 
 from nbkeras import config
 from nbkeras.engine.annotations import one_of
+from nbkeras.engine.outside import ordinary_file
 from nbkeras.engine.user_errors import optional_import, warn
-from nbkeras.kernels.runtime.opener import ordinary_file
 from nbkeras.ops.window import data_format_of
 
 COLOR_MODES = {"grayscale": "L", "rgb": "RGB", "rgba": "RGBA"}

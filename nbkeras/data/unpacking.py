@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import IO
 
 from nbkeras.engine.annotations import briefly
-from nbkeras.kernels.runtime.opener import ordinary_file
+from nbkeras.engine.outside import ordinary_file
 
 _RATIO, _FREE = 200, 1 << 30  # an archive may unpack to _RATIO times its size, and always to _FREE bytes
 

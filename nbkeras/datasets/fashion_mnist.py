@@ -7,7 +7,7 @@ import numpy as np
 
 from nbkeras.datasets.origin import FOLDER, Split, fetch
 from nbkeras.engine import lazy_names as _lazy_names
-from nbkeras.kernels.runtime.opener import ordinary_file
+from nbkeras.engine.outside import ordinary_file
 
 ORIGIN = FOLDER
 

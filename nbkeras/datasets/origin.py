@@ -7,7 +7,7 @@ import numpy as np
 
 from nbkeras.data.downloads import get_file
 from nbkeras.engine.annotations import briefly
-from nbkeras.kernels.runtime.opener import ordinary_file
+from nbkeras.engine.outside import ordinary_file
 
 FOLDER = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"
 Split = tuple[np.ndarray, np.ndarray]

@@ -8,7 +8,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from nbkeras.kernels.runtime.opener import ordinary_file
+from nbkeras.engine.outside import ordinary_file
 
 # The names in pickles of arrays by NumPy 1 and NumPy 2.
 _ALLOWED = {

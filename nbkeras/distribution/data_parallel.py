@@ -12,7 +12,7 @@ from nbkeras.distribution.meshes import DeviceMesh, TensorLayout, job, list_devi
 from nbkeras.engine import ranks, settings, sharding
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.lazy_names import LazyModule
-from nbkeras.kernels.runtime.variables import integer
+from nbkeras.engine.outside import integer
 
 mpi = LazyModule("nbkeras.distribution.mpi")
 _STARTED_BY = ("PMI_SIZE", "PMIX_RANK", "OMPI_COMM_WORLD_SIZE")  # variables that MPI launchers set

@@ -5,8 +5,8 @@ from typing import Any
 
 from nbkeras.engine import settings
 from nbkeras.engine.annotations import briefly
+from nbkeras.engine.outside import integer
 from nbkeras.engine.user_errors import warn
-from nbkeras.kernels.runtime.variables import integer
 
 
 class _Switches:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from nbkeras.building import lora
 from nbkeras.engine import structures
 from nbkeras.engine.annotations import briefly
+from nbkeras.engine.outside import ordinary_file
 from nbkeras.engine.progress import print_message
 from nbkeras.engine.tensor import Variable
 from nbkeras.export import library_files, linking, native_code
@@ -23,7 +24,6 @@ from nbkeras.export.native_code import Code, Inference
 from nbkeras.inference import signature
 from nbkeras.inference.program import programs_of
 from nbkeras.inference.recording import Recording, record
-from nbkeras.kernels.runtime.opener import ordinary_file
 from nbkeras.saving.archive import PreparedFiles
 
 _PURPOSE = "become a library"

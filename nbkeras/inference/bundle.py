@@ -22,13 +22,13 @@ import numpy as np
 
 from nbkeras.engine import settings, structures
 from nbkeras.engine.annotations import briefly
+from nbkeras.engine.outside import ordinary_file
 from nbkeras.inference.program import ALIGNMENT, ARENA, CONSTANTS, Key, Place, Program
 from nbkeras.kernels import linalg
 from nbkeras.kernels.runtime import cache, code, device
 from nbkeras.kernels.runtime.chains import Chain
 from nbkeras.kernels.runtime.eager import Joined
 from nbkeras.kernels.runtime.messages import named
-from nbkeras.kernels.runtime.opener import ordinary_file
 from nbkeras.saving.archive import JSON_LIMIT, atomic_file, parse_json
 
 Array = np.ndarray

@@ -13,8 +13,8 @@ from nbkeras import config, ops
 from nbkeras.building.layer import LayerOptions
 from nbkeras.engine import behaviour, load_budget, option, tensor
 from nbkeras.engine.annotations import briefly
+from nbkeras.engine.outside import ordinary_file
 from nbkeras.engine.tensor import Tensor, as_index, as_tensor
-from nbkeras.kernels.runtime.opener import ordinary_file
 from nbkeras.layers.categorical import MODES, NotSparse, OutputMode, Salt, encoded
 from nbkeras.layers.text_inputs import TextInputs
 from nbkeras.ops import hashing

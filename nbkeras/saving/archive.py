@@ -27,7 +27,7 @@ import numpy as np
 
 from nbkeras.data.unpacking import check_methods
 from nbkeras.engine.annotations import briefly
-from nbkeras.kernels.runtime.opener import ordinary_file
+from nbkeras.engine.outside import ordinary_file
 
 try:
     import fcntl

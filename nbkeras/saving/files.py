@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from nbkeras.engine.annotations import briefly
+from nbkeras.engine.outside import ordinary_file
 from nbkeras.engine.registry import custom_object_scope
 from nbkeras.engine.user_errors import entry, warn
-from nbkeras.kernels.runtime.opener import ordinary_file
 from nbkeras.saving import archive as archives
 from nbkeras.saving import (
     assets,

@@ -19,8 +19,8 @@ from typing import IO, Any
 import numpy as np
 
 from nbkeras.engine.annotations import briefly
+from nbkeras.engine.outside import ordinary_file
 from nbkeras.engine.user_errors import optional_import
-from nbkeras.kernels.runtime.opener import ordinary_file
 from nbkeras.saving import archive
 from nbkeras.saving.hdf5_texts import Texts
 

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from nbkeras.engine import load_budget
+from nbkeras.engine.outside import ordinary_file
 from nbkeras.engine.registry import sharing_scope
-from nbkeras.kernels.runtime.opener import ordinary_file
 from nbkeras.saving import archive as archives
 from nbkeras.saving import assets, hdf5, keras_2_config, keras_2_weights, keras_3_config, state
 from nbkeras.saving.serialization import plain

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from nbkeras.engine.annotations import briefly
-from nbkeras.kernels.runtime.opener import ordinary_file
+from nbkeras.engine.outside import ordinary_file
 from nbkeras.saving import archive, hdf5
 
 _ENDING = ".weights.json"

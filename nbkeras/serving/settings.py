@@ -19,7 +19,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, Positive
 from pydantic_settings import CliSettingsSource, NoDecode
 
 from nbkeras.engine.annotations import briefly
-from nbkeras.kernels.runtime.opener import ordinary_file
+from nbkeras.engine.outside import ordinary_file
 from nbkeras.serving.options import MODEL_FILES, MOST, NAME, SHARED, ModelOptions, Options, versions_of
 
 PREFIX = "NBKERAS_SERVE_"

@@ -10,9 +10,9 @@ from nbkeras import ops
 from nbkeras.compat.tensorflow.dtypes import as_dtype
 from nbkeras.data.images import decoded
 from nbkeras.engine.annotations import briefly
+from nbkeras.engine.outside import ordinary_file
 from nbkeras.engine.tensor import Tensor, as_tensor
 from nbkeras.engine.user_errors import optional_import
-from nbkeras.kernels.runtime.opener import ordinary_file
 
 _MODES = {1: "grayscale", 3: "rgb", 4: "rgba"}  # Keras's name of an image with so many channels
 
