@@ -31,7 +31,9 @@ class Pack:
     """The description and the table of a file."""
 
     def __init__(self, file: IO[bytes]):
-        start, size = file.read(_HEAD.size), os.fstat(file.fileno()).st_size
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        start = file.read(_HEAD.size)
         magic, length, self.count, digest = _HEAD.unpack(start.ljust(_HEAD.size, b"\0"))
         own = length + self.count * _ENTRY.size
         if magic != _MAGIC or _HEAD.size + own > size:
