@@ -4,7 +4,7 @@
 
 1. Tests and programs run, and note each kernel that they use, with the types of its arguments (NBKERAS_USED_KERNELS).
 2. Processes compile these kernels for each target. A file `TARGET.pack` holds the objects (kernels/runtime/pack.py).
-3. The build of each wheel takes the files of its kind of machine (setup.py).
+3. The build of each wheel takes the files of its kind of machine (setup.py). scripts/make_sbom.py adds what a wheel consists of.
 
     python scripts/make_wheels.py                                   # everything
     python scripts/make_wheels.py --used notes.txt --only packs     # only step 2, from notes of another run
@@ -18,6 +18,7 @@ import itertools
 import os
 import pathlib
 import pickle
+import platform
 import subprocess
 import sys
 import time
@@ -104,7 +105,8 @@ def make_pack(target: str, jobs: list[tuple]) -> None:
         for made, failed in parts:
             objects |= made
             failures += failed
-    description = {"target": target, "compiler": code.compiler_versions()}
+    tools = {"python": platform.python_version(), **{name: code.version(name) for name in ("numba", "llvmlite")}}
+    description = {"target": target, "tools": tools}
     content = pack.packed(objects, description)
     (WORK / f"{target}.pack").write_bytes(content)
     print(
@@ -174,6 +176,8 @@ def build(out: pathlib.Path) -> None:
         options = ["--wheel"] if packs else []  # the others come through the source distribution
         command = [sys.executable, "-m", "build", *options, "--outdir", str(out), str(ROOT)]
         subprocess.run(command, env=environment, check=True)
+    wheels = sorted(out.glob("*.whl"))
+    subprocess.run([sys.executable, "-P", str(ROOT / "scripts" / "make_sbom.py"), *map(str, wheels)], check=True)
     for path in sorted(out.iterdir()):
         print(f"{path.name}: {path.stat().st_size / 1e6:.1f} MB")
 

@@ -43,6 +43,7 @@ MAY_IMPORT_KERNELS = [
         "engine.naming",
         "engine.nested",
         "engine.numerics",
+        "engine.outside",
         "engine.program",
         "engine.program_cache",
         "engine.ranks",

@@ -1,6 +1,8 @@
 """The contents of the wheel, and nbkeras in its own source folder."""
 
 import configparser
+import importlib.util
+import json
 import os
 import pathlib
 import re
@@ -9,12 +11,14 @@ import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
 
 import pytest
 import setuptools
 from packaging.requirements import Requirement
 
 import nbkeras
+from nbkeras.kernels.runtime import pack
 
 ROOT = pathlib.Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -76,6 +80,71 @@ def test_runtime_dependencies(monkeypatch):
     ):
         assert marker.evaluate({"sys_platform": system, "platform_machine": machine}) == is_needed, (system, machine)
     assert [sorted(wheel["cmdclass"]) for wheel in wheels] == [["bdist_wheel", "build_py"]] * 2 + [[]]
+
+
+def load_sbom():
+    spec = importlib.util.spec_from_file_location("make_sbom", ROOT / "scripts" / "make_sbom.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    return script
+
+
+@pytest.fixture
+def wheel(tmp_path):
+    """A small wheel with the digits, a file of kernels, and requirements."""
+    tools = {"python": "3.13.1", "numba": "0.61.0", "llvmlite": "0.44.0"}
+    about = "Name: nbkeras\nVersion: 1.2\nSummary: A package\nLicense-Expression: MIT\nRequires-Dist: numpy>=1.26\n"
+    about += "Requires-Dist: h5py>=3.8; extra == 'files'\nRequires-Dist: nbkeras[files]; extra == 'test'\n"
+    members = {
+        "nbkeras/datasets/digits.npz": b"digits",
+        "nbkeras/kernels/packed/x86-64-v3.pack": pack.packed({}, {"target": "x86-64-v3", "tools": tools}),
+        "nbkeras-1.2.dist-info/METADATA": about.encode(),
+        "nbkeras-1.2.dist-info/WHEEL": b"Generator: setuptools (80.1.0)\n",
+        "nbkeras-1.2.dist-info/RECORD": b"nbkeras-1.2.dist-info/RECORD,,\n",
+    }
+    with zipfile.ZipFile(tmp_path / "nbkeras-1.2-py3-none-any.whl", "w") as archive:
+        for name, content in members.items():
+            archive.writestr(zipfile.ZipInfo(name), content)
+    return tmp_path / "nbkeras-1.2-py3-none-any.whl"
+
+
+def test_a_wheel_says_what_it_consists_of(wheel, monkeypatch):
+    monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
+    script = load_sbom()
+    [mistake] = script.mistakes(wheel)
+    assert "has no nbkeras-1.2.dist-info/sboms/nbkeras.cdx.json" in mistake
+    script.add(wheel)
+    content = wheel.read_bytes()
+    script.add(wheel)
+    assert script.mistakes(wheel) == [] and wheel.read_bytes() == content
+    with zipfile.ZipFile(wheel) as archive:
+        bom = json.loads(archive.read("nbkeras-1.2.dist-info/sboms/nbkeras.cdx.json"))
+    assert (bom["bomFormat"], bom["specVersion"], bom["version"]) == ("CycloneDX", "1.6", 1)
+    assert re.fullmatch("urn:uuid:[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}", bom["serialNumber"])
+    assert bom["metadata"]["component"]["purl"] == "pkg:pypi/nbkeras@1.2" and "timestamp" not in bom["metadata"]
+    tools = {each["name"]: each["version"] for each in bom["metadata"]["tools"]["components"]}
+    assert tools == {"python": "3.13.1", "numba": "0.61.0", "llvmlite": "0.44.0", "setuptools": "80.1.0"}
+    licences = {each["name"]: each["licenses"][0]["license"]["id"] for each in bom["components"] if "licenses" in each}
+    assert licences["nbkeras/datasets/digits.npz"] == "CC-BY-4.0" and licences["numba"] == "BSD-2-Clause"
+    scopes = {each["name"]: each["scope"] for each in bom["components"] if "scope" in each}
+    assert scopes == {"numpy": "required", "h5py": "optional"}
+    refs = {each["bom-ref"] for each in (bom["metadata"]["component"], *bom["components"])}
+    assert len(refs) == 1 + len(bom["components"])
+    assert all({each["ref"], *each["dependsOn"]} <= refs for each in bom["dependencies"])
+
+
+def test_a_wheel_that_was_changed_does_not_agree_with_its_list(wheel):
+    script = load_sbom()
+    script.add(wheel)
+    with zipfile.ZipFile(wheel) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    members["nbkeras/datasets/digits.npz"] = b"others"
+    members["nbkeras-1.2.dist-info/METADATA"] += b"Requires-Dist: scipy\n"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    first, second = script.mistakes(wheel)
+    assert first.startswith("the requirements in") and second.startswith("the files of others' work in")
 
 
 def test_lint_tools_are_pinned_alike_everywhere():

@@ -137,6 +137,7 @@ def test_the_workflow_tests_the_pythons_of_the_project():
 def test_nothing_is_published_that_was_not_tested():
     jobs = yaml.safe_load(WORKFLOWS["release"].read_text(encoding="utf-8"))["jobs"]
     assert jobs["publish"]["needs"] == ["build", "smoke"] and jobs["publish"]["environment"] == "pypi"
+    assert jobs["publish"]["steps"][-1]["with"] == {"attestations": True}
     commands = [step.get("run", "") for step in jobs["build"]["steps"]]
     assert commands.index('python -m tox run -e release -- "$GITHUB_REF_NAME"') < commands.index(
         "python -m tox run -e wheels"

@@ -25,10 +25,14 @@ import time
 import uuid
 import warnings
 
+from nbkeras.kernels.runtime import elf
+from nbkeras.kernels.runtime.opener import ordinary_file
+
 SPARE = "NBKERAS_SPARE_KERNELS"
 _MOST_BYTES = 512 * 2**20  # in a folder: about ten times all kernels in float32 and float64
 _DAY = 86400.0
 _CHECKSUM = hashlib.sha256().digest_size
+_LARGEST = _CHECKSUM + elf.LARGEST  # bytes of a file
 
 
 def folders() -> list[str]:
@@ -124,11 +128,11 @@ def read(name: str) -> bytes | None:
         path = os.path.join(folder, name)
         try:
             _check_folder(folder)
-            with open(path, "rb") as file:
+            with open(path, "rb", opener=ordinary_file) as file:
                 status = os.fstat(file.fileno())  # not os.stat(path): by now, the name may refer to another file
                 if hasattr(os, "geteuid"):
                     _check_rights(status, name)
-                content = file.read()
+                content = file.read() if status.st_size <= _LARGEST else b""
         except _Untrusted as error:
             _warn_ignored(folder, error)
             continue
@@ -154,7 +158,7 @@ def write(name: str, payload: bytes) -> None:
     except _Untrusted as error:
         _warn_ignored(folder, error)
     except OSError as error:
-        if os.path.exists(os.path.join(folder, name)):
+        if os.path.isfile(os.path.join(folder, name)):
             return  # Windows does not replace a file while another process, which just wrote it, reads it
         warn_not_saved(f"in {folder}", error.strerror, "set NUMBA_CACHE_DIR to a folder where this user can write")
     if _spare_folder():

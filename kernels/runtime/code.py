@@ -243,7 +243,8 @@ def asked_extras(function: Callable) -> list[str]:
 
 # -------------------- finding, compiling, loading --------------------
 
-_LAYOUT = 2  # The version of the layout of frames. Version 1 stored code of other processors under the names of levels.
+# The version of stored code. Version 1 had code of other processors under the names of levels, version 2 paths of source files.
+_LAYOUT = 3
 
 
 def find(function: Callable, what: str) -> bytes | None:

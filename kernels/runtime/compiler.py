@@ -24,7 +24,7 @@ from numba.extending import typeof_impl
 from numba.np.arrayobj import populate_array
 from numba.np.numpy_support import from_dtype
 
-from nbkeras.kernels.runtime import processor
+from nbkeras.kernels.runtime import messages, processor
 from nbkeras.kernels.runtime.device_array import StandIn
 from nbkeras.kernels.runtime.signatures import ArrayType, Type
 
@@ -68,12 +68,19 @@ class _Context(type(cpu_target.target_context)):  # type: ignore[misc]
 
 
 class _CallConvention(callconv.CPUCallConv):
-    """Numba's calling convention, which also gives a source location to the exceptions that Numba raises itself."""
+    """Numba's calling convention, which also gives a source location to the exceptions that Numba raises itself.
+
+    A location names a module, not its file: code is the same wherever the files are, and holds no path of this machine.
+    """
 
     def return_user_exc(
         self, builder: Any, exc: Any, exc_args: Any = None, loc: Any = None, func_name: Any = None
     ) -> None:
         super().return_user_exc(builder, exc, exc_args, loc or _source_location(), func_name)
+
+    def build_excinfo_struct(self, exc: Any, exc_args: Any, loc: Any, func_name: Any) -> tuple:
+        *kind, place = super().build_excinfo_struct(exc, exc_args, loc, func_name)
+        return *kind, place and (place[0], messages.module_at(place[1]), place[2])
 
 
 def _source_location() -> Any:
@@ -138,15 +145,22 @@ def _without_wrappers(flags: Any) -> Any:
 
 
 class _Library(codegen.AOTCodeLibrary):
-    """The code of a kernel or a helper. A kernel has one public symbol, so that LLVM inlines or drops all others."""
+    """The code of a kernel or a helper. A kernel has one public symbol, so that LLVM inlines or drops all others.
+
+    The others lose the names that Numba gives, since these differ between processes: equal kernels have equal objects.
+    """
 
     public: str | None = None
 
     def _optimize_final_module(self) -> None:
         if self.public is not None:
-            for function in self._final_module.functions:
-                if not function.is_declaration and function.name != self.public:
-                    function.linkage = "internal"
+            module = self._final_module
+            variables = [each for each in module.global_variables if each.name.startswith("_Z")]
+            for value in (*module.functions, *variables):
+                if not value.is_declaration and value.name != self.public:
+                    value.linkage = "internal"
+                    if value.name.startswith("_Z"):
+                        value.name = "inner"  # LLVM adds a number
         super()._optimize_final_module()
 
 

@@ -22,7 +22,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
-from nbkeras.kernels.runtime import cgroups, fork_safety
+from nbkeras.kernels.runtime import cgroups, fork_safety, variables
 
 VARIABLE = "NBKERAS_COMPILERS"
 # A model's first step needs about 20 kernels, and a process takes as long to start as three of them to compile.
@@ -118,14 +118,14 @@ def are_available() -> bool:
 
 def _most() -> int:
     """Returns the most processes."""
-    chosen = os.environ.get(VARIABLE, "")
+    chosen = variables.number(VARIABLE, 0, 64)
     if not _can_start():
         return 0
-    if chosen.isdecimal():
-        return int(chosen)
+    if chosen is not None:
+        return chosen
     # A process that shares the machine with others, such as a rank, has few threads for its kernels.
-    threads = os.environ.get("NUMBA_NUM_THREADS", "")
-    processors = _threads[0] if _threads else int(threads) if threads.isdecimal() else cgroups.usable_processors()
+    threads = _threads[0] if _threads else variables.threads()
+    processors = cgroups.usable_processors() if threads is None else threads
     memory = cgroups.memory()
     most = min(processors, cgroups.usable_processors()) - 1
     return max(0, min(most, _MOST, _MOST if memory is None else memory // (4 * _BYTES)))

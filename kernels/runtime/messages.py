@@ -2,6 +2,7 @@
 
 import inspect
 import linecache
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -14,6 +15,18 @@ def named(function: Any) -> str:
     code = getattr(getattr(own, "py_func", own), "__code__", None)
     name = repr(getattr(function, "__name__", function))
     return name if code is None else f"{name} ({code.co_filename}:{code.co_firstlineno})"
+
+
+def module_at(path: str) -> str:
+    """Returns the name of the module with this file; if there is none, as for a cell of a notebook, the file's own name."""
+    files = ((name, getattr(module, "__dict__", {}).get("__file__")) for name, module in list(sys.modules.items()))
+    names = [name for name, file in files if file and os.path.abspath(file) == os.path.abspath(path)]
+    return min(names, key=lambda name: (name == "__main__", name), default=os.path.basename(path))
+
+
+def file_of(name: str) -> str:
+    """Returns the file that `module_at` named, if this process has the module."""
+    return getattr(sys.modules.get(name), "__file__", None) or name
 
 
 def short_description(value: Any) -> str:

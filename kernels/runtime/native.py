@@ -21,7 +21,7 @@ import numpy as np
 
 from nbkeras.kernels.runtime import code, fork_safety
 from nbkeras.kernels.runtime.device_array import address_of
-from nbkeras.kernels.runtime.messages import named, short_description
+from nbkeras.kernels.runtime.messages import file_of, named, short_description
 from nbkeras.kernels.runtime.pointers import call, load, load32, stack, store
 from nbkeras.kernels.runtime.pool import Pool, run_shares
 from nbkeras.kernels.runtime.signatures import ArrayType, Type
@@ -324,7 +324,7 @@ def exception(failure: int, kernel: Any, where: str = "") -> Exception:
         error = kind(*(args or ()))
     except Exception:  # only Numba's own wrapper finds the computed arguments of an exception
         error = RuntimeError("a kernel raised an exception")
-    line = "" if place is None else f", at {place[1]}:{place[2]}"
+    line = "" if place is None else f", at {file_of(place[1])}:{place[2]}"
     error.add_note(f"raised by the kernel {named(kernel)}{where}{line}")
     return error
 

@@ -18,7 +18,7 @@ import time
 
 import numpy as np
 
-from nbkeras.kernels.runtime import cgroups, code, compilers, fork_safety, pointers
+from nbkeras.kernels.runtime import cgroups, code, compilers, fork_safety, pointers, variables
 
 _LINE = 8  # numbers in a cache line of 64 bytes; each thread writes to a separate line
 # Indices in the pool's memory. A launch writes the numbers of the first line before the tickets.
@@ -162,12 +162,6 @@ code.symbol("nbkeras_wake_all", _wake_all, "int64(int64, int64)")
 # -------------------- the pool --------------------
 
 
-def _environment_threads() -> int | None:
-    """Returns NUMBA_NUM_THREADS, if it is set."""
-    wanted = os.environ.get("NUMBA_NUM_THREADS", "")
-    return int(wanted) if wanted.isdecimal() and int(wanted) > 0 else None
-
-
 def _memory(threads: int) -> np.ndarray:
     """Returns the memory of the pool, which starts at a cache line."""
     memory = np.zeros(_TICKETS + (threads + 1) * _LINE, np.int64)
@@ -179,7 +173,7 @@ def _memory(threads: int) -> np.ndarray:
 class Pool:
     """The threads of this process. A forked child has none of them and starts its own, over the same memory."""
 
-    most = _environment_threads() or cgroups.allowed_processors()
+    most = variables.threads() or cgroups.allowed_processors()
     memory = _memory(most)
     state = memory.ctypes.data
     current: "Pool | None" = None
@@ -198,7 +192,7 @@ class Pool:
         self.memory[_BUSY_PATIENCE] = int(_BUSY_SECONDS * looks_per_second)
         self._threads: list[threading.Thread] = []
         self._starting = fork_safety.lock()
-        self.threads = min(Pool.chosen or _environment_threads() or cgroups.usable_processors(), self.most)
+        self.threads = min(Pool.chosen or variables.threads() or cgroups.usable_processors(), self.most)
 
     @classmethod
     def get(cls) -> "Pool":
@@ -260,7 +254,7 @@ def set_threads(count: int) -> None:
     it may use, or fewer in a container whose quota of processor time is less.
 
     Args:
-        count: From 1 to NUMBA_NUM_THREADS, or to the number of processors that this process may use.
+        count: From 1 to NUMBA_NUM_THREADS, which may be 1 to 1024, or to the number of processors that this process may use.
 
     Raises:
         ValueError: for another number.

@@ -10,6 +10,7 @@ from nbkeras import config, ops
 from nbkeras.data.downloads import get_file
 from nbkeras.engine import lazy_names as _lazy_names
 from nbkeras.engine.annotations import briefly
+from nbkeras.engine.outside import ordinary_file
 from nbkeras.engine.tensor import Tensor
 
 _CLASSES = "https://storage.googleapis.com/download.tensorflow.org/data/imagenet_class_index.json"
@@ -100,7 +101,7 @@ def decode_predictions(preds: np.ndarray | Tensor, top: int = 5) -> list[list[tu
 @functools.cache
 def _names() -> dict[str, list[str]]:
     path = get_file("imagenet_class_index.json", _CLASSES, cache_subdir="models", file_hash=_CLASSES_HASH)
-    with open(path, encoding="utf-8") as file:
+    with open(path, encoding="utf-8", opener=ordinary_file) as file:
         return json.load(file)
 
 

@@ -6,6 +6,7 @@ import os
 
 from nbkeras import config
 from nbkeras.data import downloads
+from nbkeras.engine.outside import ordinary_file
 
 
 def read(stack: contextlib.ExitStack) -> None:
@@ -13,7 +14,7 @@ def read(stack: contextlib.ExitStack) -> None:
     path = os.path.join(downloads.cache_folder(), "keras.json")
     if not os.path.exists(path):
         return
-    with open(path, encoding="utf-8") as file:
+    with open(path, encoding="utf-8", opener=ordinary_file) as file:
         try:
             settings = json.load(file)
         except ValueError as error:

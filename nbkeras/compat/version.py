@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 
 from nbkeras.compat.modules import BACKEND_OF_KERAS_3, NEW_PARTS, RENAMED, SHOWN
+from nbkeras.engine.outside import ordinary_file
 
 _METHODS = ("fit_generator", "evaluate_generator", "predict_generator", "predict_classes")
 _ARGUMENTS: dict[str, tuple[str, ...]] = {  # method of a model -> arguments that only Keras 2 has
@@ -49,7 +50,7 @@ def _evidence(path: str, seen: set[str]) -> Iterator[tuple[int, int, str, str]]:
         return
     seen.add(path)
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=ordinary_file) as file:
             tree = ast.parse(file.read())
     except (OSError, SyntaxError, ValueError, RecursionError):  # running it will show the error
         return

@@ -14,6 +14,7 @@ from nbkeras.data.selection import Selection
 from nbkeras.engine import option
 from nbkeras.engine.annotations import briefly, one_of
 from nbkeras.engine.devices import device
+from nbkeras.engine.outside import ordinary_file
 from nbkeras.engine.progress import print_message
 from nbkeras.ops.resize import INTERPOLATIONS
 
@@ -156,7 +157,7 @@ def text_dataset_from_directory(
     """
 
     def read(path: str) -> Any:
-        with reading(path), open(path, encoding="utf-8", newline="") as file:
+        with reading(path), open(path, encoding="utf-8", newline="", opener=ordinary_file) as file:
             return file.read(-1 if max_length is None else max_length)
 
     files = _Files(directory, labels, label_mode, class_names, (".txt",), follow_links, verbose)
@@ -219,7 +220,7 @@ def audio_dataset_from_directory(
         raise ValueError("ragged=True: ragged tensors are not supported; sounds are padded to the longest of a batch")
 
     def read(path: str) -> Array:
-        with reading(path), wave.open(path) as file:
+        with reading(path), open(path, "rb", opener=ordinary_file) as content, wave.open(content) as file:
             if file.getsampwidth() != 2:
                 raise ValueError(f"the file has {8 * file.getsampwidth()} bits per sample, expected 16")
             sound = np.frombuffer(file.readframes(file.getnframes()), "<i2").reshape(-1, file.getnchannels())

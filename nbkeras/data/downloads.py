@@ -12,6 +12,7 @@ from typing import IO
 
 from nbkeras.data import unpacking
 from nbkeras.engine.annotations import briefly
+from nbkeras.engine.outside import ordinary_file
 from nbkeras.engine.progress import Progbar, print_message
 
 _CHUNK = 1 << 16
@@ -120,7 +121,7 @@ def _algorithm(name: str, file_hash: str | None) -> str:
 
 
 def _hash(path: str, algorithm: str) -> str:
-    with open(path, "rb") as file:
+    with open(path, "rb", opener=ordinary_file) as file:
         return hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from nbkeras import config
 from nbkeras.engine.annotations import one_of
+from nbkeras.engine.outside import ordinary_file
 from nbkeras.engine.user_errors import optional_import, warn
 from nbkeras.ops.window import data_format_of
 
@@ -149,7 +150,7 @@ def save_img(
 def _opened(path: Any) -> Any:
     """The image in a file or an io.BytesIO, not decoded yet."""
     if not isinstance(path, io.BytesIO):
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=ordinary_file) as file:
             path = io.BytesIO(file.read())
     return _pillow().open(path)
 

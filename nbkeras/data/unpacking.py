@@ -8,8 +8,10 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from typing import IO
 
 from nbkeras.engine.annotations import briefly
+from nbkeras.engine.outside import ordinary_file
 
 _RATIO, _FREE = 200, 1 << 30  # an archive may unpack to _RATIO times its size, and always to _FREE bytes
 
@@ -52,20 +54,26 @@ def unpacked(archive: str, beside: str, archive_format: str | Sequence[str] | No
 
 def _unpack(archive: str, folder: str, formats: tuple[str, ...]) -> None:
     try:
-        if "tar" in formats and tarfile.is_tarfile(archive):
-            with tarfile.open(archive) as tar:
-                size = 0
-                for member in tar:
-                    # check the size so far, before the archive is decompressed further to find the next member
-                    size += _checked(archive, member)
-                    _check_size(archive, size)
-                tar.extractall(folder, filter="data")
-        elif "zip" in formats and zipfile.is_zipfile(archive):
-            _extract_zip(archive, folder)
-        else:
-            raise ValueError(f"{archive} is not a {' or '.join(formats)} archive, so it cannot be unpacked")
+        with open(archive, "rb", opener=ordinary_file) as file:
+            if "tar" in formats and tarfile.is_tarfile(file):
+                file.seek(0)
+                _extract_tar(archive, file, folder)
+            elif "zip" in formats and zipfile.is_zipfile(file):
+                _extract_zip(archive, file, folder)
+            else:
+                raise ValueError(f"{archive} is not a {' or '.join(formats)} archive, so it cannot be unpacked")
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise ValueError(f"{archive} is not unpacked: {error}") from error
+
+
+def _extract_tar(archive: str, source: IO[bytes], folder: str) -> None:
+    with tarfile.open(fileobj=source) as tar:
+        size = 0
+        for member in tar:
+            # check the size so far, before the archive is decompressed further to find the next member
+            size += _checked(archive, member)
+            _check_size(archive, size)
+        tar.extractall(folder, filter="data")
 
 
 def _checked(archive: str, member: tarfile.TarInfo) -> int:
@@ -85,9 +93,9 @@ def _check_size(archive: str, size: int) -> None:
         raise ValueError(f"{archive} is not unpacked: its {os.path.getsize(archive)} bytes would become {size}")
 
 
-def _extract_zip(archive: str, folder: str) -> None:
+def _extract_zip(archive: str, source: IO[bytes], folder: str) -> None:
     """Unpack a zip file; raises ValueError for leading slashes and '..' in names, which zipfile would silently remove."""
-    with zipfile.ZipFile(archive) as file:
+    with zipfile.ZipFile(source) as file:
         try:
             check_methods(file)
         except ValueError as error:

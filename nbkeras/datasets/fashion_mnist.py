@@ -7,6 +7,7 @@ import numpy as np
 
 from nbkeras.datasets.origin import FOLDER, Split, fetch
 from nbkeras.engine import lazy_names as _lazy_names
+from nbkeras.engine.outside import ordinary_file
 
 ORIGIN = FOLDER
 
@@ -38,7 +39,7 @@ def _part(name: str) -> Split:
 def _read(name: str, header: int) -> np.ndarray:
     path = fetch(f"fashion-mnist/{name}", ORIGIN + name, None)
     try:
-        with gzip.open(path) as file:
+        with open(path, "rb", opener=ordinary_file) as packed, gzip.open(packed) as file:
             return np.frombuffer(file.read(), np.uint8, offset=header)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"{path} is damaged ({error}): delete it to download it again") from error

@@ -7,6 +7,7 @@ import numpy as np
 
 from nbkeras.data.downloads import get_file
 from nbkeras.engine.annotations import briefly
+from nbkeras.engine.outside import ordinary_file
 
 FOLDER = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"
 Split = tuple[np.ndarray, np.ndarray]
@@ -20,7 +21,7 @@ def fetch(path: str | os.PathLike, url: str, file_hash: str | None) -> str:
 
 def fetch_json(path: str | os.PathLike, url: str, file_hash: str) -> dict[str, int]:
     """The content of a checked JSON file."""
-    with open(fetch(path, url, file_hash), encoding="utf-8") as file:
+    with open(fetch(path, url, file_hash), encoding="utf-8", opener=ordinary_file) as file:
         return json.load(file)
 
 

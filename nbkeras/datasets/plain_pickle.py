@@ -8,6 +8,8 @@ from typing import IO, Any
 
 import numpy as np
 
+from nbkeras.engine.outside import ordinary_file
+
 # The names in pickles of arrays by NumPy 1 and NumPy 2.
 _ALLOWED = {
     ("numpy", "ndarray"),
@@ -33,7 +35,7 @@ _NEW = np.lib.NumpyVersion(np.__version__) >= "2.0.0"  # numpy.core exists there
 def load(path: str | os.PathLike | IO[bytes], encoding: str = "ASCII") -> Any:
     """The content of a pickle of numbers, strings, bytes, lists, dicts and arrays; raises UnpicklingError for anything else."""
     if isinstance(path, str | os.PathLike):
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=ordinary_file) as file:
             return load(file, encoding)
     return _Unpickler(path, encoding=encoding).load()
 

@@ -12,6 +12,7 @@ from nbkeras.distribution.meshes import DeviceMesh, TensorLayout, job, list_devi
 from nbkeras.engine import ranks, settings, sharding
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.lazy_names import LazyModule
+from nbkeras.engine.outside import integer
 
 mpi = LazyModule("nbkeras.distribution.mpi")
 _STARTED_BY = ("PMI_SIZE", "PMIX_RANK", "OMPI_COMM_WORLD_SIZE")  # variables that MPI launchers set
@@ -67,9 +68,9 @@ def _check(name: str, given: int | None, found: int, what: str) -> None:
     variable = f"KERAS_DISTRIBUTION_{name.upper()}"
     own = os.environ.get(variable)
     if given is None and own is not None:
-        if not own.isdecimal():
+        given = integer(own)
+        if given is None:
             raise ValueError(f"{variable} must be a number, received {briefly(own)}: correct or unset it")
-        given = int(own)
     if given not in (None, found):
         raise ValueError(f"{name}={given} does not match: MPI has {found} {what}. Omit {name}, or change `mpiexec -n`")
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras.distribution.monitor import Monitor, start_watcher
+from nbkeras.engine.outside import threads
 from nbkeras.engine.program import set_threads, usable_processors
 from nbkeras.engine.ranks import Group
 from nbkeras.engine.user_errors import install, optional_import
@@ -116,7 +117,7 @@ def _share_processors(places: list[tuple[str, set[int]]], rank: int) -> None:
     """Divide a host's processors among its ranks, unless the user set a number. places: host and processors of each rank."""
     host, own = places[rank]
     sharing = sum(other == host and not own.isdisjoint(processors) for other, processors in places)
-    if sharing > 1 and not os.environ.get("NUMBA_NUM_THREADS"):
+    if sharing > 1 and threads() is None:
         set_threads(max(1, min(len(own), usable_processors()) // sharing))
 
 

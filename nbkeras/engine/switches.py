@@ -5,6 +5,7 @@ from typing import Any
 
 from nbkeras.engine import settings
 from nbkeras.engine.annotations import briefly
+from nbkeras.engine.outside import integer
 from nbkeras.engine.user_errors import warn
 
 
@@ -30,8 +31,8 @@ def _limit(name: str) -> int | None:
     found = getattr(_switches, name)
     if found is not ...:
         return found
-    text = os.environ.get(f"KERAS_{name.upper()}")
-    return _checked(f"KERAS_{name.upper()}", int(text) if text and text.isdecimal() else text or None)
+    text = os.environ.get(f"KERAS_{name.upper()}") or None
+    return _checked(f"KERAS_{name.upper()}", text and (integer(text) or text))
 
 
 def limited(name: str, asked: int | None, length: int | None = None) -> int | None:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from nbkeras.building import lora
 from nbkeras.engine import structures
 from nbkeras.engine.annotations import briefly
+from nbkeras.engine.outside import ordinary_file
 from nbkeras.engine.progress import print_message
 from nbkeras.engine.tensor import Variable
 from nbkeras.export import library_files, linking, native_code
@@ -140,7 +141,7 @@ def _checked(path: str, batch: Any, target: str, weights: str, state: str | None
 
 def _check_replaceable(path: str) -> None:
     """Raise FileExistsError for a file that an export did not make."""
-    with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
+    with contextlib.suppress(FileNotFoundError), open(path, "rb", opener=ordinary_file) as file:
         if library_files.MARK.encode() not in file.read(400):
             raise FileExistsError(f"{path!r} is not from an export, and would be overwritten: choose another name")
 

@@ -22,6 +22,7 @@ import numpy as np
 
 from nbkeras.engine import settings, structures
 from nbkeras.engine.annotations import briefly
+from nbkeras.engine.outside import ordinary_file
 from nbkeras.inference.program import ALIGNMENT, ARENA, CONSTANTS, Key, Place, Program
 from nbkeras.kernels import linalg
 from nbkeras.kernels.runtime import cache, code, device
@@ -160,7 +161,7 @@ def save(bundle: Bundle, filepath: Any) -> None:
 def load(filepath: Any, safe_mode: bool = True, mapped: bool = False) -> Bundle:
     """Read a file of `save`; see `Frozen.load`."""
     name = os.fspath(filepath)
-    with open(name, "rb") as file:
+    with open(name, "rb", opener=ordinary_file) as file:
         return read(file, name, safe_mode, mapped)
 
 

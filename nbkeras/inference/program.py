@@ -21,6 +21,7 @@ from nbkeras.kernels.runtime import device, library
 Array = np.ndarray
 Key = tuple[int, int]  # the numbers of rows and steps of a program; a model without steps has 1
 ALIGNMENT = device.ALIGNMENT
+_ALLOCATED = 16  # the system allocates memory at multiples of it; at which ones differs from process to process
 ARENA, CONSTANTS = range(2)
 
 
@@ -93,14 +94,14 @@ class _Constants:
                 whole.append([low, high])
         self._starts = np.array([low for low, _ in whole], np.int64)
         self._moves = [0] * len(whole)
-        alike = Counter((low % ALIGNMENT, high - low) for low, high in whole)
+        alike = Counter((low % _ALLOCATED, high - low) for low, high in whole)
         known: dict[tuple, int] = {}
         size, parts = 0, []
         for number in dict.fromkeys(
             map(self._number, (low for low, _ in bounds))
         ):  # in the order of use: it is reproducible
             low, high = whole[number]
-            shift = low % ALIGNMENT  # keep the offset's remainder, so that each array has the same alignment
+            shift = low % _ALLOCATED  # so that each array keeps its alignment
             content: Any = _memory_at(low, high)
             key = shift, high - low, hashlib.sha256(content).digest() if alike[shift, high - low] > 1 else b""
             if key not in known:

@@ -13,6 +13,7 @@ from nbkeras import config, ops
 from nbkeras.building.layer import LayerOptions
 from nbkeras.engine import behaviour, load_budget, option, tensor
 from nbkeras.engine.annotations import briefly
+from nbkeras.engine.outside import ordinary_file
 from nbkeras.engine.tensor import Tensor, as_index, as_tensor
 from nbkeras.layers.categorical import MODES, NotSparse, OutputMode, Salt, encoded
 from nbkeras.layers.text_inputs import TextInputs
@@ -22,7 +23,7 @@ from nbkeras.ops import hashing
 def _lines_of(name: str, path: str) -> list[str]:
     """The terms of a vocabulary in a text file."""
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8", opener=ordinary_file) as file:
             return file.read().splitlines()
     except (OSError, ValueError) as error:  # ValueError: the file is not UTF-8, or the value is not a path
         reason = getattr(error, "strerror", None) or error

@@ -27,6 +27,7 @@ import numpy as np
 
 from nbkeras.data.unpacking import check_methods
 from nbkeras.engine.annotations import briefly
+from nbkeras.engine.outside import ordinary_file
 
 try:
     import fcntl
@@ -324,11 +325,12 @@ def readable(name: str) -> Iterator[None]:
 @contextlib.contextmanager
 def open_archive(file: Any) -> Iterator[zipfile.ZipFile]:
     """Open a zip archive, from a path or a binary file, and check its members. Raises ValueError if it is not an archive."""
-    with _undamaged(
-        f"{name_of(file)} is not a model file (not a zip archive): it may be truncated or from another program"
-    ):
-        archive = zipfile.ZipFile(file)
-    with archive:
+    with contextlib.ExitStack() as stack:
+        source = stack.enter_context(open(file, "rb", opener=ordinary_file)) if is_path(file) else file
+        with _undamaged(
+            f"{name_of(file)} is not a model file (not a zip archive): it may be truncated or from another program"
+        ):
+            archive = stack.enter_context(zipfile.ZipFile(source))
         check_members(archive)
         yield archive
 

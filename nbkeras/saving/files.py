@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nbkeras.engine.annotations import briefly
+from nbkeras.engine.outside import ordinary_file
 from nbkeras.engine.registry import custom_object_scope
 from nbkeras.engine.user_errors import entry, warn
 from nbkeras.saving import archive as archives
@@ -320,7 +321,7 @@ def _kind(filepath: Any) -> str:
         if os.path.isdir(filepath):
             _check_folder(os.fspath(filepath))
             raise ValueError(f"{os.fspath(filepath)!r} is a folder: its weights are in the file model.weights.h5 in it")
-        with open(filepath, "rb") as file:
+        with open(filepath, "rb", opener=ordinary_file) as file:
             start = file.read(9)
     else:
         filepath.seek(0)

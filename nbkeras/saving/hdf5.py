@@ -19,6 +19,7 @@ from typing import IO, Any
 import numpy as np
 
 from nbkeras.engine.annotations import briefly
+from nbkeras.engine.outside import ordinary_file
 from nbkeras.engine.user_errors import optional_import
 from nbkeras.saving import archive
 from nbkeras.saving.hdf5_texts import Texts
@@ -51,14 +52,17 @@ def opened(file: Any) -> Iterator[Any]:
             yield file
         return
     path, name, module = archive.is_path(file), archive.name_of(file), h5py()
-    try:
-        group = module.File(file, "r")
-    except FileNotFoundError:
-        raise FileNotFoundError(f"there is no file {name}") from None
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{name} is not an HDF5 file: it may be truncated or from another program ({error})") from None
-    with group, open(file, "rb") if path else contextlib.nullcontext(file) as source, _undamaged(name):
-        with _reading(group, source):
+    with contextlib.ExitStack() as stack:
+        try:
+            source = stack.enter_context(open(file, "rb", opener=ordinary_file)) if path else file
+            group = stack.enter_context(module.File(file, "r"))
+        except FileNotFoundError:
+            raise FileNotFoundError(f"there is no file {name}") from None
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"{name} is not an HDF5 file: it may be truncated or from another program ({error})"
+            ) from None
+        with _undamaged(name), _reading(group, source):
             yield group
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nbkeras.engine import load_budget
+from nbkeras.engine.outside import ordinary_file
 from nbkeras.engine.registry import sharing_scope
 from nbkeras.saving import archive as archives
 from nbkeras.saving import assets, hdf5, keras_2_config, keras_2_weights, keras_3_config, state
@@ -64,7 +65,7 @@ def read_folder(path: str, compile: bool, safe_mode: bool) -> Any:
     """Read a model from an archive's files in a folder."""
     texts = []
     for name in ("config.json", "metadata.json"):
-        with open(os.path.join(path, name), "rb") as text:
+        with open(os.path.join(path, name), "rb", opener=ordinary_file) as text:
             texts.append(archives.parse_json(text.read(archives.JSON_LIMIT + 1), name))
     weights, old = os.path.join(path, WEIGHTS), _is_old(texts[1])
     model = _made(texts[0], old, os.path.getsize(weights), compile, safe_mode)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from nbkeras.engine.annotations import briefly
+from nbkeras.engine.outside import ordinary_file
 from nbkeras.saving import archive, hdf5
 
 _ENDING = ".weights.json"
@@ -79,7 +80,7 @@ def _write_shard(source: Any, arrays: list[str], file: Any) -> None:
 @contextlib.contextmanager
 def opened(path: Any) -> Iterator[Any]:
     """Sharded weights as one HDF5 file, which is made in the folder of temporary files and removed after the block."""
-    with open(path, "rb") as text:
+    with open(path, "rb", opener=ordinary_file) as text:
         index = archive.parse_json(text.read(archive.JSON_LIMIT + 1), os.fspath(path))
     owners = index.get("weight_map")
     if not isinstance(owners, dict):

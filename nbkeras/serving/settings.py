@@ -19,7 +19,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, Positive
 from pydantic_settings import CliSettingsSource, NoDecode
 
 from nbkeras.engine.annotations import briefly
-from nbkeras.serving.options import MODEL_FILES, NAME, SHARED, ModelOptions, Options, versions_of
+from nbkeras.engine.outside import ordinary_file
+from nbkeras.serving.options import MODEL_FILES, MOST, NAME, SHARED, ModelOptions, Options, versions_of
 
 PREFIX = "NBKERAS_SERVE_"
 _ABOUT = (
@@ -34,14 +35,15 @@ def _opened(shape: tuple) -> tuple:
 
 
 _NAME = "letters, digits, _, . and -, at most 128, not beginning with . or -"
-_SIZES = "positive integers, as 1,32 on the command line or [1, 32] in a file"
+_SIZES = f"positive integers, as 1,32 on the command line or [1, 32] in a file, at most {MOST}"
 _HOSTS = "names without a port, as a.example,b.example on the command line or a list in a file"
 _SHAPES = "a shape such as [-1, 20, 8], or a list of one for each input; -1: any number"
 _Name = Annotated[str, Field(title=_NAME, pattern=f"^{NAME.pattern}$")]
 _Text = BeforeValidator(lambda value: str(value) if type(value) is int else value)
 _Split = BeforeValidator(lambda value: value.split(",") if isinstance(value, str) else value)
 _Sorted = AfterValidator(lambda value: tuple(sorted(value)))
-_Sizes = Annotated[set[PositiveInt], Field(title=_SIZES, min_length=1, strict=False), NoDecode, _Split, _Sorted]
+_Size = Annotated[int, Field(ge=1, le=MOST)]
+_Sizes = Annotated[set[_Size], Field(title=_SIZES, min_length=1, strict=False), NoDecode, _Split, _Sorted]
 _Host = Annotated[str, Field(pattern="^[A-Za-z0-9._-]+$"), AfterValidator(str.lower)]
 _Shape = Annotated[tuple[Literal[-1] | PositiveInt, ...], Field(strict=False)]
 _Shapes = Annotated[tuple[_Shape, ...], Field(strict=False)]
@@ -116,7 +118,7 @@ def _variables() -> dict[str, str]:
 
 def _read_file(path: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The tables [server] and [[model]] of a models.toml; paths of models are relative to its folder."""
-    with open(path, "rb") as file:
+    with open(path, "rb", opener=ordinary_file) as file:
         try:
             content = tomllib.load(file)
         except ValueError as error:

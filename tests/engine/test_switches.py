@@ -51,11 +51,11 @@ def test_the_environment_sets_limits_until_a_call_does(monkeypatch):
     assert (config.max_epochs(), config.max_steps_per_epoch()) == (1, 7)
     config.set_max_epochs(None)
     assert config.max_epochs() is None
-    monkeypatch.setenv("KERAS_MAX_STEPS_PER_EPOCH", "many")
-    with pytest.raises(
-        ValueError, match="KERAS_MAX_STEPS_PER_EPOCH must be a positive integer or None, received 'many'"
-    ):
-        config.max_steps_per_epoch()
+    for text in ("many", "0", "1.5", "9" * 5000):
+        monkeypatch.setenv("KERAS_MAX_STEPS_PER_EPOCH", text)
+        message = f"KERAS_MAX_STEPS_PER_EPOCH must be a positive integer or None, received '{text[:9]}"
+        with pytest.raises(ValueError, match=message):
+            config.max_steps_per_epoch()
 
 
 def test_flash_attention_is_only_remembered():

@@ -28,6 +28,7 @@ from inference_models import (
 )
 from libraries import loaded, needs_linker
 
+import nbkeras
 from nbkeras import Input, Model, Sequential, layers, ops
 from nbkeras.__main__ import main
 from nbkeras.engine import structures
@@ -35,7 +36,7 @@ from nbkeras.engine.tensor import apply
 from nbkeras.export import library as export_library_module
 from nbkeras.export import library_files, linking
 from nbkeras.kernels import compiled, device
-from nbkeras.kernels.runtime import lazy
+from nbkeras.kernels.runtime import code, lazy
 from nbkeras.saving import archive
 from nbkeras.utils import set_random_seed
 
@@ -72,6 +73,34 @@ def test_a_library_computes_what_predict_does(make, weights, tmp_path):
     library = loaded(tmp_path / "libnet.so")
     same_bits(library.predict(*inputs), predicted(model, inputs))
     assert list(library.FUNCTIONS.values()) == ["net_predict", "net_predict_32"]
+
+
+SEEDED = """
+from nbkeras import Input, Sequential, layers
+from nbkeras.utils import set_random_seed
+
+set_random_seed(7)
+model = Sequential([Input((20,), name="x"), layers.Dense(40, activation="relu"), layers.Dense(3, name="y")], name="net")
+model.export(path, batch=[1, 32], weights="beside", verbose=False)
+"""
+
+
+@pytest.mark.process
+def test_the_files_are_the_same_wherever_nbkeras_is_and_whoever_exports(tmp_path):
+    """Another process, with other hashes of strings, exports by a copy of the package, for which it compiles all kernels."""
+    copy, package = tmp_path / "copy of a checkout", Path(nbkeras.__file__).parent
+    for source, target in ((package, copy / "nbkeras"), (Path(code.FOLDER), copy / "nbkeras" / "kernels")):
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "kernels"))
+    (tmp_path / "here").mkdir()
+    exec(SEEDED, {"path": str(tmp_path / "here" / "libnet.so")})
+    script = f"import nbkeras; path = 'libnet.so'; assert nbkeras.__file__.startswith({str(copy)!r}){SEEDED}"
+    environment = {"PYTHONPATH": str(copy), "NUMBA_CACHE_DIR": str(copy), "PYTHONHASHSEED": "1", "PYTHONSAFEPATH": "1"}
+    subprocess.run([sys.executable, "-c", script], cwd=copy, env=os.environ | environment, check=True, timeout=120)
+    for name in ("libnet.so", "net.h", "net.py", "net.weights"):
+        content = (tmp_path / "here" / name).read_bytes()
+        assert content == (copy / name).read_bytes(), name
+        paths = str(copy), str(package.parent), os.path.dirname(code.FOLDER), os.path.expanduser("~"), "site-packages"
+        assert not [path for path in paths if path.encode() in content], name
 
 
 def test_a_library_of_a_model_with_lora_has_the_sums(tmp_path):

@@ -7,6 +7,8 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import tracemalloc
+import warnings
 
 import pytest
 
@@ -455,6 +457,48 @@ def test_files_that_others_can_write_are_ignored_with_one_warning_and_replaced(c
     assert cache_files.read("b.nbc") is None
     cache_files.write("a.nbc", b"content")
     assert cache_files.read("a.nbc") == b"content"
+
+
+def _sparse(path):
+    with open(path, "wb") as file:
+        file.truncate(10 << 30)
+
+
+ODD_FILES = {
+    "pipe": os.mkfifo if hasattr(os, "mkfifo") else None,
+    "link to a device": lambda path: os.symlink("/dev/zero", path),
+    "link to nothing": lambda path: os.symlink("/nowhere/at/all", path),
+    "no content": lambda path: open(path, "wb").close(),
+    "10 GB without content": _sparse,
+    "folder": os.mkdir,
+}
+
+
+@POSIX
+@pytest.mark.parametrize("kind", ODD_FILES)
+def test_what_is_no_file_of_a_kernel_counts_as_absent_and_is_replaced(chosen_folder, kind):
+    cache_files.write("b.nbc", b"content")
+    ODD_FILES[kind](chosen_folder / "a.nbc")
+    tracemalloc.start()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert cache_files.read("a.nbc") is None
+        cache_files.write("a.nbc", b"new content")
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()
+    said = {"no content": "is damaged", "10 GB without content": "is damaged", "folder": "could not save"}.get(kind)
+    assert [said in str(each.message) for each in caught] == [True] * (said is not None)
+    assert cache_files.read("a.nbc") == (None if kind == "folder" else b"new content")
+
+
+@POSIX
+@pytest.mark.parametrize("kind", ["pipe", "link to nothing", "no content"])
+def test_what_is_no_folder_for_kernels_holds_none(chosen_folder, kind):
+    os.makedirs(chosen_folder.parent)
+    ODD_FILES[kind](chosen_folder)
+    assert cache_files.read("a.nbc") is None
+    with pytest.warns(RuntimeWarning, match="could not save a compiled kernel in"):
+        cache_files.write("a.nbc", b"content")
 
 
 def as_another_user(monkeypatch, path):

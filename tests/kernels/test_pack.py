@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import warnings
 
 import pytest
 
@@ -47,16 +48,23 @@ def on_a_processor(monkeypatch, *flags):
     monkeypatch.setattr(processor, "_cpu_info", lambda: {"flags": " ".join(flags)})
 
 
-def test_a_file_gives_each_object_by_its_key():
-    made = pack.Pack(pack.packed(OBJECTS, {"target": "x"}))
-    assert {key: made.find(key) for key in OBJECTS} == OBJECTS
-    assert made.find(b"\x05" * pack.KEY_BYTES) is None and made.find(b"\xff" * pack.KEY_BYTES) is None
-    assert made.description == {"target": "x"} and made.count == len(OBJECTS)
-    assert pack.Pack(pack.packed({}, None)).find(b"\0" * pack.KEY_BYTES) is None
+def written(folder, target, objects=None, description=None):
+    """The path of a file of objects."""
+    path = folder / f"{target}.pack"
+    path.write_bytes(pack.packed(objects or {}, {"target": target} if description is None else description))
+    return str(path)
 
 
-def test_a_damaged_object_is_not_used(folder):
-    content = pack.packed(OBJECTS, {})
+def test_a_file_gives_each_object_by_its_key(folder):
+    path = written(folder, "a", OBJECTS)
+    assert {key: pack.find(path, key) for key in OBJECTS} == OBJECTS
+    assert pack.find(path, b"\x05" * pack.KEY_BYTES) is None and pack.find(path, b"\xff" * pack.KEY_BYTES) is None
+    assert pack.of(path).description == {"target": "a"} and pack.of(path).count == len(OBJECTS)
+    assert pack.find(written(folder, "b"), b"\0" * pack.KEY_BYTES) is None
+
+
+def test_a_damaged_object_is_not_used_and_others_are(folder):
+    content = pathlib.Path(written(folder, "a", OBJECTS)).read_bytes()
     (folder / "a.pack").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     keys = sorted(OBJECTS)
     assert pack.find(str(folder / "a.pack"), keys[0]) == OBJECTS[keys[0]]
@@ -64,23 +72,61 @@ def test_a_damaged_object_is_not_used(folder):
         assert pack.find(str(folder / "a.pack"), keys[-1]) is None
 
 
-@pytest.mark.parametrize("content", [b"", b"nbkpack1", b"x" * 500], ids=["empty", "short", "other"])
-def test_a_damaged_file_is_not_used(folder, content):
-    (folder / "a.pack").write_bytes(content)
-    with pytest.warns(RuntimeWarning, match=r"cannot use compiled kernels of .*pip install --force-reinstall nbkeras"):
-        assert pack.find(str(folder / "a.pack"), b"\0" * pack.KEY_BYTES) is None
+def damaged(content):
+    """The content with a bit changed and cut, at places in all regions, and what is no pack."""
+    for place in range(0, len(content), 3):
+        yield content[:place]
+        yield content[:place] + bytes([content[place] ^ 1 << place % 8]) + content[place + 1 :]
+    yield from (b"x" * 500, content * 2, b"\0" * len(content))
 
 
-def test_a_file_cut_off_in_its_table_is_not_used(folder):
-    (folder / "a.pack").write_bytes(pack.packed(OBJECTS, {})[:60])
-    with pytest.warns(RuntimeWarning, match="its start is damaged"):
+def test_whatever_is_damaged_there_is_one_warning_and_no_wrong_object(folder):
+    path, keys = pathlib.Path(written(folder, "a", OBJECTS)), sorted(OBJECTS)
+    content = path.read_bytes()
+    for other in damaged(content):
+        path.write_bytes(other)
+        pack.of.cache_clear()
+        pack._warn.cache_clear()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            found = [pack.find(str(path), key) for key in keys]
+        lost = [key for key, each in zip(keys, found, strict=True) if each is None]
+        assert all(each in (None, OBJECTS[key]) for key, each in zip(keys, found, strict=True))
+        assert [str(each.message).endswith("pip install --force-reinstall nbkeras") for each in caught] == [
+            True
+        ] * bool(lost)
+        assert lost or other.startswith(content)
+
+
+@pytest.mark.parametrize("description", [{"target": "x86-64-v4"}, {"target": "aarch64"}, {}], ids=str)
+def test_a_file_for_other_processors_is_not_used_whatever_its_name(folder, description):
+    path = written(folder, "x86-64-v3", OBJECTS, description)
+    with pytest.warns(RuntimeWarning, match="it holds kernels for (x86-64-v4|aarch64|None), whose instructions may be"):
+        assert [pack.find(path, key) for key in OBJECTS] == [None] * len(OBJECTS)
+
+
+def test_a_file_that_an_update_replaces_while_a_process_uses_it(folder):
+    path, keys = written(folder, "a", OBJECTS), sorted(OBJECTS)
+    assert pack.find(path, keys[0]) == OBJECTS[keys[0]]
+    (folder / "new").mkdir()
+    os.replace(written(folder / "new", "a", {keys[1]: b"new"}), path)
+    assert [pack.find(path, key) for key in keys] == [None, b"new", None, None]
+    os.unlink(path)
+    with pytest.warns(RuntimeWarning, match="cannot use compiled kernels of .*No such file"):
+        assert pack.find(path, keys[1]) is None
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_in_the_place_of_a_file(folder):
+    os.mkfifo(folder / "a.pack")
+    with pytest.warns(RuntimeWarning, match=r"a\.pack' is a named pipe, not an ordinary file"):
         assert pack.find(str(folder / "a.pack"), b"\0" * pack.KEY_BYTES) is None
 
 
 def test_the_level_of_a_process_is_the_best_one_in_the_package(folder, monkeypatch):
     on_a_processor(monkeypatch, *processor.LEVELS["x86-64-v4"], "avx512_vnni", "avx_vnni")
     assert processor.levels() == ["x86-64-v4", "x86-64-v3", "x86-64-v2"]
-    (folder / "x86-64-v3.pack").write_bytes(pack.packed({}, {}))
+    written(folder, "x86-64-v3")
     assert (processor.level(), processor.pack_file()) == ("x86-64-v3", str(folder / "x86-64-v3.pack"))
     assert not processor.has("avx512f") and processor.has("avx2"), "kernels of the level have no longer vectors"
     assert processor.extras() == ("avxvnni",) and processor.key() == "x86-64-v3+avxvnni"
@@ -88,20 +134,20 @@ def test_the_level_of_a_process_is_the_best_one_in_the_package(folder, monkeypat
 
 def test_instructions_above_a_level(folder, monkeypatch):
     on_a_processor(monkeypatch, *processor.LEVELS["x86-64-v4"], "avx512_vnni", "avx_vnni")
-    (folder / "x86-64-v3.pack").write_bytes(pack.packed({}, {}))
-    (folder / "x86-64-v4.pack").write_bytes(pack.packed({}, {}))
+    written(folder, "x86-64-v3")
+    written(folder, "x86-64-v4")
     assert processor.extras() == ("avx512vnni",) and processor.key() == "x86-64-v4+avx512vnni"
     assert processor.has("avx512vnni") and not processor.has("avx512bf16") and not processor.has("avxvnni")
 
 
 def test_a_processor_below_all_levels_uses_no_file(folder, monkeypatch):
     on_a_processor(monkeypatch, *processor.LEVELS["x86-64-v2"])
-    (folder / "x86-64-v3.pack").write_bytes(pack.packed({}, {}))
+    written(folder, "x86-64-v3")
     assert (processor.level(), processor.pack_file()) == ("", "")
 
 
 def test_a_chosen_processor_uses_only_its_own_file(folder, monkeypatch):
-    (folder / "x86-64-v3.pack").write_bytes(pack.packed({}, {}))
+    written(folder, "x86-64-v3")
     monkeypatch.setenv("NUMBA_CPU_NAME", "znver4")
     assert (processor.level(), processor.pack_file()) == ("", "")
 
@@ -109,7 +155,7 @@ def test_a_chosen_processor_uses_only_its_own_file(folder, monkeypatch):
 def test_another_kind_of_machine_has_one_file(folder, monkeypatch):
     monkeypatch.setattr(processor.platform, "machine", lambda: "aarch64")
     on_a_processor(monkeypatch)
-    (folder / "aarch64.pack").write_bytes(pack.packed({}, {}))
+    written(folder, "aarch64")
     assert (processor.level(), processor.pack_file()) == ("", str(folder / "aarch64.pack"))
 
 
@@ -126,7 +172,7 @@ def test_code_is_found_in_the_package_by_the_instructions_that_its_file_asks_for
     )
     assert code.asked_extras(asks) == ["avx512vnni"] and code.asked_extras(plain) == []
     keys = {name: code.pack_key(function, "types") for name, function in (("asks", asks), ("plain", plain))}
-    (folder / "x86-64-v4.pack").write_bytes(pack.packed({key: name.encode() for name, key in keys.items()}, {}))
+    written(folder, "x86-64-v4", {key: name.encode() for name, key in keys.items()})
     assert code.find(asks, "types") == b"asks" and code.find(plain, "types") == b"plain"
     monkeypatch.setattr(processor, "extras", lambda: ())
     assert code.pack_key(asks, "types") != keys["asks"] and code.pack_key(plain, "types") == keys["plain"]
@@ -202,7 +248,7 @@ def test_a_kernel_of_the_package_runs_without_a_compiler_and_without_a_cache(sit
     assert len(objects) == len(names) and not failures, error
     packed = site / "site" / "nbkeras" / "kernels" / "packed"
     packed.mkdir()
-    (packed / "x86-64-v3.pack").write_bytes(pack.packed(objects, {}))
+    written(packed, "x86-64-v3", objects)
     nowhere = {"NUMBA_CACHE_DIR": "/proc/nowhere"}  # nobody can write there, not even root
     assert run(site, "-c", PROGRAM, "float32", "without", **nowhere) == (b"[1.0, 3.0, 5.0] 1 False\n", "")
     # With Numba, a kernel for other types is compiled for the package's level.

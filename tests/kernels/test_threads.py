@@ -1,6 +1,7 @@
 """Shares of a kernel on several threads: every share once, from any thread, after a sleep, a fork, and beside a busy pool."""
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -15,6 +16,7 @@ from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 
 import nbkeras
+from nbkeras.kernels.runtime import variables
 from nbkeras.kernels.runtime.cache import compiled
 from nbkeras.kernels.runtime.pool import Pool
 from nbkeras.kernels.runtime.threads import get_threads, launch_shares, set_threads, share_count
@@ -115,8 +117,28 @@ def test_a_system_without_threads_to_give_is_served_by_one(monkeypatch):
     set_threads(before)
 
 
+@pytest.mark.parametrize(
+    "text", ["99999999999", "1025", "0", "-1", "abc", "1.5", "1e5", "²", "9" * 5000], ids=lambda text: text[:12]
+)
+def test_an_absurd_number_in_the_environment_is_ignored_with_a_warning_that_names_it(monkeypatch, text):
+    monkeypatch.setenv("NUMBA_NUM_THREADS", text)
+    variables._number.cache_clear()
+    message = (
+        f"NUMBA_NUM_THREADS must be an integer from 1 to 1024, received '{re.escape(text[:60])}': nbkeras ignores it"
+    )
+    with pytest.warns(RuntimeWarning, match=message):
+        assert variables.threads() is None
+    assert variables.threads() is None, "there is one warning"
+
+
+@pytest.mark.parametrize(("text", "threads"), [("", None), ("1", 1), (" 2 ", 2), ("1024", 1024), ("٣", 3)])
+def test_the_number_of_threads_in_the_environment(monkeypatch, text, threads):
+    monkeypatch.setenv("NUMBA_NUM_THREADS", text)
+    assert variables.threads() == threads
+
+
 def test_number_of_threads_is_checked():
-    for wrong in (0, -1, get_threads() + 1000, 1.5, True, "2"):
+    for wrong in (0, -1, get_threads() + 1000, 99999999999, 1.5, 1e5, True, "2", "abc", "", " 2 "):
         with pytest.raises(ValueError, match="number of threads must be 1 to"):
             set_threads(wrong)
 

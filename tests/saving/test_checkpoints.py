@@ -672,7 +672,9 @@ class Faulty:
 
         return call
 
-    def opened(self, *args):
+    def opened(self, *args, **options):
+        if options:  # to read
+            return open(*args, **options)
         file = self.watched(open)(*args)
         faulty = self
 

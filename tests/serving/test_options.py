@@ -132,7 +132,7 @@ def test_a_file_of_models(files):
         ("[server]\ncontrol_hosts = ['a:80']", "control_hosts must be names without a port"),
         ("[server]\ncontrol_hosts = 1", "control_hosts must be names without a port"),
         ("[server]\nlog = 'xml'", "log must be 'auto', 'json' or 'text', received 'xml'"),
-        ("[server]\nbody_seconds = nan", "body_seconds must be greater than or equal to 0.05, received nan"),
+        ("[server]\nbody_seconds = nan", "body_seconds must be less than or equal to 2000000, received nan"),
         ("[server]\nhost = ''", "host must have at least 1 character, received ''"),
         ("[[model]]\npath = '../a.keras'\nname = '-a'", "name must be letters, digits, _, . and -"),
         ("[[model]]\npath = '../a.keras'\nbatch_sizes = []", "batch_sizes must be positive integers"),
@@ -191,6 +191,20 @@ def test_mistakes_in_the_environment(files, monkeypatch, name, value, message):
     monkeypatch.setenv(f"NBKERAS_SERVE_{name}", value)
     with pytest.raises(ValueError, match=re.escape(message)):
         parse("a.keras")
+
+
+@pytest.mark.parametrize(
+    "value", ["9" * 30, "-1", "1e400", "nan", "inf", "abc", "9" * 5000], ids=lambda value: value[:31]
+)
+def test_an_absurd_number_for_any_option_is_named(files, monkeypatch, value):
+    kinds = {name: str(field.annotation) for name, field in settings._Outside.model_fields.items()}
+    numbers = [name for name, kind in kinds.items() if "int" in kind or "float" in kind]
+    assert len(numbers) == 22 and {"timeout", "batch_sizes", "max_body_mb", "drain_seconds"} <= set(numbers)
+    for name in numbers:
+        with monkeypatch.context() as variables:
+            variables.setenv(f"NBKERAS_SERVE_{name.upper()}", value)
+            with pytest.raises(ValueError, match=f"the environment: NBKERAS_SERVE_{name.upper()} .*, received"):
+                parse("a.keras")
 
 
 def test_a_version_has_one_file(files):

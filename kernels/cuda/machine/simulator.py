@@ -29,6 +29,7 @@ from greenlet import GreenletExit, getcurrent, greenlet
 from nbkeras.kernels.cuda.machine import language
 from nbkeras.kernels.cuda.machine.checker import Checked, Journal, Log, RaceError, line_of
 from nbkeras.kernels.cuda.machine.language import WARP, cuda, poisoned
+from nbkeras.kernels.runtime import variables
 from nbkeras.kernels.runtime.device_array import DeviceArray
 
 _lock = threading.Lock()
@@ -339,7 +340,7 @@ class Device:
         if index:
             raise ValueError(f"cuda:{index} was asked for, but the simulator has one device, cuda:0")
         self.name = "the simulated GPU"
-        self._total = int(os.environ.get("NBKERAS_SIMULATOR_MEMORY", 8 << 30))
+        self._total = variables.number("NBKERAS_SIMULATOR_MEMORY", 1, 1 << 50) or 8 << 30
         self._used = 0
         self._sizes: dict[int, int] = {}
 

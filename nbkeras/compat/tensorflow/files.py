@@ -10,6 +10,7 @@ from nbkeras.compat.tensorflow.dtypes import as_dtype
 from nbkeras.compat.tensorflow.texts import StringTensor, as_strings, path_of
 from nbkeras.data.images import decoded
 from nbkeras.engine.annotations import briefly
+from nbkeras.engine.outside import ordinary_file
 from nbkeras.engine.tensor import Tensor, as_tensor
 from nbkeras.engine.user_errors import optional_import
 
@@ -18,7 +19,7 @@ _MODES = {1: "grayscale", 3: "rgb", 4: "rgba"}  # Keras's name of an image with 
 
 def read_file(filename: Any, name: Any = None) -> StringTensor:
     """The bytes of a file, one string."""
-    with open(path_of(filename), "rb") as file:
+    with open(path_of(filename), "rb", opener=ordinary_file) as file:
         return StringTensor(file.read())
 
 
