@@ -653,7 +653,7 @@ class Layer(Module, CallHistory, Registered, registry=layers):
     def _named_call(self, call: Callable, args: tuple, kwargs: dict) -> Any:
         load_budget.step()
         if tensor.is_step_recorded():
-            observe([self])
+            observe(self)
         names = tensor.layer_stack.names
         names.append(self.name)
         if self._phase is not None:

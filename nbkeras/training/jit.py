@@ -19,7 +19,7 @@ from nbkeras.engine import dlpack, learning_phase, settings, sharding, stateless
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.batch import ALL, Batch
 from nbkeras.engine.dtypes import array_of
-from nbkeras.engine.observed import Observed, observe, reachable
+from nbkeras.engine.observed import Observed, observe_all, reachable
 from nbkeras.engine.program import Program, current_program
 from nbkeras.engine.program_cache import ProgramCache
 from nbkeras.engine.rewriting import improved
@@ -180,7 +180,7 @@ class Jitted:
         result = self.function(*args, **kwargs)
         if tensor.is_step_recorded():
             parts = reachable(self.function, *args, *kwargs.values())
-            observe(parts)
+            observe_all(parts)
             for part in parts:
                 if isinstance(part, Layer):
                     part.clear_losses()  # replays do not make them again
