@@ -16,7 +16,7 @@ from nbkeras import autodiff, config
 from nbkeras.autodiff.gradient_tape import GradientTape
 from nbkeras.building.inputs import Input
 from nbkeras.building.layer import Layer
-from nbkeras.engine import dtype_policy, structures
+from nbkeras.engine import settings, structures
 from nbkeras.engine.learning_phase import training_phase
 from nbkeras.engine.program import Program
 from nbkeras.engine.registry import custom_object_scope
@@ -472,7 +472,7 @@ def _check_layer_gradients(make: Callable[[], Layer], arrays: list[Array], toler
     before = config.floatx()
     config.set_floatx("float64")
     try:
-        with temporarily(dtype_policy, _chosen=None):
+        with temporarily(settings.values, dtype_policy=None):
             layer = make()
         _call(layer, arrays)
         weights = layer.trainable_weights

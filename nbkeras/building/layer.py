@@ -24,6 +24,7 @@ from nbkeras.engine import (
     learning_phase,
     load_budget,
     option,
+    settings,
     step_lock,
     structures,
     tape,
@@ -653,7 +654,7 @@ class Layer(Module, CallHistory, Registered, registry=layers):
     def _named_call(self, call: Callable, args: tuple, kwargs: dict) -> Any:
         load_budget.step()
         if tensor.is_step_recorded():
-            observe([self])
+            observe(self)
         names = tensor.layer_stack.names
         names.append(self.name)
         if self._phase is not None:
@@ -890,7 +891,7 @@ class Layer(Module, CallHistory, Registered, registry=layers):
             raise TypeError(f"{type(self).__name__}.call() got an unexpected keyword argument {briefly(name)}")
         self._check_strings([args, kwargs])
         if behaviour.current.keeps_learning_phase:
-            self._phase = learning_phase.kept if kwargs.get("training") is None else None
+            self._phase = settings.values.kept_learning_phase if kwargs.get("training") is None else None
         inputs, masks = self._prepared(args, kwargs)
         outputs = graph.connect(self, args, kwargs, self.compute_output_spec(*args, **kwargs))
         self._pass_masks(inputs, masks, kwargs, outputs)

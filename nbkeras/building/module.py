@@ -13,7 +13,7 @@ from nbkeras import building, constraints, initializers, regularizers
 from nbkeras.engine import behaviour, dlpack, load_budget, naming, nested, structures, tape, tensor
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.dtypes import known_dtype
-from nbkeras.engine.observed import WITHOUT_PARTS, Holdings, Observed
+from nbkeras.engine.observed import WITHOUT_PARTS, Observed, notices_all, watched
 from nbkeras.engine.tensor import Tensor, Variable, as_tensor
 from nbkeras.metrics.metric import Mean, Metric
 from nbkeras.random import SeedGenerator
@@ -24,7 +24,7 @@ _LAYER = 4096  # approximate size in bytes of a layer without weights
 
 
 class _Kept(NamedTuple):
-    """The layers below a layer and the weights of all, the count of assignments then, and Holdings if they are to be kept.
+    """The layers below a layer, the weights of all, the count of assignments then, and whether all changes increase it.
 
     The layer itself is not in it: without a cycle of references its memory is freed at once.
     """
@@ -32,7 +32,7 @@ class _Kept(NamedTuple):
     below: list[Module] = []
     weights: list[list[Variable]] = []
     assignments: int | None = None
-    holdings: Holdings | None = None
+    is_certain: bool = False
 
     def __reduce__(self) -> tuple:
         return _Kept, ()  # a copy or a pickle knows nothing: another process counts other assignments
@@ -59,8 +59,8 @@ class Module(Observed):
         if not isinstance(trainable, bool | int | np.bool_):
             raise ValueError(f"trainable must be True or False, received {briefly(trainable)}")
         self._trainable = bool(trainable)
-        self._weights: list[Variable] = []
-        self._states: list[Variable] = []
+        self._weights: list[Variable] = watched([])
+        self._states: list[Variable] = watched([])
         self._losses: list[Tensor] = []
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -289,7 +289,8 @@ class Module(Observed):
     def observed_parts(self) -> Iterator[Any]:
         for layer in self._all_layers():
             yield layer
-            yield from layer._held(Observed)
+            for weight in layer._own_weights():
+                yield from (weight.regularizer, weight.constraint)
 
     def _all_layers(self, frozen: bool = True) -> list[Module]:
         """This layer and all layers below it, depth first, without duplicates. frozen=False skips frozen layers and sublayers."""
@@ -302,22 +303,19 @@ class Module(Observed):
                 todo.extend(reversed(layer._sublayers()))
         return list(found.values())
 
-    def _values_with_parts(self) -> list[Any]:
-        found = [value for name, value in list(vars(self).items()) if name not in self._without_parts]
-        return [*found, self._weights, self._states]
-
     def _weights_by_layer(self) -> dict[Module, list[Variable]]:
         """The weights of this layer and of all layers below it, by layer.
 
-        A second search with the same result is kept until one of these layers may have other parts, see Holdings.
+        A second search with the same result is kept until an object may have other parts.
         """
-        kept = vars(self).get("_found_weights") or _Kept()
-        if kept.holdings is not None and kept.holdings.are_same():
+        kept, count = vars(self).get("_found_weights") or _Kept(), Observed.assignments
+        if kept.assignments == count and kept.is_certain:
             return dict(zip([self, *kept.below], kept.weights, strict=True))
-        count, layers = Observed.assignments, self._all_layers()
+        layers = self._all_layers()
         weights = [layer._own_weights() for layer in layers]
-        holdings = Holdings(layers) if kept.assignments == count else None
-        vars(self)["_found_weights"] = _Kept(layers[1:], weights, count, holdings)
+        vars(self)["_found_weights"] = _Kept(
+            layers[1:], weights, count, kept.assignments == count and notices_all(layers)
+        )
         return dict(zip(layers, weights, strict=True))
 
     def _own_weights(self) -> list[Variable]:

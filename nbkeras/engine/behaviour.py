@@ -173,9 +173,3 @@ KERAS_2 = CompatibilityPolicy(
 )
 
 current = KERAS_3
-
-
-def use(behaviour: CompatibilityPolicy) -> None:
-    """Set the behaviour of the whole process; called by `nbkeras.compat.keras2`, which also adds the names of Keras 2."""
-    global current
-    current = behaviour

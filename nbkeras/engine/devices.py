@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from nbkeras.engine import settings
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.user_errors import install
 from nbkeras.kernels.runtime import cublas
@@ -134,8 +135,7 @@ def synchronize() -> None:
 def set_matmul(name: str) -> None:
     """Choose the kernels that multiply matrices on GPUs from now on. It has no effect on the CPU.
 
-    The environment variable NBKERAS_MATMUL sets the initial choice. Models that have already run may keep the
-    earlier choice.
+    The environment variable NBKERAS_MATMUL sets the initial choice.
 
     Args:
         name: 'own' for nbkeras's kernels, or 'cublas' for NVIDIA's (pip install nvmath-python[cu13]).
@@ -156,6 +156,7 @@ def set_matmul(name: str) -> None:
             f"cuBLAS was requested, but {error.name or 'nvmath-python'} is not installed. Install it: {install('cublas')}; "
             "set_matmul('own') needs no package"
         ) from error
+    settings.values.matmul = name
 
 
 if os.environ.get("NBKERAS_MATMUL"):

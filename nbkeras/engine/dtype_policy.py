@@ -153,10 +153,7 @@ def dtype_policy() -> DTypePolicy:
         >>> keras.config.dtype_policy()
         <DTypePolicy "float32">
     """
-    return _chosen or DTypePolicy(settings.floatx())
-
-
-_chosen: DTypePolicy | None = None
+    return settings.values.dtype_policy or DTypePolicy(settings.floatx())
 
 
 def set_dtype_policy(policy: Any) -> None:
@@ -174,11 +171,10 @@ def set_dtype_policy(policy: Any) -> None:
         'bfloat16'
         >>> keras.config.set_dtype_policy(None)
     """
-    global _chosen
     chosen = None if policy is None else DTypePolicy(get(policy).name)
     if chosen is not None and "float" not in chosen.name:
         raise ValueError(f"the default dtype policy must compute in floats, received {briefly(chosen.name)}")
-    _chosen = chosen
+    settings.values.dtype_policy = chosen
 
 
 def get(identifier: Any) -> DTypePolicy:

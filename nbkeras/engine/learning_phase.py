@@ -2,7 +2,7 @@
 
 import threading
 
-from nbkeras.engine import behaviour
+from nbkeras.engine import behaviour, settings
 from nbkeras.engine.temporary import temporarily
 
 
@@ -11,7 +11,6 @@ class _Phase(threading.local):
 
 
 thread = _Phase()
-kept: bool | None = None  # the phase of layers connected later, if behaviour.current.keeps_learning_phase
 
 
 def training_phase(value: bool | None) -> temporarily:
@@ -58,13 +57,11 @@ def set_learning_phase(value) -> None:
         ...     K.learning_phase()
         True
     """
-    global kept
     thread.training = bool(value)
     if behaviour.current.keeps_learning_phase:
-        kept = bool(value)
+        settings.values.kept_learning_phase = bool(value)
 
 
 def forget_learning_phase() -> None:
     """Undo `set_learning_phase`, for calls in this thread and for layers that are connected later."""
-    global kept
-    thread.training = kept = None
+    thread.training = settings.values.kept_learning_phase = None

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nbkeras.engine import copy_on_write
+from nbkeras.engine import copy_on_write, settings
 from nbkeras.engine.layer_stack import LayerScope, layer_stack
 from nbkeras.engine.user_errors import user_line
 from nbkeras.kernels.runtime import cache, cache_files, cgroups, device, fork_safety, processor, threads
@@ -222,7 +222,8 @@ class Program:
         self.places: list[LayerScope] = []  # the layer of each step, for profiles
         self.buffers: list[Buffer] = []  # the buffers of the arena, once sealed
         self.reason: str | None = None  # why the step cannot be replayed
-        self.depends: set[int] = set()  # ids of the earlier arrays and the objects that the recording used
+        # ids of the earlier arrays and the objects that the recording used
+        self.depends: set[int] = {id(settings.values)}
         self.outdated = False  # whether one of them has changed
         self.nbytes = 0
         self.arena: Array = np.empty(0, np.uint8)  # the memory of all buffers, once sealed
@@ -547,6 +548,7 @@ class _Caches:
 
 
 caches = _Caches()
+settings.change_listeners.append(lambda: outdate(settings.values))
 
 
 def current_program() -> Program | None:

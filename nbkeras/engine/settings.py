@@ -1,4 +1,4 @@
-"""Floor 1: global settings: floatx, epsilon, image data format, and the seed of all random state."""
+"""Floor 1: Settings, all global settings of the process, with the functions for most of them; the seed of all random state."""
 
 import operator
 import random
@@ -8,16 +8,54 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras.engine import behaviour
+from nbkeras.engine import behaviour, step_lock
 from nbkeras.engine.annotations import briefly
 from nbkeras.kernels.runtime import fork_safety
 
 VERSION = "0.1.0"  # nbkeras's version
 HALVES = ("float16", "bfloat16")  # the floats of 16 bits
-_floatx = "float32"
-_epsilon = 1e-7
-_image_data_format = "channels_last"
-_backend = "nbkeras"  # the name that `backend` returns
+
+
+class Settings:
+    """All global settings.
+
+    A recorded function may have read any of them, so a new value outdates all programs. Settings of a thread are not here: the
+    device, the learning phase and the part of a batch choose a program.
+    """
+
+    floatx: str = "float32"
+    epsilon: float = 1e-7
+    image_data_format: str = "channels_last"
+    dtype_policy: Any = None  # the policy of new layers; None: the one with the dtype floatx
+    policy: behaviour.CompatibilityPolicy = behaviour.KERAS_3  # also behaviour.current, which the core reads
+    # the phase of layers connected later, if behaviour.current.keeps_learning_phase
+    kept_learning_phase: bool | None = None
+    backend: str = "nbkeras"  # the name that `backend` returns
+    matmul: str = "own"
+    flash_attention: bool | None = None  # Keras's answer for 'if possible'
+    interactive_logging: bool = True
+    traceback_filtering: bool = True
+    max_epochs: Any = ...  # ...: that of the environment
+    max_steps_per_epoch: Any = ...
+    unsafe_deserialization: bool = False
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name not in Settings.__annotations__:
+            raise AttributeError(f"Settings has no setting {name!r}: declare it there")
+        before = getattr(self, name)
+        super().__setattr__(name, value)
+        if (type(before), before) != (type(value), value) and not step_lock.inside():
+            for listener in change_listeners:
+                listener()
+
+
+values = Settings()
+change_listeners: list[Callable[[], None]] = []  # called after a change outside of a step
+
+
+def use_behaviour(policy: behaviour.CompatibilityPolicy) -> None:
+    """Set the behaviour of the whole process; called by `nbkeras.compat.keras2`, which also adds the names of Keras 2."""
+    behaviour.current = values.policy = policy
 
 
 def floatx() -> str:
@@ -30,7 +68,7 @@ def floatx() -> str:
         >>> keras.config.floatx()
         'float32'
     """
-    return _floatx
+    return values.floatx
 
 
 def set_floatx(value: str) -> None:
@@ -48,10 +86,9 @@ def set_floatx(value: str) -> None:
         'float64'
         >>> keras.config.set_floatx("float32")
     """
-    global _floatx
     if value not in (known := ("float32", "float64", *HALVES)):
         raise ValueError(f"floatx must be one of {known}, received {briefly(value)}")
-    _floatx = value
+    values.floatx = value
 
 
 def standardize_dtype(dtype: Any) -> str:
@@ -99,7 +136,7 @@ def epsilon() -> float:
         >>> keras.config.epsilon()
         1e-07
     """
-    return _epsilon
+    return values.epsilon
 
 
 def set_epsilon(value: float) -> None:
@@ -114,8 +151,7 @@ def set_epsilon(value: float) -> None:
         1e-05
         >>> keras.config.set_epsilon(1e-7)
     """
-    global _epsilon
-    _epsilon = float(value)
+    values.epsilon = float(value)
 
 
 def image_data_format() -> str:
@@ -129,7 +165,7 @@ def image_data_format() -> str:
         >>> keras.config.image_data_format()
         'channels_last'
     """
-    return _image_data_format
+    return values.image_data_format
 
 
 def set_image_data_format(data_format: str) -> None:
@@ -147,14 +183,10 @@ def set_image_data_format(data_format: str) -> None:
         (1, 3, 4, 4)
         >>> keras.config.set_image_data_format("channels_last")
     """
-    global _image_data_format
     found = data_format.lower() if isinstance(data_format, str) else data_format
     if found not in ("channels_last", "channels_first"):
         raise ValueError(f"data format must be 'channels_last' or 'channels_first', received {briefly(data_format)}")
-    _image_data_format = found
-
-
-_interactive_logging = True
+    values.image_data_format = found
 
 
 def is_interactive_logging_enabled() -> bool:
@@ -167,7 +199,7 @@ def is_interactive_logging_enabled() -> bool:
         >>> keras.config.is_interactive_logging_enabled()
         True
     """
-    return _interactive_logging
+    return values.interactive_logging
 
 
 def enable_interactive_logging() -> None:
@@ -178,8 +210,7 @@ def enable_interactive_logging() -> None:
         >>> keras.config.is_interactive_logging_enabled()
         True
     """
-    global _interactive_logging
-    _interactive_logging = True
+    values.interactive_logging = True
 
 
 def disable_interactive_logging() -> None:
@@ -190,11 +221,7 @@ def disable_interactive_logging() -> None:
         >>> keras.Sequential([layers.Dense(1, input_shape=(2,))]).summary()  # goes to logging.getLogger("nbkeras")
         >>> keras.config.enable_interactive_logging()
     """
-    global _interactive_logging
-    _interactive_logging = False
-
-
-_traceback_filtering = True
+    values.interactive_logging = False
 
 
 def is_traceback_filtering_enabled() -> bool:
@@ -207,7 +234,7 @@ def is_traceback_filtering_enabled() -> bool:
         >>> keras.config.is_traceback_filtering_enabled()
         True
     """
-    return _traceback_filtering
+    return values.traceback_filtering
 
 
 def disable_traceback_filtering() -> None:
@@ -219,8 +246,7 @@ def disable_traceback_filtering() -> None:
         False
         >>> keras.config.enable_traceback_filtering()
     """
-    global _traceback_filtering
-    _traceback_filtering = False
+    values.traceback_filtering = False
 
 
 def enable_traceback_filtering() -> None:
@@ -231,8 +257,7 @@ def enable_traceback_filtering() -> None:
         >>> keras.config.is_traceback_filtering_enabled()
         True
     """
-    global _traceback_filtering
-    _traceback_filtering = True
+    values.traceback_filtering = True
 
 
 def backend() -> str:
@@ -245,13 +270,12 @@ def backend() -> str:
         >>> keras.config.backend()
         'nbkeras'
     """
-    return _backend
+    return values.backend
 
 
 def answer_backend(name: str) -> None:
     """Set the name that `backend` returns. It changes nothing else: nbkeras computes everything itself."""
-    global _backend
-    _backend = name
+    values.backend = name
 
 
 _seeds: np.random.Generator | None = None  # nbkeras's own generator, once a seed is set

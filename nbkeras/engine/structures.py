@@ -1,17 +1,21 @@
 """Floor 1: nested structures of lists, tuples, deques and dicts, for the inputs, outputs, masks and shapes of calls."""
 
+import dataclasses
 import functools
 import operator
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator
-from numbers import Integral
+from numbers import Integral, Number
 from typing import Any
+
+import numpy as np
 
 from nbkeras.engine.annotations import briefly
 
 SEQUENCES = (list, tuple, deque)  # the structures whose items have positions
 _NESTED = (*SEQUENCES, dict)
 _PLAIN = frozenset((str, int, float, bool, type(None)))
+_UNAMBIGUOUS = _PLAIN - {float}  # types whose equal values are the same
 
 
 def is_nested(structure: Any) -> bool:
@@ -94,10 +98,32 @@ def _leaves(structure: Any) -> Iterator:
 def form(structure: Any) -> Any:
     """A hashable description of a structure: equal for structures that differ only in their leaves."""
     if isinstance(structure, dict):
-        return type(structure), tuple((key, form(structure[key])) for key in structure)
+        return type(structure), tuple((exact(key), form(structure[key])) for key in structure)
     if isinstance(structure, SEQUENCES):
         return type(structure), tuple([form(part) for part in structure])
     return None
+
+
+def exact(value: Any) -> Any:
+    """A hashable description of a value, which tells 1, 1.0 and True apart, and 0.0 and -0.0.
+
+    It also does so in tuples, frozensets, slices, ranges and frozen dataclasses. Other values are compared by `==`.
+    """
+    if type(value) in _UNAMBIGUOUS:  # the usual values
+        return type(value), value
+    if isinstance(value, Number | np.generic):
+        text = repr(value)
+        return type(value), text if value != value else value, text  # NaN is not equal to itself
+    if isinstance(value, tuple):
+        return type(value), tuple(map(exact, value))
+    if isinstance(value, frozenset):
+        return type(value), frozenset(map(exact, value))
+    if isinstance(value, slice | range):
+        return type(value), exact((value.start, value.stop, value.step))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type) and type(value).__hash__ is not object.__hash__:
+        fields = [f for f in dataclasses.fields(value) if (f.compare if f.hash is None else f.hash)]
+        return type(value), value, tuple(exact(getattr(value, field.name)) for field in fields)
+    return type(value), value
 
 
 def find(kind: type | tuple[type, ...], structure: Any) -> list:

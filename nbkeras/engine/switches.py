@@ -9,18 +9,6 @@ from nbkeras.engine.outside import integer
 from nbkeras.engine.user_errors import warn
 
 
-class _Switches:
-    """The values that were set. A limit that was not set comes from its variable of the environment."""
-
-    max_epochs: Any = ...
-    max_steps_per_epoch: Any = ...
-    flash_attention: bool | None = None  # Keras's answer for 'if possible'
-    unsafe_deserialization = False
-
-
-_switches = _Switches()
-
-
 def _checked(name: str, value: Any) -> int | None:
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
         raise ValueError(f"{name} must be a positive integer or None, received {briefly(value)}")
@@ -28,7 +16,7 @@ def _checked(name: str, value: Any) -> int | None:
 
 
 def _limit(name: str) -> int | None:
-    found = getattr(_switches, name)
+    found = getattr(settings.values, name)
     if found is not ...:
         return found
     text = os.environ.get(f"KERAS_{name.upper()}") or None
@@ -72,7 +60,7 @@ def set_max_epochs(max_epochs: int | None) -> None:
         2
         >>> keras.config.set_max_epochs(None)
     """
-    _switches.max_epochs = _checked("max_epochs", max_epochs)
+    settings.values.max_epochs = _checked("max_epochs", max_epochs)
 
 
 def max_steps_per_epoch() -> int | None:
@@ -100,7 +88,7 @@ def set_max_steps_per_epoch(max_steps_per_epoch: int | None) -> None:
         1
         >>> keras.config.set_max_steps_per_epoch(None)
     """
-    _switches.max_steps_per_epoch = _checked("max_steps_per_epoch", max_steps_per_epoch)
+    settings.values.max_steps_per_epoch = _checked("max_steps_per_epoch", max_steps_per_epoch)
 
 
 def is_flash_attention_enabled() -> bool | None:
@@ -113,7 +101,7 @@ def is_flash_attention_enabled() -> bool | None:
         >>> keras.config.is_flash_attention_enabled() is None
         True
     """
-    return _switches.flash_attention
+    return settings.values.flash_attention
 
 
 def enable_flash_attention() -> None:
@@ -122,7 +110,7 @@ def enable_flash_attention() -> None:
     Example:
         >>> keras.config.enable_flash_attention()
     """
-    _switches.flash_attention = None
+    settings.values.flash_attention = None
 
 
 def disable_flash_attention() -> None:
@@ -134,12 +122,12 @@ def disable_flash_attention() -> None:
         False
         >>> keras.config.enable_flash_attention()
     """
-    _switches.flash_attention = False
+    settings.values.flash_attention = False
 
 
 def is_unsafe_deserialization_enabled() -> bool:
     """Whether `enable_unsafe_deserialization` was called."""
-    return _switches.unsafe_deserialization
+    return settings.values.unsafe_deserialization
 
 
 def enable_unsafe_deserialization() -> None:
@@ -150,7 +138,7 @@ def enable_unsafe_deserialization() -> None:
     Example:
         >>> keras.config.enable_unsafe_deserialization()  # doctest: +SKIP
     """
-    _switches.unsafe_deserialization = True
+    settings.values.unsafe_deserialization = True
 
 
 def is_nnx_enabled() -> bool:

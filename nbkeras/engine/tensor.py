@@ -237,6 +237,19 @@ def _keep(tensor: Tensor, preserved: copy_on_write.Preserved) -> None:
     tensor.data = preserved(tensor.data)
 
 
+def is_in_step() -> bool:
+    """Whether this thread is in a step or a layer's call. A change there is a part of the step."""
+    return step_lock.inside() or bool(layer_stack.names)
+
+
+def _set(variable: Variable, name: str, value: Any) -> None:
+    """Set an attribute that steps read. A new value outdates the programs that use the variable."""
+    before = getattr(variable, name, value)
+    setattr(variable, name, value)
+    if before is not value and not is_in_step():
+        outdate(variable.data)
+
+
 class Variable(Tensor):
     """A tensor that persists from step to step and is written in place: a weight, a state, a counter.
 
@@ -270,8 +283,8 @@ class Variable(Tensor):
         "path",
         "_trainable",
         "declared_trainable",
-        "regularizer",
-        "constraint",
+        "_regularizer",
+        "_constraint",
         "_leaf",
         "is_lent",
         "aggregation",
@@ -313,14 +326,26 @@ class Variable(Tensor):
         Variable.made += 1
         self.name = naming.checked("variable", name) or "variable"
         self.path = naming.scoped(self.name)
-        self.regularizer: Any = None
-        self.constraint: Any = None
+        self._regularizer: Any = None
+        self._constraint: Any = None
         self.autocast = autocast
         self.aggregation = annotated.one_of("Variable", "aggregation", aggregation, AGGREGATIONS) or "none"
         self._leaf = tape.leaf(self.name)
         self.is_lent = False  # whether another object owns `data`; then an assignment allocates a new array
         self.declared_trainable = trainable  # the initial value, which unfreezing a layer restores
+        self._trainable = trainable
         self.trainable = trainable
+
+    regularizer = property(
+        lambda variable: variable._regularizer,
+        lambda variable, value: _set(variable, "_regularizer", value),
+        doc="A function of the variable whose result is added to losses, or None.",
+    )
+    constraint = property(
+        lambda variable: variable._constraint,
+        lambda variable, value: _set(variable, "_constraint", value),
+        doc="A function of the variable whose result replaces it after an update, or None.",
+    )
 
     @property
     def trainable(self) -> bool:
@@ -329,7 +354,7 @@ class Variable(Tensor):
 
     @trainable.setter
     def trainable(self, value: bool) -> None:
-        self._trainable = option.flag_of("Variable", "trainable", value)
+        _set(self, "_trainable", option.flag_of("Variable", "trainable", value))
         self.record = self._leaf if self._trainable and self.dtype.kind == "f" else None
 
     @property

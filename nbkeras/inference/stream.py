@@ -16,7 +16,7 @@ from nbkeras.engine.annotations import briefly
 from nbkeras.engine.batch import ALL, Batch
 from nbkeras.engine.layer_stack import layer_stack
 from nbkeras.engine.learning_phase import training_phase
-from nbkeras.engine.observed import observe
+from nbkeras.engine.observed import observe_all
 from nbkeras.engine.program_cache import ProgramCache, Replays
 from nbkeras.engine.rewriting import improved
 from nbkeras.inference import streaming, streaming_ops  # noqa: F401 (the rules)
@@ -227,7 +227,7 @@ class Stream:
         with training_phase(False):
             outputs, after = self.compute(tensors, steps)
         if tensor.is_step_recorded():
-            observe(self.model.observed_parts())
+            observe_all(self.model.observed_parts())
         return [*structures.flatten(outputs), after]
 
     def compute(self, tensors: list[tensor.Tensor], steps: int) -> tuple[Any, tensor.Tensor]:

@@ -240,7 +240,7 @@ class RNN(Layer):
     def _make_states(self, batch: int) -> None:
         """Create zero states; programs recorded with the old states are recorded again."""
         if self._kept is not None:
-            self._states = [v for v in self._states if all(v is not old for old in self._kept)]
+            self._states[:] = [v for v in self._states if all(v is not old for old in self._kept)]
             tensor.outdate(*(old.data for old in self._kept))
         self._kept = [self.add_state(shape, name=f"state_{i}") for i, shape in enumerate(self._state_shapes(batch))]
 

@@ -19,7 +19,7 @@ from nbkeras.engine import dlpack, learning_phase, settings, sharding, stateless
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.batch import ALL, Batch
 from nbkeras.engine.dtypes import array_of
-from nbkeras.engine.observed import Observed, observe, reachable
+from nbkeras.engine.observed import Observed, observe_all, reachable
 from nbkeras.engine.program import Program, current_program
 from nbkeras.engine.program_cache import ProgramCache
 from nbkeras.engine.rewriting import improved
@@ -44,22 +44,13 @@ class _Fixed:
     __slots__ = ("value", "key")
 
     def __init__(self, value: Any, by_value: bool):
-        self.value, self.key = value, (type(value), _frozen(value)) if by_value else id(value)
+        self.value, self.key = value, structures.exact(value) if by_value else id(value)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Fixed) and self.key == other.key
 
     def __hash__(self) -> int:
         return hash(self.key)
-
-
-def _frozen(value: Any) -> Any:
-    """A hashable value whose equality tells 1, 1.0 and True apart, also in tuples. Python 3.11 does not hash slices."""
-    if isinstance(value, slice):
-        return "slice", _frozen((value.start, value.stop, value.step))
-    if isinstance(value, tuple):
-        return tuple((type(each), _frozen(each)) for each in value)
-    return value
 
 
 class _Call(NamedTuple):
@@ -180,7 +171,7 @@ class Jitted:
         result = self.function(*args, **kwargs)
         if tensor.is_step_recorded():
             parts = reachable(self.function, *args, *kwargs.values())
-            observe(parts)
+            observe_all(parts)
             for part in parts:
                 if isinstance(part, Layer):
                     part.clear_losses()  # replays do not make them again
@@ -221,7 +212,7 @@ class Jitted:
                 return None
             marks.append(mark)
         form = len(args) if is_flat else structures.form(given)
-        state = tensor.gpu(), learning_phase.thread.training, sharding.current(), settings.floatx()
+        state = tensor.gpu(), learning_phase.thread.training, sharding.current()
         key = form, tuple(marks), state
 
         def arguments(tensors: list[Tensor]) -> tuple[tuple, dict]:

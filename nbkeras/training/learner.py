@@ -450,8 +450,14 @@ class Learner(Layer, registered=False):
 
     @classmethod
     def names_read_in_steps(cls) -> frozenset[str]:
-        """The names in methods that the user wrote. nbkeras's methods read only attributes that `compile` or the loop sets."""
-        return names_in_methods(*(base for base in cls.__mro__[:-1] if not base.__module__.startswith("nbkeras.")))
+        """The names in methods of the user and of layers, and what makes up a model: its parts in `compile` and its graph.
+
+        All other attributes that nbkeras's methods for models read are set by the loop.
+        """
+        own = [
+            base for base in cls.__mro__ if not (base.__module__.startswith("nbkeras.") and issubclass(base, Learner))
+        ]
+        return names_in_methods(*own[:-1]) | {"optimizer", "_compiled", "_graph", "_extended"}
 
     def _overrides(self, name: str) -> bool:
         """Whether a user's class defines this method or property."""

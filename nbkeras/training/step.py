@@ -11,7 +11,7 @@ from nbkeras.data.adapters import Layout
 from nbkeras.engine import sharding, tape, tensor
 from nbkeras.engine.batch import ALL, Batch
 from nbkeras.engine.learning_phase import training_phase
-from nbkeras.engine.observed import Holdings, observe
+from nbkeras.engine.observed import observe_all
 from nbkeras.engine.program import Program
 from nbkeras.engine.program_cache import ProgramCache, Replays
 from nbkeras.engine.rewriting import improved
@@ -65,7 +65,7 @@ class Step:
             if self.kind != "predict":
                 outputs = self._logs(outputs)
         if tensor.is_step_recorded():
-            observe(self._observed())
+            observe_all(self._observed())
         return outputs
 
     def _logs(self, returned: Any) -> dict[str, Tensor]:
@@ -119,13 +119,13 @@ class Again:
 class KnownBatch(NamedTuple):
     """A description of batches for `train_on_batch`, made from one of the same shapes and dtypes, whose x needed no conversion.
 
-    check: called with x and the targets. holdings: of the model; the model's weights and metrics are known while they are the
-    same.
+    check: called with x and the targets. assignments: the count of `Observed` then. The model's weights and metrics are known
+    until it grows.
     """
 
     layout: Layout
     check: Callable[[Array, Array], None]
-    holdings: Holdings
+    assignments: int
 
 
 class MetricResults(dict):

@@ -21,7 +21,7 @@ from nbkeras.engine import behaviour, build_lock, ranks, step_lock, switches, te
 from nbkeras.engine.batch import ALL, Batch
 from nbkeras.engine.lazy_names import LazyModule
 from nbkeras.engine.learning_phase import training_phase
-from nbkeras.engine.observed import Holdings
+from nbkeras.engine.observed import Observed, notices_all
 from nbkeras.engine.tensor import on_own_device, shapes_only
 from nbkeras.training.arguments import (
     callback_list,
@@ -445,7 +445,7 @@ class Trainer(Learner, registered=False):
         simple = reset_metrics is True and sample_weight is class_weight is None and type(x) is type(y) is np.ndarray
         key = (kind, x.shape, x.dtype, y.shape, y.dtype) if simple else ()
         known, together = self._known_batches.get(key), self._together()
-        if known is not None and together is None and known.holdings.are_same():
+        if known is not None and together is None and known.assignments == Observed.assignments:
             targets = to_array(y, "y")
             known.check(x, targets)
             logs = self._step_for(f"{kind}_on_batch")(Batch([x, targets, None], ALL, len(x), known.layout))
@@ -491,7 +491,8 @@ class Trainer(Learner, registered=False):
 
         if len(self._known_batches) >= 64:
             self._known_batches.clear()
-        self._known_batches[key] = KnownBatch(batch.layout, check, Holdings(self.observed_parts()))
+        if notices_all(self.observed_parts()):
+            self._known_batches[key] = KnownBatch(batch.layout, check, Observed.assignments)
 
     # -------------------- data --------------------
 

@@ -1,11 +1,27 @@
 """A step is recorded again if an attribute that it has read is assigned a new value."""
 
+import collections
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
-from nbkeras import losses, metrics, ops, optimizers, regularizers
+import nbkeras as keras
+from nbkeras import constraints, losses, metrics, ops, optimizers, regularizers
 from nbkeras.callbacks import Callback
-from nbkeras.layers import LSTM, Dense, Dropout, Input, Layer
+from nbkeras.layers import (
+    LSTM,
+    RNN,
+    Activation,
+    Dense,
+    Dropout,
+    Input,
+    Layer,
+    SimpleRNNCell,
+    StackedRNNCells,
+    TimeDistributed,
+)
 from nbkeras.models import Model, Sequential
 
 X = np.ones((8, 4), "float32")
@@ -296,3 +312,210 @@ def test_a_step_that_read_values_is_recorded_once_what_it_read_has_changed():
     model.predict(X)
     model.predict(X)
     assert len(model._steps["predict"].programs()) == 1
+
+
+# -------------------- changes of the structure --------------------
+
+
+def dense(units, **options):
+    return Dense(units, kernel_initializer="ones", **options)
+
+
+def inner():
+    return Sequential([dense(4), dense(4, activation="sigmoid")])
+
+
+class Blocks(Layer):
+    """Calls the layers that it holds."""
+
+    def __init__(self, blocks):
+        super().__init__()
+        self.blocks = blocks
+
+    def call(self, x):
+        pending = [self.blocks]
+        while pending:
+            part = pending.pop(0)
+            if isinstance(part, Layer):
+                x = part(x)
+            else:
+                pending = list(part.values() if isinstance(part, dict) else part) + pending
+        return x
+
+
+class Scaled(Layer):
+    """Has attributes that are not in its instance at first."""
+
+    factor = 1.0
+
+    def call(self, x):
+        return x * self.factor * getattr(self, "other", 1.0)
+
+
+def replace_cell(layer):
+    cell = SimpleRNNCell(2, kernel_initializer="zeros", bias_initializer="ones")
+    cell.build((None, 2))
+    layer.cell.cells[1] = cell
+
+
+def set_and_delete(layer):
+    layer.factor = 3.0
+    layer(X)
+    del layer.factor
+
+
+CHANGES = {
+    "add": (inner, lambda it: it.add(dense(3))),
+    "pop": (inner, lambda it: it.pop()),
+    "add to a part": (lambda: Blocks([inner()]), lambda it: it.blocks[0].add(dense(3))),
+    "pop of a nested part": (lambda: Sequential([Sequential([inner()])]), lambda it: it.layers[0].layers[0].pop()),
+    "append": (lambda: Blocks([dense(4)]), lambda it: it.blocks.append(dense(2))),
+    "append to a nested list": (lambda: Blocks([[dense(4)]]), lambda it: it.blocks[0].append(dense(2))),
+    "append to a list in a tuple": (lambda: Blocks(([dense(4)],)), lambda it: it.blocks[0].append(dense(2))),
+    "set an item": (lambda: Blocks([dense(4), dense(4)]), lambda it: it.blocks.__setitem__(1, Activation("relu"))),
+    "delete an item": (lambda: Blocks([dense(4), dense(4)]), lambda it: it.blocks.__delitem__(0)),
+    "add a list": (lambda: Blocks([dense(4)]), lambda it: it.blocks.__iadd__([dense(2)])),
+    "reverse": (lambda: Blocks([dense(4), Activation("sigmoid")]), lambda it: it.blocks.reverse()),
+    "set a key": (lambda: Blocks({"a": dense(4)}), lambda it: it.blocks.__setitem__("b", dense(2))),
+    "update": (lambda: Blocks({"a": dense(4)}), lambda it: it.blocks.update(b=dense(2))),
+    "remove a key": (lambda: Blocks({"a": dense(4), "b": dense(4)}), lambda it: it.blocks.pop("a")),
+    "an OrderedDict": (
+        lambda: Blocks(collections.OrderedDict(a=dense(4), b=Activation("tanh"))),
+        lambda it: it.blocks.move_to_end("a"),
+    ),
+    "cells": (
+        lambda: RNN(StackedRNNCells([SimpleRNNCell(2, kernel_initializer="ones"), SimpleRNNCell(2)])),
+        replace_cell,
+    ),
+    "a wrapped model": (lambda: TimeDistributed(inner()), lambda it: it.layer.pop()),
+    "an attribute of the class": (Scaled, lambda it: setattr(it, "factor", 2.0)),
+    "a new attribute": (Scaled, lambda it: setattr(it, "other", 2.0)),
+    "`call`": (Scaled, lambda it: setattr(it, "call", lambda x: x - 1.0)),
+}
+
+
+@pytest.mark.parametrize("how", ["jit", "predict"])
+@pytest.mark.parametrize("make, change", CHANGES.values(), ids=CHANGES)
+def test_a_change_of_the_structure_outdates_the_programs_that_depend_on_it(make, change, how):
+    layer, other = make(), make()
+    x = np.random.default_rng(0).standard_normal((4, 3, 4), dtype="float32")
+    layer(x), other(x)
+    run = [
+        keras.jit(lambda x: layer(x)) if how == "jit" else Sequential([layer]).predict_on_batch,
+        keras.jit(lambda x: other(x)) if how == "jit" else Sequential([other]).predict_on_batch,
+    ]
+    for _ in range(3):
+        before = [np.asarray(call(x)) for call in run]
+    change(layer)
+    expected = np.asarray(layer(x))
+    assert expected.shape != before[0].shape or np.abs(expected - before[0]).max() > 1e-3, "the change has an effect"
+    for _ in range(2):
+        np.testing.assert_allclose(run[0](x), expected, rtol=1e-5)
+    if how == "jit":
+        program = run[1].programs()
+        np.testing.assert_array_equal(run[1](x), before[1])
+        assert run[1].programs() == program
+
+
+def test_an_attribute_that_is_deleted():
+    layer = Scaled()
+    layer.factor = 3.0
+    double = keras.jit(lambda x: layer(x))
+    assert double(X)[0, 0] == 3
+    del layer.factor
+    assert double(X)[0, 0] == 1
+
+
+@pytest.mark.parametrize(
+    "options, change",
+    [
+        ({}, lambda layer: setattr(layer.kernel, "regularizer", regularizers.L2(0.5))),
+        ({"kernel_regularizer": "l2"}, lambda layer: setattr(layer.kernel.regularizer, "l2", 0.5)),
+        ({}, lambda layer: setattr(layer.kernel, "constraint", constraints.NonNeg())),
+        ({}, lambda layer: setattr(layer.bias, "trainable", False)),
+        ({}, lambda layer: setattr(layer, "activity_regularizer", regularizers.L2(0.5))),
+    ],
+    ids=["regularizer", "l2", "constraint", "trainable", "activity"],
+)
+def test_what_belongs_to_a_variable(options, change):
+    def trained(how):
+        layer = Dense(3, kernel_initializer="ones", bias_initializer="ones", **options)
+        model = Sequential([Input((4,)), layer])
+        model.compile(optimizers.SGD(0.1), "mse", run_eagerly=how == "eagerly")
+        for _ in range(2):
+            model.train_on_batch(X, Y)
+        change(layer)
+        model.train_on_batch(X, Y)
+        return model.get_weights()
+
+    for found, expected in zip(trained("recorded"), trained("eagerly"), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_part_of_an_optimizer():
+    def trained(how):
+        model = Sequential([Input((4,)), Dense(3, kernel_initializer="ones")])
+        optimizer = optimizers.LossScaleOptimizer(optimizers.SGD(0.1))
+        model.compile(optimizer, "mse", run_eagerly=how == "eagerly")
+        model.train_on_batch(X, Y)
+        optimizer.inner_optimizer.clipvalue = 0.001
+        model.train_on_batch(X, Y)
+        return model.get_weights()[0]
+
+    np.testing.assert_allclose(trained("recorded"), trained("eagerly"), rtol=1e-6)
+
+
+def test_a_jitted_step_trains_a_layer_that_was_added():
+    model = Sequential([Input((4,)), Dense(3)])
+
+    @keras.jit
+    def step(x, y):
+        with keras.GradientTape() as tape:
+            loss = ops.mean(ops.square(model(x) - y))
+        for weight, gradient in zip(model.trainable_weights, tape.gradient(loss, model.trainable_weights), strict=True):
+            weight.assign_sub(0.1 * gradient)
+
+    step(X, Y + 1), step(X, Y + 1)
+    model.add(Dense(3))
+    before = model.layers[-1].get_weights()
+    step(X, Y + 1)
+    assert all(np.abs(new - old).max() > 0 for new, old in zip(model.layers[-1].get_weights(), before, strict=True))
+
+
+def test_compiling_again_is_noticed_by_functions():
+    model = compiled()
+    loss = keras.jit(lambda x, y: model.compute_loss(x, y, model(x)))
+    assert loss(X, Y + 2) == 4
+    model.compile("sgd", "mae")
+    assert loss(X, Y + 2) == 2
+
+
+def test_lists_and_dicts_in_attributes_are_copies_with_the_same_items():
+    layer, given = Layer(), [1, {"a": [2]}, ([3], 4)]
+    given.append(given)
+    layer.held = given
+    assert layer.held is not given and isinstance(layer.held, list)
+    assert layer.held[:3] == given[:3] and layer.held[3] is layer.held, "a list may contain itself"
+    layer.counts = collections.defaultdict(list, a=[1])
+    layer.counts["b"].append(2)
+    assert layer.counts == {"a": [1], "b": [2]}
+    layer.point = collections.namedtuple("Point", "x y")([1], 2)
+    assert layer.point.x == [1] and layer.point.y == 2
+    held = layer.held
+    layer.held = held
+    assert layer.held is held
+    layer.held.pop()
+    assert pickle.loads(pickle.dumps(layer.counts)) == copy.deepcopy(layer.counts) == layer.counts
+    assert repr(layer.held) == repr(given[:3])
+
+
+def test_the_weights_in_a_container_of_ones_own_class_are_found_after_each_change():
+    class Own(list):
+        pass
+
+    layer = Layer()
+    layer.parts = Own([Dense(1)])
+    for count in range(1, 4):
+        layer.parts[-1].build((None, 1))
+        assert [len(layer.trainable_weights) for _ in range(3)] == [2 * count] * 3
+        layer.parts.append(Dense(1))

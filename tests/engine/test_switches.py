@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from nbkeras import config, layers, models
-from nbkeras.engine import switches
+from nbkeras.engine import settings
 
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch):
-    monkeypatch.setattr(switches, "_switches", switches._Switches())
+    for name in ("max_epochs", "max_steps_per_epoch", "flash_attention", "unsafe_deserialization"):
+        monkeypatch.setattr(settings.values, name, getattr(settings.Settings, name))
 
 
 def model():

@@ -1,6 +1,7 @@
 """nbkeras.jit: a function with and without it, over ops, states, optimizers, random numbers, shapes, threads and errors."""
 
 import copy
+import dataclasses
 import functools
 import gc
 import os
@@ -8,6 +9,7 @@ import pickle
 import threading
 import warnings
 import weakref
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -187,6 +189,59 @@ def test_what_chooses_a_program():
     for other in (X[:2], X.astype("float64"), X[0]):
         repeated(other, 2)
     assert len(repeated.programs()) == 11
+
+
+@dataclasses.dataclass(frozen=True)
+class Held:
+    value: object
+    note: list = dataclasses.field(default_factory=list, hash=False)
+
+
+ALIKE = (
+    1,
+    1.0,
+    True,
+    1 + 0j,
+    np.int64(1),
+    np.float32(1),
+    Fraction(1),
+    0.0,
+    -0.0,
+    complex(0.0, -0.0),
+    complex(0.0, 0.0),
+)
+HOLDERS = {
+    "value": lambda value: value,
+    "tuple": lambda value: (0, (value,)),
+    "frozenset": lambda value: frozenset([value, "a"]),
+    "dataclass": Held,
+    "slice": lambda value: slice(None, value),
+    "all": lambda value: (frozenset([Held((value,))]),),
+}
+
+
+@pytest.mark.parametrize("hold", HOLDERS.values(), ids=HOLDERS)
+def test_static_values_of_other_types_or_signs_have_programs_of_their_own(hold):
+    seen = []
+
+    @keras.jit(static_argnames="n")
+    def noted(x, n):
+        seen.append(repr(n))
+        return 1.0 * x
+
+    for _ in range(2):
+        for value in ALIKE:
+            noted(1.0, hold(value))
+    assert seen == [repr(hold(value)) for value in ALIKE] and len(noted.programs()) == len(ALIKE)
+    noted(1.0, hold(float("nan"))), noted(1.0, hold(float("nan")))
+    assert seen[-1] == repr(hold(float("nan"))) and len(seen) <= len(ALIKE) + 2
+
+
+def test_complex_numbers_and_keys_that_are_equal():
+    sign = keras.jit(lambda x, z: x * np.copysign(1.0, z.imag))
+    assert sign(1.0, complex(1.0, 0.0)) == 1 and sign(1.0, complex(1.0, -0.0)) == -1
+    named = keras.jit(lambda table: [type(key).__name__ for key in table])
+    assert [named({key: 1.0}) for key in (1, True, 1.0)] == [["int"], ["bool"], ["float"]]
 
 
 def test_nested_arguments_and_results():

@@ -70,7 +70,7 @@ LAYERS = {  # layers with their inputs
 @pytest.mark.parametrize("name", LAYERS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_every_layer_with_kernels(name, dtype, tmp_path, monkeypatch):
-    monkeypatch.setattr(settings, "_floatx", dtype)
+    monkeypatch.setattr(settings.values, "floatx", dtype)
     make, shape = LAYERS[name]
     if name == "attention":
         start = keras.Input(shape)

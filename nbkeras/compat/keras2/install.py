@@ -12,7 +12,7 @@ from nbkeras.building import graph, module
 from nbkeras.compat import additions, settings_file
 from nbkeras.compat.keras2 import downloading, generic_utils, methods, model_yaml, recurrent, updates
 from nbkeras.compat.spellings import renaming
-from nbkeras.engine import behaviour, learning_phase, registry, user_errors
+from nbkeras.engine import behaviour, learning_phase, registry, settings, user_errors
 from nbkeras.engine.annotations import briefly
 from nbkeras.metrics import metric
 from nbkeras.optimizers import optimizer
@@ -78,8 +78,8 @@ def install() -> None:
     _undo = contextlib.ExitStack()
     try:
         settings_file.read(_undo)
-        _undo.callback(behaviour.use, behaviour.current)
-        behaviour.use(behaviour.KERAS_2)
+        _undo.callback(settings.use_behaviour, behaviour.current)
+        settings.use_behaviour(behaviour.KERAS_2)
         _undo.callback(learning_phase.forget_learning_phase)
         _add_names(_undo)
         for change in (_set_defaults, _accept_old_arguments):
