@@ -38,6 +38,7 @@ from nbkeras.engine.registry import Registered, Registry, custom_object_scope, i
 from nbkeras.engine.temporary import temporarily
 from nbkeras.engine.tensor import Tensor, Variable, as_tensor, on_own_device
 from nbkeras.engine.user_errors import set_by_init, warn
+from nbkeras.kernels.runtime.messages import takes
 
 
 class _Layers(Registry):
@@ -823,8 +824,7 @@ class Layer(Module, CallHistory, Registered, registry=layers):
             result = self.compute_mask(inputs, masks)
         except TypeError:
             # without masks, the method does not need a parameter for them; other errors are the user's
-            takes_masks = len(inspect.signature(self.compute_mask).parameters) > 1
-            if takes_masks or structures.flatten(masks) != [None]:
+            if structures.flatten(masks) != [None] or takes(self.compute_mask, inputs, masks):
                 raise
             result = None
         if result is None:
@@ -935,7 +935,8 @@ class Layer(Module, CallHistory, Registered, registry=layers):
         own = asked.__module__.startswith("nbkeras.")
         if own and (len(args) != 1 or self._build_takes):
             return None
-        names = list(inspect.signature(self.compute_output_shape).parameters)
+        parameters = inspect.signature(self.compute_output_shape).parameters.values()
+        names = [each.name for each in parameters if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)]
         named = self._by_name(args, kwargs)
         given = dict(zip(names[:1], named.values(), strict=False)) if own or len(names) == 1 else {}
         for name in names if not given else ():
