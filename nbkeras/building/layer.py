@@ -38,7 +38,15 @@ from nbkeras.engine.registry import Registered, Registry, custom_object_scope, i
 from nbkeras.engine.temporary import temporarily
 from nbkeras.engine.tensor import Tensor, Variable, as_tensor, on_own_device
 from nbkeras.engine.user_errors import set_by_init, warn
-from nbkeras.kernels.runtime.messages import takes
+
+
+def _takes(method: Any, *arguments: Any) -> bool:
+    """Whether a method has parameters for these arguments."""
+    try:
+        inspect.signature(method).bind(*arguments)
+    except TypeError:
+        return False
+    return True
 
 
 class _Layers(Registry):
@@ -824,7 +832,7 @@ class Layer(Module, CallHistory, Registered, registry=layers):
             result = self.compute_mask(inputs, masks)
         except TypeError:
             # without masks, the method does not need a parameter for them; other errors are the user's
-            if structures.flatten(masks) != [None] or takes(self.compute_mask, inputs, masks):
+            if structures.flatten(masks) != [None] or _takes(self.compute_mask, inputs, masks):
                 raise
             result = None
         if result is None:

@@ -275,7 +275,7 @@ def _check_ending(filepath: str) -> None:
     """ValueError for a name whose ending does not say the format of a model, except in Keras 2's mode."""
     if not filepath.endswith((".keras", ".h5", ".hdf5")) and not behaviour.current.saves_under_any_name:
         raise ValueError(
-            f"the name of a model's file ends in .keras (or .h5, Keras 2's format), received {filepath!r}: save "
+            f"cannot save as {filepath!r}: the name of a model's file ends in .keras (or .h5, Keras 2's format). Save as "
             f"{filepath + '.keras'!r}, or pass save_format='keras' or 'h5', or zipped=False for a folder. A SavedModel, "
             "TensorFlow's folder, is not offered"
         )

@@ -95,7 +95,7 @@ def test_every_format(trained, tmp_path, name):
 @pytest.mark.parametrize("name", ["folder", "m.model", "m.keras.bak"])
 def test_a_name_that_says_no_format(trained, tmp_path, monkeypatch, name):
     model, x, _ = trained
-    with pytest.raises(ValueError, match=rf"received '.*{name}': save '.*{name}.keras', or pass save_format"):
+    with pytest.raises(ValueError, match=rf"save as '.*{name}': .* Save as '.*{name}.keras', or pass save_format"):
         model.save(tmp_path / name)
     assert not os.listdir(tmp_path)
     monkeypatch.setattr(behaviour, "current", behaviour.KERAS_2)

@@ -267,7 +267,7 @@ def test_an_error_while_training_fails(tmp_path, monkeypatch):
 
 def test_a_name_without_an_ending_is_refused_before_the_first_epoch(tmp_path):
     batches: list = []
-    with pytest.raises(ValueError, match=r"ends in \.keras .*received '.*best'"):
+    with pytest.raises(ValueError, match=r"save as '.*best': .* ends in \.keras"):
         fit([Does(batches.append), cb.ModelCheckpoint(tmp_path / "best")], 1)
     assert batches == []
 
