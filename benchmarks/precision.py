@@ -11,7 +11,6 @@ import platform
 import subprocess
 import sys
 import time
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -103,7 +102,6 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--only", metavar="NAME", help="measure with the present instructions, under this name")
     arguments = parser.parse_args(argv)
     if arguments.only:
-        warnings.filterwarnings("ignore", "a layer computes in")
         keras.set_threads(1)
         (print_products if arguments.products else print_models)(arguments.only, 1 if arguments.quick else ROUNDS)
         return

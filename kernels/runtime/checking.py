@@ -14,15 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras.kernels.runtime import device, threads
-from nbkeras.kernels.runtime.messages import named, no_compiler
+from nbkeras.kernels.runtime import device, lazy, threads
+from nbkeras.kernels.runtime.messages import named, not_compiled
 
-try:
-    from numba import njit
-    from numba.core import ir
-    from numba.core import types as numba_types
-except ModuleNotFoundError:
-    raise no_compiler("nbkeras.testing, which compiles kernels with checks,") from None
+# imported where a kernel that is not nbkeras's own is compiled again: layers and ops made of ops need no Numba
+numba: Any = lazy.LazyModule("numba")
+ir: Any = lazy.LazyModule("numba.core.ir")
 
 Array = np.ndarray
 _MARGIN = 4096  # bytes before and after each array
@@ -190,7 +187,10 @@ def _is_own(kernel: Callable) -> bool:
 @functools.cache
 def _with_bounds(kernel: Any) -> Any:
     """Recompiles a compiled kernel with a check of each index."""
-    return njit(**{**kernel.options, "boundscheck": True})(kernel.py_func)
+    try:
+        return numba.njit(**{**kernel.options, "boundscheck": True})(kernel.py_func)
+    except ModuleNotFoundError:
+        raise not_compiled(kernel.py_func, None) from None
 
 
 def _as_python_says(kernel: Any, args: list, error: Exception) -> str:
@@ -217,8 +217,8 @@ def _check_stores(kernel: Any, checked: Any) -> None:
             if not isinstance(store, ir.SetItem | ir.StaticSetItem):
                 continue
             target, value = kinds.get(store.target.name), kinds.get(store.value.name)
-            narrows = isinstance(target, numba_types.Array) and target.dtype == numba_types.float32
-            if narrows and value == numba_types.float64 and store.value.name in computed:
+            narrows = isinstance(target, lazy.types.Array) and target.dtype == lazy.types.float32
+            if narrows and value == lazy.types.float64 and store.value.name in computed:
                 raise AssertionError(
                     f"the kernel {named(kernel)} computes float64 and writes it into a float32 array, line {store.loc.line}: a "
                     "plain 2 or 2.0 makes arithmetic float64. Write x.dtype.type(2), or if float64 is intended, convert what is "

@@ -17,7 +17,7 @@ from nbkeras.kernels.runtime.library import BufferRef, CFunctionRef, Row, Word
 from nbkeras.kernels.runtime.messages import no_compiler
 
 # a kernel raised an exception; a pointer is NULL; the weights belong to another library
-FAILED, NO_MEMORY, OTHER_WEIGHTS = (1, 2, 3)
+FAILED, NULL_POINTER, OTHER_WEIGHTS = (1, 2, 3)
 ALIGNMENT = 64
 _TOGETHER = 64  # rows of a function; LLVM is slow for very long functions
 _UNROLLED = 4  # up to this many shares are called without a loop
@@ -94,7 +94,7 @@ class _Writer:
             zip(wanted.arguments, (builder.ptrtoint(each, self._word) for each in function.args), strict=True)
         )
         for value in memories.values():
-            self._leave_if(builder, builder.icmp_unsigned("==", value, self._constant(0)), NO_MEMORY)
+            self._leave_if(builder, builder.icmp_unsigned("==", value, self._constant(0)), NULL_POINTER)
         if self._key is not None:
             found = builder.load(self._pointer(builder, memories["weights"]), align=1)
             (key,) = struct.unpack("<q", self._key)

@@ -41,6 +41,15 @@ from nbkeras.engine.tensor import Tensor, Variable, as_tensor, on_own_device
 from nbkeras.engine.user_errors import set_by_init, warn
 
 
+def _takes(method: Any, *arguments: Any) -> bool:
+    """Whether a method has parameters for these arguments."""
+    try:
+        inspect.signature(method).bind(*arguments)
+    except TypeError:
+        return False
+    return True
+
+
 class _Layers(Registry):
     """Layers by name. A file also has the `build_config` of a layer that defines one or is built for several arguments."""
 
@@ -824,8 +833,7 @@ class Layer(Module, CallHistory, Registered, registry=layers):
             result = self.compute_mask(inputs, masks)
         except TypeError:
             # without masks, the method does not need a parameter for them; other errors are the user's
-            takes_masks = len(inspect.signature(self.compute_mask).parameters) > 1
-            if takes_masks or structures.flatten(masks) != [None]:
+            if structures.flatten(masks) != [None] or _takes(self.compute_mask, inputs, masks):
                 raise
             result = None
         if result is None:
@@ -936,7 +944,8 @@ class Layer(Module, CallHistory, Registered, registry=layers):
         own = asked.__module__.startswith("nbkeras.")
         if own and (len(args) != 1 or self._build_takes):
             return None
-        names = list(inspect.signature(self.compute_output_shape).parameters)
+        parameters = inspect.signature(self.compute_output_shape).parameters.values()
+        names = [each.name for each in parameters if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)]
         named = self._by_name(args, kwargs)
         given = dict(zip(names[:1], named.values(), strict=False)) if own or len(names) == 1 else {}
         for name in names if not given else ():

@@ -119,7 +119,7 @@ class ModelCheckpoint(MonitorCallback):
             self.model._training.closing.enter_context(self._writer)
             save = self.model.save_weights if self.save_weights_only else self.model.save
             if str(save.__module__).startswith("nbkeras."):  # not a method of the user's, which may need nothing
-                _files.check_packages(self.filepath, self.save_weights_only)
+                _files.check_target(self.filepath, self.save_weights_only)
 
     def on_train_end(self, logs=None) -> None:
         self._writer.wait()

@@ -88,6 +88,9 @@ class CompatibilityPolicy:
     optimizers_start_anew: bool = False
     """Whether an optimizer that is passed to a second model restarts, instead of raising an error."""
 
+    saves_under_any_name: bool = False
+    """Whether `save` writes HDF5 into a file whose name does not end in .keras, .h5 or .hdf5, instead of raising an error."""
+
     # -------------------- metrics, logs, callbacks --------------------
 
     sorts_metrics: bool = True

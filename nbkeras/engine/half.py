@@ -11,6 +11,7 @@ In a layer whose policy computes in 16 bits, float Variables are cast to its dty
 from __future__ import annotations
 
 import functools
+import logging
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -162,6 +163,12 @@ def _warn_once(text: str) -> None:
     user_errors.warn(text)
 
 
+@functools.cache
+def _log_once(text: str) -> None:
+    """Log advice about speed, as Keras does: a program that makes warnings errors must not stop because of it."""
+    logging.getLogger("nbkeras").warning(text)
+
+
 # -------------------- casts --------------------
 
 
@@ -296,7 +303,7 @@ def scoped(layer: Any, call: Callable) -> Callable:
     if dtype is None and tape.thread.autocast is None:
         return call
     if dtype is not None and not (dtype == "bfloat16" and half_products.HAS_PAIR_PRODUCTS):
-        _warn_once(
+        _log_once(
             f"a layer computes in {dtype}: on this machine float32 is faster, because nbkeras computes in float32 and rounds "
             "each result. Use the policy 'float32' for speed; see docs/precision.md"
         )

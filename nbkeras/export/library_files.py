@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nbkeras.export.native_code import FAILED, NO_MEMORY, OTHER_WEIGHTS, Inference
+from nbkeras.export.native_code import FAILED, NULL_POINTER, OTHER_WEIGHTS, Inference
 
 MARK = "Made by nbkeras"
 _C_TYPES = {"float32": "float", "float64": "double", "bool": "uint8_t"}
@@ -147,7 +147,7 @@ def header(library: Description) -> str:
         "#endif",
         "",
         f"#define {upper}_FAILED {FAILED} /* a kernel failed */",
-        f"#define {upper}_NO_MEMORY {NO_MEMORY} /* a pointer is NULL */",
+        f"#define {upper}_NULL_POINTER {NULL_POINTER} /* a pointer is NULL */",
     ]
     last = []
     if weights:

@@ -20,7 +20,7 @@ from nbkeras.kernels.runtime.library import Kernels as Kernels
 
 Array = np.ndarray
 TARGETS, machine_of = processor.TARGETS, processor.machine_of
-FAILED, NO_MEMORY, OTHER_WEIGHTS = library_code.FAILED, library_code.NO_MEMORY, library_code.OTHER_WEIGHTS
+FAILED, NULL_POINTER, OTHER_WEIGHTS = library_code.FAILED, library_code.NULL_POINTER, library_code.OTHER_WEIGHTS
 _WEIGHTS = "nbkeras_weights"  # the hidden symbol of the weights
 
 

@@ -1,5 +1,6 @@
 """Python's operators on tensors: `x + 1`, `-x`, `x @ w`, `x[:, 0]`, `x > 0`."""
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -34,6 +35,26 @@ _COMPARISONS = {
     "ne": elementwise.not_equal,
     "eq": elementwise.equal,
 }
+# names that a Tensor of PyTorch, TensorFlow or NumPy has -> what does the same here; ops of the same name are not listed
+_ELSEWHERE = {
+    "backward grad retain_grad": "compute the loss in `with nbkeras.GradientTape() as tape:`, then "
+    "tape.gradient(loss, variables)",
+    "requires_grad requires_grad_": "a GradientTape watches trainable Variables by itself, and other tensors after "
+    "tape.watch(x)",
+    "detach": "ops.stop_gradient(x)",
+    "astype to float double half int long bool": "ops.cast(x, dtype)",
+    "view": "ops.reshape(x, shape)",
+    "clone": "ops.copy(x)",
+    "tolist": "x.numpy().tolist()",
+    "assign assign_add assign_sub fill fill_ add_ mul_ sub_ div_ copy_": "a Tensor is a value and never changes: only a "
+    "Variable, nbkeras.Variable(x), has assign, assign_add and assign_sub",
+    "cpu cuda": "x.numpy() is its value as a NumPy array; nbkeras.config.set_device chooses where ops compute",
+    "eval": "x.numpy()",
+    "get_shape set_shape": "x.shape",
+    "rank dim": "x.ndim",
+}
+_HINTS = {name: hint for names, hint in _ELSEWHERE.items() for name in names.split()}
+_VALUES = ("numpy", "item", "tolist", "eval")
 _UNARY: dict[str, Callable] = {
     "neg": elementwise.negative,
     "pos": lambda x: x,
@@ -68,8 +89,30 @@ def attach_operators(cls: Any) -> None:
         setattr(cls, f"__{name}__", function)
     cls.__getitem__ = indexing.getitem
     cls.T = property(transpose)
+    cls.__getattr__, cls.__setitem__ = _missing, _refuse_item
     if "__iter__" not in vars(cls):
         cls.__iter__ = _rows
+
+
+def _missing(self, name: str) -> Any:
+    """The error for a name that a tensor does not have; it says what does the same."""
+    if name.startswith("__"):  # NumPy asks every object for some of these
+        raise AttributeError(name)
+    hint, package = _HINTS.get(name, ""), sys.modules[__package__]
+    if name in _VALUES and hasattr(type(self), "symbolic_op"):
+        hint = "it has no value, because it describes a model that is being built: call the model on arrays"
+    elif not hint and name in package.__all__ and callable(getattr(package, name)):
+        hint = f"ops.{name}(x, ...)"
+    what = f"{type(self).__name__!r} object has no attribute {name!r}"
+    raise AttributeError(f"{what}: {hint}" if hint else what, name=name, obj=self)
+
+
+def _refuse_item(self, key: Any, value: Any) -> None:
+    raise TypeError(
+        f"{type(self).__name__!r} object does not support item assignment: a tensor is a value and never changes. "
+        "ops.slice_update(x, start_indices, updates), ops.scatter_update(x, indices, updates) and ops.where(condition, "
+        "updates, x) return a changed copy; a Variable takes it by variable.assign(copy)"
+    )
 
 
 def _rows(self):

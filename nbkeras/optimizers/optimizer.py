@@ -300,10 +300,7 @@ class Optimizer(Observed, option.Configured):
             >>> [variable.name for variable in optimizer.variables]
             ['iteration', 'learning_rate', 'variable_momentum', 'variable_velocity']
         """
-        for variable in variables:
-            if not isinstance(variable, Variable) or variable.dtype.kind != "f":
-                raise TypeError(f"an optimizer is built for Variables of a float dtype, received {briefly(variable)}")
-        variables = list(dict.fromkeys(variables))
+        variables = list(dict.fromkeys(self._checked(variables)))
         if variables and device.is_on_other_device(variables[0].data):
             with on_device_of(variables[0]):
                 return self.build(variables)
@@ -321,6 +318,17 @@ class Optimizer(Observed, option.Configured):
             self.built = True
             self._make_own_state(variables)
         self._choose(variables)
+
+    def _checked(self, variables: Iterable[Any]) -> list[Variable]:
+        """The variables as a list. Raises TypeError for anything but Variables of a float dtype."""
+        variables = list(variables)
+        for each in variables:
+            if not isinstance(each, Variable) or each.dtype.kind != "f":
+                raise TypeError(
+                    f"{type(self).__name__} updates Variables of a float dtype, received {briefly(each)}: make a Variable "
+                    "of it by nbkeras.Variable(value)"
+                )
+        return variables
 
     def _make_own_state(self, variables: Sequence[Variable]) -> None:
         """Make state other than slots; the first `build` calls it, subclasses override it."""
@@ -599,7 +607,7 @@ class Optimizer(Observed, option.Configured):
 
     @layer_stack.part("optimizer")
     def learn(self, loss: Tensor, variables: Iterable[Variable]) -> None:
-        """Make a step that reduces a loss. Compute the loss under `tape.Recording` or a GradientTape.
+        """Make a step that reduces a loss. Compute the loss inside a GradientTape.
 
         Variables that the loss does not depend on do not change; a warning names them.
 
@@ -608,6 +616,7 @@ class Optimizer(Observed, option.Configured):
             variables: The variables to update.
 
         Raises:
+            TypeError: for a loss that is not a tensor, and for anything but Variables of a float dtype.
             ValueError: if the loss depends on none of the variables.
 
         Example:
@@ -618,7 +627,12 @@ class Optimizer(Observed, option.Configured):
             >>> w.numpy()
             array([0., 0.], dtype=float32)
         """
-        variables = list(variables)
+        if not isinstance(loss, Tensor):
+            raise TypeError(
+                f"{type(self).__name__}: the loss is a tensor that nbkeras.ops computed from the variables, received "
+                f"{briefly(loss)}"
+            )
+        variables = self._checked(variables)
         if not self.built:
             self.build(variables)
         with tape.GradientRecording():
@@ -822,6 +836,7 @@ class Optimizer(Observed, option.Configured):
             trainable_variables: The variables; None for the variables that `build` got.
 
         Raises:
+            TypeError: for anything but Variables of a float dtype.
             ValueError: if numbers or shapes do not match, no gradient is given, a variable is unknown, or the optimizer
                 is not built and trainable_variables is None.
 
@@ -834,7 +849,7 @@ class Optimizer(Observed, option.Configured):
         given = list(grads)
         if trainable_variables is None:
             self._check_built()
-        variables = list(self._positions if trainable_variables is None else trainable_variables)
+        variables = self._checked(self._positions if trainable_variables is None else trainable_variables)
         if len(given) != len(variables):
             raise ValueError(f"received {len(given)} gradients for {len(variables)} variables")
         if not given:
@@ -888,6 +903,10 @@ class Optimizer(Observed, option.Configured):
             array([0., 0.], dtype=float32)
         """
         pairs = list(grads_and_vars)
+        if not all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in pairs):
+            raise TypeError(
+                f"apply_gradients takes pairs (gradient, variable), received {briefly(pairs)}: zip(gradients, variables)"
+            )
         self.apply([each for each, _ in pairs], [variable for _, variable in pairs])
         return value_of(self.iterations)
 
@@ -1011,8 +1030,9 @@ def _reached(loss: Tensor, variables: list[Variable]) -> list[Variable]:
     missing = set(tape.unreached(targets, [(v.record, v.index) for v in variables]))  # type: ignore[misc]
     if len(missing) == len(variables):
         raise ValueError(
-            f"the loss has no gradient for any of the variables {[v.path for v in variables]}: is there an op without gradient "
-            "on the way (argmax, a comparison, a cast to integers), or a value that was computed outside nbkeras.ops?"
+            f"the loss has no gradient for any of the variables {[v.path for v in variables]}: was it computed in the block "
+            "of a GradientTape, by nbkeras.ops alone, without an op that has no gradient (argmax, a comparison, a cast to "
+            "integers)?"
         )
     if missing:
         names = [variables[i].path for i in sorted(missing)]

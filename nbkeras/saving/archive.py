@@ -303,12 +303,17 @@ class NoFileError(FileNotFoundError, ValueError):
 def readable(name: str) -> Iterator[None]:
     """Turn an error about a file or string of an unexpected form into a ValueError that names it.
 
-    A message that the file makes too long is shortened to its start and end.
+    A message that the file makes too long is shortened to its start and end. An error of the system, such as a failed disk, stays
+    an OSError, and names the file.
     """
     try:
         yield
     except NoFileError:
         raise
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, f"cannot read {name}: {os.strerror(error.errno)}") from None
     except _UNEXPECTED as error:
         text = str(error)
         if not isinstance(error, ValueError):
@@ -392,8 +397,13 @@ def _undamaged(message: str) -> Iterator[None]:
     try:
         yield
     except _DAMAGE as error:
-        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # a position before the file's start
-            raise
+        # zipfile raises BadZipFile for an error of the system
+        for each in (error, error.__context__):
+            if isinstance(each, OSError) and each.errno not in (
+                None,
+                errno.EINVAL,
+            ):  # a position before the file's start
+                raise each from None
         raise ValueError(f"{message} ({error})") from None
 
 

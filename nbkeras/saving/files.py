@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from nbkeras.engine import behaviour
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.outside import ordinary_file
 from nbkeras.engine.registry import custom_object_scope
@@ -46,8 +47,8 @@ def save_model(
 
     Args:
         model: The model.
-        filepath: A name that ends in .keras, or a binary file to write: Keras 3's format. Any other name, or an
-            open h5py.File: Keras 2's HDF5.
+        filepath: A name that ends in .keras, or a binary file to write: Keras 3's format. A name that ends in .h5 or .hdf5, or an
+            open h5py.File: Keras 2's HDF5. In Keras 2's mode, any other name too.
         overwrite: Whether an existing file is replaced.
         include_optimizer: Whether the optimizer's state is written.
         save_format: 'keras' (also 'keras_v3') or 'h5' to choose the format; None to choose it by the name.
@@ -57,7 +58,7 @@ def save_model(
 
     Raises:
         FileExistsError: for an existing file with overwrite=False.
-        ValueError: for another save_format or weights_dtype, and for names in .onnx and .weights.json.
+        ValueError: for another save_format or weights_dtype, and for a name with another ending, without a save_format.
 
     Example:
         >>> model = keras.Sequential([layers.Dense(2, input_shape=(3,))])
@@ -67,6 +68,8 @@ def save_model(
     """
     kind, path = _checked_format(filepath, save_format, overwrite), archives.is_path(filepath)
     bfloat16 = _is_bfloat16(weights_dtype)
+    if zipped and kind is None and path:
+        _check_ending(os.fspath(filepath))
     if not zipped:
         with archives.disk_errors(filepath, os.fspath(filepath)):
             os.makedirs(filepath, exist_ok=True)
@@ -269,8 +272,20 @@ def _refuse_by_name(by_name: bool) -> None:
         raise ValueError("by_name=True is for HDF5 files of Keras 2; this file is not one: load it without by_name")
 
 
-def check_packages(filepath: str, only_weights: bool) -> None:
-    """ImportError if the package that `save_model`, or `save_weights`, needs for a file of this name is missing."""
+def _check_ending(filepath: str) -> None:
+    """ValueError for a name whose ending does not say the format of a model, except in Keras 2's mode."""
+    if not filepath.endswith((".keras", ".h5", ".hdf5")) and not behaviour.current.saves_under_any_name:
+        raise ValueError(
+            f"cannot save as {filepath!r}: the name of a model's file ends in .keras (or .h5, Keras 2's format). Save as "
+            f"{filepath + '.keras'!r}, or pass save_format='keras' or 'h5', or zipped=False for a folder. A SavedModel, "
+            "TensorFlow's folder, is not offered"
+        )
+
+
+def check_target(filepath: str, only_weights: bool) -> None:
+    """Raise the error that `save_model`, or `save_weights`, would raise for this name: a missing package, or a bad ending."""
+    if not only_weights:
+        _check_ending(filepath)
     if only_weights and filepath.endswith(".safetensors"):
         safetensors.library()
     else:

@@ -59,6 +59,8 @@ def opened(file: Any) -> Iterator[Any]:
         except FileNotFoundError:
             raise FileNotFoundError(f"there is no file {name}") from None
         except (OSError, ValueError) as error:
+            if isinstance(error, OSError) and error.errno is not None:  # of the system, not about the file's content
+                raise OSError(error.errno, f"cannot read {name}: {os.strerror(error.errno)}") from None
             raise ValueError(
                 f"{name} is not an HDF5 file: it may be truncated or from another program ({error})"
             ) from None

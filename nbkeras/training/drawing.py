@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from dataclasses import dataclass, field
@@ -10,10 +11,12 @@ from typing import Any, NamedTuple
 from nbkeras.building.graph import Graph, Node
 from nbkeras.engine import structures
 from nbkeras.engine.annotations import briefly, one_of
-from nbkeras.engine.user_errors import entry, optional_import
+from nbkeras.engine.user_errors import entry, optional_import, warn
 from nbkeras.training import diagram_layout
 
 _INK, _PAPER, _FILL, _FRAME = "#303030", "#ffffff", "#eef3f8", "#8a97a5"
+_MARGIN = 24  # around a picture, in pixels at 96 dpi
+_MAX_PIXELS = 32_000  # of a side: browsers show no more than 32,767, and JPEG files have 65,535
 
 
 class _Content(NamedTuple):
@@ -84,7 +87,7 @@ def plot_model(
         show_layer_names: Whether boxes show the names of layers.
         rankdir: 'TB' draws downwards, 'LR' to the right.
         expand_nested: Whether a nested model is drawn as a frame with its layers instead of one box.
-        dpi: The resolution; 96 draws letters of 12 pixels.
+        dpi: The resolution; 96 draws letters of 12 pixels. If a side had more than 32,000 pixels, it is less, with a warning.
         show_layer_activations: Whether boxes show the activations of layers.
         show_trainable: Whether boxes show which layers are trainable or frozen.
         splines: Accepted and ignored: it is for Graphviz.
@@ -269,10 +272,22 @@ def _lines(node: Node, content: _Content) -> list[str]:
 def _draw(level: _Level, path: str, sideways: bool, scale: float) -> None:
     with optional_import("plot_model needs pillow", "images"):
         from PIL import Image, ImageDraw, ImageFont
-    font = ImageFont.load_default(size=12 * scale)
-    _lay_out(level, font, sideways, scale)
-    margin = 24 * scale
-    image = Image.new("RGB", (int(level.size[0] + 2 * margin), int(level.size[1] + 2 * margin)), _PAPER)
+
+    def size() -> tuple[int, int]:
+        """Lay out the boxes. Returns the size of the picture in pixels."""
+        _lay_out(level, ImageFont.load_default(size=12 * scale), sideways, scale)
+        return tuple(int(length + 2 * _MARGIN * scale) for length in level.size)  # type: ignore[return-value]
+
+    pixels = size()
+    if max(pixels) > _MAX_PIXELS:
+        scale *= _MAX_PIXELS / max(pixels)
+        warn(
+            f"a picture of {pixels[0]} x {pixels[1]} pixels is too large for viewers: it is drawn with dpi={int(96 * scale)}. "
+            "model_to_dot(model).write_svg(...) draws it with any number of layers"
+        )
+        pixels = size()
+    font, margin = ImageFont.load_default(size=12 * scale), _MARGIN * scale
+    image = Image.new("RGB", pixels, _PAPER)
     _paint(ImageDraw.Draw(image), level, (margin, margin), font, sideways, scale)
     image.save(path, None if os.path.splitext(path)[1] else "png")
 
@@ -346,9 +361,7 @@ def _paint(
             points.append(_beyond(points[-1], reach[1], sideways))
         draw.line(points, fill=_INK, width=max(1, int(scale)), joint="curve")
         if edge.target.inner is None and edge.target not in level.exits:
-            (x, y), long, wide = points[-1], 7 * scale, 4 * scale
-            head = [(x, y), (x - long, y - wide), (x - long, y + wide)]
-            draw.polygon(head if sideways else [(x, y), (x - wide, y - long), (x + wide, y - long)], fill=_INK)
+            draw.polygon(_head(points, scale), fill=_INK)
     for box in level.boxes:
         if box.inner is not None:
             title = (corner[0] + box.at[0] + 6 * scale, corner[1] + box.at[1] + 4 * scale)
@@ -360,6 +373,15 @@ def _paint(
             draw.rectangle((left, top, right, bottom), fill=_FILL, outline=_INK, width=max(1, int(scale)))
             text = "\n".join(box.lines)
             draw.multiline_text(((left + right) / 2, (top + bottom) / 2), text, _INK, font, anchor="mm", align="center")
+
+
+def _head(points: list[tuple[float, float]], scale: float) -> list[tuple[float, float]]:
+    """The corners of the head of an arrow through these points: it lies along the last line."""
+    end = points[-1]
+    start = next((each for each in reversed(points) if each != end), (end[0], end[1] - 1))
+    length = math.dist(start, end)
+    x, y = ((end[i] - start[i]) / length * scale for i in (0, 1))  # the arrow's direction
+    return [end, *((end[0] - 7 * x - side * y, end[1] - 7 * y + side * x) for side in (-4, 4))]
 
 
 def _beyond(point: tuple[float, float], distance: float, sideways: bool) -> tuple[float, float]:

@@ -168,8 +168,8 @@ class Model(Functional):
         h5py.
 
         Args:
-            filepath: A name that ends in .keras, or an open binary file, selects Keras 3's format. Any other name,
-                or an open h5py.File, selects Keras 2's HDF5.
+            filepath: A name that ends in .keras, or an open binary file, selects Keras 3's format. A name that ends in .h5 or
+                .hdf5, or an open h5py.File, selects Keras 2's HDF5; so does any other name in Keras 2's mode.
             overwrite: Whether an existing file is replaced.
             include_optimizer: Whether the optimizer's state is written.
             save_format: 'keras' or 'h5', whatever the name is; None for the format of the name.
@@ -179,7 +179,7 @@ class Model(Functional):
 
         Raises:
             FileExistsError: for an existing file with overwrite=False.
-            ValueError: for an unknown save_format or weights_dtype, and for names that end in .onnx or .weights.json.
+            ValueError: for an unknown save_format or weights_dtype, and for a name with another ending, without a save_format.
 
         Example:
             >>> model = keras.Sequential([layers.Dense(2, input_shape=(3,))])

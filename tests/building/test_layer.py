@@ -298,9 +298,30 @@ class FaultyMask(layers.Layer):
         return x
 
 
-def test_errors_in_compute_mask_are_raised():
+class FaultyMaskOfArguments(layers.Layer):
+    def compute_mask(self, *arguments):
+        return len(3)
+
+    def call(self, x):
+        return x
+
+
+@pytest.mark.parametrize("cls", [FaultyMask, FaultyMaskOfArguments])
+def test_errors_in_compute_mask_are_raised(cls):
     with pytest.raises(TypeError, match=r"'int' has no len\(\)"):
-        FaultyMask()(np.ones((1, 3), np.float32))
+        cls()(np.ones((1, 3), np.float32))
+
+
+class ShapeOfArguments(layers.Layer):
+    def compute_output_shape(self, *shapes):
+        raise AssertionError("without names it is not known which shapes to pass")
+
+    def call(self, x):
+        return x
+
+
+def test_a_compute_output_shape_of_any_arguments_is_not_called():
+    assert ShapeOfArguments()(Input((3,))).shape == (None, 3)
 
 
 class Empty(Model):

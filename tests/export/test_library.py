@@ -677,6 +677,7 @@ def test_inputs_of_the_module_are_checked(tmp_path):
 
 def test_errors_of_the_functions(tmp_path):
     mlp().export(tmp_path / "libnet.so", weights="beside", verbose=False)
+    assert "#define NET_NULL_POINTER 2 /* a pointer is NULL */" in (tmp_path / "net.h").read_text()
     library = loaded(tmp_path / "libnet.so")
     x, y, workspace, weights = floats(1, 20), np.empty((1, 10), "f4"), np.empty(10**5, np.uint8), np.zeros(10**5)
     predict = library._functions[1]

@@ -59,7 +59,6 @@ def test_infinity_and_nan_stay_in_their_rows(in_pairs):
     assert np.isfinite(np.delete(y, [3, 5, 7], 0)).all()
 
 
-@pytest.mark.filterwarnings("ignore:a layer computes in")
 def test_layers_use_them(in_pairs, monkeypatch):
     counts = []
     monkeypatch.setattr(half_products, "is_faster", lambda *sizes: counts.append(sizes) or False)

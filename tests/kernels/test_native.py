@@ -351,13 +351,15 @@ if sys.argv[1:] == ["without"]:
     sys.meta_path.insert(0, Absent)
 import numpy as np
 import nbkeras
-from nbkeras import layers
+from nbkeras import layers, ops, testing
 
 x = np.random.default_rng(0).standard_normal((8, 5, 6)).astype("float32")
 nbkeras.utils.set_random_seed(1)
 model = nbkeras.Sequential([layers.Input((5, 6)), layers.LSTM(4), layers.Dropout(0.5), layers.Dense(3, "softmax")])
 model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
 model.fit(x, np.arange(8) % 3, batch_size=4, epochs=2, verbose=0)
+testing.check_op(lambda a: ops.tanh(a) * 2, x[0, 0])
+testing.check_layer(lambda: layers.Dense(3), x[0])
 print(float(model.predict(x, verbose=0)[0, 0]), *sorted({"numba", "llvmlite"} & {*sys.modules}))
 """
 

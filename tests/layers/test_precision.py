@@ -9,7 +9,6 @@ import pytest
 import nbkeras as keras
 from nbkeras import layers, ops
 
-pytestmark = pytest.mark.filterwarnings("ignore:a layer computes in")
 FOLDER = Path(cases.__file__).parent
 RESULTS = np.load(FOLDER / "precision.npz")
 BITS = {"bfloat16": 8, "float16": 11}  # of the significand, with the hidden one

@@ -531,7 +531,6 @@ def test_skip_mismatch_leaves_out_single_weights_of_keras_2(tmp_path):
         np.testing.assert_array_equal(other.get_weights()[i], before[i])
 
 
-@pytest.mark.filterwarnings("ignore:a layer computes in")
 def test_mixed_precision_of_keras_2_is_read():
     policy = {"class_name": "Policy", "config": {"name": "mixed_float16"}}
     layer = dense("d", 2, batch_input_shape=[None, 3], dtype=policy)

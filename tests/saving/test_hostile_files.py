@@ -1014,6 +1014,40 @@ def test_errors_of_a_disk_are_not_taken_for_damage(undamaged):
         raise OSError(errno.EIO, "the disk does not answer")
 
 
+class Failing(io.BytesIO):
+    """A file on a disk that fails after some bytes."""
+
+    limit = 0
+
+    def read(self, count: int | None = -1) -> bytes:
+        if self.tell() + (len(self.getvalue()) if count in (-1, None) else count) > self.limit:
+            raise OSError(errno.EIO, "Input/output error")
+        return super().read(count)
+
+    def readinto(self, buffer) -> int:
+        buffer[:] = data = self.read(len(buffer))
+        return len(data)
+
+
+@pytest.mark.parametrize("kind", ["keras", "h5", "weights"])
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_a_disk_that_fails_is_not_taken_for_a_damaged_file(good, kind, share):
+    """zipfile and HDF5 report it as a file of another form."""
+    content = (
+        Path(zipped(good)).read_bytes() if kind == "keras" else good["m.h5" if kind == "h5" else "model.weights.h5"]
+    )
+    file = Failing(content)
+    file.limit = max(8, int(share * len(content)))
+    with pytest.raises(OSError, match="Input/output error") as found:
+        saving.load_model(file) if kind != "weights" else load_model(zipped(good)).load_weights(file)
+    assert found.value.errno == errno.EIO
+
+
+def test_an_error_of_the_system_names_the_file():
+    with pytest.raises(OSError, match=r"cannot read '/proc/self/mem': Input/output error"):
+        load_model("/proc/self/mem")
+
+
 def test_a_position_before_the_start_of_a_file_is_damage():
     with pytest.raises(ValueError, match="the file .*Invalid argument"), archive._undamaged("the file"):
         raise OSError(errno.EINVAL, "Invalid argument")

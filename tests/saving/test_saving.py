@@ -15,6 +15,7 @@ import nbkeras
 from nbkeras import layers, saving, utils
 from nbkeras import ops as keras_ops
 from nbkeras.__main__ import main
+from nbkeras.engine import behaviour
 from nbkeras.models import Model, Sequential, load_model, model_from_json
 from nbkeras.saving import archive
 from nbkeras.saving.serialization import plain
@@ -64,7 +65,7 @@ def test_recurrent_states_are_kept(tmp_path):
     )
 
 
-@pytest.mark.parametrize("name", ["m.keras", "m.h5", "m.hdf5", "m", "w.weights.h5", "w.h5", "w.safetensors", "folder"])
+@pytest.mark.parametrize("name", ["m.keras", "m.h5", "m.hdf5", "w.weights.h5", "w.h5", "w.safetensors", "folder"])
 def test_every_format(trained, tmp_path, name):
     model, x, y = trained
     path = tmp_path / name
@@ -89,6 +90,18 @@ def test_every_format(trained, tmp_path, name):
         other = small()
         other.load_weights(path)
         assert same_weights(other, model)
+
+
+@pytest.mark.parametrize("name", ["folder", "m.model", "m.keras.bak"])
+def test_a_name_that_says_no_format(trained, tmp_path, monkeypatch, name):
+    model, x, _ = trained
+    with pytest.raises(ValueError, match=rf"save as '.*{name}': .* Save as '.*{name}.keras', or pass save_format"):
+        model.save(tmp_path / name)
+    assert not os.listdir(tmp_path)
+    monkeypatch.setattr(behaviour, "current", behaviour.KERAS_2)
+    model.save(tmp_path / name)
+    monkeypatch.undo()
+    np.testing.assert_array_equal(load_model(tmp_path / name).predict(x), model.predict(x))
 
 
 def test_save_format_decides_over_the_name(trained, tmp_path):

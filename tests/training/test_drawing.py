@@ -1,5 +1,6 @@
 """A model as a picture, and as a graph for Graphviz."""
 
+import math
 import random
 import sys
 import types
@@ -49,6 +50,27 @@ def test_more_text_and_more_boxes_need_more_room(tmp_path):
         with Image.open(tmp_path / "model.png") as image:
             sizes.append(image.height)
     assert sizes[1] > sizes[0] and sizes[2] > sizes[0]
+
+
+@pytest.mark.parametrize("end", [(0, 9), (9, 0), (6, 8), (-6, 8)])
+def test_the_head_of_an_arrow_lies_along_it(end):
+    """Its corners are 7 back from the end, and 4 to each side."""
+    length = math.hypot(*end)
+    x, y = end[0] / length, end[1] / length
+    tip, *corners = drawing._head([(5.0, -5.0), (0.0, 0.0), end, end], 1.0)  # a route may end with a point twice
+    assert tip == end
+    for corner, side in zip(corners, (-4, 4), strict=True):
+        back, across = corner[0] - end[0], corner[1] - end[1]
+        assert (back * x + across * y, across * x - back * y) == pytest.approx((-7, side))
+
+
+def test_a_tall_model_has_a_picture_that_viewers_show(tmp_path, monkeypatch):
+    monkeypatch.setattr(drawing, "_MAX_PIXELS", 600)
+    model = models.Sequential([layers.Input((2,)), *(layers.Dense(2) for _ in range(12))])
+    with pytest.warns(UserWarning, match=r"a picture of \d+ x \d+ pixels is too large.* with dpi=\d+.*write_svg"):
+        utils.plot_model(model, tmp_path / "model.jpg")
+    with Image.open(tmp_path / "model.jpg") as image:
+        assert 540 < image.height <= 600
 
 
 def test_what_cannot_be_drawn(tmp_path):

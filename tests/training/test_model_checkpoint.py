@@ -262,7 +262,14 @@ def test_an_error_while_training_fails(tmp_path, monkeypatch):
         pytest.warns(UserWarning, match="a file was not written: .*the disk has failed"),
         pytest.raises(KeyboardInterrupt),
     ):
-        fit([Does(lambda batch: stop(3)), cb.ModelCheckpoint(tmp_path / "m", save_freq=1)][::-1])
+        fit([Does(lambda batch: stop(3)), cb.ModelCheckpoint(tmp_path / "m.keras", save_freq=1)][::-1])
+
+
+def test_a_name_without_an_ending_is_refused_before_the_first_epoch(tmp_path):
+    batches: list = []
+    with pytest.raises(ValueError, match=r"save as '.*best': .* ends in \.keras"):
+        fit([Does(batches.append), cb.ModelCheckpoint(tmp_path / "best")], 1)
+    assert batches == []
 
 
 def test_folders_that_vanish_or_are_files(tmp_path):

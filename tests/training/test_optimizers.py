@@ -583,7 +583,20 @@ MISTAKES = [
     (lambda: optimizers.ScheduleFreeAdamW(beta_1=0), ValueError, "beta_1 must be above 0"),
     (lambda: optimizers.SGD().update(), ValueError, r"SGD is not built yet: call build\(variables\) first"),
     (lambda: optimizers.SGD().apply([np.ones(1)]), ValueError, r"SGD is not built yet: call build\(variables\) first"),
-    (lambda: optimizers.SGD().build([np.ones(1)]), TypeError, "built for Variables of a float dtype"),
+    (lambda: optimizers.SGD().build([np.ones(1)]), TypeError, "SGD updates Variables of a float dtype"),
+    (
+        lambda: optimizers.SGD().apply([ops.ones(1)], [ops.ones(1)]),
+        TypeError,
+        r"Tensor of shape \(1,\).*nbkeras.Variable",
+    ),
+    (lambda: optimizers.SGD().apply_gradients([ops.ones(1)]), TypeError, r"pairs \(gradient, variable\), received"),
+    (
+        lambda: optimizers.SGD().minimize(lambda: 0.0, [Variable(1.0)]),
+        TypeError,
+        "the loss is a tensor .* received 0.0",
+    ),
+    (lambda: optimizers.SGD().minimize(lambda: ops.sum(1.0), [ops.ones(1)]), TypeError, r"Tensor of shape \(1,\)"),
+    (lambda: optimizers.SGD().learn(ops.sum(1.0), [Variable(1.0)]), ValueError, "in the block of a GradientTape"),
     (lambda: optimizers.SGD().apply([np.ones(1)] * 2, [Variable(np.ones(1))]), ValueError, "2 gradients for 1"),
     (lambda: optimizers.SGD().apply([np.ones(2)], [Variable(np.ones(1))]), ValueError, "must have its shape"),
     (

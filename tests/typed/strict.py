@@ -8,6 +8,7 @@ import numpy as np
 
 import nbkeras as keras
 from nbkeras import layers, ops
+from nbkeras.applications.vgg16 import VGG16, preprocess_input
 from nbkeras.models import Model, Sequential, load_model
 
 
@@ -81,6 +82,8 @@ keras.optimizers.Adam().apply(tape.gradient(loss, net.trainable_weights), net.tr
 
 assert_type(keras.__version__, str)
 keras.applications.vgg16.preprocess_input(x)
+assert_type(VGG16(weights=None), Model)
+assert_type(preprocess_input(x), Any)
 
 keras.Model(inputs, name=3)  # type: ignore[arg-type]
 model.get_config(1)  # type: ignore[call-arg]

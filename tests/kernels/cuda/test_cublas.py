@@ -168,7 +168,6 @@ def test_the_dense_layer_by_cublas(library):
 
 @twins.needs_cuda
 @needs_simulator
-@pytest.mark.filterwarnings("ignore:a layer computes in")
 @pytest.mark.parametrize("kind", ["bfloat16", "float16"])
 def test_numbers_of_16_bits_on_tensor_cores(library, kind):
     rng = np.random.default_rng(3)
