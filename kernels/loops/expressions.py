@@ -300,8 +300,10 @@ def _larger_share(x: Any, y: Any) -> Any:
 
 
 def _slope_of_base(x: Any, y: Any, z: Value) -> Any:
-    slope = y * x ** (y - 1)
-    return where(y == 0, 0.0, slope) if isinstance(y, Value) else slope
+    if not isinstance(y, Value):
+        return y * x ** (y - 1) if y else 0.0
+    at_zero = where(x == 0, 0.0, y / x) if y.varies else 0.0  # 0, with the derivative 1 / x by y
+    return where(y == 0, at_zero, y * x ** (y - 1))
 
 
 # The partial derivatives of operations of two numbers, from these and the result
@@ -310,7 +312,7 @@ _SLOPES_OF_TWO: dict[str, tuple[Callable, Callable]] = {
     "subtract": (lambda x, y, z: 1.0, lambda x, y, z: -1.0),
     "multiply": (lambda x, y, z: y, lambda x, y, z: x),
     "divide": (lambda x, y, z: 1 / y, lambda x, y, z: -z / y),
-    "power": (_slope_of_base, lambda x, y, z: where(x > 0, z * log(x), 0.0)),
+    "power": (_slope_of_base, lambda x, y, z: z * log(where(x <= 0, 1.0, x))),
     "maximum": (lambda x, y, z: _larger_share(x, y), lambda x, y, z: 1 - _larger_share(x, y)),
     "minimum": (lambda x, y, z: _larger_share(y, x), lambda x, y, z: 1 - _larger_share(y, x)),
 }

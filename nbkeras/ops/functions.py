@@ -39,6 +39,7 @@ from nbkeras.ops.elementwise import (
     reciprocal,
     rsqrt,
     sin,
+    square,
     subtract,
     where,
 )
@@ -220,7 +221,7 @@ def log10(x) -> Tensor:
     """
 
 
-@_elementwise(np.cbrt, lambda x, y: y / (3 * x))
+@_elementwise(np.cbrt, lambda x, y: square(reciprocal(y)) * (1 / 3))
 def cbrt(x) -> Tensor:
     """The cube root, also of negative numbers.
 
@@ -330,9 +331,9 @@ def _integer_fmod(a: Tensor, b: Tensor) -> Tensor:
     return where(logical_and(not_equal(rest, 0), not_equal(less(rest, 0), less(a, 0))), subtract(rest, b), rest)
 
 
-@_elementwise(np.hypot, lambda a, b, y: a / y, lambda a, b, y: b / y)
+@_elementwise(np.hypot, lambda a, b, y: divide_no_nan(a, y), lambda a, b, y: divide_no_nan(b, y))
 def hypot(x1, x2) -> Tensor:
-    """The length of the hypotenuse, sqrt(x1^2 + x2^2), without overflow.
+    """The length of the hypotenuse, sqrt(x1^2 + x2^2), without overflow; its gradients at (0, 0) are 0.
 
     Args:
         x1: Numbers of any shape; integers become floatx.
