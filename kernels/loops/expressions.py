@@ -349,7 +349,7 @@ def _derived(value: Value, tangent: Callable[[Any], Any]) -> Any:
     op, operands = value.op, value.operands
     if value in _thread.slopes:
         x, slope = _thread.slopes[value]
-        pairs = [(slope, tangent(x))]
+        pairs = [(slope(), tangent(x))]
     elif op == "where":
         return where(operands[0], *map(tangent, operands[1:]))
     elif op == "clip":
@@ -365,13 +365,16 @@ def _derived(value: Value, tangent: Callable[[Any], Any]) -> Any:
 
 
 def with_slope(formula: Callable, slope: Callable, keeps: str) -> Callable:
-    """A formula of one number for use in other formulas, where `derivative` takes its slope, a function of x or of y."""
+    """A formula of one number for use in other formulas, where `derivative` takes its slope, a function of x or of y.
+
+    The slope is called only if it is needed, so it may have a slope of the same kind.
+    """
 
     @functools.wraps(formula)
     def known(x: Value) -> Value:
         y = formula(x)
         if isinstance(y, Value):
-            _thread.slopes[y] = x, slope(x if keeps == "x" else y)
+            _thread.slopes[y] = x, functools.partial(slope, x if keeps == "x" else y)
         return y
 
     return known

@@ -15,7 +15,7 @@ import numpy as np
 
 from nbkeras.engine.dtypes import known_dtype
 from nbkeras.engine.tensor import Tensor, apply, as_float, as_tensor, floats, op, promote
-from nbkeras.kernels import elementwise, special
+from nbkeras.kernels import elementwise, formulas, special
 from nbkeras.ops import reduce
 from nbkeras.ops.arguments import check_broadcast
 from nbkeras.ops.elementwise import (
@@ -38,11 +38,11 @@ from nbkeras.ops.elementwise import (
     not_equal,
     reciprocal,
     rsqrt,
-    sin,
     square,
     subtract,
     where,
 )
+from nbkeras.ops.formula import formula
 
 Slope = Callable[..., Any] | None
 
@@ -518,7 +518,7 @@ def fabs(x) -> Tensor:
     return absolute(as_float(x))
 
 
-@op
+@formula
 def sinc(x) -> Tensor:
     """sin(pi x) / (pi x), and 1 at 0.
 
@@ -529,10 +529,7 @@ def sinc(x) -> Tensor:
         >>> ops.sinc([0.0, 0.5]).numpy().round(4)
         array([1.    , 0.6366], dtype=float32)
     """
-    x = as_float(x)
-    at_zero = equal(x, 0)
-    angle = where(at_zero, x.dtype.type(1), x) * _PI
-    return where(at_zero, x.dtype.type(1), sin(angle) / angle)
+    return formulas.sinc(x)
 
 
 @op

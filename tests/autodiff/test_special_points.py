@@ -118,3 +118,29 @@ def test_products_that_are_zero_for_a_factor_zero(function, slope):
     by_x, by_y = gradient(x, y)
     np.testing.assert_allclose(by_x, [0, 0, slope])
     assert by_y.numpy()[:2].tolist() == [0, 0]
+
+
+# -------------------- sinc --------------------
+
+# Derivatives by order at these points, computed with 60 digits by mpmath
+SINC_AT = [0.0, 1e-12, 1e-4, 0.3, 0.5, 0.8]
+# fmt: off
+SINC = {
+    1: [0.0, -3.289868133696453e-12, -0.0003289868101226756, -0.9020281301388888, -1.273239544735163, -1.303611644152634],
+    2: [-3.289868133696453, -3.289868133696453, -3.289868036287362, -2.458485286266174, -1.190227128238936, 0.9508018222685143],
+    3: [0.0, 1.948181820680049e-11, 0.00194818179778983, 5.24749315292437, 7.141362769433615, 6.415340276791905],
+    4: [19.48181820680049, 19.48181820680049, 19.48181752009393, 13.64877384985568, 4.881651205130725, -9.295411182484207],
+}
+# fmt: on
+
+
+@formula
+def sinc_in_a_formula(x):
+    return -ops.sinc(x)
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 4])
+def test_derivatives_of_sinc(order):
+    check(ops.sinc, SINC_AT, order, SINC[order], rtol=1e-13)
+    check(ops.sinc, SINC_AT, order, SINC[order], rtol=3e-6, dtype="float32")
+    check(sinc_in_a_formula, SINC_AT, order, np.negative(SINC[order]), rtol=1e-13)
