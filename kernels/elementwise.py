@@ -203,6 +203,15 @@ def _of_exponent(x: Array, z: Array, dy: Array) -> Array:
     return slope
 
 
+def direction(x: Array, y: Array):
+    """Computes x / sqrt(x^2 + y^2), and 0 at (0, 0)."""
+    z = _map(np.hypot, x, y)
+    at_zero = _is(np.equal, z, z.dtype.type(0))
+    device.launch(np.divide, x, z, z)
+    device.launch(select, at_zero, z.dtype.type(0), z, z)
+    return z, None
+
+
 def _is(comparison: np.ufunc, x: Array, value) -> Array:
     mask = device.empty(x.shape, np.bool_)
     device.launch(comparison, x, value, mask)

@@ -73,7 +73,8 @@ def elu(x, /, *, alpha, scale):
 
 
 def elu_slope(x, /, *, alpha, scale):
-    return where(x > 0, scale, alpha * scale * exp(x))
+    below = clip(x, -_FAR, 0.0)  # e^x may be infinite for x > 0, and its derivative there is multiplied by 0
+    return where(x > 0, scale, alpha * scale * exp(below))
 
 
 def logistic(x, /):
@@ -204,6 +205,16 @@ def _sinc_series(z, order, limit):
     return y * z if order % 2 else y
 
 
+def softsign(x, /):
+    """Returns x / (1 + |x|)."""
+    return with_slope(lambda x: x / (1 + abs(x)), _softsign_slope, "x")(x)
+
+
+def _softsign_slope(x):
+    root = 1 / (1 + abs(x))
+    return root * root
+
+
 # -------------------- losses --------------------
 
 
@@ -213,8 +224,10 @@ def sigmoid_crossentropy(target, logits, /):
 
 
 def sigmoid_crossentropy_slope(target, logits, /):
-    """The derivative of `sigmoid_crossentropy` with respect to the logits."""
-    return sigmoid(logits) - target
+    """The derivative of `sigmoid_crossentropy` by the logits: s - t, but (1 - t) - (1 - s) where s is near 1."""
+    positive = logits > 0
+    small = sigmoid(where(positive, -logits, logits))
+    return where(positive, 1 - target - small, small - target)
 
 
 # -------------------- optimizers --------------------

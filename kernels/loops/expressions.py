@@ -275,7 +275,7 @@ GRADIENTS: dict[str, tuple[str, Callable[[Value, Any], Any]]] = {
     "reciprocal": ("y", lambda y, dy: -(y * y) * dy),
     "rsqrt": ("y", lambda y, dy: y * y * y * -0.5 * dy),
     "exp": ("y", lambda y, dy: dy * y),
-    "expm1": ("y", lambda y, dy: (y + 1) * dy),
+    "expm1": ("x", lambda x, dy: exp(x) * dy),
     "log": ("x", lambda x, dy: dy / x),
     "log1p": ("x", lambda x, dy: dy / (x + 1)),
     "log2": ("x", lambda x, dy: dy / x * (1 / math.log(2))),

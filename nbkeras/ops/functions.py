@@ -52,9 +52,14 @@ F = TypeVar("F", bound=Callable)
 def _applied(name: str, function: Callable, slopes: tuple[Slope, ...], operands: list[Tensor], dtype=None) -> Tensor:
     """Apply NumPy's function (or a kernel) to one or two tensors; slopes give the gradient's factor for each of them."""
     run: Callable = elementwise.unary if len(operands) == 1 else elementwise.binary
+    return _differentiated(name, functools.partial(run, ufunc=function, dtype=dtype), slopes, operands)
+
+
+def _differentiated(name: str, run: Callable, slopes: tuple[Slope, ...], operands: list[Tensor]) -> Tensor:
+    """Apply an elementwise op on arrays, whose gradients are given by slopes, as in `_applied`."""
 
     def forward(*arrays):
-        y, _ = run(*arrays, ufunc=function, dtype=dtype)
+        y, _ = run(*arrays)
         return y, (*arrays, y)
 
     def backward(saved, dy, needs):
@@ -100,6 +105,7 @@ def _elementwise(
 
 
 # -------------------- functions of one tensor --------------------
+
 
 _LN2, _LN10, _PI = math.log(2), math.log(10), math.pi
 
@@ -156,7 +162,7 @@ def cosh(x) -> Tensor:
     """
 
 
-@_elementwise(np.arcsinh, lambda x, y: rsqrt(x * x + 1))
+@_elementwise(np.arcsinh, lambda x, y: reciprocal(hypot(x, 1)))  # type: ignore[has-type]
 def arcsinh(x) -> Tensor:
     """The inverse hyperbolic sine.
 
@@ -331,7 +337,20 @@ def _integer_fmod(a: Tensor, b: Tensor) -> Tensor:
     return where(logical_and(not_equal(rest, 0), not_equal(less(rest, 0), less(a, 0))), subtract(rest, b), rest)
 
 
-@_elementwise(np.hypot, lambda a, b, y: divide_no_nan(a, y), lambda a, b, y: divide_no_nan(b, y))
+def _direction(a: Tensor, b: Tensor) -> Tensor:
+    """a / hypot(a, b), and 0 at (0, 0). In the derivative of such a quotient, equal terms would cancel where |a| >> |b|."""
+
+    def by_a(a: Tensor, b: Tensor, y: Tensor) -> Tensor:
+        other = _direction(b, a)
+        return divide_no_nan(other * other, hypot(a, b))
+
+    def by_b(a: Tensor, b: Tensor, y: Tensor) -> Tensor:
+        return divide_no_nan(-y * _direction(b, a), hypot(a, b))
+
+    return _differentiated("direction", elementwise.direction, (by_a, by_b), [a, b])
+
+
+@_elementwise(np.hypot, lambda a, b, y: _direction(a, b), lambda a, b, y: _direction(b, a))
 def hypot(x1, x2) -> Tensor:
     """The length of the hypotenuse, sqrt(x1^2 + x2^2), without overflow; its gradients at (0, 0) are 0.
 
@@ -345,7 +364,9 @@ def hypot(x1, x2) -> Tensor:
     """
 
 
-@_elementwise(np.arctan2, lambda a, b, y: b / (a * a + b * b), lambda a, b, y: -a / (a * a + b * b))
+@_elementwise(
+    np.arctan2, lambda a, b, y: _direction(b, a) / hypot(a, b), lambda a, b, y: -_direction(a, b) / hypot(a, b)
+)
 def arctan2(x1, x2) -> Tensor:
     """The angle of the point (x2, x1), in radians from -pi to pi.
 

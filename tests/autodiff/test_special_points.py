@@ -144,3 +144,64 @@ def test_derivatives_of_sinc(order):
     check(ops.sinc, SINC_AT, order, SINC[order], rtol=1e-13)
     check(ops.sinc, SINC_AT, order, SINC[order], rtol=3e-6, dtype="float32")
     check(sinc_in_a_formula, SINC_AT, order, np.negative(SINC[order]), rtol=1e-13)
+
+
+# -------------------- tails and huge arguments --------------------
+
+
+def logistic(x):
+    """The small one of s and 1 - s."""
+    return np.exp(-np.abs(x)) / (1 + np.exp(-np.abs(x)))
+
+
+TAIL = np.array([-80.0, -40.0, -16.0, -3.0])
+HUGE = np.array([1e8, 1e15, 1e18])
+LARGE = np.array([1e8, 1e10])
+
+TAILS = {  # name: (function, points, derivatives of order 1 and 2)
+    "expm1": (ops.expm1, TAIL, np.exp(TAIL), np.exp(TAIL)),
+    "elu": (ops.elu, TAIL, np.exp(TAIL), np.exp(TAIL)),
+    "elu_large": (ops.elu, -50 * TAIL, 1, 0),
+    "selu_large": (ops.selu, -50 * TAIL, 1.0507009873554805, 0),
+    "celu_large": (ops.celu, -50 * TAIL, 1, 0),
+    "crossentropy_0": (
+        lambda x: ops.binary_crossentropy(ops.zeros_like(x), x, from_logits=True),
+        TAIL,
+        logistic(TAIL),
+        logistic(TAIL) * (1 - logistic(TAIL)),
+    ),
+    "crossentropy_1": (
+        lambda x: ops.binary_crossentropy(ops.ones_like(x), x, from_logits=True),
+        -TAIL,
+        -logistic(TAIL),
+        logistic(TAIL) * (1 - logistic(TAIL)),
+    ),
+    "arcsinh": (ops.arcsinh, HUGE, 1 / HUGE, -1 / HUGE**2),
+    "arccosh": (ops.arccosh, HUGE, 1 / HUGE, -1 / HUGE**2),
+    "softsign": (ops.softsign, -LARGE, (1 + LARGE) ** -2, 2 * (1 + LARGE) ** -3),
+    "hypot": (lambda x: ops.hypot(x, 3.0), LARGE, 1, 9 / LARGE**3),
+    "arctan2": (lambda x: ops.arctan2(1.0, x), LARGE, -1 / LARGE**2, 2 / LARGE**3),
+}
+
+
+@pytest.mark.parametrize("name", TAILS)
+def test_derivatives_in_tails(name):
+    function, x, *derivatives = TAILS[name]
+    for order, expected in enumerate(derivatives, 1):
+        check(function, x, order, expected, rtol=1e-12)
+        check(function, x, order, expected, rtol=3e-6, dtype="float32")
+
+
+@pytest.mark.parametrize("dtype, huge", [("float32", 1e30), ("float64", 1e300)])
+def test_slopes_at_huge_arguments(dtype, huge):
+    """Where the square of the argument is infinite."""
+    rtol = 1e-6 if dtype == "float32" else 1e-14
+    for x, sign in (([huge], 1), ([-huge], -1)):
+        check(ops.arcsinh, x, 1, 1 / huge, rtol, dtype)
+        check(lambda x: ops.hypot(x, huge), x, 1, sign * 0.5**0.5, rtol, dtype)
+        check(lambda x: ops.arctan2(x, huge), x, 1, 0.5 / huge, rtol, dtype)
+    for x in (huge, 1 / huge):  # also where the square is 0
+        slopes = autodiff.grad(lambda y, x: ops.sum(ops.arctan2(y, x)), (0, 1))(
+            *(as_tensor([x], dtype) for _ in range(2))
+        )
+        np.testing.assert_allclose([s.numpy() * x for s in slopes], [[0.5], [-0.5]], rtol)
