@@ -129,13 +129,12 @@ _FILES = {
 
 def _of_families() -> dict[str, tuple[str, ...]]:
     """Each module of _FILES, and the folders -> the modules of nbkeras with the family's names."""
-    found = {}
+    found: dict[str, tuple[str, ...]] = {}
     for family, text in _FILES.items():
-        shown = (f"nbkeras.{family}",)
-        shown = (f"{_INTERNAL}.base_layers", *shown) if family == "layers" else shown
+        own = (f"{_INTERNAL}.base_layers",) if family == "layers" else ()
         for folder, inside, file in re.findall(r"(\w+)\(([^)]*)\)|(\w+)", text):
             names = [folder, *(f"{folder}.{each}" for each in inside.split())] if folder else [file]
-            found.update({f"{family}.{name}": shown for name in names})
+            found.update({f"{family}.{name}": (*own, f"nbkeras.{family}") for name in names})
     return found
 
 

@@ -146,7 +146,8 @@ class Observed:
     def __setattr__(self, name: str, value: Any) -> None:
         before = self.__dict__.get(name, _ABSENT)
         if name not in self._without_parts:
-            value = watched(value)
+            with contextlib.suppress(RecursionError):  # lists nested without end hold no parts
+                value = watched(value)
         super().__setattr__(name, value)
         if before is not value and not (type(before) in WITHOUT_PARTS and type(value) in WITHOUT_PARTS):
             Observed.assignments += 1

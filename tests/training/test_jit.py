@@ -234,7 +234,7 @@ def test_static_values_of_other_types_or_signs_have_programs_of_their_own(hold):
             noted(1.0, hold(value))
     assert seen == [repr(hold(value)) for value in ALIKE] and len(noted.programs()) == len(ALIKE)
     noted(1.0, hold(float("nan"))), noted(1.0, hold(float("nan")))
-    assert seen[-1] == repr(hold(float("nan"))) and len(seen) <= len(ALIKE) + 2
+    assert "nan" in seen[-1] and len(seen) <= len(ALIKE) + 2
 
 
 def test_complex_numbers_and_keys_that_are_equal():
