@@ -70,7 +70,9 @@ def elu(x, /, *, alpha, scale):
 
 
 def elu_slope(x, /, *, alpha, scale):
-    return where(x > 0, scale, alpha * scale * exp(x))
+    return where(
+        x > 0, scale, alpha * scale * exp(clip(x, -math.inf, 0.0))
+    )  # infinity would give NaN in its derivative
 
 
 def logistic(x, /):

@@ -17,6 +17,7 @@ from nbkeras.engine.dtypes import known_dtype
 from nbkeras.engine.tensor import Tensor, apply, as_float, as_tensor, floats, op, promote
 from nbkeras.kernels import elementwise, special
 from nbkeras.ops import reduce
+from nbkeras.ops.activations import sigmoid
 from nbkeras.ops.arguments import check_broadcast
 from nbkeras.ops.elementwise import (
     absolute,
@@ -220,7 +221,7 @@ def log10(x) -> Tensor:
     """
 
 
-@_elementwise(np.cbrt, lambda x, y: y / (3 * x))
+@_elementwise(np.cbrt, lambda x, y: reciprocal(3 * y * y))
 def cbrt(x) -> Tensor:
     """The cube root, also of negative numbers.
 
@@ -285,17 +286,7 @@ def erfinv(x) -> Tensor:
     """
 
 
-def _i1_slope(x: Tensor, y: Tensor) -> Tensor:
-    at_zero = equal(x, 0)
-    return i0(x) - where(at_zero, 0.5, y / where(at_zero, 1, x))
-
-
-@_elementwise(special.i1, _i1_slope)
-def i1(x) -> Tensor:
-    """Modified Bessel function of the first kind of order 1."""
-
-
-@_elementwise(special.i0, lambda x, y: i1(x))
+@op
 def i0(x) -> Tensor:
     """The modified Bessel function of the first kind of order 0.
 
@@ -306,6 +297,7 @@ def i0(x) -> Tensor:
         >>> ops.i0([0.0, 1.0]).numpy().round(4)
         array([1.    , 1.2661], dtype=float32)
     """
+    return apply(special.bessel, special.bessel_vjp, [as_float(x)], order=0)
 
 
 @_elementwise(np.signbit, None, dtype=np.bool_)
@@ -344,7 +336,13 @@ def hypot(x1, x2) -> Tensor:
     """
 
 
-@_elementwise(np.arctan2, lambda a, b, y: b / (a * a + b * b), lambda a, b, y: -a / (a * a + b * b))
+def _over_square(x: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """x / (a^2 + b^2), without overflow."""
+    length = hypot(a, b)
+    return x / length / length
+
+
+@_elementwise(np.arctan2, lambda a, b, y: _over_square(b, a, b), lambda a, b, y: -_over_square(a, a, b))
 def arctan2(x1, x2) -> Tensor:
     """The angle of the point (x2, x1), in radians from -pi to pi.
 
@@ -358,7 +356,7 @@ def arctan2(x1, x2) -> Tensor:
     """
 
 
-@_elementwise(np.logaddexp, lambda a, b, y: exp(a - y), lambda a, b, y: exp(b - y))
+@_elementwise(np.logaddexp, lambda a, b, y: sigmoid(a - b), lambda a, b, y: sigmoid(b - a))
 def logaddexp(x1, x2) -> Tensor:
     """log(e^x1 + e^x2), without overflow: the sum of two numbers that are given by their logarithms.
 
@@ -372,7 +370,7 @@ def logaddexp(x1, x2) -> Tensor:
     """
 
 
-@_elementwise(np.logaddexp2, lambda a, b, y: exp2(a - y), lambda a, b, y: exp2(b - y))
+@_elementwise(np.logaddexp2, lambda a, b, y: sigmoid((a - b) * _LN2), lambda a, b, y: sigmoid((b - a) * _LN2))
 def logaddexp2(x1, x2) -> Tensor:
     """log2(2^x1 + 2^x2), without overflow.
 
