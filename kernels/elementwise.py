@@ -160,21 +160,56 @@ def power(x: Array, y: Array):
 
 
 def power_vjp(saved, dy, needs):
-    """dx = dy y x^(y-1), or 0 where y = 0. The exponent's gradient is dy x^y log x where x > 0, else 0, as in TensorFlow."""
+    """dx = dy y x^(y-1), or 0 where y = 0. The exponent's gradient is dy x^y log x, with 0 for log x where x <= 0."""
     x, y, z = saved
-    one, zero = x.dtype.type(1), x.dtype.type(0)
-    dx = dexponent = None
+    dx = _of_base(x, y, y, dy) if needs[0] is not False else None
+    return dx, _of_exponent(x, z, dy) if needs[1] is not False else None
+
+
+def scaled_power(x: Array, y: Array, factor: Array):
+    """Computes factor * x^y, or 0 where the factor is 0: there x^y may be infinite. This is the slope of a power by x."""
+    z = _map(np.power, x, y)
+    device.launch(np.multiply, z, factor, z)
+    device.launch(select, _is(np.equal, factor, factor.dtype.type(0)), z.dtype.type(0), z, z)
+    return z, (x, y, factor, z)
+
+
+def scaled_power_vjp(saved, dy, needs):
+    """Like `power_vjp`. The factor, which depends only on exponents, has a gradient only where x > 0, as they do."""
+    x, y, factor, z = saved
+    dx = dexponent = dfactor = None
     if needs[0] is not False:
-        dx = _map(np.power, x, _map(np.subtract, y, one))
-        device.launch(np.multiply, dx, y, dx)
-        device.launch(select, _is(np.equal, y, zero), zero, dx, dx)
-        (dx,) = _scaled(dx, dy)
+        dx = _of_base(x, y, _map(np.multiply, y, factor), dy)
     if needs[1] is not False:
-        logarithm = _map(np.log, x)
-        device.launch(select, _is(np.less_equal, x, zero), zero, logarithm, logarithm)
-        dexponent = _map(np.multiply, z, logarithm)
-        (dexponent,) = _scaled(dexponent, dy)
-    return dx, dexponent
+        dexponent = _of_exponent(x, z, dy)
+    if needs[2] is not False:
+        dfactor = _map(np.power, x, y)
+        device.launch(select, _is(np.less_equal, x, x.dtype.type(0)), x.dtype.type(0), dfactor, dfactor)
+        (dfactor,) = _scaled(dfactor, dy)
+    return dx, dexponent, dfactor
+
+
+def _of_base(x: Array, y: Array, factor: Array, dy: Array) -> Array:
+    """Returns dy * factor * x^(y-1)."""
+    slope, _ = scaled_power(x, _map(np.subtract, y, y.dtype.type(1)), factor)
+    return _scaled(slope, dy)[0]
+
+
+def _of_exponent(x: Array, z: Array, dy: Array) -> Array:
+    """Returns dy * z * log x, with 0 for log x where x <= 0, as in TensorFlow."""
+    slope, zero = _map(np.log, x), x.dtype.type(0)
+    device.launch(select, _is(np.less_equal, x, zero), zero, slope, slope)
+    (slope,) = _scaled(_map(np.multiply, z, slope), dy)
+    return slope
+
+
+def direction(x: Array, y: Array):
+    """Computes x / sqrt(x^2 + y^2), and 0 at (0, 0)."""
+    z = _map(np.hypot, x, y)
+    at_zero = _is(np.equal, z, z.dtype.type(0))
+    device.launch(np.divide, x, z, z)
+    device.launch(select, at_zero, z.dtype.type(0), z, z)
+    return z, None
 
 
 def _is(comparison: np.ufunc, x: Array, value) -> Array:

@@ -9,6 +9,7 @@ import math
 from nbkeras.kernels.loops.expressions import (
     clip,
     columns,
+    cos,
     erfc,
     exp,
     expm1,
@@ -21,11 +22,13 @@ from nbkeras.kernels.loops.expressions import (
     pick,
     real,
     sigmoid,
+    sin,
     sqrt,
     tanh,
     tiny,
     total,
     where,
+    with_slope,
 )
 
 # -------------------- activations --------------------
@@ -70,9 +73,8 @@ def elu(x, /, *, alpha, scale):
 
 
 def elu_slope(x, /, *, alpha, scale):
-    return where(
-        x > 0, scale, alpha * scale * exp(clip(x, -math.inf, 0.0))
-    )  # infinity would give NaN in its derivative
+    below = clip(x, -_FAR, 0.0)  # e^x may be infinite for x > 0, and its derivative there is multiplied by 0
+    return where(x > 0, scale, alpha * scale * exp(below))
 
 
 def logistic(x, /):
@@ -165,6 +167,54 @@ def softplus_slope(x, /):
     return sigmoid(x)
 
 
+# -------------------- functions --------------------
+
+
+def sinc(x, /):
+    """Returns sin(pi x) / (pi x), and 1 at 0."""
+    return _sinc(math.pi * x, 0)
+
+
+def _sinc(z, order):
+    """The derivative of an order of sin(z) / z.
+
+    The derivatives S_k follow from z S_k + k S_(k-1) = sin(z + k pi / 2), the derivatives of z S_0 = sin z. Divided by z, errors
+    are multiplied by k / z in each step. So the power series is used for small z.
+    """
+
+    def derivative(z):
+        waves = sin(z), cos(z), -sin(z), -cos(z)
+        y = where(z == 0, 1.0, waves[0] / z)
+        for k in range(1, order + 1):
+            y = (waves[k % 4] - k * y) / z
+        limit = (order + 1) / 2
+        return where(abs(z) < limit, _sinc_series(z, order, limit), y) if order else y
+
+    return with_slope(derivative, lambda z: _sinc(z, order + 1), "x")(z)
+
+
+def _sinc_series(z, order, limit):
+    """The derivative of an order of the sum of (-1)^m z^(2 m) / (2 m + 1)!, exact to float64 for |z| <= limit."""
+    factors, m = [], (order + 1) // 2
+    while not factors or abs(factors[-1]) * limit ** (2 * m) > 1e-20:
+        factors.append((-1) ** m * math.perm(2 * m, order) / math.factorial(2 * m + 1))
+        m += 1
+    square, y = z * z, 0.0
+    for factor in reversed(factors):
+        y = y * square + factor
+    return y * z if order % 2 else y
+
+
+def softsign(x, /):
+    """Returns x / (1 + |x|)."""
+    return with_slope(lambda x: x / (1 + abs(x)), _softsign_slope, "x")(x)
+
+
+def _softsign_slope(x):
+    root = 1 / (1 + abs(x))
+    return root * root
+
+
 # -------------------- losses --------------------
 
 
@@ -174,8 +224,10 @@ def sigmoid_crossentropy(target, logits, /):
 
 
 def sigmoid_crossentropy_slope(target, logits, /):
-    """The derivative of `sigmoid_crossentropy` with respect to the logits."""
-    return sigmoid(logits) - target
+    """The derivative of `sigmoid_crossentropy` by the logits: s - t, but (1 - t) - (1 - s) where s is near 1."""
+    positive = logits > 0
+    small = sigmoid(where(positive, -logits, logits))
+    return where(positive, 1 - target - small, small - target)
 
 
 # -------------------- optimizers --------------------

@@ -31,7 +31,11 @@ WORDS = {
     "Explicit": "formula",
     "OfSaved": "formula",
 }
-INSIDE = {"nbkeras.ops.functions": "functions of one and two tensors", "nbkeras.engine.tensor": "casts"}
+INSIDE = {
+    "nbkeras.ops.functions": "functions of one and two tensors",
+    "nbkeras.ops.activations": "activations",
+    "nbkeras.engine.tensor": "casts",
+}
 
 
 REST = [

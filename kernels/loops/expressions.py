@@ -275,7 +275,7 @@ GRADIENTS: dict[str, tuple[str, Callable[[Value, Any], Any]]] = {
     "reciprocal": ("y", lambda y, dy: -(y * y) * dy),
     "rsqrt": ("y", lambda y, dy: y * y * y * -0.5 * dy),
     "exp": ("y", lambda y, dy: dy * y),
-    "expm1": ("y", lambda y, dy: (y + 1) * dy),
+    "expm1": ("x", lambda x, dy: exp(x) * dy),
     "log": ("x", lambda x, dy: dy / x),
     "log1p": ("x", lambda x, dy: dy / (x + 1)),
     "log2": ("x", lambda x, dy: dy / x * (1 / math.log(2))),
@@ -300,8 +300,10 @@ def _larger_share(x: Any, y: Any) -> Any:
 
 
 def _slope_of_base(x: Any, y: Any, z: Value) -> Any:
-    slope = y * x ** (y - 1)
-    return where(y == 0, 0.0, slope) if isinstance(y, Value) else slope
+    if not isinstance(y, Value):
+        return y * x ** (y - 1) if y else 0.0
+    at_zero = where(x == 0, 0.0, y / x) if y.varies else 0.0  # 0, with the derivative 1 / x by y
+    return where(y == 0, at_zero, y * x ** (y - 1))
 
 
 # The partial derivatives of operations of two numbers, from these and the result
@@ -310,7 +312,7 @@ _SLOPES_OF_TWO: dict[str, tuple[Callable, Callable]] = {
     "subtract": (lambda x, y, z: 1.0, lambda x, y, z: -1.0),
     "multiply": (lambda x, y, z: y, lambda x, y, z: x),
     "divide": (lambda x, y, z: 1 / y, lambda x, y, z: -z / y),
-    "power": (_slope_of_base, lambda x, y, z: where(x > 0, z * log(x), 0.0)),
+    "power": (_slope_of_base, lambda x, y, z: z * log(where(x <= 0, 1.0, x))),
     "maximum": (lambda x, y, z: _larger_share(x, y), lambda x, y, z: 1 - _larger_share(x, y)),
     "minimum": (lambda x, y, z: _larger_share(y, x), lambda x, y, z: 1 - _larger_share(y, x)),
 }
@@ -347,7 +349,7 @@ def _derived(value: Value, tangent: Callable[[Any], Any]) -> Any:
     op, operands = value.op, value.operands
     if value in _thread.slopes:
         x, slope = _thread.slopes[value]
-        pairs = [(slope, tangent(x))]
+        pairs = [(slope(), tangent(x))]
     elif op == "where":
         return where(operands[0], *map(tangent, operands[1:]))
     elif op == "clip":
@@ -363,13 +365,16 @@ def _derived(value: Value, tangent: Callable[[Any], Any]) -> Any:
 
 
 def with_slope(formula: Callable, slope: Callable, keeps: str) -> Callable:
-    """A formula of one number for use in other formulas, where `derivative` takes its slope, a function of x or of y."""
+    """A formula of one number for use in other formulas, where `derivative` takes its slope, a function of x or of y.
+
+    The slope is called only if it is needed, so it may have a slope of the same kind.
+    """
 
     @functools.wraps(formula)
     def known(x: Value) -> Value:
         y = formula(x)
         if isinstance(y, Value):
-            _thread.slopes[y] = x, slope(x if keeps == "x" else y)
+            _thread.slopes[y] = x, functools.partial(slope, x if keeps == "x" else y)
         return y
 
     return known

@@ -69,13 +69,18 @@ def _number(mask: Tensor, like: Tensor) -> Tensor:
 # -------------------- elementwise --------------------
 
 
-def _power_base(x, y, z):
-    return ops.where(ops.equal(y, 0), 0, ops.multiply(y, ops.power(x, ops.subtract(y, 1))))
+def _power_base(x, y, factor):
+    """factor * x^(y - 1), as an op: in a product, a factor 0 would meet an infinite power."""
+    return apply(elementwise.scaled_power, elementwise.scaled_power_vjp, [x, ops.subtract(y, 1), factor])
 
 
-def _power_exponent(x, y, z):
-    positive = ops.greater(x, 0)
-    return ops.where(positive, ops.multiply(z, ops.log(ops.where(positive, x, 1))), 0)
+def _power_exponent(x, z):
+    return ops.multiply(z, ops.log(ops.where(ops.less_equal(x, 0), 1, x)))
+
+
+def _power_factor(x, y):
+    outside = ops.less_equal(x, 0)
+    return ops.where(outside, 0, ops.power(ops.where(outside, 1, x), y))
 
 
 def _chosen(comparison: Callable) -> Elementwise:
@@ -103,7 +108,12 @@ _ELEMENTWISE: dict[Callable, Rule] = {
     elementwise.multiply: Elementwise(lambda x, y, z: y, lambda x, y, z: x),
     elementwise.divide: Elementwise(lambda x, y, z: ops.reciprocal(y), lambda x, y, z: -z / y),
     elementwise.mod: Elementwise(1, lambda x, y, z: -ops.floor_divide(x, y)),
-    elementwise.power: Elementwise(_power_base, _power_exponent),
+    elementwise.power: Elementwise(lambda x, y, z: _power_base(x, y, y), lambda x, y, z: _power_exponent(x, z)),
+    elementwise.scaled_power: Elementwise(
+        lambda x, y, factor, z: _power_base(x, y, ops.multiply(factor, y)),
+        lambda x, y, factor, z: _power_exponent(x, z),
+        lambda x, y, factor, z: _power_factor(x, y),
+    ),
     elementwise.maximum: _chosen(ops.greater),
     elementwise.minimum: _chosen(ops.less),
     elementwise.where: Linear(_where),

@@ -13,10 +13,11 @@ from typing import Any
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Tensor, apply, as_float, as_tensor, op, value_of
 from nbkeras.engine.user_errors import warn
-from nbkeras.kernels import activations
+from nbkeras.kernels import activations, formulas
 from nbkeras.kernels import softmax as softmax_kernels
 from nbkeras.ops import elementwise
 from nbkeras.ops.arguments import axes_of, axis_of
+from nbkeras.ops.formula import formula
 from nbkeras.ops.shape import over_axes, split
 
 
@@ -217,7 +218,7 @@ def softplus(x) -> Tensor:
     return apply(activations.softplus, activations.softplus_vjp, [as_float(x)])
 
 
-@op
+@formula
 def softsign(x) -> Tensor:
     """x / (1 + |x|), from -1 to 1.
 
@@ -228,8 +229,7 @@ def softsign(x) -> Tensor:
         >>> ops.softsign([-1.0, 3.0]).numpy()
         array([-0.5 ,  0.75], dtype=float32)
     """
-    x = as_float(x)
-    return elementwise.divide(x, elementwise.add(elementwise.abs(x), 1.0))
+    return formulas.softsign(x)
 
 
 @op

@@ -176,7 +176,7 @@ def mod(x1, x2) -> Tensor:
 def power(x1, x2) -> Tensor:
     """x1 to the power x2; the operator `**` of tensors.
 
-    The exponent has a gradient only where x1 > 0. A negative number to a power that is not whole is NaN.
+    The exponent has a gradient only where x1 > 0; it is 0 elsewhere. A negative number to a power that is not whole is NaN.
 
     Args:
         x1: Numbers of any shape.

@@ -15,7 +15,7 @@ import numpy as np
 
 from nbkeras.engine.dtypes import known_dtype
 from nbkeras.engine.tensor import Tensor, apply, as_float, as_tensor, floats, op, promote
-from nbkeras.kernels import elementwise, special
+from nbkeras.kernels import elementwise, formulas, special
 from nbkeras.ops import reduce
 from nbkeras.ops.activations import sigmoid
 from nbkeras.ops.arguments import check_broadcast
@@ -39,10 +39,11 @@ from nbkeras.ops.elementwise import (
     not_equal,
     reciprocal,
     rsqrt,
-    sin,
+    square,
     subtract,
     where,
 )
+from nbkeras.ops.formula import formula
 
 Slope = Callable[..., Any] | None
 
@@ -52,9 +53,14 @@ F = TypeVar("F", bound=Callable)
 def _applied(name: str, function: Callable, slopes: tuple[Slope, ...], operands: list[Tensor], dtype=None) -> Tensor:
     """Apply NumPy's function (or a kernel) to one or two tensors; slopes give the gradient's factor for each of them."""
     run: Callable = elementwise.unary if len(operands) == 1 else elementwise.binary
+    return _differentiated(name, functools.partial(run, ufunc=function, dtype=dtype), slopes, operands)
+
+
+def _differentiated(name: str, run: Callable, slopes: tuple[Slope, ...], operands: list[Tensor]) -> Tensor:
+    """Apply an elementwise op on arrays, whose gradients are given by slopes, as in `_applied`."""
 
     def forward(*arrays):
-        y, _ = run(*arrays, ufunc=function, dtype=dtype)
+        y, _ = run(*arrays)
         return y, (*arrays, y)
 
     def backward(saved, dy, needs):
@@ -100,6 +106,7 @@ def _elementwise(
 
 
 # -------------------- functions of one tensor --------------------
+
 
 _LN2, _LN10, _PI = math.log(2), math.log(10), math.pi
 
@@ -156,7 +163,7 @@ def cosh(x) -> Tensor:
     """
 
 
-@_elementwise(np.arcsinh, lambda x, y: rsqrt(x * x + 1))
+@_elementwise(np.arcsinh, lambda x, y: reciprocal(hypot(x, 1)))  # type: ignore[has-type]
 def arcsinh(x) -> Tensor:
     """The inverse hyperbolic sine.
 
@@ -221,7 +228,7 @@ def log10(x) -> Tensor:
     """
 
 
-@_elementwise(np.cbrt, lambda x, y: reciprocal(3 * y * y))
+@_elementwise(np.cbrt, lambda x, y: square(reciprocal(y)) * (1 / 3))
 def cbrt(x) -> Tensor:
     """The cube root, also of negative numbers.
 
@@ -322,9 +329,22 @@ def _integer_fmod(a: Tensor, b: Tensor) -> Tensor:
     return where(logical_and(not_equal(rest, 0), not_equal(less(rest, 0), less(a, 0))), subtract(rest, b), rest)
 
 
-@_elementwise(np.hypot, lambda a, b, y: a / y, lambda a, b, y: b / y)
+def _direction(a: Tensor, b: Tensor) -> Tensor:
+    """a / hypot(a, b), and 0 at (0, 0). In the derivative of such a quotient, equal terms would cancel where |a| >> |b|."""
+
+    def by_a(a: Tensor, b: Tensor, y: Tensor) -> Tensor:
+        other = _direction(b, a)
+        return divide_no_nan(other * other, hypot(a, b))
+
+    def by_b(a: Tensor, b: Tensor, y: Tensor) -> Tensor:
+        return divide_no_nan(-y * _direction(b, a), hypot(a, b))
+
+    return _differentiated("direction", elementwise.direction, (by_a, by_b), [a, b])
+
+
+@_elementwise(np.hypot, lambda a, b, y: _direction(a, b), lambda a, b, y: _direction(b, a))
 def hypot(x1, x2) -> Tensor:
-    """The length of the hypotenuse, sqrt(x1^2 + x2^2), without overflow.
+    """The length of the hypotenuse, sqrt(x1^2 + x2^2), without overflow; its gradients at (0, 0) are 0.
 
     Args:
         x1: Numbers of any shape; integers become floatx.
@@ -336,13 +356,9 @@ def hypot(x1, x2) -> Tensor:
     """
 
 
-def _over_square(x: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """x / (a^2 + b^2), without overflow."""
-    length = hypot(a, b)
-    return x / length / length
-
-
-@_elementwise(np.arctan2, lambda a, b, y: _over_square(b, a, b), lambda a, b, y: -_over_square(a, a, b))
+@_elementwise(
+    np.arctan2, lambda a, b, y: _direction(b, a) / hypot(a, b), lambda a, b, y: -_direction(a, b) / hypot(a, b)
+)
 def arctan2(x1, x2) -> Tensor:
     """The angle of the point (x2, x1), in radians from -pi to pi.
 
@@ -515,7 +531,7 @@ def fabs(x) -> Tensor:
     return absolute(as_float(x))
 
 
-@op
+@formula
 def sinc(x) -> Tensor:
     """sin(pi x) / (pi x), and 1 at 0.
 
@@ -526,10 +542,7 @@ def sinc(x) -> Tensor:
         >>> ops.sinc([0.0, 0.5]).numpy().round(4)
         array([1.    , 0.6366], dtype=float32)
     """
-    x = as_float(x)
-    at_zero = equal(x, 0)
-    angle = where(at_zero, x.dtype.type(1), x) * _PI
-    return where(at_zero, x.dtype.type(1), sin(angle) / angle)
+    return formulas.sinc(x)
 
 
 @op

@@ -5,6 +5,8 @@ import functools
 import numpy as np
 
 from nbkeras import Variable, losses, ops, random
+from nbkeras.engine.tensor import apply
+from nbkeras.kernels import elementwise
 from nbkeras.ops import attention, image
 from nbkeras.ops.packed import Layout, PackedVariable
 from nbkeras.ops.quantized import QuantizedVariable
@@ -79,6 +81,7 @@ for name in (
 ):
     case(name, getattr(ops, name), A, B)
 case("power", ops.power, POSITIVE, B)
+case("power_slope", lambda *x: apply(elementwise.scaled_power, elementwise.scaled_power_vjp, list(x)), POSITIVE, B, A)
 case("power_number", lambda x: x**3 + x**2.0 + x**0, A)
 case("where", lambda x, y: ops.where(A > 0, x, y), A, B)
 

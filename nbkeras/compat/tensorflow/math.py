@@ -230,12 +230,13 @@ def unsorted_segment_mean(data: Any, segment_ids: Any, num_segments: Any, name: 
 
 def xdivy(x: Any, y: Any, name: Any = None) -> Tensor:
     """x / y; 0 where x is 0."""
-    return ops.where(ops.equal(x, 0), ops.zeros_like(x), ops.divide(x, y))
+    at_zero = ops.equal(x, 0)
+    return ops.where(at_zero, ops.zeros_like(x), ops.divide(x, ops.where(at_zero, 1, y)))
 
 
 def xlogy(x: Any, y: Any, name: Any = None) -> Tensor:
     """x * log(y); 0 where x is 0."""
-    return ops.where(ops.equal(x, 0), ops.zeros_like(x), ops.multiply(x, ops.log(y)))
+    return ops.multiply(x, ops.log(ops.where(ops.equal(x, 0), 1, y)))
 
 
 def zero_fraction(value: Any, name: Any = None) -> Tensor:

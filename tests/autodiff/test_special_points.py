@@ -1,0 +1,207 @@
+"""Derivatives at zeros, in tails, at huge arguments and of nothing, by all modes: tapes, transforms, recorded and eager."""
+
+import math
+
+import numpy as np
+import pytest
+
+import nbkeras as keras
+from nbkeras import autodiff, ops
+from nbkeras.compat.tensorflow import math as tf_math
+from nbkeras.engine.tensor import as_tensor
+from nbkeras.tensor import formula
+
+
+def backward(function):
+    return autodiff.grad(lambda x: ops.sum(function(x)))
+
+
+def forward(function):
+    return lambda x: autodiff.jvp(function, (x,), (ops.ones_like(x),))[1]
+
+
+def by_tapes(function, order):
+    """The derivative by nested tapes."""
+
+    def derivative(x):
+        if not order:
+            return function(x)
+        with keras.GradientTape() as tape:
+            tape.watch(x)
+            y = by_tapes(function, order - 1)(x)
+        return tape.gradient(y, x, unconnected_gradients="zero")
+
+    return derivative
+
+
+def ways(function, order):
+    """The derivative of an elementwise function, computed in all ways."""
+    yield by_tapes(function, order)
+    yield keras.jit(by_tapes(function, order))
+    for modes in [(backward,) * order, (forward,) * order, (forward, *(backward,) * (order - 1))]:
+        found = function
+        for mode in modes:
+            found = mode(found)
+        yield found
+
+
+def check(function, x, order, expected, rtol=1e-12, dtype="float64"):
+    for way in ways(function, order):
+        received = np.asarray(way(as_tensor(np.asarray(x), dtype)))
+        assert received.dtype == dtype
+        np.testing.assert_allclose(received, np.broadcast_to(expected, np.shape(x)), rtol=rtol)
+
+
+# -------------------- powers --------------------
+
+
+def of_power(x, n, order):
+    factor = np.prod([n - i for i in range(order)])
+    with np.errstate(all="ignore"):
+        return factor * x ** (n - order) if factor else 0 * x
+
+
+@formula
+def power_of(x, n):
+    return x**n
+
+
+EXPONENTS = [0, 1, 2, 3, 0.0, 1.0, 3.0, -1, -2.0, 0.5, 1.5]
+
+
+@pytest.mark.parametrize("n", EXPONENTS, ids=lambda n: f"x to the {n!r}")
+def test_derivatives_of_powers_at_zero(n):
+    x = np.array([0.0, 1e-200, 2.0])
+    for order in (1, 2, 3):
+        expected = of_power(x, float(n), order)
+        check(lambda x: x**n, x, order, expected)
+        check(lambda x: ops.power(x, as_tensor(n)), x, order, expected)
+        check(lambda x: power_of(x, as_tensor(n)), x[:1] + 1e-300 * (n < 0), order, expected[:1])
+
+
+def test_the_polynomial_of_a_vector_of_exponents():
+    q, n = np.array([0.0, 1.0]), np.arange(4.0)
+    for order, expected in enumerate([[1, 4], [1, 6], [2, 8], [6, 6], [0, 0]][1:], 1):
+        check(lambda q: ops.sum(ops.expand_dims(q, -1) ** n, -1), q, order, expected)
+
+
+@pytest.mark.parametrize("power", [ops.power, power_of], ids=["op", "formula"])
+def test_derivatives_by_base_and_exponent(power):
+    """By the exponent they are those of e^(y log x) where the base is positive, else 0."""
+    x, y = np.array([[2.0], [1e-30], [0.0], [0.0]]), np.array([[0.0], [1.0], [0.0], [2.0]])
+    gradient = autodiff.grad(lambda x, y: ops.sum(power(x, y)), (0, 1))
+    with np.errstate(divide="ignore"):
+        log = np.where(x > 0, np.log(x), 0)
+    for found, expected in zip(gradient(x, y), ([[0], [1], [0], [0]], x**y * log), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+    (by_x, by_xy), (_, by_y) = (
+        autodiff.grad(lambda x, y, i=i: ops.sum(gradient(x, y)[i]), (0, 1))(x, y) for i in (0, 1)
+    )
+    np.testing.assert_array_equal(by_x, [[0], [0], [0], [2]])
+    np.testing.assert_allclose(by_xy, [[0.5], [1 + math.log(1e-30)], [0], [0]], rtol=1e-12)
+    np.testing.assert_allclose(by_y, x**y * log**2, rtol=1e-12)
+
+
+def test_derivatives_of_roots_at_zero():
+    for order, expected in ((1, [math.inf, 1 / 3]), (2, [-math.inf, -2 / 9])):
+        check(ops.cbrt, [0.0, 1.0], order, expected)
+    for order, expected in ((1, [math.inf, 0.5]), (2, [-math.inf, -0.25])):
+        check(ops.sqrt, [0.0, 1.0], order, expected)
+    for order in (1, 2):  # as that of abs
+        check(lambda x: ops.hypot(x, 0.0 * x), [0.0, 1.0, -1.0], order, [0, 1, -1] if order == 1 else 0)
+
+
+@pytest.mark.parametrize("function, slope", [(tf_math.xlogy, math.log(2)), (tf_math.xdivy, 0.5)])
+def test_products_that_are_zero_for_a_factor_zero(function, slope):
+    gradient = autodiff.grad(lambda x, y: ops.sum(function(x, y)), (0, 1))
+    x, y = np.array([0.0, 0.0, 3.0]), np.array([0.0, 2.0, 2.0])
+    by_x, by_y = gradient(x, y)
+    np.testing.assert_allclose(by_x, [0, 0, slope])
+    assert by_y.numpy()[:2].tolist() == [0, 0]
+
+
+# -------------------- sinc --------------------
+
+# Derivatives by order at these points, computed with 60 digits by mpmath
+SINC_AT = [0.0, 1e-12, 1e-4, 0.3, 0.5, 0.8]
+# fmt: off
+SINC = {
+    1: [0.0, -3.289868133696453e-12, -0.0003289868101226756, -0.9020281301388888, -1.273239544735163, -1.303611644152634],
+    2: [-3.289868133696453, -3.289868133696453, -3.289868036287362, -2.458485286266174, -1.190227128238936, 0.9508018222685143],
+    3: [0.0, 1.948181820680049e-11, 0.00194818179778983, 5.24749315292437, 7.141362769433615, 6.415340276791905],
+    4: [19.48181820680049, 19.48181820680049, 19.48181752009393, 13.64877384985568, 4.881651205130725, -9.295411182484207],
+}
+# fmt: on
+
+
+@formula
+def sinc_in_a_formula(x):
+    return -ops.sinc(x)
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 4])
+def test_derivatives_of_sinc(order):
+    check(ops.sinc, SINC_AT, order, SINC[order], rtol=1e-13)
+    check(ops.sinc, SINC_AT, order, SINC[order], rtol=3e-6, dtype="float32")
+    check(sinc_in_a_formula, SINC_AT, order, np.negative(SINC[order]), rtol=1e-13)
+
+
+# -------------------- tails and huge arguments --------------------
+
+
+def logistic(x):
+    """The small one of s and 1 - s."""
+    return np.exp(-np.abs(x)) / (1 + np.exp(-np.abs(x)))
+
+
+TAIL = np.array([-80.0, -40.0, -16.0, -3.0])
+HUGE = np.array([1e8, 1e15, 1e18])
+LARGE = np.array([1e8, 1e10])
+
+TAILS = {  # name: (function, points, derivatives of order 1 and 2)
+    "expm1": (ops.expm1, TAIL, np.exp(TAIL), np.exp(TAIL)),
+    "elu": (ops.elu, TAIL, np.exp(TAIL), np.exp(TAIL)),
+    "elu_large": (ops.elu, -50 * TAIL, 1, 0),
+    "selu_large": (ops.selu, -50 * TAIL, 1.0507009873554805, 0),
+    "celu_large": (ops.celu, -50 * TAIL, 1, 0),
+    "crossentropy_0": (
+        lambda x: ops.binary_crossentropy(ops.zeros_like(x), x, from_logits=True),
+        TAIL,
+        logistic(TAIL),
+        logistic(TAIL) * (1 - logistic(TAIL)),
+    ),
+    "crossentropy_1": (
+        lambda x: ops.binary_crossentropy(ops.ones_like(x), x, from_logits=True),
+        -TAIL,
+        -logistic(TAIL),
+        logistic(TAIL) * (1 - logistic(TAIL)),
+    ),
+    "arcsinh": (ops.arcsinh, HUGE, 1 / HUGE, -1 / HUGE**2),
+    "arccosh": (ops.arccosh, HUGE, 1 / HUGE, -1 / HUGE**2),
+    "softsign": (ops.softsign, -LARGE, (1 + LARGE) ** -2, 2 * (1 + LARGE) ** -3),
+    "hypot": (lambda x: ops.hypot(x, 3.0), LARGE, 1, 9 / LARGE**3),
+    "arctan2": (lambda x: ops.arctan2(1.0, x), LARGE, -1 / LARGE**2, 2 / LARGE**3),
+}
+
+
+@pytest.mark.parametrize("name", TAILS)
+def test_derivatives_in_tails(name):
+    function, x, *derivatives = TAILS[name]
+    for order, expected in enumerate(derivatives, 1):
+        check(function, x, order, expected, rtol=1e-12)
+        check(function, x, order, expected, rtol=3e-6, dtype="float32")
+
+
+@pytest.mark.parametrize("dtype, huge", [("float32", 1e30), ("float64", 1e300)])
+def test_slopes_at_huge_arguments(dtype, huge):
+    """Where the square of the argument is infinite."""
+    rtol = 1e-6 if dtype == "float32" else 1e-14
+    for x, sign in (([huge], 1), ([-huge], -1)):
+        check(ops.arcsinh, x, 1, 1 / huge, rtol, dtype)
+        check(lambda x: ops.hypot(x, huge), x, 1, sign * 0.5**0.5, rtol, dtype)
+        check(lambda x: ops.arctan2(x, huge), x, 1, 0.5 / huge, rtol, dtype)
+    for x in (huge, 1 / huge):  # also where the square is 0
+        slopes = autodiff.grad(lambda y, x: ops.sum(ops.arctan2(y, x)), (0, 1))(
+            *(as_tensor([x], dtype) for _ in range(2))
+        )
+        np.testing.assert_allclose([s.numpy() * x for s in slopes], [[0.5], [-0.5]], rtol)
