@@ -371,6 +371,7 @@ def test_ops_on_arrays(name):
     check(joined(found[2]["tapes"]), changes, f"{name} beside differences, order 2", lambda i: i, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("name", ROWS)
 def test_recorded_ops_on_arrays(name):
     function, arrays, _ = ROWS[name]
