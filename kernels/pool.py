@@ -138,7 +138,8 @@ def unpool_images(dy, y, x, dx, rest, window, average, share, shares):
                             store(dx, to + c, load(dx, to + c) + load(rest, wait + c))
                     else:
                         for c in range(channels):
-                            here = load(x, to + c) == load(y, at + c)
+                            v, most = load(x, to + c), load(y, at + c)
+                            here = v == most or (v != v and most != most)
                             left_over = load(rest, wait + c)
                             store(dx, to + c, load(dx, to + c) + (left_over if here else zero))
                             store(rest, wait + c, zero if here else left_over)
@@ -149,17 +150,20 @@ def unpool_images(dy, y, x, dx, rest, window, average, share, shares):
 
 @compiled
 def halve_row(x, at, below, y, chosen, to, out_width, channels):
-    """Computes a row of y from two rows of x, and which of the four is each maximum. below: distance to the next row of x."""
+    """Computes a row of y from two rows of x, and which of the four is each maximum, or the first NaN.
+
+    below: distance to the next row of x.
+    """
     for j in range(out_width):
         p, q = at + 2 * j * channels, to + j * channels
         for c in range(channels):
             most, which = noalias.load(x, p + c), np.uint8(0)
             v = noalias.load(x, p + channels + c)
-            most, which = (v, np.uint8(1)) if v > most or v != v else (most, which)
+            most, which = (v, np.uint8(1)) if most == most and not v <= most else (most, which)
             v = noalias.load(x, p + below + c)
-            most, which = (v, np.uint8(2)) if v > most or v != v else (most, which)
+            most, which = (v, np.uint8(2)) if most == most and not v <= most else (most, which)
             v = noalias.load(x, p + below + channels + c)
-            most, which = (v, np.uint8(3)) if v > most or v != v else (most, which)
+            most, which = (v, np.uint8(3)) if most == most and not v <= most else (most, which)
             noalias.store(y, q + c, most)
             noalias.store(chosen, q + c, which)
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from nbkeras.kernels.elementwise import larger
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.cache import compiled
 from nbkeras.kernels.runtime.threads import launch_shares, share_count
@@ -263,18 +264,25 @@ def logsumexp(x: Array, axes: tuple[int, ...], keepdims: bool = False):
     device.launch(np.subtract, x, shift, powers)
     device.launch(np.exp, powers, powers)
     total, _ = sum(powers, axes, keepdims=True)
-    device.launch(np.log, total, total)
-    device.launch(np.add, total, shift, total)
-    y = total if keepdims else total.reshape(tuple(n for i, n in enumerate(x.shape) if i not in axes))
-    return y, (x, total, axes)
+    y = device.empty(total.shape, x.dtype)
+    device.launch(np.log, total, y)
+    device.launch(np.add, y, shift, y)
+    y = y if keepdims else y.reshape(tuple(n for i, n in enumerate(x.shape) if i not in axes))
+    return y, (x, shift, total)
 
 
 def logsumexp_vjp(saved, dy, needs):
-    x, y, axes = saved
-    dx = device.output(needs[0], x.shape, dy.dtype)
-    device.launch(np.subtract, x, _finite(y), dx)
+    """The gradient is dy times the softmax. (exp(x - y) would have the error with which a large y is rounded.)
+
+    If all elements are -infinity, it is 0.
+    """
+    x, shift, total = saved
+    dx, factor = device.output(needs[0], x.shape, dy.dtype), device.empty(total.shape, x.dtype)
+    device.launch(larger, total, np.finfo(x.dtype).tiny, factor)
+    device.launch(np.divide, dy.reshape(total.shape), factor, factor)
+    device.launch(np.subtract, x, shift, dx)
     device.launch(np.exp, dx, dx)
-    device.launch(np.multiply, dx, dy.reshape(y.shape), dx)
+    device.launch(np.multiply, dx, factor, dx)
     return (dx,)
 
 

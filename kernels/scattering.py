@@ -71,10 +71,13 @@ def combine_slopes(x, rows, updates, y, how, dy, dx, dupdates) -> None:
     elif how is np.add:
         old_share, new_share = np.True_, np.True_
     elif how is np.multiply:
-        zeros, others = (x == 0).astype(x.dtype), np.where(x == 0, 1, x)
-        np.add.at(zeros, at, new == 0)
-        np.multiply.at(others, at, np.where(new == 0, 1, new))
-        old_share, new_share = _rest(x, zeros, others), _rest(new, zeros[at], others[at])
+        products = np.ones_like(x)
+        np.multiply.at(products, at, new)
+        order = np.argsort(at, kind="stable")
+        rows, factors, others = at[order], new[order], np.empty_like(new)
+        after = _products_before(rows[::-1], factors[::-1])[::-1]
+        others[order] = _products_before(rows, factors) * after
+        old_share, new_share = products, x[at] * others
     else:
         count = (x == y).astype(x.dtype)
         np.add.at(count, at, new == y[at])
@@ -84,10 +87,18 @@ def combine_slopes(x, rows, updates, y, how, dy, dx, dupdates) -> None:
     dupdates[inside] = dy[at] * new_share
 
 
-def _rest(factor: Array, zeros: Array, others: Array) -> Array:
-    """Returns a product without one factor, from the number of zero factors and the product of the nonzero ones."""
-    without = others / np.where(factor == 0, 1, factor)
-    return np.where(zeros == (factor == 0), without, 0)
+def _products_before(rows: Array, factors: Array) -> Array:
+    """Returns the product of the earlier factors of the same row, in log2(n) steps; equal rows are neighbours.
+
+    A quotient of two products would be NaN for a factor 0 or infinity, and 0 or infinity for small or large ones.
+    """
+    products, distance = np.ones_like(factors), 1
+    products[1:] = np.where((rows[1:] == rows[:-1])[:, None], factors[:-1], 1)
+    while distance < len(rows):
+        same = (rows[distance:] == rows[:-distance])[:, None]
+        products[distance:] *= np.where(same, products[:-distance], 1)
+        distance *= 2
+    return products
 
 
 # -------------------- searching sorted arrays --------------------

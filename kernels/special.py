@@ -5,6 +5,8 @@ They are rarely used.
 
 import math
 
+import numpy as np
+
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.cache import compiled
 
@@ -50,8 +52,9 @@ def _bessel(order, x, y):
     """y = I_order(x) by its power series (all terms have one sign): Abramowitz and Stegun 9.6.10."""
     for i in range(x.size):
         half = 0.5 * float(x[i])
-        square = half * half
-        term = half if order else 1.0
+        square, term = half * half, 1.0
+        for k in range(1, order + 1):
+            term *= half / k
         total, k = term, 1.0
         while abs(term) > 1e-17 * abs(total) and total - total == 0.0:
             term *= square / (k * (k + order))
@@ -61,12 +64,27 @@ def _bessel(order, x, y):
 
 
 @device.host
-def i0(x, y):
-    """Kernel: computes the modified Bessel function of the first kind of order 0."""
-    _bessel(0, x.reshape(-1), y.reshape(-1))
+def compute_bessel(x, order, y):
+    """Kernel: computes the modified Bessel function of the first kind of a whole order."""
+    _bessel(order, x.reshape(-1), y.reshape(-1))
 
 
-@device.host
-def i1(x, y):
-    """Kernel: computes the modified Bessel function of the first kind of order 1, the derivative of the function of order 0."""
-    _bessel(1, x.reshape(-1), y.reshape(-1))
+def bessel(x, order: int):
+    """The modified Bessel function of the first kind, I_order(x)."""
+    y = device.empty(x.shape, x.dtype)
+    device.launch(compute_bessel, x, order, y)
+    return y, (x, order)
+
+
+def bessel_vjp(saved, dy, needs):
+    """The derivative is (I_(order - 1) + I_(order + 1)) / 2, where I_(-1) is I_1: Abramowitz and Stegun 9.6.26."""
+    x, order = saved
+    slope, _ = bessel(x, abs(order - 1))
+    device.launch(np.add, slope, bessel(x, order + 1)[0], slope)
+    device.launch(np.multiply, slope, dy.dtype.type(0.5), slope)
+    dx = device.output(needs[0], dy.shape, dy.dtype)
+    device.launch(np.multiply, slope, dy, dx)
+    return (dx,)
+
+
+bessel.broadcasts = True  # type: ignore[attr-defined]  # for autodiff.vmap

@@ -87,12 +87,12 @@ def pool_rows(x, y, window, average):
 
 @device_function
 def _first(found, x, y, pixel):
-    return pixel if found < 0 and x == y else found
+    return pixel if found < 0 and (x == y or (x != x and y != y)) else found
 
 
 @kernel
 def _find(over, shape, x, y, found, window, wide):
-    """Finds the pixel from which each window took its maximum: the first equal one, or -1 for NaN."""
+    """Finds the pixel from which each window took its maximum: the first equal one, or the first NaN."""
     kh, kw, sh, sw, _, _, top, left = window
     n, i, j, c = _position(over)
     if n >= over[0]:
@@ -163,11 +163,11 @@ def unpool_images(dy, y, x, dx, rest, window, average):
 def _largest(v0, v1, v2, v3):
     """Returns the largest of four, and its index (the first of equal numbers)."""
     most, which = v0, _i(0)
-    if v1 > most or v1 != v1:
+    if most == most and not v1 <= most:
         most, which = v1, _i(1)
-    if v2 > most or v2 != v2:
+    if most == most and not v2 <= most:
         most, which = v2, _i(2)
-    if v3 > most or v3 != v3:
+    if most == most and not v3 <= most:
         most, which = v3, _i(3)
     return most, which
 

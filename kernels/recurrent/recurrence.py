@@ -35,8 +35,8 @@ ACTIVATIONS = {
     "tanh": TANH,
     "sigmoid": SIGMOID,
     "relu": RELU,
-    "hard_sigmoid": HARD_SIGMOID,  # Keras 3: clip(x / 6 + 0.5, 0, 1)
-    "legacy_hard_sigmoid": LEGACY_HARD_SIGMOID,  # Keras 2: clip(0.2 x + 0.5, 0, 1)
+    "hard_sigmoid": HARD_SIGMOID,  # Keras 3: clip((x + 3) / 6, 0, 1)
+    "legacy_hard_sigmoid": LEGACY_HARD_SIGMOID,  # Keras 2: clip(0.2 (x + 2.5), 0, 1)
 }
 
 _LEAST_ROWS = 8  # least rows of a chunk: with fewer, the products are too thin
@@ -338,7 +338,7 @@ def second_part(form, weights, terms, columns, otherwise):
 @compiled
 def activate(code, a, at, stride, rows, width):
     """Sets a = f(a) in place for `rows` rows of `width` elements; the first row is at `at`."""
-    zero, one, half = a.dtype.type(0), a.dtype.type(1), a.dtype.type(0.5)
+    zero, one = a.dtype.type(0), a.dtype.type(1)
     if code == TANH:
         for r in range(rows):
             o = at + r * stride
@@ -357,10 +357,11 @@ def activate(code, a, at, stride, rows, width):
                 store(a, o + j, zero if v < zero else v)
     elif code == HARD_SIGMOID or code == LEGACY_HARD_SIGMOID:
         slope = a.dtype.type(1 / 6) if code == HARD_SIGMOID else a.dtype.type(0.2)
+        end = a.dtype.type(3) if code == HARD_SIGMOID else a.dtype.type(2.5)
         for r in range(rows):
             o = at + r * stride
             for j in range(width):
-                v = slope * load(a, o + j) + half
+                v = (load(a, o + j) + end) * slope  # exactly 0 and 1 at the ends
                 v = zero if v < zero else v
                 store(a, o + j, one if v > one else v)
 

@@ -17,8 +17,9 @@ _ACTIVATIONS: dict[int, Callable] = {
     recurrence.TANH: ops.tanh,
     recurrence.SIGMOID: ops.sigmoid,
     recurrence.RELU: ops.relu,
-    recurrence.HARD_SIGMOID: lambda x: ops.clip(x * (1 / 6) + 0.5, 0.0, 1.0),
-    recurrence.LEGACY_HARD_SIGMOID: lambda x: ops.clip(x * 0.2 + 0.5, 0.0, 1.0),
+    # relu, because the kernels' slope is 0 where the result is 0 or 1, also at the ends of the slope
+    recurrence.HARD_SIGMOID: lambda x: ops.relu((x + 3) * (1 / 6), max_value=1.0),
+    recurrence.LEGACY_HARD_SIGMOID: lambda x: ops.relu((x + 2.5) * 0.2, max_value=1.0),
 }
 
 

@@ -49,6 +49,7 @@ from nbkeras.kernels import (
     scattering,
     shape,
     softmax,
+    special,
 )
 from nbkeras.kernels.convolution import conv, integers, unfold, volumes
 from nbkeras.kernels.loops.window import output_length, padding_before
@@ -91,6 +92,11 @@ def _chosen(comparison: Callable) -> Elementwise:
     return Elementwise(share, lambda x, y, z: ops.subtract(1, share(x, y, z)))
 
 
+def _bessel_slope(x, y, order):
+    below, above = (apply(special.bessel, special.bessel_vjp, [x], order=each) for each in (abs(order - 1), order + 1))
+    return (below + above) * 0.5
+
+
 def _where(call, dys, needs):
     condition, (dy,) = call.inputs[0], dys
     return None, ops.where(condition, dy, 0), ops.where(condition, 0, dy)
@@ -115,6 +121,7 @@ _ELEMENTWISE: dict[Callable, Rule] = {
         lambda x, y, low, high: ops.logical_and(ops.greater_equal(x, low), ops.less_equal(x, high))
     ),
     elementwise.negative: Elementwise(-1),
+    special.bessel: Elementwise(_bessel_slope),
     elementwise.show: Elementwise(lambda x, y, message: 1),
     **{op: Elementwise(*slopes_of(op)) for op in (*activations.OPS, *elementwise.OPS, losses.sigmoid_crossentropy)},
 }
@@ -137,9 +144,18 @@ def _mean(call, dys, needs):
     return (_spread(dy / math.prod(x.shape[axis] for axis in axes), x, axes),)
 
 
-def _var(x, axes, keepdims):
-    distance = x - ops.mean(x, axis=axes, keepdims=True)
-    return ops.mean(distance * distance, axis=axes, keepdims=keepdims)
+def _var_slope(x, axes):
+    return (x - ops.mean(x, axis=axes, keepdims=True)) * (2 / max(math.prod(x.shape[axis] for axis in axes), 1))
+
+
+def _var(record, dys, needs):
+    (x,), axes = record.call.inputs, record.call.constants["axes"]
+    return (_var_slope(x, axes) * _spread(dys[0], x, axes),)
+
+
+def _var_tangent(record, tangents):
+    (x,), axes = record.call.inputs, record.call.constants["axes"]
+    return [ops.sum(_var_slope(x, axes) * tangents[0], axis=axes, keepdims=record.call.constants["keepdims"])]
 
 
 def _shares(record, axes):
@@ -162,7 +178,9 @@ def _extremum_tangent(record, tangents):
 def _logsumexp(x, axes, keepdims):
     top = _constant(ops.max(x, axis=axes, keepdims=True))
     top = ops.where(ops.isfinite(top), top, 0)
-    y = ops.log(ops.sum(ops.exp(x - top), axis=axes, keepdims=True)) + top
+    total = ops.sum(ops.exp(x - top), axis=axes, keepdims=True)
+    empty = ops.equal(total, 0)  # all elements are -infinity
+    y = ops.where(empty, -math.inf, ops.log(ops.where(empty, 1, total))) + top
     return y if keepdims else ops.squeeze(y, axis=axes)
 
 
@@ -185,7 +203,7 @@ def _cumprod(x, axis):
 _REDUCTIONS: dict[Callable, Rule] = {
     reduce.sum: Linear(_sum),
     reduce.mean: Linear(_mean),
-    reduce.var: Composed(_var),
+    reduce.var: Explicit(_var, _var_tangent),
     reduce.max: Explicit(_extremum, _extremum_tangent),
     reduce.min: Explicit(_extremum, _extremum_tangent),
     reduce.logsumexp: Composed(_logsumexp),
@@ -327,7 +345,7 @@ def _conv(family: Any, saves_inputs: bool) -> Composed:
 
 
 def _max_pool(x, size, strides, padding):
-    """The maximum over window taps, one shifted image per tap. Padding is -infinity, and NaN stays NaN."""
+    """The maximum over window taps, one shifted image per tap. Padding is -infinity; the first NaN is the maximum."""
     widths, lengths = [(0, 0)], []
     for length, taps, step in zip(x.shape[1:-1], size, strides, strict=True):
         along = length, taps, step, 1, padding
@@ -339,7 +357,7 @@ def _max_pool(x, size, strides, padding):
     for offsets in itertools.product(*map(range, size)):
         cuts = [slice(o, o + (n - 1) * s + 1, s) for o, n, s in zip(offsets, lengths, strides, strict=True)]
         tap = padded[(slice(None), *cuts)]
-        y = tap if y is None else ops.where(ops.logical_or(ops.greater(tap, y), ops.isnan(tap)), tap, y)
+        y = tap if y is None else ops.where(ops.logical_or(ops.less_equal(tap, y), ops.isnan(y)), y, tap)
     return y
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from nbkeras import Variable, losses, ops, random
 from nbkeras.engine.tensor import apply
 from nbkeras.kernels import elementwise
-from nbkeras.ops import attention, functions, image
+from nbkeras.ops import attention, image
 from nbkeras.ops.packed import Layout, PackedVariable
 from nbkeras.ops.quantized import QuantizedVariable
 
@@ -70,7 +70,6 @@ for name in ("arcsin", "arccos", "arctanh", "erfinv"):
 for name in ("sqrt", "reciprocal", "rsqrt", "log", "log1p", "log2", "log10"):
     case(name, getattr(ops, name), POSITIVE)
 case("arccosh", ops.arccosh, POSITIVE + 1)
-case("i1", functions.i1, A)
 case("gelu_exact", lambda x: ops.gelu(x, approximate=False), A)
 case("relu_all", lambda x: ops.relu(x, negative_slope=0.1, max_value=2.0, threshold=0.3), A)
 case("clip", lambda x: ops.clip(x, -1.0, 1.5), A)

@@ -118,7 +118,7 @@ else:
 @device_function
 def activate(code, x, like):
     """Returns f(x) in the dtype of the array `like`."""
-    zero, one, half = like.dtype.type(0), like.dtype.type(1), like.dtype.type(0.5)
+    zero, one = like.dtype.type(0), like.dtype.type(1)
     if code == TANH:
         return math.tanh(x)
     if code == SIGMOID:
@@ -127,7 +127,8 @@ def activate(code, x, like):
         return zero if x < zero else x
     if code == HARD_SIGMOID or code == LEGACY_HARD_SIGMOID:
         slope = like.dtype.type(1 / 6) if code == HARD_SIGMOID else like.dtype.type(0.2)
-        y = slope * x + half
+        end = like.dtype.type(3) if code == HARD_SIGMOID else like.dtype.type(2.5)
+        y = (x + end) * slope
         y = zero if y < zero else y
         return one if y > one else y
     return x
