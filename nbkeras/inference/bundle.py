@@ -44,7 +44,7 @@ _KERNELS = "nbkeras.kernels."
 _FUNCTIONS = {
     "convolution.implicit_gemm": "transpose_matrices",
     "convolution.integers": "convolve",
-    "elementwise": "clip_between print_array round_half_even select",
+    "elementwise": "clip_between larger print_array round_half_even select",
     "fourier": "analyze synthesize transform transform_real transform_real_back",
     "half": "bfloat16 float16",
     "indexing": "gather gather_along largest_first order",
@@ -55,6 +55,7 @@ _FUNCTIONS = {
     "runtime.device": "copy fill",
     "scattering": "combine_rows number_rows search_sorted",
     "shape": "concatenate_into",
+    "special": "compute_bessel",
 }
 
 

@@ -118,7 +118,7 @@ def test_a_system_without_threads_to_give_is_served_by_one(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "text", ["99999999999", "1025", "0", "-1", "abc", "1.5", "1e5", "²", "9" * 5000], ids=lambda text: text[:12]
+    "text", ["99999999999", "1025", "0", "-1", "abc", "1.5", "1e5", "²", "9" * 5000], ids=lambda text: repr(text[:12])
 )
 def test_an_absurd_number_in_the_environment_is_ignored_with_a_warning_that_names_it(monkeypatch, text):
     monkeypatch.setenv("NUMBA_NUM_THREADS", text)

@@ -194,7 +194,7 @@ def test_mistakes_in_the_environment(files, monkeypatch, name, value, message):
 
 
 @pytest.mark.parametrize(
-    "value", ["9" * 30, "-1", "1e400", "nan", "inf", "abc", "9" * 5000], ids=lambda value: value[:31]
+    "value", ["9" * 30, "-1", "1e400", "nan", "inf", "abc", "9" * 5000], ids=lambda value: repr(value[:31])
 )
 def test_an_absurd_number_for_any_option_is_named(files, monkeypatch, value):
     kinds = {name: str(field.annotation) for name, field in settings._Outside.model_fields.items()}
