@@ -23,6 +23,7 @@ from nbkeras.engine.observed import Observed, observe_all, reachable
 from nbkeras.engine.program import Program, current_program
 from nbkeras.engine.program_cache import ProgramCache
 from nbkeras.engine.rewriting import improved
+from nbkeras.engine.side_effects import SideEffects
 from nbkeras.engine.tensor import Number, Tensor, Variable, as_tensor
 from nbkeras.engine.user_errors import entry, warn
 from nbkeras.training.model import Model
@@ -90,6 +91,7 @@ class Jitted:
         self.function, self.static_argnames = function, names
         self._static_positions = self._positions(names)
         self._cache = self._new_cache()
+        self._has_warned = False  # of side effects
         self._builders: set[tuple] = set()  # the keys whose last call made variables
         # id of an object -> the object, the programs of the method for it, and their builders
         self._of_objects: dict[int, tuple[weakref.ref, ProgramCache, set[tuple]]] = {}
@@ -167,9 +169,12 @@ class Jitted:
                 "It is recorded for each combination of shapes, dtypes and arguments that are not arrays or numbers: give it "
                 "arrays of few shapes, and the same objects at each call"
             )
-        made = Variable.made
+        made, is_recorded = Variable.made, tensor.is_step_recorded()
+        effects = SideEffects(self.function) if is_recorded and not self._has_warned else None
         result = self.function(*args, **kwargs)
-        if tensor.is_step_recorded():
+        if effects is not None:
+            self._has_warned = effects.warn(f"the function {self.__name__!r}")
+        if is_recorded:
             parts = reachable(self.function, *args, *kwargs.values())
             observe_all(parts)
             for part in parts:
@@ -443,6 +448,9 @@ def jit(function: Callable | None = None, *, static_argnames: str | Iterable[str
     Python code runs only while a program is recorded: `print` shows tensors without values; attributes of your own objects,
     globals and closures are constants, also arrays, which must not be written; losses of `add_loss` exist only inside. nbkeras's
     layers, losses, metrics and optimizers may change: then the function is recorded again.
+
+    If the function changes a list, a set or a number of the Python code around it, or draws from `random` or `numpy.random`, replays
+    do not repeat it: one warning says so.
 
     A function that reads a tensor's value (`if loss > 1:`, `float(loss)`) cannot be recorded: it runs eagerly, and one warning
     names the line. Inside a recorded step, under a tape or in `vmap`, the function is called as it is, so gradients pass

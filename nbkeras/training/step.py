@@ -15,6 +15,7 @@ from nbkeras.engine.observed import observe_all
 from nbkeras.engine.program import Program
 from nbkeras.engine.program_cache import ProgramCache, Replays
 from nbkeras.engine.rewriting import improved
+from nbkeras.engine.side_effects import SideEffects
 from nbkeras.engine.tensor import Tensor
 
 Array = np.ndarray
@@ -38,6 +39,7 @@ class Step:
     ):
         self.kind, self.function, self.eagerly = kind, function, eagerly
         self._gpu, self._observed = tensor.gpu(), observed
+        self._has_warned = False  # of side effects
         improve = improved if kind == "predict" else None
         advice = "compile with run_eagerly=True to say so"
         self._programs = ProgramCache(f"the model's {kind} step", advice, improve=improve)
@@ -60,8 +62,11 @@ class Step:
 
     def _outputs(self, leaves: list[Tensor | None], layout: Layout) -> Any:
         """The outputs for a batch's leaves."""
+        effects = SideEffects() if tensor.is_step_recorded() and not self._has_warned else None
         with training_phase(self.kind == "train"):
             outputs = self.function(layout.pack(leaves))
+            if effects is not None:
+                self._has_warned = effects.warn(f"the model's {self.kind} step")
             if self.kind != "predict":
                 outputs = self._logs(outputs)
         if tensor.is_step_recorded():
