@@ -1,5 +1,6 @@
 """Derivatives at zeros, in tails, at huge arguments and of nothing, by all modes: tapes, transforms, recorded and eager."""
 
+import itertools
 import math
 
 import numpy as np
@@ -205,3 +206,91 @@ def test_slopes_at_huge_arguments(dtype, huge):
             *(as_tensor([x], dtype) for _ in range(2))
         )
         np.testing.assert_allclose([s.numpy() * x for s in slopes], [[0.5], [-0.5]], rtol)
+
+
+# -------------------- determinants --------------------
+
+
+def minors(x, order):
+    """The derivatives of det(x) of an order: signed determinants without some rows and columns."""
+    n = len(x)
+    found = np.zeros((n, n) * order)
+    parity = {p: round(np.linalg.det(np.eye(order)[np.argsort(p)])) for p in itertools.permutations(range(n), order)}
+    for rows in itertools.permutations(range(n), order):
+        for columns in itertools.permutations(range(n), order):
+            rest = np.delete(np.delete(x, rows, 0), columns, 1)
+            sign = (-1) ** (sum(rows) + sum(columns)) * parity[rows] * parity[columns]
+            found[tuple(i for pair in zip(rows, columns, strict=True) for i in pair)] = sign * np.linalg.det(rest)
+    return found
+
+
+def of_rank(n, rank):
+    random = np.random.default_rng(10 * n + rank)
+    return random.normal(size=(n, rank)) @ random.normal(size=(rank, n))
+
+
+@pytest.mark.parametrize(
+    "n, rank", [(n, rank) for n in (1, 2, 3, 5, 6) for rank in {0, 1, n - 3, n - 2, n - 1, n} if rank >= 0]
+)
+def test_derivatives_of_the_determinant(n, rank):
+    """Also where it is 0: the matrix of cofactors, and their derivatives."""
+    x, direction = of_rank(n, rank), np.random.default_rng(2).normal(size=(n, n))
+    first, second = (minors(x, order) for order in (1, 2))
+    scale = 1e-12 * max(1, abs(x).max()) ** n
+    gradient = autodiff.grad(ops.det)
+    for found in (by_tapes(ops.det, 1)(as_tensor(x)), gradient(x), jit_twice(gradient)(x)):
+        np.testing.assert_allclose(found, first, rtol=1e-11, atol=scale)
+    slope = (first * direction).sum()
+    np.testing.assert_allclose(autodiff.jvp(ops.det, (x,), (direction,))[1], slope, rtol=1e-11, atol=scale)
+    product = (second * direction).sum((2, 3))
+    squares = autodiff.grad(lambda x: ops.sum(gradient(x) * direction))
+    by_hand = by_tapes(lambda x: ops.sum(by_tapes(ops.det, 1)(x) * direction), 1)
+    hvp = autodiff.hvp(ops.det, (x,), (direction,))[1][0]
+    for found in (hvp, squares(x), by_hand(as_tensor(x)), jit_twice(squares)(x)):
+        np.testing.assert_allclose(found, product, rtol=1e-11, atol=scale)
+
+
+def jit_twice(function):
+    recorded = keras.jit(function)
+
+    def call(x):
+        recorded(np.eye(len(x)))
+        return recorded(x)
+
+    return call
+
+
+@pytest.mark.parametrize("n, rank", [(3, 1), (5, 2), (5, 4)])
+def test_third_derivatives_of_the_determinant(n, rank):
+    x = of_rank(n, rank)
+    u, v, w = np.random.default_rng(3).normal(size=(3, n, n))
+    expected = np.einsum("abcdef,ab,cd,ef", minors(x, 3), u, v, w)
+
+    def along(function, direction):
+        return lambda x: autodiff.jvp(function, (x,), (direction,))[1]
+
+    def backward_along(function, direction):
+        return lambda x: ops.sum(autodiff.grad(function)(x) * direction)
+
+    for way in (along, backward_along):
+        function = ops.det
+        for direction in (u, v, w):
+            function = way(function, direction)
+        np.testing.assert_allclose(function(x), expected, rtol=1e-10)
+
+
+def test_gradients_of_determinants_of_a_batch():
+    x = np.stack([of_rank(5, rank) for rank in (5, 4, 3)])
+    expected = [minors(each, 1) for each in x]
+    for found in (backward(ops.det)(x), autodiff.vmap(autodiff.grad(ops.det))(x)):
+        np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-12)
+    np.testing.assert_allclose(backward(ops.det)(np.float32(x)), expected, rtol=1e-3, atol=1e-4)
+    product = autodiff.hvp(lambda x: ops.sum(ops.det(x)), (x,), (x,))[1][0]
+    np.testing.assert_allclose(product, 4 * np.array(expected), rtol=1e-10, atol=1e-11)  # of degree 4 in x
+    x[1, 2, 3] = np.nan
+    for found in (backward(ops.det)(x), autodiff.hvp(lambda x: ops.sum(ops.det(x)), (x,), (x,))[1][0]):
+        assert np.isnan(found).all((1, 2)).tolist() == [False, True, False]
+    for empty in (np.zeros((2, 0, 0)), np.zeros((0, 3, 3)), np.zeros((0, 5, 5))):
+        assert ops.det(empty).numpy().tolist() == [1.0] * len(empty)
+        for found in (backward(ops.det)(empty), autodiff.hvp(lambda x: ops.sum(ops.det(x)), (empty,), (empty,))[1][0]):
+            assert found.shape == empty.shape
