@@ -657,7 +657,7 @@ def norm(x, ord: Any = None, axis=None, keepdims: bool = False) -> Tensor:
 def _vector_norm(x: Tensor, ord: Any, axes: tuple[int, ...], keepdims: bool) -> Tensor:
     sizes = elementwise.absolute(x)
     if ord in (math.inf, -math.inf):
-        return (reduce.max if ord > 0 else reduce.min)(sizes, axes, keepdims)
+        return (_largest if ord > 0 else reduce.min)(sizes, axes, keepdims)
     if ord == 0:
         return reduce.sum(as_tensor(elementwise.not_equal(x, 0), x.dtype), axes, keepdims)
     if ord == 1:
@@ -668,9 +668,14 @@ def _vector_norm(x: Tensor, ord: Any, axes: tuple[int, ...], keepdims: bool) -> 
 def _matrix_norm(x: Tensor, ord: Any) -> Tensor:
     if ord in ("nuc", 2, -2):
         s = _singular_values("norm", x)
-        return reduce.sum(s, -1) if ord == "nuc" else (reduce.max if ord > 0 else reduce.min)(s, -1)
+        return reduce.sum(s, -1) if ord == "nuc" else (_largest if ord > 0 else reduce.min)(s, -1)
     sums = reduce.sum(elementwise.absolute(x), -2 if abs(ord) == 1 else -1)
-    return (reduce.max if ord > 0 else reduce.min)(sums, -1)
+    return (_largest if ord > 0 else reduce.min)(sums, -1)
+
+
+def _largest(sizes: Tensor, axes: int | tuple[int, ...], keepdims: bool = False) -> Tensor:
+    """The maximum, or 0 of no sizes."""
+    return reduce.max(sizes, axes, keepdims, initial=None if sizes.size else 0)
 
 
 _lazy_names.attach(globals())
