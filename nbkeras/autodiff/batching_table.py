@@ -175,7 +175,7 @@ _KINDS: dict[Callable, Batch] = {
     **dict.fromkeys([losses.softmax_crossentropy, losses.sparse_softmax_crossentropy], over_last),
     indexing.largest: over_last,
     **dict.fromkeys([linalg.inv, linalg.det, linalg.slogdet, linalg.cholesky, linalg.eigh, linalg.qr], over_last),
-    **dict.fromkeys([linalg.svd, linalg.pinv, linalg.lu], over_last),
+    **dict.fromkeys([linalg.svd, linalg.pinv, linalg.lu, linalg.rotations], over_last),
     linalg.solve: elementwise,
     shape.reshape: in_front(shape=_members_first),
     shape.transpose: in_front(axes=lambda axes, call: (0, *_all_next(axes, call))),

@@ -190,7 +190,8 @@ def _prod(x, axes, keepdims):
     rest = [i for i in range(x.ndim) if i not in axes]
     sizes = [x.shape[i] for i in rest]
     rows = ops.reshape(ops.transpose(x, [*axes, *rest]), (math.prod(x.shape[i] for i in axes), *sizes))
-    y = functools.reduce(ops.multiply, ops.unstack(rows)) if rows.shape[0] else ops.ones(sizes, x.dtype)
+    # a product of nothing depends on x too: its gradient is an empty array
+    y = functools.reduce(ops.multiply, ops.unstack(rows)) if rows.shape[0] else ops.sum(rows, axis=0) + 1
     return ops.reshape(y, reduce.kept(x.shape, axes)) if keepdims else y
 
 

@@ -150,7 +150,13 @@ def _gptq(weights: np.ndarray, hessian: np.ndarray, config: Any) -> Encoded:
     diagonal[diagonal == 0] = 1
     hessian = hessian.copy()
     np.fill_diagonal(hessian, diagonal + np.float32(config.hessian_damping) * diagonal.mean())
-    inverse = np.linalg.inv(hessian)
+    try:
+        inverse = np.linalg.inv(hessian)
+    except np.linalg.LinAlgError:
+        raise ValueError(
+            f"GPTQ: the Hessian {hessian.shape} of the samples is singular, because some inputs of the layer depend on others: "
+            f"choose a hessian_damping above {config.hessian_damping}, such as 0.01"
+        ) from None
     order = np.arange(count)
     if config.activation_order:
         order = np.argsort(-(hessian.diagonal() + order.astype(np.float32) / count * np.float32(1e-12)), kind="stable")

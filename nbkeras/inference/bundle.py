@@ -48,7 +48,7 @@ _FUNCTIONS = {
     "fourier": "analyze synthesize transform transform_real transform_real_back",
     "half": "bfloat16 float16",
     "indexing": "gather gather_along largest_first order",
-    "linalg": "factor",
+    "linalg": "diagonalize factor",
     "metrics": "ratio",
     "random": "below",
     "reduce": "accumulate find_largest fold keep_finite products_before",

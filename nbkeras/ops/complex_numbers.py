@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras.engine.tensor import Tensor, as_float, as_tensor, op
+from nbkeras.kernels import linalg
 from nbkeras.ops.creation import full_like, zeros_like
 from nbkeras.ops.elementwise import isnan, where
 from nbkeras.ops.functions import signbit
@@ -171,7 +172,7 @@ def eig(x) -> tuple[np.ndarray, np.ndarray]:
         NumPy arrays of complex numbers: (eigenvalues, the eigenvectors as columns).
 
     Raises:
-        ValueError: if the last two axes have different sizes.
+        ValueError: if the last two axes have different sizes, or a matrix has NaN or infinity.
 
     Example:
         >>> values, vectors = ops.eig([[0.0, -1.0], [1.0, 0.0]])
@@ -182,5 +183,5 @@ def eig(x) -> tuple[np.ndarray, np.ndarray]:
     if matrices.ndim < 2 or matrices.shape[-1] != matrices.shape[-2]:
         raise ValueError(f"eig: the last two axes must be those of square matrices, received shape {matrices.shape}")
     kind = "complex64" if matrices.dtype == np.float32 else "complex128"
-    values, vectors = np.linalg.eig(matrices)
+    values, vectors = linalg.computed("eig", matrices, needed_by="eig")
     return values.astype(kind), vectors.astype(kind)

@@ -8,6 +8,7 @@ or from one iteration.
 """
 
 import functools
+import math
 import operator
 import re
 from collections.abc import Callable, Sequence
@@ -553,7 +554,7 @@ def vectorize(pyfunc: Callable, *, excluded: Any = None, signature: str | None =
         split = [x.ndim - n for x, n in zip(tensors, inner, strict=True)]
         loop = np.broadcast_shapes(*(x.shape[:at] for x, at in zip(tensors, split, strict=True)))
         rows = [
-            reshape(broadcast_to(x, (*loop, *x.shape[at:])), (-1, *x.shape[at:]))
+            reshape(broadcast_to(x, (*loop, *x.shape[at:])), (math.prod(loop), *x.shape[at:]))
             for x, at in zip(tensors, split, strict=True)
         ]
 

@@ -16,7 +16,7 @@ from nbkeras.ops import elementwise
 from nbkeras.ops.contractions import matmul
 from nbkeras.ops.creation import ones, zeros
 from nbkeras.ops.indexing import take
-from nbkeras.ops.linalg import solve
+from nbkeras.ops.linalg import solution
 from nbkeras.ops.shape import concatenate, expand_dims, moveaxis, reshape, squeeze, stack, unstack
 from nbkeras.ops.window import data_format_of
 
@@ -231,7 +231,8 @@ def homography(start_points: Any, end_points: Any) -> Tensor:
     for source, row in zip(sources, ([x, y, one, zero, zero, zero], [zero, zero, zero, x, y, one]), strict=True):
         back = elementwise.negative(source)
         equations.append(stack([*row, elementwise.multiply(back, x), elementwise.multiply(back, y)], 2))
-    return squeeze(solve(concatenate(equations, 1), expand_dims(concatenate(sources, 1), -1)), -1)
+    op = "perspective_transform, equations of end_points"  # singular if three of the points are on one line
+    return squeeze(solution(op, concatenate(equations, 1), expand_dims(concatenate(sources, 1), -1)), -1)
 
 
 @op

@@ -4,6 +4,7 @@ Gradients flow to the selected elements and add up where an element is selected 
 Keras.
 """
 
+import math
 import operator
 from typing import Any
 
@@ -79,7 +80,7 @@ def getitem(x, key) -> Tensor:
         index, first = _rows(x, axes, indices), 0
         rest = [axis for axis in range(x.ndim) if axis not in axes]
         x = transpose(x, (*axes, *rest))
-        y = take(reshape(x, (-1, *x.shape[len(axes) :])), index, axis=0)
+        y = take(reshape(x, (math.prod(x.shape[: len(axes)]), *x.shape[len(axes) :])), index, axis=0)
     # if the arrays are apart, their axes come first, as in NumPy
     apart = chosen != list(range(chosen[0], chosen[-1] + 1))
     place = 0 if apart else axes[0]

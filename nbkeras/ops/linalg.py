@@ -1,10 +1,12 @@
 """Decompositions and inverses of matrices in the last two axes, and norms, as in keras.ops.linalg.
 
-Floats; integers become floatx. A matrix that cannot be inverted or decomposed raises a ValueError when the kernel runs.
+Floats; integers become floatx. A matrix that cannot be inverted or decomposed raises a ValueError when the kernel runs, in each
+replay too: see kernels/linalg.py.
 Formulas of gradients: Giles, "An extended collection of matrix derivative results", 2008; Walter and Lehmann, "Algorithmic
 differentiation of linear algebra functions", 2011 (QR); Golub and Pereyra, 1973 (the pseudo-inverse).
 """
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -22,7 +24,7 @@ from nbkeras.ops.contractions import matmul
 from nbkeras.ops.creation import eye
 from nbkeras.ops.elementwise import add, divide, multiply, negative, subtract
 from nbkeras.ops.functions import divide_no_nan
-from nbkeras.ops.indexing import getitem, tril, triu
+from nbkeras.ops.indexing import getitem, take, tril, triu
 from nbkeras.ops.shape import broadcast_to, concatenate, expand_dims, moveaxis, reshape, squeeze, swapaxes
 
 if TYPE_CHECKING:  # imported at first use
@@ -30,8 +32,13 @@ if TYPE_CHECKING:  # imported at first use
     from nbkeras.ops.complex_numbers import eig as eig
 
 
-def _applied(kernel: Callable, slopes: Callable, tensors: list[Tensor], **constants: Any) -> Any:
-    """Apply a kernel whose gradients are slopes(*saved, *dy), one for each tensor; an unused result's dy is None."""
+def _applied(
+    kernel: Callable, slopes: Callable, tensors: list[Tensor], composition: Callable | None = None, **constants: Any
+) -> Any:
+    """Apply a kernel whose gradients are slopes(*saved, *dy), one for each tensor; an unused result's dy is None.
+
+    composition: The same function made of ops, for derivatives of higher order; None differentiates the slopes.
+    """
 
     def backward(saved, dy, needs):
         known = [Tensor(array) for array in saved]
@@ -41,7 +48,9 @@ def _applied(kernel: Callable, slopes: Callable, tensors: list[Tensor], **consta
         return tuple(None if need is False else grad.data for grad, need in zip(grads, needs, strict=True))
 
     # for derivatives of higher order: see autodiff/rules.py
-    backward.derivative = lambda rules: rules.OfSaved(slopes)  # type: ignore[attr-defined]
+    backward.derivative = lambda rules: (  # type: ignore[attr-defined]
+        rules.Composed(composition) if composition else rules.OfSaved(slopes)
+    )
     return apply(kernel, backward, tensors, **constants)
 
 
@@ -88,11 +97,14 @@ def inv(x) -> Tensor:
         array([[0.5 , 0.  ],
                [0.  , 0.25]], dtype=float32)
     """
+    return _inverse("inv", _matrix("inv", x))
 
+
+def _inverse(op: str, x: Tensor) -> Tensor:
     def slopes(y, dy):
         return negative(matmul(_turned(y), matmul(dy, _turned(y))))
 
-    return _applied(linalg.inv, slopes, [_matrix("inv", x)])
+    return _applied(linalg.inv, slopes, [x], needed_by=op)
 
 
 @op
@@ -114,20 +126,25 @@ def solve(a, b) -> Tensor:
         >>> ops.solve([[2.0, 0.0], [0.0, 4.0]], [2.0, 2.0]).numpy()
         array([1. , 0.5], dtype=float32)
     """
+    return solution("solve", a, b)
+
+
+def solution(op: str, a: Any, b: Any) -> Tensor:
+    """`solve` for the public function or gradient `op`, which errors name."""
     a, b = floats(a, b)
-    _matrix("solve", a)
+    _matrix(op, a)
     is_vector = b.shape == a.shape[:-1]
     column = expand_dims(b, -1) if is_vector else b
     if column.ndim < 2 or column.shape[-2] != a.shape[-1] or broadcast_shape(a.shape[:-2], column.shape[:-2]) is None:
         raise ValueError(
-            f"solve: expected a (..., n, n) and b (..., n, k) or (..., n), received {a.shape} and {b.shape}"
+            f"{op}: expected a (..., n, n) and b (..., n, k) or (..., n), received {a.shape} and {b.shape}"
         )
 
     def slopes(a, x, dx):
-        db = solve(_turned(a), dx)
+        db = solution(f"gradient of {op}", _turned(a), dx)
         return negative(matmul(db, _turned(x))), db
 
-    x = _applied(linalg.solve, slopes, [a, column])
+    x = _applied(linalg.solve, slopes, [a, column], needed_by=op)
     return squeeze(x, -1) if is_vector else x
 
 
@@ -151,8 +168,12 @@ def solve_triangular(a, b, lower: bool = False) -> Tensor:
         >>> ops.solve_triangular([[2.0, 9.0], [1.0, 4.0]], [2.0, 5.0], lower=True).numpy()
         array([1., 1.], dtype=float32)
     """
+    return _triangular_solution("solve_triangular", a, b, lower)
+
+
+def _triangular_solution(op: str, a: Any, b: Any, lower: bool) -> Tensor:
     a, b = promote(a, b)
-    return solve(tril(a) if lower else triu(a), b)
+    return solution(op, tril(a) if lower else triu(a), b)
 
 
 @op
@@ -172,7 +193,11 @@ def pinv(x, rcond: float | None = None) -> Tensor:
         array([[0.5, 0. ],
                [0. , 0. ]], dtype=float32)
     """
-    x = _matrix("pinv", x, square=False)
+    return _pseudo_inverse("pinv", x, rcond)
+
+
+def _pseudo_inverse(op: str, x: Any, rcond: float | None) -> Tensor:
+    x = _matrix(op, x, square=False)
     least = 10 * max(x.shape[-2:]) * float(np.finfo(x.dtype).eps) if rcond is None else float(rcond)
 
     def slopes(x, y, dy):
@@ -184,7 +209,7 @@ def pinv(x, rcond: float | None = None) -> Tensor:
         third = matmul(matmul(turned, y), matmul(g, right))
         return subtract(add(second, third), first)
 
-    return _applied(linalg.pinv, slopes, [x], rcond=least)
+    return _applied(linalg.pinv, slopes, [x], rcond=least, needed_by=op)
 
 
 @op
@@ -211,7 +236,7 @@ def lstsq(a, b, rcond: float | None = None) -> Tensor:
     _matrix("lstsq", a, square=False)
     if a.ndim != 2 or b.ndim not in (1, 2) or b.shape[0] != a.shape[0]:
         raise ValueError(f"lstsq: expected a (m, n) and b (m, k) or (m,), received {a.shape} and {b.shape}")
-    return matmul(pinv(a, rcond), b)
+    return matmul(_pseudo_inverse("lstsq", a, rcond), b)
 
 
 # -------------------- determinants --------------------
@@ -225,7 +250,7 @@ def det(x) -> Tensor:
         x: Floats (..., n, n); integers become floatx.
 
     Returns:
-        A float tensor (...). Its gradient needs an invertible matrix.
+        A float tensor (...). Its gradient, the matrix of cofactors, exists for singular matrices too.
 
     Raises:
         ValueError: if the matrices are not square.
@@ -235,11 +260,56 @@ def det(x) -> Tensor:
         array(5., dtype=float32)
     """
 
-    def slopes(x, y, dy):
-        factor = expand_dims(multiply(y, dy), (-2, -1))
-        return multiply(_turned(inv(x)), factor)
+    def slopes(x, dy):
+        return multiply(_cofactors(x), expand_dims(dy, (-2, -1)))
 
-    return _applied(linalg.det, slopes, [_matrix("det", x)])
+    return _applied(linalg.det, slopes, [_matrix("det", x)], _polynomial)
+
+
+_EXPANDED = 4  # the largest matrices whose determinant is a sum of products
+
+
+def _expanded(x: Tensor, rows: np.ndarray, columns: np.ndarray) -> Tensor:
+    """The determinants of x[..., rows[i], columns[j]] for index arrays (..., n) with n up to 4, as sums of signed products."""
+    size = rows.shape[-1]
+    orders = np.array(list(itertools.permutations(range(size))), np.int32).reshape(math.factorial(size), size)
+    signs = np.linalg.det(np.eye(size)[orders]).round()
+    places = rows[..., None, :] * x.shape[-1] + columns[..., orders]
+    factors = take(reshape(x, (*x.shape[:-2], x.shape[-1] ** 2)), places, axis=-1)
+    return reduce.sum(multiply(reduce.prod(factors, -1), as_tensor(signs, x.dtype)), -1)
+
+
+def _cofactors(x: Tensor) -> Tensor:
+    """The gradient of the determinant, without a division: a singular matrix has it too."""
+    n = x.shape[-1]
+    if n <= _EXPANDED:
+        rest = np.array([[j for j in range(n) if j != i] for i in range(n)], np.int32).reshape(n, max(n - 1, 0))
+        minors = _expanded(x, *np.broadcast_arrays(rest[:, None], rest))
+        return multiply(minors, as_tensor((-1.0) ** np.add.outer(np.arange(n), np.arange(n)), x.dtype))
+    u, s, v = apply(linalg.rotations, None, [x])
+    others = reduce.prod(elementwise.where(eye(n, dtype="bool"), 1, _columns(s)), -1)
+    return matmul(multiply(u, _columns(others)), v)
+
+
+def _polynomial(x: Tensor) -> Tensor:
+    """The determinant as a polynomial of the elements, whose derivatives are right for singular matrices too.
+
+    Rotations that do not depend on x change neither the determinant nor its derivatives. They make x diagonal, so the elimination
+    needs no exchanges, and only the last pivots can be 0. At a matrix of rank n - d, the derivatives of orders below d are 0.
+    With the product of the last 4 pivots as a sum of products, the derivatives of orders up to 4 need no division by a pivot 0.
+    """
+    y, last = None, np.arange(min(x.shape[-1], _EXPANDED), dtype=np.int32)
+    if x.shape[-1] > _EXPANDED:
+        u, _, v = apply(linalg.rotations, None, [x])
+        x = matmul(_turned(u), matmul(x, _turned(v)))
+    while x.shape[-1] > _EXPANDED:
+        pivot, row = getitem(x, (..., slice(1), slice(1))), getitem(x, (..., slice(1), slice(1, None)))
+        y = pivot if y is None else multiply(y, pivot)
+        row = divide(row, elementwise.where(elementwise.equal(pivot, 0), 1, pivot))
+        column = getitem(x, (..., slice(1, None), slice(1)))
+        x = subtract(getitem(x, (..., slice(1, None), slice(1, None))), multiply(column, row))
+    rest = _expanded(x, last, last)
+    return rest if y is None else multiply(rest, squeeze(y, (-2, -1)))
 
 
 @op
@@ -250,7 +320,7 @@ def slogdet(x) -> tuple[Tensor, Tensor]:
         x: Floats (..., n, n); integers become floatx.
 
     Returns:
-        Two float tensors (...): the sign (-1, 0 or 1), and the logarithm.
+        Two float tensors (...): the sign (-1, 0 or 1), and the logarithm, whose gradient needs an invertible matrix.
 
     Raises:
         ValueError: if the matrices are not square.
@@ -261,10 +331,16 @@ def slogdet(x) -> tuple[Tensor, Tensor]:
         -1.0 4.0
     """
 
-    def slopes(x, dsign, dlog):
-        return multiply(x, 0) if dlog is None else multiply(_turned(inv(x)), expand_dims(dlog, (-2, -1)))
+    return _log_det("slogdet", x)
 
-    return _applied(linalg.slogdet, slopes, [_matrix("slogdet", x)])
+
+def _log_det(op: str, x: Any) -> tuple[Tensor, Tensor]:
+    def slopes(x, dsign, dlog):
+        if dlog is None:
+            return multiply(x, 0)
+        return multiply(_turned(_inverse(f"gradient of {op}", x)), expand_dims(dlog, (-2, -1)))
+
+    return _applied(linalg.slogdet, slopes, [_matrix(op, x)])
 
 
 @op
@@ -275,7 +351,7 @@ def logdet(x) -> Tensor:
         x: Floats (..., n, n); integers become floatx.
 
     Returns:
-        A float tensor (...).
+        A float tensor (...). Its gradient needs an invertible matrix.
 
     Raises:
         ValueError: if the matrices are not square.
@@ -284,7 +360,7 @@ def logdet(x) -> Tensor:
         >>> print(ops.exp(ops.logdet([[2.0, 0.0], [0.0, 4.0]])).numpy().round(3))
         8.0
     """
-    return slogdet(x)[1]
+    return _log_det("logdet", x)[1]
 
 
 # -------------------- decompositions --------------------
@@ -313,8 +389,8 @@ def cholesky(x, upper: bool = False) -> Tensor:
     def slopes(y, dy):
         inner = tril(matmul(_turned(y), dy))
         inner = subtract(inner, multiply(inner, 0.5 * np.eye(y.shape[-1])))
-        half = solve(_turned(y), inner)
-        return _symmetric(_turned(solve(_turned(y), _turned(half))))
+        half = solution("gradient of cholesky", _turned(y), inner)
+        return _symmetric(_turned(solution("gradient of cholesky", _turned(y), _turned(half))))
 
     y = _applied(linalg.cholesky, slopes, [_symmetric(_matrix("cholesky", x))])
     return _turned(y) if upper else y
@@ -340,7 +416,8 @@ def cholesky_inverse(x, upper: bool = False) -> Tensor:
                [0.  , 1.  ]], dtype=float32)
     """
     x = _matrix("cholesky_inverse", x)
-    factor = solve_triangular(x, broadcast_to(eye(x.shape[-1], dtype=x.dtype), x.shape), lower=not upper)
+    unit = broadcast_to(eye(x.shape[-1], dtype=x.dtype), x.shape)
+    factor = _triangular_solution("cholesky_inverse", x, unit, lower=not upper)
     return matmul(factor, _turned(factor)) if upper else matmul(_turned(factor), factor)
 
 
@@ -355,7 +432,7 @@ def eigh(x) -> tuple[Tensor, Tensor]:
         The eigenvalues (..., n), in ascending order, and the eigenvectors (..., n, n), one in each column.
 
     Raises:
-        ValueError: if the matrices are not square.
+        ValueError: if the matrices are not square, or one of them has NaN or infinity.
 
     Example:
         >>> values, vectors = ops.eigh([[2.0, 1.0], [1.0, 2.0]])
@@ -416,7 +493,7 @@ def _qr_slopes(x, q, r, dq, dr):
         return concatenate([first, matmul(q, dlater)], -1)
     inner = subtract(matmul(r, _turned(dr)), matmul(_turned(dq), q))
     inner = add(tril(inner), _turned(tril(inner, -1)))
-    return _turned(solve(r, _turned(add(dq, matmul(q, inner)))))
+    return _turned(solution("gradient of qr", r, _turned(add(dq, matmul(q, inner)))))
 
 
 @overload
@@ -440,7 +517,7 @@ def svd(x, full_matrices: bool = True, compute_uv: bool = True) -> Any:
         (..., k, n) without full_matrices. Only s without compute_uv.
 
     Raises:
-        ValueError: for fewer than two axes.
+        ValueError: for fewer than two axes, and a matrix with NaN or infinity.
 
     Example:
         >>> ops.svd([[3.0, 0.0], [0.0, -4.0]], compute_uv=False).numpy()
@@ -451,6 +528,10 @@ def svd(x, full_matrices: bool = True, compute_uv: bool = True) -> Any:
     x = _matrix("svd", x, square=False)
     u, s, v = _applied(linalg.svd, _svd_slopes, [x], full_matrices=full_matrices and compute_uv)
     return (u, s, v) if compute_uv else s
+
+
+def _singular_values(op: str, x: Tensor) -> Tensor:
+    return _applied(linalg.svd, _svd_slopes, [x], full_matrices=False, needed_by=op)[1]
 
 
 def _svd_slopes(u, s, v, du, ds, dv):
@@ -519,14 +600,14 @@ def matrix_rank(x, tol: float | None = None) -> Tensor:
         An int32 tensor (...).
 
     Raises:
-        ValueError: for fewer than two axes.
+        ValueError: for fewer than two axes, and a matrix with NaN or infinity.
 
     Example:
         >>> ops.matrix_rank([[1.0, 2.0], [2.0, 4.0]]).numpy()
         array(1, dtype=int32)
     """
     x = _matrix("matrix_rank", x, square=False)
-    s = svd(x, compute_uv=False)
+    s = _singular_values("matrix_rank", x)
     least = multiply(reduce.max(s, -1, keepdims=True), max(x.shape[-2:]) * float(np.finfo(x.dtype).eps))
     return reduce.count_nonzero(elementwise.greater(s, least if tol is None else as_tensor(tol, x.dtype)), -1)
 
@@ -576,7 +657,7 @@ def norm(x, ord: Any = None, axis=None, keepdims: bool = False) -> Tensor:
 def _vector_norm(x: Tensor, ord: Any, axes: tuple[int, ...], keepdims: bool) -> Tensor:
     sizes = elementwise.absolute(x)
     if ord in (math.inf, -math.inf):
-        return (reduce.max if ord > 0 else reduce.min)(sizes, axes, keepdims)
+        return (_largest if ord > 0 else reduce.min)(sizes, axes, keepdims)
     if ord == 0:
         return reduce.sum(as_tensor(elementwise.not_equal(x, 0), x.dtype), axes, keepdims)
     if ord == 1:
@@ -586,10 +667,15 @@ def _vector_norm(x: Tensor, ord: Any, axes: tuple[int, ...], keepdims: bool) -> 
 
 def _matrix_norm(x: Tensor, ord: Any) -> Tensor:
     if ord in ("nuc", 2, -2):
-        s = svd(x, compute_uv=False)
-        return reduce.sum(s, -1) if ord == "nuc" else (reduce.max if ord > 0 else reduce.min)(s, -1)
+        s = _singular_values("norm", x)
+        return reduce.sum(s, -1) if ord == "nuc" else (_largest if ord > 0 else reduce.min)(s, -1)
     sums = reduce.sum(elementwise.absolute(x), -2 if abs(ord) == 1 else -1)
-    return (reduce.max if ord > 0 else reduce.min)(sums, -1)
+    return (_largest if ord > 0 else reduce.min)(sums, -1)
+
+
+def _largest(sizes: Tensor, axes: int | tuple[int, ...], keepdims: bool = False) -> Tensor:
+    """The maximum, or 0 of no sizes."""
+    return reduce.max(sizes, axes, keepdims, initial=None if sizes.size else 0)
 
 
 _lazy_names.attach(globals())

@@ -13,7 +13,7 @@ from nbkeras.engine.tensor import Tensor, apply, as_float, as_tensor, op
 from nbkeras.kernels import reduce
 from nbkeras.ops import elementwise
 from nbkeras.ops.arguments import axes_of, check_int32, length_of
-from nbkeras.ops.shape import broadcast_to, one_axis, reshape
+from nbkeras.ops.shape import one_axis, reshape
 
 
 def _not_empty(name: str, x: Tensor, axes: tuple[int, ...]) -> None:
@@ -116,9 +116,8 @@ def _extremum(name: str, kernel: Callable, pair: Callable, x: Any, axis: Any, ke
     axes = axes_of(name, axis, x.ndim)
     if initial is None:
         _not_empty(name, x, axes)
-    elif x.size == 0:
-        shape = reduce.kept(x.shape, axes) if keepdims else tuple(n for i, n in enumerate(x.shape) if i not in axes)
-        return broadcast_to(as_tensor(initial, x.dtype), shape)
+    elif x.size == 0:  # the sum, which is 0, gives the shape, and a gradient of no elements
+        return as_tensor(elementwise.subtract(as_tensor(initial, x.dtype), sum(x, axes, keepdims)), x.dtype)
     y = apply(kernel, reduce.extremum_vjp, [x], axes=axes, keepdims=keepdims)
     return y if initial is None else pair(y, initial)
 
@@ -259,7 +258,7 @@ def count_nonzero(x, axis=None) -> Tensor:
 
 @op
 def logsumexp(x, axis=None, keepdims: bool = False) -> Tensor:
-    """log(sum(e^x)) along axes, without overflow: a smooth maximum.
+    """log(sum(e^x)) along axes, without overflow: a smooth maximum; -infinity if there are no elements.
 
     Args:
         x: Numbers of any shape; integers become floatx.
@@ -267,7 +266,7 @@ def logsumexp(x, axis=None, keepdims: bool = False) -> Tensor:
         keepdims: Whether summed axes stay, with size 1.
 
     Raises:
-        ValueError: for an axis that x does not have, or of size 0.
+        ValueError: for an axis that x does not have.
 
     Example:
         >>> ops.logsumexp([[0.0, 0.0], [1.0, 90.0]], axis=1).numpy().round(4)
@@ -275,7 +274,8 @@ def logsumexp(x, axis=None, keepdims: bool = False) -> Tensor:
     """
     x = as_float(x)
     axes = axes_of("logsumexp", axis, x.ndim)
-    _not_empty("logsumexp", x, axes)
+    if not _count(x, axes):
+        return elementwise.log(sum(x, axes, keepdims))
     return apply(reduce.logsumexp, reduce.logsumexp_vjp, [x], axes=axes, keepdims=keepdims)
 
 

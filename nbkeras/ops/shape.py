@@ -238,10 +238,11 @@ def one_axis(name: str, x: Tensor, axis: int | None) -> tuple[Tensor, int]:
 
 def over_axes(x: Tensor, axes: tuple[int, ...], function: Callable[[Tensor], Tensor]) -> Tensor:
     """Apply a function to x as a matrix whose rows hold the elements of the given axes, and restore x's shape."""
-    order = [*(i for i in range(x.ndim) if i not in axes), *axes]
+    order, rest = [*(i for i in range(x.ndim) if i not in axes), *axes], x.ndim - len(axes)
     in_place = order == list(range(x.ndim))
     moved = x if in_place else transpose(x, order)
-    y = reshape(function(reshape(moved, (-1, math.prod(x.shape[i] for i in axes)))), moved.shape)
+    sizes = math.prod(moved.shape[:rest]), math.prod(moved.shape[rest:])
+    y = reshape(function(reshape(moved, sizes)), moved.shape)
     return y if in_place else transpose(y, [order.index(i) for i in range(x.ndim)])
 
 

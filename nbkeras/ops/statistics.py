@@ -219,10 +219,10 @@ def corrcoef(x) -> Tensor:
     x = as_float(x)
     if x.ndim > 2:
         raise ValueError(f"corrcoef: expected a matrix of variables by samples, received shape {x.shape}")
-    rows = reshape(x, (-1, x.shape[-1] if x.ndim else 1))
+    rows = reshape(x, (1,) * (2 - x.ndim) + x.shape)
     rows = elementwise.subtract(rows, reduce.mean(rows, 1, keepdims=True))
-    rows = elementwise.multiply(rows, elementwise.rsqrt(reduce.sum(elementwise.square(rows), 1, keepdims=True)))
-    y = matmul(rows, transpose(rows))
+    scale = elementwise.rsqrt(reduce.sum(elementwise.square(rows), 1, keepdims=True))
+    y = elementwise.multiply(matmul(rows, transpose(rows)), elementwise.multiply(scale, transpose(scale)))
     return y if x.ndim == 2 else reshape(y, ())
 
 
@@ -239,7 +239,7 @@ def _quantile(name: str, x: Any, q: Any, axis: Any, method: str, keepdims: bool,
         raise ValueError(f"{name}: q must be a number or a vector, received shape {q.shape}")
     axes = axes_of(name, axis, x.ndim)
     rest = [i for i in range(x.ndim) if i not in axes]
-    line = reshape(transpose(x, (*rest, *axes)), [*(x.shape[i] for i in rest), -1])
+    line = reshape(transpose(x, (*rest, *axes)), [*(x.shape[i] for i in rest), math.prod(x.shape[i] for i in axes)])
     if line.shape[-1] == 0:
         raise ValueError(f"{name}: there are no elements along axis {axis} of shape {x.shape}")
     is_nan = elementwise.isnan(line)

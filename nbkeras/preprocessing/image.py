@@ -620,7 +620,7 @@ class ImageDataGenerator:
             x = x / (self.std + 1e-6)
         if self.zca_whitening:
             flat = x.reshape(len(x), -1)
-            u, s, _ = np.linalg.svd(flat.T, full_matrices=False)
+            u, s, _ = (part.numpy() for part in ops.svd(flat.T, full_matrices=False))
             self.zca_whitening_matrix = (u * (np.sqrt(len(x)) / (s + self.zca_epsilon))) @ u.T
 
 

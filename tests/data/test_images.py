@@ -179,6 +179,8 @@ class TestFlow:
             ImageDataGenerator(data_format="channels_last").fit(np.zeros((2, 3, 3, 2)))
         with pytest.raises(ValueError, match="should have rank 4. Got array with shape"):
             ImageDataGenerator().fit(self.x[0])
+        with pytest.raises(ValueError, match="svd: the matrix .* has NaN or infinity"):
+            ImageDataGenerator(True, zca_whitening=True).fit(np.full((2, 3, 3, 1), np.nan))
         with pytest.raises(ValueError, match="`zoom_range` should be a tuple or list of two floats"):
             ImageDataGenerator(zoom_range=(1, 2, 3))
         with pytest.raises(ValueError, match="`data_format` should be 'channels_last' or 'channels_first'"):

@@ -111,6 +111,10 @@ ERRORS = [
     (lambda: image.affine_transform(X, NUMBERS, "cubic"), "interpolation must be"),
     (lambda: image.affine_transform(X, NUMBERS, fill_mode="edge"), "fill_mode must be"),
     (lambda: image.perspective_transform(X, CORNERS, CORNERS[:3]), "must have the same shape"),
+    (
+        lambda: image.perspective_transform(X, CORNERS, [[n, n] for n in range(4)]),
+        "perspective_transform, equations of end_points: matrix .* is singular",
+    ),
     (lambda: image.map_coordinates(X, PLACES, 1), "coordinates must have shape"),
     (lambda: image.map_coordinates(X[0, 0], PLACES, 3), "order must be 0 or 1, received 3"),
     (lambda: image.scale_and_translate(X, X.shape, [1.0], [0.0, 1.0], (1,), "linear"), "expected one scale"),

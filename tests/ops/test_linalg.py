@@ -1,10 +1,12 @@
 """Inverses, decompositions and norms: NumPy's and SciPy's values, gradients in one and several matrices, replay, messages."""
 
+import re
+
 import numpy as np
 import pytest
 import scipy.linalg
 
-from nbkeras import ops
+from nbkeras import autodiff, jit, ops
 from nbkeras.building.inputs import Input
 from nbkeras.models import Model
 from nbkeras.testing import check_op
@@ -138,8 +140,6 @@ ERRORS = [
     (lambda: ops.qr(A, "raw"), "mode must be 'reduced' or 'complete', received 'raw'"),
     (lambda: ops.solve(A, V[:, :2]), "solve: expected a"),
     (lambda: ops.lstsq(A, V), "lstsq: expected a"),
-    (lambda: ops.cholesky(-POSITIVE), "not positive definite"),
-    (lambda: ops.inv(np.zeros((2, 2))), "Singular matrix"),
     (lambda: ops.norm(A, "nuc", axis=1), "not defined over 1 axes"),
     (lambda: ops.norm(A, "fro", axis=1), "ord 'fro' is not defined over 1 axes"),
     (lambda: ops.norm(V[0], "fro"), "not defined over 1 axes .axis=None"),
@@ -155,11 +155,79 @@ def test_mistakes_are_explained(call, message):
         call()
 
 
-@pytest.mark.parametrize("name", ["eigh", "matrix_rank", "pinv", "svd"])
+# -------------------- matrices without a result --------------------
+
+WITHOUT_RESULT = {  # name: (function, a matrix, message)
+    "inv": (ops.inv, [[1, 2], [2, 4]], "inv: .*is singular.*ops.pinv"),
+    "solve": (lambda x: ops.solve(x, x), [[1, 2], [2, 4]], "solve: .*is singular"),
+    "solve_triangular": (lambda x: ops.solve_triangular(x, x), [[1, 2], [2, 0]], "solve_triangular: .*singular"),
+    "cholesky_inverse": (ops.cholesky_inverse, [[1, 2], [2, 0]], "cholesky_inverse: .*is singular"),
+    "cholesky": (ops.cholesky, [[1, 2], [2, 3]], "cholesky: .*is not positive definite.*its diagonal"),
+}
+WITHOUT_GRADIENT = {
+    "slogdet": (lambda x: ops.slogdet(x)[1], [[1, 2], [2, 4]], "gradient of slogdet: .*is singular"),
+    "logdet": (ops.logdet, [[1, 2], [2, 4]], "gradient of logdet: .*is singular"),
+    "qr": (lambda x: ops.qr(x)[0], [[0, 1], [0, 2]], "gradient of qr: .*is singular"),
+}
+NOT_FINITE = {
+    "cholesky": ops.cholesky,
+    "eig": ops.eig,
+    "eigh": ops.eigh,
+    "lstsq": lambda x: ops.lstsq(x[1], x[1]),
+    "matrix_rank": ops.matrix_rank,
+    "norm": lambda x: ops.norm(x, "nuc", axis=(1, 2)),
+    "pinv": ops.pinv,
+    "svd": ops.svd,
+}
+
+
+def check_error(call, message, batch=r"matrix \[1\] of the batch \(2,\)"):
+    with pytest.raises(np.linalg.LinAlgError, match=message) as caught:
+        call()
+    assert re.search(batch, str(caught.value)) and isinstance(caught.value, ValueError)
+
+
+@pytest.mark.parametrize("name", WITHOUT_RESULT)
+def test_matrices_without_a_result(name):
+    """Each error names the op and the matrix: eagerly, recorded, in a replay, under vmap and in nested tapes."""
+    function, bad, message = WITHOUT_RESULT[name]
+    x, good = np.array([np.eye(2), bad]), np.array([np.eye(2)] * 2)
+    recorded = jit(function)
+    recorded(good)
+    recorded(good)
+    for call in (
+        function,
+        recorded,
+        jit(function),
+        autodiff.vmap(function),
+        lambda x: autodiff.jvp(function, (x,), (x,)),
+    ):
+        check_error(lambda call=call: call(x), message)
+    np.testing.assert_array_equal(recorded(good), good)
+
+
+@pytest.mark.parametrize("name", WITHOUT_GRADIENT)
+def test_matrices_without_a_gradient(name):
+    function, bad, message = WITHOUT_GRADIENT[name]
+    x = np.array([np.eye(2), bad])
+    slopes = autodiff.grad(lambda x: ops.sum(function(x)))
+    recorded = jit(slopes)
+    recorded(x[[0, 0]])
+    function(x)
+    for call in (slopes, recorded, lambda x: autodiff.hvp(lambda x: ops.sum(function(x)), (x,), (x,))):
+        check_error(lambda call=call: call(x), message)
+
+
+@pytest.mark.parametrize("name", NOT_FINITE)
 @pytest.mark.parametrize("value", [np.inf, np.nan])
 def test_a_matrix_that_is_not_finite_has_no_decomposition(name, value):
     """LAPACK's iterations would not end for some of them."""
     x = np.random.default_rng(0).normal(size=(2, 3, 3)).astype("float32")
-    x[0, 2, 0] = value
-    with pytest.raises(np.linalg.LinAlgError, match="a matrix with NaN or infinity cannot be decomposed"):
-        getattr(ops.linalg, name)(x)
+    x[0] = np.eye(3)
+    x[1, 2, 0] = value
+    batch = "the matrix" if name == "lstsq" else r"matrix \[1\] of the batch \(2,\)"
+    check_error(
+        lambda: NOT_FINITE[name](x),
+        f"{name}: .*has NaN or infinity and cannot be decomposed",
+        batch,
+    )

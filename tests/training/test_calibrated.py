@@ -66,6 +66,14 @@ def test_kernels_are_those_of_keras(name):
     assert np.allclose(layer(random(4, 2, inputs)), STORED[f"{name}: output"], rtol=1e-4, atol=1e-4)
 
 
+def test_inputs_that_depend_on_others_need_damping():
+    config = quantizers.GPTQConfig(None, None, hessian_damping=0)
+    statistics = calibration._Statistics(2, config)
+    statistics.add(np.ones((4, 2), np.float32))
+    with pytest.raises(ValueError, match="GPTQ: the Hessian .* is singular.*choose a hessian_damping above 0"):
+        statistics.encode(random(2, 3, 2))
+
+
 @pytest.mark.parametrize("name", ["gptq in order", "gptq of 3 bits", "awq", "awq without groups"])
 def test_models_and_their_files(name, tmp_path):
     model, structure = two_blocks()
