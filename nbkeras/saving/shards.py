@@ -105,9 +105,8 @@ def opened(path: Any) -> Iterator[Any]:
 
 def _copy(group: Any, target: Any) -> None:
     """Copy the arrays of a group, each checked as in every other file, and its layer's name."""
-    for name in hdf5.names(group):
-        if hdf5.array_shape(group, name) is not None:
-            target[name] = hdf5.read_array(group, name)
+    for name, array in hdf5.read_arrays(group).items():
+        target[name] = array
     layer = None if group is None else hdf5.read_text(group, "name")
     if layer is not None:
         target.attrs["name"] = layer

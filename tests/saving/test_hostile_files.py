@@ -17,6 +17,7 @@ import tarfile
 import time
 import tracemalloc
 import zipfile
+import zlib
 from pathlib import Path
 
 import h5py
@@ -57,7 +58,7 @@ def harmless(tmp_path, monkeypatch):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 96 << 20 and resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
-    own = {"m.keras", "m.h5", "w.weights.h5", "w.safetensors", "a.tar", "cache", "other.h5"}
+    own = {"m.keras", "m.h5", "w.weights.h5", "w.safetensors", "w.weights.json", "a.tar", "cache", "other.h5"}
     assert not RAN and set(os.listdir(tmp_path)) <= own
 
 
@@ -574,6 +575,24 @@ def itself(file):
     file["layers/dense/vars"] = file["layers"]
 
 
+def deflated(times):
+    """A chunk of 60 bytes that unpacks to a megabyte, since HDF5 unpacks all that it finds."""
+
+    def change(file):
+        del file[KERNEL]
+        plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        plist.set_chunk((3, 5))
+        for _ in range(times):
+            plist.set_deflate(9)
+        space, group = h5py.h5s.create_simple((3, 5)), file[os.path.dirname(KERNEL)]
+        data = bytes(1 << 20)
+        for _ in range(times):
+            data = zlib.compress(data)
+        h5py.h5d.create(group.id, b"0", h5py.h5t.IEEE_F32LE, space, plist).write_direct_chunk((0, 0), data)
+
+    return change
+
+
 GIANT = replaced(shape=(50_000_000, 50_000_000), dtype="f4", chunks=(10, 10), compression="gzip")
 DATA = {
     "CVE-2026-1669 data in another file": (external, "outside of the file"),
@@ -601,6 +620,8 @@ DATA = {
         replaced(data=np.ones((3, 5), "f4"), maxshape=(None, None), chunks=(2200, 2200), compression="gzip"),
         "chunks",
     ),
+    "a chunk that unpacks to more than it holds": (deflated(1), "a chunk that unpacks to more bytes"),
+    "a chunk that is compressed twice": (deflated(2), r"filters \[1, 1\]"),
     "a link on the way": (link(h5py.SoftLink("/layers/dense_1"), "layers/dense"), "SoftLink"),
     "too few": (lambda file: file.__delitem__(KERNEL), "belong to different models"),
     "a giant optimizer state": (
@@ -647,6 +668,44 @@ def test_a_giant_array_that_a_users_layer_asks_for(good):
     first_layer(class_name="Reads", module=None)(config)
     path = zipped(good, **{"config.json": json.dumps(config), "model.weights.h5": weights.getvalue()})
     refused(path, "but 0 are stored", custom_objects={"Reads": Reads})
+
+
+@pytest.mark.parametrize(
+    "chunk, again, message",
+    [
+        ((1 << 20,), 40, "all arrays read may take .* bytes more"),
+        ((1 << 20,), 0, "all arrays read may take .* bytes more"),
+        ((64,), 0, "more groups, arrays and chunks"),
+    ],
+)
+def test_arrays_of_unknown_shapes_take_no_more_than_their_file_allows(good, chunk, again, message):
+    """Each alone is allowed; they are many, or one of many names, or of many chunks."""
+    Path("w.weights.h5").write_bytes(good["model.weights.h5"])
+    with h5py.File("w.weights.h5", "a") as file:
+        group = file[os.path.dirname(KERNEL)]
+        for number in range(1 if again else 40):
+            group.create_dataset(f"x{number}", (1 << 20,), "f4", chunks=chunk)
+        for number in range(again):
+            group[f"y{number}"] = group["x0"]
+    refused("w.weights.h5", message, saving.KerasFileEditor)
+    index = {"weight_map": {"/" + os.path.dirname(KERNEL): "w.weights.h5"}}
+    Path("w.weights.json").write_text(json.dumps(index))
+    refused("w.weights.json", message, load_model(zipped(good)).load_weights)
+
+
+@pytest.mark.parametrize("options", [{}, {"compression": "gzip", "shuffle": True, "fletcher32": True}])
+def test_arrays_in_chunks_are_read(good, options):
+    """Among them one of which a chunk is not stored, and one without items."""
+    Path("w.weights.h5").write_bytes(good["model.weights.h5"])
+    kernel = np.random.default_rng(0).normal(size=(3, 5)).astype("f4")
+    with h5py.File("w.weights.h5", "a") as file:
+        replaced(data=kernel, chunks=(2, 2), **options)(file)
+        group = file[os.path.dirname(KERNEL)]
+        group.create_dataset("part", (4, 4), "f4", chunks=(2, 2), fillvalue=3, **options)[:2] = 1
+        group.create_dataset("none", (0, 4), "f4", chunks=(2, 2), maxshape=(None, 4), **options)
+    found = saving.KerasFileEditor("w.weights.h5").weights_dict["layers"]["dense"]
+    assert np.array_equal(found["0"], kernel) and found["none"].shape == (0, 4)
+    assert found["part"].tolist() == [[1] * 4] * 2 + [[3] * 4] * 2
 
 
 def attributes(**changes):
@@ -867,7 +926,7 @@ def test_groups_of_thousands_of_names_within_each_other(good, monkeypatch):
     with zipfile.ZipFile("m.keras") as archive:
         weights = archive.read("model.weights.h5")
     configured({**good, "model.weights.h5": weights}, nest)
-    refused("m.keras", "more groups and arrays than its bytes can hold")
+    refused("m.keras", "more groups, arrays and chunks than its bytes can hold")
     assert sum(visited) < 20_000 and len(weights) < 400_000
 
 
