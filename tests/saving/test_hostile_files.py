@@ -7,6 +7,7 @@ import errno
 import io
 import json
 import marshal
+import math
 import os
 import pickle
 import re
@@ -944,8 +945,25 @@ def test_safetensors(good, size):
         {"layers.dense.vars.0": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]}}
     ).encode()
     Path("w.safetensors").write_bytes(struct.pack("<Q", size or len(header)) + header + b"\0" * 100)
-    refused("w.safetensors", "not a safetensors file", load_model(zipped(good)).load_weights)
+    message = "claims a header of" if size == 2**62 else "not a safetensors file"
+    refused("w.safetensors", message, load_model(zipped(good)).load_weights)
     refused("w.safetensors", "only weights")
+
+
+@pytest.mark.parametrize("dtype, size", [("C64", 8), ("BF16", 2), ("F8_E4M3", 1)])
+def test_safetensors_of_other_dtypes_than_the_weights_can_have(good, dtype, size):
+    """NumPy would discard the imaginary parts, and does not know the others."""
+    model = load_model(zipped(good))
+    model.save_weights("w.safetensors")
+    data = Path("w.safetensors").read_bytes()
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    at = 0
+    for entry in header.values():
+        start, at = at, at + size * math.prod(entry["shape"])
+        entry.update(dtype=dtype, data_offsets=[start, at])
+    text = json.dumps(header).encode()
+    Path("w.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + bytes(at))
+    refused("w.safetensors", f"has the dtype {dtype} in the file, expected one of", model.load_weights)
 
 
 def test_archives_of_get_file(tmp_path):
