@@ -108,12 +108,12 @@ def _reading(file: Any, source: IO[bytes]) -> Iterator[None]:
 
 
 def _visit(count: int) -> None:
-    """Count visited groups, arrays and chunks: a few bytes can make a group a member of itself or of thousands of groups."""
+    """Count visited names, groups, arrays and chunks: a few bytes can make a group a member of itself, or of thousands."""
     _open.visits -= count
     if _open.visits < 0:
         raise ValueError(
-            "the file links to more groups, arrays and chunks than its bytes can hold: it is damaged, or was made to take a "
-            "long time"
+            "the file links to more names, groups, arrays and chunks than its bytes can hold: it is damaged, or was made to "
+            "take a long time"
         )
 
 
@@ -312,7 +312,8 @@ def read_texts(item: Any, name: str) -> list[str]:
     if values is None:
         numbered = (_attribute(item, f"{name}{number}") for number in itertools.count())
         values = [value for part in iter(lambda: next(numbered), None) for value in part]
-    return [value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value) for value in values or ()]
+    _visit(len(values))
+    return [value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value) for value in values]
 
 
 # -------------------- writing --------------------

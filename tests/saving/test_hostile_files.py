@@ -676,7 +676,7 @@ def test_a_giant_array_that_a_users_layer_asks_for(good):
     [
         ((1 << 20,), 40, "all arrays read may take .* bytes more"),
         ((1 << 20,), 0, "all arrays read may take .* bytes more"),
-        ((64,), 0, "more groups, arrays and chunks"),
+        ((64,), 0, "more names, groups, arrays and chunks"),
     ],
 )
 def test_arrays_of_unknown_shapes_take_no_more_than_their_file_allows(good, chunk, again, message):
@@ -860,6 +860,15 @@ def test_a_group_with_long_names_under_many_names(good):
     refused(buffer, "strings take more than")
 
 
+def test_thousands_of_empty_names(good):
+    """Each takes a byte, and each is a layer's that is looked for."""
+    buffer = io.BytesIO(good["m.h5"])
+    with h5py.File(buffer, "a") as file:
+        del file["model_weights"].attrs["layer_names"]
+        file["model_weights"].attrs["layer_names"] = np.zeros(60_000, "S1")
+    refused(buffer, "links to more names, groups, arrays and chunks")
+
+
 LONG = "n" * 9_000
 LONG_NAMES = {
     "a class": (first_layer(class_name=LONG), "unknown layer: 'nnn"),
@@ -927,7 +936,7 @@ def test_groups_of_thousands_of_names_within_each_other(good, monkeypatch):
     with zipfile.ZipFile("m.keras") as archive:
         weights = archive.read("model.weights.h5")
     configured({**good, "model.weights.h5": weights}, nest)
-    refused("m.keras", "more groups, arrays and chunks than its bytes can hold")
+    refused("m.keras", "more names, groups, arrays and chunks than its bytes can hold")
     assert sum(visited) < 20_000 and len(weights) < 400_000
 
 
