@@ -968,3 +968,36 @@ def test_warnings_are_about_the_line_of_the_user():
     with pytest.warns(UserWarning, match="softmax over axis") as more:
         ops.softmax(np.ones((3, 1)))
     assert {each.filename for each in (*warned, *more)} == {__file__}
+
+
+HUGE = 10**5000  # Python writes no more than 4300 digits
+X = np.ones((2, 3), "float32")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: keras.utils.set_random_seed(HUGE),
+        lambda: L.StringLookup(num_oov_indices=HUGE),
+        lambda: L.Permute([HUGE]),
+        lambda: L.Reshape([-1, -1, HUGE]),
+        lambda: L.Dense(HUGE),
+        lambda: keras.metrics.AUC(num_thresholds=HUGE),
+        lambda: keras.metrics.BinaryIoU([HUGE]),
+        lambda: ops.all(X, axis=HUGE),
+        lambda: ops.bartlett(HUGE),
+        lambda: ops.broadcast_to(X, HUGE),
+        lambda: ops.group_normalization(X, HUGE),
+        lambda: ops.reshape(X, HUGE),
+        lambda: ops.tensordot(X, X, HUGE),
+        lambda: ops.top_k(X, HUGE),
+        lambda: ops.unstack(X, HUGE),
+        lambda: ops.categorical_crossentropy(X, X, axis=HUGE),
+        lambda: keras.random.bernoulli((2,), HUGE),
+        lambda: keras.random.randint((2,), HUGE, 3),
+    ],
+)
+def test_numbers_of_thousands_of_digits_have_short_messages_of_their_own(call):
+    with pytest.raises((ValueError, TypeError)) as caught:
+        call()
+    assert "digits" not in str(caught.value) and len(str(caught.value)) < 400

@@ -89,7 +89,7 @@ def image_dataset_from_directory(
     if len(size) != 2 or interpolation not in INTERPOLATIONS or (crop_to_aspect_ratio and pad_to_aspect_ratio):
         raise ValueError(
             f"expected image_size (height, width), interpolation one of {', '.join(INTERPOLATIONS)} and at most one way to "
-            f"keep the ratio, received {size}, {briefly(interpolation)}, crop_to_aspect_ratio="
+            f"keep the ratio, received {briefly(size)}, {briefly(interpolation)}, crop_to_aspect_ratio="
             f"{briefly(crop_to_aspect_ratio)}, pad_to_aspect_ratio={briefly(pad_to_aspect_ratio)}"
         )
     one_of("image_dataset_from_directory", "color_mode", color_mode, COLOR_MODES)

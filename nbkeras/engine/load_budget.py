@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import threading
 
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.temporary import temporarily
 
 _STEPS = 200_000  # calls of layers and ops that build a model: about ten seconds
@@ -58,7 +59,7 @@ def take_briefly(size: int, what: str) -> None:
 def check_exists(size: int, what: str) -> None:
     """Raises ValueError for a size beyond the address space, since NumPy's own error would not name the argument."""
     if size > sys.maxsize:
-        raise ValueError(f"{what} takes {size} bytes, more than any memory has: pass smaller sizes")
+        raise ValueError(f"{what} takes {briefly(size)} bytes, more than any memory has: pass smaller sizes")
 
 
 def step(count: int = 1) -> None:

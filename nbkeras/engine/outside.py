@@ -2,4 +2,5 @@
 
 from nbkeras.kernels.runtime.opener import ordinary_file as ordinary_file
 from nbkeras.kernels.runtime.variables import integer as integer
+from nbkeras.kernels.runtime.variables import number as number
 from nbkeras.kernels.runtime.variables import threads as threads

@@ -339,7 +339,7 @@ def set_random_seed(seed: int) -> None:
     """
     seed = operator.index(seed)
     if not 0 <= seed < 2**32:
-        raise ValueError(f"seed must be between 0 and 2**32 - 1, received {seed}")
+        raise ValueError(f"seed must be between 0 and 2**32 - 1, received {briefly(seed)}")
     random.seed(seed)
     np.random.seed(seed)
     set_seed(seed)

@@ -204,7 +204,7 @@ class Reshape(Layer):
         super().__init__(**option.keep(self, locals()))
         if self.target_shape.count(-1) > 1 or any(size < -1 for size in self.target_shape):
             raise ValueError(
-                f"at most one size of target_shape may be -1, and none below -1, received {self.target_shape}"
+                f"at most one size of target_shape may be -1, and none below -1, received {briefly(self.target_shape)}"
             )
 
     def call(self, inputs):
@@ -256,7 +256,7 @@ class Permute(Layer):
     def __init__(self, dims: option.Integers, **kwargs: Unpack[LayerOptions]):
         super().__init__(**option.keep(self, locals()))
         if sorted(self.dims) != list(range(1, len(self.dims) + 1)):
-            raise ValueError(f"Permute's dims must be 1 to n in some order, received {self.dims}")
+            raise ValueError(f"Permute's dims must be 1 to n in some order, received {briefly(self.dims)}")
         self.input_spec = InputSpec(ndim=len(self.dims) + 1)
 
     def call(self, inputs):

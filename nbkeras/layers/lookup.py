@@ -105,7 +105,7 @@ class Lookup(TextInputs, registered=False):
         if invert and self.output_mode != "int":
             raise ValueError(f"{what} with invert=True needs output_mode 'int', received {briefly(output_mode)}")
         places = num_oov_indices + (max_tokens if pad_to_max_tokens else 0)
-        load_budget.take(16 * places, f"{what} with a table of {places} entries besides its terms")
+        load_budget.take(16 * places, f"{what} with a table of {briefly(places)} entries besides its terms")
         self._given = (
             vocabulary is not None
             if has_input_vocabulary is None

@@ -114,7 +114,7 @@ def _checked_thresholds(thresholds: Any, default: float) -> list[float]:
 
 def evenly(count: int) -> list[float]:
     """`count` thresholds at equal distances from 0 to 1."""
-    load_budget.take(64 * count, f"a metric with {count} thresholds")
+    load_budget.take(64 * count, f"a metric with {briefly(count)} thresholds")
     if count > 10**6:  # each threshold takes an element of every counter
         raise ValueError(f"num_thresholds must be at most 1000000, received {count}")
     return [i / (count - 1) for i in range(count)]

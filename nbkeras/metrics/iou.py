@@ -8,6 +8,7 @@ import numpy as np
 
 from nbkeras import config, ops
 from nbkeras.engine import option
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.dtypes import known_dtype
 from nbkeras.engine.tensor import Tensor, as_tensor
 from nbkeras.engine.user_errors import warn
@@ -61,7 +62,7 @@ class IoU(Metric):
         option.keep(self, locals())
         if not all(0 <= i < self.num_classes for i in self.target_class_ids):
             raise ValueError(
-                f"IoU: target_class_ids must be from 0 to {num_classes - 1}, received {self.target_class_ids}"
+                f"IoU: target_class_ids must be from 0 to {num_classes - 1}, received {briefly(self.target_class_ids)}"
             )
         self.total_cm = self._total("total_confusion_matrix", (num_classes, num_classes))
 

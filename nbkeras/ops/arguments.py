@@ -42,7 +42,7 @@ def axis_of(name: str, axis: Any, ndim: int) -> int:
     if index is None:
         raise TypeError(f"{name}: axis must be an integer, received {briefly(axis)}")
     if not -ndim <= index < ndim:
-        raise ValueError(f"{name}: axis {axis} is out of range for a tensor of {ndim} axes")
+        raise ValueError(f"{name}: axis {briefly(axis)} is out of range for a tensor of {ndim} axes")
     return index % ndim
 
 
@@ -97,7 +97,7 @@ def count_of(name: str, what: str, value: Any) -> int:
     sizes = _integers([value])
     if sizes is None or sizes[0] < 0:
         raise ValueError(f"{name}: {what} must be an integer of at least 0, received {briefly(value)}")
-    load_budget.check_exists(8 * sizes[0], f"{name} with {what}={sizes[0]}")
+    load_budget.check_exists(8 * sizes[0], f"{name} with {what}={briefly(sizes[0])}")
     return sizes[0]
 
 

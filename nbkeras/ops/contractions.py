@@ -176,7 +176,7 @@ def tensordot(x1, x2, axes: Any = 2) -> Tensor:
         raise TypeError(f"tensordot: axes must be an integer, or two lists of axes, received {briefly(axes)}")
     if not is_pair:
         if not 0 <= axes <= min(x.ndim, y.ndim):
-            raise ValueError(f"tensordot: axes {axes} does not fit shapes {x.shape} and {y.shape}")
+            raise ValueError(f"tensordot: axes {briefly(axes)} does not fit shapes {x.shape} and {y.shape}")
         pair = (tuple(range(x.ndim - axes, x.ndim)), tuple(range(axes)))
     else:
         first, second = (a if isinstance(a, list | tuple) else [a] for a in axes)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras.engine import option
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.dtypes import array_of, known_dtype
 from nbkeras.engine.lazy_names import LazyModule
 from nbkeras.engine.tensor import Tensor, apply, as_float, as_tensor, op, promote, stand_in, value_of
@@ -772,7 +773,7 @@ def _limits(dtype: np.dtype, low: Any, high: Any) -> tuple[Any, Any]:
     least, greatest = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
     if (low is not None and low > greatest) or (high is not None and high < least):
         raise ValueError(
-            f"clip: no {dtype} lies between {low} and {high}: use ops.cast(x, 'int32') or another dtype before"
+            f"clip: no {dtype} lies between {briefly(low)} and {briefly(high)}: use ops.cast(x, 'int32') or another dtype before"
         )
     return None if low is None else max(int(low), least), None if high is None else min(int(high), greatest)
 

@@ -473,7 +473,9 @@ def top_k(x, k: int, sorted: bool = True) -> tuple[Tensor, Tensor]:
     """
     x = as_tensor(x)
     if x.ndim == 0 or not 0 <= k <= x.shape[-1]:
-        raise ValueError(f"top_k: k must be from 0 to the size of the last axis, received k={k} and shape {x.shape}")
+        raise ValueError(
+            f"top_k: k must be from 0 to the size of the last axis, received k={briefly(k)} and shape {x.shape}"
+        )
     check_int32("top_k", x.shape[-1] - 1)
     positions = apply(indexing.largest, None, [x], count=k)
     return take_along_axis(x, positions, -1), positions

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras import config
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Tensor, apply, as_float, as_index, as_tensor, op
 from nbkeras.kernels import losses
 from nbkeras.ops import elementwise, reduce
@@ -30,7 +31,9 @@ def _same_shape(name: str, target: Any, output: Any) -> tuple[Tensor, Tensor]:
 
 def _class_axis(name: str, axis: int, output: Tensor) -> int:
     if output.ndim == 0 or output.shape[axis_of(name, axis, output.ndim)] == 0:
-        raise ValueError(f"{name}: output needs an axis {axis} of one class or more, received shape {output.shape}")
+        raise ValueError(
+            f"{name}: output needs an axis {briefly(axis)} of one class or more, received shape {output.shape}"
+        )
     return axis_of(name, axis, output.ndim)
 
 

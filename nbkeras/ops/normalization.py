@@ -247,7 +247,9 @@ def group_normalization(x, groups: int, gamma=None, beta=None, axis: Any = -1, e
     axis, shape = axis_of(name, axis, x.ndim), x.shape
     size, vectors = shape[axis], [_like(gamma, x), _like(beta, x)]
     if axis == 0 or groups < 1 or size % groups:
-        raise ValueError(f"{name} cannot cut axis {axis} of x, of shape {shape}, into {groups} groups of equal size")
+        raise ValueError(
+            f"{name} cannot cut axis {axis} of x, of shape {shape}, into {briefly(groups)} groups of equal size"
+        )
     for vector in vectors:
         if vector is not None and vector.shape != (size,):
             raise ValueError(f"{name}: gamma and beta must have shape ({size},), received {vector.shape}")

@@ -76,7 +76,7 @@ def reshape(x, newshape) -> Tensor:
     if new.count(-1) == 1 and known and x.size % known == 0:
         new = tuple(x.size // known if size == -1 else size for size in new)
     if -1 in new or math.prod(new) != x.size or any(size < 0 for size in new):
-        raise ValueError(f"reshape: cannot put {x.size} elements of shape {x.shape} into shape {new}")
+        raise ValueError(f"reshape: cannot put {x.size} elements of shape {x.shape} into shape {briefly(new)}")
     return x if new == x.shape else apply(shape_kernels.reshape, shape_kernels.reshape_vjp, [x], shape=new)
 
 
@@ -372,7 +372,7 @@ def unstack(x, num: int | None = None, axis: int = 0) -> list[Tensor]:
     x = as_tensor(x)
     along = axis_of("unstack", axis, x.ndim)
     if num is not None and num != x.shape[along]:
-        raise ValueError(f"unstack: axis {axis} has size {x.shape[along]}, not num={num}")
+        raise ValueError(f"unstack: axis {axis} has size {x.shape[along]}, not num={briefly(num)}")
     load_budget.step(x.shape[along])
     return list(apply(shape_kernels.unstack, shape_kernels.unstack_vjp, [x], axis=along))
 

@@ -60,7 +60,7 @@ def apply_affine_transform(
     if x.ndim != 3 or sorted((row_axis, col_axis, channel_axis)) != [0, 1, 2] or channel_axis == 1:
         raise ValueError(
             "apply_affine_transform expects an image of three axes with the channels first or last, received shape "
-            f"{x.shape} with row_axis={row_axis}, col_axis={col_axis}, channel_axis={channel_axis}"
+            f"{x.shape} with (row_axis, col_axis, channel_axis) = {briefly((row_axis, col_axis, channel_axis))}"
         )
     one_of("apply_affine_transform", "fill_mode", fill_mode, _FILLS)
     if order not in (0, 1):

@@ -351,7 +351,9 @@ class ImageDataGenerator:
         last = self.data_format == "channels_last"
         self.channel_axis, self.row_axis, self.col_axis = (3, 1, 2) if last else (1, 2, 3)
         if validation_split and not 0 < validation_split < 1:
-            raise ValueError(f"`validation_split` must be strictly between 0 and 1. Received: {validation_split}")
+            raise ValueError(
+                f"`validation_split` must be strictly between 0 and 1. Received: {briefly(validation_split)}"
+            )
         self._validation_split = validation_split
         if isinstance(zoom_range, int | float | np.number):
             self.zoom_range = [1 - zoom_range, 1 + zoom_range]

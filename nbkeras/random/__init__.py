@@ -271,7 +271,7 @@ def bernoulli(shape, probability: float = 0.5, dtype=None, seed: Any = None) -> 
         0.2
     """
     if not 0 <= probability <= 1:
-        raise ValueError(f"bernoulli: the probability must be between 0 and 1, received {probability}")
+        raise ValueError(f"bernoulli: the probability must be between 0 and 1, received {briefly(probability)}")
     sizes = new_sizes("bernoulli", shape)
     form = {"shape": sizes, "dtype": known_dtype(dtype), **_rows(sizes)}
     return apply(kernels.bernoulli, None, [key_of(seed)], probability=float(probability), **form)
@@ -306,7 +306,7 @@ def randint(shape, minval: int, maxval: int, dtype: Any = "int32", seed: Any = N
             f"randint: the limits must be integers, received {briefly(minval)}, {briefly(maxval)}"
         ) from None
     if not minval < maxval:
-        raise ValueError(f"randint: minval must be below maxval, received {minval} and {maxval}")
+        raise ValueError(f"randint: minval must be below maxval, received {briefly(minval)} and {briefly(maxval)}")
     if not -(2**63) <= minval < maxval < 2**63:
         raise ValueError(f"randint: the limits must fit into int64, received {briefly(minval)} and {briefly(maxval)}")
     found = known_dtype(dtype)

@@ -72,9 +72,7 @@ class KerasFileEditor:
     def _read(self, group: Any, path: str) -> dict[str, Any]:
         """A group as a dict: the arrays of its subgroup `vars`, and its other subgroups unless they are empty."""
         own = hdf5.subgroup(group, "vars")
-        found: dict[str, Any] = {
-            key: hdf5.read_array(own, key) for key in hdf5.names(own) if hdf5.array_shape(own, key) is not None
-        }
+        found: dict[str, Any] = {**hdf5.read_arrays(own)}
         name = None if own is None else hdf5.read_text(own, "name")
         if name is not None:
             self._names[path] = name

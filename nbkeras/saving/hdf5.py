@@ -13,6 +13,7 @@ import itertools
 import math
 import os
 import threading
+import zlib
 from collections.abc import Iterator
 from typing import IO, Any
 
@@ -26,10 +27,13 @@ from nbkeras.saving.hdf5_texts import Texts
 
 Array = np.ndarray
 _ATTRIBUTE_LIMIT = archive.JSON_LIMIT
-_FILTERS = {1, 2, 3}  # deflate, shuffle, fletcher32: HDF5's own filters, which cannot load a plugin
+_DEFLATE = 1
+_FILTERS = {_DEFLATE, 2, 3}  # deflate, shuffle, fletcher32: HDF5's own filters, which cannot load a plugin
 _BFLOAT16 = np.dtype("V2")
 _VISITS, _VISIT = 5_000, 32  # limit of visited groups and arrays: _VISITS plus one for each _VISIT bytes of the file
-_RATIO, _FREE = 1000, 1 << 24  # arrays of unknown size: at most _RATIO times the stored bytes; _FREE bytes always
+_TIMES, _FREE = 8, 1 << 25  # limit of arrays of unknown size: _TIMES the file's bytes plus _FREE, as for models
+_CHUNK = 1 << 24  # limit of the bytes of a chunk of a small array
+_CHECKSUM = 4  # bytes of fletcher32
 
 
 def h5py() -> Any:
@@ -84,6 +88,7 @@ class _Open(threading.local):
     def __init__(self) -> None:
         self.texts: dict[int, Texts] = {}  # by HDF5's file number
         self.visits = 0  # remaining visits
+        self.room = 0  # remaining bytes of arrays of unknown size
 
 
 _open = _Open()
@@ -92,21 +97,23 @@ _open = _Open()
 @contextlib.contextmanager
 def _reading(file: Any, source: IO[bytes]) -> Iterator[None]:
     """Read an open file in the block, with limits by its size; `source` holds its bytes."""
-    before, number = (_open.texts, _open.visits), h5py().h5o.get_info(file.id).fileno
+    before, number = (_open.texts, _open.visits, _open.room), h5py().h5o.get_info(file.id).fileno
     texts = Texts(file.file, source)
-    _open.texts, _open.visits = {**before[0], number: texts}, _VISITS + texts.size // _VISIT
+    _open.texts = {**before[0], number: texts}
+    _open.visits, _open.room = _VISITS + texts.size // _VISIT, _FREE + _TIMES * texts.size
     try:
         yield
     finally:
-        _open.texts, _open.visits = before
+        _open.texts, _open.visits, _open.room = before
 
 
 def _visit(count: int) -> None:
-    """Count visited groups and arrays, since a few bytes can make a group a member of itself or of thousands of groups."""
+    """Count visited names, groups, arrays and chunks: a few bytes can make a group a member of itself, or of thousands."""
     _open.visits -= count
     if _open.visits < 0:
         raise ValueError(
-            "the file links to more groups and arrays than its bytes can hold: it is damaged, or was made to take a long time"
+            "the file links to more names, groups, arrays and chunks than its bytes can hold: it is damaged, or was made to "
+            "take a long time"
         )
 
 
@@ -188,35 +195,75 @@ def array_shape(group: Any, name: str) -> tuple[int, ...] | None:
     plain = dataset.dtype.kind in "fiub" or _is_bfloat16(dataset)
     if dataset.shape is None or not plain or dataset.dtype.hasobject:
         raise ValueError(f"{briefly(dataset.name)} holds no plain numbers ({dataset.dtype}): it is not read")
-    plist = dataset.id.get_create_plist()
-    filters = {plist.get_filter(i)[0] for i in range(plist.get_nfilters())}
-    if filters - _FILTERS:
-        raise ValueError(
-            f"{briefly(dataset.name)} is compressed by filters {sorted(filters - _FILTERS)}: it is not read"
-        )
+    filters = _filters(dataset)
+    if set(filters) - _FILTERS or len(set(filters)) < len(filters):
+        raise ValueError(f"{briefly(dataset.name)} is compressed by filters {briefly(filters)}: it is not read")
     chunk = math.prod(dataset.chunks or ()) * dataset.dtype.itemsize
     # HDF5 always unpacks a whole chunk, even if the array uses only a part of it
-    if chunk > max(_FREE, 4 * dataset.nbytes):
+    if chunk > max(_CHUNK, 4 * dataset.nbytes):
         raise ValueError(
             f"{briefly(dataset.name)} is stored in chunks of {chunk} bytes, more than it holds: it is not read"
         )
     return dataset.shape
 
 
+def _filters(dataset: Any) -> list[int]:
+    plist = dataset.id.get_create_plist()
+    return [plist.get_filter(number)[0] for number in range(plist.get_nfilters())]
+
+
 def read_array(group: Any, name: str, shape: tuple[int, ...] | None = None) -> Array:
-    """The array of that name, of the expected shape. Without a shape, the stored bytes limit its size."""
+    """The array of that name, of the expected shape. Without a shape, the file's size limits the array's size."""
     found = array_shape(group, name)
     if found is None:
         raise ValueError(f"the file has no array {briefly(name)} in {briefly(getattr(group, 'name', 'it'))}")
     dataset = child(group, name)
-    stored = dataset.id.get_storage_size()
-    if shape is None and dataset.nbytes > _FREE and dataset.nbytes > _RATIO * stored:
+    if shape is None and dataset.nbytes > _open.room:
+        stored = dataset.id.get_storage_size()
         raise ValueError(
-            f"{briefly(dataset.name)} claims {dataset.nbytes} bytes, but {stored} are stored: it is not read"
+            f"{briefly(dataset.name)} claims {dataset.nbytes} bytes, but {stored} are stored, and all arrays read may "
+            f"take {_open.room} bytes more: it is not read"
         )
     if shape is not None and found != shape:
         raise ValueError(f"{briefly(dataset.name)} has shape {found} in the file, expected {shape}")
+    if dataset.chunks:
+        _check_chunks(dataset)
     return _from_bfloat16(dataset[()]) if _is_bfloat16(dataset) else dataset[()]
+
+
+def read_arrays(group: Any) -> dict[str, Array]:
+    """All arrays of a group, by name. The file's size limits the size of all arrays that are read so, also of equal ones."""
+    found = {}
+    for name in names(group):
+        if array_shape(group, name) is not None:
+            found[name] = read_array(group, name)
+            _open.room -= found[name].nbytes
+    return found
+
+
+def _check_chunks(dataset: Any) -> None:
+    """Raise ValueError for chunks that unpack to more bytes than a chunk has, since HDF5 unpacks all, and for too many chunks."""
+    _visit(math.prod(-(-length // size) for length, size in zip(dataset.shape, dataset.chunks, strict=True)))
+    filters = _filters(dataset)
+    if _DEFLATE not in filters:
+        return
+    size = math.prod(dataset.chunks) * dataset.dtype.itemsize + _CHECKSUM
+    starts = (range(0, length, step) for length, step in zip(dataset.shape, dataset.chunks, strict=True))
+    for start in itertools.product(*starts):
+        try:
+            left_out, data = dataset.id.read_direct_chunk(start)
+        except (OSError, RuntimeError):  # it is not stored, or dataset[()] reports the damage
+            continue
+        if left_out >> filters.index(_DEFLATE) & 1:
+            continue
+        try:
+            unpacked = len(zlib.decompressobj().decompress(data, size + 1))
+        except zlib.error as error:
+            raise ValueError(f"{briefly(dataset.name)} is damaged: {error}") from None
+        if unpacked > size:
+            raise ValueError(
+                f"{briefly(dataset.name)} has a chunk that unpacks to more bytes than it holds: it is not read"
+            )
 
 
 def _is_bfloat16(dataset: Any) -> bool:
@@ -265,7 +312,8 @@ def read_texts(item: Any, name: str) -> list[str]:
     if values is None:
         numbered = (_attribute(item, f"{name}{number}") for number in itertools.count())
         values = [value for part in iter(lambda: next(numbered), None) for value in part]
-    return [value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value) for value in values or ()]
+    _visit(len(values))
+    return [value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value) for value in values]
 
 
 # -------------------- writing --------------------

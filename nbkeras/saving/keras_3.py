@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nbkeras.engine import load_budget
-from nbkeras.engine.outside import ordinary_file
+from nbkeras.engine.outside import number, ordinary_file
 from nbkeras.engine.registry import sharing_scope
 from nbkeras.saving import archive as archives
 from nbkeras.saving import assets, hdf5, keras_2_config, keras_2_weights, keras_3_config, state
@@ -19,6 +19,7 @@ from nbkeras.saving.serialization import plain
 
 WEIGHTS = "model.weights.h5"
 _KERAS_VERSION = "3.15.1"  # the version whose format is written
+_LAST = 253402300799  # seconds until the end of the year 9999, Python's last
 
 
 # -------------------- writing --------------------
@@ -29,13 +30,19 @@ def parts(model: Any, include_optimizer: bool = True, bfloat16: bool = False) ->
     compiled = model.get_compile_config() if include_optimizer and model.compiled else None
     config = json.dumps(keras_3_config.model_config(model, compiled), default=plain)
     optimizer = model.optimizer if compiled is not None else None
-    now = datetime.datetime.now().strftime("%Y-%m-%d@%H:%M:%S")
     return {
-        "metadata.json": json.dumps({"keras_version": _KERAS_VERSION, "date_saved": now}).encode(),
+        "metadata.json": json.dumps({"keras_version": _KERAS_VERSION, "date_saved": _date()}).encode(),
         "config.json": config.encode(),
         WEIGHTS: hdf5.to_bytes(lambda group: state.write(group, model, optimizer, bfloat16)),
         **assets.files_of(model),
     }
+
+
+def _date() -> str:
+    """The time of saving: the local time, or SOURCE_DATE_EPOCH, so that a model that is saved again gives the same bytes."""
+    seconds = number("SOURCE_DATE_EPOCH", 0, _LAST)
+    when = datetime.datetime.now() if seconds is None else datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+    return when.strftime("%Y-%m-%d@%H:%M:%S")
 
 
 def write_archive(files: Mapping[str, Any], file: Any) -> None:

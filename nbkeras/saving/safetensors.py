@@ -10,9 +10,13 @@ from operator import methodcaller
 from typing import Any
 
 from nbkeras.engine.annotations import briefly
+from nbkeras.engine.outside import ordinary_file
 from nbkeras.engine.tensor import assign_all
 from nbkeras.engine.user_errors import optional_import, warn
 from nbkeras.saving import archive, state
+
+_DTYPES = {"BOOL", *(f"{kind}{bits}" for kind in "IU" for bits in (8, 16, 32, 64)), "F16", "F32", "F64"}  # of NumPy
+_HEADER_LIMIT = 1 << 24  # bytes: an array takes about 100
 
 
 def library() -> Any:
@@ -41,15 +45,28 @@ def write(model: Any, path: str) -> None:
 def read(model: Any, path: str, skip_mismatch: bool = False) -> None:
     """Read a file's arrays into a model's weights, after checking all of them."""
     package, values = library(), []
+    with open(path, "rb", opener=ordinary_file) as file:
+        size = int.from_bytes(file.read(8), "little")
+    if size > _HEADER_LIMIT:
+        raise ValueError(
+            f"{path!r} claims a header of {size} bytes, more than any model's ({_HEADER_LIMIT}): it is not read"
+        )
     try:
         with package.safe_open(path, framework="numpy") as file:
             known = set(file.keys())
             for name, variable in _named(model, methodcaller("_stored_weights")).items():
-                shape = tuple(file.get_slice(name).get_shape()) if name in known else None
+                part = file.get_slice(name) if name in known else None
+                shape = None if part is None else tuple(part.get_shape())
+                if part is not None and part.get_dtype() not in _DTYPES:
+                    raise ValueError(
+                        f"weight {briefly(name)} has the dtype {part.get_dtype()} in the file, expected one of {sorted(_DTYPES)}"
+                    )
                 if shape == variable.shape:
                     values.append((variable, file.get_tensor(name)))
                     continue
-                message = f"weight {briefly(name)} has shape {variable.shape} in the model, {shape} in the file"
+                message = (
+                    f"weight {briefly(name)} has shape {variable.shape} in the model, {briefly(shape)} in the file"
+                )
                 if not skip_mismatch:
                     raise ValueError(message)
                 warn(f"not loaded: {message}")

@@ -98,16 +98,19 @@ def opened(path: Any) -> Iterator[Any]:
             for name, own in groups.items():
                 with hdf5.opened(os.path.join(os.path.dirname(os.fspath(path)), name)) as shard:
                     for group in own:
-                        _copy(hdf5.subgroup(shard, group), target.require_group(group))
+                        _copy(shard, group, target)
         with hdf5.opened(whole) as file:
             yield file
 
 
-def _copy(group: Any, target: Any) -> None:
+def _copy(shard: Any, path: str, target: Any) -> None:
     """Copy the arrays of a group, each checked as in every other file, and its layer's name."""
-    for name in hdf5.names(group):
-        if hdf5.array_shape(group, name) is not None:
-            target[name] = hdf5.read_array(group, name)
-    layer = None if group is None else hdf5.read_text(group, "name")
+    group = hdf5.subgroup(shard, path)
+    if group is None:
+        raise ValueError(f"the index of sharded weights names a group {briefly(path)}, which its file does not have")
+    copy = target.require_group(path)
+    for name, array in hdf5.read_arrays(group).items():
+        copy[name] = array
+    layer = hdf5.read_text(group, "name")
     if layer is not None:
-        target.attrs["name"] = layer
+        copy.attrs["name"] = layer

@@ -7,6 +7,7 @@ import errno
 import io
 import json
 import marshal
+import math
 import os
 import pickle
 import re
@@ -17,6 +18,7 @@ import tarfile
 import time
 import tracemalloc
 import zipfile
+import zlib
 from pathlib import Path
 
 import h5py
@@ -57,7 +59,7 @@ def harmless(tmp_path, monkeypatch):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 96 << 20 and resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
-    own = {"m.keras", "m.h5", "w.weights.h5", "w.safetensors", "a.tar", "cache", "other.h5"}
+    own = {"m.keras", "m.h5", "w.weights.h5", "w.safetensors", "w.weights.json", "a.tar", "cache", "other.h5"}
     assert not RAN and set(os.listdir(tmp_path)) <= own
 
 
@@ -574,6 +576,24 @@ def itself(file):
     file["layers/dense/vars"] = file["layers"]
 
 
+def deflated(times):
+    """A chunk of 60 bytes that unpacks to a megabyte, since HDF5 unpacks all that it finds."""
+
+    def change(file):
+        del file[KERNEL]
+        plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        plist.set_chunk((3, 5))
+        for _ in range(times):
+            plist.set_deflate(9)
+        space, group = h5py.h5s.create_simple((3, 5)), file[os.path.dirname(KERNEL)]
+        data = bytes(1 << 20)
+        for _ in range(times):
+            data = zlib.compress(data)
+        h5py.h5d.create(group.id, b"0", h5py.h5t.IEEE_F32LE, space, plist).write_direct_chunk((0, 0), data)
+
+    return change
+
+
 GIANT = replaced(shape=(50_000_000, 50_000_000), dtype="f4", chunks=(10, 10), compression="gzip")
 DATA = {
     "CVE-2026-1669 data in another file": (external, "outside of the file"),
@@ -601,6 +621,8 @@ DATA = {
         replaced(data=np.ones((3, 5), "f4"), maxshape=(None, None), chunks=(2200, 2200), compression="gzip"),
         "chunks",
     ),
+    "a chunk that unpacks to more than it holds": (deflated(1), "a chunk that unpacks to more bytes"),
+    "a chunk that is compressed twice": (deflated(2), r"filters \[1, 1\]"),
     "a link on the way": (link(h5py.SoftLink("/layers/dense_1"), "layers/dense"), "SoftLink"),
     "too few": (lambda file: file.__delitem__(KERNEL), "belong to different models"),
     "a giant optimizer state": (
@@ -647,6 +669,44 @@ def test_a_giant_array_that_a_users_layer_asks_for(good):
     first_layer(class_name="Reads", module=None)(config)
     path = zipped(good, **{"config.json": json.dumps(config), "model.weights.h5": weights.getvalue()})
     refused(path, "but 0 are stored", custom_objects={"Reads": Reads})
+
+
+@pytest.mark.parametrize(
+    "chunk, again, message",
+    [
+        ((1 << 20,), 40, "all arrays read may take .* bytes more"),
+        ((1 << 20,), 0, "all arrays read may take .* bytes more"),
+        ((64,), 0, "more names, groups, arrays and chunks"),
+    ],
+)
+def test_arrays_of_unknown_shapes_take_no_more_than_their_file_allows(good, chunk, again, message):
+    """Each alone is allowed; they are many, or one of many names, or of many chunks."""
+    Path("w.weights.h5").write_bytes(good["model.weights.h5"])
+    with h5py.File("w.weights.h5", "a") as file:
+        group = file[os.path.dirname(KERNEL)]
+        for number in range(1 if again else 40):
+            group.create_dataset(f"x{number}", (1 << 20,), "f4", chunks=chunk)
+        for number in range(again):
+            group[f"y{number}"] = group["x0"]
+    refused("w.weights.h5", message, saving.KerasFileEditor)
+    index = {"weight_map": {"/" + os.path.dirname(KERNEL): "w.weights.h5"}}
+    Path("w.weights.json").write_text(json.dumps(index))
+    refused("w.weights.json", message, load_model(zipped(good)).load_weights)
+
+
+@pytest.mark.parametrize("options", [{}, {"compression": "gzip", "shuffle": True, "fletcher32": True}])
+def test_arrays_in_chunks_are_read(good, options):
+    """Among them one of which a chunk is not stored, and one without items."""
+    Path("w.weights.h5").write_bytes(good["model.weights.h5"])
+    kernel = np.random.default_rng(0).normal(size=(3, 5)).astype("f4")
+    with h5py.File("w.weights.h5", "a") as file:
+        replaced(data=kernel, chunks=(2, 2), **options)(file)
+        group = file[os.path.dirname(KERNEL)]
+        group.create_dataset("part", (4, 4), "f4", chunks=(2, 2), fillvalue=3, **options)[:2] = 1
+        group.create_dataset("none", (0, 4), "f4", chunks=(2, 2), maxshape=(None, 4), **options)
+    found = saving.KerasFileEditor("w.weights.h5").weights_dict["layers"]["dense"]
+    assert np.array_equal(found["0"], kernel) and found["none"].shape == (0, 4)
+    assert found["part"].tolist() == [[1] * 4] * 2 + [[3] * 4] * 2
 
 
 def attributes(**changes):
@@ -800,6 +860,15 @@ def test_a_group_with_long_names_under_many_names(good):
     refused(buffer, "strings take more than")
 
 
+def test_thousands_of_empty_names(good):
+    """Each takes a byte, and each is a layer's that is looked for."""
+    buffer = io.BytesIO(good["m.h5"])
+    with h5py.File(buffer, "a") as file:
+        del file["model_weights"].attrs["layer_names"]
+        file["model_weights"].attrs["layer_names"] = np.zeros(60_000, "S1")
+    refused(buffer, "links to more names, groups, arrays and chunks")
+
+
 LONG = "n" * 9_000
 LONG_NAMES = {
     "a class": (first_layer(class_name=LONG), "unknown layer: 'nnn"),
@@ -867,7 +936,7 @@ def test_groups_of_thousands_of_names_within_each_other(good, monkeypatch):
     with zipfile.ZipFile("m.keras") as archive:
         weights = archive.read("model.weights.h5")
     configured({**good, "model.weights.h5": weights}, nest)
-    refused("m.keras", "more groups and arrays than its bytes can hold")
+    refused("m.keras", "more names, groups, arrays and chunks than its bytes can hold")
     assert sum(visited) < 20_000 and len(weights) < 400_000
 
 
@@ -885,8 +954,25 @@ def test_safetensors(good, size):
         {"layers.dense.vars.0": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]}}
     ).encode()
     Path("w.safetensors").write_bytes(struct.pack("<Q", size or len(header)) + header + b"\0" * 100)
-    refused("w.safetensors", "not a safetensors file", load_model(zipped(good)).load_weights)
+    message = "claims a header of" if size == 2**62 else "not a safetensors file"
+    refused("w.safetensors", message, load_model(zipped(good)).load_weights)
     refused("w.safetensors", "only weights")
+
+
+@pytest.mark.parametrize("dtype, size", [("C64", 8), ("BF16", 2), ("F8_E4M3", 1)])
+def test_safetensors_of_other_dtypes_than_the_weights_can_have(good, dtype, size):
+    """NumPy would discard the imaginary parts, and does not know the others."""
+    model = load_model(zipped(good))
+    model.save_weights("w.safetensors")
+    data = Path("w.safetensors").read_bytes()
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    at = 0
+    for entry in header.values():
+        start, at = at, at + size * math.prod(entry["shape"])
+        entry.update(dtype=dtype, data_offsets=[start, at])
+    text = json.dumps(header).encode()
+    Path("w.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + bytes(at))
+    refused("w.safetensors", f"has the dtype {dtype} in the file, expected one of", model.load_weights)
 
 
 def test_archives_of_get_file(tmp_path):

@@ -669,3 +669,22 @@ def test_a_file_of_the_first_format_with_other_weights_than_its_model(tmp_path):
 def test_numbers_dtypes_and_slices_are_written_plainly():
     assert plain(np.float32(0.5)) == 0.5 and plain(np.dtype("int32")) == "int32"
     assert plain(...) == {"class_name": "__ellipsis__", "config": {}}
+
+
+@pytest.mark.parametrize("name", ["m.keras", "m.h5", "m.weights.h5", "m.safetensors", "m.onnx"])
+def test_the_same_model_gives_the_same_bytes(name, tmp_path, monkeypatch):
+    """With SOURCE_DATE_EPOCH, which is the only time in a file; no file names its folder."""
+    model = Sequential([layers.Dense(2, input_shape=(3,), name="d"), layers.Dropout(0.5)], name="m")
+    model.compile("adam", "mse")
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1000000000")
+    save = {"keras": model.save, "onnx": lambda path: model.export(path, verbose=False)}.get(
+        name.rpartition(".")[2], model.save if name == "m.h5" else model.save_weights
+    )
+    save(tmp_path / name)
+    first = (tmp_path / name).read_bytes()
+    save(tmp_path / name)
+    assert (tmp_path / name).read_bytes() == first and str(tmp_path).encode() not in first
+    if name == "m.keras":
+        with zipfile.ZipFile(tmp_path / name) as members:
+            assert json.loads(members.read("metadata.json"))["date_saved"] == "2001-09-09@01:46:40"
+            assert {each.date_time for each in members.infolist()} == {(1980, 1, 1, 0, 0, 0)}

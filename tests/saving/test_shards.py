@@ -82,6 +82,10 @@ HOSTILE = {
     "a number": ({"/layers/dense/vars": 3}, "files of weights lie beside it"),
     "a missing file": ({"/layers/dense/vars": "no.weights.h5"}, "there is no file .*no.weights.h5"),
     "a list": ([1], "it has no dict 'weight_map'"),
+    "a missing group": (
+        {"/layers/none/vars": "net_00000.weights.h5"},
+        "a group '/layers/none/vars', which its file does not",
+    ),
     "a missing array": ({"/layers/dense/vars": "net_00000.weights.h5"}, "they belong to different models"),
 }
 
