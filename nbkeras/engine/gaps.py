@@ -1,4 +1,4 @@
-"""Floor 1: finds missing and infinite values in arrays, and says in words where they are."""
+"""Floor 1: finds missing and infinite values in arrays, and says in words how many there are and where."""
 
 from __future__ import annotations
 
@@ -36,6 +36,11 @@ def _is_missing(value: Any) -> bool:
         return True
     except ValueError:  # an array
         return False
+
+
+def counted(nans: int, infinite: int, size: int) -> str:
+    """In words, how many of `size` numbers are NaN or infinite."""
+    return f"{nans} NaN and {infinite} infinite numbers of {size}"
 
 
 def listed_rows(chosen: Array) -> str:

@@ -1,5 +1,7 @@
 """Sparse matrices of scipy and tables of pandas as data: the same numbers as dense arrays give."""
 
+import contextlib
+
 import numpy as np
 import pytest
 import scipy.sparse
@@ -191,7 +193,9 @@ def test_tables_are_matrices(names):
         "sample_weight": np.linspace(0, 1, N),
     }
     make = lambda: regression(len(names))  # noqa: E731
-    np.testing.assert_equal(history(TABLE[names], make, **options), history(expected, make, **plain))
+    has_gaps = np.isnan(expected).any()
+    with pytest.warns(UserWarning, match="so are the data") if has_gaps else contextlib.nullcontext():
+        np.testing.assert_equal(history(TABLE[names], make, **options), history(expected, make, **plain))
 
 
 @pytest.mark.parametrize(
