@@ -410,7 +410,7 @@ MISTAKES = [
     (
         lambda: fit(dense(optimizer="sgd", loss="mse"), sample_weight=np.full(8, np.nan)),
         ValueError,
-        r"sample_weight holds NaN or infinity",
+        r"sample_weight holds NaN or infinity in 8 of 8 rows",
     ),
     (
         lambda: fit(dense(optimizer="sgd", loss="mse"), callbacks=[print]),

@@ -450,7 +450,7 @@ DOCUMENTS = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md", ROOT / "
 # Files that a comment, a docstring or a document names and that are not in this repository: those of Keras, of an
 # example, or of a user.
 ELSEWHERE = re.compile(
-    r"keras/src/.*|correlation_metrics\.py|(script|old_script|newer_script|_keras|train|name|server|client|app|mine|beside|gate|sensor|handler)\.py"
+    r"keras/src/.*|correlation_metrics\.py|(script|old_script|newer_script|_keras|train|name|server|client|app|mine|beside|gate|sensor|handler|networks)\.py"
     r"|(learned_)?snake(_cuda)?\.py|report\.md|scor(ing|e_all|e_on_cluster)\.py|tune(_together)?\.py"
 )
 

@@ -39,6 +39,7 @@ WORDS = {
     "resuming": "resume training, backup",
     "saving": "save model, save a model, load model, load a model, saving a model, checkpoint",
     "scaling-out": "distributed training, mpi",
+    "scikit-learn": "scikit-learn, sklearn, grid search, cross-validation, confusion matrix",
     "serving": "serving, rest api",
     "subclassing": "custom layer, custom layers, custom model",
     "tables": "csv, pandas",

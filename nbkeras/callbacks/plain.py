@@ -73,7 +73,7 @@ class TerminateOnNaN(Callback):
     Example:
         >>> model = keras.Sequential([layers.Dense(1, kernel_initializer="ones")])
         >>> model.compile("sgd", "mse")
-        >>> y = np.array([[1.0], [np.nan]])
+        >>> y = np.array([[1.0], [1e30]])  # its square is infinite
         >>> stop = keras.callbacks.TerminateOnNaN()
         >>> model.fit(np.ones((2, 1)), y, epochs=5, verbose=0, callbacks=[stop]).epoch
         Batch 0: Invalid loss, terminating training

@@ -32,6 +32,7 @@ class DataAdapter:
     """
 
     may_resize = False  # whether the next epoch may have another number of steps
+    whole: Batch | None = None  # all rows of arrays; None for a stream
 
     def __init__(self, length: int | None, asked: int | None, training: bool, shuffled: bool = False):
         asked = switches.limited("max_steps_per_epoch", asked, length)
@@ -140,7 +141,8 @@ class ArrayDataAdapter(DataAdapter):
         shuffle: bool | str = False,
         training: bool = False,
     ):
-        self.whole, self.samples = whole, whole.size
+        self.whole: Batch = whole
+        self.samples = whole.size
         if self.samples == 0:
             raise ValueError("the data has no samples")
         by_default = 32 if steps is None else math.ceil(self.samples / steps)

@@ -1,4 +1,4 @@
-"""Floor 1: finds missing and infinite values in arrays, and says in words where they are."""
+"""Floor 1: finds missing and infinite values in arrays, and says in words how many there are and where."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ def gaps_of(array: Array) -> Array:
         return np.isnan(array)
     if array.dtype != object:
         return np.zeros(array.shape, bool)
-    return np.array([_is_missing(value) for value in array.ravel().tolist()], bool).reshape(array.shape)
+    return np.array([is_missing(value) for value in array.ravel().tolist()], bool).reshape(array.shape)
 
 
-def _is_missing(value: Any) -> bool:
+def is_missing(value: Any) -> bool:
+    """Whether a value is None, NaN, NaT or pandas.NA."""
     if value is None or isinstance(value, str | bytes | list | tuple | dict):
         return value is None
     try:
@@ -36,6 +37,23 @@ def _is_missing(value: Any) -> bool:
         return True
     except ValueError:  # an array
         return False
+
+
+def numbers_with_gaps(objects: Array, gaps: Array, otherwise: Any) -> Any:
+    """Floats with NaN for missing values; `otherwise` for values that are not numbers."""
+    if objects.dtype != object:
+        return objects
+    rest = objects_of(objects[~gaps].tolist())
+    if rest.ndim != 1 or (rest.size and rest.dtype.kind not in "fiub"):
+        return otherwise
+    filled = np.full(objects.shape, np.nan)
+    filled[~gaps] = rest
+    return filled
+
+
+def counted(nans: int, infinite: int, size: int) -> str:
+    """In words, how many of `size` numbers are NaN or infinite."""
+    return f"{nans} NaN and {infinite} infinite numbers of {size}"
 
 
 def listed_rows(chosen: Array) -> str:

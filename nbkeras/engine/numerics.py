@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras.engine import tape
+from nbkeras.engine.gaps import counted
 from nbkeras.engine.layer_stack import LayerScope, layer_stack
 from nbkeras.engine.tensor import Tensor, Variable
 from nbkeras.kernels.runtime import device
@@ -90,7 +91,7 @@ class Checker:
             return None
         nans = int(np.isnan(numbers).sum())
         first = [int(i) for i in np.argwhere(wrong)[0]]
-        return f"{nans} NaN and {int(wrong.sum()) - nans} infinite numbers of {numbers.size}, the first one at {first}"
+        return f"{counted(nans, int(wrong.sum()) - nans, numbers.size)}, the first one at {first}"
 
     def _input_summary(self, tensors: Sequence[Tensor | None]) -> str:
         """A sentence about the inputs of an op: which are not finite, or the range of each."""

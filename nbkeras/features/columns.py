@@ -10,7 +10,7 @@ import numpy as np
 from nbkeras.data.tables import advice, columns_of, is_frame, table_array
 from nbkeras.engine import tensor
 from nbkeras.engine.annotations import briefly
-from nbkeras.engine.gaps import gaps_of, listed_rows, objects_of
+from nbkeras.engine.gaps import gaps_of, listed_rows, numbers_with_gaps, objects_of
 from nbkeras.engine.strings import texts_of
 from nbkeras.engine.tensor import Tensor, as_tensor
 from nbkeras.features.missing import ERROR, Feature
@@ -96,7 +96,7 @@ def _column(name: str, values: Any, feature: Feature, where: str) -> Any:
             if texts is not None:
                 return texts
         else:
-            plain, is_table = _numbers_with_gaps(objects, gaps, plain), False
+            plain, is_table = numbers_with_gaps(objects, gaps, plain), False
     if is_table and not _has_text(objects):
         return _checked(name, as_tensor(table_array(values, f"feature {name!r}")), feature, where)
     try:
@@ -120,18 +120,6 @@ def _shown(objects: Array) -> str:
         return f"dtype {objects.dtype}: {advice(objects.dtype.name)}"
     kinds = sorted({type(value).__name__ for value in objects.ravel().tolist()})
     return f"values of the types {', '.join(kinds)}" if len(kinds) > 1 else briefly(objects.tolist())
-
-
-def _numbers_with_gaps(objects: Array, gaps: Array, otherwise: Any) -> Any:
-    """Floats with NaN for missing values; `otherwise` for values that are not numbers."""
-    if objects.dtype != object:
-        return objects
-    rest = np.array(objects[~gaps].tolist())
-    if rest.ndim != 1 or (rest.size and rest.dtype.kind not in "fiub"):
-        return otherwise
-    filled = np.full(objects.shape, np.nan)
-    filled[~gaps] = rest
-    return filled
 
 
 def _checked(name: str, column: Tensor, feature: Feature, where: str) -> Tensor:

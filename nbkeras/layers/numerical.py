@@ -14,7 +14,9 @@ from nbkeras.building.layer import Layer, LayerOptions, SameShape
 from nbkeras.engine import option
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.dtypes import array_of
+from nbkeras.engine.gaps import counted
 from nbkeras.engine.tensor import Tensor
+from nbkeras.engine.user_errors import warn
 from nbkeras.layers.categorical import MODES, NotSparse, OutputMode, encoded
 
 
@@ -187,7 +189,7 @@ class Normalization(SameShape):
         if self.input_mean is not None:
             raise ValueError(f"Normalization {self.name!r} was created with a mean and a variance and cannot adapt")
         count, mean, square = 0, np.float64(0), np.float64(0)  # square: the sum of squared distances from the mean
-        for batch in batches_of(data):
+        for batch in _watched(self, batches_of(data)):
             if not self.built:
                 self._ensure_built(batch)
             if len(batch.shape) != len(self._broadcast) or any(
@@ -199,10 +201,11 @@ class Normalization(SameShape):
                 )
             axes = tuple(axis for axis in range(batch.ndim) if axis not in self._kept)
             own = batch.astype(np.float64)
-            more, middle = math.prod(batch.shape[axis] for axis in axes), own.mean(axis=axes)
-            total = count + more
-            square = square + own.var(axis=axes) * more + (middle - mean) ** 2 * (count * more / total)
-            mean, count = mean + (middle - mean) * (more / total), total
+            with np.errstate(invalid="ignore"):  # infinite numbers have no variance
+                more, middle = math.prod(batch.shape[axis] for axis in axes), own.mean(axis=axes)
+                total = count + more
+                square = square + own.var(axis=axes) * more + (middle - mean) ** 2 * (count * more / total)
+                mean, count = mean + (middle - mean) * (more / total), total
         if not count:
             raise ValueError(f"Normalization {self.name!r}: adapt needs data, received none")
         self.adapt_mean.assign(mean)
@@ -289,7 +292,7 @@ class Discretization(Layer):
                 f"Discretization {self.name!r} was created with bin_boundaries: create it with num_bins to adapt it"
             )
         summary = np.zeros((2, 0), np.float32)
-        for batch in batches_of(data, steps):
+        for batch in _watched(self, batches_of(data, steps)):
             joined = np.concatenate([_summary(batch, self.epsilon), summary], axis=1)
             summary = _compressed(joined[:, np.argsort(joined[0])], self.epsilon)
         if not summary.size:
@@ -311,9 +314,11 @@ class Discretization(Layer):
         # a layer of Keras 2 for whole numbers has an integer dtype, and boundaries between integers
         dtype = self.compute_dtype if "float" in self.compute_dtype else config.floatx()
         edges = ops.convert_to_tensor(np.asarray(self.bin_boundaries, "float64"), dtype)
-        passed = ops.greater_equal(ops.expand_dims(ops.cast(inputs, dtype), -1), edges)
-        numbers = ops.sum(ops.cast(passed, "int32"), axis=-1)
         bins, is_index = len(self.bin_boundaries) + 1, self.output_mode == "int"
+        below = ops.less(
+            ops.expand_dims(ops.cast(inputs, dtype), -1), edges
+        )  # no edge is above NaN: it has the last bin
+        numbers = bins - 1 - ops.sum(ops.cast(below, "int32"), axis=-1)
         return encoded(numbers, self.output_mode, bins, "int32" if is_index else self.compute_dtype)
 
     @classmethod
@@ -329,6 +334,22 @@ class Discretization(Layer):
         layer = super().from_config(config, custom_objects)
         layer.bin_boundaries = learned if learned is not None else layer.bin_boundaries
         return layer
+
+
+def _watched(layer: Layer, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """The batches that a layer adapts to; a warning after them if they hold NaN or infinite numbers."""
+    nans = infinite = size = 0
+    for batch in batches:
+        if batch.dtype.kind == "f":
+            nans, infinite = nans + int(np.isnan(batch).sum()), infinite + int(np.isinf(batch).sum())
+        size += batch.size
+        yield batch
+    if nans or infinite:
+        warn(
+            f"{type(layer).__name__} {layer.name!r}: adapt received {counted(nans, infinite, size)}, and learns from them: a "
+            "mean is then NaN, and a boundary of bins is wrong. Drop these rows (frame.dropna()), or fill their values, as "
+            "keras.utils.FeatureSpace with missing='mean' does"
+        )
 
 
 def _summary(values: np.ndarray, epsilon: float) -> np.ndarray:

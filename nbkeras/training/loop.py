@@ -16,6 +16,7 @@ from nbkeras.engine.batch import Batch
 from nbkeras.engine.numerics import NumericsError
 from nbkeras.engine.progress import compilations_shown
 from nbkeras.engine.user_errors import warn
+from nbkeras.training.loss_watch import LossWatch
 
 Logs = dict[str, Any]
 
@@ -31,7 +32,7 @@ class EpochRunner:
     kind: train, test or predict, as in the names of callbacks' methods. step(batch) -> result. read(result) -> logs, or
     a function that returns them, called only if a callback reads the logs. owner: callbacks set its attribute `stop_training`,
     `stop_evaluating` or `stop_predicting` to end the loop. The loop calls reset() before each epoch, and settle() after its last
-    batch.
+    batch. watch: looks at data whose loss is not finite.
     """
 
     def __init__(
@@ -44,9 +45,10 @@ class EpochRunner:
         owner: Any = None,
         reset: Callable[[], None] = lambda: None,
         settle: Callable[[], None] = lambda: None,
+        watch: LossWatch | None = None,
     ):
         self._kind, self.data, self._step, self._read = kind, data, step, read
-        self._reset, self._settle = reset, settle
+        self._reset, self._settle, self._watch = reset, settle, watch
         self._listens = callbacks is not None
         self._callbacks = CallbackList() if callbacks is None else callbacks
         self._owner, self._flag = owner, _STOP[kind]
@@ -120,7 +122,10 @@ class EpochRunner:
             self._result = result
         self.data.on_epoch_end()
         self._settle()
-        return {} if self._result is _NOTHING else self._read(self._result)()
+        logs: Logs = {} if self._result is _NOTHING else self._read(self._result)()
+        if self._watch is not None:
+            self._watch.after_epoch(logs.get("loss"), self.data, self._kind)
+        return logs
 
     def _results(self) -> Iterator[Any]:
         """The results of the step on each batch of one pass over the data."""
@@ -128,6 +133,7 @@ class EpochRunner:
         begin = getattr(self._callbacks, f"on_{self._kind}_batch_begin")
         end = getattr(self._callbacks, f"on_{self._kind}_batch_end")
         step, interval = self._step, self._interval()
+        watch = self._watch if self.data.whole is None else None
         if self._done and self._is_stopped():  # it had stopped before the interruption
             return
         with compilations_shown((self._callbacks.params or {}).get("verbose")):
@@ -139,6 +145,8 @@ class EpochRunner:
                 except NumericsError as error:
                     error.in_batch(number)
                     raise
+                if watch is not None:
+                    watch.after_batch(result, batch, number, self._kind)
                 if listens:
                     self._done, self._result = number + 1, result
                     end(number, self._read(result))

@@ -13,6 +13,7 @@ from nbkeras.data import arrays, tables
 from nbkeras.engine import structures
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.dtypes import known_dtype
+from nbkeras.engine.gaps import listed_rows
 from nbkeras.engine.registry import nearest
 
 Array = np.ndarray
@@ -166,7 +167,9 @@ def match_sample_weights(sample_weight: Any, names: list[str], targets: int) -> 
     for entry in entries:
         array = None if entry is None else arrays.to_array(entry, "sample_weight", config.floatx())
         if array is not None and not np.isfinite(array).all():
-            raise ValueError("sample_weight holds NaN or infinity")
+            raise ValueError(
+                f"sample_weight holds NaN or infinity in {listed_rows(~np.isfinite(array))}: a weight of 0 leaves a row out"
+            )
         found.append(array)
     return found
 

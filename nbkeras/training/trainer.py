@@ -42,6 +42,7 @@ from nbkeras.training.conversion import (
 )
 from nbkeras.training.learner import Learner
 from nbkeras.training.loop import EpochRunner, joined
+from nbkeras.training.loss_watch import LossWatch, explain_loss, is_finite
 from nbkeras.training.output_matching import Output
 from nbkeras.training.resuming import TrainingState
 from nbkeras.training.step import Again, KnownBatch
@@ -161,12 +162,13 @@ class Trainer(Learner, registered=False):
                 to_validate = adapter_of(opened(given[0]), *given[1:], spec=self._data_spec(), **validating)
         callbacks = callback_list(self, callbacks, verbose, epochs, data.steps)
         behaviour.current.show_validation(callbacks.callbacks, validation_data, to_validate)
-        validation = None if to_validate is None else self._measuring_loop("test", to_validate, callbacks)
+        watch = LossWatch(self._loss_so_far, x, y)
+        validation = None if to_validate is None else self._measuring_loop("test", to_validate, callbacks, watch)
         self.stop_training = False
         compiled.prepare_to_train(self)
         self.initial_epoch = initial_epoch
         name = "guarded" if any(isinstance(each, TerminateOnNaN) for each in callbacks.callbacks) else "train"
-        loop, together = self._measuring_loop(name, data, callbacks), self._together()
+        loop, together = self._measuring_loop(name, data, callbacks, watch), self._together()
         outer = self._training
         try:
             with TrainingState(self, callbacks, loop, validation) as self._training:
@@ -249,7 +251,8 @@ class Trainer(Learner, registered=False):
         x = opened(x)
         data = adapter_of(x, y, sample_weight, spec=self._data_spec_for(x), batch_size=batch_size, steps=steps)
         callbacks = callback_list(self, callbacks, verbose, 1, data.steps, history=False)
-        return returned(self._measuring_loop("test", data, callbacks).test(), return_dict)
+        watch = LossWatch(self._loss_so_far, x, y)
+        return returned(self._measuring_loop("test", data, callbacks, watch).test(), return_dict)
 
     def predict(
         self,
@@ -448,8 +451,8 @@ class Trainer(Learner, registered=False):
         if known is not None and together is None and known.assignments == Observed.assignments:
             targets = to_array(y, "y")
             known.check(x, targets)
-            logs = self._step_for(f"{kind}_on_batch")(Batch([x, targets, None], ALL, len(x), known.layout))
-            return returned({name: logged(value) for name, value in logs.items()}, return_dict)
+            batch = Batch([x, targets, None], ALL, len(x), known.layout)
+            return self._returned(self._logs(self._step_for(f"{kind}_on_batch")(batch)), batch, return_dict)
         compiled = self._check_compiled(f"{kind}_on_batch")
         spec = self._data_spec_for(x)
         batch = batch_of(x, y, sample_weight, class_weight, spec)
@@ -461,13 +464,20 @@ class Trainer(Learner, registered=False):
             logs = self._measured_batch(kind, batch)
             if simple and _is_plain(batch, x, y):
                 self._remember_batch(key, batch, spec)
-            return returned({name: logged(value) for name, value in logs.items()}, return_dict)
+            return self._returned(self._logs(logs), batch, return_dict)
         if reset_metrics:
             self.reset_metrics()
         step = self._step_for(kind)
         if together is None:
-            return returned(self._logs(step(batch))(), return_dict)
+            return self._returned(self._logs(step(batch)), batch, return_dict)
         return returned(together.on_batch(step, kind, batch, self._logs), return_dict)
+
+    def _returned(self, read: Callable[[], dict[str, Any]], batch: Batch, return_dict: bool) -> Any:
+        """The logs of a batch as a method returns them."""
+        logs = read()
+        if not is_finite(logs.get("loss")):
+            explain_loss(batch)
+        return returned(logs, return_dict)
 
     def _measured_batch(self, kind: str, batch: Batch) -> dict[str, Any]:
         """The logs of a step that resets the metrics, see `_run_on_batch`; it is recorded again for other metrics."""
@@ -547,6 +557,11 @@ class Trainer(Learner, registered=False):
         """A function that returns the logs so far; values are read only if it is called. own: the logs that a step returned."""
         return lambda: {name: logged(value) for name, value in (own or self.get_metrics_result()).items()}
 
+    def _loss_so_far(self, own: dict) -> Any:
+        """The sum of the losses in this epoch, or the loss that a user's step returned."""
+        compiled = self._check_compiled("fit")
+        return own.get("loss") if own else compiled.loss_tracker.total.numpy()
+
     def _together(self) -> DistributedTrainer | None:
         """The processes that train this model together; None if only this process trains it."""
         group = ranks.current()
@@ -565,15 +580,15 @@ class Trainer(Learner, registered=False):
         if together is not None:
             together.settle()
 
-    def _measuring_loop(self, name: str, data: DataAdapter, callbacks: CallbackList) -> EpochRunner:
+    def _measuring_loop(self, name: str, data: DataAdapter, callbacks: CallbackList, watch: LossWatch) -> EpochRunner:
         """A loop of train or test steps. name: the name of the step."""
         step, together = self._step_for(name), self._together()
         kind, reset = ("test", self._prepare_to_test) if name == "test" else ("train", self.reset_metrics)
         if together is None:
-            return EpochRunner(kind, data, step, callbacks, self._logs, self, reset)
+            return EpochRunner(kind, data, step, callbacks, self._logs, self, reset, watch=watch)
         run = together.step(step, kind == "train")
         read = together.reader(self._logs)
-        return EpochRunner(kind, data, run, callbacks, read, self, reset, together.settle)
+        return EpochRunner(kind, data, run, callbacks, read, self, reset, together.settle, watch)
 
     def _prepare_to_test(self) -> None:
         self.reset_metrics()

@@ -15,6 +15,7 @@ from nbkeras.training.model import Model
 
 with optional_import("nbkeras.wrappers needs scikit-learn 1.6 or newer: pip install scikit-learn"):
     from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, TransformerMixin
+    from sklearn.utils import get_tags
     from sklearn.utils.multiclass import type_of_target
     from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -32,7 +33,7 @@ class _Estimator(BaseEstimator):
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.non_deterministic = True
+        tags.non_deterministic = tags.target_tags.multi_output = True
         return tags
 
     def __sklearn_clone__(self) -> Any:
@@ -55,7 +56,7 @@ class _Estimator(BaseEstimator):
         Raises:
             RuntimeError: if the model is not compiled.
         """
-        X, y = validate_data(self, X, y, multi_output=True)
+        X, y = validate_data(self, X, y, multi_output=get_tags(self).target_tags.multi_output)
         options = self._options(y, (self.fit_kwargs or {}) | kwargs)
         y = self._encode(y)
         given = self.model
@@ -190,16 +191,14 @@ class SKLearnClassifier(ClassifierMixin, _Estimator):
         self.classes_, numbers = np.unique(y, return_inverse=True)
         if len(self.classes_) == 1:
             raise ValueError("Classifier can't train when only one class is present.")
-        self.target_ndim_ = y.ndim
-        return np.eye(len(self.classes_))[numbers.reshape(-1)]
+        return np.eye(len(self.classes_))[numbers]
 
     def _decode(self, outputs: np.ndarray) -> np.ndarray:
-        classes = self.classes_[outputs.argmax(-1)]
-        return classes if self.target_ndim_ == 1 else classes[:, None]
+        return self.classes_[outputs.argmax(-1)]
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.classifier_tags.poor_score = True
+        tags.classifier_tags.poor_score, tags.target_tags.multi_output = True, False
         return tags
 
 

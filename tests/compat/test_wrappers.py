@@ -5,14 +5,17 @@ import pickle
 import numpy as np
 import pytest
 
-from nbkeras import layers, models, optimizers, utils
+from nbkeras import layers, models, optimizers, utils, wrappers
 from nbkeras.compat.keras2.scikit_learn import BaseWrapper, KerasClassifier, KerasRegressor
 
 sklearn = pytest.importorskip("sklearn")
+from sklearn.utils.estimator_checks import parametrize_with_checks  # noqa: E402
+
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 X = np.random.default_rng(0).normal(size=(40, 3)).astype("float32")
 NAMES = np.array(["a", "b"])[(X[:, 0] > 0).astype(int)]
+SHORT = {"epochs": 5, "verbose": 0}
 
 
 @pytest.fixture(autouse=True)
@@ -115,6 +118,51 @@ class TestKeras3:
         model = models.Sequential([layers.Input((3,)), layers.Dense(1)])
         with pytest.raises(RuntimeError, match="must be compiled"):
             self.wrappers.SKLearnRegressor(model).fit(X, X[:, 0])
+
+
+# -------------------- scikit-learn's own checks --------------------
+
+
+class Reproducible:
+    """Makes models that begin with the same weights; names of tests show it, so its name has no address."""
+
+    def __call__(self, X, y, loss, activation=None):
+        utils.set_random_seed(1)
+        hidden, last = layers.Dense(20, activation="relu"), layers.Dense(y.shape[1], activation=activation)
+        model = models.Sequential([layers.Input(X.shape[1:]), hidden, last])
+        model.compile(optimizers.RMSprop(0.01), loss)
+        return model
+
+    def __repr__(self):
+        return "Reproducible()"
+
+
+reproducible = Reproducible()
+
+
+CHECKED = [
+    wrappers.SKLearnClassifier(
+        reproducible, model_kwargs={"loss": "categorical_crossentropy", "activation": "softmax"}, fit_kwargs=SHORT
+    ),
+    wrappers.SKLearnRegressor(reproducible, model_kwargs={"loss": "mse"}, fit_kwargs=SHORT),
+    wrappers.SKLearnTransformer(reproducible, model_kwargs={"loss": "mse"}, fit_kwargs=SHORT),
+]
+OF_OUTPUTS = "decision_function returns the outputs of the model, a column for each class, as Keras's does"
+EXPECTED_FAILURES = {
+    "SKLearnClassifier": {
+        "check_classifiers_classes": OF_OUTPUTS,
+        "check_classifiers_train": OF_OUTPUTS,
+        "check_decision_proba_consistency": OF_OUTPUTS,
+    },
+    "SKLearnRegressor": {"check_regressor_multioutput": "predictions have the model's dtype, float32, not float64"},
+    "SKLearnTransformer": {},
+}
+
+
+@pytest.mark.grid
+@parametrize_with_checks(CHECKED, expected_failed_checks=lambda each: EXPECTED_FAILURES[type(each).__name__])
+def test_checks_of_scikit_learn(estimator, check):
+    check(estimator)
 
 
 class TestKeras2:

@@ -1,5 +1,9 @@
 """Sparse matrices of scipy and tables of pandas as data: the same numbers as dense arrays give."""
 
+import contextlib
+import datetime
+from decimal import Decimal
+
 import numpy as np
 import pytest
 import scipy.sparse
@@ -191,7 +195,9 @@ def test_tables_are_matrices(names):
         "sample_weight": np.linspace(0, 1, N),
     }
     make = lambda: regression(len(names))  # noqa: E731
-    np.testing.assert_equal(history(TABLE[names], make, **options), history(expected, make, **plain))
+    has_gaps = np.isnan(expected).any()
+    with pytest.warns(UserWarning, match="so are the data") if has_gaps else contextlib.nullcontext():
+        np.testing.assert_equal(history(TABLE[names], make, **options), history(expected, make, **plain))
 
 
 @pytest.mark.parametrize(
@@ -212,6 +218,45 @@ def test_columns_that_are_no_numbers(names, message):
         regression(len(names)).predict(TABLE[names])
     with pytest.raises(TypeError, match="y must hold numbers"):
         regression(1).fit(TABLE[["age"]], TABLE[names[-1] if names[-1] != "age" else names[0]], verbose=0)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            [1, "b", 2.0],
+            r"received 'b' in row 1 \(counted from 0\): make numbers of them by pandas.to_numeric\(table\['c'\]",
+        ),
+        (["1", "?", "2"], "received '1' in row 0 .* pandas.to_numeric"),
+        (["1,000"] * 3, r"received '1,000' in row 0 .* thousands=','"),
+        ([None, "a", "b"], "received 'a' in row 1 .* StringLookup"),
+        ([Decimal("1.5")] * 3, "in row 0 .* pandas.to_numeric"),
+        ([datetime.date(2020, 1, 1)] * 3, "date.* in row 0 .* pandas.to_datetime"),
+        (pandas.date_range("2020", periods=3, tz="UTC"), "dtype datetime.*total_seconds"),
+        (pandas.period_range("2020", periods=3, freq="D"), "dtype period.*dt.year"),
+        ([[1, 2]] * 3, r"a number in each row, received \[1, 2\] in row 0 .* numpy.stack"),
+        ([[1, 2], [1], []], r"a number in each row, received \[1, 2\] in row 0 .* numpy.stack"),
+    ],
+    ids=[*("mixed", "numbers", "thousands", "words", "decimals", "dates", "zone", "periods", "lists", "ragged")],
+)
+def test_the_first_value_that_is_no_number_is_shown(values, message):
+    table = pandas.DataFrame({"age": range(3), "c": values})
+    with pytest.raises(TypeError, match=f"column 'c' must hold .*{message}"):
+        regression(2).fit(table, np.zeros(3), verbose=0)
+
+
+def test_labels_as_targets_have_their_own_advice():
+    with pytest.raises(
+        TypeError, match="y must hold numbers .* received 'yes' in row 0 .* comparison with one of them"
+    ):
+        regression(1).fit(np.ones((2, 1)), pandas.Series(["yes", "no"]), verbose=0)
+
+
+@pytest.mark.parametrize("values", [[1, pandas.NA, 3], [True, None, False], [None, 2.5, 1]])
+def test_objects_with_gaps_are_numbers_with_nan(values):
+    table = pandas.DataFrame({"age": range(3), "c": pandas.Series(values, dtype=object)})
+    expected = [np.nan if pandas.isna(value) else float(value) for value in values]
+    np.testing.assert_array_equal(regression(2).predict(table), regression(2).predict(np.array([range(3), expected]).T))
 
 
 def by_columns(as_dict=False):

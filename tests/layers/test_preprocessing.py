@@ -303,3 +303,19 @@ def test_a_file_of_terms_may_end_in_empty_lines():
     layer = L.StringLookup()
     layer.read_vocabulary(["[UNK]", "a", "", ""])
     assert layer.get_vocabulary() == ["[UNK]", "a"]
+
+
+@pytest.mark.parametrize("make", [L.Normalization, lambda: L.Discretization(num_bins=2)])
+@pytest.mark.parametrize(("value", "words"), [(np.nan, "1 NaN and 0 infinite"), (np.inf, "0 NaN and 1 infinite")])
+def test_adapt_warns_of_numbers_that_are_not_finite(make, value, words):
+    data = np.arange(8.0).reshape(4, 2)
+    make().adapt(data)
+    data[2, 1] = value
+    with pytest.warns(UserWarning, match=f"adapt received {words} numbers of 8, and learns from them") as found:
+        make().adapt([data[:2], data[2:]])
+    assert len(found) == 1
+
+
+def test_nan_has_the_last_bin_as_in_keras():
+    layer = L.Discretization(bin_boundaries=[0.0, 1.0])
+    assert layer(np.array([np.nan, -np.inf, -1.0, 0.0, 1.0, np.inf])).numpy().tolist() == [2, 0, 0, 1, 2, 2]

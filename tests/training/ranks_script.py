@@ -6,6 +6,7 @@ results are those of the others.
 
 import os
 import sys
+import warnings
 
 import numpy as np
 
@@ -225,7 +226,10 @@ def not_finite():
         ]
     )
     model.compile("adam", "mse")
-    model.fit(x, y, batch_size=8, shuffle=False, verbose=0, callbacks=[keras.callbacks.TerminateOnNaN()])
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        model.fit(x, y, batch_size=8, shuffle=False, verbose=0, callbacks=[keras.callbacks.TerminateOnNaN()])
+    assert ["so are the data: y has 3 NaN" in str(each.message) for each in found] == [True]
     return {f"weight {i}": w for i, w in enumerate(model.get_weights())}
 
 
