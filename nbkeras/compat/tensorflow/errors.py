@@ -15,4 +15,4 @@ class InternalError(Exception):
 
 
 AbortedError = CancelledError = DataLossError = DeadlineExceededError = FailedPreconditionError = InternalError
-UnauthenticatedError = UnavailableError = UnknownError = InternalError
+OperatorNotAllowedInGraphError = UnauthenticatedError = UnavailableError = UnknownError = InternalError
