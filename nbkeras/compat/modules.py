@@ -173,6 +173,7 @@ SRC: dict[str, tuple[str, ...]] = {
     "saving.object_registration": ("nbkeras.utils",),
     "saving.saving_lib": (f"{_INTERNAL}.saving_lib",),
     "saving.serialization_lib": (f"{_INTERNAL}.serialization_lib",),
+    **{name: (f"{_INTERNAL}.testing",) for name in ("testing", "testing.test_case", "testing.test_utils")},
     "trainers": (),
     "trainers.data_adapters": (),
     "trainers.data_adapters.data_adapter_utils": (f"{_INTERNAL}.data_adapter_utils",),

@@ -41,6 +41,39 @@ def test_a_loop_writes_tensors(tf):
     assert tf.TensorArray(tf.float32, size=2, element_shape=(3,)).identity().stack().shape == (2, 3)
 
 
+def test_a_while_loop_carries_an_array_of_tensors(tf):
+    class Sums(layers.Layer):
+        def __init__(self, count):
+            super().__init__()
+            self.count = count
+
+        def call(self, x):
+            start = tf.constant(0), tf.TensorArray(tf.float32, size=1, dynamic_size=True, element_shape=(2, 2))
+            body = lambda i, found: (i + 1, found.write(i, x * tf.cast(i + 1, "float32")))  # noqa: E731
+            _, found = tf.while_loop(lambda i, found: i < self.count(x), body, start)
+            return tf.reduce_sum(found.stack(), axis=0)
+
+    fixed = tf.keras.Sequential([Sums(lambda x: 3)])
+    chosen_by_values = tf.keras.Sequential([Sums(lambda x: tf.cast(x[0, 0], tf.int32))])
+    numbers = [np.full((2, 2), number, "float32") for number in (1, 3, 2, 1)]
+    for x in numbers:
+        np.testing.assert_array_equal(fixed.predict(x, verbose=0), 6 * x)
+    with pytest.warns(UserWarning, match="a tensor's value was read in layer 'sums"):
+        for x, times in zip(numbers, (1, 6, 3, 1), strict=True):
+            np.testing.assert_array_equal(chosen_by_values.predict(x, verbose=0), times * x)
+
+
+def test_errors_are_those_that_are_raised(tf):
+    rows = iter(tf.data.Dataset.range(1))
+    next(rows)
+    try:
+        next(rows)
+    except tf.errors.OutOfRangeError:
+        rows = None
+    assert rows is None
+    assert not issubclass(ValueError, tf.errors.InternalError) and tf.errors.DataLossError is tf.errors.InternalError
+
+
 @pytest.mark.parametrize(
     ("check", "message"),
     [

@@ -28,17 +28,20 @@ def _fail(message: Any, sentence: str) -> None:
     raise ValueError(f"{message}: {sentence}" if message else sentence)
 
 
-def _comparing(words: str, holds: Callable) -> Callable[..., None]:
+def _comparing(words: str, holds: Callable, zero: bool = False) -> Callable[..., None]:
+    """A check of a relation of all elements of two tensors, or of one and 0."""
+
     def check(x: Any, y: Any, message: Any = None, summarize: Any = None, name: Any = None) -> None:
-        """Check a relation of all elements of two tensors, which are broadcast."""
         values = _values(x, y)
         if values and not np.all(holds(*values)):
-            _fail(
-                message,
-                f"expected all elements to be {words} those of the other tensor, received {briefly(x)} and {briefly(y)}",
-            )
+            expected = words if zero else f"{words} those of the other tensor"
+            received = briefly(x) if zero else f"{briefly(x)} and {briefly(y)}"
+            _fail(message, f"expected all elements to be {expected}, received {received}")
 
-    return check
+    def check_sign(x: Any, message: Any = None, summarize: Any = None, name: Any = None) -> None:
+        check(x, 0, message)
+
+    return check_sign if zero else check
 
 
 assert_equal = _comparing("equal to", np.equal)
@@ -47,21 +50,10 @@ assert_greater_equal = _comparing("greater than or equal to", np.greater_equal)
 assert_less = _comparing("less than", np.less)
 assert_less_equal = _comparing("less than or equal to", np.less_equal)
 assert_none_equal = _comparing("different from", np.not_equal)
-
-
-def _of_sign(words: str, holds: Callable) -> Callable[..., None]:
-    def check(x: Any, message: Any = None, summarize: Any = None, name: Any = None) -> None:
-        """Check the sign of all elements."""
-        if not all(np.all(holds(value, 0)) for value in _values(x)):
-            _fail(message, f"expected all elements to be {words}, received {briefly(x)}")
-
-    return check
-
-
-assert_negative = _of_sign("negative", np.less)
-assert_non_negative = _of_sign("0 or positive", np.greater_equal)
-assert_non_positive = _of_sign("0 or negative", np.less_equal)
-assert_positive = _of_sign("positive", np.greater)
+assert_negative = _comparing("negative", np.less, zero=True)
+assert_non_negative = _comparing("0 or positive", np.greater_equal, zero=True)
+assert_non_positive = _comparing("0 or negative", np.less_equal, zero=True)
+assert_positive = _comparing("positive", np.greater, zero=True)
 
 
 def Assert(condition: Any, data: Any, summarize: Any = None, name: Any = None) -> None:
@@ -97,22 +89,24 @@ def _shape(x: Any) -> tuple:
     return found if isinstance(found, tuple) else tuple(found.tolist())
 
 
+def _check_rank(x: Any, holds: bool, words: Any, message: Any) -> None:
+    if not holds:
+        _fail(message, f"expected a tensor with {words}, received shape {_shape(x)}")
+
+
 def assert_rank(x: Any, rank: Any, message: Any = None, name: Any = None) -> None:
     """Check the number of axes."""
-    if len(_shape(x)) != int(rank):
-        _fail(message, f"expected a tensor with {int(rank)} axes, received shape {_shape(x)}")
+    _check_rank(x, len(_shape(x)) == int(rank), f"{int(rank)} axes", message)
 
 
 def assert_rank_at_least(x: Any, rank: Any, message: Any = None, name: Any = None) -> None:
     """Check that there are this many axes, or more."""
-    if len(_shape(x)) < int(rank):
-        _fail(message, f"expected a tensor with {int(rank)} axes or more, received shape {_shape(x)}")
+    _check_rank(x, len(_shape(x)) >= int(rank), f"{int(rank)} axes or more", message)
 
 
 def assert_rank_in(x: Any, ranks: Any, message: Any = None, name: Any = None) -> None:
     """Check that the number of axes is one of several."""
-    if len(_shape(x)) not in list(map(int, ranks)):
-        _fail(message, f"expected a tensor with {briefly(list(ranks))} axes, received shape {_shape(x)}")
+    _check_rank(x, len(_shape(x)) in [*map(int, ranks)], f"{briefly([*ranks])} axes", message)
 
 
 def assert_scalar(tensor: Any, name: Any = None, message: Any = None) -> Any:

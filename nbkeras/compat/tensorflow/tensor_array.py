@@ -12,7 +12,7 @@ from nbkeras.engine.tensor import Tensor, as_tensor
 
 
 class TensorArray:
-    """TensorFlow's list of tensors for loops in Python. A loop of `tf.while_loop` cannot carry it.
+    """TensorFlow's list of tensors for loops in Python and `tf.while_loop`.
 
     dynamic_size: whether a write after the end makes it longer. Tensors may be read more than once.
     """

@@ -19,14 +19,13 @@ from nbkeras.engine.tensor import as_tensor
 
 _KINDS = (np.dtype("int32"), np.dtype("int64"), np.dtype("float32"), np.dtype("float64"))
 _SHUFFLE_SIZE = 10_000
+_CSV = "tf.data.experimental.make_csv_dataset"
 
 
 def _paths(filenames: Any) -> list[str]:
-    if isinstance(filenames, Dataset):
-        return [path_of(each) for each in filenames]
     if isinstance(filenames, StringTensor):
-        return [path_of(each) for each in filenames.raw.ravel().tolist()]
-    return [path_of(each) for each in (filenames if isinstance(filenames, list | tuple) else [filenames])]
+        filenames = filenames.raw.ravel().tolist()
+    return [path_of(each) for each in (filenames if isinstance(filenames, list | tuple | Dataset) else [filenames])]
 
 
 def _content(path: str, compression: str | None) -> bytes:
@@ -97,7 +96,7 @@ def make_csv_dataset(
     patterns = _paths(file_pattern)
     paths = [path for pattern in patterns for path in sorted(glob.glob(pattern))]
     if not paths:
-        raise ValueError(f"tf.data.experimental.make_csv_dataset: no file matches {briefly(file_pattern)}")
+        raise ValueError(f"{_CSV}: no file matches {briefly(file_pattern)}")
     rows, names = [], list(column_names or ())
     for path in paths:
         text = _content(path, compression_type).decode(encoding)
@@ -110,30 +109,22 @@ def make_csv_dataset(
         names = names or first
         rows += [row for row in table if row]
     if not names:
-        raise ValueError("tf.data.experimental.make_csv_dataset: pass column_names for files without a header")
+        raise ValueError(f"{_CSV}: pass column_names for files without a header")
     wrong = next((row for row in rows if len(row) != len(names)), None)
     if wrong is not None and not ignore_errors:
-        raise ValueError(
-            f"tf.data.experimental.make_csv_dataset: expected rows with the columns {names}, received {briefly(wrong)}"
-        )
+        raise ValueError(f"{_CSV}: expected rows with the columns {names}, received {briefly(wrong)}")
     kept = [row for row in rows if len(row) == len(names)]
     selected = names if select_columns is None else select_columns
     chosen = [each if isinstance(each, str) else names[each] for each in selected]
     if column_defaults is not None and len(column_defaults) != len(chosen):
-        raise ValueError(
-            f"tf.data.experimental.make_csv_dataset: expected column_defaults for {chosen}, received {briefly(column_defaults)}"
-        )
+        raise ValueError(f"{_CSV}: expected column_defaults for {chosen}, received {briefly(column_defaults)}")
     defaults = dict(zip(chosen, column_defaults or (), strict=False))
+    texts = {name: [row[names.index(name)] for row in kept] for name in chosen}
     columns = {
-        name: _column(
-            name, [row[names.index(name)] for row in kept], defaults.get(name), na_value, num_rows_for_inference
-        )
-        for name in chosen
+        name: _column(name, texts[name], defaults.get(name), na_value, num_rows_for_inference) for name in chosen
     }
     if label_name is not None and label_name not in columns:
-        raise ValueError(
-            f"tf.data.experimental.make_csv_dataset: label_name must be one of {chosen}, received {briefly(label_name)}"
-        )
+        raise ValueError(f"{_CSV}: label_name must be one of {chosen}, received {briefly(label_name)}")
     labels = () if label_name is None else (columns.pop(label_name),)
     found = Dataset.from_tensor_slices((columns, *labels) if labels else columns)
     found = found.shuffle(shuffle_buffer_size, shuffle_seed) if shuffle else found
@@ -152,18 +143,14 @@ def _column(name: str, texts: list[str], default: Any, missing: str, count: int)
     else:
         kind, fill = (STRING if holds_text(default) else as_tensor(default).dtype), np.ravel(default)[0]
     if fill is None and any(text in empty for text in texts):
-        raise ValueError(
-            f"tf.data.experimental.make_csv_dataset: column {name!r} has no default, and a row has no value for it"
-        )
+        raise ValueError(f"{_CSV}: column {name!r} has no default, and a row has no value for it")
     values = [fill if text in empty else text for text in texts]
     if kind == STRING:
         return np.array(values, object)
     dtype = np.dtype(kind)
     wrong = next((value for value in values if not _fits(value, dtype)), None)
     if wrong is not None:
-        raise ValueError(
-            f"tf.data.experimental.make_csv_dataset: column {name!r} has dtype {dtype}, received {briefly(wrong)}"
-        )
+        raise ValueError(f"{_CSV}: column {name!r} has dtype {dtype}, received {briefly(wrong)}")
     return np.array([dtype.type(value) for value in values], dtype)
 
 

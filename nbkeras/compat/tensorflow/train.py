@@ -46,17 +46,20 @@ class _Status:
     def __init__(self, unused: list[str], without: list[str]):
         self._unused, self._without = unused, without
 
-    def assert_consumed(self) -> _Status:
-        """Check that all values of the file were used, and that all objects had some."""
-        if self._unused:
-            raise AssertionError(f"tf.train.Checkpoint: nothing in the checkpoint's objects takes {self._unused}")
-        return self.assert_existing_objects_matched()
-
-    def assert_existing_objects_matched(self) -> _Status:
-        """Check that the file had values for all objects."""
+    def _checked(self, unused: list[str]) -> _Status:
+        if unused:
+            raise AssertionError(f"tf.train.Checkpoint: nothing in the checkpoint's objects takes {unused}")
         if self._without:
             raise AssertionError(f"tf.train.Checkpoint: the file has no values for {self._without}")
         return self
+
+    def assert_consumed(self) -> _Status:
+        """Check that all values of the file were used, and that all objects had some."""
+        return self._checked(self._unused)
+
+    def assert_existing_objects_matched(self) -> _Status:
+        """Check that the file had values for all objects."""
+        return self._checked([])
 
     assert_nontrivial_match = assert_existing_objects_matched
 
@@ -78,10 +81,7 @@ class Checkpoint:
         self._arrays()
 
     def _arrays(self) -> dict[str, list[Variable]]:
-        found: dict[str, list[Variable]] = {}
-        for name, value in self.objects.items():
-            found |= _variables_of(name, value)
-        return found
+        return {key: own for name, value in self.objects.items() for key, own in _variables_of(name, value).items()}
 
     def write(self, file_prefix: Any, options: Any = None) -> str:
         """Write the values into the file `file_prefix` and '.npz'; returns file_prefix."""
@@ -120,9 +120,8 @@ class Checkpoint:
 
     def _build_optimizers(self, files: dict) -> None:
         """Optimizers make their variables at the first step: make them now, for the models beside them."""
-        trainable = [
-            each for value in self.objects.values() if isinstance(value, Module) for each in value.trainable_weights
-        ]
+        models = [each for each in self.objects.values() if isinstance(each, Module)]
+        trainable = [each for model in models for each in model.trainable_weights]
         for name, value in self.objects.items():
             if isinstance(value, Optimizer) and not value.built and trainable and name in files:
                 value.build(trainable)
@@ -207,10 +206,6 @@ def _read_state(folder: str) -> list[str]:
 
 
 def _write_state(newest: str, paths: list[str]) -> None:
-    names = [os.path.basename(path) for path in paths]
-    lines = [
-        f'model_checkpoint_path: "{os.path.basename(newest)}"',
-        *(f'all_model_checkpoint_paths: "{name}"' for name in names),
-    ]
+    lines = [f'all_model_checkpoint_paths: "{os.path.basename(path)}"\n' for path in paths]
     with atomic_file(os.path.join(os.path.dirname(newest), _STATE)) as file:
-        file.write("\n".join([*lines, ""]).encode())
+        file.write("".join([f'model_checkpoint_path: "{os.path.basename(newest)}"\n', *lines]).encode())
