@@ -5,13 +5,14 @@ import datetime
 import email.utils
 import json
 import re
+import socket
 import threading
 import time
 
 import numpy as np
 import pytest
 
-pytest.importorskip("uvloop")
+uvloop = pytest.importorskip("uvloop")
 pytest.importorskip("httptools")
 
 from nbkeras.inference.bundle import TensorSpec
@@ -105,8 +106,9 @@ class Server:
         return made
 
 
-def post(value, *headers):
-    body = {"inputs": [{"name": "x", "shape": [1, 1], "datatype": "FP32", "data": [value]}]}
+def post(values, *headers):
+    data = np.ravel(values).tolist()
+    body = {"inputs": [{"name": "x", "shape": [len(data), 1], "datatype": "FP32", "data": data}]}
     text = json.dumps(body)
     lines = ["POST /v2/models/m/infer HTTP/1.1", "host: test", f"content-length: {len(text)}", *headers]
     return ("\r\n".join(lines) + "\r\n\r\n" + text).encode()
@@ -588,8 +590,8 @@ def test_many_requests_at_once_are_read_as_they_are_answered():
 GET = b"GET /v2/health/live HTTP/1.1\r\nhost: test\r\n\r\n"
 
 
-def run(test, **limits):
-    """A test with a server whose model computes at once."""
+def run(test, loop=None, **limits):
+    """A test with a server whose model computes at once. loop: makes its event loop."""
 
     async def main():
         server = Server(**limits)
@@ -598,7 +600,8 @@ def run(test, **limits):
         await settle()
         assert no_task_is_left() and server.service.in_flight == server.service.budget.used == 0
 
-    asyncio.run(main())
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(main())
 
 
 def test_answers_have_the_date_of_their_second():
@@ -864,5 +867,73 @@ def test_a_connection_whose_body_ends_after_its_answer_ends_with_the_server():
         assert connection.transport.state == "closed"
         connection.connection_lost(None)
         assert await ending
+
+    run(test)
+
+
+async def half_closed(server, sent):
+    """All bytes that a client receives which sends, ends its side and reads until the server ends the other."""
+    loop = asyncio.get_running_loop()
+    ours, theirs = socket.socketpair()
+    with ours:
+        ours.setblocking(False)
+        await loop.connect_accepted_socket(lambda: Connection(server.shared), theirs)
+        sending = asyncio.ensure_future(loop.sock_sendall(ours, sent))
+        sending.add_done_callback(lambda _: ours.shutdown(socket.SHUT_WR))
+        found = b""
+        while part := await asyncio.wait_for(loop.sock_recv(ours, 1 << 16), 5):
+            found += part
+            await asyncio.sleep(0)
+        await sending
+    return found
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+@pytest.mark.parametrize(
+    "sent, expected",
+    [
+        (b"", []),
+        (GET, [200]),
+        (b"GET /v2/health/live HTTP/1.0\r\n\r\n", [200]),
+        (post(1), [200]),
+        (post(1, "connection: close"), [200]),
+        (b"".join(map(post, range(50))), [200] * 50),
+        (GET + post(1)[:40], [200]),  # within the headers
+        (post(1)[:40], []),
+        (post(1)[:-5], [400]),
+        (GET + post(1)[:-5], [200, 400]),
+        (chunked(), [400]),
+        (b"POST /v2/none HTTP/1.1\r\nhost: test\r\ncontent-length: 9\r\n\r\n123", [404]),
+        (post([0.5] * 40_000), [200]),  # more than sockets hold, in both directions
+    ],
+    ids="nothing GET HTTP/1.0 POST close pipelined second-head head body second-body chunks unwanted-body large".split(),
+)
+def test_a_client_that_ends_its_side_gets_its_answers(loop, sent, expected):
+    async def test(server):
+        found = await half_closed(server, sent)
+        assert [int(part[:3]) for part in found.split(b"HTTP/1.1 ")[1:]] == expected
+        if expected == [400]:
+            assert b"ended its side of the connection" in found
+        assert not server.shared.connections
+
+    run(test, loop=loop)
+
+
+def test_a_client_that_ends_its_side_waits_for_a_slow_model_and_is_cut_if_it_does_not_read():
+    async def test(server):
+        server.model.gate.clear()
+        connection = server.connect()
+        connection.data_received(post(1))
+        await settle()
+        assert connection.eof_received() and connection.transport.state == "open"
+        server.model.gate.set()
+        await answered(connection)
+        assert connection.transport.state == "closed" and b"connection: close" in connection.transport.sent
+        now = asyncio.get_running_loop().time()
+        connection.check(now + 50)
+        assert connection.transport.state == "closed"
+        connection.check(now + 65)
+        assert connection.transport.state == "aborted"
+        connection.connection_lost(None)
 
     run(test)
