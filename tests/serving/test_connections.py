@@ -12,8 +12,10 @@ import time
 import numpy as np
 import pytest
 
-uvloop = pytest.importorskip("uvloop")
+pytest.importorskip("uvloop")
 pytest.importorskip("httptools")
+
+import uvloop
 
 from nbkeras.inference.bundle import TensorSpec
 from nbkeras.serving.budget import Budget
