@@ -53,6 +53,18 @@ def digest_of(source: Any) -> str:
     return total.hexdigest()
 
 
+def state_of(source: Any) -> dict[str, Any]:
+    """The time and the bytes of an open file, or of all files in the folder at a path: the last time."""
+    if isinstance(source, str):
+        found = [os.stat(os.path.join(folder, name)) for folder, _, names in os.walk(source) for name in names]
+    else:
+        found = [os.fstat(source.fileno())]
+    return {
+        "modified": max(each.st_mtime for each in found),
+        "size": sum(each.st_size for each in found),
+    }
+
+
 def made(job: dict) -> dict[str, Any]:
     """Write the frozen file of a job, unless the caller knows the model's file; returns the result for the server.
 
@@ -61,7 +73,7 @@ def made(job: dict) -> dict[str, Any]:
     """
     start, path = time.perf_counter(), job["path"]
     with contextlib.nullcontext(path) if os.path.isdir(path) else open(path, "rb") as source:
-        digest = digest_of(source)
+        state, digest = state_of(source), digest_of(source)
         if digest == job["known"]:
             return {"digest": digest, "warnings": [], "is_same": True}
         with warnings.catch_warnings(record=True) as caught:
@@ -74,6 +86,7 @@ def made(job: dict) -> dict[str, Any]:
             )
     return {
         "digest": digest,
+        **state,
         "bytes": os.path.getsize(job["target"]),
         "seconds": time.perf_counter() - start,
         "warnings": [_brief(str(each.message)) for each in caught[:20]],

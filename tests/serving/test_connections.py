@@ -17,15 +17,20 @@ pytest.importorskip("httptools")
 
 import uvloop
 
+from nbkeras import Input, Sequential, layers
 from nbkeras.inference.bundle import TensorSpec
+from nbkeras.serving import page
+from nbkeras.serving.board import SharedMetrics
 from nbkeras.serving.budget import Budget
 from nbkeras.serving.connections import ANSWER, Connection
 from nbkeras.serving.connections import Server as Shared
-from nbkeras.serving.exchange import Observer
+from nbkeras.serving.exchange import Observer, Requests
 from nbkeras.serving.http import Application
+from nbkeras.serving.metrics import Metrics
 from nbkeras.serving.options import ModelOptions, Options
 from nbkeras.serving.repository import Repository
 from nbkeras.serving.service import Service
+from nbkeras.serving.tensors import InferRequest
 
 
 class Waits:
@@ -82,10 +87,11 @@ class Seen(Observer):
     """The statuses of requests to infer, and of what was refused before it was a request."""
 
     def __init__(self):
-        self.statuses, self.refusals = [], []
+        self.statuses, self.seconds, self.refusals = [], [], []
 
     def request(self, exchange):
         self.statuses.append(exchange.status)
+        self.seconds.append(exchange.seconds)
 
     def refused(self, status):
         self.refusals.append(status)
@@ -879,6 +885,8 @@ async def half_closed(server, sent):
     ours, theirs = socket.socketpair()
     with ours:
         ours.setblocking(False)
+        for end in (ours, theirs):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         await loop.connect_accepted_socket(lambda: Connection(server.shared), theirs)
         sending = asyncio.ensure_future(loop.sock_sendall(ours, sent))
         sending.add_done_callback(lambda _: ours.shutdown(socket.SHUT_WR))
@@ -906,7 +914,7 @@ async def half_closed(server, sent):
         (GET + post(1)[:-5], [200, 400]),
         (chunked(), [400]),
         (b"POST /v2/none HTTP/1.1\r\nhost: test\r\ncontent-length: 9\r\n\r\n123", [404]),
-        (post([0.5] * 40_000), [200]),  # more than sockets hold, in both directions
+        (post([0.5] * 8_000), [200]),  # more than sockets hold, in both directions
     ],
     ids="nothing GET HTTP/1.0 POST close pipelined second-head head body second-body chunks unwanted-body large".split(),
 )
@@ -937,5 +945,52 @@ def test_a_client_that_ends_its_side_waits_for_a_slow_model_and_is_cut_if_it_doe
         connection.check(now + 65)
         assert connection.transport.state == "aborted"
         connection.connection_lost(None)
+
+    run(test)
+
+
+@pytest.mark.parametrize("jump", [366 * 86400.0, -366 * 86400.0], ids=["forward", "back"])
+def test_a_clock_that_jumps_changes_no_limit_deadline_rate_or_sequence(monkeypatch, jump):
+    real, offset = time.time, [0.0]
+    monkeypatch.setattr(time, "time", lambda: real() + offset[0])
+    stream = Sequential([Input((None, 1), name="x"), layers.SimpleRNN(1)]).stream().frozen(batch_sizes=(1,))
+
+    async def step(server, **flags):
+        request = InferRequest(
+            {"x": np.ones((1, 1, 1), "float32")}, parameters={"sequence_id": 7, **flags}, timeout=5.0
+        )
+        return (await server.service.infer("s", None, request)).outputs[0][1]
+
+    async def test(server):
+        service = server.service
+        metrics = Metrics(SharedMetrics(1))
+        service.log = Requests(access=False, slow=1.0)
+        service.sequences.idle = 60.0
+        service.repository.set("s", "1", stream)
+        watching = asyncio.ensure_future(server.shared.watch())
+        connection, late = server.connect(), server.connect()
+        first = await step(server, sequence_start=True)
+        server.model.gate.clear()
+        connection.data_received(post(1, "x-request-timeout-ms: 5000"))
+        late.data_received(post(2)[:-5])
+        before = await page.status(service, metrics)
+        await settle()
+        offset[0] = jump  # while one request is computed and the body of another one arrives
+        server.model.gate.set()
+        await answered(connection)
+        connection.data_received(post(3, "x-request-timeout-ms: 5000"))
+        late.data_received(post(2)[-5:])
+        await answered(connection, 2)
+        await answered(late)
+        assert statuses(connection) == [200] * 2 and statuses(late) == [200]
+        assert max(server.seen.seconds) < 5
+        service.sequences.forget_idle()
+        assert (await step(server)).item() != first.item()  # the state went on
+        await step(server, sequence_end=True)
+        after = await page.status(service, metrics)
+        assert 0 < after["time"] - before["time"] < 5 and 0 <= after["time"] - after["started"] < 60
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+        assert connection.transport.state == late.transport.state == "open"
 
     run(test)
