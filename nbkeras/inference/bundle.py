@@ -474,8 +474,8 @@ class _Refused(Exception):
 
 def _stamp(kernel: Any) -> str:
     """A hash of a kernel's source."""
-    path = kernel.py_func.__code__.co_filename
-    return code.stamp(path) if os.path.exists(path) else ""
+    path = code.source_of(kernel.py_func)
+    return code.stamp(path) if path else ""
 
 
 def _check(spec: BundleSpec, programs: dict[Key, Program], nbytes: int) -> None:
