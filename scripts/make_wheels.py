@@ -106,7 +106,7 @@ def make_pack(target: str, jobs: list[tuple]) -> None:
             objects |= made
             failures += failed
     tools = {"python": platform.python_version(), **{name: code.version(name) for name in ("numba", "llvmlite")}}
-    description = {"target": target, "tools": tools}
+    description = {"target": target, "tools": tools, "sources": code.sources()}
     content = pack.packed(objects, description)
     (WORK / f"{target}.pack").write_bytes(content)
     print(

@@ -55,6 +55,10 @@ def _file_of(path: str) -> str:
 @functools.cache
 def _read(path: str) -> tuple[bytes, list[str], list[str]]:
     """Returns a hash of the content of a file, the kernel files that it imports, and the instructions that it asks for."""
+    listed = _packed_sources().get(os.path.relpath(path, FOLDER)) if not os.path.exists(path) else None
+    if listed is not None:
+        digest, names, asked = listed
+        return bytes.fromhex(digest), [os.path.join(FOLDER, name) for name in names], asked
     with open(path, "rb") as file:
         content = file.read()
     text = content.decode(errors="replace")
@@ -63,6 +67,44 @@ def _read(path: str) -> tuple[bytes, list[str], list[str]]:
         [os.path.join(FOLDER, name) for name in imported(text)],
         re.findall(r"""has\("(\w+)"\)""", text),
     )
+
+
+def sources() -> dict[str, list]:
+    """Returns what `_read` returns for each kernel file, by its path within kernels/: packs have it."""
+    found: dict[str, list] = {}
+    for folder, _, names in os.walk(FOLDER):
+        for path in (os.path.join(folder, name) for name in sorted(names) if name.endswith(".py")):
+            digest, others, asked = _read(path)
+            found[os.path.relpath(path, FOLDER)] = [
+                digest.hex(),
+                [os.path.relpath(each, FOLDER) for each in others],
+                asked,
+            ]
+    return found
+
+
+@functools.cache
+def _packed_sources() -> dict[str, list]:
+    """Returns the `sources` from which the package's compiled kernels were made."""
+    file = processor.pack_file()
+    return pack.description(file).get("sources", {}) if file else {}
+
+
+def source_of(function: Callable) -> str:
+    """Returns the path of a function's file; '' if there is none.
+
+    An application that was made of compiled Python files (by PyInstaller, for example) has no source files, but it may have the
+    package's compiled kernels. Its kernels keep the names of their files, which `_read` then finds in `_packed_sources`.
+    """
+    path = function.__code__.co_filename
+    if os.path.exists(path):
+        return os.path.abspath(path)
+    module = (function.__module__ or "").partition("nbkeras.kernels.")[2].replace(".", os.sep)
+    for name in (f"{module}.py", os.path.join(module, "__init__.py")):
+        own = os.path.join(FOLDER, name)
+        if path.endswith(os.path.join("kernels", name)) and not os.path.exists(own) and name in _packed_sources():
+            return own
+    return ""
 
 
 @functools.cache
@@ -82,7 +124,7 @@ def stamp(path: str) -> str:
 
 @functools.cache
 def _application_stamp() -> str:
-    """Returns a hash of a frozen application, which has no source files."""
+    """Returns a hash of an application, for functions without a source file."""
     with open(sys.executable, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -191,12 +233,8 @@ def _note_compiler() -> None:
 def identity(function: Callable) -> tuple:
     """Returns everything that a function's code depends on, except the argument types and the processor."""
     code = function.__code__
-    path = code.co_filename
-    if os.path.exists(path):
-        path = os.path.abspath(path)
-        source = stamp(path)
-    else:
-        source = _application_stamp()
+    path = source_of(function) or code.co_filename
+    source = stamp(path) if source_of(function) else _application_stamp()
     name = f"{function.__module__}.{function.__qualname__}"
     settings = [os.environ.get(f"NUMBA_{each}", "") for each in ("OPT", "BOUNDSCHECK", "DEBUGINFO", "LOOP_VECTORIZE")]
     own: tuple = ()
@@ -216,7 +254,7 @@ def _enclosed(function: Callable) -> str:
 
 def is_cached(function: Callable) -> bool:
     """True if a function's code is kept on disk; False for a function that was typed at a prompt."""
-    return os.path.exists(function.__code__.co_filename) or getattr(sys, "frozen", False)
+    return bool(source_of(function)) or getattr(sys, "frozen", False)
 
 
 def file_name(function: Callable, what: str) -> str:
@@ -234,8 +272,8 @@ def pack_key(function: Callable, what: str) -> bytes:
 
 def asked_extras(function: Callable) -> list[str]:
     """Returns the instructions above the level of this process that a function's file asks for, or one that it imports."""
-    path = os.path.abspath(function.__code__.co_filename)
-    if not (processor.extras() and os.path.exists(path)):
+    path = source_of(function)
+    if not (processor.extras() and path):
         return []
     asked = {name for file in _files(path) for name in _read(file)[2]}
     return [name for name in processor.extras() if name in asked]

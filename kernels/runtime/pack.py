@@ -60,7 +60,7 @@ class Pack:
 
 
 def packed(objects: Mapping[bytes, bytes], description: Mapping[str, Any]) -> bytes:
-    """Returns the content of a file with these objects by key. description: has the target."""
+    """Returns the content of a file with these objects by key. description: has the target, and `code.sources`."""
     head = json.dumps(description, sort_keys=True).encode()
     at = _HEAD.size + len(head) + len(objects) * _ENTRY.size
     table, contents = [], []
@@ -82,6 +82,17 @@ def find(path: str, key: bytes) -> bytes | None:
     except (OSError, ValueError) as error:
         _warn(path, str(error))
         return None
+
+
+def description(path: str) -> dict[str, Any]:
+    """Returns the description of a file; an empty one if it cannot be used."""
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        _warn(path, str(error))
+        return {}
+    pack = of(path, status.st_ino, status.st_mtime_ns)
+    return {} if pack is None else pack.description
 
 
 @functools.cache

@@ -29,12 +29,11 @@ from nbkeras.kernels.runtime import cache, code, device
 from nbkeras.kernels.runtime.chains import Chain
 from nbkeras.kernels.runtime.eager import Joined
 from nbkeras.kernels.runtime.messages import named
-from nbkeras.saving.archive import JSON_LIMIT, atomic_file, parse_json
+from nbkeras.saving.archive import FROZEN, JSON_LIMIT, OLD_FROZEN, atomic_file, parse_json
 
 Array = np.ndarray
 
-_MAGIC, _FORMAT = b"nbkeras bundle\n\0", 1
-_OLD_MAGIC = b"nbkeras frozen\n\0"  # of versions that wrote a pickle
+_FORMAT = 1
 _HEADER = struct.Struct("<16sIQ32s")  # magic, format, the number of bytes of the JSON, their SHA-256
 _PAGE = 4096
 _MOST_AXES = 64  # of NumPy
@@ -154,7 +153,7 @@ def save(bundle: Bundle, filepath: Any) -> None:
     with atomic_file(filepath) as file:
         if hasattr(os, "fchmod"):
             os.fchmod(file.fileno(), os.fstat(file.fileno()).st_mode & ~0o022)
-        file.write(_HEADER.pack(_MAGIC, _FORMAT, len(text), hashlib.sha256(text).digest()) + text)
+        file.write(_HEADER.pack(FROZEN, _FORMAT, len(text), hashlib.sha256(text).digest()) + text)
         file.write(bytes(-file.tell() % _PAGE))
         file.write(constants.data)
 
@@ -170,12 +169,12 @@ def read(file: Any, name: str, safe_mode: bool = True, mapped: bool = False) -> 
     """As `load`, from an open file. name: for error messages."""
     file.seek(0)
     header = file.read(_HEADER.size)
-    if header.startswith(_OLD_MAGIC):
+    if header.startswith(OLD_FROZEN):
         raise ValueError(
             f"{name!r} is a frozen model of an earlier version of nbkeras, which holds a pickle: freeze the model again, from "
             "its .keras file"
         )
-    if not header.startswith(_MAGIC[: len(header)]) or not header:
+    if not header.startswith(FROZEN[: len(header)]) or not header:
         raise ValueError(f"{name!r} is {'not a frozen model, as Frozen.save writes it' if header else 'empty'}")
     damaged = ValueError(f"{name!r} is damaged, or was not copied completely: save the frozen model again")
     if len(header) < _HEADER.size:
@@ -476,8 +475,8 @@ class _Refused(Exception):
 
 def _stamp(kernel: Any) -> str:
     """A hash of a kernel's source."""
-    path = kernel.py_func.__code__.co_filename
-    return code.stamp(path) if os.path.exists(path) else ""
+    path = code.source_of(kernel.py_func)
+    return code.stamp(path) if path else ""
 
 
 def _check(spec: BundleSpec, programs: dict[Key, Program], nbytes: int) -> None:

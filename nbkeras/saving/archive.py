@@ -57,6 +57,24 @@ def name_of(file: Any) -> str:
     return f"{name!r}" if isinstance(name, str | bytes) else "the file"
 
 
+# The first bytes of files of Frozen.save: now, and of earlier versions, which wrote a pickle
+FROZEN, OLD_FROZEN = b"nbkeras bundle\n\0", b"nbkeras frozen\n\0"
+START = 16  # first bytes of a file that `kind_of` needs
+
+
+def kind_of(start: bytes) -> str:
+    """'zip', 'hdf5', 'frozen', 'safetensors' or 'shards', by a file's first bytes; "" for others."""
+    if start.startswith(b"PK"):
+        return "zip"
+    if start.startswith(b"\x89HDF\r\n\x1a\n"):
+        return "hdf5"
+    if start.startswith((FROZEN, OLD_FROZEN)):
+        return "frozen"
+    if start[8:9] == b"{":
+        return "safetensors"
+    return "shards" if start.startswith(b"{") else ""
+
+
 @contextlib.contextmanager
 def atomic_file(path: str | os.PathLike) -> Iterator[Any]:
     """A file to write in a `with` block. It gets its name when it is complete and on disk.

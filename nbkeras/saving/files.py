@@ -327,7 +327,7 @@ def _check_folder(path: str) -> None:
 
 
 def _kind(filepath: Any) -> str:
-    """'zip', 'safetensors' or 'hdf5', by a file's first bytes. Raises ValueError for others."""
+    """'zip', 'hdf5', 'safetensors' or 'shards', by a file's first bytes. Raises ValueError for others."""
     if hdf5.is_h5(filepath):
         return "hdf5"
     if archives.is_path(filepath):
@@ -337,23 +337,23 @@ def _kind(filepath: Any) -> str:
             _check_folder(os.fspath(filepath))
             raise ValueError(f"{os.fspath(filepath)!r} is a folder: its weights are in the file model.weights.h5 in it")
         with open(filepath, "rb", opener=ordinary_file) as file:
-            start = file.read(9)
+            start = file.read(archives.START)
     else:
         filepath.seek(0)
-        start = filepath.read(9)
+        start = filepath.read(archives.START)
         filepath.seek(0)
-    if start.startswith(b"PK"):
-        return "zip"
-    if start.startswith(b"\x89HDF\r\n\x1a\n"):
-        return "hdf5"
-    if start[8:] == b"{":
-        return "safetensors"
-    if start.startswith(b"{"):
-        return "shards"
-    raise ValueError(
-        f"{archives.name_of(filepath)} is not a model or weights file (neither a zip archive nor HDF5 nor safetensors): it "
-        "may be truncated or from another program"
-    )
+    kind, name = archives.kind_of(start), archives.name_of(filepath)
+    if kind == "frozen":
+        raise ValueError(
+            f"{name} is a frozen model (of Frozen.save): it has programs, but no layers and no weights by name. Read it with "
+            "nbkeras.inference.Frozen.load, or serve it with `nbkeras serve`; for anything else use the file of model.save"
+        )
+    if not kind:
+        raise ValueError(
+            f"{name} is not a model or weights file (neither a zip archive nor HDF5 nor safetensors): it may be truncated or "
+            "from another program"
+        )
+    return kind
 
 
 def _size(filepath: Any) -> int:

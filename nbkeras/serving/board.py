@@ -149,8 +149,12 @@ class SharedMetrics:
     """The segments of the workers, by index, and last the supervisor's. Made before workers are forked."""
 
     def __init__(self, workers: int):
-        self.started = time.time()
+        self.started, self._begun = time.time(), time.monotonic()
         self._segments = np.frombuffer(mmap.mmap(-1, (workers + 1) * _SEGMENT.itemsize), _SEGMENT)
+
+    def now(self) -> float:
+        """Seconds since 1970 as the clock of the start went on: differences stay right if the system's clock is set."""
+        return self.started + time.monotonic() - self._begun
 
     def part(self, index: int) -> MetricsSegment:
         """The segment of the worker with an index, or of the supervisor (-1)."""

@@ -13,16 +13,17 @@ import dataclasses
 import itertools
 import logging
 import os
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from nbkeras.serving import limits
 from nbkeras.serving.errors import LoadingError
-from nbkeras.serving.loading import DESCRIBES, Folder, Loaded, Loading
+from nbkeras.serving.loading import DESCRIBES, Folder, Loaded, Loading, utc
 from nbkeras.serving.logs import event
 from nbkeras.serving.options import ModelOptions, Options, versions_of
 from nbkeras.serving.processes import Workers
-from nbkeras.serving.repository import LOADING, STARTING, UNAVAILABLE, UNLOADED
+from nbkeras.serving.repository import LOADING, READY, STARTING, UNAVAILABLE, UNLOADED
 
 _log = logging.getLogger("nbkeras.serving")
 Key = tuple[str, str]  # name and version of a model
@@ -40,14 +41,14 @@ class Served:
 class Changes:
     """The served versions, and what changes them. read_options: reads the options again.
 
-    marks: state and reason of versions that are not served.
+    marks: state, reason and time of versions that are not served, and of those whose last load failed.
     """
 
     def __init__(self, options: Options, read_options: Callable[[], Options], workers: Workers, folder: Folder):
         self._options, self._read_options, self._workers, self._folder = options, read_options, workers, folder
         self.served: dict[Key, Served] = {}
         self._first = _versions(options)
-        self.marks: dict[Key, tuple[str, str]] = dict.fromkeys(self._first, (LOADING, STARTING))
+        self.marks: dict[Key, tuple[str, str, str]] = dict.fromkeys(self._first, (LOADING, STARTING, ""))
         self._figures = workers.board.part(-1)
         self._figures.served = self.served.keys()
         self._turn = asyncio.Lock()
@@ -116,8 +117,7 @@ class Changes:
                 kept = "so the version served before stays" if key in self.served else "so it is not served"
                 text = "model %s could not be loaded, %s: %s"
                 _log.error(text, _called(key), kept, error, extra=_of_model("model_failed", key))
-                if key not in self.served:
-                    self._mark(key, UNAVAILABLE, str(error))
+                self._mark(key, UNAVAILABLE, str(error), utc(time.time()))
         return failures
 
     async def _change(self, key: Key, options: ModelOptions | None) -> None:
@@ -125,6 +125,8 @@ class Changes:
         before = self.served.get(key)
         made = None if options is None else await self._load(key, options, before)
         if made is before:
+            if key in self.marks:  # the last load failed, and the served file is back
+                self._mark(key, READY)
             return
         if failure := await self._put(key, made):
             await self._put(key, before)
@@ -133,22 +135,23 @@ class Changes:
         self._delete_file(before)
         self.marks.pop(key, None)
         if made is None:
-            self.marks[key] = UNAVAILABLE, UNLOADED
+            self.marks[key] = UNAVAILABLE, UNLOADED, ""
             _log.info("model %s is no longer served", _called(key), extra=_of_model("model_unloaded", key))
             return
         loaded = made.loaded
         self._figures.loaded(key, loaded.seconds, loaded.bytes)
-        about = {"seconds": loaded.seconds, "bytes": loaded.bytes}
+        about = {"seconds": loaded.seconds, "bytes": loaded.bytes, "file": loaded.source}
         extra = _of_model("model_swapped" if before else "model_loaded", key, **about)
-        text = "model %s is served (%.1f MB, loaded in %.1f s)"
-        _log.info(text, _called(key), loaded.bytes / 1e6, loaded.seconds, extra=extra)
+        text = "model %s is served (%.1f MB, loaded in %.1f s; file of %s, sha256 %s)"
+        file = utc(loaded.modified), loaded.digest
+        _log.info(text, _called(key), loaded.bytes / 1e6, loaded.seconds, *file, extra=extra)
 
     async def _load(self, key: Key, options: ModelOptions, before: Served | None) -> Served:
         """Load a version's file; returns `before` if neither the file nor its options have changed."""
         stamp, known = _stamp(str(options.path)), None
         if before is None:
-            if self.marks.get(key) != (LOADING, STARTING):
-                self._mark(key, LOADING, "")
+            if self.marks.get(key) != (LOADING, STARTING, ""):
+                self._mark(key, LOADING)
         elif before.options == options and before.stamp == stamp:
             return before
         elif all(getattr(before.options, name) == getattr(options, name) for name in DESCRIBES if name != "path"):
@@ -187,7 +190,8 @@ class Changes:
             return await self._workers.order("unload", **about)
         self.served[key] = made
         options = dataclasses.asdict(made.options)
-        return await self._workers.order("load", **about, file=made.loaded.file, options=options)
+        served = {"file": made.loaded.file, "options": options, "source": made.loaded.source}
+        return await self._workers.order("load", **about, **served)
 
     def _delete_file(self, gone: Served | None) -> None:
         """Delete the frozen file of a version that is no longer served. Workers that still use it have it mapped."""
@@ -195,11 +199,13 @@ class Changes:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(gone.loaded.file)
 
-    def _mark(self, key: Key, state: str, reason: str) -> None:
-        """Let all workers report a state for a version that is not served."""
-        self.marks[key] = state, reason
+    def _mark(self, key: Key, state: str, reason: str = "", at: str = "") -> None:
+        """Let all workers report a state for a version that is not served, or a failed load. READY: let them report neither."""
+        self.marks[key] = state, reason, at
+        if state == READY:
+            del self.marks[key]
         for worker in self._workers.running:
-            worker.send("mark", name=key[0], version=key[1], state=state, reason=reason)
+            worker.send("mark", name=key[0], version=key[1], state=state, reason=reason, at=at)
 
 
 def _versions(options: Options, name: str | None = None) -> dict[Key, ModelOptions]:

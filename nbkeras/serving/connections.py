@@ -156,6 +156,19 @@ class Connection(asyncio.Protocol):
             self.transport.pause_reading()
             self.loop.call_soon(self._read_on)  # after other tasks had their turn
 
+    def eof_received(self) -> bool:
+        """Answer what the client sent before it ended its side of the connection, then close.
+
+        The transport calls this when it reads, so all received bytes are parsed and at most one request has no answer.
+        """
+        if self.arriving is not None:
+            self.refuse(refused("the client ended its side of the connection before the request's body was complete"))
+        elif self.requests:
+            self.requests[-1].keep_alive = False
+        else:
+            self.transport.close()
+        return True
+
     def _wait_for(self, state: int) -> None:
         self.state, self.since = state, self.loop.time()
 

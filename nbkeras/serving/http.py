@@ -359,7 +359,9 @@ class Application:
         return _json({"ready": is_ready}, 200 if is_ready else 503)
 
     async def _model(self, request: RoutedRequest) -> Response:
-        return _json(self.service.model_metadata(request.path_params["name"], request.path_params.get("version")))
+        asked = request.path_params["name"], request.path_params.get("version")
+        parameters = self.service.model_file(*asked)
+        return _json(self.service.model_metadata(*asked) | ({"parameters": parameters} if parameters else {}))
 
     async def _configuration(self, request: RoutedRequest) -> Response:
         return _json(self.service.model_configuration(request.path_params["name"], request.path_params.get("version")))

@@ -33,15 +33,28 @@ DESCRIBES = ("path", "batch_sizes", "input_signature", "stream", "window", "step
 class Loaded:
     """A frozen file that was run and compared with `predict`.
 
-    digest: of the model's file. is_same: the caller already has the frozen file of this digest, so none was made.
+    digest, modified, size: of the model's file, the one that was loaded: its SHA-256, time (of `time.time`) and bytes. is_same:
+    the caller already has the frozen file of this digest, so none was made.
     """
 
     file: str
     digest: str
+    modified: float = 0.0
+    size: int = 0
     bytes: int = 0
     seconds: float = 0.0
     warnings: Sequence[str] = ()
     is_same: bool = False
+
+    @property
+    def source(self) -> dict[str, Any]:
+        """The model's file, as clients see it."""
+        return {"sha256": self.digest, "modified": utc(self.modified), "bytes": self.size}
+
+
+def utc(seconds: float) -> str:
+    """A time of `time.time` in ISO 8601, such as 2026-01-31T12:00:00Z."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
 # -------------------- the server's folder --------------------

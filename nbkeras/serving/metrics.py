@@ -112,6 +112,9 @@ def families(board: SharedMetrics, service: Service, memory: dict[int, limits.Me
     yield from _of_workers(board, memory)
     ready = [((each["name"], each["version"]), each["state"] == READY) for each in service.repository.index()]
     yield _gauge("model_ready", "Whether a version of a model is served.", _MODEL, ready)
+    served = service.repository.served()
+    files = [((each.name, each.version), {"sha256": each.source.get("sha256", "")}) for each in served]
+    yield _info("model", "The model's file that is served.", _MODEL, files)
 
 
 def _of_models(board: SharedMetrics) -> Iterator[core.Metric]:
@@ -186,6 +189,7 @@ def _family(kind: Any, name: str, text: str, labels: Sequence[str], samples: Ite
     return made
 
 
+_info = functools.partial(_family, core.InfoMetricFamily)
 _gauge = functools.partial(_family, core.GaugeMetricFamily)
 _counter = functools.partial(_family, core.CounterMetricFamily)
 _histogram = functools.partial(_family, core.HistogramMetricFamily)

@@ -5,12 +5,15 @@ the server's options are in the table [server], and each model has a table [[mod
 which overrides the file. `settings.py` reads and checks them with pydantic, which the server's processes do not import.
 """
 
+import contextlib
 import dataclasses
 import pathlib
 import re
 from typing import Any, Literal
 
-MODEL_FILES = (".keras", ".h5", ".hdf5", ".frozen")
+from nbkeras.engine.outside import ordinary_file
+from nbkeras.saving.archive import START, kind_of
+
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 Shape = tuple[int | None, ...]
 # the largest values: of numbers of things, of seconds (23 days; gRPC counts milliseconds in 31 bits), of MB (16 TB)
@@ -49,7 +52,7 @@ class ModelOptions:
     )
     allow_nan: bool = _option(False, "whether binary tensors may hold NaN and Infinity")
     safe_mode: bool = _option(
-        True, "refuse a .frozen file that needs kernels of other modules than nbkeras's, whose code would run"
+        True, "refuse a frozen model that needs kernels of other modules than nbkeras's, whose code would run"
     )
 
     def __post_init__(self) -> None:
@@ -123,22 +126,44 @@ class Options:
 
 
 def versions_of(model: ModelOptions) -> list[ModelOptions]:
-    """A model's current versions: the subfolders of its folder, by their names. A model in a single file has one version."""
+    """A model's current versions: the subfolders of its folder, by their names. Any other model has one version.
+
+    Files are recognised by their first bytes; a file with a model's ending counts too, so that its load says what is wrong.
+    """
     path = pathlib.Path(str(model.path))
     if not path.exists():
         raise FileNotFoundError(f"there is no model's file {str(path)!r}")
-    if not path.is_dir():
+    if not path.is_dir() or _is_model(path):
         return [model]
     found: list[ModelOptions] = []
     for folder in sorted(path.iterdir()):
         if folder.is_dir() and NAME.fullmatch(folder.name):
-            files = sorted(file for file in folder.iterdir() if file.suffix in MODEL_FILES)
-            if len(files) > 1:
-                raise ValueError(f"{str(folder)!r} holds {len(files)} models: a version has one file")
-            found += [dataclasses.replace(model, path=str(file), version=folder.name) for file in files]
+            models = [folder] if _is_model(folder) else sorted(filter(_is_model, folder.iterdir()))
+            if len(models) > 1:
+                names = ", ".join(each.name for each in models[:5])
+                raise ValueError(
+                    f"{str(folder)!r} holds {len(models)} models: a version has one file, received {names}"
+                )
+            found += [dataclasses.replace(model, path=str(each), version=folder.name) for each in models]
     if not found:
-        kinds = ", ".join(MODEL_FILES)
         raise ValueError(
-            f"{str(path)!r} holds no versions: a model's folder has a folder for each, with a file in it ({kinds})"
+            f"{str(path)!r} holds no versions: a model's folder has a folder for each, with a file of a model in it "
+            "(model.keras, of Keras 3; model.h5, of Keras 2; or a file of Frozen.save)"
         )
     return found
+
+
+def _is_model(path: pathlib.Path) -> bool:
+    """Whether a path in a folder is a model's: a file, or a folder of save(zipped=False) or, for its error, of TensorFlow.
+
+    Files that are being written are not: those of `atomic_file`, and hidden ones, as other programs write them.
+    """
+    if path.is_dir():
+        names = {file.name for file in path.iterdir()}
+        return {"config.json", "metadata.json"} <= names or bool(names & {"saved_model.pb", "saved_model.pbtxt"})
+    if path.suffix == ".part" or path.name.startswith("."):
+        return False
+    with contextlib.suppress(OSError), open(path, "rb", opener=ordinary_file) as file:
+        if kind_of(file.read(START)) in ("zip", "hdf5", "frozen"):
+            return True
+    return path.suffix.lower() in (".keras", ".h5", ".hdf5", ".frozen")

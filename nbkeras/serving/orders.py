@@ -1,9 +1,9 @@
 """The messages between the supervisor and its workers: each is JSON in one packet of a socket pair.
 
 The supervisor sends `load` (a frozen file under a name and version) and `unload`, one at a time, and a worker answers each with
-the reason if it failed. `mark` (a state, for the index), `drain` and `ping` need no such answer; a worker answers a ping
-immediately, which shows that its event loop runs. For a client's request to load or unload, a worker asks the supervisor, which
-answers when all workers have done it.
+the reason if it failed. `mark` (a state, for the index, in its turn), `drain` and `ping` need no such answer; a worker answers a
+ping immediately, which shows that its event loop runs. For a client's request to load or unload, a worker asks the supervisor,
+which answers when all workers have done it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import itertools
 import json
 import logging
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,7 +41,7 @@ class Seat:
     http: the socket on which all workers listen. grpc_port: a port that the supervisor reserves, for sockets with
     SO_REUSEPORT. local: this worker's socket for requests forwarded by other workers. local_paths: the paths of all workers'
     sockets, by index. board: the counters of all processes. counts: the workers' numbers of connections, see `door.py`.
-    served: the frozen files to serve, with their options. marks: state and reason of versions that are not served.
+    served: the frozen files to serve, with their options and the models' files. marks: see `Changes`.
     """
 
     index: int
@@ -56,8 +56,8 @@ class Seat:
     supervisor: int
     board: SharedMetrics
     counts: memoryview
-    served: Sequence[tuple[str, ModelOptions]]
-    marks: Mapping[tuple[str, str], tuple[str, str]]
+    served: Sequence[tuple[str, ModelOptions, dict[str, Any]]]
+    marks: Mapping[tuple[str, str], tuple[str, str, str]]
 
 
 class ControlChannel:
@@ -72,17 +72,17 @@ class ControlChannel:
         self._asked: dict[int, asyncio.Future] = {}
         self._numbers = itertools.count(1)
         self._turn = asyncio.Lock()  # orders are carried out one by one, after `prepare`
-        self._order: asyncio.Task | None = None
+        self._orders: set[asyncio.Task] = set()
         self._channel.setblocking(False)
 
     async def prepare(self) -> None:
         """Serve the models of the seat. From now on, listen to the supervisor until it has ended."""
         async with self._turn:
             self._loop.add_reader(self._channel, self._receive)
-            for key, (state, reason) in self._seat.marks.items():
-                self._repository.mark(*key, state, reason)
-            for file, options in self._seat.served:
-                await self._load(file, options)
+            for served in self._seat.served:
+                await self._load(*served)
+            for key, mark in self._seat.marks.items():
+                self._repository.mark(*key, *mark)
         self._say(begun=True)
 
     def _receive(self) -> None:
@@ -105,11 +105,20 @@ class ControlChannel:
                 if not answer.done():
                     answer.set_result(message)
             case "mark":
-                self._repository.mark(**message)
+                self._begin(self._mark(**message))
             case "drain":
                 self._end()
             case order:
-                self._order = self._loop.create_task(self._carry_out(order, **message))
+                self._begin(self._carry_out(order, **message))
+
+    def _begin(self, order: Coroutine) -> None:
+        task = self._loop.create_task(order)
+        self._orders.add(task)
+        task.add_done_callback(self._orders.discard)
+
+    async def _mark(self, **message: Any) -> None:
+        async with self._turn:  # a load takes back the marks before it
+            self._repository.mark(**message)
 
     def _say(self, **message: Any) -> None:
         with contextlib.suppress(OSError):  # the supervisor has ended
@@ -121,7 +130,7 @@ class ControlChannel:
             async with self._turn:
                 if order == "load":
                     # lists instead of tuples only in options that describe the file
-                    await self._load(served["file"], ModelOptions(**served["options"]))
+                    await self._load(served["file"], ModelOptions(**served["options"]), served["source"])
                 else:
                     self._repository.remove(name, version)
         except Exception as failure:
@@ -129,9 +138,9 @@ class ControlChannel:
             error = f"{type(failure).__name__}: {failure}"[:_MOST_REASON]
         self._say(done=error)
 
-    async def _load(self, file: str, options: ModelOptions) -> None:
+    async def _load(self, file: str, options: ModelOptions, source: dict[str, Any]) -> None:
         program = await asyncio.to_thread(opened, file)
-        self._repository.set(options.name, options.version, program, options)
+        self._repository.set(options.name, options.version, program, options, source)
 
     # -------------------- requests to load and unload --------------------
 

@@ -8,7 +8,6 @@ import base64
 import hashlib
 import importlib.resources
 import re
-import time
 from typing import Any
 
 import numpy as np
@@ -82,7 +81,7 @@ async def status(service: Service, metrics: Metrics) -> dict[str, Any]:
     return {
         "name": "nbkeras",
         "version": settings.VERSION,
-        "time": time.time(),
+        "time": metrics.board.now(),
         "started": metrics.board.started,
         "is_ready": service.ready(),
         "is_draining": service.is_draining,
@@ -109,6 +108,7 @@ def _of_model(service: Service, state: dict[str, str], figures: Any) -> dict[str
         "is_stream": model is not None and model.is_stream,
         "inputs": [tensor | {"example": _example(model, tensor["shape"])} for tensor in metadata["inputs"]],
         "outputs": metadata["outputs"],
+        "source": {} if model is None else model.source,
         "batch_sizes": [] if model is None else list(model.frozen.batch_sizes),
         "requests": int(figures["requests"].sum()),
         "rows_sum": figures["rows"][-1],

@@ -24,10 +24,10 @@ import numpy as np
 
 from nbkeras.engine import structures
 from nbkeras.inference.session import Frozen
+from nbkeras.saving.archive import START, kind_of
 from nbkeras.saving.files import read_model
 from nbkeras.serving.errors import LoadingError
 
-_FROZEN = ".frozen"  # the extension of files of Frozen.save
 _LONGEST = 2000  # characters of an error message
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl
 _TOLERANCE = {"float64": 1e-6, "float32": 1e-4}  # relative difference from predict; other dtypes: 2e-2
@@ -53,6 +53,18 @@ def digest_of(source: Any) -> str:
     return total.hexdigest()
 
 
+def state_of(source: Any) -> dict[str, Any]:
+    """The time and the bytes of an open file, or of all files in the folder at a path: the last time."""
+    if isinstance(source, str):
+        found = [os.stat(os.path.join(folder, name)) for folder, _, names in os.walk(source) for name in names]
+    else:
+        found = [os.fstat(source.fileno())]
+    return {
+        "modified": max(each.st_mtime for each in found),
+        "size": sum(each.st_size for each in found),
+    }
+
+
 def made(job: dict) -> dict[str, Any]:
     """Write the frozen file of a job, unless the caller knows the model's file; returns the result for the server.
 
@@ -60,9 +72,8 @@ def made(job: dict) -> dict[str, Any]:
     folder, changes the digest.
     """
     start, path = time.perf_counter(), job["path"]
-    is_folder = os.path.isdir(path) and not path.endswith(_FROZEN)
-    with contextlib.nullcontext(path) if is_folder else open(path, "rb") as source:
-        digest = digest_of(source)
+    with contextlib.nullcontext(path) if os.path.isdir(path) else open(path, "rb") as source:
+        state, digest = state_of(source), digest_of(source)
         if digest == job["known"]:
             return {"digest": digest, "warnings": [], "is_same": True}
         with warnings.catch_warnings(record=True) as caught:
@@ -75,6 +86,7 @@ def made(job: dict) -> dict[str, Any]:
             )
     return {
         "digest": digest,
+        **state,
         "bytes": os.path.getsize(job["target"]),
         "seconds": time.perf_counter() - start,
         "warnings": [_brief(str(each.message)) for each in caught[:20]],
@@ -84,7 +96,7 @@ def made(job: dict) -> dict[str, Any]:
 def _write(source: Any, job: dict) -> None:
     """Load, freeze, save, run and compare. source: an open file, or the path of a folder."""
     path, target = job["path"], job["target"]
-    if path.endswith(_FROZEN):
+    if _is_frozen(source):
         frozen = Frozen.read(source, path, safe_mode=job["safe_mode"])
         if frozen.is_stream != job["stream"]:
             kind = "a stream" if frozen.is_stream else "no stream"
@@ -99,6 +111,14 @@ def _write(source: Any, job: dict) -> None:
     else:
         model.frozen(batch_sizes=job["batch_sizes"], input_signature=job["input_signature"]).save(target)
         _compare(model, Frozen.load(target, safe_mode=False, mapped=True))
+
+
+def _is_frozen(source: Any) -> bool:
+    """Whether an open file is one of Frozen.save."""
+    if isinstance(source, str):
+        return False
+    source.seek(0)
+    return kind_of(source.read(START)) == "frozen"
 
 
 def _compare(model: Any, frozen: Frozen) -> None:

@@ -37,10 +37,21 @@ class StreamRuns:
 
 
 class Version:
-    """A served version of a model: its frozen program and its queue. Requests hold it until they are answered."""
+    """A served version of a model: its frozen program and its queue. Requests hold it until they are answered.
 
-    def __init__(self, name: str, version: str, frozen: Any, options: ModelOptions, observe: Callable | None = None):
-        self.name, self.version, self.frozen, self.options = name, version, frozen, options
+    source: the model's file: its sha256, the time at which it was modified, and its bytes.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        version: str,
+        frozen: Any,
+        options: ModelOptions,
+        observe: Callable | None = None,
+        source: dict[str, Any] | None = None,
+    ):
+        self.name, self.version, self.frozen, self.options, self.source = name, version, frozen, options, source or {}
         self.inputs, self.outputs = tuple(frozen.inputs), tuple(frozen.outputs)
         self.output_places = {spec.name: place for place, spec in enumerate(self.outputs)}
         self.is_stream, self.host = frozen.is_stream, getattr(frozen, "host", None)
@@ -137,13 +148,21 @@ class Repository:
         self.observer = observer or Observer()
         self._versions: dict[tuple[str, str], Version] = {}  # the oldest first
         self._newest: dict[str, Version] = {}
-        self._states: dict[tuple[str, str], tuple[str, str]] = {}  # (state, reason) of versions that are not ready
+        # (state, reason, time) of versions that are not ready, and of those whose last load failed
+        self._states: dict[tuple[str, str], tuple[str, str, str]] = {}
         self._drains: set[asyncio.Task] = set()
 
-    def set(self, name: str, version: str, frozen: Any, options: ModelOptions | None = None) -> Version:
-        """Serve a frozen model under a name and version, in place of the present one."""
+    def set(
+        self,
+        name: str,
+        version: str,
+        frozen: Any,
+        options: ModelOptions | None = None,
+        source: dict[str, Any] | None = None,
+    ) -> Version:
+        """Serve a frozen model under a name and version, in place of the present one. source: see `Version`."""
         observe = functools.partial(self.observer.batch, name, version)
-        made = Version(name, version, frozen, options or ModelOptions(name=name, version=version), observe)
+        made = Version(name, version, frozen, options or ModelOptions(name=name, version=version), observe, source)
         self._replace(name, version, made)
         self._states.pop((name, version), None)
         return made
@@ -151,7 +170,7 @@ class Repository:
     def remove(self, name: str, version: str, reason: str = UNLOADED) -> None:
         """Stop serving a version; requests in flight are answered."""
         self._replace(name, version, None)
-        self._states[name, version] = (UNAVAILABLE, reason)
+        self._states[name, version] = (UNAVAILABLE, reason, "")
 
     def _replace(self, name: str, version: str, made: Version | None) -> None:
         before = self._versions.pop((name, version), None)
@@ -167,9 +186,16 @@ class Repository:
             self._drains.add(task)
             task.add_done_callback(self._drains.discard)
 
-    def mark(self, name: str, version: str, state: str, reason: str = "") -> None:
-        """Record that a version is being loaded or failed to load; a version that is served stays."""
-        self._states[name, version] = (state, reason)
+    def mark(self, name: str, version: str, state: str, reason: str = "", at: str = "") -> None:
+        """Record that a version is being loaded or failed to load; a version that is served stays. READY: forget it."""
+        self._states[name, version] = (state, reason, at)
+        if state == READY:
+            del self._states[name, version]
+
+    def failure(self, name: str, version: str) -> tuple[str, str] | None:
+        """The reason and time of the last load, if it failed and another file is served."""
+        state, reason, at = self._states.get((name, version), ("", "", ""))
+        return (reason, at) if state == UNAVAILABLE and (name, version) in self._versions else None
 
     def get(self, name: str, version: str | None = None) -> Version:
         """The version served under a name; the newest by default."""
@@ -180,7 +206,7 @@ class Repository:
 
     def _not_found(self, name: str, version: str | None) -> ServingError:
         called = f"model {name!r:.200}" + (f" version {version!r:.80}" if version else "")
-        for (known, number), (state, reason) in self._states.items():
+        for (known, number), (state, reason, _) in self._states.items():
             if known == name and version in (None, "", number):
                 text = {LOADING: "is being loaded", UNAVAILABLE: "is not available"}.get(state, state)
                 return ServingError(
@@ -201,10 +227,10 @@ class Repository:
 
     def index(self, ready_only: bool = False) -> list[dict[str, str]]:
         """Names, versions, states and reasons, as the model repository extension defines them."""
-        found = {} if ready_only else self._states.copy()
+        found = {} if ready_only else {key: (state, reason) for key, (state, reason, _) in self._states.items()}
         for key in self._versions:
-            state, reason = self._states.get(key, ("", ""))
-            found[key] = (READY, f"the last load failed: {reason}" if state == UNAVAILABLE else "")
+            failure = self.failure(*key)
+            found[key] = (READY, "" if failure is None else f"the last load failed at {failure[1]}: {failure[0]}")
         return [
             {"name": name, "version": version, "state": state, "reason": reason}
             for (name, version), (state, reason) in sorted(found.items())

@@ -157,6 +157,13 @@ class Service:
         model = self.repository.get(name, version)
         return model.metadata(self.repository.versions(name))
 
+    def model_file(self, name: str, version: str | None = None) -> dict[str, Any]:
+        """The file of a served version, and the reason and time of the last load if it failed."""
+        model = self.repository.get(name, version)
+        failure = self.repository.failure(name, model.version)
+        failed = {} if failure is None else dict(zip(("failed_load", "failed_load_time"), failure, strict=True))
+        return model.source | failed
+
     def model_configuration(self, name: str, version: str | None = None) -> dict[str, Any]:
         return self.repository.get(name, version).configuration(self.sequences.idle)
 

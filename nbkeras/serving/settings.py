@@ -20,7 +20,7 @@ from pydantic_settings import CliSettingsSource, NoDecode
 
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.outside import ordinary_file
-from nbkeras.serving.options import MODEL_FILES, MOST, NAME, SHARED, ModelOptions, Options, versions_of
+from nbkeras.serving.options import MOST, NAME, SHARED, ModelOptions, Options, versions_of
 
 PREFIX = "NBKERAS_SERVE_"
 _ABOUT = (
@@ -34,6 +34,7 @@ def _opened(shape: tuple) -> tuple:
     return tuple(_opened(size) if isinstance(size, tuple) else None if size == -1 else size for size in shape)
 
 
+_ENDING = re.compile(r"\.[A-Za-z]\w*$")  # of a file's name; not the number of "model-1.2"
 _NAME = "letters, digits, _, . and -, at most 128, not beginning with . or -"
 _SIZES = f"positive integers, as 1,32 on the command line or [1, 32] in a file, at most {MOST}"
 _HOSTS = "names without a port, as a.example,b.example on the command line or a list in a file"
@@ -162,10 +163,10 @@ def _of_argument(text: str) -> dict[str, Any]:
 
 
 def _name_of(path: str) -> str:
-    """The default name of a model: its file's, with a dash for each character that names cannot have."""
+    """The default name of a model: its file's without its ending, with a dash for each character that names cannot have."""
     resolved = pathlib.Path(path).resolve()
-    stem = resolved.stem if resolved.suffix in MODEL_FILES else resolved.name
-    return re.sub(r"[^A-Za-z0-9_.-]", "-", stem).lstrip(".-")[:128] or "model"
+    name = resolved.name if resolved.is_dir() else _ENDING.sub("", resolved.name)
+    return re.sub(r"[^A-Za-z0-9_.-]", "-", name).lstrip(".-")[:128] or "model"
 
 
 def _refuse_doubles(models: Sequence[ModelOptions]) -> None:

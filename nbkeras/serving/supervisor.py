@@ -161,7 +161,7 @@ class Supervisor:
             supervisor=os.getppid(),
             board=self._workers.board,
             counts=self._workers.counts,
-            served=[(served.loaded.file, served.options) for served in self._changes.served.values()],
+            served=[(each.loaded.file, each.options, each.loaded.source) for each in self._changes.served.values()],
             marks=self._changes.marks,
         )
         return self._work(seat)

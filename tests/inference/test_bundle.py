@@ -15,7 +15,8 @@ from hostile_frozen import description, rewrite
 from inference_models import floats, kernel_layer, lstm_stack, mlp, same_bits, transformer
 
 import nbkeras as keras
-from nbkeras import Input, Model, Sequential, layers, ops
+from nbkeras import Input, Model, Sequential, layers, models, ops, saving
+from nbkeras.__main__ import main
 from nbkeras.engine.tensor import apply
 from nbkeras.inference import Frozen, bundle
 from nbkeras.kernels import compiled, device
@@ -52,6 +53,22 @@ def changed(about, *path, to):
 
 
 # -------------------- the format --------------------
+
+
+@pytest.mark.parametrize("name", ["net.frozen", "forecast.nbf", "net.keras"])
+def test_a_frozen_file_is_told_what_it_is_where_a_model_is_wanted(file, capsys, name):
+    path = file.rename(file.with_name(name))
+    assert Frozen.load(path).batch_sizes == (1, 2)
+    message = f"{name}' is a frozen model.*nbkeras.inference.Frozen.load"
+    for read in (models.load_model, mlp().load_weights, lambda path: saving.convert(path, path.with_name("other.h5"))):
+        with pytest.raises(ValueError, match=message):
+            read(path)
+    with path.open("rb") as opened, pytest.raises(ValueError, match=message):
+        models.load_model(opened)
+    for command in ("summary", "profile", "compile", "warmup"):
+        with pytest.raises(SystemExit):
+            main([command, str(path)])
+        assert "Frozen.load" in capsys.readouterr().err
 
 
 def test_a_file_is_json_and_constants(file):
@@ -294,7 +311,7 @@ def test_other_json_is_refused(text, file):
 
 
 def test_a_description_that_claims_to_be_long_is_not_read(saved, file):
-    head = bundle._HEADER.pack(bundle._MAGIC, bundle._FORMAT, 1 << 62, bytes(32))
+    head = bundle._HEADER.pack(bundle.FROZEN, bundle._FORMAT, 1 << 62, bytes(32))
     file.write_bytes(head + saved[0][len(head) :])
     with pytest.raises(ValueError, match="is damaged.*(was not copied completely|description is wrong)"):
         Frozen.load(file)

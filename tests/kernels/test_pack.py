@@ -2,6 +2,7 @@
 
 import base64
 import functools
+import json
 import os
 import pathlib
 import pickle
@@ -248,9 +249,24 @@ def test_a_kernel_of_the_package_runs_without_a_compiler_and_without_a_cache(sit
     assert len(objects) == len(names) and not failures, error
     packed = site / "site" / "nbkeras" / "kernels" / "packed"
     packed.mkdir()
-    written(packed, "x86-64-v3", objects)
+    listed, error = run(
+        site, "-c", "import json; from nbkeras.kernels.runtime import code; print(json.dumps(code.sources()))"
+    )
+    written(packed, "x86-64-v3", objects, {"target": "x86-64-v3", "sources": json.loads(listed)})
     nowhere = {"NUMBA_CACHE_DIR": "/proc/nowhere"}  # nobody can write there, not even root
     assert run(site, "-c", PROGRAM, "float32", "without", **nowhere) == (b"[1.0, 3.0, 5.0] 1 False\n", "")
+    # Neither does an application of compiled Python files alone, with whatever folder they name.
+    shutil.copytree(site / "site", site / "application" / "site")
+    compile_all = (
+        "import compileall; compileall.compile_dir('site', quiet=1, legacy=True, stripdir='site', prependdir='gone')"
+    )
+    _, error = run(site / "application", "-c", compile_all)
+    for path in (site / "application" / "site").rglob("*.py"):
+        path.unlink()
+    assert run(site / "application", "-c", PROGRAM, "float32", "without", **nowhere) == (
+        b"[1.0, 3.0, 5.0] 1 False\n",
+        "",
+    )
     # With Numba, a kernel for other types is compiled for the package's level.
     output, error = run(site, "-c", PROGRAM, "float64")
     assert output == b"[1.0, 3.0, 5.0] 0 True\n", error

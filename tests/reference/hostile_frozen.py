@@ -40,5 +40,5 @@ def rewrite(path, about):
     content = path.read_bytes()
     nbytes = description(path)["constants"]["bytes"]
     text = about if isinstance(about, bytes) else json.dumps(about).encode()
-    head = bundle._HEADER.pack(bundle._MAGIC, bundle._FORMAT, len(text), hashlib.sha256(text).digest()) + text
+    head = bundle._HEADER.pack(bundle.FROZEN, bundle._FORMAT, len(text), hashlib.sha256(text).digest()) + text
     path.write_bytes(head + bytes(-len(head) % 4096) + content[len(content) - nbytes :])

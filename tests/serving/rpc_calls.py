@@ -292,6 +292,30 @@ async def check_a_deadline_and_a_client_that_leaves_cost_nothing(place):
     assert place.service.in_flight == 0
 
 
+def frame(kind, flags, stream, body):
+    """A frame of HTTP/2."""
+    return len(body).to_bytes(3) + bytes([kind, flags]) + stream.to_bytes(4) + body
+
+
+async def check_a_client_that_ends_its_side_of_a_connection_ends_its_calls(place):
+    """Its calls cannot be told from those of a client that has ended, whose watchers would stay forever."""
+    fields = {":method": "POST", ":scheme": "http", ":path": "/inference.GRPCInferenceService/ModelInfer"}
+    fields |= {":authority": "x", "te": "trailers", "content-type": "application/grpc"}
+    texts = (bytes([len(text)]) + text.encode() for pair in fields.items() for text in pair)
+    head = b"".join(b"\0" + name + value for name, value in zip(texts, texts, strict=True))
+    body = infer("BYTES", ["wait", ""]).SerializeToString()
+    call = frame(1, 4, 1, head) + frame(0, 1, 1, b"\0" + len(body).to_bytes(4) + body)
+    reader, writer = await asyncio.open_connection(*place.address.split(":"))
+    writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, b"") + call)
+    while not place.models["BYTES"].runs:
+        await asyncio.sleep(0.01)
+    writer.write_eof()
+    await asyncio.wait_for(reader.read(), 5)
+    writer.close()
+    while place.service.in_flight:
+        await asyncio.sleep(0.01)
+
+
 async def check_the_parameter_timeout(place):
     model = place.models["BYTES"]
     running = asyncio.ensure_future(place.call("ModelInfer", infer("BYTES", ["wait", ""])))

@@ -5,6 +5,7 @@ import datetime
 import email.utils
 import json
 import re
+import socket
 import threading
 import time
 
@@ -14,15 +15,22 @@ import pytest
 pytest.importorskip("uvloop")
 pytest.importorskip("httptools")
 
+import uvloop
+
+from nbkeras import Input, Sequential, layers
 from nbkeras.inference.bundle import TensorSpec
+from nbkeras.serving import page
+from nbkeras.serving.board import SharedMetrics
 from nbkeras.serving.budget import Budget
 from nbkeras.serving.connections import ANSWER, Connection
 from nbkeras.serving.connections import Server as Shared
-from nbkeras.serving.exchange import Observer
+from nbkeras.serving.exchange import Observer, Requests
 from nbkeras.serving.http import Application
+from nbkeras.serving.metrics import Metrics
 from nbkeras.serving.options import ModelOptions, Options
 from nbkeras.serving.repository import Repository
 from nbkeras.serving.service import Service
+from nbkeras.serving.tensors import InferRequest
 
 
 class Waits:
@@ -79,10 +87,11 @@ class Seen(Observer):
     """The statuses of requests to infer, and of what was refused before it was a request."""
 
     def __init__(self):
-        self.statuses, self.refusals = [], []
+        self.statuses, self.seconds, self.refusals = [], [], []
 
     def request(self, exchange):
         self.statuses.append(exchange.status)
+        self.seconds.append(exchange.seconds)
 
     def refused(self, status):
         self.refusals.append(status)
@@ -105,8 +114,9 @@ class Server:
         return made
 
 
-def post(value, *headers):
-    body = {"inputs": [{"name": "x", "shape": [1, 1], "datatype": "FP32", "data": [value]}]}
+def post(values, *headers):
+    data = np.ravel(values).tolist()
+    body = {"inputs": [{"name": "x", "shape": [len(data), 1], "datatype": "FP32", "data": data}]}
     text = json.dumps(body)
     lines = ["POST /v2/models/m/infer HTTP/1.1", "host: test", f"content-length: {len(text)}", *headers]
     return ("\r\n".join(lines) + "\r\n\r\n" + text).encode()
@@ -588,8 +598,8 @@ def test_many_requests_at_once_are_read_as_they_are_answered():
 GET = b"GET /v2/health/live HTTP/1.1\r\nhost: test\r\n\r\n"
 
 
-def run(test, **limits):
-    """A test with a server whose model computes at once."""
+def run(test, loop=None, **limits):
+    """A test with a server whose model computes at once. loop: makes its event loop."""
 
     async def main():
         server = Server(**limits)
@@ -598,7 +608,8 @@ def run(test, **limits):
         await settle()
         assert no_task_is_left() and server.service.in_flight == server.service.budget.used == 0
 
-    asyncio.run(main())
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(main())
 
 
 def test_answers_have_the_date_of_their_second():
@@ -864,5 +875,122 @@ def test_a_connection_whose_body_ends_after_its_answer_ends_with_the_server():
         assert connection.transport.state == "closed"
         connection.connection_lost(None)
         assert await ending
+
+    run(test)
+
+
+async def half_closed(server, sent):
+    """All bytes that a client receives which sends, ends its side and reads until the server ends the other."""
+    loop = asyncio.get_running_loop()
+    ours, theirs = socket.socketpair()
+    with ours:
+        ours.setblocking(False)
+        for end in (ours, theirs):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        await loop.connect_accepted_socket(lambda: Connection(server.shared), theirs)
+        sending = asyncio.ensure_future(loop.sock_sendall(ours, sent))
+        sending.add_done_callback(lambda _: ours.shutdown(socket.SHUT_WR))
+        found = b""
+        while part := await asyncio.wait_for(loop.sock_recv(ours, 1 << 16), 5):
+            found += part
+            await asyncio.sleep(0)
+        await sending
+    return found
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+@pytest.mark.parametrize(
+    "sent, expected",
+    [
+        (b"", []),
+        (GET, [200]),
+        (b"GET /v2/health/live HTTP/1.0\r\n\r\n", [200]),
+        (post(1), [200]),
+        (post(1, "connection: close"), [200]),
+        (b"".join(map(post, range(50))), [200] * 50),
+        (GET + post(1)[:40], [200]),  # within the headers
+        (post(1)[:40], []),
+        (post(1)[:-5], [400]),
+        (GET + post(1)[:-5], [200, 400]),
+        (chunked(), [400]),
+        (b"POST /v2/none HTTP/1.1\r\nhost: test\r\ncontent-length: 9\r\n\r\n123", [404]),
+        (post([0.5] * 8_000), [200]),  # more than sockets hold, in both directions
+    ],
+    ids="nothing GET HTTP/1.0 POST close pipelined second-head head body second-body chunks unwanted-body large".split(),
+)
+def test_a_client_that_ends_its_side_gets_its_answers(loop, sent, expected):
+    async def test(server):
+        found = await half_closed(server, sent)
+        assert [int(part[:3]) for part in found.split(b"HTTP/1.1 ")[1:]] == expected
+        if expected == [400]:
+            assert b"ended its side of the connection" in found
+        assert not server.shared.connections
+
+    run(test, loop=loop)
+
+
+def test_a_client_that_ends_its_side_waits_for_a_slow_model_and_is_cut_if_it_does_not_read():
+    async def test(server):
+        server.model.gate.clear()
+        connection = server.connect()
+        connection.data_received(post(1))
+        await settle()
+        assert connection.eof_received() and connection.transport.state == "open"
+        server.model.gate.set()
+        await answered(connection)
+        assert connection.transport.state == "closed" and b"connection: close" in connection.transport.sent
+        now = asyncio.get_running_loop().time()
+        connection.check(now + 50)
+        assert connection.transport.state == "closed"
+        connection.check(now + 65)
+        assert connection.transport.state == "aborted"
+        connection.connection_lost(None)
+
+    run(test)
+
+
+@pytest.mark.parametrize("jump", [366 * 86400.0, -366 * 86400.0], ids=["forward", "back"])
+def test_a_clock_that_jumps_changes_no_limit_deadline_rate_or_sequence(monkeypatch, jump):
+    real, offset = time.time, [0.0]
+    monkeypatch.setattr(time, "time", lambda: real() + offset[0])
+    stream = Sequential([Input((None, 1), name="x"), layers.SimpleRNN(1)]).stream().frozen(batch_sizes=(1,))
+
+    async def step(server, **flags):
+        request = InferRequest(
+            {"x": np.ones((1, 1, 1), "float32")}, parameters={"sequence_id": 7, **flags}, timeout=5.0
+        )
+        return (await server.service.infer("s", None, request)).outputs[0][1]
+
+    async def test(server):
+        service = server.service
+        metrics = Metrics(SharedMetrics(1))
+        service.log = Requests(access=False, slow=1.0)
+        service.sequences.idle = 60.0
+        service.repository.set("s", "1", stream)
+        watching = asyncio.ensure_future(server.shared.watch())
+        connection, late = server.connect(), server.connect()
+        first = await step(server, sequence_start=True)
+        server.model.gate.clear()
+        connection.data_received(post(1, "x-request-timeout-ms: 5000"))
+        late.data_received(post(2)[:-5])
+        before = await page.status(service, metrics)
+        await settle()
+        offset[0] = jump  # while one request is computed and the body of another one arrives
+        server.model.gate.set()
+        await answered(connection)
+        connection.data_received(post(3, "x-request-timeout-ms: 5000"))
+        late.data_received(post(2)[-5:])
+        await answered(connection, 2)
+        await answered(late)
+        assert statuses(connection) == [200] * 2 and statuses(late) == [200]
+        assert max(server.seen.seconds) < 5
+        service.sequences.forget_idle()
+        assert (await step(server)).item() != first.item()  # the state went on
+        await step(server, sequence_end=True)
+        after = await page.status(service, metrics)
+        assert 0 < after["time"] - before["time"] < 5 and 0 <= after["time"] - after["started"] < 60
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+        assert connection.transport.state == late.transport.state == "open"
 
     run(test)

@@ -229,7 +229,9 @@ def test_metadata_and_health(connection):
         "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 2]}],
         "outputs": [{"name": "y", "datatype": "FP32", "shape": [-1, 3]}],
     }
-    assert get("/v2/models/m") == get("/v2/models/m/versions/1") == (200, metadata)
+    found = get("/v2/models/m")
+    assert found == get("/v2/models/m/versions/1")
+    assert set(found[1].pop("parameters")) >= {"sha256", "modified", "bytes"} and found == (200, metadata)
     assert get("/v2/models/n") == (404, {"error": "model 'n' is not there; models: m"})
     assert get("/v2/models/m/versions/7/ready")[0] == 404
     assert connection.request("HEAD", "/v2/health/live")[0] == 200

@@ -95,9 +95,29 @@ def test_a_frozen_file_answers_as_predict_does(model, tmp_path):
 
 
 def test_a_frozen_file_is_served_as_it_is(model, tmp_path):
-    nbkeras.models.load_model(model).frozen(batch_sizes=(2,)).save(tmp_path / "own.frozen")
-    found = load(options(tmp_path / "own.frozen"), str(tmp_path / "m"))
+    nbkeras.models.load_model(model).frozen(batch_sizes=(2,)).save(tmp_path / "forecast.nbf")
+    found = load(options(tmp_path / "forecast.nbf"), str(tmp_path / "m"))
     assert found.bytes > 0 and inference.Frozen.load(tmp_path / "m", safe_mode=False).batch_sizes == (2,)
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("own.weights.h5", "holds only weights, no model"),
+        ("own.safetensors", "holds only weights, no model"),
+        ("saved_model", "is a SavedModel: TensorFlow's folder"),
+    ],
+)
+def test_files_that_hold_no_model_are_told_what_they_are(model, tmp_path, name, message):
+    path = tmp_path / name
+    if name == "saved_model":
+        path.mkdir()
+        (path / "saved_model.pb").touch()
+    else:
+        nbkeras.models.load_model(model).save_weights(path)
+    job = vars(options(path)) | {"target": str(tmp_path / "m"), "known": None}
+    with pytest.raises(ValueError, match=message):
+        preparation.made(job)
 
 
 def test_a_frozen_file_of_an_earlier_version_is_refused_before_its_pickle_runs(tmp_path):
@@ -110,10 +130,10 @@ def test_a_frozen_file_of_an_earlier_version_is_refused_before_its_pickle_runs(t
 
 def test_a_frozen_stream_is_served_as_a_stream(tmp_path):
     model = nbkeras.Sequential([nbkeras.Input((None, 2)), layers.LSTM(3)])
-    model.stream().frozen().save(tmp_path / "s.frozen")
+    model.stream().frozen().save(tmp_path / "no-ending")
     with pytest.raises(loading.LoadingError, match=r"holds a stream: set stream = true"):
-        load(options(tmp_path / "s.frozen"), str(tmp_path / "m"))
-    load(options(tmp_path / "s.frozen", stream=True), str(tmp_path / "m"))
+        load(options(tmp_path / "no-ending"), str(tmp_path / "m"))
+    load(options(tmp_path / "no-ending", stream=True), str(tmp_path / "m"))
 
 
 def test_a_file_that_is_known_is_not_loaded_again(model, tmp_path):

@@ -134,7 +134,8 @@ def test_the_text_is_what_prometheus_reads(read, accept):
     metrics = Metrics(SharedMetrics(2))
     service = Service(Repository(metrics.part))
     for number in range(9):  # several pieces of a family
-        service.repository.set(f"m{number}", "1", Fake(), ModelOptions(name=f"m{number}"))
+        options = ModelOptions(name=f"m{number}")
+        service.repository.set(f"m{number}", "1", Fake(), options, {"sha256": f"{number:064x}"})
         metrics.part.request(exchange(f"m{number}"))
         metrics.part.batch(f"m{number}", "1", 3, 0.002, [0.001] * 2)
     metrics.part.request(exchange("m1", 503, "queue_full"))
@@ -159,6 +160,7 @@ def test_the_text_is_what_prometheus_reads(read, accept):
     assert found["worker_resident_memory_bytes", ("worker", "0")] > 1e6
     assert 0 < found["worker_proportional_memory_bytes", ("worker", "0")]
     assert [name for name, *_ in found if name == "build_info"]
+    assert found["model_info", m1[0], ("sha256", f"{1:064x}"), m1[1]] == 1
     types_of = re.findall(rb"(?m)^# TYPE (\S+)", text)
     assert len(types_of) == len(set(types_of))
     for name, *_ in found:

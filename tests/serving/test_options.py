@@ -12,6 +12,7 @@ from live_server import LiveServer
 
 from nbkeras import Input, Sequential, layers
 from nbkeras import __main__ as command_line
+from nbkeras.saving import archive
 from nbkeras.serving import options, settings
 from nbkeras.serving.options import ModelOptions, Options
 
@@ -207,9 +208,57 @@ def test_an_absurd_number_for_any_option_is_named(files, monkeypatch, value):
                 parse("a.keras")
 
 
+FROZEN = archive.FROZEN + bytes(9)
+
+
+@pytest.mark.parametrize(
+    "name, content, called",
+    [
+        ("forecast.nbf", FROZEN, "forecast"),
+        ("no-ending", b"PK\3\4", "no-ending"),
+        ("net-1.2", b"\x89HDF\r\n\x1a\n", "net-1.2"),
+        ("M.KERAS", b"PK\3\4", "M"),
+        ("broken.keras", b"", "broken"),
+    ],
+)
+def test_models_are_known_by_their_content(files, name, content, called):
+    """Alone, and as a version beside files that are no models."""
+    (files / name).write_bytes(content)
+    assert named(parse(name)) == [(called, "1", name)]
+    folder = files / "new" / "1"
+    folder.mkdir(parents=True)
+    for other, text in {
+        "labels.txt": b"cat\ndog\n",
+        f"{name}.7.0123abcd.part": content,  # another process writes it
+        f".{name}.x": content,  # rsync writes it
+        "notes.json": b'{"a": 1}',
+    }.items():
+        (folder / other).write_bytes(text)
+    with pytest.raises(ValueError, match=r"holds no versions: .*Frozen\.save"):
+        parse("new")
+    (folder / name).write_bytes(content)
+    assert [version.path for version in options.versions_of(parse("new").models[0])] == [f"new/1/{name}"]
+
+
+@pytest.mark.parametrize("inside", [("config.json", "metadata.json", "model.weights.h5"), ("saved_model.pb",)])
+def test_a_folder_may_be_a_model(files, inside):
+    """One of save(zipped=False), or a SavedModel, whose load says what it is."""
+    for folder in ("alone.v2", "below/3", "inside/4/net"):
+        (files / folder).mkdir(parents=True)
+        for name in inside:
+            (files / folder / name).touch()
+    found = parse("alone.v2", "below", "inside")
+    versions = [version for model in found.models for version in options.versions_of(model)]
+    assert [(each.name, each.version, each.path) for each in versions] == [
+        ("alone.v2", "1", "alone.v2"),
+        ("below", "3", "below/3"),
+        ("inside", "4", "inside/4/net"),
+    ]
+
+
 def test_a_version_has_one_file(files):
     (files / "many" / "2" / "second.h5").touch()
-    with pytest.raises(ValueError, match="holds 2 models: a version has one file"):
+    with pytest.raises(ValueError, match=r"holds 2 models: a version has one file, received model\.keras, second\.h5"):
         parse("many")
 
 

@@ -144,12 +144,16 @@ class Fake:
         return list(arrays)
 
 
+SOURCE = {"sha256": "ab" * 32, "modified": "2026-01-30T12:00:00Z", "bytes": 7}
+
+
 def served():
     metrics = Metrics(SharedMetrics(2))
     repository = Repository(metrics.part)
     service = Service(repository)
     repository.set(SCRIPT, "1", Fake(), ModelOptions(name="m"))
-    repository.set(SCRIPT, "2", Fake(), ModelOptions(name="m", version="2"))
+    repository.set(SCRIPT, "2", Fake(), ModelOptions(name="m", version="2"), SOURCE)
+    repository.mark(SCRIPT, "2", UNAVAILABLE, "not a zip", "2026-01-31T12:00:00Z")
     repository.mark("slow", "1", LOADING, STARTING)
     repository.mark("broken", "1", UNAVAILABLE, f"no model: {SCRIPT}")
     exchange = RequestContext("http")
@@ -189,6 +193,8 @@ def test_the_figures_of_the_page():
     first, second, broken, slow = found["models"]
     assert (first["name"], first["version"], first["is_default"]) == (SCRIPT, "1", False)
     assert (second["version"], second["is_default"], second["requests"], second["rows_sum"]) == ("2", True, 1, 6)
+    assert second["source"] == SOURCE and first["source"] == {}
+    assert (second["state"], second["reason"]) == ("READY", "the last load failed at 2026-01-31T12:00:00Z: not a zip")
     assert sum(second["queue"]) == 2 and sum(second["compute"]) == sum(second["rows"]) == sum(second["duration"]) == 1
     assert len(second["duration"]) == len(found["seconds"]) + 1 and len(second["rows"]) == len(found["rows"]) + 1
     assert [each["example"] for each in second["inputs"]] == [[1, 1, 3], [1, 2]]

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import hashlib
 import http.client
 import json
 import os
@@ -56,6 +57,9 @@ def alive(process):
     with contextlib.suppress(OSError):
         return pathlib.Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     return False
+
+
+TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
 
 
 class Server:
@@ -206,20 +210,61 @@ def test_a_swap_under_load_answers_with_the_old_or_the_new_model_alone(server):
     assert len([name for name in os.listdir(server.folder / server.folders()[0]) if name.endswith(".frozen")]) == 1
 
 
-def test_a_broken_file_changes_nothing(server):
+def told_by_all(server, name="m"):
+    """What each worker says about a model's file; the state and reason in the index; the metric of its file."""
+    found = set()
+    for _ in range(6):  # connections go to any worker
+        with connected(server.port) as one:
+            parameters = request(one, "GET", f"/v2/models/{name}")[1]["parameters"]
+            [listed] = [each for each in request(one, "POST", "/v2/repository/index")[1] if each["name"] == name]
+            one.request("GET", "/metrics")
+            metrics = re.findall(
+                r'^nbkeras_serving_model_info\{model="m",sha256="(\w+)",version="1"\} 1.0$',
+                one.getresponse().read().decode(),
+                re.M,
+            )
+            found.add((json.dumps(parameters), listed["state"], listed["reason"], *metrics))
+    return found
+
+
+def test_a_broken_file_changes_nothing_and_is_told_until_the_next_good_one(server):
+    path = server.folder / "m.keras"
     with connected(server.port) as connection:
-        old = answer_of(connection)
-        good = (server.folder / "m.keras").read_bytes()
-        (server.folder / "m.keras").write_bytes(b"broken")
+        assert request(connection, "POST", "/v2/repository/models/m/load", "{}")[0] == 200
+        old, good = answer_of(connection), path.read_bytes()
+        source = request(connection, "GET", "/v2/models/m/versions/1")[1]["parameters"]
+        digest = hashlib.sha256(good).hexdigest()
+        assert (source["sha256"], source["bytes"]) == (digest, len(good)) and re.fullmatch(TIME, source["modified"])
+        assert told_by_all(server) == {(json.dumps(source), "READY", "", digest)}
+        path.write_bytes(b"broken")
         server.process.send_signal(signal.SIGHUP)
         server.log(
             "model 'm' version '1' could not be loaded, so the version served before stays: .*is no model|.*not a"
         )
         assert answer_of(connection) == old
         assert request(connection, "GET", "/v2/health/ready")[0] == 200
+        for worker in filter(alive, server.workers()):
+            os.kill(worker, signal.SIGKILL)  # their successors tell the same
+        [(told, state, reason, metric)] = told_by_all(server)
+        told = json.loads(told)
+        connection.close()  # to a killed worker
+        assert source == {name: told[name] for name in source} and (state, metric) == ("READY", digest)
+        assert "not a model" in told["failed_load"] and re.fullmatch(TIME, told["failed_load_time"])
+        assert reason == f"the last load failed at {told['failed_load_time']}: {told['failed_load']}"
+        place = len(server.lines)
+        path.write_bytes(good)
+        server.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: told_by_all(server) == {(json.dumps(source), "READY", "", digest)}, why=server.lines)
+        assert not re.search("is served", "".join(server.lines[place:]))  # the same bytes are not loaded again
+        path.write_bytes(b"broken")
         status, found = request(connection, "POST", "/v2/repository/models/m/load", "{}")
         assert status == 400 and "model" in found["error"]
-        (server.folder / "m.keras").write_bytes(good)
+        save(path, 9.0)
+        assert request(connection, "POST", "/v2/repository/models/m/load", "{}")[0] == 200
+        [(told, state, reason, metric)] = told_by_all(server)
+        assert "failed_load" not in told and (state, reason) == ("READY", "")
+        assert metric == hashlib.sha256(path.read_bytes()).hexdigest()
+        server.log(rf"model 'm' version '1' is served \(.*; file of {TIME}, sha256 {metric}\)")
 
 
 def test_the_api_answers_when_all_workers_have_the_new_model(server):
