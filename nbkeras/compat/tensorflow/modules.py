@@ -71,6 +71,13 @@ OF_KERAS = {
     "optimizers": "keras.optimizers",
 }
 
+# Names and modules, without 'tensorflow.', that packages import, or ask whether an object is one, and then need not use. They
+# raise an error when they are used, not when they are read.
+MENTIONED = frozenset(
+    "RaggedTensor SparseTensor SparseTensorSpec complex image.non_max_suppression image.non_max_suppression_with_scores "
+    "python.framework.smart_cond python.ops.gen_sparse_ops python.ops.linalg ragged signal.irfft2d signal.rfft2d sparse".split()
+)
+
 _NO_SESSION = "there are no sessions and no graphs to set up: leave it out"
 _DENSE = "tensors are dense: use keras.ops on arrays with zeros, or keras.layers.Embedding for indices"
 _PAIRS = "keras.ops has complex numbers as pairs of a real and an imaginary part"
@@ -82,7 +89,6 @@ INSTEAD = {
     "ConfigProto": _NO_SESSION,
     "Graph": _NO_SESSION,
     "IndexedSlices": _DENSE,
-    "Module": "use keras.layers.Layer",
     "RaggedTensor": _RAGGED,
     "Session": _NO_SESSION,
     "SparseTensor": _DENSE,
@@ -123,7 +129,10 @@ INSTEAD = {
     "profiler": "use keras.callbacks.TensorBoard, or Python's cProfile",
     "py_function": "call the function",
     "python": "use the public name",
+    "python.framework.smart_cond": "use keras.ops.cond",
     "python.keras": "write tensorflow.keras",
+    "python.ops.gen_sparse_ops": _DENSE,
+    "python.ops.linalg": _DENSE,
     "quantization": "use model.quantize('int8')",
     "queue": "use Python's queue",
     "ragged": _RAGGED,
