@@ -60,6 +60,8 @@ def test_every_name_of_the_tables_is_there(tf):
         ("bincount", "use keras.ops.bincount"),
         ("data.Options", "leave it out: elements are made one after another"),
         ("foldl", "use keras.ops.scan"),
+        ("compat.v1.placeholder", "there are no sessions and no graphs to set up: leave it out"),
+        ("compat.v1.lookup.StaticHashTable", "use keras.layers.StringLookup or keras.layers.IntegerLookup"),
     ],
 )
 def test_a_refused_name_has_another_way(tf, name, instead):
@@ -159,6 +161,10 @@ def test_arguments_are_checked(tf):
             "no output of shape",
         ),
         (lambda: tf.image.resize(np.ones((2, 2, 1)), (1, 1), "cubic"), "method must be one of 'area', 'bicubic'"),
+        (
+            lambda: tf.compat.v1.image.resize(np.ones((2, 2, 1)), (1, 1), 2),
+            "must be one of 'bilinear', 'nearest', 'area', received",
+        ),
         (lambda: tf.image.crop_to_bounding_box(np.ones((2, 2, 1)), 1, 1, 2, 2), "do not lie in an image of 2 x 2"),
         (lambda: tf.image.pad_to_bounding_box(np.ones((2, 2, 1)), 1, 1, 2, 2), "does not lie in 2 x 2"),
         (lambda: tf.image.random_crop(np.ones((2, 2, 1)), (3, 2, 1)), "has no part of shape"),

@@ -102,6 +102,31 @@ def test_shapes_are_computed_from_shapes(tf, form):
     assert tf.is_tensor(tf.shape(x)) and isinstance(tf.stack([tf.shape(x)[0], 1]), tf.Tensor)
 
 
+def test_files_and_folders(tf, tmp_path):
+    files = tf.io.gfile
+    folder, text = files.join(str(tmp_path), "a", "b"), tf.constant(str(tmp_path / "a" / "b" / "text"))
+    files.makedirs(folder)
+    files.makedirs(folder)
+    with files.GFile(text, "w") as file:
+        file.write("\u00fcber\r\n")
+    with files.GFile(text) as file:
+        assert list(file) == ["\u00fcber\r\n"]
+    with files.open(text, "rb") as file:
+        assert file.read() == "\u00fcber\r\n".encode()
+    assert files.exists(text) and not files.isdir(text)
+    files.copy(text, f"{folder}/copy")
+    for change in (files.copy, files.rename):
+        with pytest.raises(FileExistsError, match="copy exists: pass overwrite=True"):
+            change(text, f"{folder}/copy")
+    files.rename(text, f"{folder}/copy", overwrite=True)
+    files.mkdir(tmp_path / "c")
+    assert files.listdir(folder) == ["copy"] and files.glob([f"{folder}/*", f"{tmp_path}/c"])[1] == str(tmp_path / "c")
+    assert [(names, own) for _, names, own in files.walk(folder)] == [([], ["copy"])]
+    files.remove(f"{folder}/copy")
+    files.rmtree(tmp_path / "a")
+    assert files.listdir(tmp_path) == ["c"]
+
+
 @pytest.mark.parametrize(
     ("check", "message"),
     [

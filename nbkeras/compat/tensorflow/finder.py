@@ -20,6 +20,8 @@ _IMPORTED = re.compile(r"^(?:from \S+ )?import ((?!.* as ).*)$", re.MULTILINE)  
 def _refusal(name: str) -> str:
     """The message for a name of TensorFlow that is not offered, such as 'tensorflow.strings.split'."""
     parts = name.split(".")[1:]
+    if parts[0] == "compat" and ".".join(parts[2:3]) in {*INSTEAD, *SHOWN} - {""}:
+        parts = parts[2:]  # 'compat.v1.lookup' is 'lookup'
     starts = [".".join(parts[:end]) for end in range(len(parts), -1, -1)]
     instead = next(INSTEAD[start] for start in starts if start in INSTEAD)
     if starts[0] not in INSTEAD and hasattr(importlib.import_module("nbkeras.ops"), parts[-1]):
