@@ -4,6 +4,8 @@ import importlib
 import operator
 import pathlib
 import sys
+import types
+import typing
 
 import numpy as np
 import pytest
@@ -55,18 +57,39 @@ def test_every_name_of_the_tables_is_there(tf):
     [
         ("lookup.StaticHashTable", "use keras.layers.StringLookup or keras.layers.IntegerLookup"),
         ("math.bessel_i0e", "use keras.ops in models, and NumPy or SciPy elsewhere"),
-        (
-            "sparse.to_dense",
-            "tensors are dense: use keras.ops on arrays with zeros, or keras.layers.Embedding for indices",
-        ),
         ("bincount", "use keras.ops.bincount"),
         ("data.Options", "leave it out: elements are made one after another"),
         ("foldl", "use keras.ops.scan"),
+        ("compat.v1.placeholder", "there are no sessions and no graphs to set up: leave it out"),
+        ("compat.v1.lookup.StaticHashTable", "use keras.layers.StringLookup or keras.layers.IntegerLookup"),
     ],
 )
 def test_a_refused_name_has_another_way(tf, name, instead):
     with pytest.raises(AttributeError, match=rf"lists \({instead}\)$"):
         operator.attrgetter(name)(tf)
+
+
+@pytest.mark.parametrize("name", sorted(modules.MENTIONED))
+def test_a_mentioned_name_is_refused_when_it_is_used(tf, name):
+    found = importlib.import_module(f"tensorflow.{name}")
+    assert hasattr(operator.attrgetter(name)(tf), "a_part") and not isinstance(found, type)
+    assert not isinstance(ops.ones(2), (found, int)) and not issubclass(nbkeras.Variable, found)
+    assert typing.get_args(tf.Tensor | found | None)[:2] == (tf.Tensor, found)
+    for use in (found, found.a_part, found.__bool__, lambda: types.new_class("Own", (found,))):
+        with pytest.raises(NotImplementedError, match=rf"^tensorflow\.{name}.* is TensorFlow's, .* lists \(\w.*\)$"):
+            use()
+
+
+def test_a_sparse_tensor_says_that_tensors_are_dense(tf):
+    for use in (tf.SparseTensor, tf.sparse.from_dense):
+        with pytest.raises(NotImplementedError, match="tensors are dense: use keras.ops on arrays with zeros"):
+            use([[1.0]])
+
+
+def test_all_names_of_a_module_are_imported(tf):
+    names: dict = {}
+    exec("from tensorflow.math import *", names)
+    assert names["reduce_mean"] is tf.math.reduce_mean and "spelled" not in names
 
 
 @pytest.mark.parametrize("module", modules.SHOWN)
@@ -138,6 +161,10 @@ def test_arguments_are_checked(tf):
             "no output of shape",
         ),
         (lambda: tf.image.resize(np.ones((2, 2, 1)), (1, 1), "cubic"), "method must be one of 'area', 'bicubic'"),
+        (
+            lambda: tf.compat.v1.image.resize(np.ones((2, 2, 1)), (1, 1), 2),
+            "must be one of 'bilinear', 'nearest', 'area', received",
+        ),
         (lambda: tf.image.crop_to_bounding_box(np.ones((2, 2, 1)), 1, 1, 2, 2), "do not lie in an image of 2 x 2"),
         (lambda: tf.image.pad_to_bounding_box(np.ones((2, 2, 1)), 1, 1, 2, 2), "does not lie in 2 x 2"),
         (lambda: tf.image.random_crop(np.ones((2, 2, 1)), (3, 2, 1)), "has no part of shape"),

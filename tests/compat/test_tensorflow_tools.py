@@ -74,6 +74,92 @@ def test_errors_are_those_that_are_raised(tf):
     assert not issubclass(ValueError, tf.errors.InternalError) and tf.errors.DataLossError is tf.errors.InternalError
 
 
+def test_modules_have_the_variables_in_their_attributes(tf):
+    class Linear(tf.Module):
+        def __init__(self, units):
+            super().__init__()
+            self.kernel, self.bias = tf.Variable(tf.ones((2, units))), tf.Variable(tf.zeros(units), trainable=False)
+
+        @tf.function
+        def __call__(self, x):
+            return x @ self.kernel + self.bias
+
+    class Net(tf.Module):
+        def __init__(self):  # without the base class's
+            self.steps, self.scale = [Linear(2), Linear(3)], {"by": tf.Variable(2.0)}
+            self.layer = layers.Dense(2)
+            self.again, self.more = self.steps[0], self
+
+        def __call__(self, x):
+            return self.layer(self.steps[1](self.steps[0](x)) * self.scale["by"])
+
+    net = Net()
+    with tf.GradientTape() as tape:
+        y = net(tf.ones((1, 2)))
+    assert net.name == "net" and Linear(1).name == "linear" and tf.Module(name="own").name == "own"
+    assert [tuple(each.shape) for each in net.variables] == [
+        (),
+        (2,),
+        (2, 2),
+        (3, 2),
+        (2,),
+        (3,),
+        (2, 3),
+    ]  # TensorFlow's order
+    assert len(net.trainable_variables) == 5 and set(net.submodules) == {*net.steps, net.layer}
+    assert all(each is not None for each in tape.gradient(y, net.trainable_variables))
+    net.steps[0].kernel.assign(np.zeros((2, 2)))
+    np.testing.assert_array_equal(net.steps[0](tf.ones((1, 2))), [[0, 0]])
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda tf, x: tf.stack([tf.shape(x)[0] * 2, -1]),
+        lambda tf, x: tf.concat([tf.shape(x)[:-1] * [2, 1], (2, 1)], axis=0),
+        lambda tf, x: [tf.reduce_prod(tf.shape(x)[:2]), x.shape[-1]],
+    ],
+)
+def test_shapes_are_computed_from_shapes(tf, form):
+    class Reshaped(layers.Layer):
+        def call(self, inputs):
+            return tf.reshape(inputs, form(tf, inputs)) * 2.0
+
+    inputs = tf.keras.Input((3, 4))
+    model = tf.keras.Model(inputs, Reshaped()(inputs))
+    for samples in (2, 4):
+        x = np.arange(samples * 12, dtype="float32").reshape(samples, 3, 4)
+        y = model.predict(x, verbose=0)
+        assert y.shape == tf.reshape(x, form(tf, x)).shape
+        np.testing.assert_array_equal(y.ravel(), x.ravel() * 2)
+    assert tf.is_tensor(tf.shape(x)) and isinstance(tf.stack([tf.shape(x)[0], 1]), tf.Tensor)
+
+
+def test_files_and_folders(tf, tmp_path):
+    files = tf.io.gfile
+    folder, text = files.join(str(tmp_path), "a", "b"), tf.constant(str(tmp_path / "a" / "b" / "text"))
+    files.makedirs(folder)
+    files.makedirs(folder)
+    with files.GFile(text, "w") as file:
+        file.write("\u00fcber\r\n")
+    with files.GFile(text) as file:
+        assert list(file) == ["\u00fcber\r\n"]
+    with files.open(text, "rb") as file:
+        assert file.read() == "\u00fcber\r\n".encode()
+    assert files.exists(text) and not files.isdir(text)
+    files.copy(text, f"{folder}/copy")
+    for change in (files.copy, files.rename):
+        with pytest.raises(FileExistsError, match="copy exists: pass overwrite=True"):
+            change(text, f"{folder}/copy")
+    files.rename(text, f"{folder}/copy", overwrite=True)
+    files.mkdir(tmp_path / "c")
+    assert files.listdir(folder) == ["copy"] and files.glob([f"{folder}/*", f"{tmp_path}/c"])[1] == str(tmp_path / "c")
+    assert [(names, own) for _, names, own in files.walk(folder)] == [([], ["copy"])]
+    files.remove(f"{folder}/copy")
+    files.rmtree(tmp_path / "a")
+    assert files.listdir(tmp_path) == ["c"]
+
+
 @pytest.mark.parametrize(
     ("check", "message"),
     [

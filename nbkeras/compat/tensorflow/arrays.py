@@ -11,6 +11,7 @@ import numpy as np
 
 from nbkeras import ops
 from nbkeras.building.graph import SymbolicTensor
+from nbkeras.compat.tensorflow.shapes import Sizes, takes_sizes
 from nbkeras.compat.tensorflow.spelling import spelled
 from nbkeras.compat.tensorflow.texts import RaggedStrings, StringTensor, as_strings, holds_text, raw_of, takes_strings
 from nbkeras.engine.annotations import briefly, one_of
@@ -68,14 +69,6 @@ zeros = spelled(ops.zeros, "shape dtype")
 zeros_like = spelled(ops.zeros_like, "input:x dtype layout:")
 
 
-class _Shape(np.ndarray):
-    """The shape of a tensor as TensorFlow's `tf.shape` gives it: integers for arithmetic and for other shapes."""
-
-    def numpy(self) -> np.ndarray:
-        """The integers as a plain array."""
-        return np.array(self)
-
-
 def searchsorted(
     sorted_sequence: Any, values: Any, side: str = "left", out_type: Any = "int32", name: Any = None
 ) -> Tensor:
@@ -128,7 +121,10 @@ def _concat(values: Any, axis: int, name: Any = None) -> Tensor:
     return ops.concatenate(values, axis)
 
 
-concat = takes_strings(lambda values, axis, name=None: np.concatenate([raw_of(each) for each in values], axis), _concat)
+concat = takes_strings(
+    lambda values, axis, name=None: np.concatenate([raw_of(each) for each in values], axis),
+    takes_sizes(lambda values, axis, name=None: np.concatenate(values, axis), _concat),
+)
 
 
 def constant(value: Any, dtype: Any = None, shape: Any = None, name: Any = None) -> Any:
@@ -207,7 +203,7 @@ def global_norm(t_list: Sequence[Any], name: Any = None) -> Tensor:
 
 def is_tensor(x: Any) -> bool:
     """Whether an object is a tensor, symbolic or not, or a variable."""
-    return isinstance(x, Tensor | SymbolicTensor | StringTensor | RaggedStrings)
+    return isinstance(x, Tensor | SymbolicTensor | StringTensor | RaggedStrings | Sizes)
 
 
 def matmul(
@@ -331,7 +327,7 @@ def sequence_mask(lengths: Any, maxlen: Any = None, dtype: Any = "bool", name: A
 def shape(input: Any, out_type: Any = None, name: Any = None) -> Any:
     """The shape as integers that can be counted with: for a symbolic tensor a tuple, with None for unknown sizes."""
     own = as_strings(input).shape if holds_text(input) else ops.shape(input)
-    return own if None in own else np.array(own, "int32" if out_type is None else out_type).view(_Shape)
+    return own if None in own else np.array(own, "int32" if out_type is None else out_type).view(Sizes)
 
 
 def size(input: Any, out_type: Any = np.int32, name: Any = None) -> Tensor:
@@ -372,7 +368,10 @@ def _stack(values: Any, axis: int = 0, name: Any = None) -> Tensor:
     return ops.stack([ops.convert_to_tensor(each) for each in values], axis)
 
 
-stack = takes_strings(lambda values, axis=0, name=None: np.stack([raw_of(each) for each in values], axis), _stack)
+stack = takes_strings(
+    lambda values, axis=0, name=None: np.stack([raw_of(each) for each in values], axis),
+    takes_sizes(lambda values, axis=0, name=None: np.stack(values, axis), _stack),
+)
 
 
 def switch_case(branch_index: Any, branch_fns: Any, default: Any = None, name: Any = None) -> Any:

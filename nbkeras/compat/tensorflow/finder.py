@@ -8,9 +8,9 @@ import pathlib
 import re
 import sys
 from types import ModuleType
-from typing import Any
+from typing import Any, Union
 
-from nbkeras.compat.tensorflow.modules import INSTEAD, OF_KERAS, SHOWN
+from nbkeras.compat.tensorflow.modules import INSTEAD, MENTIONED, OF_KERAS, SHOWN
 
 # Version of Keras -> the version of TensorFlow that scripts see: one with that Keras.
 VERSIONS = {"2": "2.3.1", "3": "2.16.1"}
@@ -20,11 +20,44 @@ _IMPORTED = re.compile(r"^(?:from \S+ )?import ((?!.* as ).*)$", re.MULTILINE)  
 def _refusal(name: str) -> str:
     """The message for a name of TensorFlow that is not offered, such as 'tensorflow.strings.split'."""
     parts = name.split(".")[1:]
+    if parts[0] == "compat" and ".".join(parts[2:3]) in {*INSTEAD, *SHOWN} - {""}:
+        parts = parts[2:]  # 'compat.v1.lookup' is 'lookup'
     starts = [".".join(parts[:end]) for end in range(len(parts), -1, -1)]
     instead = next(INSTEAD[start] for start in starts if start in INSTEAD)
     if starts[0] not in INSTEAD and hasattr(importlib.import_module("nbkeras.ops"), parts[-1]):
         instead = f"use keras.ops.{parts[-1]}"
     return f"{name} is TensorFlow's, and nbkeras offers only the names that docs/coming-from-keras.md lists ({instead})"
+
+
+class _Mentioned(ModuleType):
+    """A name or a module of MENTIONED: packages may import it, and no object is an instance of it. Its use is refused."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return _Mentioned(f"{self.__name__}.{name}")
+
+    def _refuse(self, *args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError(_refusal(self.__name__))
+
+    __call__ = __bool__ = __iter__ = __len__ = __getitem__ = __mro_entries__ = _refuse
+
+    def __instancecheck__(self, instance: Any) -> bool:
+        return False
+
+    __subclasscheck__ = __instancecheck__
+
+    def __or__(self, other: Any) -> Any:
+        return Union[self, other]  # noqa: UP007 (an annotation, which `|` cannot make of a module)
+
+    def __ror__(self, other: Any) -> Any:
+        return Union[other, self]  # noqa: UP007
+
+
+def _is_mentioned(name: str) -> bool:
+    """Whether a name such as 'tensorflow.sparse.add', or a module that it is in, is in MENTIONED."""
+    parts = _own(name).split(".")
+    return any(".".join(parts[:end]) in MENTIONED for end in range(1, len(parts) + 1))
 
 
 class _Module(ModuleType):
@@ -54,11 +87,18 @@ class _Module(ModuleType):
                 found = getattr(module, name)
                 setattr(self, name, found)
                 return found
+        if _is_mentioned(f"{self.__name__}.{name}"):
+            return _Mentioned(f"{self.__name__}.{name}")
         raise AttributeError(_refusal(f"{self.__name__}.{name}"))
 
     def __dir__(self) -> list[str]:
         shown = [name for where in SHOWN[_own(self.__name__)] for name in self._names(where)[1]]
         return sorted({*shown, *self._within(), *vars(self)})
+
+    @property
+    def __all__(self) -> list[str]:
+        """The names that `from tensorflow.math import *` imports."""
+        return [name for name in dir(self) if not name.startswith("_")]
 
 
 def _own(name: str) -> str:
@@ -84,6 +124,8 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return importlib.machinery.ModuleSpec(fullname, self, is_package=True)
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
+        if _is_mentioned(spec.name):
+            return _Mentioned(spec.name)
         if _of_keras(spec.name) is None and _own(spec.name) not in SHOWN:
             raise ImportError(_refusal(spec.name), name=spec.name)
         return _Module(spec.name)

@@ -46,11 +46,7 @@ def resize(
     """Images of another height and width, as floats unless the method is 'nearest'."""
     method = one_of("tf.image.resize", "method", method, _METHODS)
     images = as_tensor(images)
-    height, width = (int(each) for each in np.asarray(size))
-    if preserve_aspect_ratio:
-        rows, columns = images.shape[-3:-1]
-        scale = min(height / rows, width / columns)
-        height, width = round(rows * scale), round(columns * scale)
+    height, width = target_size(images, size, preserve_aspect_ratio)
     if method == "nearest":
         return ops.image.resize(images, (height, width), "nearest", data_format=_LAST)
     images = as_float(images)
@@ -58,6 +54,16 @@ def resize(
         return ops.image.resize(images, (height, width), method, antialias, data_format=_LAST)
     x, back = as_batch("tf.image.resize", images, _LAST)
     return back(blend(blend(x, _area(x.shape[1], height), 1), _area(x.shape[2], width), 2))
+
+
+def target_size(images: Tensor, size: Any, preserve_aspect_ratio: bool) -> tuple[int, int]:
+    """The height and width of resized images: `size`, or less of one of them in order to keep their ratio."""
+    height, width = (int(each) for each in np.asarray(size))
+    if not preserve_aspect_ratio:
+        return height, width
+    rows, columns = images.shape[-3:-1]
+    scale = min(height / rows, width / columns)
+    return round(rows * scale), round(columns * scale)
 
 
 def _area(length: int, new: int) -> np.ndarray:

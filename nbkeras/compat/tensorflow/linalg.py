@@ -69,6 +69,13 @@ def qr(input: Any, full_matrices: bool = False, name: Any = None) -> tuple[Tenso
     return ops.qr(input, "complete" if full_matrices else "reduced")
 
 
+def set_diag(input: Any, diagonal: Any, name: Any = None) -> Tensor:
+    """Matrices with other main diagonals."""
+    rows, columns = ops.shape(input)[-2:]
+    long = ops.pad(diagonal, [(0, 0)] * (len(ops.shape(diagonal)) - 1) + [(0, columns - min(rows, columns))])
+    return ops.where(ops.eye(rows, columns, dtype="bool"), ops.expand_dims(long, -2), input)
+
+
 def solve(matrix: Any, rhs: Any, adjoint: bool = False, name: Any = None) -> Tensor:
     """x such that matrix @ x = rhs."""
     return ops.solve(ops.swapaxes(matrix, -1, -2) if adjoint else matrix, rhs)

@@ -8,6 +8,7 @@ import numpy as np
 
 from nbkeras import ops
 from nbkeras.compat.tensorflow.dtypes import as_dtype
+from nbkeras.compat.tensorflow.shapes import takes_sizes
 from nbkeras.compat.tensorflow.spelling import spelled
 from nbkeras.compat.tensorflow.texts import raw_of, takes_strings
 from nbkeras.engine.tensor import Tensor, as_tensor
@@ -68,7 +69,10 @@ reduce_any = spelled(ops.any, "input_tensor:x axis keepdims")
 reduce_logsumexp = spelled(ops.logsumexp, "input_tensor:x axis keepdims")
 reduce_max = spelled(ops.max, "input_tensor:x axis keepdims")
 reduce_min = spelled(ops.min, "input_tensor:x axis keepdims")
-reduce_prod = spelled(ops.prod, "input_tensor:x axis keepdims")
+reduce_prod = takes_sizes(
+    lambda input_tensor, axis=None, keepdims=False, name=None: np.prod(input_tensor, axis, keepdims=keepdims),
+    spelled(ops.prod, "input_tensor:x axis keepdims"),
+)
 reduce_std = spelled(ops.std, "input_tensor:x axis keepdims")
 reduce_sum = spelled(ops.sum, "input_tensor:x axis keepdims")
 reduce_variance = spelled(ops.var, "input_tensor:x axis keepdims")

@@ -25,6 +25,11 @@ SHOWN: dict[str, tuple[str, ...]] = {
     ),
     "compat": (),
     "compat.v1": (),
+    "compat.v1.image": (
+        "first_version: ResizeMethod extract_image_patches resize resize_area resize_bilinear resize_images "
+        "resize_nearest_neighbor",
+        "image",
+    ),
     "compat.v1.logging": ("settings: DEBUG ERROR FATAL INFO WARN set_verbosity",),
     "config": (f"settings: {_DEVICES} PhysicalDevice experimental_run_functions_eagerly run_functions_eagerly",),
     "config.experimental": (
@@ -43,6 +48,7 @@ SHOWN: dict[str, tuple[str, ...]] = {
     "errors": ("errors",),
     "image": ("image",),
     "io": (f"files: read_file write_file {_DECODE}",),
+    "io.gfile": ("gfile",),
     "linalg": ("linalg",),
     "math": ("math",),
     "nest": ("nest",),
@@ -71,6 +77,13 @@ OF_KERAS = {
     "optimizers": "keras.optimizers",
 }
 
+# Names and modules, without 'tensorflow.', that packages import, or ask whether an object is one, and then need not use. They
+# raise an error when they are used, not when they are read.
+MENTIONED = frozenset(
+    "RaggedTensor SparseTensor SparseTensorSpec complex image.non_max_suppression image.non_max_suppression_with_scores "
+    "python.framework.smart_cond python.ops.gen_sparse_ops python.ops.linalg ragged signal.irfft2d signal.rfft2d sparse".split()
+)
+
 _NO_SESSION = "there are no sessions and no graphs to set up: leave it out"
 _DENSE = "tensors are dense: use keras.ops on arrays with zeros, or keras.layers.Embedding for indices"
 _PAIRS = "keras.ops has complex numbers as pairs of a real and an imaginary part"
@@ -82,7 +95,6 @@ INSTEAD = {
     "ConfigProto": _NO_SESSION,
     "Graph": _NO_SESSION,
     "IndexedSlices": _DENSE,
-    "Module": "use keras.layers.Layer",
     "RaggedTensor": _RAGGED,
     "Session": _NO_SESSION,
     "SparseTensor": _DENSE,
@@ -107,13 +119,12 @@ INSTEAD = {
     "estimator": "use keras.Model and its fit",
     "feature_column": "use keras.utils.FeatureSpace",
     "foldl": "use keras.ops.scan",
-    "gfile": "use open and os",
+    "gfile": "use tf.io.gfile, or open and os",
     "gradients": "use keras.GradientTape",
     "hessians": "use keras.autodiff.hessian",
     "image": "use keras.ops.image, or pillow for files",
     "init_scope": "leave it out",
     "io": "read files with Python's open, csv or json, and map their content",
-    "io.gfile": "use open and os",
     "linalg": "use keras.ops.linalg in models and numpy.linalg elsewhere",
     "lite": "model.export('model.onnx') writes a model for other programs",
     "lookup": "use keras.layers.StringLookup or keras.layers.IntegerLookup",
@@ -123,7 +134,10 @@ INSTEAD = {
     "profiler": "use keras.callbacks.TensorBoard, or Python's cProfile",
     "py_function": "call the function",
     "python": "use the public name",
+    "python.framework.smart_cond": "use keras.ops.cond",
     "python.keras": "write tensorflow.keras",
+    "python.ops.gen_sparse_ops": _DENSE,
+    "python.ops.linalg": _DENSE,
     "quantization": "use model.quantize('int8')",
     "queue": "use Python's queue",
     "ragged": _RAGGED,

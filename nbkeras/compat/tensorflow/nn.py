@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from nbkeras import ops
 from nbkeras import random as random_ops
 from nbkeras.compat.tensorflow import arrays
@@ -222,6 +224,15 @@ def gelu(features: Any, approximate: bool = False, name: Any = None) -> Tensor:
 def l2_loss(t: Any, name: Any = None) -> Tensor:
     """Half the sum of squares."""
     return ops.multiply(ops.sum(ops.square(t)), 0.5)
+
+
+def lrn(
+    input: Any, depth_radius: int = 5, bias: float = 1.0, alpha: float = 1.0, beta: float = 0.5, name: Any = None
+) -> Tensor:
+    """Local response normalization: each channel divided by (bias + alpha * the squares of those near it) ** beta."""
+    places = np.arange(ops.shape(input)[-1])
+    near = (np.abs(places - places[:, None]) <= depth_radius).astype(np.float32)
+    return ops.divide(input, ops.power(bias + alpha * ops.matmul(ops.square(input), near), beta))
 
 
 def moments(

@@ -5,11 +5,12 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from nbkeras import initializers
+from nbkeras import initializers, tree
 from nbkeras.autodiff.gradient_tape import GradientTape as GradientTape
+from nbkeras.building import module
 from nbkeras.compat.tensorflow.shapes import TensorShape as TensorShape
 from nbkeras.compat.tensorflow.shapes import TensorSpec as TensorSpec
-from nbkeras.engine import tensor
+from nbkeras.engine import naming, tensor
 from nbkeras.engine.tensor import Tensor as Tensor
 from nbkeras.training.jit import jit
 
@@ -76,6 +77,50 @@ def get_logger() -> logging.Logger:
 
 def group(*inputs: Any, name: Any = None) -> None:
     """Do nothing: assignments have happened when they are called."""
+
+
+class Module:
+    """TensorFlow's Module: its variables are those in its attributes, and in lists, dicts, modules and layers there."""
+
+    def __init__(self, name: str | None = None):
+        self._name = name
+
+    @property
+    def name(self) -> str:
+        """The name that was given, or that of the class in snake case."""
+        return getattr(self, "_name", None) or naming.snake_case(type(self).__name__)
+
+    def _found(self, known: dict[int, Any]) -> dict[int, Any]:
+        """Add the variables and modules within this one to those that are known, by their ids."""
+        leaves = [leaf for _, value in sorted(vars(self).items()) for leaf in tree.flatten(value)]
+        new = {id(leaf): leaf for leaf in leaves if isinstance(leaf, _PARTS) and id(leaf) not in known}
+        known |= new
+        for part in new.values():
+            if isinstance(part, Module):
+                part._found(known)
+            elif isinstance(part, module.Module):
+                known |= {id(each): each for each in part.variables}
+        return known
+
+    @property
+    def variables(self) -> tuple[tensor.Variable, ...]:
+        """Its variables, each once."""
+        return tuple(each for each in self._found({}).values() if isinstance(each, tensor.Variable))
+
+    @property
+    def trainable_variables(self) -> tuple[tensor.Variable, ...]:
+        """Its trainable variables."""
+        return tuple(each for each in self.variables if each.trainable)
+
+    @property
+    def submodules(self) -> tuple[Any, ...]:
+        """The modules and layers within it."""
+        return tuple(
+            each for each in self._found({}).values() if each is not self and not isinstance(each, tensor.Variable)
+        )
+
+
+_PARTS = (tensor.Variable, Module, module.Module)
 
 
 class UnconnectedGradients:
