@@ -449,8 +449,8 @@ def jit(function: Callable | None = None, *, static_argnames: str | Iterable[str
     globals and closures are constants, also arrays, which must not be written; losses of `add_loss` exist only inside. nbkeras's
     layers, losses, metrics and optimizers may change: then the function is recorded again.
 
-    If the function changes a list, a set or a number of the Python code around it, or draws from `random` or `numpy.random`, replays
-    do not repeat it: one warning says so.
+    If the function changes a list, a set or a number of the Python code around it, or draws from `random` or `numpy.random`,
+    replays do not repeat it: one warning says so.
 
     A function that reads a tensor's value (`if loss > 1:`, `float(loss)`) cannot be recorded: it runs eagerly, and one warning
     names the line. Inside a recorded step, under a tape or in `vmap`, the function is called as it is, so gradients pass
