@@ -1,5 +1,6 @@
 """Differentiable normalization: of each channel over a batch, of each sample over its axes."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -28,7 +29,7 @@ def _channels_last(name: str, x: Tensor, axis: int, function: Callable, *vectors
             )
     last = x.ndim - 1
     moved = x if axis == last else moveaxis(x, axis, last)
-    y = reshape(function(reshape(moved, (-1, channels)), *vectors), moved.shape)
+    y = reshape(function(reshape(moved, (math.prod(moved.shape[:-1]), channels)), *vectors), moved.shape)
     return y if axis == last else moveaxis(y, last, axis)
 
 

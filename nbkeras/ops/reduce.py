@@ -259,7 +259,7 @@ def count_nonzero(x, axis=None) -> Tensor:
 
 @op
 def logsumexp(x, axis=None, keepdims: bool = False) -> Tensor:
-    """log(sum(e^x)) along axes, without overflow: a smooth maximum.
+    """log(sum(e^x)) along axes, without overflow: a smooth maximum; -inf if there are no elements.
 
     Args:
         x: Numbers of any shape; integers become floatx.
@@ -267,7 +267,7 @@ def logsumexp(x, axis=None, keepdims: bool = False) -> Tensor:
         keepdims: Whether summed axes stay, with size 1.
 
     Raises:
-        ValueError: for an axis that x does not have, or of size 0.
+        ValueError: for an axis that x does not have.
 
     Example:
         >>> ops.logsumexp([[0.0, 0.0], [1.0, 90.0]], axis=1).numpy().round(4)
@@ -275,7 +275,8 @@ def logsumexp(x, axis=None, keepdims: bool = False) -> Tensor:
     """
     x = as_float(x)
     axes = axes_of("logsumexp", axis, x.ndim)
-    _not_empty("logsumexp", x, axes)
+    if 0 in (x.shape[axis] for axis in axes):  # no largest element exists
+        return elementwise.log(sum(x, axes, keepdims))
     return apply(reduce.logsumexp, reduce.logsumexp_vjp, [x], axes=axes, keepdims=keepdims)
 
 

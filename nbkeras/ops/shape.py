@@ -241,7 +241,8 @@ def over_axes(x: Tensor, axes: tuple[int, ...], function: Callable[[Tensor], Ten
     order = [*(i for i in range(x.ndim) if i not in axes), *axes]
     in_place = order == list(range(x.ndim))
     moved = x if in_place else transpose(x, order)
-    y = reshape(function(reshape(moved, (-1, math.prod(x.shape[i] for i in axes)))), moved.shape)
+    rows, columns = (math.prod(x.shape[i] for i in part) for part in (order[: x.ndim - len(axes)], axes))
+    y = reshape(function(reshape(moved, (rows, columns))), moved.shape)
     return y if in_place else transpose(y, [order.index(i) for i in range(x.ndim)])
 
 

@@ -52,7 +52,7 @@ def start_rows(kernel: Kernel, n: int, rows: int, arrays: tuple[DeviceArray, ...
 
 def over_columns(columns: int, most: int = BLOCK) -> tuple[int, tuple[int, int]]:
     """Returns the number of tiles of columns, and the threads per block (columns, rows), at most `most` in total."""
-    width = columns if columns <= _WHOLE else _TILE
+    width = max(columns, 1) if columns <= _WHOLE else _TILE
     return blocks(columns, width), (width, most // width)
 
 
