@@ -162,7 +162,7 @@ def batch_normalization_vjp(saved, dy, needs):
 def _batch_gradients(saved, dy, need_x, need_gamma, need_beta, ranks=None):
     """Returns dx, dgamma, dbeta for both forward passes: they save the same arrays. dgamma and dbeta cover this rank's rows."""
     wide, mask, total, center, inverse, scale, channels = saved
-    shape, dtype = wide.shape, wide.dtype
+    shape, dtype, given = wide.shape, wide.dtype, dy.shape
     dy = dy.reshape(shape)
     blocks = _block_count(*shape)
     sums, products = device.empty((blocks, shape[1]), dtype), device.empty((blocks, shape[1]), dtype)
@@ -178,7 +178,7 @@ def _batch_gradients(saved, dy, need_x, need_gamma, need_beta, ranks=None):
         device.launch(slopes_of_sums, both, total if ranks.has_rows else _NO_TOTAL, inverse, scale, slope, shift)
     dx = None
     if need_x is not False:
-        dx = device.output(need_x, (shape[0] * shape[1] // channels, channels), dtype)
+        dx = device.output(need_x, given, dtype)
         args = (dy, wide, mask, center, scale, slope, shift, dx.reshape(shape))
         launch_shares(input_gradient, share_count(wide.size, SHARE), *args)
     return dx, dgamma if need_gamma is not False else None, dbeta if need_beta is not False else None

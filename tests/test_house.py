@@ -34,6 +34,7 @@ MAY_IMPORT_KERNELS = [
         "engine.copy_on_write",
         "engine.devices",
         "engine.dlpack",
+        "engine.dtypes",
         "engine.grouping",
         "engine.half",
         "engine.rewriting",

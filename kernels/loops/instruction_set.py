@@ -30,6 +30,7 @@ DEEPEST = 12  # most dimensions of an array that is read or written by strides
 TILE = {4: 16, 8: 8}  # rows of a transposed block, by bytes per element: they fill a cache line
 
 FLOATS = ("f4", "f8")
+PRECISION = {"f4": 24, "f8": 53}  # bits of a float's digits
 NUMBERS = (*FLOATS, "i4", "i8")  # dtypes with arithmetic; b1 is a boolean, other dtypes are only cast
 COPIED = {1: "u1", 2: "i2", 4: "i4", 8: "i8"}  # the dtype that copies elements of these bytes
 
@@ -286,9 +287,10 @@ ELEMENTWISE["select"] = ElementwiseInstruction(_ANY, _select, ("x", "b1", "x", "
 
 # These casts are one instruction. Others go through int64, and booleans are cast as uint8.
 CASTS = [
-    *((source, "i8") for source in ("u1", "i1", "u2", "i2", "u4", "i4", "f4", "f8")),
+    *((source, "i8") for source in ("u1", "i1", "u2", "i2", "u4", "i4")),
     *(("i8", target) for target in ("u1", "i2", "i4", "f4", "f8", "b1")),
-    *(("f4", "f8"), ("f8", "f4"), ("f4", "i4"), ("f8", "i4"), ("i4", "f4"), ("i4", "f8"), ("u1", "f4")),
+    *(("f4", "f8"), ("f8", "f4"), ("i4", "f4"), ("i4", "f8"), ("u1", "f4")),
+    *((source, f"{sign}{size}") for source in FLOATS for sign in "iu" for size in COPIED),
     *((source, "b1") for source in ("u1", "i4", "f4", "f8")),
 ]
 FOLDS: dict[str, tuple[str, ...]] = dict.fromkeys(("add", "multiply", "maximum", "minimum"), NUMBERS)

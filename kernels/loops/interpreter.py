@@ -27,6 +27,7 @@ from nbkeras.kernels.loops.instruction_set import (
     LANES,
     OPCODES,
     OTHER_CODES,
+    PRECISION,
     REGISTER,
     SCRATCH,
     SPLAT,
@@ -143,7 +144,7 @@ class _Emitter:
         if source in FLOATS and target in FLOATS:
             value = b.fpext(x.value, kind) if target == "f8" else b.fptrunc(x.value, kind)
         elif source in FLOATS:
-            value = b.fptosi(x.value, kind)
+            return self.whole(target, x)
         elif target in FLOATS:
             value = b.uitofp(x.value, kind) if source == "u1" else b.sitofp(x.value, kind)
         elif int(source[1]) < int(target[1]):
@@ -151,6 +152,20 @@ class _Emitter:
         else:
             value = b.trunc(x.value, kind)
         return Vector(self, value, target)
+
+    def whole(self, target: str, x: Vector) -> Vector:
+        """Truncates floats to integers. NaN becomes 0, a number out of range the nearest integer."""
+        b, kind, size = self.builder, self.like(x.value, target), 8 * int(target[1])
+        signed = target[0] == "i"
+        least, past = (-(2.0 ** (size - 1)), 2.0 ** (size - 1)) if signed else (0.0, 2.0**size)
+        inside = x.choose(">", least, x, least)  # also for NaN
+        is_exact = size < PRECISION[x.kind]  # whether past - 1 is a float too
+        if is_exact:
+            inside = inside.choose("<", past - 1, inside, past - 1)
+        y = Vector(self, (b.fptosi if signed else b.fptoui)(inside.value, kind), target)
+        if not is_exact:
+            y = y.new(b.select(x.test(">=", past), y.of((1 << (size - 1)) - 1 if signed else -1), y.value))
+        return y.new(b.select(x.test("!=", x), y.of(0), y.value)) if signed else y
 
     def walk(self, information: Any, position: Any) -> tuple[Any, Any, Callable[[Any], Any], Callable[[Any], Any]]:
         """Emits the indices of a position in an array of several dimensions.

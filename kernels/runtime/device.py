@@ -848,8 +848,28 @@ def run_by(runner: Any) -> contextlib.AbstractContextManager[Any]:
 
 
 def copy(source: Array, target: Array) -> None:
-    """Kernel: target[...] = source, any strides, with a cast where dtypes differ."""
-    target[...] = source
+    """Kernel: target[...] = source, any strides, with a cast where dtypes differ.
+
+    Floats that become integers lose their fraction. NaN becomes 0, a number out of range the nearest integer.
+    """
+    if source.dtype.kind != "f" or target.dtype.kind not in "iu":
+        target[...] = source
+        return
+    limits = np.iinfo(target.dtype)
+    source = source if source.dtype.itemsize > 2 else source.astype(np.float32)
+    below, beyond = source < float(limits.min), source >= float(limits.max + 1)
+    target[...] = np.where(below | beyond | np.isnan(source), 0, source)
+    np.copyto(target, limits.min, where=below)
+    np.copyto(target, limits.max, where=beyond)
+
+
+def converted(array: Array, dtype: np.dtype) -> Array:
+    """Returns a NumPy array in another dtype, with the numbers of `copy`; itself if it has that dtype."""
+    if array.dtype == dtype:
+        return array
+    result = np.empty(array.shape, dtype)
+    copy(array, result)
+    return result
 
 
 def fill(target: Array, value) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 
 from nbkeras.engine import settings
 from nbkeras.engine.annotations import briefly, one_of
+from nbkeras.engine.dtypes import array_of
 from nbkeras.engine.tensor import Tensor
 
 
@@ -39,7 +40,7 @@ def to_categorical(x, num_classes: int | None = None, dtype: Any = None) -> np.n
             "to_categorical expects integer class numbers, received values with a fraction, NaN or infinity"
         )
     shape = classes.shape[:-1] if classes.ndim > 1 and classes.shape[-1] == 1 else classes.shape
-    classes = classes.astype(np.int64).reshape(-1)
+    classes = array_of(classes, np.int64).reshape(-1)
     if not num_classes and classes.size == 0:
         raise ValueError("to_categorical needs num_classes if there are no labels to count them from")
     low, high = (int(classes.min()), int(classes.max())) if classes.size else (0, 0)

@@ -7,6 +7,7 @@ import numpy as np
 
 from nbkeras.engine import settings
 from nbkeras.engine.annotations import briefly
+from nbkeras.kernels.runtime import device
 
 _INT32 = np.iinfo(np.int32)
 _USUAL = frozenset(map(np.dtype, ("float32", "float64", "int32", "int64", "bool")))
@@ -30,11 +31,12 @@ def known_dtype(dtype: Any) -> np.dtype:
 def array_of(value: Any, dtype: Any = None) -> np.ndarray:
     """Convert an array-like to a NumPy array. By default arrays keep their dtype, Python floats get floatx, integers int32.
 
-    Integers beyond int32 become int64; floats of 16 bits float32. Raises TypeError for values that are not numeric or bool.
+    Integers beyond int32 become int64; floats of 16 bits float32. Floats of an array become integers as in `ops.cast`. Raises
+    TypeError for values that are not numeric or bool, ValueError for Python numbers that an integer dtype cannot hold.
     """
     target = None if dtype is None else known_dtype(dtype)
     try:
-        array = np.asarray(value, target)
+        array = _whole(value, target) if target is not None and target.kind in "iu" else np.asarray(value, target)
     except OverflowError:  # Python integers may be too large
         raise ValueError(f"{briefly(value)} does not fit into {'any dtype' if target is None else target}") from None
     except (TypeError, ValueError) as error:  # NumPy's errors for strings and for ragged lists
@@ -55,6 +57,22 @@ def array_of(value: Any, dtype: Any = None) -> np.ndarray:
         return array.astype(np.int32 if fits else np.int64, copy=False)
     known_dtype(array.dtype)
     return array
+
+
+def _whole(value: Any, dtype: np.dtype) -> np.ndarray:
+    """Converts an array-like to integers. Raises OverflowError for Python numbers that do not fit, NaN among them."""
+    if isinstance(value, list | tuple) and any(isinstance(each, np.ndarray) for each in value):
+        return np.stack([_whole(each, dtype) for each in value])
+    if not isinstance(value, list | tuple | int | float) or isinstance(value, np.generic):
+        array = np.asarray(value)
+        array = array.astype(np.float32) if array.dtype.name == "bfloat16" else array
+        return device.converted(array, dtype) if array.dtype.kind == "f" else np.asarray(array, dtype)
+    try:
+        return np.asarray(value, dtype)
+    except ValueError:
+        if np.asarray(value).dtype.kind == "f":
+            raise OverflowError from None
+        raise
 
 
 def result_dtype(*dtypes: np.dtype) -> np.dtype:

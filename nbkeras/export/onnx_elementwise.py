@@ -74,6 +74,23 @@ def _round(g: OnnxGraph, op: Op, decimals: int) -> str:
     return g.add("Div", g.add("Round", g.add("Mul", op.inputs[0], scale)), scale)
 
 
+def _cast(g: OnnxGraph, op: Op, dtype: Any) -> str:
+    """ONNX leaves open what becomes of floats that an integer dtype does not hold. Here NaN becomes 0, others the nearest."""
+    x, target = op.inputs[0], np.dtype(dtype)
+    if op.dtype.kind != "f" or target.kind not in "iu":
+        return g.cast(x, target)
+    least, most = int(np.iinfo(target).min), int(np.iinfo(target).max)
+    below = np.nextafter(op.dtype.type(most + 1), op.dtype.type(0))  # the largest float in range
+    inside = g.add(
+        "Where", g.add("IsNaN", x), scalar(g, op, 0), g.add("Clip", x, scalar(g, op, least), scalar(g, op, below))
+    )
+    if int(below) == most or target == np.uint64:
+        return g.cast(inside, target)
+    beyond = g.add("GreaterOrEqual", x, scalar(g, op, most + 1))
+    wide = np.int64 if target == np.uint32 else target  # ONNX Runtime selects no uint32, and no uint64
+    return g.cast(g.add("Where", beyond, g.constant(most, wide), g.cast(inside, wide)), target)
+
+
 def _logaddexp(g: OnnxGraph, op: Op) -> str:
     """max(a, b) + log(1 + e^-|a - b|), or an infinite max(a, b), where a - b may be NaN."""
     away, larger = g.add("Neg", g.add("Abs", g.add("Sub", *op.inputs))), g.add("Max", *op.inputs)
@@ -133,7 +150,7 @@ _NODES = {
 HANDLERS: dict[str, Handler] = {
     **{f"{family}.{name}": _node(kind) for family, pairs in _NODES.items() for name, kind in _pairs(pairs).items()},
     "transforms._identity": lambda g, op: g.add("Identity", op.inputs[0]),
-    "tensor._cast_op": lambda g, op, dtype: g.cast(op.inputs[0], dtype),
+    "tensor._cast_op": _cast,
     "indexing.whole": lambda g, op, dtype: g.cast(op.inputs[0], dtype),
     "elementwise.unary": _ufunc,
     "elementwise.binary": _ufunc,

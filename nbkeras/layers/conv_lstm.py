@@ -66,6 +66,8 @@ class _ConvLSTMCell(LSTMCell):
                 f"layer {self.name!r} needs {self.rank + 2} axes of known size in a step, received shape {shape}"
             )
         channels = shape[-1] if self.data_format == "channels_last" else shape[1]
+        if channels == 0:
+            raise ValueError(f"layer {self.name!r} needs steps of one channel or more, received shape {shape}")
         self.state_shape = self.output_shape_of(shape)[1:]
         self.kernel = self._weight("kernel", (*self.kernel_size, channels, 4 * self.filters))
         self.recurrent_kernel = self._weight("recurrent", (*self.kernel_size, self.filters, 4 * self.filters))

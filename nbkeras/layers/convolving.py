@@ -52,12 +52,17 @@ class Convolving(Spatial, registered=False):
             input_shape: The shape of the input.
 
         Raises:
-            ValueError: if the number is None, or the number of axes is wrong.
+            ValueError: if the number is None or 0, or the number of axes is wrong.
         """
         self.lengths(input_shape)  # called for its errors
         channels = input_shape[self.channel_axis()]
         if channels is None:
             raise ValueError(f"layer {self.name!r} needs the number of channels, received shape {tuple(input_shape)}")
+        if channels == 0:
+            raise ValueError(
+                f"layer {self.name!r} ({type(self).__name__}) with data_format={self.data_format!r} needs inputs of one channel "
+                f"or more, received shape {tuple(input_shape)}"
+            )
         return channels
 
     def add_bias(self, shape) -> None:

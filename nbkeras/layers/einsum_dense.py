@@ -142,7 +142,7 @@ class EinsumDense(Adaptable, Layer):
             shape, k = inputs.shape, math.prod(kernel.shape[: self._summed])
             rows, columns = shape[: len(shape) - self._summed], kernel.shape[self._summed :]
             bias = None if bias is None else ops.reshape(bias, (-1,))
-            flat = ops.reshape(inputs, (*rows, k)), ops.reshape(kernel, (k, -1))
+            flat = ops.reshape(inputs, (*rows, k)), ops.reshape(kernel, (k, math.prod(columns)))
             fused = activation is ops.relu  # other activations may need an axis
             outputs = ops.reshape(ops.dense(*flat, bias, ops.relu if fused else None), (*rows, *columns))
             return outputs if fused else activation(outputs)

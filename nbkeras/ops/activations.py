@@ -462,8 +462,6 @@ def exponential(x) -> Tensor:
 def _over(name: str, kernel: Callable, vjp: Callable, x: Tensor, axis: Any) -> tuple[Tensor, tuple[int, ...]]:
     """Apply a kernel along one axis or over several; return the result and the axes. A scalar counts as one element."""
     axes = axes_of(name, axis, x.ndim) if x.ndim else ()
-    if x.size == 0:
-        return elementwise.multiply(x, 1), axes
     if len(axes) == 1:
         return apply(kernel, vjp, [x], axis=axes[0]), axes
     return over_axes(x, axes, lambda rows: apply(kernel, vjp, [rows], axis=1)), axes

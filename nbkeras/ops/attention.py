@@ -103,10 +103,10 @@ def masked_softmax(scores, mask=None, scale: float = 1.0, is_causal: bool = Fals
         A float tensor (batch, heads, t, s).
     """
     scores = as_float(scores)
-    if scores.ndim != 4 or scores.shape[3] == 0:
-        raise ValueError(
-            f"attention needs scores (batch, heads, t, s) of one key or more, received shape {scores.shape}"
-        )
+    if scores.ndim != 4:
+        raise ValueError(f"attention needs scores (batch, heads, t, s), received shape {scores.shape}")
+    if scores.shape[3] == 0:  # the kernel begins with the first score of a row
+        return scores
     if scale <= 0:  # the kernel requires a positive scale
         scores, scale = elementwise.multiply(scores, float(scale)), 1.0
     constants = {"scale": float(scale), "causal": bool(is_causal), "spread": bool(spread)}

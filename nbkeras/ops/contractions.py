@@ -60,13 +60,17 @@ def dense(x, kernel, bias=None, activation: Callable | None = None) -> Tensor:
     else:
         x, kernel, bias = floats(x, kernel, bias)
     left, right = x.shape, kernel.shape if integers is None else getattr(integers, "full_shape", integers.shape)
-    if len(left) < 2 or len(right) != 2 or left[-1] != right[0] or right[0] == 0:
+    if len(left) < 2 or len(right) != 2 or left[-1] != right[0]:
         raise ValueError(
-            "dense: x must have shape (..., k) with at least two axes and kernel (k, n), with the same k >= 1; received "
+            "dense: x must have shape (..., k) with at least two axes and kernel (k, n), with the same k; received "
             f"{left} and {right}"
         )
     if bias is not None and bias.shape != right[1:]:
         raise ValueError(f"dense: bias must have shape {right[1:]}, received {bias.shape}")
+    if right[0] == 0 and integers is None:  # the kernel has no sums to which it could add the bias
+        y = matmul(x, kernel)
+        y = y if bias is None else elementwise.add(y, bias)
+        return y if activation is None else activation(y)
     rectify = activation is activations.relu
     if integers is not None:
         y = integers.dense(x, bias, rectify)

@@ -817,8 +817,9 @@ def clip(x, x_min, x_max) -> Tensor:
 def cast(x, dtype) -> Tensor:
     """x converted to another dtype.
 
-    A float that becomes an integer loses its fraction. Numbers out of the range of an integer dtype become other
-    numbers (`ops.saturate_cast` takes the nearest one in range). Any number but 0 becomes the boolean True.
+    A float that becomes an integer loses its fraction. NaN becomes 0, and a float out of the integer dtype's range the
+    nearest integer in range. An integer out of range wraps around (`ops.saturate_cast` takes the nearest one in range). Any
+    number but 0, NaN too, becomes the boolean True.
 
     Args:
         x: Numbers of any shape.
@@ -828,8 +829,8 @@ def cast(x, dtype) -> Tensor:
         ValueError: for a name that is not a numeric dtype.
 
     Example:
-        >>> ops.cast([1.7, -1.7], "int32").numpy()
-        array([ 1, -1], dtype=int32)
+        >>> ops.cast([1.7, -1.7, 1e20], "int32").numpy()
+        array([         1,         -1, 2147483647], dtype=int32)
     """
     return as_tensor(as_tensor(x), known_dtype(dtype))
 

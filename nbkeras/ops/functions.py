@@ -602,7 +602,7 @@ def nan_to_num(x, nan: float = 0.0, posinf: float | None = None, neginf: float |
 
 @op
 def saturate_cast(x, dtype) -> Tensor:
-    """x in another dtype; numbers out of its range become the nearest number in range.
+    """x in another dtype; numbers out of its range become the nearest number in range, integers too.
 
     Args:
         x: Numbers of any shape. NaN becomes 0 in an integer dtype.
@@ -621,13 +621,10 @@ def saturate_cast(x, dtype) -> Tensor:
         if (x.dtype, target) == (np.float64, np.float32):
             x = clip(x, np.finfo(target).min, np.finfo(target).max)
         return as_tensor(x, target)
-    limits = np.iinfo(target)
-    low, high = limits.min, limits.max
     if x.dtype.kind in "iu":
-        low, high = max(low, np.iinfo(x.dtype).min), min(high, np.iinfo(x.dtype).max)
-    elif x.dtype.kind == "f" and float(x.dtype.type(high)) > high:  # use the largest float within the integers' range
-        high = np.nextafter(x.dtype.type(high), x.dtype.type(0))
-    return as_tensor(x if x.dtype.kind == "b" else clip(x, x.dtype.type(low), x.dtype.type(high)), target)
+        own, limits = np.iinfo(x.dtype), np.iinfo(target)
+        x = clip(x, x.dtype.type(max(limits.min, own.min)), x.dtype.type(min(limits.max, own.max)))
+    return as_tensor(x, target)
 
 
 @op

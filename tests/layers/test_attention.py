@@ -248,7 +248,7 @@ def test_weights_have_the_paths_of_keras(tmp_path):
         ),
         (
             lambda x: attention.masked_softmax(x),
-            r"scores \(batch, heads, t, s\) of one key or more, received shape \(2, 4, 5\)",
+            r"scores \(batch, heads, t, s\), received shape \(2, 4, 5\)",
         ),
         (lambda x: attention.attend(x[None], x[None, :, :3]), r"values \(batch, s, heads, size\) for weights of shape"),
         (

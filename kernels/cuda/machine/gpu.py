@@ -154,7 +154,7 @@ class Gpu:
 
     def write(self, target: DeviceArray, value: Any) -> None:
         """Writes a value into an array, in stream order. Returns when the caller may change the value again."""
-        value = np.ascontiguousarray(np.broadcast_to(np.asarray(value), target.shape), target.dtype)
+        value = np.ascontiguousarray(np.broadcast_to(device.converted(np.asarray(value), target.dtype), target.shape))
         if not target.size:
             return
         if target.flags.c_contiguous:

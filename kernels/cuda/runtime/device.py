@@ -21,6 +21,7 @@ from nbkeras.kernels.cuda.loops.walk import (
     widened,
 )
 from nbkeras.kernels.cuda.machine.kernel import blocks, kernel, size, start, start_each
+from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.device_array import DeviceArray
 
 _PLAIN, _TRUTH, _WHOLE = range(3)
@@ -39,7 +40,8 @@ def _fill(count, sizes, multipliers, shifts, target, target_steps, value):
 
 
 @kernel
-def _assign(how, count, sizes, multipliers, shifts, source, source_steps, target, target_steps):
+def _assign(how, limits, count, sizes, multipliers, shifts, source, source_steps, target, target_steps):
+    """limits: see `_limits_of`."""
     first = np.int64(cuda.blockIdx.x) * (ITEMS * cuda.blockDim.x) + cuda.threadIdx.x
     values = cuda.local.array(ITEMS, source.dtype)
     at = cuda.local.array(ITEMS, np.int64)
@@ -54,8 +56,10 @@ def _assign(how, count, sizes, multipliers, shifts, source, source_steps, target
             j = np.uint64(at[item])
             if how == _TRUTH:
                 target[j] = target.dtype.type(1) if value != source.dtype.type(0) else target.dtype.type(0)
-            elif how == _WHOLE:  # cast through int64, so that floats out of a narrow integer's range wrap as on x86
-                target[j] = target.dtype.type(np.int64(value))
+            elif how == _WHOLE and not (limits[0] <= value < limits[1]):  # NaN becomes 0
+                target[j] = (
+                    limits[2] if value < limits[0] else limits[3] if value >= limits[1] else target.dtype.type(0)
+                )
             else:
                 target[j] = target.dtype.type(value)
 
@@ -103,7 +107,7 @@ def assign(source: Any, target: DeviceArray) -> None:
         return
     if not isinstance(source, DeviceArray):
         bits = unsigned_of(target.itemsize)
-        target, value = seen_as(bits, target), np.asarray(source).astype(target.dtype).view(bits)[()]
+        target, value = seen_as(bits, target), device.converted(np.asarray(source), target.dtype).view(bits)[()]
         if target.flags.c_contiguous:
             _, value, target = widened(target.size, value, target.reshape(-1))
         path = walk(target.shape, strides_over(target, target.shape))
@@ -115,12 +119,19 @@ def assign(source: Any, target: DeviceArray) -> None:
         source, target = seen_as(bits, source), seen_as(bits, target)
     elif target.dtype == np.bool_:
         how = _TRUTH
-    elif source.dtype.kind == "f" and target.dtype.kind in "iu" and target.dtype != np.uint64:
+    elif source.dtype.kind == "f" and target.dtype.kind in "iu":
         how = _WHOLE
     path = walk(target.shape, strides_over(source, target.shape), strides_over(target, target.shape))
     count, source, target = target.size, span(numeric(source)), span(numeric(target))
     if how != _PLAIN or source.dtype != target.dtype or not _transposed(path, source, target):
-        start_each(_assign, blocks(count, ITEMS), how, count, *path[:3], source, path[3], target, path[4])
+        limits = _limits_of(how, source.dtype, target.dtype)
+        start_each(_assign, blocks(count, ITEMS), how, limits, count, *path[:3], source, path[3], target, path[4])
+
+
+def _limits_of(how: int, source: np.dtype, target: np.dtype) -> tuple:
+    """Returns the least integer and the first one beyond the largest as numbers of the source; then the least and the largest."""
+    least, most = (np.iinfo(target).min, np.iinfo(target).max) if how == _WHOLE else (0, 0)
+    return source.type(least), source.type(most + 1), target.type(least), target.type(most)
 
 
 def _transposed(path: tuple, source: DeviceArray, target: DeviceArray) -> bool:

@@ -71,12 +71,14 @@ def test_casts(dtype):
         np.testing.assert_array_equal(target.copy(), values.astype(to), err_msg=str(np.dtype(to)))
 
 
-def test_casts_to_narrow_integers_wrap():
-    values = np.array([-1.0, 300.5, -129.0, 70000.0])
-    for dtype in (np.uint8, np.int8, np.uint16, np.int16):
-        target = on_gpu(np.zeros(4, dtype))
-        launch(device.copy, on_gpu(values), target)
-        np.testing.assert_array_equal(target.copy(), values.astype(np.int64).astype(dtype))
+@pytest.mark.parametrize("source", ["f4", "f8"])
+@pytest.mark.parametrize("dtype", ["i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"])
+def test_casts_out_of_range_as_on_the_cpu(dtype, source):
+    values = np.array([-1.0, -0.5, 300.5, -129.0, 70000.0, 2.0**31, 2.0**64, -1e20, np.inf, -np.inf, np.nan], source)
+    want, target = np.zeros(values.shape, dtype), on_gpu(np.zeros(values.shape, dtype))
+    device.copy(values, want)
+    launch(device.copy, on_gpu(values), target)
+    np.testing.assert_array_equal(target.copy(), want)
 
 
 def test_nan_is_true():
