@@ -971,7 +971,6 @@ def test_warnings_are_about_the_line_of_the_user():
 
 
 HUGE = 10**5000  # Python writes no more than 4300 digits
-X = np.ones((2, 3), "float32")
 
 
 @pytest.mark.parametrize(
