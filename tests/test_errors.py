@@ -971,7 +971,6 @@ def test_warnings_are_about_the_line_of_the_user():
 
 
 HUGE = 10**5000  # Python writes no more than 4300 digits
-X = np.ones((2, 3), "float32")
 
 
 @pytest.mark.parametrize(
@@ -998,6 +997,6 @@ X = np.ones((2, 3), "float32")
     ],
 )
 def test_numbers_of_thousands_of_digits_have_short_messages_of_their_own(call):
-    with pytest.raises((ValueError, TypeError)) as caught:
+    with pytest.raises(ValueError, match="received an|takes an|axis an|with x=an|an object of type") as caught:
         call()
     assert "digits" not in str(caught.value) and len(str(caught.value)) < 400
