@@ -977,6 +977,7 @@ HUGE = 10**5000  # Python writes no more than 4300 digits
     "call",
     [
         lambda: keras.utils.set_random_seed(HUGE),
+        lambda: keras.set_threads(HUGE),
         lambda: L.StringLookup(num_oov_indices=HUGE),
         lambda: L.Permute([HUGE]),
         lambda: L.Reshape([-1, -1, HUGE]),
