@@ -977,6 +977,7 @@ HUGE = 10**5000  # Python writes no more than 4300 digits
     "call",
     [
         lambda: keras.utils.set_random_seed(HUGE),
+        lambda: keras.set_threads(HUGE),
         lambda: L.StringLookup(num_oov_indices=HUGE),
         lambda: L.Permute([HUGE]),
         lambda: L.Reshape([-1, -1, HUGE]),
@@ -997,6 +998,6 @@ HUGE = 10**5000  # Python writes no more than 4300 digits
     ],
 )
 def test_numbers_of_thousands_of_digits_have_short_messages_of_their_own(call):
-    with pytest.raises((ValueError, TypeError)) as caught:
+    with pytest.raises(ValueError, match="received an|takes an|axis an|with x=an|an object of type") as caught:
         call()
     assert "digits" not in str(caught.value) and len(str(caught.value)) < 400

@@ -13,6 +13,7 @@ instead of spinning for a while.
 
 import atexit
 import os
+import sys
 import threading
 import time
 
@@ -267,7 +268,9 @@ def set_threads(count: int) -> None:
     """
     most = Pool.most if Pool.current is None else Pool.current.most
     if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= most:
-        raise ValueError(f"the number of threads must be 1 to {most} (NUMBA_NUM_THREADS), received {count!r}")
+        is_long = isinstance(count, int) and abs(count) > sys.maxsize  # Python writes no more than 4300 digits
+        received = "an integer of many digits" if is_long else repr(count)
+        raise ValueError(f"the number of threads must be 1 to {most} (NUMBA_NUM_THREADS), received {received}")
     Pool.chosen = count
     compilers.use_processors(count)
     if Pool.current is not None:  # otherwise the first launch makes the pool
