@@ -269,7 +269,7 @@ def set_threads(count: int) -> None:
     most = Pool.most if Pool.current is None else Pool.current.most
     if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= most:
         is_long = isinstance(count, int) and abs(count) > sys.maxsize  # Python writes no more than 4300 digits
-        received = "an integer of many digits" if is_long else repr(count)
+        received = "an int above 2**63" if is_long else repr(count)
         raise ValueError(f"the number of threads must be 1 to {most} (NUMBA_NUM_THREADS), received {received}")
     Pool.chosen = count
     compilers.use_processors(count)
