@@ -80,6 +80,11 @@ def test_a_mentioned_name_is_refused_when_it_is_used(tf, name):
             use()
 
 
+def test_tf_keras_says_which_mode_it_is(tf):
+    with pytest.raises(ImportError, match="tf_keras is Keras 2: start the process with --keras 2, or call"):
+        importlib.import_module("tf_keras")
+
+
 def test_a_sparse_tensor_says_that_tensors_are_dense(tf):
     for use in (tf.SparseTensor, tf.sparse.from_dense):
         with pytest.raises(NotImplementedError, match="tensors are dense: use keras.ops on arrays with zeros"):

@@ -329,6 +329,9 @@ def test_a_script_of_keras_3_imports_internal_names(tmp_path):
         x = keras.Input((3,))
         function = keras.Function(inputs=x, outputs=[x * 2.0, ops.sum(x)])
         assert [np.shape(each) for each in function(np.ones((2, 3)))] == [(2, 3), ()]
+        spec = backend.compute_output_spec(lambda a, factor: ops.sum(a * factor, axis=1), x, factor=2.0)
+        assert isinstance(spec, keras.KerasTensor) and spec.shape == (None,)
+        backend.compute_output_spec(model, np.ones((2, 3), "float32"))
         """,
     )
 

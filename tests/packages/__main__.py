@@ -1,9 +1,10 @@
 """Other people's packages on nbkeras: `python tests/packages [name ...]` runs their own tests with nbkeras as Keras.
 
 Each .toml file here describes a package: its version, the mode, where its tests are, how many pass, and the reason of each test
-that fails. A file ..._check.py has further tests of nbkeras's own, such as the example of the package's README. For each package
-this program makes a virtual environment with nbkeras, the package without its dependencies (so without Keras), and what the file
-names. The exit code is 1 if a test fails that the file does not name, or if fewer tests pass than it says.
+that fails. A file ..._check.py has further tests of nbkeras's own, such as the example of the package's README; uses_check.py has
+one test for each of several packages. For each package this program makes a virtual environment with nbkeras, the package without
+its dependencies (so without Keras), and what the file names. The exit code is 1 if a test fails that the file does not name, or
+if fewer tests pass than it says.
 """
 
 import argparse
@@ -39,12 +40,16 @@ class Package:
     tensorflow: bool = False
     needs: list[str] = dataclasses.field(default_factory=list)  # installed with what they need
     beside: list[str] = dataclasses.field(default_factory=list)  # other packages for Keras, installed as the package is
+    use: bool = False  # whether uses_check.py has a test of it
     on_pypi: bool = True  # if not, the folder of its tests is installed
     failing: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @property
-    def check(self) -> pathlib.Path:
-        return FOLDER / f"{self.name.replace('-', '_')}_check.py"
+    def checks(self) -> list[str]:
+        """The tests of nbkeras's own."""
+        own = FOLDER / f"{self.name.replace('-', '_')}_check.py"
+        of_use = f"{FOLDER / 'uses_check.py'}::test_the_numbers_are_those_of_keras[{self.name}]"
+        return [str(own)] * own.exists() + [of_use] * self.use
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,8 +115,8 @@ def outcome(package: Package, python: str, folder: pathlib.Path) -> Outcome:
     options += ["--backend", package.backend] if package.backend else []
     options += ["--tensorflow"] if package.tensorflow else []
     runs = [package.run] if package.tests else []
-    if package.check.exists():  # nbkeras's own pytest settings and conftest.py are not for these
-        runs.append(["--noconftest", "-c", os.devnull, "--rootdir", str(folder), str(package.check)])
+    if package.checks:  # nbkeras's own pytest settings and conftest.py are not for these
+        runs.append(["--noconftest", "-c", os.devnull, "--rootdir", str(folder), *package.checks])
     passed = skipped = expected = 0
     surprises = []
     for selected in runs:

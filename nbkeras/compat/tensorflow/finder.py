@@ -1,4 +1,4 @@
-"""`import tensorflow`: `tensorflow.keras`, and other modules by the table in modules.py."""
+"""`import tensorflow`: `tensorflow.keras`, and other modules by the table in modules.py. `tf_keras` is refused."""
 
 import functools
 import importlib
@@ -119,11 +119,17 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Makes the modules of the tables, and refuses other parts of TensorFlow by name."""
 
     def find_spec(self, fullname: str, path=None, target=None) -> importlib.machinery.ModuleSpec | None:
-        if fullname.partition(".")[0] != "tensorflow":
+        if fullname.partition(".")[0] not in ("tensorflow", "tf_keras"):
             return None
         return importlib.machinery.ModuleSpec(fullname, self, is_package=True)
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
+        if spec.name.startswith("tf_keras"):
+            raise ImportError(
+                "tf_keras is Keras 2: start the process with --keras 2, or call nbkeras.install_as_keras(version=2, "
+                "tensorflow=True), and import tensorflow.keras",
+                name=spec.name,
+            )
         if _is_mentioned(spec.name):
             return _Mentioned(spec.name)
         if _of_keras(spec.name) is None and _own(spec.name) not in SHOWN:

@@ -81,7 +81,7 @@ OF_KERAS = {
 # raise an error when they are used, not when they are read.
 MENTIONED = frozenset(
     "RaggedTensor SparseTensor SparseTensorSpec complex image.non_max_suppression image.non_max_suppression_with_scores "
-    "python.framework.smart_cond python.ops.gen_sparse_ops python.ops.linalg ragged signal.irfft2d signal.rfft2d sparse".split()
+    "python.framework.smart_cond python.ops.gen_sparse_ops python.ops.linalg signal.irfft2d signal.rfft2d sparse".split()
 )
 
 _NO_SESSION = "there are no sessions and no graphs to set up: leave it out"
