@@ -469,8 +469,7 @@ def parse_json(text: bytes | str, what: str) -> dict[str, Any]:
         raise TypeError(f"{what} must be JSON in a string, received {briefly(text)}")
     if len(text) > JSON_LIMIT:
         raise ValueError(f"{what} is {len(text)} bytes: more than any model's configuration needs")
-    raw = text if isinstance(text, bytes) else text.encode("utf-8", "replace")
-    check_count(sum(raw.count(mark) for mark in (b",", b"[", b"{")), what)
+    check_count(_count_of_parts(text if isinstance(text, bytes) else text.encode("utf-8", "replace")), what)
     try:
         value = json.loads(text, object_pairs_hook=_unique)
     except RecursionError:
@@ -481,6 +480,23 @@ def parse_json(text: bytes | str, what: str) -> dict[str, Any]:
         raise ValueError(f"{what} must hold a dict, received {type(value).__name__}")
     check_depth(value, what)
     return value
+
+
+def _count_of_parts(text: bytes) -> int:
+    return sum(text.count(mark) for mark in (b",", b"[", b"{"))
+
+
+def check_to_write(text: str) -> str:
+    """The JSON of a model's configuration. Raises ValueError if `parse_json` would not read it."""
+    raw = text.encode()
+    count = _count_of_parts(raw)
+    if len(raw) > JSON_LIMIT or count > ITEM_LIMIT:
+        raise ValueError(
+            f"the model's configuration has {len(raw)} bytes and {count} parts, but a file may have {JSON_LIMIT} and "
+            f"{ITEM_LIMIT}: a layer has a very long list, such as a vocabulary. Write the weights alone (model.save_weights), "
+            "and make the model by its code, from the file of the vocabulary"
+        )
+    return text
 
 
 def check_count(count: int, what: str) -> None:

@@ -68,7 +68,7 @@ def write_model(file: Any, model: Any, include_optimizer: bool = True) -> None:
     with sharing_scope():
         config = keras_2_config.legacy(json.loads(json.dumps(layers.serialize(model), default=plain)))
     file.attrs["keras_version"], file.attrs["backend"] = _KERAS_VERSION, "tensorflow"
-    file.attrs["model_config"] = json.dumps(config)
+    file.attrs["model_config"] = archive.check_to_write(json.dumps(config))
     write_weights(file.create_group("model_weights"), model)
     # the format has no compilation without an optimizer
     has_optimizer = include_optimizer and model.optimizer is not None

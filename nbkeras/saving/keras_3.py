@@ -28,7 +28,7 @@ _LAST = 253402300799  # seconds until the end of the year 9999, Python's last
 def parts(model: Any, include_optimizer: bool = True, bfloat16: bool = False) -> dict[str, Any]:
     """The files in a `.keras` archive: name -> bytes."""
     compiled = model.get_compile_config() if include_optimizer and model.compiled else None
-    config = json.dumps(keras_3_config.model_config(model, compiled), default=plain)
+    config = archives.check_to_write(json.dumps(keras_3_config.model_config(model, compiled), default=plain))
     optimizer = model.optimizer if compiled is not None else None
     return {
         "metadata.json": json.dumps({"keras_version": _KERAS_VERSION, "date_saved": _date()}).encode(),

@@ -8,7 +8,7 @@ import pytest
 
 import nbkeras as keras
 from nbkeras import dtype_policies, layers, ops
-from nbkeras.engine import behaviour
+from nbkeras.engine import behaviour, settings
 from nbkeras.saving import deserialize_keras_object
 
 
@@ -361,6 +361,7 @@ def test_save_format_keras_v3_is_the_format_of_keras(tmp_path):
     assert type(keras.models.load_model(tmp_path / "model.keras")) is type(model)
 
 
-def test_flash_attention_is_never_enabled():
+def test_flash_attention_is_never_enabled(monkeypatch):
+    monkeypatch.setattr(settings.values, "flash_attention", None)  # as before, after the test
     keras.config.disable_flash_attention()
     assert keras.config.is_flash_attention_enabled() is False

@@ -236,6 +236,7 @@ def test_only_a_policy_changes_the_file():
     assert config["y"]["config"]["missing"] == 1.0
 
 
+@pytest.mark.cpu("frozen models are for the CPU")
 def test_missing_numbers_in_models(tmp_path):
     space = FeatureSpace({"size": POLICIES["size"], "age": POLICIES["age"], "x": FeatureSpace.float(missing=-1)})
     table = {"size": np.array(GAPS["size"], float), "age": np.array(GAPS["age"]), "x": np.array([NAN, 0, 1, 2])}

@@ -1094,6 +1094,22 @@ def test_a_json_of_any_length(good, monkeypatch):
         archive.parse_json(" " * 30, "this")
 
 
+@pytest.mark.parametrize("limit, value", [("JSON_LIMIT", 700), ("ITEM_LIMIT", 200)])
+@pytest.mark.parametrize("name", ["m.keras", "m.h5"])
+def test_a_vocabulary_that_could_not_be_read_again_is_not_written(limit, value, name, tmp_path, monkeypatch):
+    model = Sequential(
+        [layers.Input((1,), dtype="string"), layers.StringLookup(vocabulary=[f"word{i}" for i in range(300)])]
+    )
+    (tmp_path / name).write_bytes(b"before")
+    with monkeypatch.context() as patch:
+        patch.setattr(archive, limit, value)
+        with pytest.raises(ValueError, match=r"has \d+ bytes and \d+ parts, but a file may have .* a very long list"):
+            model.save(tmp_path / name)
+    assert (tmp_path / name).read_bytes() == b"before"
+    model.save(tmp_path / name)
+    np.testing.assert_array_equal(load_model(tmp_path / name).predict(np.array([["word7"]]), verbose=0), [[8]])
+
+
 @pytest.mark.parametrize("undamaged", [archive._undamaged, hdf5._undamaged], ids=["archive", "hdf5"])
 def test_errors_of_a_disk_are_not_taken_for_damage(undamaged):
     with pytest.raises(OSError, match="the disk does not answer"), undamaged("the file"):
