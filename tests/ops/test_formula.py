@@ -313,3 +313,11 @@ def test_kernels_are_kept_on_disk_until_the_formula_changes(tmp_path):
 
 def test_a_formula_keeps_its_name_signature_and_documentation():
     assert snake.__doc__ == "x + sin(x)^2." and str(inspect.signature(waves)) == "(x, a, *, size=1.0)"
+
+
+def test_a_formula_may_be_made_while_another_one_is_read():
+    def outer(x):  # the first use of an op may import a module of formulas
+        formula(lambda a: 2 * a)
+        return ops.exp(x)
+
+    np.testing.assert_allclose(formula(outer)(np.array([0.5])), np.exp([0.5]))
