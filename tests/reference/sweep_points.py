@@ -51,7 +51,7 @@ CHOSEN: dict = {
     "cbrt": {0.0: (inf, None)},  # the second has the opposite sign of the zero
     "arcsin": {1.0: (inf, inf), -1.0: (inf, -inf)},
     "arccos": {1.0: (-inf, -inf), -1.0: (-inf, inf)},
-    "arctanh": {1.0: (inf, inf), -1.0: (inf, inf)},
+    "arctanh": {1.0: (inf, inf), -1.0: (inf, -inf)},
     "erfinv": {1.0: (inf, inf), -1.0: (inf, -inf)},
     "arccosh": {1.0: (inf, -inf)},
     "relu": _LEFT,
