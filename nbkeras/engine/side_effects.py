@@ -64,15 +64,13 @@ def _states(function: Any) -> Iterator[tuple[str, Any]]:
         elif isinstance(value, dict):
             yield f"a list in {name}", sum(len(each) for each in list(value.values()) if isinstance(each, _GROWING))
         elif isinstance(value, int | float):
-            yield f"the variable {name}", value
+            yield f"the variable {name}", repr(value)  # NaN is not equal to itself
 
 
-def _generator_state(generator: Any) -> bytes:
+def _generator_state(generator: Any) -> str:
     bits = generator.bit_generator if isinstance(generator, np.random.Generator) else generator._bit_generator
     state = bits.state
-    return repr(
-        {**state, "state": {k: v if isinstance(v, int) else v.tobytes() for k, v in state["state"].items()}}
-    ).encode()
+    return repr({**state, "state": {k: v if isinstance(v, int) else v.tobytes() for k, v in state["state"].items()}})
 
 
 def _reached(function: Any) -> Iterator[tuple[str, Any]]:

@@ -114,9 +114,15 @@ def test_what_builds_or_runs_eagerly_or_draws_by_nbkeras_does_not_warn():
         calls.append(float(ops.sum(x)))
         return x
 
+    best = float("nan")
+
+    @keras.jit
+    def reads_nan(x):
+        return x * 2.0 if best != best else x
+
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        builds(X), builds(X)
+        builds(X), builds(X), reads_nan(X)
     with pytest.warns(UserWarning, match="cannot be recorded and runs eagerly") as found:
         reads(X), reads(X)
     assert len(found) == 1 and calls == [6.0, 6.0]
