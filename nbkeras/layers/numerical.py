@@ -315,9 +315,8 @@ class Discretization(Layer):
         dtype = self.compute_dtype if "float" in self.compute_dtype else config.floatx()
         edges = ops.convert_to_tensor(np.asarray(self.bin_boundaries, "float64"), dtype)
         bins, is_index = len(self.bin_boundaries) + 1, self.output_mode == "int"
-        below = ops.less(
-            ops.expand_dims(ops.cast(inputs, dtype), -1), edges
-        )  # no edge is above NaN: it has the last bin
+        # NaN is below no edge, so it gets the last bin
+        below = ops.less(ops.expand_dims(ops.cast(inputs, dtype), -1), edges)
         numbers = bins - 1 - ops.sum(ops.cast(below, "int32"), axis=-1)
         return encoded(numbers, self.output_mode, bins, "int32" if is_index else self.compute_dtype)
 

@@ -92,7 +92,7 @@ def _ops(name: str, function: Callable, count: int, numbers: list[str]) -> tuple
     """The op of a formula on arrays, and its vjp, whose rule are the ops of the slopes."""
     slopes: list[Any] = [derivative(function, i) for i in range(count)]
     constants = [_read(slope, count, numbers)[0] for slope in slopes]
-    # a Value compares as a formula does while another formula is read, whose first use of an op may import this one
+    # If this module is imported while another formula is read, `==` on a Value makes an instruction of that one, not a bool.
     is_zero = [not isinstance(constant, Value) and constant == 0.0 for constant in constants]
     slopes = [None if zero else slope for slope, zero in zip(slopes, is_zero, strict=True)]
     forward, backward = op_of(name, function.__module__, function, slopes, elements=count)

@@ -153,7 +153,7 @@ class SharedMetrics:
         self._segments = np.frombuffer(mmap.mmap(-1, (workers + 1) * _SEGMENT.itemsize), _SEGMENT)
 
     def now(self) -> float:
-        """Seconds since 1970 as the clock of the start went on: differences stay right if the system's clock is set."""
+        """The time of the start plus the seconds since then, so that differences stay right if the system's clock is set."""
         return self.started + time.monotonic() - self._begun
 
     def part(self, index: int) -> MetricsSegment:

@@ -117,7 +117,7 @@ class ControlChannel:
         task.add_done_callback(self._orders.discard)
 
     async def _mark(self, **message: Any) -> None:
-        async with self._turn:  # a load takes back the marks before it
+        async with self._turn:  # after the orders that came before it: a load removes marks
             self._repository.mark(**message)
 
     def _say(self, **message: Any) -> None:

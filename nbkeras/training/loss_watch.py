@@ -51,9 +51,8 @@ _PLACE = {"train": "", "test": "in the evaluated data "}
 
 def is_finite(loss: Any) -> bool:
     """Whether all numbers of a loss are finite. True for None, a loss that is not known."""
-    if type(loss) is float or (
-        type(loss) is np.ndarray and not loss.ndim
-    ):  # a fast path, which each batch of a stream takes
+    # a fast path, which each batch of a stream takes
+    if type(loss) is float or (type(loss) is np.ndarray and not loss.ndim):
         return math.isfinite(loss)
     return loss is None or bool(np.isfinite(np.asarray(loss)).all())
 

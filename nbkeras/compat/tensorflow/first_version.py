@@ -33,7 +33,7 @@ def resize(
     preserve_aspect_ratio: bool = False,
     name: Any = None,
 ) -> Tensor:
-    """Images of another height and width, where pixels lie at whole numbers; align_corners: also the last ones keep their place.
+    """Images of another height and width. Pixels lie at whole numbers; with align_corners the last pixels keep their places.
 
     method: 'bilinear', 'nearest' or 'area', or its number.
     """

@@ -57,7 +57,7 @@ def resize(
 
 
 def target_size(images: Tensor, size: Any, preserve_aspect_ratio: bool) -> tuple[int, int]:
-    """The height and width of resized images: `size`, or less of one of them in order to keep their ratio."""
+    """The height and width of resized images: `size`, or with one of them smaller, to keep the ratio of the images."""
     height, width = (int(each) for each in np.asarray(size))
     if not preserve_aspect_ratio:
         return height, width
