@@ -166,7 +166,7 @@ class Monitor:
         """End the job, after the other ranks have raised their errors."""
         self._leaving = True
         self._send(over=True)
-        self._is_over.wait(5)
+        self._is_over.wait(watch.RAISE_SECONDS + 5)
         # MPI may wait for an unreachable launcher and hold the GIL meanwhile; faulthandler ends the process without the GIL
         with open(os.devnull, "w", encoding="utf-8") as nowhere:
             faulthandler.dump_traceback_later(3, exit=True, file=nowhere)

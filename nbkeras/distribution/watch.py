@@ -17,7 +17,8 @@ import time
 from typing import Any
 
 BEAT = 0.5  # seconds between two messages of a rank
-_RAISE_SECONDS = 4.0  # seconds after a fault in which the other ranks may raise their exceptions
+RAISE_SECONDS = 20.0  # seconds after a fault in which the other ranks may raise their exceptions
+_SILENT_SECONDS = 4.0  # seconds without a message after which nothing waits for a rank's exception
 _JOIN = 120.0  # seconds within which all ranks must connect
 _LONGEST = 2**16  # the maximum number of bytes of a message
 
@@ -97,7 +98,7 @@ class Watch:
             if deadline is None:
                 self.fault = self.fault or self._find_fault(now)
                 if self.fault is not None:
-                    deadline = now + _RAISE_SECONDS
+                    deadline = now + RAISE_SECONDS
                     self._broadcast(fault=self.fault[1], rank=self.fault[0])
                     with contextlib.suppress(OSError):
                         print(f"\nnbkeras: the job ends, because {self.fault[1]}", file=sys.stderr, flush=True)
@@ -107,7 +108,8 @@ class Watch:
             complete = len(self._ranks) == self._size and all(rank.ended for rank in here)
             if deadline is None and complete:
                 break
-            if deadline is not None and (now > deadline or all(rank.over for rank in here)):
+            raised = all(rank.over or now - rank.heard > _SILENT_SECONDS for rank in here)
+            if deadline is not None and (now > deadline or raised):
                 break
         self._broadcast(over=True)
 

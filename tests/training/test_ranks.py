@@ -1,5 +1,6 @@
 """Training by several processes: sums over ranks, gradients in buckets, and faults. The jobs are in rank_jobs.py."""
 
+import contextlib
 import pathlib
 import re
 import shutil
@@ -21,15 +22,25 @@ pytestmark = [
 ]
 
 
-def start(tmp_path, number, *arguments):
-    command = [LAUNCHER, "-n", str(number), sys.executable, "-W", "error", rank_jobs.__file__, *arguments]
-    return subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+@pytest.fixture
+def start(tmp_path):
+    """Starts a job; a failed test leaves no job behind."""
+    with contextlib.ExitStack() as jobs:
+
+        def start(number, *arguments):
+            command = [LAUNCHER, "-n", str(number), sys.executable, "-W", "error", rank_jobs.__file__, *arguments]
+            job = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            jobs.enter_context(job)
+            jobs.callback(job.terminate)
+            return job
+
+        yield start
 
 
 @pytest.mark.process
 @pytest.mark.parametrize(("number", "jobs"), [(4, ["sums", "buckets"]), (3, ["training"]), (2, ["stopping"])])
-def test_a_job_of_several_ranks(number, jobs, tmp_path):
-    process = start(tmp_path, number, *jobs)
+def test_a_job_of_several_ranks(number, jobs, start):
+    process = start(number, *jobs)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 0, output
 
@@ -47,9 +58,9 @@ FAULTS = {
 
 
 @pytest.mark.process
-def test_a_fault_of_one_rank_ends_the_job_and_is_named(tmp_path):
+def test_a_fault_of_one_rank_ends_the_job_and_is_named(start):
     """Launchers kill all ranks when one was killed: then there are no exceptions, and the watcher alone gives the reason."""
-    processes = {kind: start(tmp_path, 2, f"fault_by_{kind}") for kind in FAULTS}
+    processes = {kind: start(2, f"fault_by_{kind}") for kind in FAULTS}
     for kind, process in processes.items():
         output, _ = process.communicate(timeout=120)
         assert process.returncode != 0, output
@@ -63,11 +74,11 @@ def test_a_fault_of_one_rank_ends_the_job_and_is_named(tmp_path):
 
 
 @pytest.mark.process
-def test_a_job_that_was_killed_goes_on_with_another_number_of_ranks(tmp_path):
-    whole, killed = start(tmp_path, 1, "whole"), start(tmp_path, 3, "killed")
+def test_a_job_that_was_killed_goes_on_with_another_number_of_ranks(start, tmp_path):
+    whole, killed = start(1, "whole"), start(3, "killed")
     output, _ = killed.communicate(timeout=120)
     assert killed.returncode != 0 and re.search(FAULTS["kill"], output), output
-    again = start(tmp_path, 2, "again")
+    again = start(2, "again")
     made = {}
     for process in (whole, again):
         output, _ = process.communicate(timeout=120)
