@@ -15,6 +15,7 @@ from nbkeras.kernels.loops.expressions import ELEMENT, FUNCTIONS, NUMBER, Value,
 from nbkeras.ops.arguments import check_broadcast
 
 F = TypeVar("F", bound=Callable)
+_KERNELS = "forward", "backward", "slope_"  # attributes under which other processes find the kernels by their names
 
 
 def formula(function: F) -> F:
@@ -63,7 +64,8 @@ def formula(function: F) -> F:
 
     made: Any = op(call)
     made.each_step_alone = count == 1  # in a stream of steps
-    made.as_formula, made.forward = function, forward.forward  # type: ignore[attr-defined]
+    made.as_formula = function
+    vars(made).update({each: value for each, value in vars(forward).items() if each.startswith(_KERNELS)})
     return cast(F, made)
 
 
@@ -106,8 +108,23 @@ def _ops(name: str, function: Callable, count: int, numbers: list[str]) -> tuple
             return constants[i] or None
         return lambda *tensors, **given: apply(*ops_of_slope(i), tensors[:-1], **given)
 
+    for i, slope in enumerate(slopes):
+        if slope is not None:
+            setattr(forward, f"slope_{i}", _Slope(functools.partial(ops_of_slope, i)))
     backward.derivative = lambda rules: rules.Elementwise(*map(slope_of, range(count)))  # type: ignore[attr-defined]
     return forward, backward if any(slopes) else None
+
+
+class _Slope:
+    """The op of a slope, made when one of its attributes is read."""
+
+    def __init__(self, ops: Callable[[], tuple[Callable, Callable | None]]):
+        self._ops = ops
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self._ops()[0], name)
 
 
 def _read(formula: Callable, count: int, numbers: list[str]) -> tuple:

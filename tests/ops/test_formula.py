@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from nbkeras import Variable, autodiff, config, ops
-from nbkeras.kernels.runtime import device
+from nbkeras.kernels.runtime import cache, device
 from nbkeras.layers import LSTM, Dense, Input
 from nbkeras.models import Model, load_model
 from nbkeras.tensor import GradientTape, formula
@@ -262,6 +262,17 @@ def test_arguments_that_an_op_does_not_take_are_refused():
         waves(X, 1.0, size=VARIABLE)
     with pytest.raises(TypeError, match="waves: missing a required argument: 'a'"):
         waves(X)
+
+
+@pytest.mark.parametrize("function", [waves, ops.sinc, ops.softsign])
+def test_other_processes_find_the_kernels_of_all_derivatives_by_their_names(function):
+    """Else wheels do not hold them, and processes beside this one cannot compile them."""
+    for of in ("", "slope_0.", "slope_0.slope_0.", "slope_1.slope_0." if function is waves else "slope_0."):
+        for way in ("forward", "backward"):
+            name = f"{function.__name__}.{of}{way}"
+            kernel = cache.named(function.__module__, name)
+            assert (kernel.__module__, kernel.__qualname__) == (function.__module__, name)
+    assert cache.named(function.__module__, f"{function.__name__}.slope_2.forward") is None
 
 
 def test_two_formulas_of_one_name_have_their_own_kernels():
