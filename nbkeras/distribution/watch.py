@@ -18,7 +18,7 @@ from typing import Any
 
 BEAT = 0.5  # seconds between two messages of a rank
 RAISE_SECONDS = 20.0  # seconds after a fault in which the other ranks may raise their exceptions
-_SILENT_SECONDS = 4.0  # seconds without a message after which nothing waits for a rank's exception
+_SILENT_SECONDS = 4.0  # after a fault, a rank that has sent no message for this many seconds is not waited for
 _JOIN = 120.0  # seconds within which all ranks must connect
 _LONGEST = 2**16  # the maximum number of bytes of a message
 
@@ -108,9 +108,10 @@ class Watch:
             complete = len(self._ranks) == self._size and all(rank.ended for rank in here)
             if deadline is None and complete:
                 break
-            raised = all(rank.over or now - rank.heard > _SILENT_SECONDS for rank in here)
-            if deadline is not None and (now > deadline or raised):
-                break
+            if deadline is not None:
+                waits_for = [rank for rank in here if not rank.over and now - rank.heard <= _SILENT_SECONDS]
+                if now > deadline or not waits_for:
+                    break
         self._broadcast(over=True)
 
     def _accept(self) -> None:

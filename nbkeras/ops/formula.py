@@ -15,7 +15,7 @@ from nbkeras.kernels.loops.expressions import ELEMENT, FUNCTIONS, NUMBER, Value,
 from nbkeras.ops.arguments import check_broadcast
 
 F = TypeVar("F", bound=Callable)
-_KERNELS = "forward", "backward", "slope_"  # attributes under which other processes find the kernels by their names
+_KERNELS = "forward", "backward", "slope_"  # beginnings of attributes: the path to a kernel, which its name contains
 
 
 def formula(function: F) -> F:

@@ -266,7 +266,7 @@ def test_arguments_that_an_op_does_not_take_are_refused():
 
 @pytest.mark.parametrize("function", [waves, ops.sinc, ops.softsign])
 def test_other_processes_find_the_kernels_of_all_derivatives_by_their_names(function):
-    """Else wheels do not hold them, and processes beside this one cannot compile them."""
+    """Wheels hold only kernels with such names, and only these can be compiled by other processes."""
     for of in ("", "slope_0.", "slope_0.slope_0.", "slope_1.slope_0." if function is waves else "slope_0."):
         for way in ("forward", "backward"):
             name = f"{function.__name__}.{of}{way}"
