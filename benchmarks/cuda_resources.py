@@ -34,7 +34,7 @@ class Resources(NamedTuple):
 def read_signatures(paths: list[str]) -> list[tuple[str, str, list]]:
     """(module, kernel, names of argument types), each once; without kernels and formulas defined in tests.
 
-    The kernel of a formula is named "module of the formula:name:...".
+    The kernel of a formula is named "module of the formula:name:...", that of an elementwise chain "dtype:kinds|ops|results".
     """
     lines = set()
     for path in paths:
@@ -45,7 +45,7 @@ def read_signatures(paths: list[str]) -> list[tuple[str, str, list]]:
         (module, name, types)
         for module, name, types in found
         if module == "card"
-        or (module.startswith("nbkeras.kernels.") and (":" not in name or name.startswith("nbkeras.")))
+        or (module.startswith("nbkeras.kernels.") and (":" not in name or "|" in name or name.startswith("nbkeras.")))
     ]
     return [(module, name, json.loads(types)) for module, name, types in own]
 
@@ -133,7 +133,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("signatures", nargs="+")
     parser.add_argument("--only", default="", help="kernels whose module or name contains this")
     parser.add_argument(
-        "--chains", type=int, help="the number of fused chains to compile: tests make very many (default all)"
+        "--chains", type=int, help="the number of elementwise chains to compile: tests make very many (default all)"
     )
     parser.add_argument("--markdown", help="write the table to this file too")
     chosen = parser.parse_args(arguments)
@@ -143,7 +143,7 @@ def main(arguments: list[str] | None = None) -> int:
     rows, failures = [], []
     signatures = [entry for entry in read_signatures(chosen.signatures) if chosen.only in f"{entry[0]}.{entry[1]}"]
     if chosen.chains is not None:
-        chains = [entry for entry in signatures if entry[0].endswith(".cuda.runtime.eager")]
+        chains = [entry for entry in signatures if entry[0].endswith(".cuda.interpreter.launches")]
         kept = chains[:: max(1, -(-len(chains) // chosen.chains))]
         signatures = [entry for entry in signatures if entry not in chains or entry in kept]
     with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:

@@ -18,7 +18,8 @@ import numpy as np
 from benchmarks.session import machine
 from nbkeras import GradientTape, Variable, ops
 from nbkeras.engine import structures
-from nbkeras.engine.program import Program
+from nbkeras.engine.program import Bound
+from nbkeras.engine.recorder import Recorder
 from nbkeras.engine.tensor import Tensor
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.threads import set_threads
@@ -123,19 +124,19 @@ def second(function: Callable, sources: list[Tensor]) -> list[Tensor | None]:
     return tape.gradient(penalty, sources)
 
 
-def recorded(step: Callable, function: Callable, arrays: tuple) -> Program:
+def recorded(step: Callable, function: Callable, arrays: tuple) -> Bound:
     """A program that computes the gradients; it is not run."""
-    program = Program()
+    recorder = Recorder()
     held = [device.persistent(array.copy()) for array in arrays]
-    with device.record(program):
+    with device.record(recorder):
         found = step(function, [Tensor(array) for array in held])
-    if program.reason is not None:
-        raise RuntimeError(program.reason)
-    program.seal([each.data for each in found if each is not None])
+    if recorder.reason is not None:
+        raise RuntimeError(recorder.reason)
+    program = recorder.sealed([each.data for each in found if each is not None]).bind()
     return program
 
 
-def least(programs: list[Program], count: int) -> list[float]:
+def minimum(programs: list[Bound], count: int) -> list[float]:
     """The minimum time of a replay of each program, in seconds on one thread; the programs alternate."""
     best = [math.inf] * len(programs)
     for _ in range(count):
@@ -157,9 +158,9 @@ def main(argv: list[str] | None = None) -> None:
     print(f"{'case':48} {'first':>10} {'second':>10} {'time':>6} {'memory':>7}")
     for name, (function, arrays) in CASES.items():
         programs = [recorded(step, function, arrays) for step in (first, second)]
-        times = least(programs, 1 if options.quick else 50)
+        times = minimum(programs, 1 if options.quick else 50)
         own = sum(array.nbytes for array in arrays)
-        memory = [program.nbytes + own for program in programs]
+        memory = [program.program.nbytes + own for program in programs]
         rows[name] = {"seconds": times, "bytes": memory}
         shown = [f"{1e6 * each:8.0f}us" for each in times]
         print(

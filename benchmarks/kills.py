@@ -36,8 +36,8 @@ from nbkeras import layers
 THREADS = "2"  # results do not depend on their number; it is fixed all the same
 PAUSE = 0.001  # seconds after each batch
 SLOW = 0.06  # seconds that a slow fsync takes
-MOST_KILLS = 5  # of one training
-MOST_STARTS = 20  # of one training: more means that it makes no progress
+MAX_KILLS = 5  # of one training
+MAX_STARTS = 20  # of one training: more means that it makes no progress
 TIMEOUT, COMPILING = 120, 900  # seconds that a training may take; the first training may compile kernels
 
 # -------------------- the trainings --------------------
@@ -463,7 +463,7 @@ def killed_training(
 ) -> None:
     """Start a training again until it ends; send it the signal `number`, at most `kills` times."""
     hits = batches = 0
-    for _ in range(MOST_STARTS):
+    for _ in range(MAX_STARTS):
         before = unfinished(folder)
         resumes = (folder / "backup").is_dir() and any((folder / "backup").glob("*.npz"))
         what = (reference.name, folder, reference.save_freq, slow)
@@ -489,7 +489,7 @@ def killed_training(
         if done.status == 0:
             break
     else:
-        raise Failure(f"{reference.name} was started {MOST_STARTS} times and did not end")
+        raise Failure(f"{reference.name} was started {MAX_STARTS} times and did not end")
     count.trainings += 1
     count.most_kills = max(count.most_kills, hits)
     found = result(folder)
@@ -531,9 +531,9 @@ def kill(name: str, kills: int, signals: int, seed: int, save_freq: int, keep: P
             by_kill = count.kills < kills
             which = signal.SIGKILL if by_kill else (signal.SIGTERM, signal.SIGINT)[sent % 2]
             sent += not by_kill
-            most = min(kills - count.kills, rng.randint(1, MOST_KILLS)) if by_kill else 1
+            maximum = min(kills - count.kills, rng.randint(1, MAX_KILLS)) if by_kill else 1
             try:
-                killed_training(reference, folder, rng, number % 2 == 1, which, count, most)
+                killed_training(reference, folder, rng, number % 2 == 1, which, count, maximum)
             except Failure as failure:
                 count.failures.append(f"{failure} (training {number}, seed {seed})")
                 if keep is not None:

@@ -44,7 +44,7 @@ def lstm() -> tuple[Any, tuple]:
 MODELS = {"MLP": mlp, "convolutions": convolutions, "LSTM": lstm}
 
 
-def least(calls: list[Callable], rounds: int) -> list[float]:
+def minimum(calls: list[Callable], rounds: int) -> list[float]:
     """The minimum milliseconds of each call; the calls alternate."""
     found = [np.inf] * len(calls)
     for _ in range(rounds + 2):
@@ -70,7 +70,7 @@ def print_models(instructions: str, rounds: int) -> None:
     """Print the rows of the table of models for the present instructions."""
     for name, make in MODELS.items():
         for what in ("train", "predict"):
-            times = least([step_of(policy, make, what == "train") for policy in POLICIES], rounds)
+            times = minimum([step_of(policy, make, what == "train") for policy in POLICIES], rounds)
             print(f"| {name}, {what} | {instructions} |", " | ".join(f"{each:.2f}" for each in times), "|", flush=True)
 
 
@@ -89,7 +89,7 @@ def print_products(instructions: str, rounds: int) -> None:
         both = [products_of(dtype, size) for dtype in ("bfloat16", "float32")]
         cells = []
         for pair in zip(*both, strict=True):
-            half, whole = least(list(pair), 3 * rounds)
+            half, whole = minimum(list(pair), 3 * rounds)
             cells.append(f"{half:.2f}, {whole:.2f} ({half / whole:.2f})")
         print(f"| {' x '.join(map(str, size))} | {instructions} |", " | ".join(cells), "|", flush=True)
 

@@ -129,7 +129,7 @@ def measure_times(name: str, rows: int, quick: bool) -> list[float]:
     models = [networks.NETWORKS[name](rows) for _ in range(2)]
     models[1].set_weights(models[0].get_weights())
     models[1].quantize("int8", beyond_keras=True)
-    least = np.full((2, 2), np.inf)
+    minimum = np.full((2, 2), np.inf)
     for threads in (1, 2):
         keras.set_threads(threads)
         for _ in range(1 if quick else ROUNDS):
@@ -139,8 +139,8 @@ def measure_times(name: str, rows: int, quick: bool) -> list[float]:
                     before = time.perf_counter()
                     model.predict_on_batch(inputs[0])
                     end = time.perf_counter()
-                    least[i, threads - 1] = min(least[i, threads - 1], end - before)
-    return [*(1e6 * least.ravel())]
+                    minimum[i, threads - 1] = min(minimum[i, threads - 1], end - before)
+    return [*(1e6 * minimum.ravel())]
 
 
 def print_times(quick: bool) -> None:
@@ -177,13 +177,13 @@ def print_row_times(instructions: str, quick: bool) -> None:
             models.append((number, model.frozen(weights=way if way == "bfloat16" else None)))
     for threads in (1, 2):
         keras.set_threads(threads)
-        least = np.full(len(ROW_WAYS), np.inf)
+        minimum = np.full(len(ROW_WAYS), np.inf)
         for _ in range(2 if quick else 20):
             for number, model in models:
                 before = time.perf_counter()
                 model(x)
-                least[number] = min(least[number], time.perf_counter() - before)
-        print(f"| {threads}, {instructions} |", " | ".join(f"{each:,.0f}" for each in 1e6 * least), "|", flush=True)
+                minimum[number] = min(minimum[number], time.perf_counter() - before)
+        print(f"| {threads}, {instructions} |", " | ".join(f"{each:,.0f}" for each in 1e6 * minimum), "|", flush=True)
 
 
 def print_row_table(quick: bool) -> None:

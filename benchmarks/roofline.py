@@ -69,18 +69,18 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             best = measured["best"]
             report["versions"] |= measured["versions"]
             for what, samples, work, seconds, count in measured["rows"]:
-                least = bounds(Work(*work), limits[-1])
-                rows.append([f"{name}: {what}, batch {samples}", *cells(Work(*work), seconds, least), count])
+                minimum = bounds(Work(*work), limits[-1])
+                rows.append([f"{name}: {what}, batch {samples}", *cells(Work(*work), seconds, minimum), count])
             save(report, options.json)
     show(report, "roofline")
     return report
 
 
-def cells(work: Work, seconds: float, least: Bounds) -> list:
+def cells(work: Work, seconds: float, minimum: Bounds) -> list:
     """The cells of a row."""
-    near = "arithmetic" if least.by_arithmetic > least.by_bytes else "bytes"
-    times = [1e3 * each for each in (seconds, least.by_arithmetic, least.by_bytes)]
-    return [work.multiply_adds / 1e6, work.bytes / 1e6, *times, least.store, near, f"{least.seconds / seconds:.0%}"]
+    near = "arithmetic" if minimum.by_arithmetic > minimum.by_bytes else "bytes"
+    times = [1e3 * each for each in (seconds, minimum.by_arithmetic, minimum.by_bytes)]
+    return [work.multiply_adds / 1e6, work.bytes / 1e6, *times, minimum.store, near, f"{minimum.seconds / seconds:.0%}"]
 
 
 def tables_of_limits(limits: list[Limits], starts: dict[str, float]) -> list[dict[str, Any]]:

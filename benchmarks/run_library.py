@@ -77,7 +77,7 @@ INSTALLED = (
 CC = ["cc", "-O3", "-march=native"]  # as the makefile of keras2c
 
 
-def least(function: Callable[[], Any], seconds: float) -> float:
+def minimum(function: Callable[[], Any], seconds: float) -> float:
     """Microseconds of the fastest call."""
     clock, best, end = time.perf_counter, float("inf"), time.perf_counter() + seconds
     while clock() < end:
@@ -135,8 +135,8 @@ class Comparison:
         library = module(str(self.folder / "net.py"))
         if library.predict(x).tobytes() != y.tobytes():
             raise RuntimeError("the library gives other bits than predict")
-        row: dict[str, Any] = {"predict us": f"{least(lambda: model.predict(x, verbose=0), self.seconds):.1f}"}
-        row["module us"] = f"{least(lambda: library.predict(x), self.seconds):.1f}"
+        row: dict[str, Any] = {"predict us": f"{minimum(lambda: model.predict(x, verbose=0), self.seconds):.1f}"}
+        row["module us"] = f"{minimum(lambda: library.predict(x), self.seconds):.1f}"
         row["C us"], row["C KB"] = self.from_c(path, x, y)
         row |= {"library": path.stat().st_size, "weights": sum(w.nbytes for w in model.get_weights())}
         return row | {"workspace": library._size("workspace"), "export s": f"{took:.2f}"}

@@ -47,7 +47,7 @@ def rank_job(job: dict) -> None:
     from nbkeras.engine import ranks
     from nbkeras.kernels.runtime import device
     from nbkeras.optimizers import reduction
-    from nbkeras.testing import Program
+    from nbkeras.testing import Recorder
 
     keras.distribution.initialize(timeout=None)
     keras.set_threads(1)
@@ -76,17 +76,17 @@ def rank_job(job: dict) -> None:
         last = [layers.MaxPooling2D(2), layers.Flatten(), layers.Dense(128, "relu"), layers.Dense(10, "softmax")]
         return keras.Sequential([keras.Input((28, 28, 1)), *hidden, *last])
 
-    def recorded(name: str) -> tuple[Program, Any]:
+    def recorded(name: str) -> tuple[Any, Any]:
         model, random = network(name), np.random.default_rng(group.rank)
         x = keras.Variable(random.random((BATCH, *model.input_shape[1:])), dtype="float32", trainable=False)
         y = keras.Variable(np.eye(10)[random.integers(0, 10, BATCH)], dtype="float32", trainable=False)
-        optimizer, program = keras.optimizers.SGD(0.01, momentum=0.9), Program()
+        optimizer, recorder = keras.optimizers.SGD(0.01, momentum=0.9), Recorder()
         optimizer.build(model.trainable_weights)
-        with device.record(program):
+        with device.record(recorder):
             with keras.GradientTape():
                 loss = ops.mean(keras.losses.categorical_crossentropy(y, model(x, training=True)))
             optimizer.learn(loss, model.trainable_weights)
-        program.seal([])
+        program = recorder.sealed([]).bind()
         return program, optimizer
 
     def of_network(name: str, nbytes: int) -> dict:

@@ -45,7 +45,7 @@ def summary(times: list[float], **more: Any) -> dict[str, Any]:
     """The median and the spread of seconds: half the distance between the quartiles, divided by the median."""
     median = statistics.median(times)
     spread = (percentile(times, 75) - percentile(times, 25)) / 2 / median
-    extremes = {"least": min(times), "p99": percentile(times, 99)}
+    extremes = {"min": min(times), "p99": percentile(times, 99)}
     return {"median": median, "spread": spread, **extremes, "count": len(times), **more}
 
 

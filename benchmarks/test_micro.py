@@ -116,7 +116,7 @@ def products(*shapes: tuple[int, int, int, int]) -> Callable[[], None]:
     return run
 
 
-def least(function: Callable[[], None]) -> float:
+def minimum(function: Callable[[], None]) -> float:
     """The minimum seconds of many runs; then it waits until NumPy's threads sleep."""
     times: list[float] = []
     while len(times) < 5 or sum(times) < FLOOR_SECONDS:
@@ -150,9 +150,9 @@ def measure(benchmark, table, request):
             floor()
             benchmark(launches)
             return
-        floors = [least(floor)]
+        floors = [minimum(floor)]
         benchmark(launches)
-        seconds = min(*floors, least(floor))
+        seconds = min(*floors, minimum(floor))
         own = benchmark.stats.stats.min
         benchmark.extra_info.update(floor_us=seconds * 1e6, ratio=own / seconds)
         table.append((request.node.name.removeprefix("test_"), own * 1e6, seconds * 1e6))

@@ -11,17 +11,17 @@ import numpy as np
 
 from nbkeras.kernels import dense
 from nbkeras.kernels.loops.gemm import gemm
-from nbkeras.kernels.loops.vmath import exp
+from nbkeras.kernels.loops.vmath import bounded_exp
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.cache import compiled
 from nbkeras.kernels.runtime.threads import launch_shares, share_count
 from nbkeras.kernels.softmax import dot, larger, largest, total
 
 Array = np.ndarray
-LEAST = -1e38  # replaces a masked score; a row whose scores are all this low has no allowed score
-_ROWS = 128  # most rows of a result in one product
-_SHARE_WORK = 250_000  # least multiply-adds of a share
-_SHARE = 4096  # least elements of a share of a softmax
+MINIMUM = -1e38  # replaces a masked score; a row whose scores are all this low has no allowed score
+_ROWS = 128  # max rows of a result in one product
+_SHARE_WORK = 250_000  # min multiply-adds of a share
+_SHARE = 4096  # minimum elements of a share of a softmax
 
 
 # -------------------- products over heads --------------------
@@ -175,7 +175,7 @@ def masked_forward(
     A mask of size 0 allows all. scale is positive. Masked scores up to the next full vector get exponentials too: for 64 scores
     of a causal attention, stopping exactly at the end took twice as long.
     """
-    least, zero, n = x.dtype.type(LEAST), x.dtype.type(0), x.shape[1]
+    minimum, zero, n = x.dtype.type(MINIMUM), x.dtype.type(0), x.shape[1]
     for r in range(len(x) * share // shares, len(x) * (share + 1) // shares):
         query = r % queries
         end = min(n, query + 1) if causal != 0 else n
@@ -184,19 +184,19 @@ def masked_forward(
         at = r // (heads * queries) * of_batch + r // queries % heads * of_head + query * of_query
         by_key = mask.size > 0 and of_key != 0
         if by_key:
-            top = largest_allowed(value[:end], mask[at : at + end], least)
+            top = largest_allowed(value[:end], mask[at : at + end], minimum)
         elif mask.size > 0 and not mask[at]:
-            top = least
+            top = minimum
         else:
             top = largest(value[:end])
-        empty[r] = top <= least
+        empty[r] = top <= minimum
         if empty[r]:
             whole, share_of_each = y[r], x.dtype.type(spread) / x.dtype.type(n)
             for i in range(n):
                 whole[i] = share_of_each
             continue
         for i in range(full):
-            out[i] = exp((value[i] - top) * scale)
+            out[i] = bounded_exp((value[i] - top) * scale)
         for i in range(end, n):
             y[r, i] = zero
         if by_key:
@@ -209,11 +209,11 @@ def masked_forward(
 
 
 @compiled
-def largest_allowed(x, allowed, least):
-    """Returns the largest allowed element, or `least` if there is none. If some are NaN, the result is undefined."""
-    result = least
+def largest_allowed(x, allowed, minimum):
+    """Returns the largest allowed element, or `minimum` if there is none. If some are NaN, the result is undefined."""
+    result = minimum
     for i in range(x.size):
-        result = larger(x[i] if allowed[i] else least, result)
+        result = larger(x[i] if allowed[i] else minimum, result)
     return result
 
 

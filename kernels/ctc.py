@@ -15,7 +15,7 @@ from nbkeras.kernels.runtime.cache import compiled
 from nbkeras.kernels.runtime.threads import launch_shares, share_count
 
 Array = np.ndarray
-_SHARE = 512  # least number of states times steps in a share, about 10 us
+_SHARE = 512  # minimum number of states times steps in a share, about 10 us
 
 
 def ctc(target: Array, logp: Array, target_length: Array, output_length: Array, blank: int):

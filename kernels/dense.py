@@ -18,10 +18,10 @@ from nbkeras.kernels.runtime.cache import compiled
 from nbkeras.kernels.runtime.threads import launch_shares, share_count
 
 Array = np.ndarray
-_SHARE_WORK = 250_000  # least multiply-adds of a share, about 3 us: another thread needs 1 us to find its share
-_COLUMNS = 64  # least columns of a tile, where C would otherwise be a single tile
-_SUM_SHARE = 32768  # least numbers that a share sums
-_ROW_SHARE = 32768  # least numbers of B that a share reads in a product with one row: 1 to 2 us
+_SHARE_WORK = 250_000  # min multiply-adds of a share, about 3 us: another thread needs 1 us to find its share
+_COLUMNS = 64  # minimum columns of a tile, where C would otherwise be a single tile
+_SUM_SHARE = 32768  # minimum numbers that a share sums
+_ROW_SHARE = 32768  # minimum numbers of B that a share reads in a product with one row: 1 to 2 us
 # up to this many rows, weights in panels are faster; with more rows, the product's own copy costs little
 _PANEL_ROWS = 64
 # with at least this many rows of A, copy a transposed B before multiplying (100 instead of 85 GF/s)

@@ -11,9 +11,9 @@ from nbkeras.kernels.runtime.cache import compiled
 from nbkeras.kernels.runtime.threads import launch_shares, share_count, stretch
 
 Array = np.ndarray
-# least elements of a share that gathers or adds rows; a share that clears has at least eight times as many
+# minimum elements of a share that gathers or adds rows; a share that clears has at least eight times as many
 _SHARE = 8192
-_COLUMNS = 32  # least columns for each share that adds rows, because each share reads all indices
+_COLUMNS = 32  # minimum columns for each share that adds rows, because each share reads all indices
 
 
 def gather(table: Array, indices: Array):
@@ -65,8 +65,8 @@ class RowGradient:
         table = device.output(into, self.shape, self.parts[0][1].dtype)
         launch_shares(clear, share_count(table.size, 8 * _SHARE), table.reshape(-1))
         for indices, dy in self.parts:
-            least = max(_SHARE, _COLUMNS * indices.size)
-            launch_shares(add_rows, share_count(dy.size, least), dy, indices, table)
+            minimum = max(_SHARE, _COLUMNS * indices.size)
+            launch_shares(add_rows, share_count(dy.size, minimum), dy, indices, table)
         return table
 
     def part(self) -> tuple[Array, Array]:

@@ -11,7 +11,7 @@ from nbkeras.kernels.loops.map import Map
 from nbkeras.kernels.runtime import device
 
 Array = np.ndarray
-_PRODUCTS = 32768  # least elements of a share, for loops without exponentials
+_PRODUCTS = 32768  # minimum elements of a share, for loops without exponentials
 
 
 def _over(shape: tuple[int, ...], x: Array) -> Array:
@@ -48,8 +48,8 @@ def op_of(
             computes all of them, also those that are not needed, because their last bits depend on which operations are shared.
     """
     known = tuple(i for i, slope in enumerate(slopes) if slope is not None)
-    least = [{"least": _PRODUCTS} if way in cheap else {} for way in ("forward", "backward")]
-    forward = Map(f"{name}.forward", module, formula, "_y", fuses_as=fuses_as[0], elements=elements, **least[0])
+    minimum = [{"minimum": _PRODUCTS} if way in cheap else {} for way in ("forward", "backward")]
+    forward = Map(f"{name}.forward", module, formula, "_y", fuses_as=fuses_as[0], elements=elements, **minimum[0])
 
     def backward(suffix: str, wanted: tuple[int, ...]) -> Map:
         """The kernel of some inputs' gradients."""
@@ -66,7 +66,7 @@ def op_of(
             times="_dy",
             fuses_as=fuses_as[1],
             elements=elements,
-            **least[1],
+            **minimum[1],
         )
 
     groups = {f"_{i}": (i,) for i in known} if apart else {"": known} if known else {}

@@ -1,7 +1,7 @@
 """Rounding: float32 arrays whose elements are numbers of 16 bits, see nbkeras/engine/half.py.
 
-The kernels are instructions of the interpreter too (loops/instruction_set.py), so in a recorded program a rounding joins the
-chain of the op before it, and memory is read and written once.
+The kernels are instructions of the interpreter too (interpreter/instruction_set.py). So in a recorded program a rounding joins
+the chain of the op before it, and memory is read and written once.
 """
 
 import numpy as np
@@ -33,9 +33,6 @@ def rounded(x: Array, kind: str):
     y = device.empty(x.shape, x.dtype)
     device.launch(_KERNELS[kind], x, y)
     return y, kind
-
-
-rounded.broadcasts = True  # type: ignore[attr-defined]  # for autodiff.vmap
 
 
 def rounded_vjp(kind: str, dy: Array, needs: tuple):

@@ -18,13 +18,13 @@ from nbkeras.kernels.runtime.cache import compiled
 from nbkeras.kernels.runtime.threads import launch_shares, share_count
 
 Array = np.ndarray
-_SHARE = 65536  # least numbers that a share copies
-_SHARE_WORK = 1_000_000  # least multiply-adds of a share
+_SHARE = 65536  # minimum numbers that a share copies
+_SHARE_WORK = 1_000_000  # min multiply-adds of a share
 _ROWS = 256  # rows of a tile of C
 # pairs of a sum that are added at a time: panels of B stay in the cache, and errors of rounding add up less
 _DEPTH = 256
 # products with fewer rows, columns, terms or multiply-adds are not faster, because of the copies
-_LEAST, _LEAST_WORK = 32, 2**20
+_MINIMUM, _MIN_WORK = 32, 2**20
 
 
 def dense(x: Array, w: Array, b: Array | None, rectify: bool = False, kind: str = "bfloat16"):
@@ -49,7 +49,7 @@ def matmul_vjp(saved, dy, needs):
 
 def is_faster(m: int, n: int, k: int) -> bool:
     """True if the CPU computes a product by instructions for bfloat16."""
-    return HAS_PAIR_PRODUCTS and min(m, n, k) >= _LEAST and m * n * k >= _LEAST_WORK
+    return HAS_PAIR_PRODUCTS and min(m, n, k) >= _MINIMUM and m * n * k >= _MIN_WORK
 
 
 def multiply_halves(kind, ta, tb, a, b, bias, c, batches, m, n, k, a_step, b_step, rectify) -> None:

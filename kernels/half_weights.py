@@ -10,8 +10,8 @@ from nbkeras.kernels.runtime.lazy import overload, types
 from nbkeras.kernels.runtime.threads import launch_shares, share_count
 
 Array = np.ndarray
-_SHARE = 131072  # least numbers of w in a share of a product
-_MOST_SHARES = 8  # each share has sums for all columns
+_SHARE = 131072  # minimum numbers of w in a share of a product
+_MAX_SHARES = 8  # each share has sums for all columns
 
 
 @overload(inline="always")
@@ -25,7 +25,7 @@ def number(kind, x):
 def multiply_row(x: Array, w: Array, y: Array) -> None:
     """Computes y = x @ w for x (k,), w (k, n) of uint16 and y (1, n)."""
     k, n = w.shape
-    depth = -(-k // share_count(k * n, _SHARE, _MOST_SHARES))
+    depth = -(-k // share_count(k * n, _SHARE, _MAX_SHARES))
     depth += -depth % ROWS
     partial = device.empty((-(-k // depth), n), x.dtype)
     launch_shares(multiply_row_of_halves, len(partial), x, w, w.reshape(-1), partial, depth)

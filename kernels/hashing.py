@@ -11,7 +11,7 @@ from nbkeras.kernels.runtime.cache import compiled
 Array = np.ndarray
 _K0, _K1, _K2 = np.uint64(0xC3A5C85C97CB3127), np.uint64(0xB492B66FBE98F273), np.uint64(0x9AE16A3B2F90404F)
 _CROSS = np.uint64(0xC6A4A7935BD1E995)
-_DIGITS = 20  # most characters of an int64: its digits and sign
+_DIGITS = 20  # max characters of an int64: its digits and sign
 
 
 def hash_integers(x: Array, bins: int, key: tuple[int, int] | None):

@@ -57,13 +57,13 @@ def whole(x: Array, dtype: np.dtype):
 
 
 @compiled
-def cut(x, low, past, least, out):
-    """Kernel: out = x where low <= x < past, else `least`."""
+def cut(x, low, past, minimum, out):
+    """Kernel: out = x where low <= x < past, else `minimum`."""
     for i in range(out.size):
         if low <= x[i] < past:
             out[i] = out.dtype.type(x[i])
         else:
-            out[i] = least
+            out[i] = minimum
 
 
 # -------------------- take --------------------

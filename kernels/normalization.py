@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 
 from nbkeras.kernels import formulas, reduce
+from nbkeras.kernels.interpreter.chains import of_steps
 from nbkeras.kernels.loops.row_passes import Rows
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.cache import compiled
-from nbkeras.kernels.runtime.chains import of_steps
 from nbkeras.kernels.runtime.threads import launch_shares, share_count
 from nbkeras.kernels.softmax import ANY_ORDER
 
 Array = np.ndarray
 BLOCK = 32768  # elements of a block of rows; each block has its own sums
-SHARE = 16384  # least elements of a share in kernels without sums
+SHARE = 16384  # minimum elements of a share in kernels without sums
 _WIDE = 256  # widening makes at least this many columns, if there are enough rows
 ALL_ROWS = np.ones(0, np.bool_)  # the mask that selects all rows
 _NO_TOTAL = np.zeros(0)  # the `total` of `join_sums` if the statistics do not depend on x

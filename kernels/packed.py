@@ -18,9 +18,9 @@ from nbkeras.kernels.runtime.cache import compiled
 from nbkeras.kernels.runtime.threads import launch_shares, share_count
 
 Array = np.ndarray
-_SHARE = 16384  # least numbers that a share converts
-_SHARE_WORK = 500_000  # least multiply-adds of a share of a product
-_ROW_SHARE = 65536  # least bytes of a share of a product with one row
+_SHARE = 16384  # minimum numbers that a share converts
+_SHARE_WORK = 500_000  # min multiply-adds of a share of a product
+_ROW_SHARE = 65536  # minimum bytes of a share of a product with one row
 _COLUMNS = 128  # columns of a product's tile, an even number
 _ROW_COLUMNS = 1024  # those of a product with one row: 512 bytes side by side, or the memory is read too slowly
 _DEPTH = 256  # rows that are converted at a time

@@ -15,13 +15,13 @@ from nbkeras.kernels.runtime.cache import compiled
 from nbkeras.kernels.runtime.threads import launch_shares, share_count
 
 Array = np.ndarray
-_SHARE = 32768  # least numbers that a share copies
-_LEAST = 4096  # smaller matrices get no copy in panels
+_SHARE = 32768  # minimum numbers that a share copies
+_MINIMUM = 4096  # smaller matrices get no copy in panels
 
 
 def is_worth_panels(weight: Array) -> bool:
     """True if a matrix also gets a copy in panels: it is large enough, and a program that predicts rarely changes it."""
-    return weight.size >= _LEAST and device.prepares(weight)
+    return weight.size >= _MINIMUM and device.prepares(weight)
 
 
 def panels_of(weight: Array, transposed: bool = False, cuts: tuple[int, ...] = ()) -> Array:

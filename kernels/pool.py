@@ -16,7 +16,7 @@ from nbkeras.kernels.runtime.threads import launch_shares, share_count
 
 Array = np.ndarray
 _SHARES = 16
-_SHARE_ELEMENTS = 50_000  # least elements of a share: with fewer, another share costs more than it saves
+_SHARE_ELEMENTS = 50_000  # minimum elements of a share: with fewer, another share costs more than it saves
 
 
 def _is_halving(x: Array, y: Array, window: Window) -> bool:
@@ -105,8 +105,8 @@ def pool_rows(x, y, window, average, share, shares):
                             store(y, to + c, load(y, to + c) + load(x, at + c))
                     else:
                         for c in range(channels):
-                            v, most = load(x, at + c), load(y, to + c)
-                            store(y, to + c, v if v > most or v != v else most)  # a NaN replaces the maximum
+                            v, maximum = load(x, at + c), load(y, to + c)
+                            store(y, to + c, v if v > maximum or v != v else maximum)  # a NaN replaces the maximum
             if average:
                 count = x.dtype.type((last_row - first_row) * (last - first))
                 for c in range(channels):
@@ -138,8 +138,8 @@ def unpool_images(dy, y, x, dx, rest, window, average, share, shares):
                             store(dx, to + c, load(dx, to + c) + load(rest, wait + c))
                     else:
                         for c in range(channels):
-                            v, most = load(x, to + c), load(y, at + c)
-                            here = v == most or (v != v and most != most)
+                            v, maximum = load(x, to + c), load(y, at + c)
+                            here = v == maximum or (v != v and maximum != maximum)
                             left_over = load(rest, wait + c)
                             store(dx, to + c, load(dx, to + c) + (left_over if here else zero))
                             store(rest, wait + c, zero if here else left_over)
@@ -157,14 +157,14 @@ def halve_row(x, at, below, y, chosen, to, out_width, channels):
     for j in range(out_width):
         p, q = at + 2 * j * channels, to + j * channels
         for c in range(channels):
-            most, which = noalias.load(x, p + c), np.uint8(0)
+            maximum, which = noalias.load(x, p + c), np.uint8(0)
             v = noalias.load(x, p + channels + c)
-            most, which = (v, np.uint8(1)) if most == most and not v <= most else (most, which)
+            maximum, which = (v, np.uint8(1)) if maximum == maximum and not v <= maximum else (maximum, which)
             v = noalias.load(x, p + below + c)
-            most, which = (v, np.uint8(2)) if most == most and not v <= most else (most, which)
+            maximum, which = (v, np.uint8(2)) if maximum == maximum and not v <= maximum else (maximum, which)
             v = noalias.load(x, p + below + channels + c)
-            most, which = (v, np.uint8(3)) if most == most and not v <= most else (most, which)
-            noalias.store(y, q + c, most)
+            maximum, which = (v, np.uint8(3)) if maximum == maximum and not v <= maximum else (maximum, which)
+            noalias.store(y, q + c, maximum)
             noalias.store(chosen, q + c, which)
 
 

@@ -22,9 +22,9 @@ from nbkeras.kernels.runtime.lazy import overload, types
 from nbkeras.kernels.runtime.threads import launch_shares, share_count
 
 Array = np.ndarray
-_SHARE = 16384  # least numbers that a share quantizes or gathers
-_SHARE_WORK = 500_000  # least multiply-adds of a share of a product
-_ROW_SHARE = 131072  # least bytes of B in a share of a product with one row: reading B bounds it
+_SHARE = 16384  # minimum numbers that a share quantizes or gathers
+_SHARE_WORK = 500_000  # min multiply-adds of a share of a product
+_ROW_SHARE = 131072  # minimum bytes of B in a share of a product with one row: reading B bounds it
 _ROWS, _COLUMNS = 64, 128  # rows and columns of a product's tile
 _ROW_COLUMNS = 512  # columns of a tile of a product with one row
 _DEPTH = 256  # rows of B that are converted, or multiplied by all rows of A's tile, at a time: they stay in the cache

@@ -14,11 +14,11 @@ from collections.abc import Iterator
 import numpy as np
 
 from nbkeras.kernels import indexing
+from nbkeras.kernels.interpreter.chains import of_steps
 from nbkeras.kernels.loops import random_numbers as formulas
 from nbkeras.kernels.loops.flat_access import opaque
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.cache import compiled
-from nbkeras.kernels.runtime.chains import of_steps
 from nbkeras.kernels.runtime.lazy import emitted, ir, overload, types
 from nbkeras.kernels.runtime.threads import launch_shares, share_count, stretch
 
@@ -26,7 +26,7 @@ Array = np.ndarray
 _U = np.uint32
 Rows = tuple[int, int] | None  # (offset of the first element, total elements): draw only some rows of a larger array
 BLOCK = 4096  # words per block; its four quarters hold the four words of each counter
-_SHARE = 2 * BLOCK  # least elements of a share
+_SHARE = 2 * BLOCK  # minimum elements of a share
 
 
 @emitted(lambda *words: types.UniTuple(types.uint32, 4)(*[types.uint32] * len(words)))

@@ -18,8 +18,8 @@ from nbkeras.kernels.runtime.threads import launch_shares, share_count
 Array = np.ndarray
 _SHORT = 8  # NumPy's overhead per row exceeds the sum of a shorter row; NumPy adds these numbers in the same order
 _BLOCK = 256  # rows of a block: sums of more rows are computed by blocks
-_COLUMNS = 1024  # most columns that are summed at once: their sums stay in the first-level cache
-_SHARE = 32768  # least elements of a share
+_COLUMNS = 1024  # max columns that are summed at once: their sums stay in the first-level cache
+_SHARE = 32768  # minimum elements of a share
 
 
 def sum(x: Array, axes: tuple[int, ...], keepdims: bool = False):

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from nbkeras.kernels import formulas, optimizers
+from nbkeras.kernels import optimizers
 from nbkeras.kernels.embedding import RowGradient
 from nbkeras.kernels.loops.emission import inlined
 from nbkeras.kernels.runtime import device
@@ -21,7 +21,7 @@ from nbkeras.kernels.runtime.cache import compiled
 from nbkeras.kernels.runtime.threads import launch_shares, share_count
 
 Array = np.ndarray
-_COLUMNS = 128  # most columns of a task: so several threads sum a row that occurs often
+_COLUMNS = 128  # max columns of a task: so several threads sum a row that occurs often
 
 
 def sgd(gradient: RowGradient, w: Array, rate: Array) -> None:
@@ -125,8 +125,8 @@ def _sum_up(task, lists, dy, total):
     return lists[0, u], first, last
 
 
-_sgd, _adagrad, _rmsprop = map(inlined, (formulas.sgd_rule, formulas.adagrad_rule, formulas.rmsprop_rule))
-_faded, _faded_four_times = map(inlined, (formulas.rmsprop_faded, formulas.rmsprop_faded_four_times))
+_sgd, _adagrad, _rmsprop = map(inlined, (optimizers.sgd_rule, optimizers.adagrad_rule, optimizers.rmsprop_rule))
+_faded, _faded_four_times = map(inlined, (optimizers.rmsprop_faded, optimizers.rmsprop_faded_four_times))
 
 
 @compiled

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from nbkeras.kernels import reduce
+from nbkeras.kernels.interpreter.chains import of_steps
 from nbkeras.kernels.runtime import device
-from nbkeras.kernels.runtime.chains import of_steps
 
 Array = np.ndarray
 Shape = tuple[int, ...]

@@ -85,6 +85,3 @@ def bessel_vjp(saved, dy, needs):
     dx = device.output(needs[0], dy.shape, dy.dtype)
     device.launch(np.multiply, slope, dy, dx)
     return (dx,)
-
-
-bessel.broadcasts = True  # type: ignore[attr-defined]  # for autodiff.vmap

@@ -31,6 +31,7 @@ from nbkeras.building.graph import SymbolicTensor as _SymbolicTensor
 from nbkeras.building.layer import layers as _layer_registry
 from nbkeras.compat import spellings as _spellings  # noqa: F401 (accepts older names)
 from nbkeras.engine import documentation as _documentation  # noqa: F401 (completes docstrings when they are read)
+from nbkeras.engine import dtype_policy as _dtype_policy
 from nbkeras.engine import lazy_names as _lazy_names
 from nbkeras.engine.devices import DeviceError as DeviceError
 from nbkeras.engine.devices import device as device
@@ -46,15 +47,16 @@ from nbkeras.layers import InputSpec as InputSpec
 from nbkeras.layers import Layer as Layer
 from nbkeras.losses import Loss as Loss
 from nbkeras.metrics import Metric as Metric
-from nbkeras.models import Model as Model
-from nbkeras.models import Sequential as Sequential
 from nbkeras.optimizers import Optimizer as Optimizer
 from nbkeras.regularizers import Regularizer as Regularizer
+from nbkeras.training.model import Model as Model
+from nbkeras.training.sequential import Sequential as Sequential
 
+_dtype_policy.quantized = _lazy_names.LazyModule("nbkeras.quantizers.quantization")
 __version__ = _VERSION
 KerasTensor = _SymbolicTensor
 _layer_registry.later(
-    dict.fromkeys(("CustomScaleLayer", "LayerScale", "StochasticDepth"), "nbkeras.applications.scaling")
+    lambda: dict.fromkeys(("CustomScaleLayer", "LayerScale", "StochasticDepth"), "nbkeras.applications.scaling")
 )
 
 
@@ -94,16 +96,12 @@ if TYPE_CHECKING:  # imported at first use
     from nbkeras import wrappers as wrappers
     from nbkeras.autodiff.custom import remat as remat
     from nbkeras.autodiff.gradient_tape import GradientTape as GradientTape
-    from nbkeras.building.functions import Function as Function
-    from nbkeras.building.functions import Operation as Operation
-    from nbkeras.building.scopes import RematScope as RematScope
-    from nbkeras.building.scopes import StatelessScope as StatelessScope
-    from nbkeras.building.scopes import SymbolicScope as SymbolicScope
-    from nbkeras.building.scopes import name_scope as name_scope
+    from nbkeras.building.functions import *
+    from nbkeras.building.scopes import *
     from nbkeras.compat.alias import install_as_keras as install_as_keras
     from nbkeras.quantizers import Quantizer as Quantizer
     from nbkeras.training.jit import jit as jit
     from nbkeras.training.profile import profile as profile
 
-Layer._registry.later({"Distiller": "nbkeras.distillation.distiller"})  # model files name it
+_layer_registry.later(lambda: {"Distiller": "nbkeras.distillation.distiller"})  # model files name it
 _lazy_names.attach(globals())

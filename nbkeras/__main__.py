@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable
 import nbkeras
 from nbkeras import commands, saving
 from nbkeras.callbacks import LearningRateScheduler
+from nbkeras.commands import warmup
 from nbkeras.compat import script
 from nbkeras.compat.alias import BACKENDS
 from nbkeras.datasets import digits
@@ -30,7 +31,6 @@ from nbkeras.layers import Dense, Dropout
 from nbkeras.models import Sequential, load_model
 from nbkeras.optimizers import RMSprop
 from nbkeras.serving.options import Options
-from nbkeras.training import warmup
 from nbkeras.utils import set_random_seed, to_categorical
 
 logs, supervisor, worker = map(

@@ -1,50 +1,23 @@
 """Keras's activation functions by name. Each is the op of the same name, except gelu, which is exact by default."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nbkeras import ops
 from nbkeras.engine import lazy_names as _lazy_names
 from nbkeras.engine.registry import Registry, function_config, is_sharing
 from nbkeras.engine.tensor import Tensor as _Tensor
-from nbkeras.ops import celu as celu
-from nbkeras.ops import elu as elu
-from nbkeras.ops import exponential as exponential
-from nbkeras.ops import glu as glu
-from nbkeras.ops import hard_shrink as hard_shrink
-from nbkeras.ops import hard_sigmoid as hard_sigmoid
-from nbkeras.ops import hard_silu as hard_silu
-from nbkeras.ops import hard_swish as hard_swish
-from nbkeras.ops import hard_tanh as hard_tanh
-from nbkeras.ops import leaky_relu as leaky_relu
-from nbkeras.ops import legacy_hard_sigmoid as legacy_hard_sigmoid
-from nbkeras.ops import linear as linear
-from nbkeras.ops import log_sigmoid as log_sigmoid
-from nbkeras.ops import log_softmax as log_softmax
-from nbkeras.ops import mish as mish
-from nbkeras.ops import relu as relu
-from nbkeras.ops import relu6 as relu6
-from nbkeras.ops import selu as selu
-from nbkeras.ops import sigmoid as sigmoid
-from nbkeras.ops import silu as silu
-from nbkeras.ops import soft_shrink as soft_shrink
-from nbkeras.ops import softmax as softmax
-from nbkeras.ops import softplus as softplus
-from nbkeras.ops import softsign as softsign
-from nbkeras.ops import sparse_plus as sparse_plus
-from nbkeras.ops import sparse_sigmoid as sparse_sigmoid
-from nbkeras.ops import sparsemax as sparsemax
-from nbkeras.ops import squareplus as squareplus
-from nbkeras.ops import swish as swish
-from nbkeras.ops import tanh as tanh
-from nbkeras.ops import tanh_shrink as tanh_shrink
-from nbkeras.ops import threshold as threshold
+from nbkeras.ops import activations as _activations
+from nbkeras.ops.normalization import sparsemax as sparsemax
+
+if TYPE_CHECKING:
+    from nbkeras.ops.activations import *
 
 
 class _Activations(Registry):
     """Activations by name; None is `linear`. `legacy_hard_sigmoid` is saved as a user's function: Keras 3 lacks it."""
 
     def serialize(self, item, short: bool = True) -> Any:
-        of_keras_2 = item is legacy_hard_sigmoid and is_sharing()
+        of_keras_2 = item is _activations.legacy_hard_sigmoid and is_sharing()
         return function_config(item) if of_keras_2 else super().serialize(item, short)
 
     def get(self, identifier: Any, **kwargs) -> Any:
@@ -68,9 +41,16 @@ class _Activations(Registry):
 
 
 registry = _Activations("activation")
+registry.register(sparsemax)
+for _function in vars(_activations).values():
+    _is_own = getattr(_function, "__module__", None) == _activations.__name__ and hasattr(_function, "__wrapped__")
+    if _is_own and _function is not _activations.gelu:
+        registry.register(_function)
+registry.register(_activations.silu, "swish")
+registry.register(_activations.hard_silu, "hard_swish")
 
 
-@registry.register
+@registry.register  # type: ignore[no-redef]
 def gelu(x, approximate: bool = False) -> _Tensor:
     """Gaussian error linear unit: x times the probability that a normal variable is below x.
 
@@ -89,12 +69,6 @@ def gelu(x, approximate: bool = False) -> _Tensor:
         array([-0.159,  0.   ,  0.841], dtype=float32)
     """
     return ops.gelu(x, approximate=approximate)
-
-
-for _function in [each for each in globals().values() if hasattr(each, "__wrapped__")]:  # the ops above
-    registry.register(_function)
-registry.register(silu, "swish")
-registry.register(hard_silu, "hard_swish")
 
 
 get, deserialize = registry.get, registry.deserialize

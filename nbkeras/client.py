@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 _SIZE = "Inference-Header-Content-Length"  # bytes of the JSON, before the tensors
-_MOST_JSON = 1 << 24  # bytes of an answer's JSON, which takes up to 30 times its length while it is read
+_MAX_JSON = 1 << 24  # bytes of an answer's JSON, which takes up to 30 times its length while it is read
 _KINDS = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
 _DTYPES = {"BOOL": "?", "FP16": "<f2", "FP32": "<f4", "FP64": "<f8"} | {
     f"{name}{8 * size}": f"<{code}{size}" for name, code in (("INT", "i"), ("UINT", "u")) for size in (1, 2, 4, 8)
@@ -347,8 +347,8 @@ def _readable() -> Iterator[None]:
 
 @_readable()
 def _parsed(text: bytearray) -> Any:
-    if len(text) > _MOST_JSON:
-        raise ValueError(f"{len(text)} bytes of JSON (limit: {_MOST_JSON})")
+    if len(text) > _MAX_JSON:
+        raise ValueError(f"{len(text)} bytes of JSON (limit: {_MAX_JSON})")
     return json.loads(text)
 
 

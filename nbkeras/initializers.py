@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from nbkeras import config as settings
-from nbkeras.engine import behaviour, load_budget, option, structures
+from nbkeras.engine import compatibility, load_budget, option, structures
 from nbkeras.engine import lazy_names as _lazy_names
 from nbkeras.engine.annotations import briefly, one_of
 from nbkeras.engine.dtypes import array_of, known_dtype
@@ -286,7 +286,7 @@ class RandomInitializer(Initializer, registered=False):
         if isinstance(self.seed, SeedGenerator):
             return np.random.default_rng(np.asarray(self.seed.next()))
         seed = int(self.seed) % 2**32
-        if not behaviour.current.initializers_draw_anew:
+        if not compatibility.current.initializers_draw_anew:
             return np.random.default_rng(seed)
         self._calls += 1
         return np.random.default_rng([seed, self._calls - 1] if self._calls > 1 else seed)

@@ -18,7 +18,7 @@ from nbkeras.building.inputs import Input
 from nbkeras.building.layer import Layer
 from nbkeras.engine import settings, structures
 from nbkeras.engine.learning_phase import training_phase
-from nbkeras.engine.program import Program
+from nbkeras.engine.recorder import Recorder
 from nbkeras.engine.registry import custom_object_scope
 from nbkeras.engine.temporary import temporarily
 from nbkeras.engine.tensor import Tensor, ValueReadError, gradient
@@ -283,16 +283,17 @@ def _check_destinations(function, inputs, wrt, weights, run: _Run) -> None:
 
 def _check_replay(function, inputs, wrt, weights, rng) -> None:
     """Record, change the inputs in place, replay, and compare with a new run, for several kinds of changes."""
-    program = Program()
+    recorder = Recorder()
     held = [device.persistent(array.copy()) for array in inputs]
-    with device.record(program):
+    with device.record(recorder):
         outputs, gradients = _compute(function, held, wrt, weights)
-    if program.reason is not None:
-        raise AssertionError(f"the function cannot be recorded: {program.reason}")
+    if recorder.reason is not None:
+        raise AssertionError(f"the function cannot be recorded: {recorder.reason}")
     present = [i for i, g in enumerate(gradients) if g is not None]
-    played = program.seal([*outputs, *[gradients[i] for i in present]])  # type: ignore[list-item]
+    program = recorder.sealed([*outputs, *[gradients[i] for i in present]])  # type: ignore[list-item]
+    bound = program.bind()
     # A loop in a program adds the gradients of an iteration first, a loop in Python adds them one by one.
-    rounding = _ROUNDING if any(isinstance(function, Loop) for function, _ in program.steps) else 0.0
+    rounding = _ROUNDING if any(isinstance(function, Loop) for function, _ in program.launches) else 0.0
     for kind, change in _OTHER.items():
         for array, before in zip(held, inputs, strict=True):
             device.write(array, change(rng, rng.permutation(before.copy().ravel())).reshape(array.shape))
@@ -301,9 +302,9 @@ def _check_replay(function, inputs, wrt, weights, rng) -> None:
         except ValueError:  # the function does not accept such numbers: -x has no Cholesky factor
             continue
         # NaN in every buffer: an element that no launch writes must not be correct by chance
-        device.write(program.arena, 0xFF)
-        program.run()
-        results = [array.copy() for array in played]
+        device.write(bound.arena, 0xFF)
+        bound.run()
+        results = [array.copy() for array in bound.outputs]
         _check_same(f"replayed output {{}} for {kind}", results[: len(outputs)], fresh.outputs)
         _check_same(
             f"the replayed gradient of input {{}} for {kind}",

@@ -59,22 +59,9 @@ TIERS = {  # the files and folders that are not `unit`
         "training/test_distribution.py",
         "training/test_interruptions.py",
     ],
-    "documents": [
-        "gallery",
-        "test_benchmarks.py",
-        "test_docs.py",
-        "test_examples.py",
-        "test_guides.py",
-    ],
-    "grid": [
-        "engine/test_memory.py",
-        "test_fuzz.py",
-    ],
-    "soak": [
-        "serving/test_hostile.py",
-        "serving/test_soak.py",
-        "training/test_kills.py",
-    ],
+    "documents": ["gallery", "test_benchmarks.py", "test_docs.py", "test_examples.py", "test_guides.py"],
+    "grid": ["engine/test_memory.py", "test_fuzz.py"],
+    "soak": ["serving/test_hostile.py", "serving/test_soak.py", "training/test_kills.py"],
 }
 TIER_OF = {name: tier for tier, names in TIERS.items() for name in names}
 COLLECTED = pytest.StashKey()  # all tests of the files that were read, before some are deselected

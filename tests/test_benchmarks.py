@@ -21,21 +21,29 @@ from nbkeras.models import Model
 ROOT = Path(__file__).parents[1]
 
 
-def python(*arguments, **environment):
+def python(*arguments, code=0, **environment):
+    """A run that ends with an exit code."""
     command = [sys.executable, *map(str, arguments)]
     environment = os.environ | {"PYTHONSAFEPATH": "1"} | environment  # not nbkeras/ without kernels/
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, env=environment)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, env=environment)
+    assert done.returncode == code, done.stderr or done.stdout
+    return done
 
 
-def benchmarks(*arguments, **environment):
-    return python("-W", "error", "-m", "benchmarks", *arguments, PYTHONSAFEPATH="", **environment)
+def benchmarks(*arguments, module="benchmarks", **options):
+    return python("-W", "error", "-m", module, *arguments, PYTHONSAFEPATH="", **options)
+
+
+def lines_of(program, folder="benchmarks", **environment):
+    """What a program prints that imports the files of a folder."""
+    program = f"import sys\nsys.path.insert(0, {folder!r})\n{program}"
+    return python("-W", "error", "-c", program, **environment).stdout.splitlines()
 
 
 def results(tmp_path, *arguments):
     """The file and the output of a run at its smallest."""
     file = tmp_path / "results.json"
     done = benchmarks(*arguments, "--quick", "--peers", "none", "--json", file)
-    assert done.returncode == 0, done.stderr
     return json.loads(file.read_text()), done.stdout
 
 
@@ -48,7 +56,7 @@ def test_mlp_alone(tmp_path):
     assert "669,706 parameters" in printed
     result = report["workloads"]["mlp"]["nbkeras"]
     assert result["count"] == 4  # two rounds of two epochs
-    assert 0 < result["least"] <= result["median"] <= result["p99"]
+    assert 0 < result["min"] <= result["median"] <= result["p99"]
     assert result["losses"][-1] < result["losses"][0]
     assert result["first"] > 0
     assert result["data"] == pytest.approx(3 * 128 * (784 + 10) * 4 / 2**20)
@@ -107,16 +115,13 @@ def test_frameworks_that_read_a_file_predict_the_same(peer, more, tmp_path):
     file = tmp_path / "results.json"
     frameworks = ["nbkeras-1", peer, peer + more]
     names = ("latency_lstm_stack", "batch_autoencoder", "throughput_mlp")
-    done = benchmarks(*names, "--quick", "--peers", ",".join(frameworks), "--json", file)
-    assert done.returncode == 0, done.stderr
+    benchmarks(*names, "--quick", "--peers", ",".join(frameworks), "--json", file)
     for name in names:
         assert list(json.loads(file.read_text())["workloads"][name]) == ["nbkeras", *frameworks]
 
 
 def test_a_framework_that_predicts_something_else_is_an_error():
     program = """
-import sys
-sys.path.insert(0, ".")
 from benchmarks.session import compare
 ready = {"parameters": 7, "answer": [0.25, 0.75]}
 compare("mlp", {"nbkeras": ready, "torch": ready | {"answer": [1, 0]}, "litert-2": ready | {"parameters": None}})
@@ -126,9 +131,7 @@ for other in (ready | {"answer": [0.26, 0.74]}, ready | {"answer": [0.25]}, read
     except RuntimeError as error:
         print(error)
 """
-    done = python("-c", program)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == [
+    assert lines_of(program, ".") == [
         "mlp: openvino predicts [0.26 0.74], nbkeras [0.25 0.75]",
         "mlp: openvino predicts [0.25], nbkeras [0.25 0.75]",
         "mlp: the frameworks' networks differ in parameters: {'nbkeras': 7, 'openvino': 8}",
@@ -143,23 +146,19 @@ def test_a_peer_that_is_not_installed_is_left_out(tmp_path):
     (tmp_path / "ai_edge_litert").mkdir()
     (tmp_path / "ai_edge_litert" / "interpreter.py").touch()
     done = benchmarks("latency_cnn", "--peers", "litert-2,openvino,nbkeras-1", "--python", python, "--quick")
-    assert done.returncode == 0, done.stderr
     assert "litert-2 is left out: its network is written by keras-tensorflow: ModuleNotFoundError" in done.stderr
     assert "openvino is left out: ModuleNotFoundError: No module named 'openvino'" in done.stderr
     assert "nbkeras-1" in done.stdout
     done = benchmarks("import", "subnormal", "--peers", "torch", "--python", python, "--quick")
-    assert done.returncode == 0, done.stderr
     assert done.stderr.count("torch is left out: ModuleNotFoundError") == 2
     assert "nbkeras" in done.stdout
 
 
 def test_unknown_names_are_answered_with_the_known_ones():
-    done = benchmarks("mpl")
-    assert done.returncode == 2
+    done = benchmarks("mpl", code=2)
     assert "unknown name 'mpl'" in done.stderr
     assert "lstm_stack" in done.stderr and "neighbour" in done.stderr
-    done = benchmarks("mlp", "--peers", "keras")
-    assert done.returncode == 2
+    done = benchmarks("mlp", "--peers", "keras", code=2)
     assert "unknown peer 'keras'" in done.stderr and "keras-jax" in done.stderr
 
 
@@ -217,9 +216,7 @@ def test_loops_are_timed_beside_fit(tmp_path):
 def test_a_plain_loop_learns_as_fit_does():
     """Epochs of 'nbkeras-jit' and of `fit` from the same weights, in batches of the same rows in another order."""
     program = """
-import sys
 sys.argv = ["run_keras.py", "nbkeras-jit"]
-sys.path.insert(0, "benchmarks")
 import run_keras
 from workloads import WORKLOADS, data
 xs, ys = data(WORKLOADS["burgers"], 3)
@@ -229,16 +226,12 @@ for each in (job, fit):
     seconds, loss = each.epochs(20)
     print(len(seconds), min(seconds) > 0, round(loss, 1))
 """
-    done = python("-c", program)
-    assert done.returncode == 0, done.stderr
-    loop, fit = done.stdout.splitlines()
+    loop, fit = lines_of(program)
     assert loop == fit and loop.startswith("20 True 0.")
 
 
 def test_the_cart_falls_without_learning_and_stands_with_it():
     program = """
-import sys
-sys.path.insert(0, "benchmarks")
 from cart_pole import BATCH, Learning
 def lean(states):
     position, speed, angle, spin = states[0]
@@ -249,9 +242,7 @@ for act in (lambda states: 0, lean):
     assert game.steps_per_second(2000) > 0
     print(max(game.ages), game.count, len(learned), learned[-1] == [BATCH] * 4)
 """
-    done = python("-c", program)
-    assert done.returncode == 0, done.stderr
-    fallen, stands = done.stdout.splitlines()
+    fallen, stands = lines_of(program)
     assert int(fallen.split()[0]) < 60 and fallen.endswith(" 2000 1937 True")
     assert int(stands.split()[0]) > 150 and stands.endswith(" 2000 3874 True")
 
@@ -289,9 +280,7 @@ def test_scaling_is_drawn_and_written(tmp_path):
 
 def test_a_cliff_is_where_time_for_a_multiply_add_rises():
     program = """
-import sys
 sys.argv = ["run_scaling.py", "1", "smallest"]
-sys.path.insert(0, "benchmarks")
 import run_scaling
 rows = [{"seconds": s, "multiply-adds": n} for s, n in [(3, 1), (3, 2), (10, 4), (20, 8), (29, 8)]]
 run_scaling.mark_cliffs(rows)
@@ -299,11 +288,9 @@ print([row["cliff"] for row in rows])
 model, batch, shape = run_scaling.dense(batch=2, width=3)
 print(round(run_scaling.work_of(model, batch, training=True).multiply_adds))
 """
-    done = python("-c", program)
-    assert done.returncode == 0, done.stderr
     # 784-3-3-10: forward and weights' gradients of three products, inputs' gradients of two
     multiply_adds = 2 * (2 * 784 * 3 + 3 * 3 * 3 + 3 * 3 * 10)
-    assert done.stdout.splitlines() == ["[False, False, True, False, False]", str(multiply_adds)]
+    assert lines_of(program) == ["[False, False, True, False, False]", str(multiply_adds)]
 
 
 # -------------------- levels of vector instructions --------------------
@@ -330,7 +317,6 @@ def test_every_process_gets_the_level(tmp_path):
     peer.chmod(0o755)
     arguments = ["mlp", "--peers", "jax", "--python", peer, "--quick", "--json", tmp_path / "results.json"]
     done = benchmarks(*arguments, "--level", "x86-64-v3", XLA_FLAGS="--xla_dump_to=here")
-    assert done.returncode == 0, done.stderr
     told = dict(line.split("=", 1) for line in (tmp_path / "told").read_text().splitlines() if "=" in line)
     expected = LEVELS["VARIABLES"]["x86-64-v3"] | {"XLA_FLAGS": "--xla_dump_to=here --xla_cpu_max_isa=AVX2"}
     assert expected.items() <= told.items()
@@ -338,7 +324,6 @@ def test_every_process_gets_the_level(tmp_path):
     assert report["machine"]["level"] == report["settings"]["level"] == "x86-64-v3"
     assert "; level x86-64-v3; Python" in done.stdout and "but onnxruntime and litert, and jax" in done.stdout
     done = benchmarks(*arguments)
-    assert done.returncode == 0, done.stderr
     told = (tmp_path / "told").read_text()
     assert "xla_cpu_max_isa" not in told and "NUMBA_CPU_NAME" not in told, "without --level no variable is set"
     level = json.loads((tmp_path / "results.json").read_text())["machine"]["level"]
@@ -347,8 +332,7 @@ def test_every_process_gets_the_level(tmp_path):
 
 @of_x86
 def test_a_level_that_this_processor_lacks():
-    done = benchmarks("mlp", "--level", "x86-64-v4", NUMBA_CPU_NAME="x86-64-v3", NUMBA_CPU_FEATURES="")
-    assert done.returncode == 2
+    done = benchmarks("mlp", "--level", "x86-64-v4", NUMBA_CPU_NAME="x86-64-v3", NUMBA_CPU_FEATURES="", code=2)
     assert "--level x86-64-v4: nbkeras compiles for x86-64-v3 here, which does not have it" in done.stderr
 
 
@@ -465,8 +449,7 @@ of_linux = pytest.mark.skipif(
 def test_roofline_at_its_smallest(tmp_path):
     file, document = tmp_path / "results.json", tmp_path / "benchmarks.md"
     arguments = ["lstm_stack", "lstm_stateful", "--quick", "--json", file, "--markdown", document]
-    done = python("-W", "error", "-m", "benchmarks.roofline", *arguments, PYTHONSAFEPATH="")
-    assert done.returncode == 0, done.stderr
+    done = benchmarks(*arguments, module="benchmarks.roofline")
     report = json.loads(file.read_text())
     limits, starts = rows(report, "roofline", 0), rows(report, "roofline", 1)
     assert limits[0]["threads"] == 1 and all(
@@ -492,8 +475,7 @@ def test_roofline_at_its_smallest(tmp_path):
 
 def test_a_process_that_does_not_answer_is_ended():
     program = """
-import os, sys
-sys.path.insert(0, ".")
+import os
 from benchmarks import runners
 runners._PATIENCE = 0.2
 try:
@@ -501,19 +483,15 @@ try:
 except runners.Failed as error:
     print(error)
 """
-    done = python("-c", program)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("openvino stopped with exit code -")
+    assert lines_of(program, ".")[0].startswith("openvino stopped with exit code -")
 
 
 def test_roofline_knows_only_workloads_whose_work_it_can_count():
-    done = python("-m", "benchmarks.roofline", "maml", PYTHONSAFEPATH="")
-    assert done.returncode == 2 and "unknown name 'maml': choose from mlp, " in done.stderr
+    done = benchmarks("maml", module="benchmarks.roofline", code=2)
+    assert "unknown name 'maml': choose from mlp, " in done.stderr
 
 
 PROBE = """
-import sys
-sys.path.insert(0, "benchmarks")
 import limits
 rates, ways = iter([100, 95, 50, 100]), iter([3e-8, 4e-8, 3e-8, 2e-7])
 limits.rate, limits.between = lambda *_: next(rates), lambda *_: next(ways)
@@ -537,13 +515,11 @@ for found in ([True, False, True, True], 3 * [True, False]):
 
 
 def test_processors_are_compared_with_their_best():
-    done = python("-c", PROBE)
-    assert done.stdout.splitlines() == ["[True, True, False, False]", "True", "False"], done.stderr
+    assert lines_of(PROBE) == ["[True, True, False, False]", "True", "False"]
 
 
 def test_a_disturbed_round_is_measured_again():
-    done = python("-c", ROUNDS, PYTHONSAFEPATH="")
-    assert done.stdout.splitlines() == ["b 0 1", "c 1 2"], done.stderr
+    assert lines_of(ROUNDS, ".") == ["b 0 1", "c 1 2"]
 
 
 def test_a_process_looks_at_the_processors(tmp_path):
@@ -556,12 +532,7 @@ def test_a_process_looks_at_the_processors(tmp_path):
     assert answers[0] is True and len(answers) == 2, "ready, and the answer to one line"
 
 
-LOOPS = """
-import sys
-sys.path.insert(0, "benchmarks")
-import limits
-print(*limits.calculate.inspect_asm().values(), *limits.read.inspect_asm().values())
-"""
+LOOPS = "import limits; print(*limits.calculate.inspect_asm().values(), *limits.read.inspect_asm().values())"
 
 
 @of_x86
@@ -570,9 +541,8 @@ def test_the_loops_that_measure_the_processor(level, register):
     """The innermost loops have vectors of the level, and nothing else than multiply-adds, or loads: no store and no call."""
     if level not in processor.levels():
         pytest.skip("the processor lacks this level")
-    done = python("-c", LOOPS, **processor.variables_of(level))
-    assert done.returncode == 0, done.stderr
-    loops = re.findall(r"^(\.LBB\w+):\n((?:\t[^.\n].*\n)+?)\tj\w+\t\1\n", done.stdout, re.MULTILINE)
+    printed = "\n".join(lines_of(LOOPS, **processor.variables_of(level)))
+    loops = re.findall(r"^(\.LBB\w+):\n((?:\t[^.\n].*\n)+?)\tj\w+\t\1\n", printed, re.MULTILINE)
     found = [{line.split()[0] for line in body.splitlines() if register in line} for _, body in loops]
     assert {"vfmadd213ps"} in found and any(kind <= {"vpor", "vporq"} for kind in found if kind)
     for _, body in loops:
@@ -601,23 +571,13 @@ def saved(tmp_path):
     }
     threads = {"title": "Predictions", "columns": ["workload", "2 threads"], "rows": [["mlp", 1500], ["cnn", "fails"]]}
     report = {
-        "machine": {
-            "cpu": "A CPU",
-            "cores": 2,
-            "load": 0.25,
-            "python": "3.11",
-            "system": "Linux",
-            "date": "2026-01-02",
-        },
+        "machine": {"cpu": "A CPU", "cores": 2, "load": 0.25, "python": "3.11", "system": "Linux"}
+        | {"date": "2026-01-02"},
         "settings": {"rounds": 3},
         "workloads": {
             "mlp": {"nbkeras": ours, "torch": measured(0.008, 400), "jax": measured(0.004, 300)},
-            "latency_mlp": {
-                "nbkeras": measured(0.0003, 100),
-                "nbkeras-1": measured(0.0002, 100),
-                "onnxruntime": measured(0.0001, 50),
-                "litert-2": measured(0.00008, 40),
-            },
+            "latency_mlp": {"nbkeras": measured(0.0003, 100), "nbkeras-1": measured(0.0002, 100)}
+            | {"onnxruntime": measured(0.0001, 50), "litert-2": measured(0.00008, 40)},
             "start": {"nbkeras": measured(1.5, 100), "nbkeras, empty cache": measured(7.0, 100)},
         },
         "studies": {"scaling": [sweep], "threads": [threads]},
@@ -629,7 +589,6 @@ def saved(tmp_path):
 
 def test_tables_of_a_saved_run(saved):
     done = benchmarks("--from", saved)
-    assert done.returncode == 0, done.stderr
     lines = [line.split() for line in done.stdout.splitlines()]
     assert ["nbkeras", "2.00", "1.0%", "4.00", "0.500", "200", "100", "1.50", "1.25"] in lines
     assert ["torch", "8.00", "1.0%", "16.0", "2.00", "400", "1.25"] in lines
@@ -652,7 +611,6 @@ def test_levels_of_saved_runs_are_beside_each_other(saved, tmp_path):
     arguments = [argument for file in files for argument in ("--from", file)]
     document = tmp_path / "benchmarks.md"
     done = benchmarks(*arguments, "--markdown", document)
-    assert done.returncode == 0, done.stderr
     lines = document.read_text().splitlines()
     assert "level x86-64-v4: A CPU, 2026-01-02; level x86-64-v3: Another CPU, 2026-03-04:" in lines
     told = re.findall("disturbed during (\\d+ of \\d+) rounds", document.read_text())
@@ -668,8 +626,7 @@ def test_levels_of_saved_runs_are_beside_each_other(saved, tmp_path):
     assert lines.count("| mlp | 1,500 |") == 2, "a study's tables of both levels"
     assert sum(line.startswith("Measured on 2026-03-04: Another CPU, 2 cores, ") for line in lines) == 3
     pytest.importorskip("matplotlib")
-    done = benchmarks(*arguments, "--plot", tmp_path / "all.svg")
-    assert done.returncode == 1
+    done = benchmarks(*arguments, "--plot", tmp_path / "all.svg", code=1)
     assert "--plot draws one level, and the files have level x86-64-v4 and level x86-64-v3" in done.stderr
 
 
@@ -677,8 +634,7 @@ def test_document_of_a_saved_run(saved, tmp_path):
     document = tmp_path / "benchmarks.md"
     document.write_text("# Title\n\n<!-- begin workloads -->\nold\n<!-- end workloads -->\n\nMore words.\n")
     for _ in range(2):
-        done = benchmarks("--from", saved, "--markdown", document)
-        assert done.returncode == 0, done.stderr
+        benchmarks("--from", saved, "--markdown", document)
         text = document.read_text()
         lines = text.splitlines()
         assert text.startswith("# Title\n\n<!-- begin workloads -->\nMeasured on 2026-01-02: A CPU")
@@ -703,23 +659,20 @@ def test_document_of_a_saved_run(saved, tmp_path):
 def test_pictures_of_a_saved_run(saved, tmp_path):
     pytest.importorskip("matplotlib")
     document = tmp_path / "docs.md"
-    done = benchmarks("--from", saved, "--plot", tmp_path / "all.png", "--markdown", document)
-    assert done.returncode == 0, done.stderr
+    benchmarks("--from", saved, "--plot", tmp_path / "all.png", "--markdown", document)
     for name in ("all-workloads.png", "all-scaling.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
     assert not (tmp_path / "all.png").exists()  # of several pictures, each has its own name
     assert "![workloads](all-workloads.png)" in document.read_text()
     report = json.loads(saved.read_text()) | {"studies": {}}
     saved.write_text(json.dumps(report))
-    done = benchmarks("--from", saved, "--plot", tmp_path / "one.svg")
-    assert done.returncode == 0, done.stderr
+    benchmarks("--from", saved, "--plot", tmp_path / "one.svg")
     assert "<svg" in (tmp_path / "one.svg").read_text()
 
 
 def test_pictures_without_matplotlib(saved, tmp_path):
     (tmp_path / "matplotlib.py").write_text("raise ModuleNotFoundError('No module named matplotlib')")
-    done = benchmarks("--from", saved, "--plot", tmp_path / "all.png", PYTHONPATH=str(tmp_path))
-    assert done.returncode == 1
+    done = benchmarks("--from", saved, "--plot", tmp_path / "all.png", PYTHONPATH=str(tmp_path), code=1)
     assert (
         done.stderr.strip() == "--plot needs matplotlib: pip install matplotlib, or '.[bench]' in the clone of nbkeras"
     )
@@ -731,8 +684,7 @@ def test_steps_with_derivatives_of_second_order_are_judged(saved, tmp_path):
     ours = report["workloads"]["mlp"]["nbkeras"]
     report["workloads"] = {"maml": {"nbkeras": ours, **peers}, "burgers": {"nbkeras": ours, "torch": peers["jax"]}}
     saved.write_text(json.dumps(report | {"studies": {}}))
-    done = benchmarks("--from", saved, "--markdown", tmp_path / "d.md")
-    assert done.returncode == 0, done.stderr
+    benchmarks("--from", saved, "--markdown", tmp_path / "d.md")
     lines = (tmp_path / "d.md").read_text().splitlines()
     assert "<!-- begin derivatives -->" in lines
     assert "| burgers | 2.00 | 4.00 | MISS |  |  |" in lines
@@ -762,8 +714,8 @@ def test_goals_on_a_gpu_of_saved_runs(saved, tmp_path):
     one, other, document = tmp_path / "1.json", tmp_path / "2.json", tmp_path / "report.md"
     one.write_text(json.dumps(first))
     other.write_text(json.dumps(second))
-    done = benchmarks("--from", one, "--from", other, "--markdown", document)
-    assert done.returncode == 1 and done.stderr.strip() == "failed: tweets"
+    done = benchmarks("--from", one, "--from", other, "--markdown", document, code=1)
+    assert done.stderr.strip() == "failed: tweets"
     text = document.read_text()
     assert "begin gpu-workloads" in text and "begin workloads" not in text, "the CPU's tables are not overwritten"
     lines = text.splitlines()
@@ -782,24 +734,22 @@ def test_goals_on_a_gpu_of_saved_runs(saved, tmp_path):
 
 
 def test_studies_are_of_one_device():
-    done = benchmarks("kernels")
-    assert done.returncode == 2 and "'kernels' is one of GPUs: add --device cuda" in done.stderr
-    done = benchmarks("scaling", "--device", "cuda")
-    assert done.returncode == 2 and "'scaling' is one of the CPU" in done.stderr
+    done = benchmarks("kernels", code=2)
+    assert "'kernels' is one of GPUs: add --device cuda" in done.stderr
+    done = benchmarks("scaling", "--device", "cuda", code=2)
+    assert "'scaling' is one of the CPU" in done.stderr
 
 
 def test_a_machine_without_a_gpu_is_told_what_could_not_be_done(tmp_path):
     arguments = ["--installed", "--steps", "machine,report", "--out", tmp_path]
-    done = python("-m", "benchmarks.gpu", *arguments, PYTHONSAFEPATH="", PATH=str(tmp_path))
-    assert done.returncode == 1, done.stderr
+    done = benchmarks(*arguments, module="benchmarks.gpu", PATH=str(tmp_path), code=1)
     assert "NOT DONE: there is no nvidia-smi" in done.stdout
     assert f"NOT DONE: there is no result in {tmp_path}" in (tmp_path / "summary.md").read_text()
     assert "Python" in (tmp_path / "machine.log").read_text()
 
 
 def test_a_saved_run_is_not_measured_again(saved):
-    done = benchmarks("mlp", "--from", saved)
-    assert done.returncode == 2
+    done = benchmarks("mlp", "--from", saved, code=2)
     assert "--from shows the results of an earlier run: it takes no names and no --json" in done.stderr
 
 
@@ -807,15 +757,13 @@ def test_a_saved_run_is_not_measured_again(saved):
 
 
 def test_micro_benchmarks_run_at_their_smallest():
-    done = python("-m", "pytest", "benchmarks", "--benchmark-disable", "-q", NBKERAS_BENCH="smallest")
-    assert done.returncode == 0, done.stdout
+    python("-m", "pytest", "benchmarks", "--benchmark-disable", "-q", NBKERAS_BENCH="smallest")
 
 
 def quick_rows(module, *options):
     run = f"runpy.run_module('benchmarks.{module}', run_name='__main__')"
     script = f"import runpy, sys; sys.path.append(sys.argv.pop(1)); {run}"
     done = python("-W", "error", "-c", script, str(ROOT), "--quick", *options, PYTHONSAFEPATH="1")
-    assert done.returncode == 0, done.stderr
     return [line.split("|")[1:-1] for line in done.stdout.splitlines() if line.startswith("| ")][1:]
 
 
@@ -849,8 +797,6 @@ def test_the_tables_of_precision(products):
 # -------------------- several ranks --------------------
 
 OF_RANKS = """
-import sys
-sys.path.insert(0, ".")
 from benchmarks.scaling_out import SIZES, constants, modelled, row_of, time_of_sum
 
 latency, per_byte = constants([time_of_sum(2, size, 50e-6, 8e-9) for size in SIZES])
@@ -864,9 +810,8 @@ print(*row_of(two, "mlp", one, 2), *row_of(one, "mlp", one, 2)[-2:])
 
 
 def test_the_model_and_the_table_of_several_ranks():
-    done = python("-W", "error", "-c", OF_RANKS, PYTHONSAFEPATH="")
-    constants, shares, rows = done.stdout.splitlines()
-    assert (constants, shares) == ("50 8", "True 1.0"), done.stderr
+    constants, shares, rows = lines_of(OF_RANKS, ".")
+    assert (constants, shares) == ("50 8", "True 1.0")
     assert rows == "mlp 2 11.00 12.50 4.00 1.00 75% 88% 80% 100% 100%"
 
 
@@ -881,17 +826,11 @@ def test_serving_alone(tmp_path):
     options = ["--quick", "--servers", "nbkeras", "--models", "lstm", "--workers", "1", "--memory="]
     # the folder last: if nbkeras is not installed as the checkout itself, the installed one is meant
     run = "import runpy, sys; sys.path.append('.'); runpy.run_module('benchmarks.serving', run_name='__main__')"
-    done = python("-c", run, *options, "--write", document)
-    assert done.returncode == 0, done.stderr
+    python("-c", run, *options, "--write", document)
     text = document.read_text()
     rows = re.findall(
         r"^\| nbkeras serve(?:, binary tensors)? \| (\d+) \| ([\d,]+) \|.* (\d+) \| \d+ \|$", text, re.MULTILINE
     )
-    assert [(connections, errors) for connections, _, errors in rows] == [
-        ("1", "0"),
-        ("1", "0"),
-        ("64", "0"),
-        ("64", "0"),
-    ]
+    assert [(connections, errors) for connections, _, errors in rows] == [("1", "0")] * 2 + [("64", "0")] * 2
     assert all(int(rate.replace(",", "")) > 10 for _, rate, _ in rows)
     assert "\nThe end\n" in text

@@ -282,7 +282,7 @@ def test_the_words_of_a_page_find_it_first():
     first = {"weights": "saving#save-models", "stop": "callbacks", "early stopping": "callbacks#no-such-section"}
     index = ranking.named(SEARCHED, first)
     assert ranking.faults(index, first, lambda word: STEMS.get(word, word)) == [
-        "search for 'early stopping': callbacks#no-such-section is not found, and the first result is callbacks",
+        "search for 'early stopping': callbacks#no-such-section is not found, and the first result is callbacks"
     ]
 
 

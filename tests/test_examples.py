@@ -1,15 +1,13 @@
 """The scripts in examples/document/ run, and learn; each example of the gallery is in a table of tests/gallery/."""
 
-import hashlib
 import runpy
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 from gallery import GROUPS
+from running import falls, write_mnist
 
-from nbkeras.datasets import mnist
 from nbkeras.utils import set_random_seed
 
 FOLDER = Path(__file__).parents[1] / "examples" / "document"
@@ -21,23 +19,11 @@ def run(name, epochs, monkeypatch):
     return runpy.run_path(str(FOLDER / name), run_name="__main__")
 
 
-def assert_falls(losses):
-    assert np.all(np.isfinite(losses))
-    assert losses[-1] < losses[0]
-
-
 @pytest.mark.big
 def test_mnist_mlp(tmp_path, monkeypatch, capsys):
-    random = np.random.RandomState(0)
-    labels = random.randint(0, 10, 400).astype("uint8")
-    images = random.randint(0, 256, (10, 28, 28)).astype("uint8")[labels]
-    path = tmp_path / "datasets" / "mnist.npz"
-    path.parent.mkdir()
-    np.savez(path, x_train=images, y_train=labels, x_test=images[:50], y_test=labels[:50])
-    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
-    monkeypatch.setattr(mnist, "SHA256", hashlib.sha256(path.read_bytes()).hexdigest())
+    write_mnist(tmp_path, monkeypatch)
     found = run("mnist_mlp.py", 2, monkeypatch)
-    assert_falls(found["history"].history["loss"])
+    assert falls(found["history"].history["loss"])
     out = capsys.readouterr().out
     assert "400 train samples" in out
     assert f"Test accuracy: {found['score'][1]}" in out
@@ -45,24 +31,24 @@ def test_mnist_mlp(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.big
 def test_stacked_lstm(monkeypatch):
-    assert_falls(run("stacked_lstm.py", 3, monkeypatch)["history"].history["loss"])
+    assert falls(run("stacked_lstm.py", 3, monkeypatch)["history"].history["loss"])
 
 
 @pytest.mark.big
 def test_stateful_lstm(monkeypatch, capsys):
-    assert_falls(run("stateful_lstm.py", 4, monkeypatch)["history"])
+    assert falls(run("stateful_lstm.py", 4, monkeypatch)["history"])
     assert "epoch 4: loss" in capsys.readouterr().out
 
 
 @pytest.mark.big
 def test_headline(monkeypatch, capsys):
-    assert_falls(run("headline.py", 5, monkeypatch)["history"].history["loss"])
+    assert falls(run("headline.py", 5, monkeypatch)["history"].history["loss"])
     assert "predictions:" in capsys.readouterr().out
 
 
 @pytest.mark.big
 def test_tweets(monkeypatch):
-    assert_falls(run("tweets.py", 2, monkeypatch)["history"].history["loss"])
+    assert falls(run("tweets.py", 2, monkeypatch)["history"].history["loss"])
 
 
 def test_every_example_is_tested():

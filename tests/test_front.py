@@ -84,8 +84,8 @@ def test_the_figures_of_a_first_page_are_those_of_the_tables(page):
     sentences = [
         f"**A training step** takes {steps['AVX2']} of the time of the fastest of the four with AVX2, and {steps['AVX-512']} "
         "with AVX-512.",
-        f"**The process** that trains takes {shares['AVX2']} of the memory of the smallest with AVX2, and {shares['AVX-512']} "
-        "with AVX-512.",
+        f"**Training** uses {shares['AVX2']} of the memory of the smallest of the four with AVX2, and "
+        f"{shares['AVX-512']} with AVX-512.",
         f"**`predict` of one sample** takes {calls['AVX2']} of the time of the fastest of ONNX Runtime, LiteRT and OpenVINO "
         f"with AVX2, and {calls['AVX-512']} with AVX-512.",
         f"**`import nbkeras`** takes {found['AVX-512']['import'][0]:.2f} s.",

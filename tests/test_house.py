@@ -4,12 +4,14 @@ import ast
 import functools
 import importlib
 import io
+import json
 import pathlib
 import re
 import sys
 import tokenize
 from typing import NamedTuple
 
+import blocks
 import pytest
 
 import nbkeras  # noqa: F401 (whose registries are looked at)
@@ -29,41 +31,13 @@ FLOORS = {
 MAY_IMPORT_KERNELS = [
     f"nbkeras.{name}"
     for name in (
-        "autodiff",
-        "commands.diagnosis",
-        "engine.copy_on_write",
-        "engine.devices",
-        "engine.dlpack",
-        "engine.dtypes",
-        "engine.grouping",
-        "engine.half",
-        "engine.rewriting",
-        "engine.tape",
-        "engine.launch_costs",
-        "engine.lazy_names",
-        "engine.naming",
-        "engine.nested",
-        "engine.numerics",
-        "engine.outside",
-        "engine.program",
-        "engine.program_cache",
-        "engine.ranks",
-        "engine.sharding",
-        "engine.settings",
-        "engine.tensor",
-        "export.native_code",
-        "export.onnx_elementwise",
-        "inference.recording",
-        "inference.bundle",
-        "inference.freezing",
-        "inference.program",
-        "inference.session",
-        "ops",
-        "optimizers",
-        "random",
-        "serving.limits",
-        "testing",
-    )
+        "autodiff commands.diagnosis engine.copy_on_write engine.devices engine.dlpack engine.dtypes "
+        "engine.grouping engine.half engine.rewriting engine.tape engine.launch_costs engine.lazy_names "
+        "engine.naming engine.nested engine.numerics engine.outside engine.program engine.program_cache "
+        "engine.ranks engine.recorder engine.replays engine.sharding engine.settings engine.tensor "
+        "export.native_code export.onnx_elementwise inference.recording inference.bundle inference.freezing "
+        "inference.constants inference.session ops optimizers quantizers.packing random serving.limits testing"
+    ).split()
 ]
 AT_THE_ROOT = 20  # files: what a Keras user knows by name
 LEVELS = 25  # modules in the longest chain of imports
@@ -98,10 +72,10 @@ def is_for_type_checkers(node):
 # module in a string: `LazyModule("nbkeras.x")`, importlib's, `-m` of a process that is started. Where a module uses a name
 # through a package that imports it when it is asked for (`ops.jvp`), it imports the module that defines the name.
 #
-# One thing does not count: the public names that a module only shows, by lines `from x import y as y` under `if TYPE_CHECKING:`
-# and `attach(globals())`. Such a module is a face for these names and cannot use them itself, since Python does not find them in
-# it: whoever asks it for one imports the module that defines it, and is checked for that. Names of modules that are values (see
-# BY_NAME below) come from users, from files, and from faces above.
+# One thing does not count: the public names that a module only shows, by lines `from x import y as y` or `from x import *` under
+# `if TYPE_CHECKING:` and `attach(globals())`. Such a module is a face for these names and cannot use them itself, since Python
+# does not find them in it: whoever asks it for one imports the module that defines it, and is checked for that. Names of modules
+# that are values (see BY_NAME below) come from users, from files, and from faces above.
 
 # Strings that name modules, and import none: modules whose frames a checker skips.
 NAMES_ONLY = ["nbkeras.kernels.cuda.machine.checker"]
@@ -113,22 +87,44 @@ class Import(NamedTuple):
     how: str  # "top", "function", "types" (under TYPE_CHECKING), "asked" (by a string, or through a face)
 
 
-def names_shown(module):
-    """Name -> full name of what a module shows when it is asked for it."""
+def lines_shown(module):
+    """(name, full name) of what the lines of a module show when it is asked for it."""
     source = FILES[module].read_text(encoding="utf-8")
-    if not re.search(r"^\w+\.attach(_names_of)?\(globals\(\)", source, re.MULTILINE):
-        return {}
-    blocks = filter(is_for_type_checkers, tree_of(FILES[module]).body)
-    nodes = [node for block in blocks for node in block.body if isinstance(node, ast.ImportFrom)]
-    return {
-        alias.name: f"{node.module}.{alias.name}"
-        for node in nodes
-        for alias in node.names
-        if alias.asname == alias.name
-    }
+    if re.search(r"^\w+\.attach(_names_of)?\(globals\(\)", source, re.MULTILINE):
+        for block in filter(is_for_type_checkers, tree_of(FILES[module]).body):
+            for node in (node for node in block.body if isinstance(node, ast.ImportFrom)):
+                for alias in node.names:
+                    names = starred(node.module) if alias.name == "*" else {alias.asname} & {alias.name}
+                    yield from ((name, f"{node.module}.{name}") for name in names)
 
 
-FACES = {module: names_shown(module) for module in FILES}
+def bindings(module):
+    """Name -> module it is imported from, or None, of what a file binds at its top level, for type checkers too."""
+    found = {}
+    nodes = tree_of(FILES[module]).body
+    nodes = [*nodes, *(inner for node in nodes if is_for_type_checkers(node) for inner in node.body)]
+    for node in nodes:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found[node.name] = None
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            found.update(
+                (name.id, None) for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)
+            )
+        elif isinstance(node, ast.ImportFrom):
+            found.update((alias.asname, node.module) for alias in node.names if alias.asname == alias.name)
+            if node.names[0].name == "*":
+                found.update((name, node.module) for name in bindings(node.module) if name not in found)
+    return {name: source for name, source in found.items() if not name.startswith("_")}
+
+
+def starred(module):
+    """The names that `from module import *` shows: all of a package, of another module those that it defines."""
+    found = bindings(module)
+    return [name for name in found if found[name] is None or FILES[module].name == "__init__.py"]
+
+
+FACES = {module: dict(lines_shown(module)) for module in FILES}
 
 
 def home(name):
@@ -154,7 +150,8 @@ def imports(module):
                 assert node.level == 0, f"{module}:{node.lineno}: relative import"
             for alias in node.names:
                 name = alias.name if isinstance(node, ast.Import) else f"{node.module}.{alias.name}"
-                if how == "types" and FACES[module].get(alias.name) == name and alias.asname:
+                shown = FACES[module].get(alias.name) == name and alias.asname or alias.name == "*" and FACES[module]
+                if how == "types" and shown:
                     continue
                 if name.split(".")[0] != "nbkeras":
                     yield Import(name.split(".")[0], node.lineno, how)
@@ -218,6 +215,23 @@ def test_only_a_few_modules_import_kernels():
 
 def test_imports_go_down_only():
     assert not breaches(lambda module, name, _: name.startswith("nbkeras.") and floor(name) > floor(module))
+
+
+def test_layers_know_nothing_of_quantizers():
+    assert not breaches(
+        lambda module, name, _: (
+            is_under(module, ["nbkeras.building", "nbkeras.layers"]) and is_under(name, ["nbkeras.quantizers"])
+        )
+    )
+
+
+def test_loops_are_above_the_runtime():
+    """Kernels' loops import what compiles and launches; the runtime knows of loops only through the interpreter."""
+    assert not breaches(
+        lambda module, name, _: (
+            is_under(module, ["nbkeras.kernels.runtime"]) and is_under(name, ["nbkeras.kernels.loops"])
+        )
+    )
 
 
 def below(node_of):
@@ -393,24 +407,6 @@ SHOWING = [
 ]
 
 
-def bindings(module):
-    """Name -> module it is imported from, or None, of what a file binds at its top level, for type checkers too."""
-    found = {}
-    nodes = tree_of(FILES[module]).body
-    nodes += [inner for node in nodes if is_for_type_checkers(node) for inner in node.body]
-    for node in nodes:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            found[node.name] = None
-        elif isinstance(node, ast.Assign | ast.AnnAssign):
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            found.update(
-                (name.id, None) for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)
-            )
-        elif isinstance(node, ast.ImportFrom):
-            found.update((alias.asname, node.module) for alias in node.names if alias.asname == alias.name)
-    return {name: source for name, source in found.items() if not name.startswith("_")}
-
-
 def is_found(module, name):
     """Whether go-to-definition ends somewhere: at a file, or at a statement that binds the name."""
     if f"{module}.{name}" in FILES:
@@ -428,6 +424,54 @@ def test_editors_and_type_checkers_see_the_names_that_a_module_shows(module):
 
 
 @pytest.mark.parametrize("module", SHOWING)
+def test_a_name_is_shown_from_one_module(module):
+    names = [name for name, _ in set(lines_shown(module))]
+    assert sorted(names) == sorted(set(names))
+
+
+def meaning(name):
+    """The full name under which a file defines what a full name means."""
+    module, _, own = name.rpartition(".")
+    source = bindings(module).get(own) if module in FILES and name not in FILES else None
+    return meaning(f"{source}.{own}") if source else name
+
+
+@pytest.mark.parametrize("module", SHOWING)
+def test_an_import_of_a_family_is_not_taken_for_a_public_name(module):
+    """Some type checkers and editors also take what a module imports from `import *`."""
+    families = {
+        node.module
+        for node in ast.walk(tree_of(FILES[module]))
+        if isinstance(node, ast.ImportFrom) and node.names[0].name == "*"
+    }
+    imported = [
+        (
+            family,
+            alias.asname or alias.name,
+            f"{node.module}.{alias.name}" if isinstance(node, ast.ImportFrom) else alias.name,
+        )
+        for family in sorted(families)
+        for node in tree_of(FILES[family]).body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    ]
+    shown = {name: meaning(f"{source or module}.{name}") for name, source in bindings(module).items()}
+    assert [each for each in imported if shown.get(each[1], meaning(each[2])) != meaning(each[2])] == []
+
+
+def test_no_module_hides_a_function_of_its_name():
+    """Python puts an imported module into its package: a function of that name is imported with the package, at the top."""
+    hidden = [
+        name
+        for package in SHOWING
+        for name, full in FACES[package].items()
+        if f"{package}.{name}" in FILES and full != f"{package}.{name}"
+        if not re.search(rf"^from \S+ import {name} as {name}\b", FILES[package].read_text("utf-8"), re.MULTILINE)
+    ]
+    assert hidden == []
+
+
+@pytest.mark.parametrize("module", SHOWING)
 def test_every_name_that_a_module_shows_is_there(module):
     if module not in ON_DEMAND and module != "nbkeras.wrappers":
         found = importlib.import_module(module)
@@ -440,6 +484,108 @@ def test_every_class_that_a_configuration_may_name_is_shown(kind):
     home = importlib.import_module(f"nb{registry.of_kind(kind).module}")
     shown = [getattr(home, name) for name in home.__all__]
     assert [item for item in items if item.__module__.startswith(home.__name__) and item not in shown] == []
+
+
+# -------------------- the size of the code --------------------
+
+DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+LAYOUT = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)
+
+
+def code_lines(source):
+    """The number of lines of code, without docstrings, comments and blank lines."""
+    documented = {
+        line
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False) is not None
+        for line in range(node.body[0].lineno, node.body[0].end_lineno + 1)
+    }
+    lines = set()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type not in LAYOUT:
+            lines.update(range(token.start[0], token.end[0] + 1))
+    return len(lines - documented)
+
+
+def place(module):
+    """The folder or file of nbkeras that a module is in, as docs/architecture.md names it."""
+    parts = module.split(".")[1:] or ["__init__"]
+    name = "kernels/cuda" if parts[:2] == ["kernels", "cuda"] else parts[0]
+    return f"{name}.py" if (ROOT / "nbkeras" / f"{name}.py").exists() else f"{name}/"
+
+
+def rings():
+    """Ring -> its places and its lines of code, as the table of docs/architecture.md says."""
+    section = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").split("\n## ")[1]
+    rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \| ([\d,]+) \|$", section, re.MULTILINE)
+    return {
+        ring.strip("*"): (re.findall(r"`([^`]+)`", places), int(lines.replace(",", ""))) for ring, places, lines in rows
+    }
+
+
+RINGS = rings()
+EDGES = RINGS["edges"][0]
+# Edge -> the modules of the core that name it.
+CORE_TO_EDGE = {
+    "applications/": "nbkeras",  # names of layers that files hold
+    "autodiff/": "nbkeras.building.scopes nbkeras.tensor",
+    "compat/": "nbkeras",
+    "distillation/": "nbkeras",
+    "export/": "nbkeras.training.model",
+    "inference/": "nbkeras.training.jit nbkeras.training.model",
+    "preprocessing/": "nbkeras.training.loading",
+    "quantizers/": "nbkeras nbkeras.training.model",
+    "saving/": "nbkeras.callbacks.backup nbkeras.callbacks.checkpoints nbkeras.callbacks.loggers "
+    "nbkeras.training.functional nbkeras.training.loading nbkeras.training.model",
+    "utils/": "nbkeras",
+    "visualization/": "nbkeras.callbacks.callback_list nbkeras.training.model nbkeras.training.profile",
+}
+
+
+def test_few_entries_of_the_package_are_not_named_as_in_keras():
+    """A newcomer who looks for the inside of nbkeras finds it among these."""
+    listed = json.loads((ROOT / "scripts" / "keras_3_names.json").read_text(encoding="utf-8"))["names"]
+    known = {module.split(".")[1] for module in listed if "." in module} | {"applications"}
+    own = {path.name for path in (ROOT / "nbkeras").iterdir() if path.stem not in known and path.name != "__pycache__"}
+    assert len(own) <= 16, sorted(own)
+
+
+def test_each_module_is_in_one_ring():
+    named = [each for ring, (places, _) in RINGS.items() if ring != "core" for each in places]
+    assert sorted(named) == sorted({place(module) for module in FILES})
+
+
+@pytest.mark.grid
+def test_the_core_is_not_larger():
+    """A larger limit needs a reason; a smaller core is the new limit, rounded up to the next hundred."""
+    lines = dict.fromkeys(RINGS, 0)
+    for module, path in FILES.items():
+        ring = next(ring for ring, (places, _) in RINGS.items() if ring != "core" and place(module) in places)
+        lines[ring] += code_lines(path.read_text(encoding="utf-8"))
+    lines["core"] = sum(lines.values()) - lines["edges"]
+    assert lines["core"] <= RINGS["core"][1], f"the core has {lines['core']:,} lines"
+    rounded = {ring: f"{-(-count // 100) * 100:,}" for ring, count in lines.items()}
+    wrong = [ring for ring, (_, said) in RINGS.items() if abs(said - lines[ring]) > said / 20]
+    assert not wrong, f"docs/architecture.md: write {rounded}"
+
+
+def test_the_core_names_few_edges():
+    found = {}
+    for module, named in GRAPH.items():
+        for edge in {place(name) for name, _, _ in named if name in FILES}.intersection(EDGES):
+            if place(module) not in EDGES:
+                found.setdefault(edge, set()).add(module)
+    assert found == {edge: set(names.split()) for edge, names in CORE_TO_EDGE.items()}
+
+
+def test_the_core_of_an_afternoon_is_short_and_stands_alone():
+    """docs/afternoon.md promises this, up to the section that compares its code with nbkeras."""
+    text = (ROOT / "docs" / "afternoon.md").read_text(encoding="utf-8")
+    built, _, compared = text.partition("## Beside nbkeras")
+    code = "\n".join(block.code for block in blocks.python_blocks(built, "afternoon.md"))
+    imported = set(re.findall(r"^(?:import|from) (\w+)", code, re.MULTILINE))
+    assert "import nbkeras" in compared and imported - set(sys.stdlib_module_names) == RUNTIME
+    assert code_lines(code) <= int(re.search(r"at most (\d+) lines", built)[1])
 
 
 # -------------------- comments and documents --------------------
@@ -458,9 +604,8 @@ ELSEWHERE = re.compile(
 
 def docstrings_of(tree):
     """(line, name, text) of each docstring in a file."""
-    kinds = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
     for node in ast.walk(tree):
-        if isinstance(node, kinds) and (text := ast.get_docstring(node)):
+        if isinstance(node, DOCUMENTED) and (text := ast.get_docstring(node)):
             yield node.body[0].lineno, getattr(node, "name", "module"), text
 
 

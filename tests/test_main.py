@@ -56,7 +56,7 @@ def test_warmup_fills_the_cache(tmp_path):
 
 def test_warmup_compiles_what_threads_run(tmp_path):
     """A small model has no work for several threads, but a process that sets their number needs their code."""
-    code = "from nbkeras.training import warmup; warmup.run({'nothing': dict})"
+    code = "from nbkeras.commands import warmup; warmup.run({'nothing': dict})"
     done = run(["-c", code], tmp_path, NUMBA_CACHE_DIR=str(tmp_path / "cache"))
     assert done.returncode == 0, done.stderr
     assert len(list((tmp_path / "cache" / "nbkeras").glob("runtime.pool._serve-*.nbc"))) == 1
@@ -244,7 +244,7 @@ def test_ctrl_c_has_no_traceback(monkeypatch, capsys):
 
 
 def test_doctor_finds_old_versions_and_wrong_results(monkeypatch):
-    monkeypatch.setattr(diagnosis, "_LEAST", {"numpy": (99, 1)})
+    monkeypatch.setattr(diagnosis, "_MINIMUM", {"numpy": (99, 1)})
     monkeypatch.setattr(diagnosis.ops, "matmul", lambda a, b: a @ b + 1)
     problems = []
     diagnosis._versions("0", problems)

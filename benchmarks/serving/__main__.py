@@ -46,7 +46,7 @@ MODELS = {
 }
 LARGE = "784-4096-4096-10"  # for the table of memory
 PUBLISHED = 1300  # requests a second over REST, of MLServer's own benchmark (300 clients, scikit-learn; an earlier version: 1849)
-MOST = 64  # connections for the goal, for the load with several workers, and for the warm-up
+MAXIMUM = 64  # connections for the goal, for the load with several workers, and for the warm-up
 LONGEST = 4  # seconds of a round
 
 
@@ -159,7 +159,7 @@ class Benchmark:
                     case.check(server, name.endswith("binary"))
                     loads.append(Load(name, server, case, self.options.seconds))
             for each in loads:
-                each.run(MOST, 1)
+                each.run(MAXIMUM, 1)
             yield loads
 
     def measure(self, case: Case, workers: int, connections: list[int]) -> dict[str, Any]:
@@ -206,16 +206,16 @@ class Benchmark:
         rows = []
         for each in loads:
             wanted = 0.5 * max(each.median(count, "rate") for count in each.rounds)
-            delay = 1e3 * MOST / wanted
+            delay = 1e3 * MAXIMUM / wanted
             for _ in range(2):  # the wait between two requests includes the time of an answer
-                reached = each.run(MOST, 1, delay)["rate"]
-                delay = max(delay + 1e3 * MOST * (1 / wanted - 1 / max(reached, 1)), 0.1)
-            rounds = [each.run(MOST, max(2, self.options.seconds), delay) for _ in range(self.options.rounds)]
+                reached = each.run(MAXIMUM, 1, delay)["rate"]
+                delay = max(delay + 1e3 * MAXIMUM * (1 / wanted - 1 / max(reached, 1)), 0.1)
+            rounds = [each.run(MAXIMUM, max(2, self.options.seconds), delay) for _ in range(self.options.rounds)]
             rate, p50, p99 = (statistics.median(found[key] for found in rounds) for key in ("rate", "p50", "p99"))
             verdict = ("yes" if p99 < 5000 else "no") if each.name == "nbkeras" else ""
             rows.append([TITLES[each.name], round(wanted), round(rate), p50 / 1e3, p99 / 1e3, verdict])
         columns = ["server", "half of the highest, requests/s", "reached", "p50, ms", "p99, ms", "goal: p99 under 5 ms"]
-        title = f"mlp at half load: {MOST} connections that wait at random between requests"
+        title = f"mlp at half load: {MAXIMUM} connections that wait at random between requests"
         return {"title": title, "columns": columns, "rows": rows}
 
     def goals(self) -> dict[str, Any]:
@@ -226,7 +226,7 @@ class Benchmark:
             fastapi = max((rate for peer, rate in peers.items() if peer.startswith("fastapi")), default=None)
             if "nbkeras" in rates and peers:
                 own, best = rates["nbkeras"], max(peers, key=peers.__getitem__)
-                is_met = own > peers[best] and (case[2] != MOST or fastapi is None or own >= 1.5 * fastapi)
+                is_met = own > peers[best] and (case[2] != MAXIMUM or fastapi is None or own >= 1.5 * fastapi)
                 ratios = [own / peers[best] if peers[best] else None, own / fastapi if fastapi else None]
                 rows.append([*case, round(own), TITLES[best], *ratios, "yes" if is_met else "no"])
         columns = [
@@ -239,7 +239,7 @@ class Benchmark:
             "times FastAPI",
             "met",
         ]
-        title = f"nbkeras serve with JSON. Goals: ahead of all, and 1.5 times FastAPI at {MOST} connections"
+        title = f"nbkeras serve with JSON. Goals: ahead of all, and 1.5 times FastAPI at {MAXIMUM} connections"
         return {"title": title, "columns": columns, "rows": rows}
 
     def memory(self) -> dict[str, Any]:
@@ -250,7 +250,7 @@ class Benchmark:
                 with Server("nbkeras", self.pythons["nbkeras"], case.keras, workers, 1) as server:
                     case.wait(server)
                     case.check(server, False)
-                    wrk(server.port, server.path, case.bodies[False][0], MOST, 1, processors(0)[1])
+                    wrk(server.port, server.path, case.bodies[False][0], MAXIMUM, 1, processors(0)[1])
                     found = server.memory()
                 weights = sum(weight.nbytes for weight in model_of(case.name).get_weights()) / 2**20
                 rows.append([MODELS.get(case.name, case.name), weights, workers, found["all"], found["private"]])
@@ -291,7 +291,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--write", metavar="FILE", help="put the tables into this document, between its comments")
     options = parser.parse_args(argv)
     if options.quick:
-        options.rounds, options.connections, options.memory = 1, [1, MOST], options.memory[:1]
+        options.rounds, options.connections, options.memory = 1, [1, MAXIMUM], options.memory[:1]
     options.models, options.servers = options.models.split(","), options.servers.split(",")
     for kind, chosen, known in (("model", options.models, MODELS), ("server", options.servers, INTERPRETERS)):
         for name in chosen:
@@ -311,7 +311,7 @@ def main(argv: list[str] | None = None) -> None:
         for name in options.models:
             case = Case(name, folder)
             for workers in options.workers:
-                tables.append(benchmark.measure(case, workers, options.connections if workers == 1 else [MOST]))
+                tables.append(benchmark.measure(case, workers, options.connections if workers == 1 else [MAXIMUM]))
                 print(f"\n{as_text(tables[-1])}", flush=True)
         for table in (benchmark.half, benchmark.goals()):
             if table is not None and table["rows"]:

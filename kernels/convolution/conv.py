@@ -20,10 +20,10 @@ from nbkeras.kernels.runtime.cache import compiled
 from nbkeras.kernels.runtime.threads import launch_shares, share_count
 
 Array = np.ndarray
-# Winograd's least channels, tiles and filled part of the tiles: with less, its transforms cost more than they save.
-_LEAST_CHANNELS, _LEAST_TILES, _LEAST_FILL = 16, 16, 0.5
+# Winograd's min channels, tiles and filled part of the tiles: with less, its transforms cost more than they save.
+_MIN_CHANNELS, _MIN_TILES, _MIN_FILL = 16, 16, 0.5
 _SHARES = 16
-_SHARE_ELEMENTS = 50_000  # least elements of a share: with fewer, another share costs more than it saves
+_SHARE_ELEMENTS = 50_000  # minimum elements of a share: with fewer, another share costs more than it saves
 
 
 def algorithm(x_shape: tuple, kernel_shape: tuple, y_shape: tuple, window: Window, dtype: np.dtype) -> str:
@@ -37,9 +37,9 @@ def algorithm(x_shape: tuple, kernel_shape: tuple, y_shape: tuple, window: Windo
     height, width, channels, units = kernel_shape
     if device.gpu() is not None or dtype != np.float32 or channels != x_shape[3]:
         return "implicit_gemm"
-    if window[:6] == (3, 3, 1, 1, 1, 1) and min(channels, units) >= _LEAST_CHANNELS:
+    if window[:6] == (3, 3, 1, 1, 1, 1) and min(channels, units) >= _MIN_CHANNELS:
         tiles = y_shape[0] * -(-y_shape[1] // 4) * -(-y_shape[2] // 4)
-        if tiles >= _LEAST_TILES and math.prod(y_shape[:3]) >= _LEAST_FILL * 16 * tiles:
+        if tiles >= _MIN_TILES and math.prod(y_shape[:3]) >= _MIN_FILL * 16 * tiles:
             return "winograd"
     return "direct" if height * width * channels == direct.TAPS else "implicit_gemm"
 

@@ -19,7 +19,7 @@ Array = np.ndarray
 TAPS = 9
 _ZERO, _ONE = np.int64(0), np.int64(1)  # Numba would compile the called kernel again for each literal
 _SHARES = 16
-_SHARE_WORK = 100_000  # least multiply-adds of a share: with fewer, another share costs more than it saves
+_SHARE_WORK = 100_000  # min multiply-adds of a share: with fewer, another share costs more than it saves
 
 
 @functools.lru_cache(maxsize=256)
@@ -64,10 +64,10 @@ def gather(x, n, first, count, window, out_width, channel, channels, windows):
 
 
 @compiled
-def positions_by_nine(x, at, step, offsets, form, weights, units, y, to, count, least):
+def positions_by_nine(x, at, step, offsets, form, weights, units, y, to, count, minimum):
     """Computes `count` positions of y from offset `to` on. Their windows start at offset `at` in the flat x, `step` apart.
 
-    form: the index of a row of `offsets`. weights: nine rows, then the bias. least: the lower bound of the results.
+    form: the index of a row of `offsets`. weights: nine rows, then the bias. minimum: the lower bound of the results.
     """
     o0, o1, o2 = load(offsets, form * 9), load(offsets, form * 9 + 1), load(offsets, form * 9 + 2)
     o3, o4, o5 = load(offsets, form * 9 + 3), load(offsets, form * 9 + 4), load(offsets, form * 9 + 5)
@@ -90,7 +90,7 @@ def positions_by_nine(x, at, step, offsets, form, weights, units, y, to, count, 
                 + a8 * load(weights, j + 8 * units)
             )
             v += load(weights, j + 9 * units)
-            store(y, out + j, least if v < least else v)
+            store(y, out + j, minimum if v < minimum else v)
 
 
 @compiled
@@ -100,7 +100,7 @@ def rows_by_nine(x, flat, weights, y, offsets, buffers, out_height, out_width, w
     height, width, channels = x.shape[1], x.shape[2], x.shape[3]
     sw, left, reach = window.column_stride, window.left, (window.width - 1) * window.column_dilation
     units = weights.size // 10
-    least = x.dtype.type(0) if relu else x.dtype.type(-np.inf)
+    minimum = x.dtype.type(0) if relu else x.dtype.type(-np.inf)
     rows = x.shape[0] * out_height
     for r in range(rows * share // shares, rows * (share + 1) // shares):
         n, row = r // out_height, r % out_height * window.row_stride - window.top
@@ -110,12 +110,12 @@ def rows_by_nine(x, flat, weights, y, offsets, buffers, out_height, out_width, w
         last = max(first, min(out_width, (width - 1 - reach + left) // sw + 1))
         if first < last:
             at, to = ((n * height + row) * width + first * sw - left) * channels, (r * out_width + first) * units
-            positions_by_nine(flat, at, sw * channels, offsets, _ZERO, weights, units, y, to, last - first, least)
+            positions_by_nine(flat, at, sw * channels, offsets, _ZERO, weights, units, y, to, last - first, minimum)
         for outside in range(out_width - last + first):
             column = outside if outside < first else outside + last - first
             gather(x, n, r % out_height * out_width + column, _ONE, window, out_width, _ZERO, channels, buffers[share])
             to = (r * out_width + column) * units
-            positions_by_nine(buffers[share], _ZERO, _ZERO, offsets, _ONE, weights, units, y, to, _ONE, least)
+            positions_by_nine(buffers[share], _ZERO, _ZERO, offsets, _ONE, weights, units, y, to, _ONE, minimum)
 
 
 def forward(x: Array, kernel: Array, bias: Array, y: Array, window: Window, relu: bool) -> None:

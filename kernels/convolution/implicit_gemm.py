@@ -24,13 +24,13 @@ from nbkeras.kernels.runtime.cache import compiled
 from nbkeras.kernels.runtime.threads import launch_shares, share_count
 
 Array = np.ndarray
-_BUFFER = 32768  # most elements of a buffer: it fits with the output's block into an L2 of 256 KiB
+_BUFFER = 32768  # max elements of a buffer: it fits with the output's block into an L2 of 256 KiB
 _SHARES = 16
-_PARTIAL_ELEMENTS = 8_000_000  # most elements of the partial kernel gradients of all shares
-_SHARE_WORK = 140_000  # least multiply-adds of a share, about 3 us: with fewer, another share costs more than it saves
+_PARTIAL_ELEMENTS = 8_000_000  # max elements of the partial kernel gradients of all shares
+_SHARE_WORK = 140_000  # min multiply-adds of a share, about 3 us: with fewer, another share costs more than it saves
 _GRADIENT_WORK = 1_000_000  # the same for the kernel's gradient: it is more, because the shares' results must be summed
-_BAND, _THIN = 128, 32  # positions of a band: enough for a fast product, and the least number
-_COLUMNS = 48  # least units of a part; units are cut into parts if there are fewer bands than shares
+_BAND, _THIN = 128, 32  # positions of a band: enough for a fast product, and the minimum
+_COLUMNS = 48  # minimum units of a part; units are cut into parts if there are fewer bands than shares
 _DEPTHWISE_COST = 8  # the relative cost of a multiply-add if each channel has its own kernel
 # If each channel has its own kernel, padded images are copied in parts of about _PART channels. A band of a part has more rows,
 # so fewer rows are copied twice. Each pixel of a part starts at a cache line of _LINE floats; with 728 channels it would not.
@@ -59,10 +59,10 @@ def band_rows(height: int, width: int, images: int, shares: int, numbers: int) -
 
     numbers: elements per position.
     """
-    most = max(_BAND, _BUFFER // max(1, numbers))
-    bands = max(1, -(-shares // max(1, images)), -(-height * width // most))
-    least = -(-_THIN // max(1, width))
-    return min(height, max(least, -(-height // bands)))
+    maximum = max(_BAND, _BUFFER // max(1, numbers))
+    bands = max(1, -(-shares // max(1, images)), -(-height * width // maximum))
+    minimum = -(-_THIN // max(1, width))
+    return min(height, max(minimum, -(-height // bands)))
 
 
 def has_own_kernels(channels: int, units: int, groups: int) -> bool:
@@ -255,9 +255,9 @@ def kernel_gradient_bands(x, flat, dy, partials, buffers, tables, window, groups
 def kernel_gradient(x: Array, dy: Array, dkernel: Array, window: Window, groups: int) -> None:
     """Computes dkernel, the kernel's gradient of conv(x, kernel), from the output's gradient dy."""
     window, x, dy = upright(window, x, dy)
-    work, most = dy.size * (dkernel.size // dkernel.shape[3]), max(2, _PARTIAL_ELEMENTS // dkernel.size)
-    bands = _Bands(x.shape, dy.shape, window, groups, share_count(work, _GRADIENT_WORK, _SHARES, most))
-    shares = share_count(work, _GRADIENT_WORK, _SHARES, bands.count // bands.parts, most)
+    work, maximum = dy.size * (dkernel.size // dkernel.shape[3]), max(2, _PARTIAL_ELEMENTS // dkernel.size)
+    bands = _Bands(x.shape, dy.shape, window, groups, share_count(work, _GRADIENT_WORK, _SHARES, maximum))
+    shares = share_count(work, _GRADIENT_WORK, _SHARES, bands.count // bands.parts, maximum)
     flat = dkernel.reshape(1, -1)
     partials = flat if shares == 1 else device.empty((shares, dkernel.size), x.dtype)
     if bands.count == 0:

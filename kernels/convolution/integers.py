@@ -21,10 +21,10 @@ from nbkeras.kernels.runtime.cache import compiled
 from nbkeras.kernels.runtime.threads import launch_shares, share_count
 
 Array = np.ndarray
-_SHARE = 16384  # least numbers that a share quantizes
-_SHARE_WORK = 500_000  # least multiply-adds of a share: with fewer, another share costs more than it saves
+_SHARE = 16384  # minimum numbers that a share quantizes
+_SHARE_WORK = 500_000  # min multiply-adds of a share: with fewer, another share costs more than it saves
 _SHARES = 16
-_PARTS = 16  # most parts that an image is cut into to find its largest number
+_PARTS = 16  # max parts that an image is cut into to find its largest number
 _REST = 3  # unused bytes after the images, because windows are read four bytes at a time
 
 
@@ -209,7 +209,7 @@ def multiply_bands(
     the number of parts of the units; shares may compute parts of a band.
     """
     kind, (count, height, width, units) = y.dtype.type, y.shape
-    bands, least = (height + high - 1) // high, kind(0) if rectify != 0 else kind(-np.inf)
+    bands, minimum = (height + high - 1) // high, kind(0) if rectify != 0 else kind(-np.inf)
     groups, quads = (units + COLUMNS - 1) // COLUMNS, runs * ((run + 3) // 4)
     total = count * bands * parts
     for each in range(total * share // shares, total * (share + 1) // shares):
@@ -232,7 +232,7 @@ def multiply_bands(
             factors,
             steps[n],
             bias,
-            least,
+            minimum,
             first,
             y,
             to + first,

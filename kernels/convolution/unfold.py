@@ -18,7 +18,7 @@ from nbkeras.kernels.runtime.threads import launch_shares, share_count
 
 Array = np.ndarray
 _SHARES = 16
-_SHARE_ELEMENTS = 50_000  # least elements of a share: with fewer, another share costs more than it saves
+_SHARE_ELEMENTS = 50_000  # minimum elements of a share: with fewer, another share costs more than it saves
 
 
 class Line(NamedTuple):

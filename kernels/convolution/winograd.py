@@ -26,12 +26,12 @@ _f = np.float32
 _ZERO, _ONE, _TWO, _FOUR, _FIVE, _EIGHT = _f(0), _f(1), _f(2), _f(4), _f(5), _f(8)
 _4TH, _6TH, _12TH, _24TH = _f(1 / 4), _f(1 / 6), _f(1 / 12), _f(1 / 24)
 _SIX, _QUAD = np.int64(6), np.int64(4)  # Numba would compile `cut` again for a literal 6 or 4
-_BUFFER = 50_000  # most elements of a block's transformed tiles: they fit into an L2 of 256 KiB
-_LEAST_TILES = 24  # least tiles of a block: with fewer, the products are too thin
+_BUFFER = 50_000  # max elements of a block's transformed tiles: they fit into an L2 of 256 KiB
+_MIN_TILES = 24  # minimum tiles of a block: with fewer, the products are too thin
 _RUN = 512  # elements of a kernel that a share transforms
 _SHARES = 16
-_SHARE_WORK = 250_000  # least multiply-adds of a share, if there is only one block
-_PARTIAL_ELEMENTS = 8_000_000  # most elements of the partial kernel gradients of all shares
+_SHARE_WORK = 250_000  # min multiply-adds of a share, if there is only one block
+_PARTIAL_ELEMENTS = 8_000_000  # max elements of the partial kernel gradients of all shares
 
 
 # -------------------- transforms of one row or column of a tile, for all channels --------------------
@@ -139,8 +139,8 @@ class Tiling(NamedTuple):
         columns = -(-out_width // 4)
         per_image = -(-out_height // 4) * columns
         tiles = images * per_image
-        most = max(_LEAST_TILES, _BUFFER // (36 * (channels + units)))
-        blocks = max(-(-tiles // most), min(tiles // 8, share_count(36 * tiles * channels * units, _SHARE_WORK)))
+        maximum = max(_MIN_TILES, _BUFFER // (36 * (channels + units)))
+        blocks = max(-(-tiles // maximum), min(tiles // 8, share_count(36 * tiles * channels * units, _SHARE_WORK)))
         sizes = height, width, channels, out_height, out_width, units
         block = -(-tiles // blocks)
         block += -block % 8 if blocks > 1 else 0  # a multiple of the rows that a product keeps in registers

@@ -4,7 +4,7 @@ import math
 
 from numba import cuda
 
-from nbkeras.kernels.attention import LEAST
+from nbkeras.kernels.attention import MINIMUM
 from nbkeras.kernels.cuda.loops.lanes import ADD, LANES, LARGEST, WARP, fold_lanes, row_and_lane, start_rows
 from nbkeras.kernels.cuda.machine.kernel import device_function, kernel
 from nbkeras.kernels.runtime.device_array import DeviceArray
@@ -22,12 +22,12 @@ def _masked(
 ):
     shared = cuda.shared.array(WARP, x.dtype)
     row, lane = row_and_lane(bits)
-    lanes, least, zero = 1 << bits, x.dtype.type(LEAST), x.dtype.type(0)
+    lanes, minimum, zero = 1 << bits, x.dtype.type(MINIMUM), x.dtype.type(0)
     at = _first_flag(row, heads, queries, of_batch, of_head, of_query)
     end = 0
     if row < rows:
         end = min(n, row % queries + 1) if causal != 0 else n
-    top, i = least, lane
+    top, i = minimum, lane
     while i < end:
         if mask.size == 0 or mask[at + i * of_key]:
             value = x[row * n + i] * scale
@@ -35,7 +35,7 @@ def _masked(
                 top = value
         i += lanes
     top = fold_lanes(LARGEST, top, bits, shared)
-    none = top <= least
+    none = top <= minimum
     total, i = zero, lane
     while i < end:
         if mask.size == 0 or mask[at + i * of_key]:

@@ -9,7 +9,7 @@ from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.device_array import DeviceArray
 
 _COLUMNS, _ROWS = size(32, simulated=4), size(8, simulated=2)  # threads of a block, along columns and rows
-_LEAST = size(64, simulated=4)  # least rows of a part of a sum
+_MINIMUM = size(64, simulated=4)  # minimum rows of a part of a sum
 
 
 def multiply(ta, tb, a, b, bias, c, batches, m, n, k, depth, lda, ldb, a_step, b_step, rows, columns, rectify) -> None:
@@ -22,7 +22,7 @@ def rectifier_backward(y: DeviceArray, dy: DeviceArray, dz: DeviceArray, partial
     """dz = dy where y > 0, else 0; partial[i] = column sums of the i-th block of rows of dz."""
     n, count = y.shape[1], partial.shape[0]
     across = blocks(n, _COLUMNS)
-    parts = max(1, min(block // _LEAST, 8 * device.gpu().processors // (across * count)))
+    parts = max(1, min(block // _MINIMUM, 8 * device.gpu().processors // (across * count)))
     part = blocks(block, parts)
     parts, sums = blocks(block, part), partial
     if parts > 1:

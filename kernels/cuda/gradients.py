@@ -5,13 +5,13 @@ import math
 import numpy as np
 from numba import cuda
 
-from nbkeras.kernels.cuda.machine.kernel import device_function, kernel, size, start
+from nbkeras.kernels.cuda.loops.lanes import ADD, BLOCK, WARP, fold_lanes
+from nbkeras.kernels.cuda.machine.kernel import kernel, start
 from nbkeras.kernels.cuda.optimizers import grid_range, run
 from nbkeras.kernels.gradients import CHUNK
 from nbkeras.kernels.runtime import device
 
-_SUMMING = size(256, simulated=64)  # threads of a block that sums; whole warps
-_ALL = 0xFFFFFFFF
+_BITS = BLOCK.bit_length() - 1  # all threads of a block are the lanes of one row
 
 
 # Gradients accumulated over batches
@@ -38,34 +38,17 @@ def accumulate(g, total, due, every):
 # Clipping
 
 
-@device_function
-def _block_sum(value):
-    """Sums a float64 over all threads of a block, in a fixed order. Thread 0 gets the result."""
-    of_warps = cuda.shared.array(32, np.float64)
-    distance = 16
-    while distance > 0:
-        value += cuda.shfl_down_sync(_ALL, value, distance)
-        distance >>= 1
-    if cuda.laneid == 0:
-        of_warps[cuda.threadIdx.x // 32] = value
-    cuda.syncthreads()
-    if cuda.threadIdx.x == 0:
-        for warp in range(1, cuda.blockDim.x // 32):
-            value += of_warps[warp]
-    return value
-
-
 @kernel
 def _square_sums(g, sums):
     """Computes sums of squares; a block has a chunk.
 
     It uses float64, as on the CPU, because the squares of large gradients may exceed float32.
     """
-    stride = np.uint64(cuda.blockDim.x)
+    shared, stride = cuda.shared.array(WARP, np.float64), np.uint64(cuda.blockDim.x)
     i = np.uint64(cuda.blockIdx.x) * np.uint64(CHUNK)
     last = min(np.uint64(g.size), i + np.uint64(CHUNK))
     i += np.uint64(cuda.threadIdx.x)
-    total = 0.0
+    total = np.float64(0)
     while i + stride * np.uint64(3) < last:  # issue four loads at a time
         a, b = np.float64(g[i]), np.float64(g[i + stride])
         c, d = np.float64(g[i + stride * np.uint64(2)]), np.float64(g[i + stride * np.uint64(3)])
@@ -75,21 +58,21 @@ def _square_sums(g, sums):
         x = np.float64(g[i])
         total += x * x
         i += stride
-    total = _block_sum(total)
+    total = fold_lanes(ADD, total, _BITS, shared)
     if cuda.threadIdx.x == 0:
         sums[cuda.blockIdx.x] = total
 
 
 def square_sums(g, sums):
-    start(_square_sums, sums.size, _SUMMING, g, sums)
+    start(_square_sums, sums.size, BLOCK, g, sums)
 
 
 @kernel
 def _norm_scale(sums, limit, scale):
-    total = 0.0
+    shared, total = cuda.shared.array(WARP, np.float64), np.float64(0)
     for c in range(cuda.threadIdx.x, sums.size, cuda.blockDim.x):
         total += sums[c]
-    norm = math.sqrt(_block_sum(total))
+    norm = math.sqrt(fold_lanes(ADD, total, _BITS, shared))
     if cuda.threadIdx.x == 0:
         scale[0] = 1.0 if norm <= limit else limit / norm + (norm - norm)  # NaN if the norm is infinite or NaN
 
@@ -106,5 +89,5 @@ def _scale(g, scale):
 
 def limit_norm(g, sums, limit):
     scale = device.gpu().scratch("limit_norm", (1,), g.dtype)
-    start(_norm_scale, 1, _SUMMING, sums, float(limit), scale)
+    start(_norm_scale, 1, BLOCK, sums, float(limit), scale)
     run(_scale, g, scale)

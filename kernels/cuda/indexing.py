@@ -5,8 +5,7 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from nbkeras.kernels.cuda.embedding import add_rows
-from nbkeras.kernels.cuda.loops.rows import by_row, counted
+from nbkeras.kernels.cuda.loops.rows import add_rows, by_row, counted
 from nbkeras.kernels.cuda.loops.sort import sorted_positions
 from nbkeras.kernels.cuda.loops.walk import dividers, split, unsigned_of, widened
 from nbkeras.kernels.cuda.machine.kernel import kernel, size, start_each
@@ -22,16 +21,16 @@ _MANY = 16384  # enough columns to fill a GPU
 
 
 @kernel
-def _cut(x, low, past, least, out):
+def _cut(x, low, past, minimum, out):
     n = cuda.grid(1)
     if n < out.size:
         value = x[n]
-        out[n] = out.dtype.type(value) if low <= value and value < past else out.dtype.type(least)
+        out[n] = out.dtype.type(value) if low <= value and value < past else out.dtype.type(minimum)
 
 
-def cut(x: DeviceArray, low: Any, past: Any, least: int, out: DeviceArray) -> None:
-    """out = x where low <= x < past, else `least`."""
-    start_each(_cut, out.size, x, low, past, least, out)
+def cut(x: DeviceArray, low: Any, past: Any, minimum: int, out: DeviceArray) -> None:
+    """out = x where low <= x < past, else `minimum`."""
+    start_each(_cut, out.size, x, low, past, minimum, out)
 
 
 # -------------------- take --------------------
@@ -108,7 +107,7 @@ def scatter_add(dy: DeviceArray, index: DeviceArray, dx: DeviceArray) -> None:
     if len(dy) == 1:
         add_rows(dy[0], index, dx[0])
         return
-    room = device.gpu().scratch("scatter_add", (4, index.size), np.int32)
+    room = device.gpu().scratch("scatter_add", (3, index.size), np.int32)
     by_row(index, dx.shape[1], room)
     start_each(_add_runs, dy.size, dy, room[0], room[1], *dividers(*dy.shape), dx)
 

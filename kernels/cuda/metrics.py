@@ -14,7 +14,7 @@ from nbkeras.kernels.cuda.loops.lanes import (
     BLOCK,
     LANES,
     LARGEST,
-    MOST,
+    MAXIMUM,
     WARP,
     find_lanes,
     fold_lanes,
@@ -23,19 +23,19 @@ from nbkeras.kernels.cuda.loops.lanes import (
     share_of_lane,
     start_rows,
 )
-from nbkeras.kernels.cuda.loops.walk import divided, indices_of_three, start_walk
+from nbkeras.kernels.cuda.loops.walk import divided
 from nbkeras.kernels.cuda.machine.kernel import blocks, device_function, kernel, start, start_each
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.device_array import DeviceArray
 
 _BITS = BLOCK.bit_length() - 1  # all threads of a block are the lanes of one row
-_PER_THREAD = 16  # least numbers per thread of a part
-_MOST_PARTS = 128
+_PER_THREAD = 16  # minimum numbers per thread of a part
+_MAX_PARTS = 128
 
 
 def _parts(count: int) -> int:
     """Returns the number of parts for `count` numbers."""
-    return max(1, min(_MOST_PARTS, count // (BLOCK * _PER_THREAD)))
+    return max(1, min(_MAX_PARTS, count // (BLOCK * _PER_THREAD)))
 
 
 def _scratch(count: int) -> DeviceArray:
@@ -171,20 +171,6 @@ def accumulate(values, weights, scale, total, count):
         start(_add_sums, 1, BLOCK, sums, parts, number, scale, total, count)
 
 
-@kernel
-def _ratio(count, sizes, multipliers, shifts, x, x_steps, y, y_steps, out, out_steps):
-    n = cuda.grid(1)
-    if n < count:
-        i, j, k = indices_of_three(n, sizes, multipliers, shifts, x_steps, y_steps, out_steps)
-        a, b = x[np.uint64(i)], y[np.uint64(j)]
-        out[np.uint64(k)] = out.dtype.type(a / b) if b != 0 else out.dtype.type(0)
-
-
-def ratio(x, y, out):
-    """out = x / y, or 0 where y is 0; out may be float32."""
-    start_walk(_ratio, (x, y, out))
-
-
 # -------------------- confusion counts --------------------
 
 
@@ -297,7 +283,7 @@ def _fill_buckets(y_true, y_pred, weights, zero_counts, sums, buckets, columns, 
         mine += cuda.blockDim.x
 
 
-@kernel(launch_bounds=MOST)
+@kernel(launch_bounds=MAXIMUM)
 def _add_buckets(sums, parts, buckets, size, columns, tp, fp, tn, fn):
     """A block sums the buckets of a column, then the counts above each threshold, from the highest bucket down."""
     thread, c, half = cuda.threadIdx.x, cuda.blockIdx.x, size // 2
@@ -335,4 +321,4 @@ def count_at_even_thresholds(y_true, y_pred, weights, zero_counts, buckets, *tab
     part_rows = blocks(rows, parts)
     start(_fill_buckets, (parts, columns), BLOCK, *flat, int(zero_counts), sums, count, columns, rows, part_rows)
     flat_tables = (table.reshape(-1) for table in tables)
-    start(_add_buckets, columns, MOST, sums, parts, buckets.reshape(-1), count, columns, *flat_tables)
+    start(_add_buckets, columns, MAXIMUM, sums, parts, buckets.reshape(-1), count, columns, *flat_tables)

@@ -10,15 +10,14 @@ import numpy as np
 from numba import cuda
 
 from nbkeras.kernels.cuda.layer_normalization import row_gradients as row_gradients
-from nbkeras.kernels.cuda.loops.lanes import ADD, BLOCK, MOST, SMALLEST, fold_columns, is_wide, load_four, over_columns
-from nbkeras.kernels.cuda.loops.registers import load_quad, store_quad
+from nbkeras.kernels.cuda.loops.lanes import ADD, BLOCK, MAXIMUM, SMALLEST, fold_columns, load_four, over_columns
 from nbkeras.kernels.cuda.loops.walk import divided
-from nbkeras.kernels.cuda.machine.kernel import blocks, device_function, kernel, size, start, start_each
+from nbkeras.kernels.cuda.machine.kernel import blocks, device_function, kernel, size, start
 from nbkeras.kernels.runtime.device_array import DeviceArray
 
 _CHANNELS = size(8, simulated=2)  # channels whose sums one block of threads joins
 _THREADS = size(131072, simulated=16)  # with more threads than this, each scales several rows
-_MOST_ROWS = 16  # most rows per thread
+_MAX_ROWS = 16  # max rows per thread
 
 
 def _flat(*arrays: DeviceArray) -> list[DeviceArray]:
@@ -98,13 +97,13 @@ def _spread(c, channels, sets, mean, reciprocal, gamma, beta, center, inverse, s
         lane += cuda.blockDim.y
 
 
-@kernel(launch_bounds=(MOST, 1))
+@kernel(launch_bounds=(MAXIMUM, 1))
 def _join_moments(
     counts, means, squares, total, moving_mean, moving_variance, momentum, gamma, beta, epsilon,
     center, inverse, scale, offset, bits,
 ):  # fmt: skip
     """Joins the moments. Each channel has 2**bits sets of columns, which means and squares hold as further rows."""
-    shared = cuda.shared.array(MOST, np.float64)
+    shared = cuda.shared.array(MAXIMUM, np.float64)
     results = cuda.shared.array((2, _CHANNELS), np.float64)
     c, lane, channels = cuda.grid(1), cuda.threadIdx.y, gamma.size
     parts, number, mean, deviation = counts.size << bits, np.float64(0), np.float64(0), np.float64(0)
@@ -144,7 +143,7 @@ def _join_moments(
 
 def _over_channels(channels: int, parts: int) -> tuple[int, tuple[int, int]]:
     """Returns the grid and the threads per block that join this number of parts of each channel's sums."""
-    return blocks(channels, _CHANNELS), (_CHANNELS, (BLOCK if parts <= BLOCK else MOST) // _CHANNELS)
+    return blocks(channels, _CHANNELS), (_CHANNELS, (BLOCK if parts <= BLOCK else MAXIMUM) // _CHANNELS)
 
 
 def join_moments(
@@ -204,9 +203,9 @@ def block_sums(dy, x, center, sums, products):
     start(_sums, (tiles, count), threads, *_flat(dy, x, center, sums, products), *sizes)
 
 
-@kernel(launch_bounds=MOST)
+@kernel(launch_bounds=MAXIMUM)
 def _join_sums(sums, products, total, inverse, scale, dgamma, dbeta, slope, shift, parts, bits):
-    shared = cuda.shared.array(MOST, np.float64)
+    shared = cuda.shared.array(MAXIMUM, np.float64)
     results = cuda.shared.array((2, _CHANNELS), np.float64)
     c, lane, channels = cuda.grid(1), cuda.threadIdx.y, dgamma.size
     s, p, part = np.float64(0), np.float64(0), lane if c < channels else parts
@@ -237,112 +236,58 @@ def join_sums(sums, products, joined, total, inverse, scale, dgamma, dbeta, slop
     start(_join_sums, *_over_channels(dgamma.size, parts), *arrays, parts, sets.bit_length() - 1)
 
 
-@kernel
-def _mean_gradient(dbeta, scale, dmean):
-    c = cuda.grid(1)
-    if c < dmean.size:
-        dmean[np.uint64(c)] = -(dbeta[np.uint64(c)] * scale[np.uint64(c)])
-
-
-def mean_gradient(dbeta, scale, dmean):
-    """dmean = -scale * sum(dy)."""
-    start_each(_mean_gradient, dmean.size, dbeta, scale, dmean)
-
-
-@kernel
-def _variance_gradient(dgamma, inverse, scale, dvariance):
-    c = cuda.grid(1)
-    if c < dvariance.size:
-        at = np.uint64(c)
-        dvariance[at] = dgamma[at] * inverse[at] * scale[at] * dvariance.dtype.type(-0.5)
-
-
-def variance_gradient(dgamma, inverse, scale, dvariance):
-    """dvariance = -scale / (2 (variance + epsilon)) * sum(dy * (x - mean))."""
-    start_each(_variance_gradient, dvariance.size, dgamma, inverse, scale, dvariance)
-
-
 # -------------------- batch normalization: all numbers --------------------
 
 
-def _over_units(rows: int, columns: int, wide: int) -> tuple[int, int, int]:
-    """Returns a grid of threads with one unit (a column, or four) each, the number of rows per thread, and their distance."""
-    units = columns // 4 if wide else columns
-    each = min(_MOST_ROWS, max(1, rows * units // _THREADS))
+def _over_rows(rows: int, columns: int) -> tuple[int, int, int]:
+    """Returns a grid of threads with one column each, the number of rows per thread, and their distance."""
+    each = min(_MAX_ROWS, max(1, rows * columns // _THREADS))
     stride = blocks(rows, each)
-    return blocks(stride * units, BLOCK), each, stride
+    return blocks(stride * columns, BLOCK), each, stride
 
 
 @device_function
-def _first_row_and_column(rows, columns, stride, wide):
+def _first_row_and_column(rows, columns, stride):
     """Returns this thread's first row and column; the row is `rows` if the thread has no work."""
-    row, c = divided(cuda.grid(1), columns >> 2 if wide != 0 else columns)
-    return np.int64(row) if row < stride else rows, np.int64(c) << 2 if wide != 0 else np.int64(c)
+    row, c = divided(cuda.grid(1), columns)
+    return np.int64(row) if row < stride else rows, np.uint64(c)
 
 
 @kernel
-def _scale_rows(x, center, scale, offset, y, rows, columns, each, stride, wide):
-    row, c = _first_row_and_column(rows, columns, stride, wide)
-    if wide != 0:
-        m, s, o = load_quad(center, c), load_quad(scale, c), load_quad(offset, c)
-        for _ in range(each):
-            if row < rows:
-                a, b, d, e = load_quad(x, row * columns + c)
-                a, b = (a - m[0]) * s[0] + o[0], (b - m[1]) * s[1] + o[1]
-                d, e = (d - m[2]) * s[2] + o[2], (e - m[3]) * s[3] + o[3]
-                store_quad(y, row * columns + c, (a, b, d, e))
-            row += stride
-    else:
-        middle, factor, added = center[np.uint64(c)], scale[np.uint64(c)], offset[np.uint64(c)]
-        for _ in range(each):
-            if row < rows:
-                at = np.uint64(row * columns + c)
-                y[at] = (x[at] - middle) * factor + added
-            row += stride
+def _scale_rows(x, center, scale, offset, y, rows, columns, each, stride):
+    row, c = _first_row_and_column(rows, columns, stride)
+    middle, factor, added = center[c], scale[c], offset[c]
+    for _ in range(each):
+        if row < rows:
+            at = np.uint64(row * columns) + c
+            y[at] = (x[at] - middle) * factor + added
+        row += stride
 
 
 def scale_rows(x, center, scale, offset, y):
     """y = (x - center) * scale + offset."""
-    (rows, columns), arrays = x.shape, _flat(x, center, scale, offset, y)
-    wide = is_wide(columns, *arrays)
-    count, each, stride = _over_units(rows, columns, wide)
-    start(_scale_rows, count, BLOCK, *arrays, rows, columns, each, stride, wide)
+    rows, columns = x.shape
+    count, each, stride = _over_rows(rows, columns)
+    start(_scale_rows, count, BLOCK, *_flat(x, center, scale, offset, y), rows, columns, each, stride)
 
 
 @kernel
-def _input_gradient(dy, x, mask, center, scale, slope, shift, dx, rows, columns, each, stride, wide):
-    row, c = _first_row_and_column(rows, columns, stride, wide)
-    if wide != 0:
-        m, f, g, h = load_quad(center, c), load_quad(scale, c), load_quad(slope, c), load_quad(shift, c)
-        for _ in range(each):
-            if row < rows:
-                at = row * columns + c
-                a, b, d, e = load_quad(dy, at)
-                a, b, d, e = a * f[0], b * f[1], d * f[2], e * f[3]
-                if mask.size == 0 or mask[np.uint64(row)]:
-                    p, q, r, s = load_quad(x, at)
-                    a, b = a + ((p - m[0]) * g[0] + h[0]), b + ((q - m[1]) * g[1] + h[1])
-                    d, e = d + ((r - m[2]) * g[2] + h[2]), e + ((s - m[3]) * g[3] + h[3])
-                store_quad(dx, at, (a, b, d, e))
-            row += stride
-    else:
-        middle, factor = center[np.uint64(c)], scale[np.uint64(c)]
-        steep, added = slope[np.uint64(c)], shift[np.uint64(c)]
-        for _ in range(each):
-            if row < rows:
-                at = np.uint64(row * columns + c)
-                a = dy[at] * factor
-                if mask.size == 0 or mask[np.uint64(row)]:
-                    a += (x[at] - middle) * steep + added
-                dx[at] = a
-            row += stride
+def _input_gradient(dy, x, mask, center, scale, slope, shift, dx, rows, columns, each, stride):
+    row, c = _first_row_and_column(rows, columns, stride)
+    middle, factor, steep, added = center[c], scale[c], slope[c], shift[c]
+    for _ in range(each):
+        if row < rows:
+            at = np.uint64(row * columns) + c
+            a = dy[at] * factor
+            if mask.size == 0 or mask[np.uint64(row)]:
+                a += (x[at] - middle) * steep + added
+            dx[at] = a
+        row += stride
 
 
 def input_gradient(dy, x, mask, center, scale, slope, shift, dx):
     """dx = dy * scale, plus (x - center) * slope + shift in rows of the mask."""
     rows, columns = x.shape
-    dy, x, center, scale, slope, shift, dx = _flat(dy, x, center, scale, slope, shift, dx)
-    wide = is_wide(columns, dy, x, center, scale, slope, shift, dx)
-    count, each, stride = _over_units(rows, columns, wide)
-    args = dy, x, mask, center, scale, slope, shift, dx, rows, columns, each, stride, wide
-    start(_input_gradient, count, BLOCK, *args)
+    count, each, stride = _over_rows(rows, columns)
+    arrays = _flat(dy, x, mask, center, scale, slope, shift, dx)
+    start(_input_gradient, count, BLOCK, *arrays, rows, columns, each, stride)

@@ -30,8 +30,8 @@ def _quantize(x, scale, low, high, epsilon, q, rows, n, bits, wide):
         largest = max(largest, max(max(abs(a), abs(b)), max(abs(c), abs(d))))
         at += 4 << bits
     largest = fold_lanes(LARGEST, largest, bits, shared)
-    least, most = x.dtype.type(low), x.dtype.type(high)
-    factor = most / (largest + x.dtype.type(epsilon))
+    minimum, maximum = x.dtype.type(low), x.dtype.type(high)
+    factor = maximum / (largest + x.dtype.type(epsilon))
     if lane == 0 and row < rows:
         scale[row] = factor
     at = row * n + lane
@@ -43,7 +43,7 @@ def _quantize(x, scale, low, high, epsilon, q, rows, n, bits, wide):
         odd = below - 2 * math.floor(below * half)
         if rest > half or (rest == half and odd != 0):
             below += 1
-        q[at] = min(max(below, least), most)
+        q[at] = min(max(below, minimum), maximum)
         at += 1 << bits
 
 

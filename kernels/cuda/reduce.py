@@ -16,7 +16,7 @@ from nbkeras.kernels.cuda.loops.lanes import (
     LANES,
     LARGEST,
     LARGEST_UNSIGNED,
-    MOST,
+    MAXIMUM,
     MULTIPLY,
     SMALLEST,
     SMALLEST_UNSIGNED,
@@ -42,7 +42,7 @@ _ENOUGH = size(512, simulated=8)  # enough blocks to keep a GPU busy
 _RESULTS = size(65536, simulated=64)  # with at least this many results, one thread computes each result
 _FEW = size(16, simulated=2)  # one thread also computes a result of at most this many numbers
 _PART = size(4096, simulated=16)  # the least size of a part
-_MOST_DEEP = 65535  # CUDA's most blocks along z
+_MAX_DEEP = 65535  # CUDA's max blocks along z
 _LINES = size(4096, simulated=16)  # with at least this many lines, one thread runs along each line
 
 _CODES: dict[np.ufunc, int] = {np.add: ADD, np.multiply: MULTIPLY, np.maximum: LARGEST, np.minimum: SMALLEST}
@@ -64,8 +64,8 @@ def _operand(x: DeviceArray, op: int) -> tuple[DeviceArray, int, np.dtype]:
 
 def _identity(op: int, dtype: np.dtype):
     """The identity element of an op."""
-    least, most = (-math.inf, math.inf) if dtype.kind == "f" else (np.iinfo(np.int64).min, np.iinfo(np.int64).max)
-    return dtype.type({ADD: 0, MULTIPLY: 1, LARGEST: least, SMALLEST: most, LARGEST_UNSIGNED: 0}.get(op, -1))
+    minimum, maximum = (-math.inf, math.inf) if dtype.kind == "f" else (np.iinfo(np.int64).min, np.iinfo(np.int64).max)
+    return dtype.type({ADD: 0, MULTIPLY: 1, LARGEST: minimum, SMALLEST: maximum, LARGEST_UNSIGNED: 0}.get(op, -1))
 
 
 def _scratch(name: str, shape: tuple[int, ...], dtype) -> DeviceArray:
@@ -116,10 +116,10 @@ def _fold_rows(x, out, op, truth, identity, n, inner, parts, part_size, bits):
         out[np.uint64(at)] = total
 
 
-@kernel(launch_bounds=MOST)
+@kernel(launch_bounds=MAXIMUM)
 def _fold_columns(x, out, op, truth, identity, outer, n, inner, parts, part_size):
     """A block has a tile of columns and a part of the n numbers. out: (outer, parts, inner)."""
-    shared = cuda.shared.array(MOST, out.dtype)
+    shared = cuda.shared.array(MAXIMUM, out.dtype)
     k, row, rows = cuda.grid(1), cuda.threadIdx.y, cuda.blockDim.y
     part, i = cuda.blockIdx.y, cuda.blockIdx.z
     first = part * part_size
@@ -148,8 +148,8 @@ def _reduce(x: DeviceArray, out: DeviceArray, op: int, truth: bool = False) -> N
     else:
         tiles, threads = over_columns(inner)
         if outer * parts * tiles < _ENOUGH // 4:
-            _, threads = over_columns(inner, MOST)
-        grid = (tiles, parts, min(outer, _MOST_DEEP))
+            _, threads = over_columns(inner, MAXIMUM)
+        grid = (tiles, parts, min(outer, _MAX_DEEP))
         start(_fold_columns, grid, threads, *args, outer, n, inner, parts, part_size)
 
 
@@ -274,7 +274,7 @@ def _run_along(x, out, op, identity, lines, n, inner, x_at, x_step, out_at, out_
             to += out_step
 
 
-@kernel(launch_bounds=MOST)
+@kernel(launch_bounds=MAXIMUM)
 def _scan_lines(x, out, carried, op, identity, n, inner, x_at, x_step, out_at, out_step, exclusive):
     """A block has a line. It scans pieces with one number per thread, in warps and then across warps.
 
@@ -330,7 +330,7 @@ def _scan(x: DeviceArray, op: int, axis: int, out: DeviceArray, exclusive: bool)
     if n <= WARP or (inner > 1 and lines >= _LINES):
         start_each(_run_along, lines, x, out, op, _identity(op, dtype), lines, *sizes)
     else:
-        threads = MOST if n > BLOCK and lines < _ENOUGH else BLOCK
+        threads = MAXIMUM if n > BLOCK and lines < _ENOUGH else BLOCK
         start(_scan_lines, lines, threads, x, out, _scratch("carried", (0,), dtype), op, _identity(op, dtype), *sizes)
 
 
@@ -366,16 +366,3 @@ def cumprod_slope(x: DeviceArray, y: DeviceArray, dy: DeviceArray, axis: int, dx
         n, inner = x.shape[axis], math.prod(x.shape[axis + 1 :])
         lines, flat = x.size // n, (array.reshape(-1) for array in (x, y, dy, dx))
         start_each(_slopes, lines, *flat, lines, n, inner)
-
-
-@kernel
-def _keep_finite(x, out):
-    i = cuda.grid(1)
-    if i < out.size:
-        value = x[np.uint64(i)]
-        out[np.uint64(i)] = value if value - value == x.dtype.type(0) else x.dtype.type(0)
-
-
-def keep_finite(x: DeviceArray, out: DeviceArray) -> None:
-    """out = x where x is finite, else 0."""
-    start_each(_keep_finite, x.size, x.reshape(-1), out.reshape(-1))

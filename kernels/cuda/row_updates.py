@@ -7,7 +7,7 @@ in use varies from step to step, so there are threads for the largest possible n
 import numpy as np
 from numba import cuda
 
-from nbkeras.kernels import formulas
+from nbkeras.kernels import optimizers
 from nbkeras.kernels.cuda.loops.map import inlined
 from nbkeras.kernels.cuda.loops.rows import (
     begins_run,
@@ -23,14 +23,14 @@ from nbkeras.kernels.cuda.optimizers import constants
 from nbkeras.kernels.runtime.device_array import DeviceArray
 
 _updated_by_sgd, _updated_by_adagrad, _updated_by_rmsprop = map(
-    inlined, (formulas.sgd_rule, formulas.adagrad_rule, formulas.rmsprop_rule)
+    inlined, (optimizers.sgd_rule, optimizers.adagrad_rule, optimizers.rmsprop_rule)
 )
-_faded_once, _faded_four_times = map(inlined, (formulas.rmsprop_faded, formulas.rmsprop_faded_four_times))
+_faded_once, _faded_four_times = map(inlined, (optimizers.rmsprop_faded, optimizers.rmsprop_faded_four_times))
 
 
 def _room(lists: DeviceArray) -> DeviceArray:
     n = lists.shape[1]
-    return lists.reshape(-1).view(np.int32)[: 4 * n].reshape(4, n)
+    return lists.reshape(-1).view(np.int32)[: 3 * n].reshape(3, n)
 
 
 def group(indices, slots, count, lists):

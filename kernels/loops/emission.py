@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from nbkeras.kernels.loops import expressions, llvm
-from nbkeras.kernels.loops.expressions import COMPARISONS, ELEMENT, OF_ELEMENT, UNIFORM, Expression, Value
-from nbkeras.kernels.loops.vmath import FORMULAS, Float
+from nbkeras.kernels.loops.expressions import ELEMENT, OF_ELEMENT, UNIFORM, Expression, Value
+from nbkeras.kernels.loops.llvm import Vector
+from nbkeras.kernels.loops.operations import OF_LIBRARY_IN_FLOAT64, OPERATIONS, SCALAR
 from nbkeras.kernels.runtime import cache, code, native
 from nbkeras.kernels.runtime.lazy import binding, intrinsic, ir, types
 from nbkeras.kernels.runtime.messages import named
@@ -41,7 +42,7 @@ class FormulaKernel(cache.Kernel):
     """
 
     emitter: type[Emitter]  # set by subclasses
-    fuses_as = ""  # the name of its op in chains (runtime/chains.py), if it has one
+    fuses_as = ""  # the name of its op in chains (interpreter/chains.py), if it has one
 
     def __init__(
         self, name: str, module: str, formula: Callable, to: str, times: str = "", elements: int | None = None
@@ -133,7 +134,7 @@ class Emitter:
     Attributes:
         expression: The Expression of the kernel's formula.
         dtype, real: The type of the arrays' elements in NumPy and in LLVM.
-        known: The computed form of each Value: a Float, or bits. It does not contain array inputs.
+        known: The computed form of each Value: a Vector. It does not contain array inputs.
     """
 
     def __init__(self, kernel: FormulaKernel, signature: tuple[Type, ...]):
@@ -170,14 +171,14 @@ class Emitter:
         """Reads the next slot of the frame as an address."""
         return self.builder.inttoptr(self.slot(), kind.as_pointer())
 
-    def cell(self, dtype: np.dtype) -> Float:
+    def cell(self, dtype: np.dtype) -> Vector:
         """Reads a one-element array; returns its element as a float64."""
         kind = ir.IntType(8 * dtype.itemsize) if dtype.kind == "i" else self._float(dtype.itemsize)
         value = self.builder.load(self.pointer(kind))
         self.slot()  # the array's size
         return self._as_double(value, dtype.kind == "i")
 
-    def number(self, dtype: np.dtype) -> Float:
+    def number(self, dtype: np.dtype) -> Vector:
         """Reads a number; returns it as a float64."""
         value = self.slot()
         if dtype.kind == "f":
@@ -188,12 +189,12 @@ class Emitter:
     def _float(self, size: int) -> Any:
         return ir.FloatType() if size == 4 else self.double
 
-    def _as_double(self, value: Any, is_integer: bool) -> Float:
+    def _as_double(self, value: Any, is_integer: bool) -> Vector:
         if is_integer:
             value = self.builder.sitofp(value, self.double)
         elif value.type != self.double:
             value = self.builder.fpext(value, self.double)
-        return Float(self.builder, value)
+        return Vector(self.builder, value)
 
     # Operations
 
@@ -211,17 +212,13 @@ class Emitter:
 
     def calls_library(self, values: Iterable[Value]) -> bool:
         """True if the elements need functions of the C library, which take one number at a time."""
-        functions = {"power", "log", "log2", *_OF_LIBRARY, *(EXACT if self.real == self.double else ())}
+        functions = {*SCALAR, *(OF_LIBRARY_IN_FLOAT64 if self.real == self.double else ())}
         return any(value.level == OF_ELEMENT and value.op in functions for value in values)
 
-    def spread(self, x: Any, lanes: int) -> Any:
-        """Returns a vector with a number (in the arrays' dtype) or bits in all lanes."""
-        if isinstance(x, Float):
-            x = self.instructions.converted(x, self.real)
-        if lanes == 1:
-            return x
-        filled = llvm.spread(self.builder, x.value if isinstance(x, Float) else x, lanes)
-        return Float(self.builder, filled) if isinstance(x, Float) else filled
+    def spread(self, x: Vector, lanes: int) -> Vector:
+        """Returns a vector with a number (in the arrays' dtype) or a condition in all lanes."""
+        x = self.instructions.converted(x, self.real)
+        return x if lanes == 1 else x.new(llvm.spread(self.builder, x.value, lanes))
 
     # Memory
 
@@ -230,10 +227,10 @@ class Emitter:
         kind = ir.VectorType(self.real, lanes) if lanes > 1 else self.real
         return self.builder.bitcast(self.builder.gep(pointer, [i]), kind.as_pointer())
 
-    def load(self, pointer: Any, i: Any, lanes: int) -> Float:
-        return Float(self.builder, self.builder.load(self.place(pointer, i, lanes), align=self.dtype.itemsize))
+    def load(self, pointer: Any, i: Any, lanes: int) -> Vector:
+        return Vector(self.builder, self.builder.load(self.place(pointer, i, lanes), align=self.dtype.itemsize))
 
-    def store(self, value: Float, pointer: Any, i: Any, lanes: int) -> None:
+    def store(self, value: Vector, pointer: Any, i: Any, lanes: int) -> None:
         self.builder.store(value.value, self.place(pointer, i, lanes), align=self.dtype.itemsize)
 
 
@@ -243,41 +240,25 @@ class Instructions:
     def __init__(self, builder: Any, real: Any):
         self.builder, self.real, self.double = builder, real, ir.DoubleType()
 
-    def compute(self, value: Value, operands: list) -> Any:
-        """Returns the result of an operation: a Float, or bits."""
+    def compute(self, value: Value, operands: list) -> Vector:
+        """Returns the result of an operation. Its operands are Vectors and literals."""
         if value.op == "tiny":
             dtype = np.float64 if self.real == self.double else np.float32
-            return Float(self.builder, ir.Constant(self.real, float(np.finfo(dtype).tiny)))
-        if value.op == "real":
-            return self.converted(operands[0], self.real)
+            return Vector(self.builder, ir.Constant(self.real, float(np.finfo(dtype).tiny)))
         kind = self.real if value.is_real or value.level else self.double
-        operands = [self.converted(each, kind) if isinstance(each, Float) else each for each in operands]
-        if value.op == "where":
-            return self._choice(kind, *operands)
-        if value.op in _OF_BITS:
-            return getattr(self.builder, _OF_BITS[value.op])(*operands)
-        like = next(each for each in operands if isinstance(each, Float))
+        some = next(each for each in operands if isinstance(each, Vector))
+        like = Vector(self.builder, ir.Constant(some.like(kind), ir.Undefined))
         operands = [
-            each if isinstance(each, Float) else Float(self.builder, like.constant(float(each))) for each in operands
+            self.converted(each, kind) if isinstance(each, Vector) else like.new(float(each)) for each in operands
         ]
-        if value.op in COMPARISONS:
-            return operands[0].compare(COMPARISONS[value.op], operands[1])
-        if value.op in EXACT and kind == self.double:
-            return EXACT[value.op](*operands)
-        return _OPERATIONS[value.op](*operands)
+        return OPERATIONS[value.op].emit(*operands)
 
-    def _choice(self, kind: Any, condition: Any, yes: Any, no: Any) -> Float:
-        """Selects `yes` or `no`. Each is a Float, or a literal, which becomes a vector like the condition."""
-        lanes = getattr(condition.type, "count", 0)
-        like = Float(self.builder, ir.Constant(ir.VectorType(kind, lanes) if lanes else kind, ir.Undefined))
-        return like.choose(condition, *(each if isinstance(each, Float) else float(each) for each in (yes, no)))
-
-    def converted(self, x: Float, kind: Any) -> Float:
-        """Converts a number to another type."""
-        if getattr(x.value.type, "element", x.value.type) == kind:
+    def converted(self, x: Vector, kind: Any) -> Vector:
+        """Converts a number to another type; a condition stays one."""
+        if x.element == kind or not x.is_float:
             return x
         convert = self.builder.fptrunc if kind == ir.FloatType() else self.builder.fpext
-        return Float(self.builder, convert(x.value, x.like(kind)))
+        return x.new(convert(x.value, x.like(kind)))
 
 
 def inlined(formula: Callable) -> Any:
@@ -293,7 +274,7 @@ def inlined(formula: Callable) -> Any:
 
         def generate(context, builder, signature, values):
             instructions = Instructions(builder, values[0].type)
-            found = expression.computed([Float(builder, value) for value in values], instructions.compute)
+            found = expression.computed([Vector(builder, value) for value in values], instructions.compute)
             numbers = [each.value for each in found]
             return context.make_tuple(builder, signature.return_type, numbers) if several else numbers[0]
 
@@ -303,47 +284,3 @@ def inlined(formula: Callable) -> Any:
     called.__signature__ = _signature(names)  # type: ignore[attr-defined]  # Numba reads the number of arguments from it
     called.__name__, called.__doc__ = formula.__name__, formula.__doc__
     return intrinsic(called)
-
-
-def _clip(x: Float, low: Float, high: Float) -> Float:
-    bounded = x.choose(x.compare("<", low), low, x)
-    return bounded.choose(bounded.compare(">", high), high, bounded)
-
-
-def _by_library(name: str) -> Callable[[Float], Float]:
-    return lambda x: x.called(name if x.is_double else f"{name}f")
-
-
-def _larger(x: Float, y: Float) -> Float:
-    return x.choose(x.builder.or_(x.compare(">=", y), x.compare("!=", x)), x, y)
-
-
-_OF_BITS = {"logical_or": "or_", "logical_and": "and_"}
-# Functions of the C library for both dtypes, by their names in it
-_OF_LIBRARY = {"arctan": "atan"} | {name: name for name in ("sin", "cos", "tan", "sinh", "cosh", "erf")}
-_OPERATIONS: dict[str, Callable[..., Float]] = {
-    "add": lambda x, y: x + y,
-    "subtract": lambda x, y: x - y,
-    "multiply": lambda x, y: x * y,
-    "divide": lambda x, y: x / y,
-    "negative": lambda x: -x,
-    "absolute": lambda x: x.intrinsic("fabs"),
-    "sign": lambda x: x.choose(x.compare(">", 0.0), 1.0, x.choose(x.compare("<", 0.0), -1.0, x)),
-    "square": lambda x: x * x,
-    "sqrt": lambda x: x.intrinsic("sqrt"),
-    "reciprocal": lambda x: Float(x.builder, x.constant(1.0)) / x,
-    "rsqrt": lambda x: Float(x.builder, x.constant(1.0)) / x.intrinsic("sqrt"),
-    "log": lambda x: x.intrinsic("log"),
-    "log2": lambda x: x.intrinsic("log2"),
-    "maximum": _larger,
-    "minimum": lambda x, y: -_larger(-x, -y),
-    "power": lambda x, y: x.intrinsic("pow", y),
-    "clip": _clip,
-    **FORMULAS,
-    **{op: _by_library(name) for op, name in _OF_LIBRARY.items()},
-}
-
-
-# functions of the C library, for float64
-EXACT: dict[str, Callable[..., Float]] = {name: _by_library(name) for name in ("exp", "expm1", "log1p", "tanh", "erfc")}
-EXACT["sigmoid"] = lambda x: Float(x.builder, x.constant(1.0)) / ((-x).called("exp") + 1.0)

@@ -28,20 +28,14 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from nbkeras.kernels.loops.operations import COMPARISONS, VARIANTS, of_numbers
+
 # Kinds of inputs: an element of an array; an element of an array with one number (or integer label) per row; an element of a
 # one-element array; a number
 ELEMENT, ROW, LABEL, CELL, NUMBER = "element", "row", "label", "cell", "number"
 UNIFORM, OF_ROW, OF_ELEMENT = range(3)  # how a Value varies, see `Value.level`
 _LEVELS = {ELEMENT: OF_ELEMENT, ROW: OF_ROW, LABEL: OF_ROW, CELL: UNIFORM, NUMBER: UNIFORM}
 FOLDS = ("largest", "total")
-COMPARISONS = {
-    "equal": "==",
-    "not_equal": "!=",
-    "less": "<",
-    "less_equal": "<=",
-    "greater": ">",
-    "greater_equal": ">=",
-}
 _LOGIC = ("logical_or", "logical_and")
 _thread = threading.local()
 
@@ -244,7 +238,11 @@ def _function(name: str, doc: str) -> Callable[[Any], Value]:
 exp = _function("exp", "e^x.")
 expm1 = _function("expm1", "e^x - 1, accurate near 0.")
 log = _function("log", "The natural logarithm.")
-log1p = _function("log1p", "log(1 + x), for -1/2 <= x <= 1.")
+log1p = _function("log1p", "log(1 + x).")
+bounded_exp = _function("bounded_exp", "e^x for x <= 80; 0 instead of subnormal numbers.")
+bounded_expm1 = _function("bounded_expm1", "e^x - 1 for x <= 80.")
+bounded_log1p = _function("bounded_log1p", "log(1 + x) for -1/2 <= x <= 1.")
+scalar_log = _function("scalar_log", "The natural logarithm of one number of a row.")
 tanh = _function("tanh", "The hyperbolic tangent.")
 sigmoid = _function("sigmoid", "1 / (1 + e^-x).")
 sign = _function("sign", "-1, 0 or 1.")
@@ -292,6 +290,7 @@ GRADIENTS: dict[str, tuple[str, Callable[[Value, Any], Any]]] = {
     "sign": ("x", lambda x, dy: 0.0),
     "real": ("x", lambda x, dy: dy),
 }
+GRADIENTS |= {bounded: GRADIENTS[name] for bounded, name in VARIANTS.items()}
 
 
 def _larger_share(x: Any, y: Any) -> Any:
@@ -380,19 +379,15 @@ def with_slope(formula: Callable, slope: Callable, keeps: str) -> Callable:
     return known
 
 
-def _log1p(x: Value) -> Value:
-    return where((x < -0.5) | (x > 1), log(x + 1), log1p(x))
-
-
 # The functions that formulas may call, by their names in nbkeras.ops; nbkeras/ops/formula.py adds activations
 FUNCTIONS: dict[str, Callable] = {
     **{name: functools.partial(_made, name) for name in (*GRADIENTS, *_SLOPES_OF_TWO, *COMPARISONS, *_LOGIC)},
     "where": where,
     "clip": lambda x, low, high: clip(x, -math.inf if low is None else low, math.inf if high is None else high),
     "isnan": is_nan,
-    "log1p": _log1p,
 }
-del FUNCTIONS["real"]
+for _name in ("real", *VARIANTS):
+    del FUNCTIONS[_name]
 
 
 @contextlib.contextmanager
@@ -448,22 +443,6 @@ def _note(value: Value, found: dict[Value, None]) -> None:
         for each in value.inputs:
             _note(each, found)
         found[value] = None
-
-
-_OF_NUMBERS: dict[str, Callable] = {
-    "where": lambda condition, yes, no: yes if condition else no,
-    "real": lambda x: x,
-    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
-    "rsqrt": lambda x: 1 / np.sqrt(x),
-    "erf": math.erf,
-    "erfc": math.erfc,
-}
-
-
-def of_numbers(op: str, *operands: Any) -> Any:
-    """Returns the result of an operation on NumPy or Python numbers."""
-    with np.errstate(all="ignore"):
-        return (_OF_NUMBERS.get(op) or getattr(np, op))(*operands)
 
 
 def trace(function: Callable, kinds: Sequence[str]) -> Expression:

@@ -38,8 +38,8 @@ def _check_block(context, builder, size, offset, axes):
         first = last = offset
         for count, step in axes:
             if isinstance(step, tuple):
-                least, most = _range_of(context, builder, step, count)
-                first, last = builder.add(first, least), builder.add(last, most)
+                minimum, maximum = _range_of(context, builder, step, count)
+                first, last = builder.add(first, minimum), builder.add(last, maximum)
             else:
                 last = builder.add(last, builder.mul(builder.sub(count, one), step))
         for each in (first, last):

@@ -27,7 +27,7 @@ from nbkeras.kernels.runtime.processor import has
 PLAIN, TRANSPOSED, PANELS = 0, 1, 2  # the forms of B in memory; PANELS: see `panel_width`
 BIAS, RECTIFIED = 1, 2  # flags of the work at the end of a product
 _DEPTH = 256  # rows of a panel of B, which stays in L1: 16 KB with two vectors of 32 bytes, 48 KB with three of 64
-_ROWS = 256  # most rows of A that a panel is multiplied with before the next panel: 256 KB, which stay in L2
+_ROWS = 256  # max rows of A that a panel is multiplied with before the next panel: 256 KB, which stay in L2
 _LONG = 8  # vectors of a row of B that a one-row product reads at a time
 _inner = functools.partial(CompiledFunction, fastmath=False)
 
@@ -43,9 +43,9 @@ _MASKS_ARE_FREE = _WIDE  # without AVX-512 a masked load takes a register, and i
 # How many rows of B the inner loop prefetches in advance: the next rows of a wide matrix are in other pages.
 _AHEAD = 8 if _WIDE else 0
 _CHAINS = 8  # enough independent sums to hide the latency of additions: four cycles, two at a time
-# least rows of A for which a panel of B is copied, if B's rows are long and so share few sets of a cache
+# minimum rows of A for which a panel of B is copied, if B's rows are long and so share few sets of a cache
 _PANEL_ROWS, _LONG_ROW = (256, 1) if _WIDE else (64, 1024)
-_COPY_TRANSPOSED, _COPY_PLAIN = 64, 512  # least columns of C for which A is copied, if it is stored transposed or plain
+_COPY_TRANSPOSED, _COPY_PLAIN = 64, 512  # min columns of C for which A is copied, if it is stored transposed or plain
 
 
 class Vectors:
@@ -405,16 +405,16 @@ def _fill_blocks(ta, rows, depth, a, lda, blocks):
 
 
 @_inner
-def _even(size, most, unit):
-    """Returns the size of equal parts: at most `most`, and a multiple of `unit`."""
-    parts = max(1, (size + most - 1) // most)
+def _even(size, maximum, unit):
+    """Returns the size of equal parts: at most `maximum`, and a multiple of `unit`."""
+    parts = max(1, (size + maximum - 1) // maximum)
     return ((size + parts - 1) // parts + unit - 1) // unit * unit
 
 
-def is_between(builder, width, least, most):
-    """Emits whether least < width <= most."""
-    above = builder.icmp_signed(">", width, ir.Constant(width.type, least))
-    return builder.and_(above, builder.icmp_signed("<=", width, ir.Constant(width.type, most)))
+def is_between(builder, width, minimum, maximum):
+    """Emits whether minimum < width <= maximum."""
+    above = builder.icmp_signed(">", width, ir.Constant(width.type, minimum))
+    return builder.and_(above, builder.icmp_signed("<=", width, ir.Constant(width.type, maximum)))
 
 
 def _block(own, heights, widths):
@@ -443,8 +443,8 @@ def _block(own, heights, widths):
             kinds.insert(0, (half, 1, 0, half.lanes))
         for high in heights:
             with builder.if_then(builder.icmp_signed("==", height, ir.Constant(ir.IntType(64), high))):
-                for vectors, wide, least, most in kinds:
-                    with builder.if_then(is_between(builder, width, least, most)):
+                for vectors, wide, minimum, maximum in kinds:
+                    with builder.if_then(is_between(builder, width, minimum, maximum)):
                         _emit_block(
                             *(vectors, own, high, wide, left, k, a, row_step, k_step),
                             *(b, ldb, beta, c, ldc, bias, ends, width, is_padded),
@@ -549,9 +549,9 @@ def _product(ta, tb, m, n, k, a, lda, b, ldb, beta, c, ldc, bias, ends):
 
 def _product_by_blocks(ta, tb, m, n, k, a, lda, b, ldb, beta, c, ldc, bias, ends):
     """`_product`, with copies of A where they are faster."""
-    least = _COPY_TRANSPOSED if ta != 0 else _COPY_PLAIN
+    minimum = _COPY_TRANSPOSED if ta != 0 else _COPY_PLAIN
     # not for stored panels of B: the rows of the last one have another length
-    is_copied = _lanes(a) >= _BLOCK and m > _BLOCK and n >= least and tb != PANELS
+    is_copied = _lanes(a) >= _BLOCK and m > _BLOCK and n >= minimum and tb != PANELS
     row_step, k_step = (1, lda) if ta != 0 else (lda, 1)
     rows, step, operand = max(1, m), max(1, k), a
     if is_copied:

@@ -245,7 +245,7 @@ def add_product(context, builder, signature, m, n, k, a, ao, lda, b, bo, ldb, c,
 # -------------------- windows --------------------
 
 
-def _emit_windows(v, quads, a, rows, taps, b, start, factors, step, bias, least, y, ldy, width, high, groups):
+def _emit_windows(v, quads, a, rows, taps, b, start, factors, step, bias, minimum, y, ldy, width, high, groups):
     """Emits Y[high, width] in registers, see `multiply_windows`. The width ends in the last of `groups` groups of columns.
 
     width: None if all columns of these groups are in use.
@@ -253,7 +253,7 @@ def _emit_windows(v, quads, a, rows, taps, b, start, factors, step, bias, least,
     builder = v.builder
     number = functools.partial(ir.Constant, v.long)
     real = ir.VectorType(step.type, v.lanes)
-    step, least = (llvm.spread(builder, each, v.lanes) for each in (step, least))
+    step, minimum = (llvm.spread(builder, each, v.lanes) for each in (step, minimum))
     parts = COLUMNS // v.lanes  # vectors in a group
     vectors = range(groups * parts)
     cells = [(i, j) for i in range(high) for j in vectors]
@@ -298,14 +298,14 @@ def _emit_windows(v, quads, a, rows, taps, b, start, factors, step, bias, least,
         for i in range(high):
             value = builder.sitofp(builder.add(after[i, j], starts), real)
             value = builder.fadd(builder.fmul(value, scale), summand)
-            value = builder.select(builder.fcmp_ordered("<", value, least), least, value)  # NaN stays NaN
+            value = builder.select(builder.fcmp_ordered("<", value, minimum), minimum, value)  # NaN stays NaN
             row = builder.gep(y, [builder.add(builder.mul(number(i), ldy), number(j * v.lanes))])
             llvm.store(builder, value, row, inside)
 
 
-def _types_of_windows(rows, most, quads, a, offsets, taps, b, start, factors, step, bias, least, y, ldy, width):
+def _types_of_windows(rows, maximum, quads, a, offsets, taps, b, start, factors, step, bias, minimum, y, ldy, width):
     whole = types.int64
-    return types.void(rows, most, whole, a, offsets, taps, b, start, factors, step, bias, least, y, whole, whole)
+    return types.void(rows, maximum, whole, a, offsets, taps, b, start, factors, step, bias, minimum, y, whole, whole)
 
 
 @emitted(_types_of_windows, prefer_literal=True)
@@ -314,7 +314,7 @@ def _windows(
     builder,
     signature,
     rows,
-    most,
+    maximum,
     quads,
     a,
     offsets,
@@ -324,21 +324,21 @@ def _windows(
     factors,
     step,
     bias,
-    least,
+    minimum,
     y,
     ldy,
     width,
 ):
-    """Emits a block. rows, most: literals; `most` is the limit of groups of columns."""
+    """Emits a block. rows, maximum: literals; `maximum` is the limit of groups of columns."""
     high, groups = (each.literal_value for each in signature.args[:2])
-    operands = quads, a, offsets, taps, b, start, factors, step, bias, least, y, ldy
+    operands = quads, a, offsets, taps, b, start, factors, step, bias, minimum, y, ldy
     for count in range(1, groups + 1):
         with builder.if_then(is_between(builder, width, COLUMNS * (count - 1), COLUMNS * count)):
             emit = functools.partial(_emit_windows, high=high, groups=count)
             _whole_or_part(builder, width, COLUMNS * count, emit, operands)
 
 
-def _window_product(m, n, quads, a, rows, taps, b, start, factors, step, bias, least, y, ldy):
+def _window_product(m, n, quads, a, rows, taps, b, start, factors, step, bias, minimum, y, ldy):
     groups = (n + COLUMNS - 1) // COLUMNS
     parts = (groups + _GROUPS - 1) // _GROUPS
     columns = (groups + parts - 1) // parts * COLUMNS
@@ -348,13 +348,15 @@ def _window_product(m, n, quads, a, rows, taps, b, start, factors, step, bias, l
         while i < m:
             row, y_i = _at(rows, i), _at(y_j, i * ldy)
             if m - i >= _ROWS:
-                _windows(_ROWS, _GROUPS, quads, a, row, taps, b_j, starts, scale, step, summand, least, y_i, ldy, width)
+                _windows(
+                    _ROWS, _GROUPS, quads, a, row, taps, b_j, starts, scale, step, summand, minimum, y_i, ldy, width
+                )
                 i += _ROWS
             elif m - i >= 2:
-                _windows(2, _GROUPS, quads, a, row, taps, b_j, starts, scale, step, summand, least, y_i, ldy, width)
+                _windows(2, _GROUPS, quads, a, row, taps, b_j, starts, scale, step, summand, minimum, y_i, ldy, width)
                 i += 2
             else:
-                _windows(1, _GROUPS, quads, a, row, taps, b_j, starts, scale, step, summand, least, y_i, ldy, width)
+                _windows(1, _GROUPS, quads, a, row, taps, b_j, starts, scale, step, summand, minimum, y_i, ldy, width)
                 i += 1
 
 
@@ -365,7 +367,7 @@ for _real, _symbol in _SYMBOLS.items():
     symbol(_symbol, _window_product, f"void({_numbers})")
 
 
-def _types_of_multiply(m, n, quads, a, ao, tables, ro, ko, b, bo, start, factors, step, bias, least, j, y, to, ldy):
+def _types_of_multiply(m, n, quads, a, ao, tables, ro, ko, b, bo, start, factors, step, bias, minimum, j, y, to, ldy):
     if str(y.dtype) not in _SYMBOLS:
         return None
     whole = types.int64
@@ -377,13 +379,13 @@ def _types_of_multiply(m, n, quads, a, ao, tables, ro, ko, b, bo, start, factors
 @emitted(_types_of_multiply)
 def multiply_windows(
     context, builder, signature,
-    m, n, quads, a, ao, tables, ro, ko, b, bo, start, factors, step, bias, least, j, y, to, ldy,
+    m, n, quads, a, ao, tables, ro, ko, b, bo, start, factors, step, bias, minimum, j, y, to, ldy,
 ):  # fmt: skip
-    """Computes Y[m, n] = max(least, (A @ B + start[j:]) * (factors[j:] * step) + bias[j:]), row by row, in a compiled kernel.
+    """Computes Y[m, n] = max(minimum, (A @ B + start[j:]) * (factors[j:] * step) + bias[j:]), row by row, in a compiled kernel.
 
     a: uint8, taken as flat memory: A[i, 4 p + q] = a[ao + tables[ro + i] + tables[ko + p] + q], for `quads` p.
     b: int8: B[4 p + q, j] = b[bo + (j // 16 * quads + p) * 64 + j % 16 * 4 + q].
-    start: int32. factors, bias, y: arrays of float32 or of float64, step, least: numbers of that dtype.
+    start: int32. factors, bias, y: arrays of float32 or of float64, step, minimum: numbers of that dtype.
     """
     whole, table = functools.partial(ir.Constant, n.type), signature.args[5]
     one = whole(1)
@@ -393,5 +395,5 @@ def multiply_windows(
     values = [m, n, quads, (3, a, ao, rows, taps, (whole(4), one))]
     values += [(5, tables, ro, (m, one)), (5, tables, ko, (quads, one)), (8, b, bo, (bytes_, one))]
     values += [(10, start, j, (n, one)), (11, factors, j, (n, one)), step]
-    values += [(13, bias, j, (n, one)), least, (16, y, to, (m, ldy), (n, one)), ldy]
+    values += [(13, bias, j, (n, one)), minimum, (16, y, to, (m, ldy), (n, one)), ldy]
     call_symbol(context, builder, signature, _SYMBOLS[str(signature.args[16].dtype)], values)

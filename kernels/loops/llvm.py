@@ -1,4 +1,4 @@
-"""LLVM code that the emitters of kernels share: counting loops, calls, and vectors in memory, with masks."""
+"""LLVM code that emitters of kernels share: counting loops, calls, vectors with operators, and vectors in memory, with masks."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -83,3 +83,144 @@ def name_of(kind: Any) -> str:
     element = str(getattr(kind, "element", kind))
     lanes = f"v{kind.count}" if hasattr(kind, "count") else ""
     return f"{lanes}{'i' if element.startswith('i') else 'f'}{8 * _SIZES[element]}"
+
+
+# These flags keep NaN, infinity and the rounding trick in `exp`; Numba's code gets the same (runtime/code.py).
+FLAGS = ("nsz", "contract")
+
+
+class Vector:
+    """A number or a vector, of floats or signed integers. flags: LLVM's, of arithmetic with floats."""
+
+    __slots__ = ("builder", "flags", "value")
+
+    def __init__(self, builder: Any, value: Any, flags: tuple[str, ...] = FLAGS):
+        self.builder, self.value, self.flags = builder, value, flags
+
+    @property
+    def element(self) -> Any:
+        """The type of its numbers."""
+        return getattr(self.value.type, "element", self.value.type)
+
+    @property
+    def is_float(self) -> bool:
+        return not isinstance(self.element, ir.IntType)
+
+    @property
+    def is_double(self) -> bool:
+        """True if it is of float64."""
+        return self.element == ir.DoubleType()
+
+    def like(self, kind: Any) -> Any:
+        """Returns an LLVM type with the same number of lanes. kind: the type of its numbers."""
+        count = getattr(self.value.type, "count", 0)
+        return ir.VectorType(kind, count) if count else kind
+
+    def of(self, other: Any) -> Any:
+        """Returns the value of another vector, or of a constant in each lane."""
+        return other.value if isinstance(other, Vector) else ir.Constant(self.value.type, other)
+
+    def new(self, value: Any) -> "Vector":
+        """Returns a vector with another value; a constant is in each lane."""
+        return Vector(self.builder, value if isinstance(value, ir.Value) else self.of(value), self.flags)
+
+    def _combined(self, name: str, other: Any) -> "Vector":
+        if self.is_float:
+            return self.new(getattr(self.builder, f"f{name}")(self.value, self.of(other), flags=self.flags))
+        return self.new(getattr(self.builder, name)(self.value, self.of(other)))
+
+    def __add__(self, other: Any) -> "Vector":
+        return self._combined("add", other)
+
+    def __sub__(self, other: Any) -> "Vector":
+        return self._combined("sub", other)
+
+    def __mul__(self, other: Any) -> "Vector":
+        return self._combined("mul", other)
+
+    def __truediv__(self, other: Any) -> "Vector":
+        return self._combined("div", other)
+
+    def __neg__(self) -> "Vector":
+        return self.new(
+            self.builder.fneg(self.value, flags=self.flags) if self.is_float else self.builder.neg(self.value)
+        )
+
+    def __abs__(self) -> "Vector":
+        return self.intrinsic("fabs") if self.is_float else self.where("<", 0, -self, self)
+
+    # Of integers and booleans
+
+    def __and__(self, other: Any) -> "Vector":
+        return self.new(self.builder.and_(self.value, self.of(other)))
+
+    def __or__(self, other: Any) -> "Vector":
+        return self.new(self.builder.or_(self.value, self.of(other)))
+
+    def __xor__(self, other: Any) -> "Vector":
+        return self.new(self.builder.xor(self.value, self.of(other)))
+
+    def shifted(self, name: str, places: int) -> "Vector":
+        """Returns its bits shifted by LLVM's instruction of this name."""
+        return self.new(getattr(self.builder, name)(self.value, self.of(places)))
+
+    # Choices
+
+    def compare(self, sign: str, other: Any) -> "Vector":
+        """Returns a condition, a bit in each lane: 1 where the comparison holds; for NaN only != holds."""
+        if not self.is_float:
+            return self.new(self.builder.icmp_signed(sign, self.value, self.of(other)))
+        compare = self.builder.fcmp_unordered if sign == "!=" else self.builder.fcmp_ordered
+        return self.new(compare(sign, self.value, self.of(other)))
+
+    def choose(self, condition: "Vector", yes: Any, no: Any) -> "Vector":
+        """Returns yes where the condition holds, else no; constants are of this type."""
+        return self.new(self.builder.select(condition.value, self.of(yes), self.of(no)))
+
+    def where(self, sign: str, other: Any, yes: Any, no: Any) -> "Vector":
+        """Returns yes where the comparison holds, else no."""
+        return self.choose(self.compare(sign, other), yes, no)
+
+    def clip(self, low: Any, high: Any) -> "Vector":
+        """Limits it to at least low and at most high; NaN stays NaN."""
+        bounded = self.where("<", low, low, self)
+        return bounded.where(">", high, high, bounded)
+
+    def larger(self, other: Any, sign: str = ">=") -> "Vector":
+        """Returns the larger of two, or the smaller for the sign "<="; NaN if one is NaN."""
+        mine = self.compare(sign, other)
+        if self.is_float:
+            mine = mine | self.compare("!=", self)
+        return self.choose(mine, self, other)
+
+    def sign(self) -> "Vector":
+        """Returns -1, 0 or 1; NaN stays NaN."""
+        return self.where(">", 0, 1, self.where("<", 0, -1, self.where("==", 0, 0, self)))
+
+    # Functions
+
+    def called(self, name: str, *others: Any) -> "Vector":
+        """Calls a function of LLVM or the C library by name."""
+        return self.new(call(self.builder, name, self.value.type, [self.value, *map(self.of, others)]))
+
+    def intrinsic(self, name: str, *others: Any) -> "Vector":
+        """Calls LLVM's intrinsic of this name for this type."""
+        return self.called(f"llvm.{name}.{name_of(self.value.type)}", *others)
+
+    def polynomial(self, *coefficients: float) -> "Vector":
+        """Evaluates a polynomial by Horner's rule; the highest power comes first."""
+        total = self * coefficients[0] + coefficients[1]
+        for coefficient in coefficients[2:]:
+            total = total * self + coefficient
+        return total
+
+    def _seen_as(self, kind: Any) -> "Vector":
+        return self.new(self.builder.bitcast(self.value, self.like(kind)))
+
+    def bits(self) -> "Vector":
+        """Returns the bits of floats as integers."""
+        return self._seen_as(ir.IntType(64 if self.is_double else 32))
+
+    def as_float(self) -> "Vector":
+        """Returns integers as the floats with these bits."""
+        return self._seen_as(ir.DoubleType() if self.element == ir.IntType(64) else ir.FloatType())

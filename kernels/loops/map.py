@@ -17,7 +17,7 @@ from nbkeras.kernels.loops.expressions import CELL, ELEMENT, NUMBER, Expression
 from nbkeras.kernels.runtime import fork_safety, threads
 from nbkeras.kernels.runtime.signatures import Type
 
-_FEW = 3  # most arrays of a kernel that takes two vectors at a time
+_FEW = 3  # max arrays of a kernel that takes two vectors at a time
 _ROUND = 64  # shares begin at multiples of this many elements, see threads.stretch
 
 
@@ -72,8 +72,8 @@ class Map(FormulaKernel):
     FormulaKernel.
 
     Args:
-        least: The fewest elements of a share: about 3 us of work.
-        fuses_as: The name of its op in chains (runtime/chains.py), if it has one.
+        minimum: The fewest elements of a share: about 3 us of work.
+        fuses_as: The name of its op in chains (interpreter/chains.py), if it has one.
     """
 
     emitter = _MapEmitter
@@ -85,16 +85,16 @@ class Map(FormulaKernel):
         formula: Callable,
         to: str,
         times: str = "",
-        least: int = 8192,
+        minimum: int = 8192,
         fuses_as: str = "",
         elements: int | None = None,
     ):
         super().__init__(name, module, formula, to, times, elements)
-        self.least, self.fuses_as = least, fuses_as
+        self.minimum, self.fuses_as = minimum, fuses_as
 
     def launch(self, *args: Any) -> None:
         """Launches the kernel, on several threads if its first array is large."""
-        threads.launch_shares(self, threads.share_count(args[0].size, self.least), *args)
+        threads.launch_shares(self, threads.share_count(args[0].size, self.minimum), *args)
 
     @fork_safety.cached_property
     def formula_read(self) -> Expression:

@@ -27,13 +27,14 @@ from nbkeras.kernels.loops.expressions import (
     Expression,
     Value,
 )
-from nbkeras.kernels.loops.vmath import FORMULAS, Float
+from nbkeras.kernels.loops.llvm import Vector
+from nbkeras.kernels.loops.operations import CURVES
 from nbkeras.kernels.runtime import threads
 from nbkeras.kernels.runtime.lazy import ir
 from nbkeras.kernels.runtime.processor import has
 from nbkeras.kernels.runtime.signatures import ArrayType, Type
 
-_SHARE = 4096  # least elements of a share: 2 us for wide rows, 12 us for ten classes
+_SHARE = 4096  # minimum elements of a share: 2 us for wide rows, 12 us for ten classes
 _IDENTITY = {"largest": -math.inf, "total": 0.0}
 _ANY_ORDER = ("nsz", "contract", "reassoc")
 _FAST = ("nnan", "nsz")  # without them LLVM emits no max instruction
@@ -63,7 +64,7 @@ class PassPlan:
         self.results = [value for value in expression.results if value.level == OF_ELEMENT]
         last = _elements(self.results, set())
         computed = {value for folds in self.folds for value in _elements([fold.operands[0] for fold in folds], set())}
-        costly = [value for value in last if value.op in FORMULAS and value in computed]
+        costly = [value for value in last if value.op in CURVES and value in computed]
         self.kept = costly[0] if len(costly) == 1 and self.results else None
         self.needed = [_elements([fold.operands[0] for fold in folds], set()) for folds in self.folds]
         self.keeps = next((i for i, each in enumerate(self.needed) if self.kept in each), None)
@@ -92,7 +93,7 @@ class _RowsEmitter(Emitter):
     def emit(self, signature: tuple[Type, ...], share: Any, shares: Any) -> None:
         kernel, b, values = self.kernel, self.builder, self.expression.values
         self.plan = PassPlan(self.expression)
-        self._kept_rest: Float | None = None  # the kept Value of the last, partial vector of a row
+        self._kept_rest: Vector | None = None  # the kept Value of the last, partial vector of a row
         kinds: list[ArrayType] = [kind for kind in signature if isinstance(kind, ArrayType)]
         names = [*kernel.arrays, *kernel.others]
         pointers, shapes = {}, {}
@@ -107,7 +108,7 @@ class _RowsEmitter(Emitter):
             self.known[value] = self.number(number)  # type: ignore[arg-type]
         for value in values:
             if value.op == "columns":
-                self.known[value] = Float(b, b.sitofp(self.columns, self.real))
+                self.known[value] = Vector(b, b.sitofp(self.columns, self.real))
         self.compute_uniform()
         self._pointers = pointers
         following = b.add(share, self.integer(1))
@@ -121,7 +122,7 @@ class _RowsEmitter(Emitter):
         if self.calls_library(values):
             return [1]
         one = REGISTER // self.dtype.itemsize
-        return [one * (2 if any(value.op in FORMULAS for value in values) else 4), one]
+        return [one * (2 if any(value.op in CURVES for value in values) else 4), one]
 
     def _spread_uniform(self) -> dict[int, dict[Value, Any]]:
         widths = {1, *(width for values in self.plan.needed for width in self._widths(values))}
@@ -135,7 +136,7 @@ class _RowsEmitter(Emitter):
         self._rest = self.builder.and_(self.columns, self.integer(one - 1))
         if MASKS:
             places = ir.Constant(ir.VectorType(ir.IntType(32), one), list(range(one)))
-            end = self.spread(self.builder.trunc(self._rest, ir.IntType(32)), one)
+            end = llvm.spread(self.builder, self.builder.trunc(self._rest, ir.IntType(32)), one)
             self._mask = self.builder.icmp_signed("<", places, end)
         return spread
 
@@ -149,7 +150,7 @@ class _RowsEmitter(Emitter):
         known = dict(uniform[1])
         for value, name in zip(expression.values[len(kernel.inputs) :], kernel.others, strict=False):
             number = b.load(b.gep(self._pointers[name], [row]))
-            known[value] = Float(b, number) if value.op == ROW else b.sext(number, self.word)
+            known[value] = Vector(b, number) if value.op == ROW else b.sext(number, self.word)
         for number, folds in enumerate([*self.plan.folds, None]):
             self._compute_rows(number, known)
             if folds is not None:
@@ -166,7 +167,7 @@ class _RowsEmitter(Emitter):
             if depth != number or value.op in (*FOLDS, ROW, LABEL):
                 continue
             if value.op == "is_inside":
-                known[value] = self._is_inside(known[value.operands[0]])
+                known[value] = Vector(self.builder, self._is_inside(known[value.operands[0]]))
             elif value.op == "pick":
                 x, label = value.operands
                 at = known[label]
@@ -210,7 +211,7 @@ class _RowsEmitter(Emitter):
                     self._block(number, folds, values, known, sums, i, 1, None)
                 before = 1
         for fold in folds:
-            of_row[fold] = Float(b, self._folded(fold, sums[fold]))
+            of_row[fold] = Vector(b, self._folded(fold, sums[fold]))
 
     def _masked(self, number, folds, values, known, sums, first, lanes) -> dict[Value, Any]:
         """Computes the last vector of a row, if it is partial."""
@@ -229,7 +230,7 @@ class _RowsEmitter(Emitter):
             phi = b.phi(kept.type)
             phi.add_incoming(ir.Constant(kept.type, ir.Undefined), before)
             phi.add_incoming(kept, after)
-            self._kept_rest = Float(b, phi)
+            self._kept_rest = Vector(b, phi)
         for fold in folds:
             phi = b.phi(sums[fold].type)
             phi.add_incoming(sums[fold], before)
@@ -265,22 +266,22 @@ class _RowsEmitter(Emitter):
                 if value.level == OF_ELEMENT:
                     self._put(known[value], self._at[name], i, lanes, mask)
 
-    def _is_at(self, label: Any, i: Any, lanes: int) -> Any:
+    def _is_at(self, label: Any, i: Any, lanes: int) -> Vector:
         b = self.builder
         if lanes == 1:
-            return b.icmp_signed("==", label, i)
-        distance = self.spread(b.trunc(b.sub(label, i), ir.IntType(32)), lanes)
-        return b.icmp_signed("==", distance, ir.Constant(distance.type, list(range(lanes))))
+            return Vector(b, b.icmp_signed("==", label, i))
+        distance = llvm.spread(b, b.trunc(b.sub(label, i), ir.IntType(32)), lanes)
+        return Vector(b, b.icmp_signed("==", distance, ir.Constant(distance.type, list(range(lanes)))))
 
     # Memory accesses; a mask selects lanes of a vector
 
-    def _get(self, pointer: Any, i: Any, lanes: int, mask: Any) -> Float:
+    def _get(self, pointer: Any, i: Any, lanes: int, mask: Any) -> Vector:
         if mask is None:
             return self.load(pointer, i, lanes)
         kind = ir.VectorType(self.real, lanes)
-        return Float(self.builder, llvm.load(self.builder, self.place(pointer, i, lanes), kind, mask))
+        return Vector(self.builder, llvm.load(self.builder, self.place(pointer, i, lanes), kind, mask))
 
-    def _put(self, value: Float, pointer: Any, i: Any, lanes: int, mask: Any) -> None:
+    def _put(self, value: Vector, pointer: Any, i: Any, lanes: int, mask: Any) -> None:
         if mask is None:
             self.store(value, pointer, i, lanes)
         else:

@@ -39,10 +39,10 @@ ACTIVATIONS = {
     "legacy_hard_sigmoid": LEGACY_HARD_SIGMOID,  # Keras 2: clip(0.2 (x + 2.5), 0, 1)
 }
 
-_LEAST_ROWS = 8  # least rows of a chunk: with fewer, the products are too thin
-_MOST_CHUNKS = 16  # limited, because each chunk has a copy of the weights' gradients
-_SERIAL_WORK = 1_500_000  # least multiply-adds for a second thread (about 15 us)
-_PANEL_STEPS = 4  # least time steps for which weights are copied into panels
+_MIN_ROWS = 8  # minimum rows of a chunk: with fewer, the products are too thin
+_MAX_CHUNKS = 16  # limited, because each chunk has a copy of the weights' gradients
+_SERIAL_WORK = 1_500_000  # min multiply-adds for a second thread (about 15 us)
+_PANEL_STEPS = 4  # minimum time steps for which weights are copied into panels
 # For one row, weights of at most this many numbers are not copied: they stay in L2, where reading longer rows is faster.
 _PLAIN_ROW = 65536
 _BLOCK_ROWS = 256  # rows of one input product: their gates stay in L2
@@ -298,7 +298,7 @@ def chunk_count(batch: int, steps: int, features: int, units: int, gates: int) -
     """Returns the number of chunks: a power of two, by shape only; 1 if there is too little work to share, or on a GPU."""
     count = 1
     if device.gpu() is None and batch * steps * (features + units + 32) * gates * units > _SERIAL_WORK:
-        while count < _MOST_CHUNKS and batch >= 2 * count * _LEAST_ROWS:
+        while count < _MAX_CHUNKS and batch >= 2 * count * _MIN_ROWS:
             count *= 2
     return count
 

@@ -14,6 +14,7 @@ from nbkeras.kernels.runtime import code, compilers, fork_safety, native
 from nbkeras.kernels.runtime.code import compilations as compilations
 from nbkeras.kernels.runtime.messages import cannot_compile, takes, wrong_argument, wrong_number
 from nbkeras.kernels.runtime.pool import Pool
+from nbkeras.kernels.runtime.row import Row
 from nbkeras.kernels.runtime.signatures import Type, signature_string, type_of
 
 ENTRY = "entry"
@@ -58,9 +59,9 @@ class Kernel(code.CompiledFunction):
         """Numba's function; Python calls it if the function returns a value."""
         return code.compiler(self.py_func).njit(**self.options)(self.py_func)
 
-    def row(self, args: tuple, flag: int) -> tuple:
+    def row(self, args: tuple) -> Row:
         """Returns the row of a native program for a launch with these arguments."""
-        return self._calls.row(args, 1, flag)
+        return self._calls.row(args, 1)
 
     @fork_safety.cached_property
     def shared(self) -> "Shared":
@@ -172,9 +173,9 @@ class Shared:
         """Requests the code for a launch if it must be compiled, as Kernel.expect does."""
         return self.kernel.expect((*args[1:], 0, 1))
 
-    def row(self, args: tuple, flag: int) -> tuple:
+    def row(self, args: tuple) -> Row:
         """Returns the row of a native program for a launch with these arguments."""
-        return self._calls.row(args, args[0], flag)
+        return self._calls.row(args, args[0])
 
 
 def compiled(function: Any = None, **options: Any) -> Any:

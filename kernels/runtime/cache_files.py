@@ -29,7 +29,7 @@ from nbkeras.kernels.runtime import elf
 from nbkeras.kernels.runtime.opener import ordinary_file
 
 SPARE = "NBKERAS_SPARE_KERNELS"
-_MOST_BYTES = 512 * 2**20  # in a folder: about ten times all kernels in float32 and float64
+_MAX_BYTES = 512 * 2**20  # in a folder: about ten times all kernels in float32 and float64
 _DAY = 86400.0
 _CHECKSUM = hashlib.sha256().digest_size
 _LARGEST = _CHECKSUM + elf.LARGEST  # bytes of a file
@@ -196,7 +196,7 @@ def _prune(folder: str) -> None:
                 found.append((entry.stat().st_mtime, entry.stat().st_size, entry.path))
     total = sum(size for _, size, _ in found)
     for _, size, path in sorted(found):
-        if total <= _MOST_BYTES:
+        if total <= _MAX_BYTES:
             break
         with contextlib.suppress(OSError):
             os.unlink(path)

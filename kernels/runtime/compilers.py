@@ -26,7 +26,7 @@ from nbkeras.kernels.runtime import cgroups, fork_safety, variables
 
 VARIABLE = "NBKERAS_COMPILERS"
 # A model's first step needs about 20 kernels, and a process takes as long to start as three of them to compile.
-_MOST = 8
+_MAXIMUM = 8
 _BYTES = 256 * 2**20  # of memory for a process; measured 176 MiB
 _IDLE_SECONDS = 5.0
 _PATIENCE_SECONDS = 60.0  # a caller then compiles itself: a process may be stopped, and only then takes so long
@@ -113,10 +113,10 @@ def request(task: Task) -> None:
 
 def are_available() -> bool:
     """True if processes may compile for this one."""
-    return _compilers().works and _compilers().most > 0
+    return _compilers().works and _compilers().maximum > 0
 
 
-def _most() -> int:
+def _maximum() -> int:
     """Returns the most processes."""
     chosen = variables.number(VARIABLE, 0, 64)
     if not _can_start():
@@ -127,8 +127,8 @@ def _most() -> int:
     threads = _threads[0] if _threads else variables.threads()
     processors = cgroups.usable_processors() if threads is None else threads
     memory = cgroups.memory()
-    most = min(processors, cgroups.usable_processors()) - 1
-    return max(0, min(most, _MOST, _MOST if memory is None else memory // (4 * _BYTES)))
+    maximum = min(processors, cgroups.usable_processors()) - 1
+    return max(0, min(maximum, _MAXIMUM, _MAXIMUM if memory is None else memory // (4 * _BYTES)))
 
 
 _threads: list[int] = []  # the last argument of `use_processors`
@@ -138,7 +138,7 @@ def use_processors(count: int) -> None:
     """From now on, compiles in `count` processes at most, with this one."""
     _threads[:] = [count]
     for each in _made:
-        each.most = _most()
+        each.maximum = _maximum()
 
 
 def _can_start() -> bool:
@@ -157,7 +157,7 @@ class _Compilers:
     """The queue of this process, and the processes that take tasks from it."""
 
     def __init__(self) -> None:
-        self.most = _most()
+        self.maximum = _maximum()
         self.works = True  # False after a process died or could not be started
         self._changed = threading.Condition()
         self._waiting: deque[Task] = deque()
@@ -175,7 +175,7 @@ class _Compilers:
                 return
             self._states[task.job] = _WAITING
             (self._waiting.appendleft if is_first else self._waiting.append)(task)
-            if len(self._threads) < min(self.most, len(self._waiting) // 2):
+            if len(self._threads) < min(self.maximum, len(self._waiting) // 2):
                 thread = threading.Thread(target=self._serve, name="nbkeras-compiler", daemon=True)
                 with contextlib.suppress(RuntimeError):  # the system gives no more threads, or Python ends
                     thread.start()

@@ -23,18 +23,18 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from nbkeras.kernels.runtime import compilers, fork_safety, lazy, native
-from nbkeras.kernels.runtime.device_array import VIEWS, DeviceArray, StandIn, view_key
+from nbkeras.kernels.runtime.device_array import ARRAYS, VIEWS, DeviceArray, StandIn, root, view_key
 from nbkeras.kernels.runtime.messages import cannot_compile, named, takes, wrong_number
+from nbkeras.kernels.runtime.row import Row, play_row
 from nbkeras.kernels.runtime.waiting import Waiting
 
-_interpreter = lazy.LazyModule("nbkeras.kernels.runtime.eager")
+_interpreter = lazy.LazyModule("nbkeras.kernels.interpreter.launches")
 Array = np.ndarray
-ARRAYS = (np.ndarray, DeviceArray)
 
 
 class _Thread(threading.local):
@@ -56,13 +56,6 @@ _constants: set[int] = set()  # ids of owners that `mark_constant` marked
 _watched: dict[int, tuple[weakref.ref, ...]] = {}
 _watching = fork_safety.lock()
 gpu_used = False  # True once a GPU was used; before, `launch` need not check the devices of arrays
-
-
-def root(array: Array) -> Array:
-    """Returns the array that owns a view's memory."""
-    while isinstance(array.base, ARRAYS):
-        array = array.base
-    return array
 
 
 def gpu() -> Any:
@@ -274,11 +267,10 @@ def run_waiting() -> None:
 
 def run_once(function: Callable, args: tuple) -> None:
     """Does what `run` does, as a program would: without the code for starts from Python, which takes long to compile."""
-    rows = _rows(function, args) if hasattr(function, "row") else None
-    if rows is None:
-        run(function, args, plans=None)
+    if hasattr(function, "row"):
+        native.NativeProgram([function], [function.row(args)])()
     else:
-        native.NativeProgram([(function, args)], rows.rows, rows.keep, uses_pool=rows.uses_pool)()
+        run(function, args, plans=None)
 
 
 def prepared(*arrays: Array | None) -> contextlib.AbstractContextManager[None]:
@@ -301,9 +293,9 @@ def _preparation_of(arrays: tuple) -> Any:
 
 
 def preparing(preparation: Any) -> contextlib.AbstractContextManager[None]:
-    """Runs the launches of the block, and records them for a preparation instead of this thread's program."""
+    """Records the launches of the block for a preparation instead of this thread's program."""
     run_waiting()
-    return _temporarily(recorder=preparation, runner=None, dry=False)
+    return _temporarily(recorder=preparation)
 
 
 def host(function: Callable) -> Callable:
@@ -407,7 +399,7 @@ def play(steps: list[tuple[Callable, tuple]]) -> None:
 
 
 class Replayer:
-    """Runs recorded launches again. On a GPU it runs them as one CUDA graph, except while a profile is taken.
+    """Runs recorded launches again. On a GPU it runs them as one CUDA graph.
 
     inputs, outputs: arrays of the launches that `copying` copies.
     """
@@ -415,28 +407,42 @@ class Replayer:
     def __init__(
         self, steps: list[tuple[Callable, tuple]], inputs: Sequence[Array] = (), outputs: Sequence[Array] = ()
     ):
-        gpu, self._plain = _thread.gpu, functools.partial(play, steps)
-        self._native = None
-        if gpu is not None:
-            self._fast = gpu.graph(steps, self._plain) or self._plain
+        self._native: native.NativeProgram | None = None
+        self._run: Callable[[], Any]
+        if _thread.gpu is not None:
+            plain = functools.partial(play, steps)
+            self._run = _thread.gpu.graph(steps, plain) or plain
             return
         segments = native_segments(steps, inputs, outputs)
-        if len(segments) == 1:
-            (self._fast,) = segments
-            self._native = self._fast if isinstance(self._fast, native.NativeProgram) else None
-        else:
-            self._fast = functools.partial(_call_all, segments)
+        self._run = segments[0] if len(segments) == 1 else functools.partial(_call_all, segments)
+        if isinstance(self._run, native.NativeProgram):
+            self._native = self._run
 
     def __call__(self) -> None:
         """Run."""
-        (self._fast if _thread.runner is None else self._plain)()
+        self._run()
 
-    def copying(self, *arrays: Array) -> bool:
-        """Copies arrays to the inputs, runs, and copies the outputs to the remaining arrays. Returns True if native code did it.
+    def over(
+        self, old: Array, new: Array, inputs: Sequence[Array] = (), outputs: Sequence[Array] = ()
+    ) -> "Replayer | None":
+        """Returns these launches with the memory of an array replaced by another one's; None if not all are native."""
+        if self._native is None:
+            return None
+        made = object.__new__(Replayer)
+        made._run = made._native = self._native.over(old, new, inputs, outputs)
+        return made
 
-        If it returns False, nothing was done.
+    @property
+    def copying(self) -> Callable[..., bool]:
+        """A function that copies arrays to the inputs, runs, and copies the outputs to the remaining arrays.
+
+        It returns True if native code did it; otherwise nothing was done.
         """
-        return self._native is not None and _thread.runner is None and self._native(*arrays)
+        return self._native or _not_native
+
+
+def _not_native(*arrays: Array) -> bool:
+    return False
 
 
 def native_segments(
@@ -444,62 +450,34 @@ def native_segments(
 ) -> list[Any]:
     """Returns functions that run recorded launches on the CPU: native programs, and Python functions between them."""
     segments: list[Any] = []
-    found = [(step, _rows(*step)) for step in steps]
+    found = [(step, rows_of(*step)) for step in steps]
     for is_native, part in itertools.groupby(found, key=lambda each: each[1] is not None):
         group = list(part)
         if not is_native:
             segments.append(functools.partial(play, [step for step, _ in group]))
             continue
-        pairs = [(step, rows) for step, rows in group if rows is not None]
-        launches = [step for step, rows in pairs for _ in rows.rows]
-        everything = [row for _, rows in pairs for row in rows.rows]
-        keep = [rows.keep for _, rows in pairs]
-        uses_pool = any(rows.uses_pool for _, rows in pairs)
-        segments.append(native.NativeProgram(launches, everything, keep, inputs, outputs, uses_pool))
+        pairs = [(function, row) for (function, _), rows in group for row in rows or ()]
+        rows = [row for _, row in pairs]
+        segments.append(native.NativeProgram([function for function, _ in pairs], rows, inputs, outputs))
     return segments
 
 
-class Rows(NamedTuple):
-    """A launch as rows of a native program, and the objects that they use.
-
-    uses_pool: whether programs that are rows use the pool.
-    """
-
-    rows: list[native.Row]
-    keep: Any = None
-    uses_pool: bool = False
-
-
-def _rows(function: Any, args: tuple) -> Rows | None:
-    """Returns the rows of a launch; None for a Python function that the interpreter does not know."""
+def rows_of(function: Any, args: tuple) -> list[Row] | None:
+    """Returns a launch as rows of a native program; None for a Python function that the interpreter does not know."""
     if isinstance(function, Conditional):
-        flags = [address(array) for array in args[: function.flags]]
-        inner = _rows(function.function, args[function.flags :])
-        if inner is None:
+        rows = rows_of(function.function, args[function.flags :])
+        if rows is None:
             return None
-        programs: list[native.NativeProgram] = []  # the rows use their memory
-        rows = [_conditional_row(flags, row, (function, args), programs) for row in inner.rows]
-        return Rows(rows, (inner, programs), inner.uses_pool)
+        *outer, flag = args[: function.flags]
+        rows = [row._replace(flag=flag) for row in rows]
+        for flag in reversed(outer):
+            rows = [play_row(rows, flag)]
+        return rows
     if hasattr(function, "rows"):  # a loop
         return function.rows(args)
     if hasattr(function, "row"):
-        return Rows([function.row(args, 0)])
-    parts = None if hasattr(function, "on_host") else _interpreter.parts_of(function, args)
-    return (
-        None if parts is None else Rows([(_interpreter.entry(), part.frame, part.shares, 0) for part in parts], parts)
-    )
-
-
-def _conditional_row(
-    flags: list[int], row: native.Row, launch: tuple[Callable, tuple], programs: list[native.NativeProgram]
-) -> native.Row:
-    """Returns a row that runs only if no flag is 0. Several flags need a nested program, which is appended to `programs`."""
-    *outer, flag = flags
-    row = (*row[:3], flag)
-    for flag in reversed(outer):
-        programs.append(native.NativeProgram([launch], [row]))
-        row = programs[-1].row(flag)
-    return row
+        return [function.row(args)]
+    return None if hasattr(function, "on_host") else _interpreter.rows_of(function, args)
 
 
 def _call_all(functions: list[Callable[[], None]]) -> None:

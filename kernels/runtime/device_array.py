@@ -144,3 +144,13 @@ class DeviceArray:
     @property
     def __cuda_array_interface__(self) -> dict:
         return self.gpu.interface(self)
+
+
+ARRAYS = (np.ndarray, DeviceArray)
+
+
+def root(array: Any) -> Any:
+    """Returns the array that owns a view's memory."""
+    while isinstance(array.base, ARRAYS):
+        array = array.base
+    return array

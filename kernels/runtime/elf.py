@@ -10,8 +10,8 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-LARGEST = 1 << 26  # most bytes of an object in memory: more than any kernel, and within reach of calls on both machines
-_MOST_ALIGNED = 4096  # the smallest page size of any system
+LARGEST = 1 << 26  # max bytes of an object in memory: more than any kernel, and within reach of calls on both machines
+_MAX_ALIGNED = 4096  # the smallest page size of any system
 _STUB, _CELL_SIZE = 16, 8  # bytes of a stub and of a cell
 
 
@@ -188,7 +188,7 @@ class File:
         self.sections = list(map(_Section._make, struct.iter_unpack("<IIQQQQIIQQ", content[at : at + row * count])))
         for index, section in enumerate(self.sections):
             if section.kind not in _KNOWN:
-                raise _refused(f"section {index} is of an unknown kind, {section.kind:#x}")
+                raise _refused(f"section {index} has the unknown type {section.kind:#x}")
             if section.kind not in (_NONE, _ZEROS) and section.offset + section.size > len(content):
                 raise _refused(f"section {index} is cut off")
             _check_alignment(section.alignment, f"section {index}")
@@ -256,7 +256,7 @@ class File:
 
 
 def _check_alignment(alignment: int, what: str) -> None:
-    if alignment & (alignment - 1) or alignment > _MOST_ALIGNED:
+    if alignment & (alignment - 1) or alignment > _MAX_ALIGNED:
         raise _refused(f"{what} is aligned to {alignment} bytes")
 
 
@@ -265,7 +265,7 @@ def _check_alignment(alignment: int, what: str) -> None:
 _CODE, _CONSTANTS, _DATA, _ZEROED = range(4)  # the parts of an object, in their order in memory
 
 
-class Plan:
+class ObjectLayout:
     """The offsets of an object's parts from a base that is not known yet, and the relocations to apply."""
 
     size: int  # bytes, a multiple of the page
@@ -328,7 +328,7 @@ class Plan:
             for offset, info, addend in self._file.rows(table, "<QQq"):
                 kind, index = self._machine.kinds.get(info & 0xFFFFFFFF), info >> 32
                 if kind is None:
-                    raise _refused(f"a relocation is of an unknown kind, {info & 0xFFFFFFFF}")
+                    raise _refused(f"a relocation has the unknown type {info & 0xFFFFFFFF}")
                 if not 0 < index < len(self._file.symbols) or offset + kind.width > within:
                     raise _refused(f"a relocation in section {table} points outside")
                 self._prepare(kind, index, addend)

@@ -8,7 +8,7 @@ from nbkeras.kernels.runtime import elf
 _HIDDEN = 2  # a symbol's second byte: other libraries do not see it
 _GLOBAL_DATA = 0x11  # a symbol's first byte: global, for data
 _SYMBOL, _SECTION, _HEADER = "<IBBHQQ", "<IIQQQQIIQQ", 64
-_MOST_ALIGNED = 64
+_MAX_ALIGNED = 64
 
 
 def hidden(content: bytes, names: Mapping[str, str]) -> bytes:
@@ -36,13 +36,13 @@ def of_data(machine: str, symbol: str, content: bytes) -> bytes:
     names = b"\0.rodata\0.symtab\0.strtab\0.note.GNU-stack\0"
     symbols = bytes(24) + struct.pack(_SYMBOL, 1, _GLOBAL_DATA, _HIDDEN, 1, 0, len(content))
     texts = b"\0" + symbol.encode() + b"\0"
-    start = _HEADER + -_HEADER % _MOST_ALIGNED
+    start = _HEADER + -_HEADER % _MAX_ALIGNED
     at = [start]
     for part in (content, symbols, texts, names):
         at.append(at[-1] + len(part) + -len(part) % 8)
     sections = (
         (0,) * 10,
-        (names.index(b".rodata"), 1, 2, 0, at[0], len(content), 0, 0, _MOST_ALIGNED, 0),
+        (names.index(b".rodata"), 1, 2, 0, at[0], len(content), 0, 0, _MAX_ALIGNED, 0),
         (names.index(b".symtab"), 2, 0, 0, at[1], len(symbols), 3, 1, 8, 24),
         (names.index(b".strtab"), 3, 0, 0, at[2], len(texts), 0, 0, 1, 0),
         (0, 3, 0, 0, at[3], len(names), 0, 0, 1, 0),

@@ -17,13 +17,14 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from nbkeras.kernels.loops import interpreter
-from nbkeras.kernels.loops.instruction_set import OPCODES, WORDS
-from nbkeras.kernels.runtime import cache, code, elf, elf_objects, instructions, native, objects, processor
+from nbkeras.kernels.interpreter import programs
+from nbkeras.kernels.interpreter.instruction_set import OPCODES, WORDS
+from nbkeras.kernels.runtime import cache, code, device, elf, elf_objects, objects, processor, repeated
 from nbkeras.kernels.runtime.device import address
-from nbkeras.kernels.runtime.eager import bounds_of
+from nbkeras.kernels.runtime.device_array import root
 from nbkeras.kernels.runtime.messages import named
-from nbkeras.kernels.runtime.signatures import ArrayType, Type
+from nbkeras.kernels.runtime.row import Row
+from nbkeras.kernels.runtime.signatures import Type
 
 Array = np.ndarray
 
@@ -44,7 +45,7 @@ class CFunctionRef(NamedTuple):
 Word = int | BufferRef | CFunctionRef
 
 
-class Row(NamedTuple):
+class LibraryRow(NamedTuple):
     """A call of an entry: its symbol, the words of the frame, and the number of shares.
 
     instructions: for the interpreter; the frame's second word is their address.
@@ -60,14 +61,11 @@ class Unavailable(ValueError):
     """A launch cannot be part of a library, for the reason in the message."""
 
 
-class Memory(Protocol):
+class LibraryMemory(Protocol):
     """Maps the memory of a launch to locations in a library."""
 
-    def place(self, array: Array, low: int) -> BufferRef:
-        """Returns the location of an array's memory, which begins at `low`."""
-
-    def constant(self, array: Array) -> BufferRef:
-        """Returns the location of a constant of this launch."""
+    def place(self, array: Array) -> BufferRef:
+        """Returns the location of an array's first element. An array that is in no memory of the program is a constant."""
 
     def scratch(self, nbytes: int) -> BufferRef:
         """Returns the location of memory that only this launch uses."""
@@ -76,92 +74,59 @@ class Memory(Protocol):
 # -------------------- rows --------------------
 
 
-def rows_of(function: Callable, args: tuple, memory: Memory, kernels: "Kernels") -> list[Row]:
+def rows_of(function: Callable, args: tuple, memory: LibraryMemory, kernels: "Kernels") -> list[LibraryRow]:
     """Returns the rows of a launch. Raises Unavailable if it needs Python.
 
     A Python function may have an `in_library`, which lists equivalent launches (kernel, *args); none for unsuitable arrays.
     """
-    if hasattr(function, "row"):
-        return [_row_of_kernel(function, args, memory, kernels)]
-    others = list(getattr(function, "in_library", lambda *args: ())(*args))
-    if others:
-        return [_row_of_kernel(kernel, tuple(rest), memory, kernels) for kernel, *rest in others]
-    parts = None if hasattr(function, "on_host") else instructions.parts_of(function, args)
-    if parts is None:
-        raise Unavailable(
-            f"{named(function)} runs in Python, with NumPy: leave this layer out of the exported model, and do its "
-            "work before or after it"
-        )
-    return _rows_of_parts(parts, args, memory)
+    rows: list[LibraryRow] = []
+    for each, given in repeated.compiled([(function, args)]):
+        found = None if isinstance(each, device.Conditional | repeated.Loop) else device.rows_of(each, given)
+        if found is None:
+            raise Unavailable(
+                f"{named(each)} runs in Python, with NumPy: leave this layer out of the exported model, and do its "
+                "work before or after it"
+            )
+        scratch: dict[int, BufferRef] = {}  # by the id of the array
+        rows += [_row(row, memory, kernels, scratch) for row in found]
+    return rows
 
 
-def _row_of_kernel(function: Any, args: tuple, memory: Memory, kernels: "Kernels") -> Row:
-    kernel: cache.Kernel = getattr(function, "kernel", function)
-    _, words, shares, _ = function.row(args, 0)
-    frame: list[Word] = words.tolist()
-    own = args[1:] if kernel is not function else args[: len(args) - 2 * kernel.takes_shares]
-    signature, slot = kernel.signature(own), 0
-    for value, kind in zip(own, signature, strict=True):
-        if isinstance(kind, ArrayType):
-            low, _ = bounds_of(value)
-            place = memory.place(value, low) if value.size else BufferRef("workspace", 0)
-            frame[slot] = BufferRef(place.memory, place.offset + address(value) - low)
-        slot += native._slots(kind)
-    return Row(kernels.symbol(kernel, signature), frame, shares, [])
+def _row(row: Row, memory: LibraryMemory, kernels: "Kernels", scratch: dict[int, BufferRef]) -> LibraryRow:
+    """Returns a row with locations instead of addresses."""
+    for array in row.scratch:
+        if id(array) not in scratch:
+            scratch[id(array)] = memory.scratch(array.nbytes)
+
+    def place(array: Array) -> BufferRef:
+        owner = root(array)
+        if id(owner) not in scratch:
+            return memory.place(array)
+        start = scratch[id(owner)]
+        return BufferRef(start.memory, start.offset + address(array) - address(owner))
+
+    def words(numbers: Any, addresses: Sequence[tuple[int, Array]]) -> list[Word]:
+        found: list[Word] = list(map(int, numbers))
+        for at, array in addresses:
+            found[at] = place(array)
+        return found
+
+    symbol = row.what if isinstance(row.what, str) else kernels.symbol(*row.what)
+    instructions = [] if row.code is None else words(row.code.ravel(), row.code_addresses)
+    for at in range(0, len(instructions), WORDS):
+        if _NAMES[instructions[at]].partition(".")[0] == "call":
+            instructions[at + 1] = CFunctionRef(_c_functions()[instructions[at + 1]])
+    return LibraryRow(symbol, words(row.frame, row.addresses), row.shares, instructions)
 
 
-def _rows_of_parts(parts: list[instructions.ProgramRow], args: tuple, memory: Memory) -> list[Row]:
-    """Returns the rows of the interpreter's programs, whose instructions contain addresses too."""
-    regions = [(*bounds_of(x), functools.partial(memory.place, x)) for x in args if isinstance(x, Array) and x.size]
-    written = {int(row[2]) for part in parts for row in part.code if row[3] >= 0}
-    for array in {id(x): x for part in parts for x in part.keep if isinstance(x, Array) and x.size}.values():
-        low, high = bounds_of(array)
-        if any(start <= low < end for start, end, _ in regions):
-            continue
-        place = memory.scratch(high - low) if any(low <= at < high for at in written) else memory.constant(array)
-        regions.append((low, high, lambda _, place=place: place))
-
-    def word(at: int) -> BufferRef:
-        inside = [region for region in regions if region[0] <= at < region[1]]
-        if not inside:
-            raise RuntimeError("a program of the interpreter uses memory that it does not keep")
-        low, _, place = max(inside, key=lambda region: region[1])
-        found = place(low)
-        return BufferRef(found.memory, found.offset + at - low)
-
-    return [
-        Row(
-            interpreter.SYMBOL,
-            part.frame.tolist(),
-            part.shares,
-            [each for row in part.code.tolist() for each in _instruction(row, word)],
-        )
-        for part in parts
-    ]
-
-
-_NAMES = {number: name for name, number in OPCODES.items()}
-
-
-def _instruction(row: list[int], word: Callable[[int], BufferRef]) -> list[Word]:
-    """Returns the words of an instruction with locations instead of addresses; see loops/instruction_set.py."""
-    found: list[Word] = list(row)
-    for at in range(2, WORDS, 2):
-        if row[at] and row[at + 1] >= 0:
-            found[at] = word(row[at])
-    name = _NAMES[row[0]].partition(".")[0]
-    if name in ("load", "store", "transpose", "columns"):
-        found[1] = word(row[1])
-    elif name == "call":
-        found[1] = CFunctionRef(_c_functions()[row[1]])
-    return found
+_NAMES: dict[Any, str] = {number: name for name, number in OPCODES.items()}
 
 
 @functools.cache
-def _c_functions() -> dict[int, str]:
+def _c_functions() -> dict[Any, str]:
     """Returns the functions of the C library that the interpreter may call, by address."""
-    names = [name + end for name in instructions.CALLED.values() for end in ("", "f")]
-    found = {name: getattr(instructions._c_library(), name, None) for name in names}
+    names = [name + end for name in programs.CALLED.values() for end in ("", "f")]
+    found = {name: getattr(programs._c_library(), name, None) for name in names}
     return {ctypes.cast(each, ctypes.c_void_p).value or 0: name for name, each in found.items() if each is not None}
 
 
@@ -219,11 +184,6 @@ def linkable(contents: dict[str, bytes]) -> dict[str, bytes]:
 def data(target: str, symbol: str, content: bytes) -> bytes:
     """Returns an object file with constants at a symbol."""
     return elf_objects.of_data(processor.machine_of(target), symbol, content)
-
-
-def bytes_at(low: int, high: int) -> bytes:
-    """Returns the bytes of a piece of this process's memory."""
-    return ctypes.string_at(low, high - low)
 
 
 Callee = str | tuple[cache.Kernel, tuple[Type, ...]]  # a registered function, or a kernel for certain argument types

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from nbkeras.kernels.runtime import processor
 from nbkeras.kernels.runtime.lazy import binding, ir
-from nbkeras.kernels.runtime.library import BufferRef, CFunctionRef, Row, Word
+from nbkeras.kernels.runtime.library import BufferRef, CFunctionRef, LibraryRow, Word
 from nbkeras.kernels.runtime.messages import no_compiler
 
 # a kernel raised an exception; a pointer is NULL; the weights belong to another library
@@ -32,7 +32,7 @@ class LibraryFunction(NamedTuple):
 
     name: str
     arguments: Sequence[str]
-    rows: Sequence[Row] = ()
+    rows: Sequence[LibraryRow] = ()
     copies: Sequence[tuple[BufferRef, BufferRef, int]] = ()
 
 
@@ -145,7 +145,7 @@ class _Writer:
             value = builder.load(self._pointer(builder, builder.add(source, at)), align=1)
             builder.store(value, self._pointer(builder, builder.add(target, at)), align=1)
 
-    def _part(self, names: list[str], rows: Sequence[Row]) -> Any:
+    def _part(self, names: list[str], rows: Sequence[LibraryRow]) -> Any:
         """Writes an internal function that runs rows. It returns 0, or the result of the entry that failed."""
         function = ir.Function(self.module, ir.FunctionType(self._word, [self._bytes]), f"nbkeras_rows_{self._parts}")
         function.linkage = "internal"
@@ -184,7 +184,7 @@ class _Writer:
             self._outer[name] = ir.Function(self.module, kind, name)
         return self._outer[name]
 
-    def _call(self, builder: Any, row: Row, frame: Any) -> None:
+    def _call(self, builder: Any, row: LibraryRow, frame: Any) -> None:
         """Writes a call of an entry for each share."""
         entry, shares = self._function(row.symbol, self._entry), self._constant(row.shares)
 

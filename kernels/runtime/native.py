@@ -4,11 +4,15 @@ A program is rows of four numbers: the address of a kernel's entry, the address 
 address of a flag, or 0 for no flag. A row with a flag of 0 is skipped. `play` runs the rows in order. It is an entry itself, so a
 program can be a row of another program.
 
+A program and everything that its rows read, frames and instructions, is one piece of memory. It is known which of its words are
+addresses, and of what. So `NativeProgram.over` makes a program for other memory by a copy.
+
 For a single launch, a C function (`start`) fills the frame from the fields of the objects, so a launch runs no Python code. The
 objects must match a *guard*: numbers that describe argument types for which code exists. A launch by the interpreter must match a
 *plan*: instructions for arrays of these shapes, in which the C function replaces the addresses.
 """
 
+import copy
 import ctypes
 import itertools
 import pickle
@@ -20,10 +24,11 @@ from typing import Any
 import numpy as np
 
 from nbkeras.kernels.runtime import code, fork_safety
-from nbkeras.kernels.runtime.device_array import address_of
+from nbkeras.kernels.runtime.device_array import address_of, root
 from nbkeras.kernels.runtime.messages import file_of, named, short_description
 from nbkeras.kernels.runtime.pointers import call, load, load32, stack, store
 from nbkeras.kernels.runtime.pool import Pool, run_shares
+from nbkeras.kernels.runtime.row import Row
 from nbkeras.kernels.runtime.signatures import ArrayType, Type
 
 Array = np.ndarray
@@ -107,9 +112,11 @@ def python_function(name: str, array: Array) -> Callable[..., int | None]:
 
 # -------------------- programs --------------------
 
+_CACHE_LINE = 64  # bytes
+
 _CODE, _FRAME, _SHARES, _FLAG, _ROW = range(5)
 # The frame of a program. A port is an input or output array: the address of the object, and the number of bytes.
-_ROWS, _COUNT, _STATE, _FAILED, _TABLE, _HOLDS_GIL, _PORTS, _INPUTS, _OUTPUTS = range(9)
+_ROWS, _COUNT, _STATE, _FAILED, _TABLE, _HOLDS_GIL, _PORTS, _INPUTS, _OUTPUTS, _PROGRAM = range(10)
 
 
 @code.CompiledFunction
@@ -131,8 +138,8 @@ def _play_rows(frame):
 
 
 def _play(frame, share, shares):
-    """The entry of a program that is a row of another one."""
-    return _play_rows(frame)
+    """The entry of a program that is a row of another one. The frame's word is the address of the program's frame."""
+    return _play_rows(load(frame, 0))
 
 
 # The frame of a loop. Its parts are frames of programs, or 0; other words are addresses of numbers, or 0, and the most iterations
@@ -245,14 +252,67 @@ code.symbol("nbkeras_play_loop", _play_loop, "int64(int64, int64, int64)")
 code.symbol("nbkeras_run_program", _run_program, "int64(int64, int64, int64)")
 
 
-Row = tuple[int, Array, int, int]
+class _Words:
+    """The words of a program while they are put together."""
+
+    def __init__(self) -> None:
+        self.words: list[int] = []
+        self.inside: list[tuple[int, int]] = []  # (index of a word, index of the word whose address it holds)
+        self.arrays: list[tuple[int, Array]] = []  # (index of a word, the array whose address it holds)
+        self.scratch: list[tuple[int, int]] = []  # (index of a word, a number of bytes into the scratch memory)
+        self.scratch_bytes = 0
+
+    def program(self, rows: Sequence[Row], inputs: int = 0, outputs: int = 0) -> int:
+        """Adds a program, and returns the index of its frame."""
+        numbers = {_COUNT: len(rows), _STATE: Pool.state, _TABLE: _PYTHON, _INPUTS: inputs, _OUTPUTS: outputs}
+        frame = self._add([numbers.get(word, 0) for word in range(_PROGRAM)])
+        table = self._add([0] * _ROW * len(rows))
+        self.inside.append((frame + _ROWS, table))
+        for at, row in zip(range(table, len(self.words), _ROW), rows, strict=True):
+            self.words[at + _CODE], self.words[at + _SHARES] = row.entry(), row.shares
+            self.inside.append((at + _FRAME, self._frame(row)))
+            if row.flag is not None:
+                self.arrays.append((at + _FLAG, row.flag))
+        return frame
+
+    def _frame(self, row: Row) -> int:
+        frame = self._add([*[0] * len(row.inner), *row.frame])
+        self._note(frame + len(row.inner), row.addresses, {})
+        if row.code is not None:
+            code = self._add(row.code.ravel().tolist())
+            self.inside.append((frame + 1, code))
+            self._note(code, row.code_addresses, self._places(row.scratch))
+        for number, rows in enumerate(row.inner):
+            if rows:
+                self.inside.append((frame + number, self.program(rows)))
+        return frame
+
+    def _add(self, words: Sequence[int]) -> int:
+        self.words += words
+        return len(self.words) - len(words)
+
+    def _note(self, start: int, addresses: Sequence[tuple[int, Array]], scratch: dict[int, int]) -> None:
+        for at, array in addresses:
+            owner = root(array)
+            if id(owner) in scratch:
+                self.scratch.append((start + at, scratch[id(owner)] + address_of(array) - address_of(owner)))
+            else:
+                self.arrays.append((start + at, array))
+
+    def _places(self, scratch: Sequence[Array]) -> dict[int, int]:
+        """The positions of a launch's scratch arrays, by id. All launches use the same memory, since they run in order."""
+        places, end = {}, 0
+        for array in scratch:
+            places[id(array)] = end
+            end += -(-array.nbytes // _CACHE_LINE) * _CACHE_LINE
+        self.scratch_bytes = max(self.scratch_bytes, end)
+        return places
 
 
 class NativeProgram:
-    """Launches that one native call runs. launches: (function, arguments) of each row (entry, frame, shares, flag).
+    """Launches that one native call runs: rows, and the function of each for messages.
 
-    keep: objects that the rows use. inputs, outputs: arrays of the program that a call may copy into and from. uses_pool: whether
-    programs in its rows use the pool.
+    inputs, outputs: arrays of the program that a call may copy into and from.
     """
 
     _SHORT = 15e-6  # seconds of a run; handing over the GIL costs more than a shorter one
@@ -260,22 +320,57 @@ class NativeProgram:
 
     def __init__(
         self,
-        launches: Sequence[tuple[Callable, tuple]],
+        functions: Sequence[Callable],
         rows: Sequence[Row],
-        keep: Any = None,
         inputs: Sequence[Array] = (),
         outputs: Sequence[Array] = (),
-        uses_pool: bool = False,
     ):
-        ports = [*inputs, *outputs]
-        self._launches, self._keep = launches, ([frame for _, frame, _, _ in rows], ports, keep)
-        self._rows = np.array([(entry, address_of(frame), *rest) for entry, frame, *rest in rows], np.int64)
-        self._ports = np.array([(id(array), array.nbytes) for array in ports], np.int64)
-        numbers = [address_of(self._ports), len(inputs), len(outputs)]
-        self._frame = np.array([address_of(self._rows), len(rows), Pool.state, 0, _PYTHON, 0, *numbers], np.int64)
-        self._play = python_function("nbkeras_run_program", self._frame)
-        self.uses_pool = uses_pool or any(shares > 1 for _, _, shares, _ in rows)
+        made = _Words()
+        made.program(rows, len(inputs), len(outputs))
+        self._functions, self.uses_pool = functions, any(row.uses_pool() for row in rows)
+        self._size, self._scratch_bytes = len(made.words), made.scratch_bytes
+        scratch = -(-len(made.words) * 8 // _CACHE_LINE) * _CACHE_LINE  # it follows the words
+        within = [(at, 8 * word) for at, word in made.inside] + [(at, scratch + byte) for at, byte in made.scratch]
+        self._within = np.array(
+            [at for at, _ in within], np.int64
+        )  # indices of words that are addresses of this memory
+        # indices of the words that are addresses of arrays, and the position of each array's owner among all of them
+        owners = {id(owner): owner for owner in (root(array) for _, array in made.arrays)}
+        numbers = {key: number for number, key in enumerate(owners)}
+        self._owners = list(owners.values())  # they keep the memory alive
+        self._at = np.array([at for at, _ in made.arrays], np.int64)
+        self._owner_of = np.array([numbers[id(root(array))] for _, array in made.arrays], np.int64)
+        words = self._new_words()
+        words[: self._size] = made.words
+        words[self._within] = [address_of(words) + byte for _, byte in within]
+        words[self._at] = [address_of(array) for _, array in made.arrays]
         self._seconds: list[float] | None = []  # seconds of the first runs
+        self._use(words, [*inputs, *outputs])
+
+    def _new_words(self) -> Array:
+        """Returns memory for the words and the scratch memory, at a cache line."""
+        memory = np.empty(self._size + self._scratch_bytes // 8 + 2 * _CACHE_LINE // 8, np.int64)
+        return memory[-address_of(memory) % _CACHE_LINE // 8 :]
+
+    def _use(self, words: Array, ports: list[Array]) -> None:
+        self._ports = ports, np.array([(id(array), array.nbytes) for array in ports], np.int64)
+        words[_PORTS] = address_of(self._ports[1])
+        self._words, self._play = words, python_function("nbkeras_run_program", words)
+
+    def over(
+        self, old: Array, new: Array, inputs: Sequence[Array] = (), outputs: Sequence[Array] = ()
+    ) -> "NativeProgram":
+        """Returns this program with the memory of an array replaced by another one's. inputs, outputs: arrays in the latter."""
+        made, words, before, after = copy.copy(self), self._new_words(), root(old), root(new)
+        words[: self._size] = self._words[: self._size]
+        words[self._within] += address_of(words) - address_of(self._words)
+        for number, owner in enumerate(self._owners):
+            if owner is before:
+                words[self._at[self._owner_of == number]] += address_of(new) - address_of(old)
+        made._owners = [after if owner is before else owner for owner in self._owners]
+        made._seconds = None if self._seconds is None else []
+        made._use(words, [*inputs, *outputs])
+        return made
 
     def __call__(self, *arrays: Array) -> bool:
         """Runs the program. With arrays, one for each input and output, copies the inputs before and the outputs afterwards.
@@ -290,17 +385,7 @@ class NativeProgram:
             return True
         if failure == _MISS:
             return False
-        raise exception(failure, self._launches[self._frame[_FAILED]][0], " in a recorded step")
-
-    def row(self, flag: int) -> Row:
-        """A row that runs this program in another one."""
-        return code.address("nbkeras_play"), self._frame, 1, flag
-
-    @staticmethod
-    def loop(parts: Sequence["NativeProgram | None"], numbers: Sequence[int]) -> Row:
-        """A row that repeats programs. The caller keeps them. parts, numbers: the words of the frame, see `_BEFORE_LOOP`."""
-        frames = [0 if part is None else address_of(part._frame) for part in parts]
-        return code.address("nbkeras_play_loop"), np.array([*frames, *numbers], np.int64), 1, 0
+        raise exception(failure, self._functions[self._words[_FAILED]], " in a recorded step")
 
     def _timed(self, seconds: list[float], arrays: tuple[Array, ...]) -> int | None:
         """Runs, and chooses if later runs keep the GIL: two threads with short programs would only hand it to each other.
@@ -311,7 +396,7 @@ class NativeProgram:
         failure = self._play(*arrays)
         seconds.append(time.thread_time() - start)
         if len(seconds) == self._TRIES:
-            self._frame[_HOLDS_GIL], self._seconds = min(seconds) < self._SHORT, None
+            self._words[_HOLDS_GIL], self._seconds = min(seconds) < self._SHORT, None
         return failure
 
 
@@ -331,7 +416,7 @@ def exception(failure: int, kernel: Any, where: str = "") -> Exception:
 
 # -------------------- single launches --------------------
 
-_MOST_SLOTS, _MOST_GUARDS = 512, 64
+_MAX_SLOTS, _MAX_GUARDS = 512, 64
 _LARGE = 16384  # launches with at least this many elements release the GIL
 # A guard: the kernel's next guard, the entry, the numbers of arguments and slots, and a check for each argument
 _NEXT, _ENTRY, _NUMBER, _SLOTS, _EXPECTED = range(5)
@@ -440,7 +525,7 @@ def _start(self, objects, count):
     """Runs a kernel for Python: one share, or all. Returns _MISS if no guard matches the objects."""
     site = load(self + _HEADER + _DATA, 0)
     python, before, after = load(site, _START_TABLE), load(site, _BEFORE), load(site, _AFTER)
-    frame, share, number = stack(_MOST_SLOTS), stack(2), count - before - after
+    frame, share, number = stack(_MAX_SLOTS), stack(2), count - before - after
     store(share, 0, -before)
     store(share, 1, 1)
     fits = number >= 0
@@ -496,7 +581,7 @@ class Calls:
     def go_on(self, failure: int, args: tuple) -> None:
         """After a miss, runs again with a matching guard. Otherwise raises the exception of a kernel."""
         if failure == _MISS:
-            args, _ = self._prepare(args)
+            args, _, _ = self._prepare(args)
             failure = self.start(*args) or 0
         if failure == _MISS:
             raise TypeError(
@@ -505,18 +590,23 @@ class Calls:
         if failure:
             raise exception(failure, self._kernel)
 
-    def row(self, args: tuple, shares: int, flag: int) -> tuple[int, Array, int, int]:
+    def row(self, args: tuple, shares: int) -> Row:
         """Returns the row of a program for this launch."""
         code.check_enabled(self._kernel.py_func)
-        args, guard = self._prepare(args)
+        args, guard, signature = self._prepare(args)
         frame = np.empty(int(guard[_SLOTS]), np.int64)
         fill_frame = code.c_function("nbkeras_fill_frame", holds_gil=True)
         if fill_frame(address_of(guard), id(args) + _ITEMS + 8 * self._before, address_of(frame), _PYTHON) == _MISS:
             raise RuntimeError(f"the frame of {self._kernel.__name__!r} was not filled")
-        return int(guard[_ENTRY]), frame, shares, flag
+        addresses, slot = [], 0
+        for value, kind in zip(args[self._before : len(args) - self._after], signature, strict=True):
+            if isinstance(kind, ArrayType):
+                addresses.append((slot, value))
+            slot += _slots(kind)
+        return Row((self._kernel, signature), frame, shares, addresses)
 
-    def _prepare(self, args: tuple) -> tuple[tuple, Array]:
-        """Returns the objects and the guard for them; makes the guard if necessary."""
+    def _prepare(self, args: tuple) -> tuple[tuple, Array, tuple[Type, ...]]:
+        """Returns the objects, the guard for them, and their types; makes the guard if necessary."""
         args = tuple(map(_plain, args))
         own = args[self._before : len(args) - self._after]
         signature = self._kernel.signature(own)
@@ -524,25 +614,25 @@ class Calls:
         words = [word if isinstance(word, int) else id(word) for word in objects]
         for guard, _ in self._guards:
             if guard[_EXPECTED:].tolist() == words:
-                return args, guard
+                return args, guard, signature
         slots = sum(map(_slots, signature))
-        if slots > _MOST_SLOTS:
+        if slots > _MAX_SLOTS:
             raise TypeError(
-                f"the kernel {named(self._kernel)} takes {slots} numbers in total; the limit is {_MOST_SLOTS}"
+                f"the kernel {named(self._kernel)} takes {slots} numbers in total; the limit is {_MAX_SLOTS}"
             )
-        if len(self._guards) == _MOST_GUARDS:  # this happens after many new record dtypes, for example
+        if len(self._guards) == _MAX_GUARDS:  # this happens after many new record dtypes, for example
             self._site[_FIRST_GUARD] = 0  # first: another thread may be searching the guards
             self._guards.clear()
         head = (self._site[_FIRST_GUARD], self._kernel.entry(signature), len(own), slots)
         guard = np.array([*head, *words], np.int64)
         self._guards.append((guard, objects))
         self._site[_FIRST_GUARD] = address_of(guard)
-        return args, guard
+        return args, guard, signature
 
 
 # -------------------- single launches by the interpreter --------------------
 
-_MOST_OBJECTS, _RANGES, _MOST_PLANS = 16, 2 * 16, 256
+_MAX_OBJECTS, _RANGES, _MAX_PLANS = 16, 2 * 16, 256
 # A plan: the next plan, the entry, the number of objects, the frame, the number of patches; then each object, then each patch.
 # An array is 0, then its type, dtype, axes and bytes, and each size; a tuple is 1, then its type, size and items; another object
 # is its address. A patch is the address of a number in the instructions, the array into which it points, and the distance from
@@ -629,11 +719,11 @@ class Plans:
                     return False
             elif type(each) is not np.ufunc:
                 return False
-        return len(args) <= _MOST_OBJECTS
+        return len(args) <= _MAX_OBJECTS
 
     def add(self, args: tuple, entry: int, frame: Array, patches: Sequence[tuple[int, int, int]], keep: Any) -> None:
         """Adds a plan for objects like these. patches: see above. keep: the memory of the instructions."""
-        if len(self._plans) == _MOST_PLANS:
+        if len(self._plans) == _MAX_PLANS:
             self._site[_FIRST_GUARD] = 0  # first: another thread may start a plan before the next line
             self._plans.clear()
         words: list[int] = [self._site[_FIRST_GUARD], entry, len(args), address_of(frame), len(patches)]

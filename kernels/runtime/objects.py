@@ -76,24 +76,24 @@ def _address(library: ctypes.CDLL, name: str) -> int | None:
 
 
 def _load_here(content: bytes, resolve: Resolve) -> dict[str, int]:
-    plan = elf.Plan(content, os.uname().machine, mmap.PAGESIZE)
+    layout = elf.ObjectLayout(content, os.uname().machine, mmap.PAGESIZE)
     system = _memory_functions()
     # The mapping is private, so that a fork has its own data. `mmap.mmap` would unmap it when Python exits.
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-    base = system.mmap(None, plan.size, mmap.PROT_READ | mmap.PROT_WRITE, flags, -1, 0)
+    base = system.mmap(None, layout.size, mmap.PROT_READ | mmap.PROT_WRITE, flags, -1, 0)
     if base == ctypes.c_void_p(-1).value:
         raise _failed("map memory for")
     try:
-        image, functions = plan.link(base, resolve)
+        image, functions = layout.link(base, resolve)
         ctypes.memmove(base, bytes(image), len(image))
-        for start, end, access in ((0, plan.constants, mmap.PROT_EXEC), (plan.constants, plan.data, 0)):
+        for start, end, access in ((0, layout.constants, mmap.PROT_EXEC), (layout.constants, layout.data, 0)):
             if start != end and system.mprotect(base + start, end - start, mmap.PROT_READ | access):
                 raise _failed("protect the memory of")
     except BaseException:
-        system.munmap(base, plan.size)
+        system.munmap(base, layout.size)
         raise
     if (clear := _clear_cache()) is not None:
-        clear(base, base + plan.constants)
+        clear(base, base + layout.constants)
     return functions
 
 

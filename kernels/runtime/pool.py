@@ -174,8 +174,8 @@ def _memory(threads: int) -> np.ndarray:
 class Pool:
     """The threads of this process. A forked child has none of them and starts its own, over the same memory."""
 
-    most = variables.threads() or cgroups.allowed_processors()
-    memory = _memory(most)
+    maximum = variables.threads() or cgroups.allowed_processors()
+    memory = _memory(maximum)
     state = memory.ctypes.data
     current: "Pool | None" = None
     chosen: int | None = None  # the number of threads that `set_threads` set, here or in the parent of a fork
@@ -184,16 +184,16 @@ class Pool:
     def __init__(self) -> None:
         # compile or load both now, because that is impossible while Python shuts down
         self._serve, self._wake_all = code.c_function("nbkeras_serve"), code.c_function("nbkeras_wake_all")
-        self.most = Pool.most
-        self._serve(self.state, self.most, 1)
+        self.maximum = Pool.maximum
+        self._serve(self.state, self.maximum, 1)
         start = time.perf_counter()
-        self._serve(self.state, self.most, 1000)
+        self._serve(self.state, self.maximum, 1000)
         looks_per_second = 1000 / (time.perf_counter() - start)
         self.memory[_IDLE] = self.memory[_PATIENCE] = int(_IDLE_SECONDS * looks_per_second)
         self.memory[_BUSY_PATIENCE] = int(_BUSY_SECONDS * looks_per_second)
         self._threads: list[threading.Thread] = []
         self._starting = fork_safety.lock()
-        self.threads = min(Pool.chosen or variables.threads() or cgroups.usable_processors(), self.most)
+        self.threads = min(Pool.chosen or variables.threads() or cgroups.usable_processors(), self.maximum)
 
     @classmethod
     def get(cls) -> "Pool":
@@ -216,7 +216,7 @@ class Pool:
                 try:
                     thread.start()
                 except RuntimeError:  # the system gives no more threads, so use those that exist
-                    self.most = count = i
+                    self.maximum = count = i
                     break
                 self._threads.append(thread)
             self.memory[_THREADS] = count
@@ -226,7 +226,7 @@ class Pool:
         self.memory[_STOP] = 1
         for thread in self._threads:
             while thread.is_alive():
-                self._wake_all(self.state, self.most)
+                self._wake_all(self.state, self.maximum)
                 thread.join(0.001)
 
 
@@ -266,11 +266,11 @@ def set_threads(count: int) -> None:
             ...
         ValueError: the number of threads must be 1 to ... (NUMBA_NUM_THREADS), received 0
     """
-    most = Pool.most if Pool.current is None else Pool.current.most
-    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= most:
+    maximum = Pool.maximum if Pool.current is None else Pool.current.maximum
+    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= maximum:
         is_long = isinstance(count, int) and abs(count) > sys.maxsize  # Python writes no more than 4300 digits
         received = "an int above 2**63" if is_long else repr(count)
-        raise ValueError(f"the number of threads must be 1 to {most} (NUMBA_NUM_THREADS), received {received}")
+        raise ValueError(f"the number of threads must be 1 to {maximum} (NUMBA_NUM_THREADS), received {received}")
     Pool.chosen = count
     compilers.use_processors(count)
     if Pool.current is not None:  # otherwise the first launch makes the pool

@@ -14,21 +14,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nbkeras.kernels.runtime import device, native
+from nbkeras.kernels.runtime.ref import Ref
+from nbkeras.kernels.runtime.row import Row, loop_row
 
 Array = np.ndarray
 
 
-class Place(NamedTuple):
-    """An array of a loop's launch: a view `offset` bytes after the first element of one of the loop's arguments."""
-
-    argument: int
-    offset: int
-    shape: tuple
-    strides: tuple
-    dtype: np.dtype
-
-
-Launches = list[tuple[Callable, tuple]]  # with Places instead of arrays
+Launches = list[tuple[Callable, tuple]]  # with Refs instead of arrays; memory i is the loop's argument i
 
 
 class Parts(NamedTuple):
@@ -41,7 +33,7 @@ class Parts(NamedTuple):
 
 
 class Loop:
-    """A kernel that repeats launches. Its arguments are the arrays that Places name.
+    """A kernel that repeats launches. Its arguments are the memories of its launches' Refs.
 
     limit: the most iterations. counter: the int64 number that holds the number of the current iteration. flag: an int64 number
     that the condition writes; 0 ends the loop. count: an int64 number, the most iterations if it is less than `limit`. done: the
@@ -53,10 +45,10 @@ class Loop:
         name: str,
         parts: Parts,
         limit: int,
-        counter: Place,
-        flag: Place | None = None,
-        count: Place | None = None,
-        done: Place | None = None,
+        counter: Ref,
+        flag: Ref | None = None,
+        count: Ref | None = None,
+        done: Ref | None = None,
         backwards: bool = False,
     ):
         self.__name__, self.__module__ = name, __name__
@@ -76,29 +68,28 @@ class Loop:
 
     def expect(self, args: tuple) -> bool:
         """Requests the code of the launches that must be compiled, as Kernel.expect does."""
-        launches = [launch for part in self.parts for launch in _compiled(self._placed(part, args))]
+        launches = [launch for part in self.parts for launch in compiled(self._placed(part, args))]
         return any([device.expect(function, given) for function, given in launches])  # of all, not only up to the first
 
     def forget(self) -> None:
         """Drop what is kept for the last arguments; it holds their memory."""
         self._last = None
 
-    def rows(self, args: tuple) -> device.Rows | None:
+    def rows(self, args: tuple) -> list[Row] | None:
         """Returns the rows of a native program for a launch with these arrays; None if a launch of the loop needs Python."""
-        parts = [device.native_segments(_compiled(self._placed(part, args))) for part in self.parts]
-        if not all(isinstance(each, native.NativeProgram) for part in parts for each in part):
-            return None
-        if any(len(part) > 1 for part in parts):
-            return None
-        programs = [part[0] if part else None for part in parts]
-        numbers = [0 if place is None else device.address(_view(place, args)) for place in self._numbers]
-        row = native.NativeProgram.loop(programs, [*numbers, self.limit, int(self.backwards)])
-        return device.Rows([row], (programs, args), any(each is not None and each.uses_pool for each in programs))
+        parts = []
+        for part in self.parts:
+            found = [device.rows_of(*launch) for launch in compiled(self._placed(part, args))]
+            if None in found:
+                return None
+            parts.append([row for rows in found for row in rows or ()])
+        numbers = [None if place is None else _view(place, args) for place in self._numbers]
+        return [loop_row(parts, numbers, self.limit, self.backwards)]
 
     def _placed(self, launches: Launches, args: Sequence[Array]) -> list[tuple[Callable, tuple]]:
-        """The launches with arrays instead of Places."""
+        """The launches with arrays instead of Refs."""
         return [
-            (function, tuple(_view(each, args) if type(each) is Place else each for each in described))
+            (function, tuple(_view(each, args) if type(each) is Ref else each for each in described))
             for function, described in launches
         ]
 
@@ -106,7 +97,7 @@ class Loop:
         """A function that runs the loop on these arrays."""
         rows = None if device.gpu() is not None else self.rows(args)
         if rows is not None:
-            return native.NativeProgram([(self, args)], rows.rows, rows.keep, uses_pool=rows.uses_pool)
+            return native.NativeProgram([self], rows)
         parts = [self._placed(part, args) for part in self.parts]
         numbers = [None if place is None else _view(place, args) for place in self._numbers]
         return functools.partial(self._play, parts, numbers)
@@ -129,7 +120,7 @@ class Loop:
         device.play(after)
 
 
-def _compiled(launches: Launches) -> Launches:
+def compiled(launches: Launches) -> Launches:
     """The launches with compiled kernels instead of Python functions, where libraries use compiled ones."""
     found: Launches = []
     for function, args in launches:
@@ -138,8 +129,8 @@ def _compiled(launches: Launches) -> Launches:
     return found
 
 
-def _view(place: Place, args: Sequence[Array]) -> Array:
-    array = args[place.argument]
+def _view(place: Ref, args: Sequence[Array]) -> Array:
+    array = args[place.memory]
     owner = device.root(array)
     start = device.address(array) - device.address(owner) + place.offset
     return device.view_at(owner, start, place.shape, place.dtype, place.strides)

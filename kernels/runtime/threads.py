@@ -13,12 +13,12 @@ from nbkeras.kernels.runtime.messages import named
 from nbkeras.kernels.runtime.pool import get_threads as get_threads
 from nbkeras.kernels.runtime.pool import set_threads as set_threads
 
-_MOST_SHARES = 32
+_MAX_SHARES = 32
 
 
-def share_count(size: int, least: int, *most: int) -> int:
-    """Returns the number of shares of `size` elements. A share has at least `least`; there are at most `most` shares."""
-    return 1 if size < 2 * least else max(1, min(_MOST_SHARES, *most, size // least))
+def share_count(size: int, minimum: int, *maximum: int) -> int:
+    """Returns the number of shares of `size` elements. A share has at least `minimum`; there are at most `maximum` shares."""
+    return 1 if size < 2 * minimum else max(1, min(_MAX_SHARES, *maximum, size // minimum))
 
 
 @compiled

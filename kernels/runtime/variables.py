@@ -18,18 +18,18 @@ def threads() -> int | None:
     return number("NUMBA_NUM_THREADS", 1, 1024)
 
 
-def number(name: str, least: int, most: int) -> int | None:
-    """Returns the integer in a variable. None if it is not set or, with one warning, if it is not from `least` to `most`."""
-    return _number(name, os.environ.get(name, ""), least, most)
+def number(name: str, minimum: int, maximum: int) -> int | None:
+    """Returns the integer in a variable. None if it is not set or, with one warning, if it is not from `minimum` to `maximum`."""
+    return _number(name, os.environ.get(name, ""), minimum, maximum)
 
 
 @functools.cache
-def _number(name: str, text: str, least: int, most: int) -> int | None:
+def _number(name: str, text: str, minimum: int, maximum: int) -> int | None:
     found = integer(text)
-    if text and (found is None or not least <= found <= most):
+    if text and (found is None or not minimum <= found <= maximum):
         warnings.warn(
-            f"the environment variable {name} must be an integer from {least} to {most}, received {text[:60]!r}: nbkeras ignores "
-            "it. Correct or unset it.",
+            f"the environment variable {name} must be an integer from {minimum} to {maximum}, received {text[:60]!r}: "
+            "nbkeras ignores it. Correct or unset it.",
             RuntimeWarning,
             stacklevel=3,
         )

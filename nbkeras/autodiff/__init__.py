@@ -14,14 +14,7 @@ if TYPE_CHECKING:
     from nbkeras.autodiff.rules import Linear as Linear
     from nbkeras.autodiff.rules import Multilinear as Multilinear
     from nbkeras.autodiff.rules import define as define
-    from nbkeras.autodiff.transforms import grad as grad
-    from nbkeras.autodiff.transforms import hessian as hessian
-    from nbkeras.autodiff.transforms import hvp as hvp
-    from nbkeras.autodiff.transforms import jacfwd as jacfwd
-    from nbkeras.autodiff.transforms import jacrev as jacrev
-    from nbkeras.autodiff.transforms import jvp as jvp
-    from nbkeras.autodiff.transforms import value_and_grad as value_and_grad
-    from nbkeras.autodiff.transforms import vjp as vjp
+    from nbkeras.autodiff.transforms import *
     from nbkeras.ops import custom_gradient as custom_gradient
     from nbkeras.ops import stop_gradient as stop_gradient
 

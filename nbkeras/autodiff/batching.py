@@ -2,8 +2,8 @@
 
 A mapped tensor has a `Mapped` in place of its array. It has the shape of one example, and holds the *physical* tensor of all
 examples (members), with the members along the first axis. `apply` passes an op with a mapped input to `applied`, which computes
-it by ops on the physical tensors. These ops are applied as outside the vmap, so outer tapes record them. batching_table.py has
-rules to compute an op for all members; an op without a rule runs once for each member.
+it by ops on the physical tensors. These ops are applied as outside the vmap, so outer tapes record them. table.py says
+how to compute an op for all members; an op without a rule runs once for each member.
 
 A tape inside the function gets a Record of the op on one example, with its Call. Derivatives from Calls are computed by mapped
 ops again, so each member has its own gradient, also with respect to weights that all members share.
@@ -18,16 +18,16 @@ from typing import Any, NoReturn, cast
 import numpy as np
 
 from nbkeras import ops
-from nbkeras.autodiff import batching_table, rules, walks
-from nbkeras.autodiff.batching_table import BatchCall
-from nbkeras.autodiff.nesting import Tape, rule_of
+from nbkeras.autodiff import rules, walks
+from nbkeras.autodiff.batch_call import BatchCall, elementwise
+from nbkeras.autodiff.nesting import Tape, rule_of, table
 from nbkeras.engine import structures, tape
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.layer_stack import layer_stack
 from nbkeras.engine.tensor import Tensor, as_tensor, stand_in
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.messages import named
-from nbkeras.ops.control import with_gradient
+from nbkeras.ops.control import _with_gradient
 
 Found = Sequence[Tensor | None]
 Axes = Any  # an int, None, or a structure of these
@@ -80,7 +80,7 @@ class Mapped:
         return applied(op, op_vjp, tensors, constants)
 
     def constant(self) -> Tensor:
-        """A tensor of this value without a record on any tape, including tapes outside the vmaps that map it."""
+        """Detach the value from every tape, including those outside the vmaps that map it."""
         physical = self.physical.data
         whole = physical.constant() if type(physical) is Mapped else Tensor(physical)
         return Tensor(Mapped(whole, self.level))  # type: ignore[arg-type]
@@ -280,15 +280,15 @@ class MappedCall(BatchCall):
         given, is_of_members = list(inputs), list(mapped)
         for i in which:
             like = cast(Tensor, call.inputs[i])
-            zeros = ops.zeros((self.size, *like.shape), like.dtype)
-            zeros.record = tape.leaf("zeros")
-            given[i], is_of_members[i] = zeros, True
+            given[i], is_of_members[i] = _source((self.size, *like.shape), like.dtype), True
         every = tuple(given), tuple(is_of_members), self.size, call.constants, computes
-        with tape.thread.now(keeps=True), Tape() as within:
-            y = outputs_of(MappedCall(call.op, call.op_vjp, *every))
-        sources: Any = [given[i] for i in which]
-        found = walks.pull_back(y if isinstance(y, tuple) else [y], dys, sources, within)
-        return [rules.zeros_of(x.data) if g is None else g for x, g in zip(sources, found, strict=True)]
+        forward = MappedCall(call.op, call.op_vjp, *every)
+        return _pulled_back(lambda: outputs_of(forward), dys, [cast(Tensor, given[i]) for i in which])
+
+    def transposed(self, linear: Callable, shape: tuple[int, ...], dy: Tensor) -> Tensor:
+        """The gradient dy of a linear function of an array of this shape, pulled back to the array."""
+        x = _source(shape, dy.dtype)
+        return _pulled_back(lambda: linear(x), [dy], [x])[0]
 
     def backwards(self, call: rules.Call, which: Sequence[int]) -> Any:
         """Physical gradients of some inputs of an op, which runs again. `self.tensors` are its inputs, then the dys."""
@@ -304,12 +304,27 @@ class MappedCall(BatchCall):
         return _back(y if isinstance(y, tuple) else [y], dys, [given[i] for i in which], within)
 
 
+def _source(shape: tuple[int, ...], dtype: np.dtype) -> Tensor:
+    """Zeros that get a gradient."""
+    zeros = ops.zeros(shape, dtype)
+    zeros.record = tape.leaf("zeros")
+    return zeros
+
+
+def _pulled_back(linear: Callable, dys: Found, sources: list[Tensor]) -> list[Tensor]:
+    """The gradients of the sources of a linear function."""
+    with tape.thread.now(keeps=True), Tape() as within:
+        y = linear()
+    found = walks.pull_back(y if isinstance(y, tuple) else [y], dys, sources, within)
+    return [rules.zeros_of(x.data) if g is None else g for x, g in zip(sources, found, strict=True)]
+
+
 def outputs_of(call: MappedCall) -> Any:
     """The physical outputs of an op: by its rule, by other ops if it is a composition, or by running it on each member."""
-    batch = getattr(call.op, "batching", None) or batching_table.RULES.get(call.op)
+    batch = getattr(call.op, "batching", None) or table.RULES.get(call.op, (None, None))[1]
     rule = rule_of(call.op, call.op_vjp)
     if batch is None and (isinstance(rule, rules.Elementwise) or hasattr(call.op, "broadcasts")):
-        batch = batching_table.elementwise
+        batch = elementwise
     result = NotImplemented if batch is None else batch(call)
     if result is NotImplemented and isinstance(rule, rules.Composed):
         result = _by_composition(call, rule)
@@ -327,7 +342,7 @@ def _given(level: Level, call: MappedCall) -> Any:
         wholes = [None if g is None else _physical(g, level) for g in found]
         return [g if g is None or m else ops.sum(g, axis=0) for g, m in zip(wholes, call.mapped, strict=True)]
 
-    return with_gradient(call.op.__name__, outputs, physical_gradients, call.tensors)
+    return _with_gradient(call.op.__name__, outputs, physical_gradients, call.tensors)
 
 
 def _by_composition(call: MappedCall, rule: rules.Composed) -> Any:

@@ -8,7 +8,8 @@ from typing import Any
 
 from nbkeras import ops
 from nbkeras.engine.tensor import Tensor, as_tensor
-from nbkeras.kernels.loops.expressions import ELEMENT, NUMBER, Expression, Value, of_numbers, trace
+from nbkeras.kernels.loops.expressions import ELEMENT, NUMBER, Expression, Value, trace
+from nbkeras.kernels.loops.operations import VARIANTS, of_numbers
 
 
 @functools.cache
@@ -38,7 +39,7 @@ def of_tensors(formula: Callable, *inputs: Tensor | float, axis: int = -1, **con
             return ops.sum(operands[0], axis=axis, keepdims=True)
         if value.op == "where":  # for two numbers, the result would have the default dtype
             operands[1:] = [each if isinstance(each, Tensor) else as_tensor(each, dtype) for each in operands[1:]]
-        return operands[0] if value.op == "real" else getattr(ops, value.op)(*operands)
+        return operands[0] if value.op == "real" else getattr(ops, VARIANTS.get(value.op, value.op))(*operands)
 
     found = _expression(formula, kinds, tuple(constants)).computed(given, compute)
     return found[0] if len(found) == 1 else tuple(found)

@@ -10,7 +10,7 @@ from nbkeras.engine import tape
 from nbkeras.engine.lazy_names import LazyModule
 from nbkeras.engine.tensor import Tensor, apply_plainly
 
-table = LazyModule("nbkeras.autodiff.table")  # most tapes are not nested, and need no rules
+table = LazyModule("nbkeras.autodiff.table")  # most tapes are not nested, and need none of it
 
 
 def rule_of(op: Callable, op_vjp: Callable | None) -> rules.Rule | None:
@@ -20,7 +20,7 @@ def rule_of(op: Callable, op_vjp: Callable | None) -> rules.Rule | None:
     if rule is None and made is not None:  # the vjp has a function that makes the rule from the module `rules`
         rule = made(rules)
     if rule is None:
-        rule = table.RULES.get(op)
+        rule, _ = table.RULES.get(op, (None, None))
     return rule
 
 
@@ -46,9 +46,9 @@ class Tape(tape.GradientRecording):
 
     def __enter__(self) -> Tape:
         state = tape.thread
-        self._before = before, is_special = state.tapes, state.is_special
+        self._before = before, leaves_fast_path = state.tapes, state.leaves_fast_path
         state.tapes = (*before, self)
-        state.is_special = is_special or bool(before) or state.levels > 0
+        state.leaves_fast_path = leaves_fast_path or bool(before) or state.levels > 0
         return self
 
     def others(self) -> tuple:

@@ -251,7 +251,8 @@ class Linear(Rule):
         dys = call.whole(dys)
         dys = of_members(record, dys)
         forward, backward = _transposed(call, record.saved, which)
-        found = apply(forward, backward, [*dys, *_choosing(call)])
+        choosing = [each for each in call.inputs if each is not None and each.dtype.kind != "f"]  # they select the map
+        found = apply(forward, backward, [*dys, *choosing])
         by_input = dict(zip(which, found, strict=True))
         return [by_input.get(i) for i in range(len(needs))]
 
@@ -273,11 +274,6 @@ def of_members(record: tape.Record, tensors: Found) -> Found:
         return tensors
     like: Any = record.call.outputs[0]
     return [each if each is None or each.dtype.kind != "f" else like.spread(each) for each in tensors]
-
-
-def _choosing(call: Call) -> list[Tensor]:
-    """The inputs of a linear op that are not floats: they select the linear map."""
-    return [each for each in call.inputs if each is not None and each.dtype.kind != "f"]
 
 
 def _transposed(call: Call, saved: Any, which: list[int]) -> tuple[Callable, Callable]:

@@ -1,4 +1,7 @@
-"""Floor 1: the rules of nbkeras's own ops; see rules.py. Imported at the first higher-order derivative."""
+"""Floor 1: nbkeras's own ops: how each is differentiated (see rules.py) and computed for all members of a vmap (batch_call.py).
+
+Imported at the first higher-order derivative or vmap.
+"""
 
 from __future__ import annotations
 
@@ -11,39 +14,26 @@ from typing import Any
 import numpy as np
 
 from nbkeras import ops
-from nbkeras.autodiff import recurrences
+from nbkeras.autodiff import products, recurrences
+from nbkeras.autodiff.batch_call import Batch, BatchCall, elementwise, folded, in_front, of_one
 from nbkeras.autodiff.formulas import of_tensors, slopes_of
-from nbkeras.autodiff.rules import (
-    Call,
-    Composed,
-    Elementwise,
-    Explicit,
-    Linear,
-    Multilinear,
-    Rule,
-    gradient_of_input,
-    of_members,
-)
+from nbkeras.autodiff.rules import Composed, Elementwise, Explicit, Linear, Rule, of_members
 from nbkeras.engine import sharding
 from nbkeras.engine import tensor as engine
-from nbkeras.engine.tensor import Tensor, apply, apply_plainly
+from nbkeras.engine.tensor import Tensor, apply, apply_plainly, as_tensor
 from nbkeras.kernels import (
     activations,
     attention,
     ctc,
-    dense,
-    elementwise,
     embedding,
     formulas,
     fourier,
     group_normalization,
     half,
     indexing,
+    linalg,
     losses,
     normalization,
-    packed,
-    pool,
-    quantized,
     random,
     reduce,
     scattering,
@@ -51,11 +41,9 @@ from nbkeras.kernels import (
     softmax,
     special,
 )
-from nbkeras.kernels.convolution import conv, integers, unfold, volumes
-from nbkeras.kernels.loops.window import output_length, padding_before
+from nbkeras.kernels import elementwise as kernels
 from nbkeras.kernels.recurrent import gru, lstm, simple_rnn
-
-_PI = math.pi
+from nbkeras.ops import metrics
 
 
 def _constant(x: Tensor) -> Tensor:
@@ -71,7 +59,7 @@ def _number(mask: Tensor, like: Tensor) -> Tensor:
 
 def _power_base(x, y, factor):
     """factor * x^(y - 1), as an op: in a product, a factor 0 would meet an infinite power."""
-    return apply(elementwise.scaled_power, elementwise.scaled_power_vjp, [x, ops.subtract(y, 1), factor])
+    return apply(kernels.scaled_power, kernels.scaled_power_vjp, [x, ops.subtract(y, 1), factor])
 
 
 def _power_exponent(x, z):
@@ -101,30 +89,6 @@ def _where(call, dys, needs):
     condition, (dy,) = call.inputs[0], dys
     return None, ops.where(condition, dy, 0), ops.where(condition, 0, dy)
 
-
-_ELEMENTWISE: dict[Callable, Rule] = {
-    elementwise.add: Elementwise(1, 1),
-    elementwise.subtract: Elementwise(1, -1),
-    elementwise.multiply: Elementwise(lambda x, y, z: y, lambda x, y, z: x),
-    elementwise.divide: Elementwise(lambda x, y, z: ops.reciprocal(y), lambda x, y, z: -z / y),
-    elementwise.mod: Elementwise(1, lambda x, y, z: -ops.floor_divide(x, y)),
-    elementwise.power: Elementwise(lambda x, y, z: _power_base(x, y, y), lambda x, y, z: _power_exponent(x, z)),
-    elementwise.scaled_power: Elementwise(
-        lambda x, y, factor, z: _power_base(x, y, ops.multiply(factor, y)),
-        lambda x, y, factor, z: _power_exponent(x, z),
-        lambda x, y, factor, z: _power_factor(x, y),
-    ),
-    elementwise.maximum: _chosen(ops.greater),
-    elementwise.minimum: _chosen(ops.less),
-    elementwise.where: Linear(_where),
-    elementwise.clip: Elementwise(
-        lambda x, y, low, high: ops.logical_and(ops.greater_equal(x, low), ops.less_equal(x, high))
-    ),
-    elementwise.negative: Elementwise(-1),
-    special.bessel: Elementwise(_bessel_slope),
-    elementwise.show: Elementwise(lambda x, y, message: 1),
-    **{op: Elementwise(*slopes_of(op)) for op in (*activations.OPS, *elementwise.OPS, losses.sigmoid_crossentropy)},
-}
 
 # -------------------- reductions --------------------
 
@@ -201,18 +165,6 @@ def _cumprod(x, axis):
     return ops.stack(list(itertools.accumulate(ops.unstack(x, axis=axis), ops.multiply)), axis)
 
 
-_REDUCTIONS: dict[Callable, Rule] = {
-    reduce.sum: Linear(_sum),
-    reduce.mean: Linear(_mean),
-    reduce.var: Explicit(_var, _var_tangent),
-    reduce.max: Explicit(_extremum, _extremum_tangent),
-    reduce.min: Explicit(_extremum, _extremum_tangent),
-    reduce.logsumexp: Composed(_logsumexp),
-    reduce.prod: Composed(_prod),
-    reduce.cumsum: Linear(),
-    reduce.cumprod: Composed(_cumprod),
-}
-
 # -------------------- moving elements --------------------
 
 
@@ -273,143 +225,50 @@ def _sum_over_ranks(call, dys, needs):
     return (sharding.total(dys[0] * part) / part if part else ops.zeros_like(dys[0]),)
 
 
-_MOVES: dict[Callable, Rule] = {
-    sharding._sum: Linear(_sum_over_ranks),
-    engine._cast_op: Linear(lambda call, dys, needs: (ops.cast(dys[0], call.inputs[0].dtype),)),
-    half.rounded: Linear(lambda call, dys, needs: (apply(half.rounded, half.rounded_vjp, dys, **call.constants),)),
-    shape.reshape: Linear(lambda call, dys, needs: (ops.reshape(dys[0], call.inputs[0].shape),)),
-    shape.transpose: Linear(
-        lambda call, dys, needs: (ops.transpose(dys[0], np.argsort(call.constants["axes"]).tolist()),)
-    ),
-    shape.stack: Linear(lambda call, dys, needs: ops.unstack(dys[0], axis=call.constants["axis"])),
-    shape.unstack: Linear(lambda call, dys, needs: (ops.stack(call.whole(dys), call.constants["axis"]),)),
-    shape.concatenate: Linear(_concatenate),
-    shape.split: Linear(lambda call, dys, needs: (ops.concatenate(call.whole(dys), call.constants["axis"]),)),
-    shape.spread: Linear(_spread_back),
-    shape.pad: Linear(value=0),
-    scattering.combine: Composed(_combine, Explicit(_combined)),
-    **dict.fromkeys(
-        [shape.flip, shape.roll, shape.getitem, shape.set_slice, embedding.gather, unfold.unfold], Linear()
-    ),
-    **dict.fromkeys([indexing.take, indexing.take_along_axis, random.shuffle], Linear()),
-    **dict.fromkeys([fourier.forward, fourier.back, fourier.forward_real, fourier.back_real], Linear()),
-    random.dropout: Explicit(
-        lambda record, dys, needs: (dys[0] * _kept(record), None),
-        lambda record, tangents: [tangents[0] * _kept(record)],
-    ),
-}
-
-# -------------------- products and windows --------------------
+def _batched_set_slice(call: BatchCall) -> Any:
+    key = call.constants["key"]
+    part = np.broadcast_to(np.empty(()), call.shape(0))[(*key, ...) if ... not in key else key]
+    return call.run([call.front(0), call.aligned(1, part.ndim)], key=(slice(None), *key))
 
 
-def _dense(x, w, b, rectify=False):
-    if b is None and not rectify:
-        return None
-    y = apply(dense.dense, dense.dense_vjp, [x, w, None], rectify=False)
-    y = y if b is None else ops.add(y, b)
-    return ops.relu(y) if rectify else y
+def _own_positions(index: Tensor, count: int, size: int) -> Tensor:
+    """Convert indices into each member's `count` rows to indices into the rows of all members. Invalid indices stay invalid."""
+    first = np.arange(size, dtype=np.int64).reshape(size, *[1] * (index.ndim - 1)) * count
+    valid = ops.logical_and(ops.greater_equal(index, -count), ops.less(index, count))
+    places = ops.add(ops.where(ops.less(index, 0), ops.add(index, count), index), first)
+    return as_tensor(ops.where(valid, places, size * count), np.int64)
 
 
-def _dense_gradient(call, dys, needs):
-    (x, w, _), (dy,) = call.inputs, dys
-    dx = _product(dy, w, False, True) if needs[0] else None
-    if not needs[1]:
-        return dx, None, None
-    rows = math.prod(x.shape[:-1])
-    return dx, _product(ops.reshape(x, (rows, w.shape[0])), ops.reshape(dy, (rows, w.shape[1])), True, False), None
+def _batched_take(call: BatchCall) -> Any:
+    (x, index), axis = call.tensors, call.constants["axis"]
+    if not call.mapped[1]:
+        return call.run([x, index], axis=axis + 1)
+    if not call.mapped[0]:
+        return ops.moveaxis(call.run([x, index]), axis, 0)
+    x = ops.moveaxis(x, axis + 1, 1)
+    places = _own_positions(index, x.shape[1], call.size)
+    y = call.run([ops.reshape(x, (call.size * x.shape[1], *x.shape[2:])), places], axis=0)
+    rank = index.ndim - 1
+    return ops.moveaxis(y, list(range(1, 1 + rank)), list(range(axis + 1, axis + 1 + rank)))
 
 
-def _matmul(call, dys, needs):
-    (a, b), (dy,) = call.inputs, dys
-    ta, tb = call.constants.get("transpose_a", False), call.constants.get("transpose_b", False)
-    da = db = None
-    if needs[0]:
-        da = _product(b, dy, tb, True) if ta else _product(dy, b, False, not tb)
-    if needs[1]:
-        db = _product(dy, a, True, ta) if tb else _product(a, dy, not ta, False)
-    return da, db
+def _batched_gather(call: BatchCall) -> Any:
+    table, indices = call.tensors
+    if not call.mapped[0]:
+        return call.run([table, indices])
+    rows = table.shape[1]
+    return call.run([call.folded(0), _own_positions(call.front(1), rows, call.size)])
 
 
-def _product(a: Tensor, b: Tensor, transpose_a: bool, transpose_b: bool) -> Tensor:
-    return apply(dense.matmul, dense.matmul_vjp, [a, b], transpose_a=transpose_a, transpose_b=transpose_b)
+def _batched_combine(call: BatchCall) -> Any:
+    """Row indices that are out of range are ignored."""
+    rows, count = call.front(1), call.shape(0)[0]
+    first = np.arange(call.size, dtype=np.int64)[:, None] * count
+    valid = ops.logical_and(ops.greater_equal(rows, 0), ops.less(rows, count))
+    places = as_tensor(ops.where(valid, ops.add(rows, first), -1), np.int64)
+    flat = ops.reshape(places, (-1,))
+    return ops.reshape(call.run([call.folded(0), flat, call.folded(2)]), (call.size, *call.shape(0)))
 
-
-def _conv(family: Any, saves_inputs: bool) -> Composed:
-    def composed(x, kernel, bias, relu=False, **constants):
-        if bias is None and not relu:
-            return None
-        y = apply(family.conv, family.conv_vjp, [x, kernel, None], relu=False, **constants)
-        y = y if bias is None else ops.add(y, bias)
-        return ops.relu(y) if relu else y
-
-    return Composed(composed, Multilinear(saves_inputs=saves_inputs))
-
-
-def _max_pool(x, size, strides, padding):
-    """The maximum over window taps, one shifted image per tap. Padding is -infinity; the first NaN is the maximum."""
-    widths, lengths = [(0, 0)], []
-    for length, taps, step in zip(x.shape[1:-1], size, strides, strict=True):
-        along = length, taps, step, 1, padding
-        before, count = padding_before(*along), output_length(*along)
-        widths.append((before, max(0, (count - 1) * step + taps - before - length)))
-        lengths.append(count)
-    padded = ops.pad(x, [*widths, (0, 0)], constant_values=-math.inf)
-    y = None
-    for offsets in itertools.product(*map(range, size)):
-        cuts = [slice(o, o + (n - 1) * s + 1, s) for o, n, s in zip(offsets, lengths, strides, strict=True)]
-        tap = padded[(slice(None), *cuts)]
-        y = tap if y is None else ops.where(ops.logical_or(ops.less_equal(tap, y), ops.isnan(y)), y, tap)
-    return y
-
-
-def _before_rectifier(record, dy, name):
-    """The gradient before the op's relu, if the op includes one."""
-    (y,) = record.call.results(record)
-    return ops.where(ops.greater(y, 0), dy, 0) if record.call.constants.get(name) else dy
-
-
-def _quantized_dense(record, dys, needs):
-    """The gradient of a product with the weights as floats, even if the input was quantized."""
-    x, *weight, _ = record.call.inputs
-    dy = _before_rectifier(record, dys[0], "rectify")
-    if record.call.op is packed.dense:
-        kernel = apply(packed.dequantize, None, weight, shape=(x.shape[-1], dy.shape[-1]), axis=1, by=0)
-    else:
-        kernel = apply(quantized.dequantize, None, weight)
-    dx = ops.matmul(dy, ops.transpose(kernel)) if needs[0] else None
-    return dx, *[None] * len(weight), dy if needs[-1] else None
-
-
-def _quantized_conv(record, dys, needs):
-    """Like `_quantized_dense`, for a convolution."""
-    call, dx = record.call, None
-    x, w, factors, _ = call.inputs
-    dy = _before_rectifier(record, dys[0], "relu")
-    if needs[0]:
-        kernel = ops.multiply(ops.cast(w, x.dtype), factors)
-        window = {name: call.constants[name] for name in ("strides", "dilation", "padding")}
-        floats = Call(conv.conv, conv.conv_vjp, (x, kernel, None), {**window, "groups": 1, "relu": False}, call.outputs)
-        dx = gradient_of_input(floats, 0, dy)
-    return dx, None, None, dy if needs[3] else None
-
-
-_PRODUCTS: dict[Callable, Rule] = {
-    dense.dense: Composed(_dense, Multilinear(_dense_gradient)),
-    dense.matmul: Multilinear(_matmul),
-    conv.conv: _conv(conv, True),
-    conv.conv_transpose: Multilinear(saves_inputs=True),
-    volumes.conv: _conv(volumes, False),
-    volumes.conv_transpose: Multilinear(),
-    quantized.dense: Explicit(_quantized_dense),
-    packed.dense: Explicit(_quantized_dense),
-    integers.conv: Explicit(_quantized_conv),
-    attention.inner: Multilinear(saves_inputs=True),
-    attention.weighted: Multilinear(saves_inputs=True),
-    pool.average_pool: Linear(),
-    volumes.average_pool: Linear(),
-    pool.max_pool: Composed(_max_pool),
-    volumes.max_pool: Composed(_max_pool),
-}
 
 # -------------------- softmax, losses, normalization --------------------
 
@@ -495,22 +354,155 @@ def _group_normalization(x, gamma, beta, groups, epsilon):
     return _moved(ops.reshape(ops.transpose(rows, (0, 2, 1, 3)), x.shape), gamma, beta)
 
 
-_NORMALIZED: dict[Callable, Rule] = {
+def _batched_normalization(call: BatchCall) -> Any:
+    """For normalization of rows or samples. A scale and an offset per member are applied afterwards."""
+    x, gamma, beta = call.tensors
+    if not any(call.mapped[1:]):
+        return call.apart(call.run([call.folded(0), gamma, beta]))
+    y = call.apart(call.run([call.folded(0), None, None]))
+    y = y if gamma is None else ops.multiply(y, call.aligned(1, y.ndim - 1))
+    return y if beta is None else ops.add(y, call.aligned(2, y.ndim - 1))
+
+
+def _batched_masked_softmax(call: BatchCall) -> Any:
+    mask = call.tensors[1]
+    if mask is not None:
+        samples, sizes = call.shape(0)[0], call.shape(1)
+        sizes = (*[1] * (4 - len(sizes)), *sizes)
+        if call.mapped[1]:
+            mask = ops.broadcast_to(ops.reshape(mask, (call.size, *sizes)), (call.size, samples, *sizes[1:]))
+            mask = ops.reshape(mask, (-1, *sizes[1:]))
+        elif sizes[0] > 1:
+            mask = ops.reshape(ops.broadcast_to(ops.reshape(mask, sizes), (call.size, *sizes)), (-1, *sizes[1:]))
+    return call.apart(call.run([call.folded(0), mask]))
+
+
+def _batched_fourier(call: BatchCall) -> Any:
+    return in_front(call, axes=call.constants["axes"])  # the number of the last axes
+
+
+def _batched_transpose(call: BatchCall) -> Any:
+    return in_front(call, axes=(0, *(axis + 1 for axis in call.constants["axes"])))
+
+
+def _batched_dropout(call: BatchCall) -> Any:
+    if call.mapped[1]:
+        return NotImplemented
+    noise = call.constants.get("noise_shape")
+    return call.run(call.tensors, noise_shape=None if noise is None else (call.size, *noise))
+
+
+def _batched_shuffle(call: BatchCall) -> Any:
+    return NotImplemented if call.mapped[1] else call.run(call.tensors, axis=call.constants["axis"] + 1)
+
+
+# -------------------- entries --------------------
+
+# An op's rule; or its rule, or None, and its batching, if that is not the default: see batch_call.py
+_ENTRIES: dict[Any, Any] = {
+    **{
+        each: (None, elementwise)
+        for each in vars(kernels).values()
+        if getattr(each, "__module__", "") == kernels.__name__
+    },
+    **{op: Elementwise(*slopes_of(op)) for op in (*activations.OPS, *kernels.OPS, losses.sigmoid_crossentropy)},
+    kernels.add: Elementwise(1, 1),
+    kernels.subtract: Elementwise(1, -1),
+    kernels.multiply: Elementwise(lambda x, y, z: y, lambda x, y, z: x),
+    kernels.divide: Elementwise(lambda x, y, z: ops.reciprocal(y), lambda x, y, z: -z / y),
+    kernels.mod: Elementwise(1, lambda x, y, z: -ops.floor_divide(x, y)),
+    kernels.power: Elementwise(lambda x, y, z: _power_base(x, y, y), lambda x, y, z: _power_exponent(x, z)),
+    kernels.scaled_power: Elementwise(
+        lambda x, y, factor, z: _power_base(x, y, ops.multiply(factor, y)),
+        lambda x, y, factor, z: _power_exponent(x, z),
+        lambda x, y, factor, z: _power_factor(x, y),
+    ),
+    kernels.maximum: _chosen(ops.greater),
+    kernels.minimum: _chosen(ops.less),
+    kernels.where: (Linear(_where), elementwise),
+    kernels.clip: Elementwise(
+        lambda x, y, low, high: ops.logical_and(ops.greater_equal(x, low), ops.less_equal(x, high))
+    ),
+    kernels.negative: Elementwise(-1),
+    kernels.show: Elementwise(lambda x, y, message: 1),
+    special.bessel: Elementwise(_bessel_slope),
+    indexing.whole: (None, elementwise),
+    metrics._divide_no_nan: (None, elementwise),
+    # reductions
+    reduce.sum: Linear(_sum),
+    reduce.mean: Linear(_mean),
+    reduce.var: Explicit(_var, _var_tangent),
+    reduce.max: Explicit(_extremum, _extremum_tangent),
+    reduce.min: Explicit(_extremum, _extremum_tangent),
+    reduce.logsumexp: Composed(_logsumexp),
+    reduce.prod: Composed(_prod),
+    reduce.cumsum: Linear(),
+    reduce.cumprod: Composed(_cumprod),
+    **dict.fromkeys([reduce.any, reduce.all, reduce.argmax, reduce.argmin]),
+    # moving elements
+    sharding._sum: Linear(_sum_over_ranks),
+    engine._cast_op: Linear(lambda call, dys, needs: (ops.cast(dys[0], call.inputs[0].dtype),)),
+    half.rounded: Linear(lambda call, dys, needs: (apply(half.rounded, half.rounded_vjp, dys, **call.constants),)),
+    shape.reshape: Linear(lambda call, dys, needs: (ops.reshape(dys[0], call.inputs[0].shape),)),
+    shape.transpose: (
+        Linear(lambda call, dys, needs: (ops.transpose(dys[0], np.argsort(call.constants["axes"]).tolist()),)),
+        _batched_transpose,
+    ),
+    shape.stack: Linear(lambda call, dys, needs: ops.unstack(dys[0], axis=call.constants["axis"])),
+    shape.unstack: Linear(lambda call, dys, needs: (ops.stack(call.whole(dys), call.constants["axis"]),)),
+    shape.concatenate: Linear(_concatenate),
+    shape.split: Linear(lambda call, dys, needs: (ops.concatenate(call.whole(dys), call.constants["axis"]),)),
+    shape.spread: Linear(_spread_back),
+    shape.pad: Linear(value=0),
+    **dict.fromkeys([shape.flip, shape.roll, shape.getitem, indexing.take_along_axis], Linear()),
+    **dict.fromkeys([fourier.forward, fourier.back], (Linear(), _batched_fourier)),
+    **dict.fromkeys([fourier.forward_real, fourier.back_real], Linear()),
+    shape.set_slice: (Linear(), _batched_set_slice),
+    embedding.gather: (Linear(), _batched_gather),
+    indexing.take: (Linear(), _batched_take),
+    **dict.fromkeys([indexing.argsort, indexing.one_hot, indexing.largest]),
+    scattering.combine: (Composed(_combine, Explicit(_combined)), _batched_combine),
+    scattering.row_numbers: (None, folded()),
+    scattering.search: (None, of_one(1)),
+    random.shuffle: (Linear(), _batched_shuffle),
+    random.categorical: (None, folded(1)),
+    random.dropout: (
+        Explicit(
+            lambda record, dys, needs: (dys[0] * _kept(record), None),
+            lambda record, tangents: [tangents[0] * _kept(record)],
+        ),
+        _batched_dropout,
+    ),
+    # softmax, losses, normalization
     softmax.softmax: Explicit(_softmax, lambda record, tangents: _softmax(record, tangents, ())),
     softmax.log_softmax: Explicit(_log_softmax, _log_softmax_tangent),
-    attention.masked_softmax: Explicit(
-        _masked_softmax, lambda record, tangents: _masked_softmax(record, tangents, ())[:1]
+    attention.masked_softmax: (
+        Explicit(_masked_softmax, lambda record, tangents: _masked_softmax(record, tangents, ())[:1]),
+        _batched_masked_softmax,
     ),
     losses.softmax_crossentropy: Composed(_softmax_crossentropy),
     losses.sparse_softmax_crossentropy: Composed(_sparse_softmax_crossentropy),
-    normalization.batch_normalization: Composed(_batch_normalization),
+    normalization.batch_normalization: (Composed(_batch_normalization), folded(1, 2, 3, 4)),
     normalization.batch_normalization_training: Composed(_batch_normalization_training),
-    normalization.layer_normalization: Composed(_layer_normalization),
-    group_normalization.group_normalization: Composed(_group_normalization),
-    ctc.ctc: Composed(recurrences.ctc),
-    lstm.lstm: Composed(recurrences.lstm),
-    gru.gru: Composed(recurrences.gru),
-    simple_rnn.simple_rnn: Composed(recurrences.simple_rnn),
+    normalization.layer_normalization: (Composed(_layer_normalization), _batched_normalization),
+    group_normalization.group_normalization: (Composed(_group_normalization), _batched_normalization),
+    # recurrent layers, linear algebra
+    ctc.ctc: (Composed(recurrences.ctc), folded()),
+    lstm.lstm: (Composed(recurrences.lstm), folded(1, 2, 3)),
+    gru.gru: (Composed(recurrences.gru), folded(1, 2, 3)),
+    simple_rnn.simple_rnn: (Composed(recurrences.simple_rnn), folded(1, 2, 3)),
+    **dict.fromkeys([linalg.inv, linalg.det, linalg.slogdet, linalg.cholesky, linalg.eigh, linalg.qr]),
+    **dict.fromkeys([linalg.svd, linalg.pinv, linalg.lu, linalg.rotations]),
+    linalg.solve: (None, elementwise),
+    **products.ENTRIES,
 }
 
-RULES: dict[Callable, Rule] = {**_ELEMENTWISE, **_REDUCTIONS, **_MOVES, **_PRODUCTS, **_NORMALIZED}
+
+def _complete(entry: Any) -> tuple[Rule | None, Batch]:
+    """An entry with the default batching of its rule."""
+    if isinstance(entry, tuple):
+        return entry
+    return entry, elementwise if isinstance(entry, Elementwise) else in_front
+
+
+RULES: dict[Callable, tuple[Rule | None, Batch]] = {op: _complete(entry) for op, entry in _ENTRIES.items()}

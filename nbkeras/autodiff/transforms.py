@@ -19,7 +19,7 @@ from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, gradient, like
 from nbkeras.engine.user_errors import entry
 
-Argnums = int | Sequence[int]
+_Argnums = int | Sequence[int]
 
 
 # -------------------- arguments --------------------
@@ -60,7 +60,7 @@ def _sources(name: str, arguments: Sequence[Any]) -> list[Any]:
     return result
 
 
-def _chosen(name: str, argnums: Argnums, args: tuple) -> list[int]:
+def _chosen(name: str, argnums: _Argnums, args: tuple) -> list[int]:
     numbers = [argnums] if isinstance(argnums, int) else list(argnums)
     for number in numbers:
         if not isinstance(number, int) or not -len(args) <= number < len(args):
@@ -107,7 +107,7 @@ def _back(targets: list[Tensor], seeds: list | None, sources: list[Tensor], with
 # -------------------- backwards --------------------
 
 
-def value_and_grad(f: Callable, argnums: Argnums = 0, has_aux: bool = False) -> Callable:
+def value_and_grad(f: Callable, argnums: _Argnums = 0, has_aux: bool = False) -> Callable:
     """Return a function that computes the value of `f`, a scalar, and its gradient.
 
     Args:
@@ -158,7 +158,7 @@ def _detached(outputs: Any) -> Any:
     return structures.map_leaves(lambda each: Tensor(each.data) if type(each) is Tensor else each, outputs)
 
 
-def grad(f: Callable, argnums: Argnums = 0, has_aux: bool = False) -> Callable:
+def grad(f: Callable, argnums: _Argnums = 0, has_aux: bool = False) -> Callable:
     """Return a function that computes the gradient of `f`, which returns a scalar.
 
     Args:
@@ -300,7 +300,7 @@ def _jvp(name: str, fun: Callable, primals: Sequence[Any], tangents: Sequence[An
 # -------------------- matrices of derivatives --------------------
 
 
-def jacrev(f: Callable, argnums: Argnums = 0, has_aux: bool = False) -> Callable:
+def jacrev(f: Callable, argnums: _Argnums = 0, has_aux: bool = False) -> Callable:
     """Return a function that computes the Jacobian of `f` in reverse mode, for functions with fewer outputs than inputs.
 
     Args:
@@ -367,7 +367,7 @@ def _for_each_element(function: Callable, like: Tensor, nbytes: int) -> list[Ten
     return [each[0] if len(parts) == 1 else ops.concatenate(each) for each in zip(*parts, strict=True)]
 
 
-def jacfwd(f: Callable, argnums: Argnums = 0, has_aux: bool = False) -> Callable:
+def jacfwd(f: Callable, argnums: _Argnums = 0, has_aux: bool = False) -> Callable:
     """Return a function that computes the Jacobian of `f` in forward mode, for functions with fewer inputs than outputs.
 
     Args:
@@ -411,7 +411,7 @@ def jacfwd(f: Callable, argnums: Argnums = 0, has_aux: bool = False) -> Callable
     return call
 
 
-def hessian(f: Callable, argnums: Argnums = 0) -> Callable:
+def hessian(f: Callable, argnums: _Argnums = 0) -> Callable:
     """Return a function that computes the second derivatives of `f`: `jacfwd(jacrev(f))`.
 
     Args:

@@ -12,78 +12,16 @@ is_sparse, to_dense, placeholder(sparse=True), ctc_label_dense_to_sparse: there 
 
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nbkeras import ops, random
-from nbkeras.backend.control import foldl as foldl
-from nbkeras.backend.control import foldr as foldr
-from nbkeras.backend.control import function as function
-from nbkeras.backend.control import gradients as gradients
-from nbkeras.backend.control import in_test_phase as in_test_phase
-from nbkeras.backend.control import in_train_phase as in_train_phase
-from nbkeras.backend.control import learning_phase_scope as learning_phase_scope
-from nbkeras.backend.control import map_fn as map_fn
-from nbkeras.backend.control import rnn as rnn
-from nbkeras.backend.control import switch as switch
-from nbkeras.backend.convolutions import conv1d as conv1d
-from nbkeras.backend.convolutions import conv2d as conv2d
-from nbkeras.backend.convolutions import conv2d_transpose as conv2d_transpose
-from nbkeras.backend.convolutions import conv3d as conv3d
-from nbkeras.backend.convolutions import conv3d_transpose as conv3d_transpose
-from nbkeras.backend.convolutions import depthwise_conv2d as depthwise_conv2d
-from nbkeras.backend.convolutions import local_conv1d as local_conv1d
-from nbkeras.backend.convolutions import local_conv2d as local_conv2d
-from nbkeras.backend.convolutions import pool2d as pool2d
-from nbkeras.backend.convolutions import pool3d as pool3d
-from nbkeras.backend.convolutions import resize_images as resize_images
-from nbkeras.backend.convolutions import resize_volumes as resize_volumes
-from nbkeras.backend.convolutions import separable_conv1d as separable_conv1d
-from nbkeras.backend.convolutions import separable_conv2d as separable_conv2d
-from nbkeras.backend.convolutions import spatial_2d_padding as spatial_2d_padding
-from nbkeras.backend.convolutions import spatial_3d_padding as spatial_3d_padding
-from nbkeras.backend.convolutions import temporal_padding as temporal_padding
-from nbkeras.backend.ctc import ctc_batch_cost as ctc_batch_cost
-from nbkeras.backend.ctc import ctc_decode as ctc_decode
 from nbkeras.backend.dtypes import is_float_dtype as is_float_dtype
 from nbkeras.backend.dtypes import is_int_dtype as is_int_dtype
 from nbkeras.backend.dtypes import result_type as result_type
 from nbkeras.backend.dtypes import standardize_dtype as standardize_dtype
-from nbkeras.backend.variables import backend as backend
-from nbkeras.backend.variables import batch_get_value as batch_get_value
-from nbkeras.backend.variables import batch_set_value as batch_set_value
-from nbkeras.backend.variables import cast_to_floatx as cast_to_floatx
-from nbkeras.backend.variables import clear_session as clear_session
-from nbkeras.backend.variables import constant as constant
-from nbkeras.backend.variables import count_params as count_params
-from nbkeras.backend.variables import dtype as dtype
-from nbkeras.backend.variables import eval as eval
-from nbkeras.backend.variables import eye as eye
-from nbkeras.backend.variables import get_uid as get_uid
-from nbkeras.backend.variables import get_value as get_value
-from nbkeras.backend.variables import get_variable_shape as get_variable_shape
-from nbkeras.backend.variables import identity as identity
-from nbkeras.backend.variables import int_shape as int_shape
-from nbkeras.backend.variables import is_keras_tensor as is_keras_tensor
-from nbkeras.backend.variables import is_placeholder as is_placeholder
-from nbkeras.backend.variables import is_variable as is_variable
-from nbkeras.backend.variables import moving_average_update as moving_average_update
 from nbkeras.backend.variables import normalize_data_format as normalize_data_format
-from nbkeras.backend.variables import ones as ones
-from nbkeras.backend.variables import placeholder as placeholder
-from nbkeras.backend.variables import random_normal as random_normal
-from nbkeras.backend.variables import random_normal_variable as random_normal_variable
-from nbkeras.backend.variables import random_uniform as random_uniform
-from nbkeras.backend.variables import random_uniform_variable as random_uniform_variable
-from nbkeras.backend.variables import reset_uids as reset_uids
-from nbkeras.backend.variables import set_value as set_value
-from nbkeras.backend.variables import size as size
-from nbkeras.backend.variables import update as update
-from nbkeras.backend.variables import update_add as update_add
-from nbkeras.backend.variables import update_sub as update_sub
-from nbkeras.backend.variables import variable as variable
-from nbkeras.backend.variables import zeros as zeros
 from nbkeras.config import epsilon as epsilon
 from nbkeras.config import floatx as floatx
 from nbkeras.config import image_data_format as image_data_format
@@ -569,5 +507,11 @@ def random_binomial(shape, p: float = 0.0, dtype=None, seed=None) -> Tensor:
 
 random_bernoulli = random_binomial
 
-_documentation.attach_to_functions(globals(), K=sys.modules[__name__], ops=ops, random=random)
+if TYPE_CHECKING:  # imported at first use
+    from nbkeras.backend.control import *
+    from nbkeras.backend.convolutions import *
+    from nbkeras.backend.ctc import *
+    from nbkeras.backend.variables import *
+
 _lazy_names.attach(globals())
+_documentation.attach_to_functions(sys.modules[__name__], K=sys.modules[__name__], ops=ops, random=random)

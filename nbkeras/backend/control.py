@@ -11,12 +11,13 @@ from nbkeras import ops
 from nbkeras.autodiff.gradient_tape import GradientTape
 from nbkeras.building import graph
 from nbkeras.building.operation import Operation
-from nbkeras.engine import learning_phase, option, structures
+from nbkeras.engine import option, structures
 from nbkeras.engine.annotations import briefly
+from nbkeras.engine.learning_phase import learning_phase, training_phase
 from nbkeras.engine.tensor import Tensor, as_tensor
 from nbkeras.engine.user_errors import checked
 
-learning_phase_scope = learning_phase.training_phase
+learning_phase_scope = training_phase
 
 
 def _called(value: Any) -> Any:
@@ -57,13 +58,7 @@ def in_train_phase(x, alt, training=None):
         ('test', 'train')
     """
     return _called(
-        x
-        if (
-            learning_phase.learning_phase()
-            if training is None
-            else option.flag_of("in_train_phase", "training", training)
-        )
-        else alt
+        x if (learning_phase() if training is None else option.flag_of("in_train_phase", "training", training)) else alt
     )
 
 
@@ -229,7 +224,7 @@ def function(inputs: Sequence, outputs: Any, updates: Sequence | None = None, na
         if len(arrays) != len(part.input_list):
             raise ValueError(f"expected {len(part.input_list)} arrays, received {len(arrays)}")
         tensors = [as_tensor(array, symbol.dtype) for array, symbol in zip(arrays, part.input_list, strict=True)]
-        with learning_phase.training_phase(training):
+        with training_phase(training):
             results, new = part.run(tensors)
         results = structures.map_leaves(ops.convert_to_numpy, results)
         for i, value in known:

@@ -18,8 +18,8 @@ from nbkeras.building.input_spec import InputSpec as InputSpec
 from nbkeras.building.input_spec import mismatch
 from nbkeras.building.module import Module
 from nbkeras.engine import (
-    behaviour,
     build_lock,
+    compatibility,
     dtype_policy,
     learning_phase,
     load_budget,
@@ -56,7 +56,7 @@ class _Layers(Registry):
     def _written(self, item):
         written = super()._written(item)
         # files hold an InputLayer instead; Keras 3 does not have this argument
-        if behaviour.current.writes_input_shape:
+        if compatibility.current.writes_input_shape:
             written["config"].pop("batch_input_shape", None)
         if item._build_takes or type(item).get_build_config is not Layer.get_build_config:
             written["build_config"] = item.get_build_config()
@@ -114,16 +114,16 @@ def _entered(build: Callable) -> Callable:
         with build_lock.building(self):
             if self.built and self._weights:
                 raise ValueError(f"{self!r} is built already: its weights exist. Make a new layer for another shape")
-            before, keeps_losses = len(self._losses), behaviour.current.keeps_losses_of_build
+            before, keeps_losses = len(self._losses), compatibility.current.keeps_losses_of_build
             recording = tape.GradientRecording() if keeps_losses else contextlib.nullcontext()
             with tensor.outside_program(), naming_parts(self), recording:
                 if isinstance(self._policy, dtype_policy.DTypePolicyMap) and self.quantized_channels:
                     self.quantization_mode = self._policy[self.path].quantization_mode
                 if self.quantization_mode is not None:
-                    self.quantization_config = building.config_of_layer(self)
+                    self.quantization_config = dtype_policy.quantized.config_of_layer(self)
                 build(self, *args, **kwargs)
-                if self.quantization_mode == "float8":
-                    building.add_scales(self)
+                if self.quantization_mode is not None:
+                    self.quantization_config._built(self)
             given = {**dict(zip(names, args, strict=False)), **kwargs}
             shapes = {name: shape for name, shape in given.items() if shape is not None}
             if shapes:
@@ -226,7 +226,6 @@ class Layer(Module, CallHistory, Registered, registry=layers):
     computes_in_float32 = False
     is_quantized_by_keras = False  # whether Keras's `quantize` takes layers of this class too
     _unwritten: tuple[str, ...] = ()  # entries that `get_config` omits
-    quantization_config: Any = None  # how its weights became integers
     _policy: DTypePolicy | None = None  # the policy argument, if it contains more than a dtype
 
     def __init_subclass__(cls, defaults: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
@@ -286,7 +285,7 @@ class Layer(Module, CallHistory, Registered, registry=layers):
                 f"{type(self).__name__} has no weights that can be integers: use dtype={briefly(self.dtype)}"
             )
         if kwargs.get("quantization_config") is not None:
-            self.quantization_config = building.config_from(kwargs["quantization_config"])
+            self.quantization_config = dtype_policy.quantized.config_from(kwargs["quantization_config"])
         self.built = False
         self.activity_regularizer: Any = regularizers.get(activity_regularizer)
         self.autocast = option.flag_of(type(self).__name__, "autocast", autocast)
@@ -362,7 +361,7 @@ class Layer(Module, CallHistory, Registered, registry=layers):
             >>> layers.Dense(4).compute_output_shape((None, 3))
             (None, 4)
         """
-        if behaviour.current.own_layers_keep_shape:
+        if compatibility.current.own_layers_keep_shape:
             asking = next(cls for cls in type(self).__mro__ if "compute_output_shape" in vars(cls))
             if not asking.__module__.startswith("nbkeras."):
                 return input_shape
@@ -405,7 +404,7 @@ class Layer(Module, CallHistory, Registered, registry=layers):
         if undeclared and self._has_no_get_config():
             values = {**self._passed_arguments(), "name": self.name}
         values |= declared
-        if self._batch_input_shape is not None and behaviour.current.writes_input_shape:
+        if self._batch_input_shape is not None and compatibility.current.writes_input_shape:
             values["batch_input_shape"] = self._batch_input_shape
         return {name: value for name, value in values.items() if name not in self._unwritten}
 
@@ -416,7 +415,7 @@ class Layer(Module, CallHistory, Registered, registry=layers):
             return self._policy
         if self.quantization_mode is None:
             return self._policy or DTypePolicy(self.dtype)
-        return building.policy_of_layer(self)
+        return dtype_policy.quantized.policy_of_layer(self)
 
     @dtype_policy.setter
     def dtype_policy(self, value: Any) -> None:
@@ -451,7 +450,7 @@ class Layer(Module, CallHistory, Registered, registry=layers):
             >>> layer.kernel.dtype.name, layer.kernel_scale.shape, layer.quantization_mode
             ('int8', (2,), 'int8')
         """
-        building.quantize_layer(self, mode, config, type_check, beyond_keras)
+        dtype_policy.quantized.quantize_layer(self, mode, config, type_check, beyond_keras)
 
     def channels_of_scale(self, name: str, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """The axes of a quantized weight that have separate scales, and the shape of its stored scale.
@@ -474,6 +473,10 @@ class Layer(Module, CallHistory, Registered, registry=layers):
         others: dict[str, Any] = {each: getattr(self, f"{what}_{each}", None) for each in ("regularizer", "constraint")}
         return self.add_weight(shape, initializer, name=name or what, **others, **flags)
 
+    def _attribute_of(self, name: str) -> str:
+        """The attribute that holds the weight of this name."""
+        return name
+
     def _made_parts(self) -> list[Layer]:
         """The sublayers that this layer makes itself and that are not in its configuration."""
         return []
@@ -495,7 +498,7 @@ class Layer(Module, CallHistory, Registered, registry=layers):
             policy = dtype_policy.DTypePolicyMap(self.dtype, policies)
         written: dict[str, Any] = {"dtype": dtype_policy.serialize(policy)}
         config = first.quantization_config
-        if config is not None and not (config.is_usual and (parts or config.mode != "int4")):
+        if config is not None and not (config.is_usual and (parts or not config._is_written_always)):
             written["quantization_config"] = option.written(config)
         return written
 
@@ -700,7 +703,7 @@ class Layer(Module, CallHistory, Registered, registry=layers):
     def _takes_mask(self, named: dict[str, Any]) -> bool:
         """Whether to pass the first argument's mask to `call`. In Keras 3, no other argument may be a tensor."""
         tensors = [value for value in named.values() if structures.find((Tensor, np.ndarray), value)]
-        return len(tensors) < 2 or behaviour.current.masks_reach_calls_with_several_tensors
+        return len(tensors) < 2 or compatibility.current.masks_reach_calls_with_several_tensors
 
     def _plain_call(self, *args, **kwargs) -> Any:
         """`call` with `training` and the mask filled in, for dry runs."""
@@ -898,7 +901,7 @@ class Layer(Module, CallHistory, Registered, registry=layers):
         for name in () if self._call_takes_any else kwargs.keys() - self._call_takes - {"training", "mask"}:
             raise TypeError(f"{type(self).__name__}.call() got an unexpected keyword argument {briefly(name)}")
         self._check_strings([args, kwargs])
-        if behaviour.current.keeps_learning_phase:
+        if compatibility.current.keeps_learning_phase:
             self._phase = settings.values.kept_learning_phase if kwargs.get("training") is None else None
         inputs, masks = self._prepared(args, kwargs)
         outputs = graph.connect(self, args, kwargs, self.compute_output_spec(*args, **kwargs))
@@ -971,7 +974,7 @@ def _masks(inputs: Any) -> Any:
 set_by_init(Layer, "name dtype built _trainable _weights _states _losses _inbound_nodes _gpu")
 
 
-class SameShape(Layer, registered=False):
+class SameShape(option.Declared, Layer, registered=False):
     """The base of layers that change values, and keep the shape and the mask of their one input.
 
     Output shape:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import building, initializers, ops
+from nbkeras import initializers, ops
 from nbkeras.building.module import Module
 from nbkeras.engine import load_budget, option, step_lock, tape, tensor
 from nbkeras.engine.temporary import temporarily
@@ -43,18 +43,15 @@ def _of_sum(layer: Adaptable) -> Variable:
 class AdaptedWeight:
     """The attribute of an adapted weight: the sum, as a tensor. Without LoRA, an instance attribute holds the weight itself."""
 
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
-
     def __get__(self, layer: Any, cls: Any = None) -> Any:
         if layer is None:
             return self
         if not layer.lora_enabled:
-            raise AttributeError(f"layer {layer.name!r} has no {self._name} yet: build it first")
+            raise AttributeError(f"layer {layer.name!r} has no {layer.adapted} yet: build it first")
         return layer._sum()
 
 
-class Adaptable(Module):
+class Adaptable(option.Declared, Module):
     """A layer with a weight that LoRA can adapt: `kernel`, or the weight that `adapted` names. Written `(Adaptable, Layer)`.
 
     Args:
@@ -66,7 +63,8 @@ class Adaptable(Module):
 
     adapted = "kernel"
     lora_enabled = False
-    _gpu: Any  # of Layer
+    # replaces activation(product(inputs, weight) + bias): a function of (layer, product, inputs)
+    _computation: Callable[..., Tensor] | None = None
 
     def __init__(self, lora_rank: int | None = None, lora_alpha: float | None = None, **kwargs: Any):
         super().__init__(**kwargs)
@@ -146,6 +144,9 @@ class Adaptable(Module):
         vars(self)[f"_{name}"] = vars(self).pop(name)  # its attribute is an AdaptedWeight from now on
         self.lora_rank, self.lora_alpha, self.lora_enabled = rank, alpha, True
 
+    def _attribute_of(self, name: str) -> str:
+        return f"_{name}" if self.lora_enabled and name == self.adapted else name
+
     # -------------------- calls --------------------
 
     def _parts(self) -> tuple[Variable, Variable, Variable, float]:
@@ -178,15 +179,29 @@ class Adaptable(Module):
         of_sum = size * rank
         return weight.is_quantized or (3 * products < 3 * of_sum + rows * size if training else products < of_sum)
 
-    def _adapted(self, product: Callable[[Any], Tensor], back: Callable[[Tensor, Any], Tensor] = ops.matmul) -> Tensor:
-        """product(sum), computed as product(weight) plus two small products. No gradient of the weight's size is computed.
+    def _computed(self, product: Callable, inputs: Tensor, *rest: Any) -> Tensor:
+        """product(inputs, weight, *rest), or what replaces it. With small products no gradient has the weight's size.
 
         Args:
             product: A linear function of a weight. The last axis of its result is the weight's last axis.
-            back: The function (x, b) that computes the second small product.
+            inputs: Its first argument.
+            *rest: The bias and the activation, or nothing.
         """
-        weight, a, b, factor = self._parts()
-        return ops.add(product(weight), back(_scaled(product(a), factor), b))
+        if self._computation is not None:
+            return self._computation(self, product, inputs)
+        if self.lora_enabled and self._has_small_products(inputs):
+            weight, a, b, factor = self._parts()
+            outputs = self._added(product(inputs, weight), _scaled(product(inputs, a), factor), b)
+            return self.activation(outputs) if rest else outputs
+        return product(inputs, getattr(self, self.adapted), *rest)
+
+    def _has_small_products(self, inputs: Tensor) -> bool:
+        """Whether a call with these inputs adds two small products, instead of merging the weights."""
+        return self._is_apart()
+
+    def _added(self, outputs: Tensor, x: Tensor, b: Tensor) -> Tensor:
+        """outputs + x @ b, plus the bias if the layer has one."""
+        return ops.add(outputs, ops.matmul(x, b))
 
     # -------------------- files --------------------
 
@@ -209,7 +224,7 @@ class Adaptable(Module):
         with tensor.on_gpu(self._gpu), tensor.outside_program():
             found = {id(weight): self._sum().numpy()}
         if weight.is_quantized:
-            found |= building.integers_for(self, name, weight, found[id(weight)])
+            found |= self.quantization_config._arrays_of(self, name, weight, found[id(weight)])
         return [found[id(each)] if id(each) in found else each.numpy() for each in self._stored_weights()]
 
     def _reset_by_files(self) -> list[tuple[Variable, np.ndarray]]:

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nbkeras import building, constraints, initializers, regularizers
-from nbkeras.engine import behaviour, dlpack, load_budget, naming, nested, structures, tape, tensor
+from nbkeras import constraints, initializers, regularizers
+from nbkeras.engine import compatibility, dlpack, load_budget, naming, nested, structures, tape, tensor
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.dtypes import known_dtype
 from nbkeras.engine.observed import WITHOUT_PARTS, Observed, notices_all, watched
@@ -46,7 +46,8 @@ class Module(Observed):
     built: bool
     # attributes that are not searched for sublayers
     _without_parts = frozenset({"_weights", "_states", "_losses", "_part_order", "_found_weights"})
-    # 'int8' if the weights of `quantized_channels` are integers; or another mode of Keras
+    # a configuration of `quantizers`, and its mode if it makes the variables of the weights or changes the call
+    quantization_config: Any = None
     quantization_mode: str | None = None
     # weight that `quantize` converts to integers -> its axes that have separate scales
     quantized_channels: Mapping[str, tuple[int, ...]] = {}
@@ -112,9 +113,10 @@ class Module(Observed):
         shape = () if shape is None else (shape,) if isinstance(shape, int) else tuple(shape)
         if not structures.is_shape(shape) or any(size is None or size < 0 for size in shape):
             raise ValueError(f"a weight of {self.name!r} needs a full shape, received {shape}")
-        if self.quantization_mode not in (None, "float8") and name is not None and name in self.quantized_channels:
-            self._reserve_memory(shape, np.int8)
-            return building.add_quantized(self, name, shape)
+        if self.quantization_mode is not None and name in self.quantized_channels:
+            encoded = self.quantization_config._add_weight(self, name, shape)
+            if encoded is not None:
+                return encoded
         self._reserve_memory(shape, dtype)
         if initializer is None:
             initializer = "glorot_uniform" if dtype.kind == "f" else "zeros"
@@ -130,7 +132,7 @@ class Module(Observed):
         return variable
 
     def _path_of_weight(self, name: str) -> str:
-        outer = None if behaviour.current.paths_name_one_layer else getattr(self, "path", None)
+        outer = None if compatibility.current.paths_name_one_layer else getattr(self, "path", None)
         return f"{outer or naming.scoped(self.name)}/{name}"
 
     def _gets_weights_from_file(self) -> bool:
@@ -380,7 +382,7 @@ class Module(Observed):
         thawed = list(own)
         if not all([layer._trainable for layer in own]):
             thawed = self._all_layers(frozen=False)
-            if self._trainable and not behaviour.current.frozen_layers_freeze_parts:
+            if self._trainable and not compatibility.current.frozen_layers_freeze_parts:
                 thawed += [part for layer in own if layer._thawed_itself for part in layer._all_layers(frozen=False)]
         found = {id(v) for layer in thawed for v in own[layer] if v.trainable}
         return [v for v in dict.fromkeys(itertools.chain(*own.values())) if id(v) in found]
@@ -513,6 +515,9 @@ class Module(Observed):
         collected = [loss for layer in self._all_layers() for loss in (*layer._kept_losses, *layer._losses)]
         penalties = [v.regularizer(v) for v in self.trainable_weights if v.regularizer is not None]
         return collected + penalties
+
+    def forget_recorded(self) -> None:
+        self.clear_losses()
 
     def clear_losses(self) -> None:
         """Drop the losses of the last call, of this layer and its sublayers."""

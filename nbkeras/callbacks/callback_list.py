@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nbkeras.engine import documentation, pictures, structures
+from nbkeras.engine import documentation, structures
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.progress import Progbar, print_message
 from nbkeras.engine.registry import nearest
 from nbkeras.engine.user_errors import enter, optional_import
+from nbkeras.visualization import pictures
 
-Logs = Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None
+_Logs = Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None
 
 
 class Callback:
@@ -243,7 +244,7 @@ def _as_floats(logs: Mapping[str, Any] | None) -> dict[str, Any]:
 class _CachedLogs:
     """Logs that are computed at the first call only."""
 
-    def __init__(self, logs: Logs):
+    def __init__(self, logs: _Logs):
         self._logs = logs
         self._floats: dict[str, Any] | None = None
 
@@ -396,7 +397,7 @@ class CallbackList(Callback):
         for callback in self.callbacks:
             callback.set_model(model)
 
-    def _call_hook(self, name: str, logs: Logs, *epoch: int) -> None:
+    def _call_hook(self, name: str, logs: _Logs, *epoch: int) -> None:
         floats = _CachedLogs(logs)()
         for callback in self.callbacks:
             getattr(callback, name)(*epoch, floats)
@@ -406,7 +407,7 @@ def _method(name: str) -> Any:
     """A method of CallbackList that calls this hook of its callbacks; batch hooks only of callbacks that override them."""
     older = name.replace("train_batch", "batch")
 
-    def of_batch(self: CallbackList, batch: int, logs: Logs = None) -> None:
+    def of_batch(self: CallbackList, batch: int, logs: _Logs = None) -> None:
         hooked = self._hooked.get(name)
         if hooked is None:
             hooked = [c for c in self.callbacks if _overrides(c, name) or _overrides(c, older)]
@@ -420,7 +421,7 @@ def _method(name: str) -> Any:
     def of_epoch(self: CallbackList, epoch, logs=None) -> None:
         self._call_hook(name, logs, epoch)
 
-    def of_loop(self: CallbackList, logs: Logs = None) -> None:
+    def of_loop(self: CallbackList, logs: _Logs = None) -> None:
         self._call_hook(name, logs)
 
     method = of_batch if "batch" in name else of_epoch if "epoch" in name else of_loop
@@ -588,13 +589,13 @@ class ProgbarLogger(Callback):
         self.progbar = Progbar(self.target, verbose=self.verbose, stateless_metrics=())
         return self.progbar
 
-    def _batch_done(self, batch: int, logs: Logs) -> None:
+    def _batch_done(self, batch: int, logs: _Logs) -> None:
         self.seen = batch + 1
         if self.verbose == 1:
             shown = getattr(logs, "here", logs)  # the other ranks show nothing
             (self.progbar or self._begin()).update(self.seen, shown, finalize=False)
 
-    def _finish(self, logs: Logs) -> None:
+    def _finish(self, logs: _Logs) -> None:
         progbar = self.progbar or self._begin()
         if self.target is None:
             self.target = progbar.target = self.seen

@@ -7,7 +7,7 @@ import numpy as np
 
 from nbkeras.callbacks import rates
 from nbkeras.callbacks.callback_list import Callback
-from nbkeras.engine import behaviour, option
+from nbkeras.engine import compatibility, option
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.progress import print_message
 from nbkeras.engine.user_errors import warn
@@ -120,7 +120,7 @@ class EarlyStopping(MonitorCallback):
     def on_train_begin(self, logs=None) -> None:
         self.wait = 0
         self.stopped_epoch = 0
-        self.best = self.baseline if behaviour.current.baseline_is_best else None
+        self.best = self.baseline if compatibility.current.baseline_is_best else None
         self.best_weights = None
         self.best_epoch = 0
 
@@ -143,7 +143,7 @@ class EarlyStopping(MonitorCallback):
         if self.wait >= self.patience and epoch > 0:
             self.stopped_epoch = epoch
             self.model.stop_training = True
-            if behaviour.current.restores_weights_when_stopping and self.best_weights is not None:
+            if compatibility.current.restores_weights_when_stopping and self.best_weights is not None:
                 self.model.set_weights(self.best_weights)
 
     def on_train_end(self, logs=None) -> None:

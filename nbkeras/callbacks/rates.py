@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras.callbacks.callback_list import Callback
-from nbkeras.engine import behaviour, option
+from nbkeras.engine import compatibility, option
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.naming import numbered
 from nbkeras.engine.progress import print_message
@@ -15,7 +15,7 @@ from nbkeras.engine.progress import print_message
 
 def optimizers_of(model) -> dict[str, Any]:
     """The model's optimizers by the name of their learning rate in the logs; a MultiOptimizer has several."""
-    optimizers, rate = getattr(model.optimizer, "optimizers", None), behaviour.current.learning_rate_name
+    optimizers, rate = getattr(model.optimizer, "optimizers", None), compatibility.current.learning_rate_name
     if optimizers is not None:
         found: dict[str, Any] = {}
         for optimizer in optimizers:
@@ -28,17 +28,17 @@ def optimizers_of(model) -> dict[str, Any]:
 
 def learning_rate_of(optimizer) -> float:
     """The optimizer's current learning rate."""
-    return float(getattr(optimizer, behaviour.current.learning_rate_name))
+    return float(getattr(optimizer, compatibility.current.learning_rate_name))
 
 
 def set_learning_rate(optimizer, value: float) -> None:
     """Set an optimizer's learning rate."""
-    setattr(optimizer, behaviour.current.learning_rate_name, value)
+    setattr(optimizer, compatibility.current.learning_rate_name, value)
 
 
 def print_rate(event: str, name: str, optimizer, rate: float) -> None:
     """Print that an optimizer's learning rate is set to a number. name: the rate's name in the logs."""
-    whose = "learning rate" if name == behaviour.current.learning_rate_name else f"{optimizer.name} learning rate"
+    whose = "learning rate" if name == compatibility.current.learning_rate_name else f"{optimizer.name} learning rate"
     print_message(f"\n{event} {whose} to {rate}.")
 
 

@@ -16,6 +16,12 @@ from nbkeras.engine.annotations import briefly
 from nbkeras.engine.user_errors import optional_import, warn
 
 
+def writer_class(what: str) -> Any:
+    """tensorboardX's class of writers. what: the user of the class, for the message if it is missing."""
+    with optional_import(f"{what} writes its files with the package tensorboardX, which is missing", "tensorboard"):
+        return importlib.import_module("tensorboardX").SummaryWriter
+
+
 class TensorBoard(Callback):
     """Write logs for TensorBoard, by the package tensorboardX: metrics by epoch and batch, weights, the model.
 
@@ -74,10 +80,7 @@ class TensorBoard(Callback):
         self.write_images = write_images
         self.write_steps_per_second = write_steps_per_second
         self.update_freq: Any = update_freq
-        with optional_import(
-            "TensorBoard writes its files with the package tensorboardX, which is missing", "tensorboard"
-        ):
-            self._make_writer = importlib.import_module("tensorboardX").SummaryWriter
+        self._make_writer = writer_class("TensorBoard")
         self._writers: dict[str, Any] = {}
         self._batches = 0
         self._steps_before = 0

@@ -6,9 +6,7 @@ from nbkeras.engine import lazy_names as _lazy_names
 
 if TYPE_CHECKING:  # imported at first use
     from nbkeras.commands.benchmark import bench as bench
-    from nbkeras.commands.diagnosis import doctor as doctor
-    from nbkeras.commands.model_file import compile_file as compile_file
-    from nbkeras.commands.model_file import profile_file as profile_file
-    from nbkeras.commands.model_file import warm_file as warm_file
+    from nbkeras.commands.diagnosis import *
+    from nbkeras.commands.model_file import *
 
 _lazy_names.attach(globals())

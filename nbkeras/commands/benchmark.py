@@ -11,7 +11,7 @@ from nbkeras.layers import Input
 from nbkeras.models import Model, Sequential
 from nbkeras.utils import set_random_seed
 
-_CLASSES, _LEAST_RUNS = 10, 5
+_CLASSES, _MIN_RUNS = 10, 5
 
 
 def _dense() -> Model:
@@ -82,7 +82,7 @@ def _median(run: Callable[[], object], seconds: float) -> float:
     run()
     times: list[float] = []
     end = time.perf_counter() + seconds
-    while len(times) < _LEAST_RUNS or time.perf_counter() < end:
+    while len(times) < _MIN_RUNS or time.perf_counter() < end:
         start = time.perf_counter()
         run()
         times.append(time.perf_counter() - start)

@@ -17,14 +17,14 @@ from nbkeras.engine.progress import print_message
 from nbkeras.engine.user_errors import install
 from nbkeras.kernels.runtime import cgroups, machine, threads
 
-_LEAST = {"Python": (3, 11), "numpy": (1, 26), "numba": (0, 61)}  # the same as in pyproject.toml
+_MINIMUM = {"Python": (3, 11), "numpy": (1, 26), "numba": (0, 61)}  # the same as in pyproject.toml
 # Extra -> (its purpose, its packages by import name)
 _EXTRAS = {
     "files": ("model files of Keras, safetensors", {"h5py": "h5py", "safetensors": "safetensors"}),
-    "images": ("image files, plot_model", {"PIL": "pillow"}),
+    "images": ("image files", {"PIL": "pillow"}),
     "onnx": ("model.export('m.onnx')", {"onnx": "onnx"}),
     "tensorboard": ("logs for TensorBoard", {"tensorboardX": "tensorboardX"}),
-    "dot": ("utils.model_to_dot", {"pydot": "pydot"}),
+    "dot": ("utils.plot_model, with Graphviz", {"pydot": "pydot"}),
     "mpi": ("nbkeras.distribution", {"mpi4py": "mpi4py"}),
 }
 _OTHERS = {
@@ -84,9 +84,9 @@ def _versions(version: str, problems: list[str]) -> None:
             value += ": kernels of your own need it, pip install 'nbkeras[compiler]'"
         _line(name, value)
         numbers = tuple(map(int, re.findall(r"\d+", value)[:2]))
-        least = _LEAST.get(name, (0, 0))
-        wanted = ".".join(map(str, least))
-        if numbers and numbers < least:
+        minimum = _MINIMUM.get(name, (0, 0))
+        wanted = ".".join(map(str, minimum))
+        if numbers and numbers < minimum:
             problems.append(
                 f"{name} {value} is too old: {wanted} or newer is needed. pip install '{name.lower()}>={wanted}'"
             )

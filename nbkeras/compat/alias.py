@@ -18,10 +18,10 @@ from nbkeras.engine import lazy_names, settings
 from nbkeras.engine.annotations import briefly
 
 FOLDER = pathlib.Path(__file__).parent
-ANSWER = "NBKERAS_KERAS_BACKEND"  # the variable that tells spawned processes the answer
+BACKEND_VARIABLE = "NBKERAS_KERAS_BACKEND"  # the variable that tells spawned processes the answer
 BACKENDS = ("nbkeras", "numpy", "tensorflow")
 """The names that `keras.backend.backend()` may return."""
-_undo: contextlib.ExitStack | None = None  # undoes `install_as_keras`
+undoing = contextlib.ExitStack()  # undoes `install_as_keras`
 
 
 # -------------------- the modules --------------------
@@ -145,28 +145,24 @@ def install_as_keras(version: int | None = None, tensorflow: bool = False, backe
         >>> from nbkeras.compat.alias import uninstall
         >>> uninstall()
     """
-    global _undo
     if version is None:
         version = _finder.version or version_of_file(sys._getframe(1).f_globals.get("__file__")).version
     if version not in SHOWN:
         raise ValueError(f"install_as_keras: version must be 2 or 3, received {briefly(version)}")
-    if _undo is not None and _finder.version != version:
+    if _finder.version not in (0, version):
         raise ImportError(
             f"keras already means Keras {_finder.version} in this process: nbkeras.compat.alias.uninstall() undoes it"
         )
     answer = _answer(version, backend)
-    if _undo is None:
-        _undo = contextlib.ExitStack()
+    if not _finder.version:
         try:
-            _stand_in(_undo, "keras", "Keras", _finder, f"{FOLDER}/drop_in_{version}")
+            _stand_in("keras", "Keras", _finder, f"{FOLDER}/drop_in_{version}")
             _finder.version = version
-            _undo.callback(setattr, _finder, "version", 0)
-            behaviour = importlib.import_module(f"nbkeras.compat.keras{version}.install")
-            _undo.callback(behaviour.uninstall)
-            behaviour.install()
+            undoing.callback(setattr, _finder, "version", 0)
+            importlib.import_module(f"nbkeras.compat.keras{version}.install").install(undoing)
             importlib.import_module("keras")
-            _undo.callback(settings.answer_backend, settings.backend())
-            _undo.callback(_set_variable, ANSWER, os.environ.get(ANSWER))
+            undoing.callback(settings.answer_backend, settings.backend())
+            undoing.callback(_set_variable, BACKEND_VARIABLE, os.environ.get(BACKEND_VARIABLE))
             _give_answer(answer)
         except BaseException:
             uninstall()
@@ -174,20 +170,17 @@ def install_as_keras(version: int | None = None, tensorflow: bool = False, backe
     elif backend is not None:
         _give_answer(answer)
     if backend is not None:  # for processes that this one starts
-        _undo.callback(_set_variable, "KERAS_BACKEND", os.environ.get("KERAS_BACKEND"))
+        undoing.callback(_set_variable, "KERAS_BACKEND", os.environ.get("KERAS_BACKEND"))
         os.environ["KERAS_BACKEND"] = backend
     if tensorflow and tensorflow_finder not in sys.meta_path:
-        _stand_in(_undo, "tensorflow", "TensorFlow", tensorflow_finder, f"{FOLDER}/drop_in_tensorflow")
+        _stand_in("tensorflow", "TensorFlow", tensorflow_finder, f"{FOLDER}/drop_in_tensorflow")
         importlib.import_module("tensorflow")
-        additions.add_members(_undo, importlib.import_module("nbkeras.compat.tensorflow.methods").ADDED)
+        additions.add_members(undoing, importlib.import_module("nbkeras.compat.tensorflow.methods").ADDED)
 
 
 def uninstall() -> None:
     """Undo `install_as_keras` in this process: nbkeras is Keras 3 again, and `import keras` finds what is installed."""
-    global _undo
-    if _undo is not None:
-        _undo.close()
-        _undo = None
+    undoing.close()
 
 
 def _answer(version: int, backend: str | None) -> str:
@@ -212,7 +205,7 @@ def _answer(version: int, backend: str | None) -> str:
 def _give_answer(answer: str) -> None:
     """Answer with a backend, also in spawned processes, whatever the script writes into KERAS_BACKEND."""
     settings.answer_backend(answer)
-    os.environ[ANSWER] = answer
+    os.environ[BACKEND_VARIABLE] = answer
 
 
 def _set_variable(name: str, value: str | None) -> None:
@@ -223,9 +216,7 @@ def _set_variable(name: str, value: str | None) -> None:
         os.environ[name] = value
 
 
-def _stand_in(
-    undo: contextlib.ExitStack, name: str, title: str, finder: importlib.abc.MetaPathFinder, folder: str
-) -> None:
+def _stand_in(name: str, title: str, finder: importlib.abc.MetaPathFinder, folder: str) -> None:
     """Let `import name` use the finder in this process, and the folder in spawned processes."""
     found = sys.modules.get(name)
     # nothing is imported yet, or only the folder's own stub
@@ -235,7 +226,7 @@ def _stand_in(
             f"another {title} is imported already, from {getattr(found, '__file__', 'somewhere')}: call "
             f"nbkeras.install_as_keras before the first `import {name}`"
         )
-    undo.callback(_forget, name, finder, folder)
+    undoing.callback(_forget, name, finder, folder)
     sys.meta_path.insert(0, finder)
     sys.path.insert(1, folder)  # after the script's own folder
     sys.modules.pop(name, None)

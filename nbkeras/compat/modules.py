@@ -3,6 +3,7 @@
 import importlib.util
 import pkgutil
 import re
+from collections.abc import Iterable
 
 # Keras 2 modules that are one module here all have the same names: `keras.layers.core` has every layer.
 _LAYERS = (
@@ -18,7 +19,7 @@ _OLD_UTILS = (
     f"{_OLD}.conv_utils",
     f"{_OLD}.layer_utils",
     f"{_OLD}.hdf5",
-    "nbkeras.training.summary",
+    "nbkeras.visualization.summary",
 )
 _OLD_MODELS = ("nbkeras.models", "nbkeras.layers", f"{_OLD}.model_yaml")
 _OLD_ENGINE = (*_OLD_MODELS, f"{_OLD}.saving", "nbkeras.utils")
@@ -28,56 +29,46 @@ _NETWORKS = (
 )
 _DATASETS = "boston_housing california_housing cifar cifar10 cifar100 fashion_mnist imdb mnist reuters"
 
-# Modules with the same names in Keras 2 and 3. The names that only Keras 3 has are in both modes: a script for Keras 2 cannot
-# notice them.
-_BOTH: dict[str, tuple[str, ...]] = {
-    **{
-        name: (f"nbkeras.{name}",)
-        for name in (
-            "activations applications callbacks config constraints datasets initializers losses metrics optimizers preprocessing "
-            "preprocessing.sequence regularizers wrappers"
-        ).split()
-    },
-    **{f"datasets.{name}": (f"nbkeras.datasets.{name}",) for name in _DATASETS.split()},
-    **{f"applications.{name}": (f"nbkeras.applications.{name}",) for name in _NETWORKS.split()},
-}
 
-# Modules that only Keras 3 has; scripts of tf.keras use some of them too.
-_NEW: dict[str, tuple[str, ...]] = {
-    **{
-        name: (f"nbkeras.{name}",)
-        for name in (
-            "distillation distribution dtype_policies export mixed_precision ops ops.image ops.linalg optimizers.schedules "
-            "quantizers random tree utils.bounding_boxes visualization"
-        ).split()
-    },
-    "ops.nn": ("nbkeras.ops",),
-    "ops.numpy": ("nbkeras.ops",),
+def _same(names: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Modules with the names of nbkeras's module of the same name."""
+    return {name: (f"nbkeras.{name}",) for name in names}
+
+
+# The modules of Keras 3 are in both modes, and so are the names that only Keras 3 has: a script for Keras 2 cannot notice them,
+# and scripts of tf.keras use some. Keras 2 has more names in some of these modules.
+_BOTH: dict[str, tuple[str, ...]] = {
+    **_same(
+        "activations applications callbacks config constraints datasets distillation distribution dtype_policies export "
+        "initializers layers losses metrics mixed_precision models ops ops.image ops.linalg optimizers optimizers.schedules "
+        "preprocessing preprocessing.image preprocessing.sequence quantizers random regularizers tree utils "
+        "utils.bounding_boxes visualization wrappers".split()
+    ),
+    **_same(f"datasets.{name}" for name in _DATASETS.split()),
+    **_same(f"applications.{name}" for name in _NETWORKS.split()),
+    **dict.fromkeys(("ops.nn", "ops.numpy"), ("nbkeras.ops",)),
     "saving": ("nbkeras.saving", "nbkeras.models", "nbkeras.utils"),
+    "legacy": (),
+    "optimizers.legacy": ("nbkeras.optimizers",),
 }
 
 _KERAS_2: dict[str, tuple[str, ...]] = {
     **_BOTH,
-    **_NEW,
     "": (f"{_OLD}.root", "nbkeras"),
     "backend": (f"{_OLD}.backend", _NO_GRAPH, "nbkeras.backend"),
     "layers": _OLD_LAYERS,
     "models": _OLD_MODELS,
     "utils": ("nbkeras.utils", *_OLD_UTILS),
-    "utils.losses_utils": (f"{_OLD}.constants",),
-    "utils.metrics_utils": (f"{_OLD}.constants",),
+    **dict.fromkeys(("utils.losses_utils", "utils.metrics_utils"), (f"{_OLD}.constants",)),
     "engine": _OLD_ENGINE,
-    "legacy": (),
     "legacy.interfaces": (f"{_OLD}.interfaces",),
     "objectives": ("nbkeras.losses",),
     "preprocessing.image": (f"{_OLD}.images", "nbkeras.preprocessing.image"),
     "preprocessing.text": ("nbkeras.preprocessing.text",),
     "wrappers.scikit_learn": (f"{_OLD}.scikit_learn",),
-    **{f"layers.{name}": _OLD_LAYERS for name in _LAYERS.split()},
+    **{f"layers.{name}": _OLD_LAYERS for name in [*_LAYERS.split(), "experimental", "experimental.preprocessing"]},
     **{f"engine.{name}": (*_OLD_ENGINE, "nbkeras.building.graph") for name in _ENGINE.split()},
-    # modules of tf.keras, 2019 to 2023
-    **{name: _OLD_LAYERS for name in ("layers.experimental", "layers.experimental.preprocessing")},
-    **{name: ("nbkeras.optimizers",) for name in ("optimizers.experimental", "optimizers.legacy")},
+    "optimizers.experimental": ("nbkeras.optimizers",),
     "engine.training_utils": (f"{_OLD}.training_utils", f"{_OLD}.generic_utils"),
     **{f"utils.{name}": ("nbkeras.utils", *_OLD_UTILS) for name in _UTILS.split()},
 }
@@ -138,63 +129,45 @@ def _of_families() -> dict[str, tuple[str, ...]]:
     return found
 
 
+_IMAGES = "layers.preprocessing.image_preprocessing"
+_EMPTY = ("layers.preprocessing", _IMAGES, f"{_IMAGES}.bounding_boxes", "legacy", "trainers", "trainers.data_adapters")
+
 # Internal modules of Keras 3 that released packages import. docs/packages.md lists them.
 SRC: dict[str, tuple[str, ...]] = {
     "": (f"{_INTERNAL}.root", "nbkeras"),
-    **{
-        name: (f"nbkeras.{name}",)
-        for name in (
-            "callbacks constraints initializers layers losses metrics models ops optimizers quantizers random "
-            "regularizers tree utils"
-        ).split()
-    },
+    **_same(
+        "callbacks constraints distribution initializers layers losses metrics models ops optimizers optimizers.schedules "
+        "quantizers random regularizers tree utils".split()
+    ),
     **_of_families(),
-    "activations": (f"{_INTERNAL}.activations", "nbkeras.activations"),
-    "backend": (f"{_INTERNAL}.backend", "nbkeras.backend"),
-    "backend.common": (f"{_INTERNAL}.backend", "nbkeras.backend"),
-    "backend.common.variables": (f"{_INTERNAL}.backend", "nbkeras.backend"),
-    "distribution": ("nbkeras.distribution",),
+    **{name: (f"{_INTERNAL}.{name}", f"nbkeras.{name}") for name in ("activations", "backend")},
+    **dict.fromkeys(("backend.common", "backend.common.variables"), (f"{_INTERNAL}.backend", "nbkeras.backend")),
     "distribution.distribution_lib": ("nbkeras.distribution",),
-    "layers.preprocessing": (),
+    **dict.fromkeys(_EMPTY, ()),
     "layers.preprocessing.data_layer": (f"{_INTERNAL}.data_layer",),
-    "layers.preprocessing.image_preprocessing": (),
-    "layers.preprocessing.image_preprocessing.base_image_preprocessing_layer": (f"{_INTERNAL}.image_layers",),
-    "layers.preprocessing.image_preprocessing.bounding_boxes": (),
-    "layers.preprocessing.image_preprocessing.bounding_boxes.converters": ("nbkeras.utils.bounding_boxes",),
-    "legacy": (),
+    f"{_IMAGES}.base_image_preprocessing_layer": (f"{_INTERNAL}.image_layers",),
+    f"{_IMAGES}.bounding_boxes.converters": ("nbkeras.utils.bounding_boxes",),
     "legacy.saving": (f"{_INTERNAL}.legacy_serialization",),
     "legacy.saving.legacy_h5_format": (f"{_INTERNAL}.legacy_h5_format",),
     "losses.losses": (f"{_INTERNAL}.losses", "nbkeras.losses"),
-    "ops.numpy": ("nbkeras.ops",),
-    "ops.nn": ("nbkeras.ops",),
-    "optimizers.schedules": ("nbkeras.optimizers.schedules",),
+    **dict.fromkeys(("ops.nn", "ops.numpy"), ("nbkeras.ops",)),
     "optimizers.schedules.learning_rate_schedule": ("nbkeras.optimizers.schedules",),
     "saving": (f"{_INTERNAL}.serialization_lib", "nbkeras.saving"),
     "saving.object_registration": ("nbkeras.utils",),
     "saving.saving_lib": (f"{_INTERNAL}.saving_lib",),
     "saving.serialization_lib": (f"{_INTERNAL}.serialization_lib",),
-    **{name: (f"{_INTERNAL}.testing",) for name in ("testing", "testing.test_case", "testing.test_utils")},
-    "trainers": (),
-    "trainers.data_adapters": (),
+    **dict.fromkeys(("testing", "testing.test_case", "testing.test_utils"), (f"{_INTERNAL}.testing",)),
     "trainers.data_adapters.data_adapter_utils": (f"{_INTERNAL}.data_adapter_utils",),
     "utils.tracking": (f"{_INTERNAL}.tracking",),
 }
 
 _KERAS_3: dict[str, tuple[str, ...]] = {
     **_BOTH,
-    **_NEW,
     "": (f"{_INTERNAL}.root", "nbkeras"),
     "_tf_keras": (),
     "_tf_keras.keras": (f"{_INTERNAL}.root", "nbkeras"),  # an installed TensorFlow imports it as `tf.keras`
     "backend": (_NO_GRAPH, "nbkeras.backend"),
-    "layers": ("nbkeras.layers",),
-    "legacy": (),
-    "legacy.saving": (f"{_INTERNAL}.legacy_serialization",),
-    "models": ("nbkeras.models",),
-    "preprocessing.image": ("nbkeras.preprocessing.image",),
-    "utils": ("nbkeras.utils",),
-    "utils.legacy": (f"{_INTERNAL}.legacy_serialization",),
-    "optimizers.legacy": ("nbkeras.optimizers",),
+    **dict.fromkeys(("legacy.saving", "utils.legacy"), (f"{_INTERNAL}.legacy_serialization",)),
     **{f"src.{name}".rstrip("."): shown for name, shown in SRC.items()},
 }
 

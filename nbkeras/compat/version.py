@@ -15,7 +15,7 @@ _ARGUMENTS: dict[str, tuple[str, ...]] = {  # method of a model -> arguments tha
     name: ("workers", "max_queue_size", "use_multiprocessing") for name in ("fit", "evaluate", "predict")
 }
 _RATES = ("lr", "decay")  # arguments of the optimizers
-_OPTIMIZERS = ("Adadelta", "Adagrad", "Adam", "Adamax", "Nadam", "RMSprop", "SGD")
+_OPTIMIZERS = set(RENAMED["optimizers"].values())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,10 +33,8 @@ def version_of_file(path: str | None) -> Finding:
     The files beside it that it imports count too. Without a file that can be read, the version is 3.
     """
     found = list(_evidence(os.path.abspath(path), set())) if path and os.path.isfile(path) else []
-    for version in (
-        3,
-        2,
-    ):  # a file with modules of Keras 3 cannot be for Keras 2; Keras 3 may have methods with older names
+    # a file with modules of Keras 3 cannot be for Keras 2; Keras 3 may have methods with older names
+    for version in (3, 2):
         for each, line, what, file in found:
             if each == version:
                 where = "" if os.path.samefile(file, path or file) else f" of {os.path.basename(file)}"

@@ -33,6 +33,7 @@ class DataAdapter:
 
     may_resize = False  # whether the next epoch may have another number of steps
     whole: Batch | None = None  # all rows of arrays; None for a stream
+    held_back: DataAdapter | None = None  # the rows of the same arrays that validate
 
     def __init__(self, length: int | None, asked: int | None, training: bool, shuffled: bool = False):
         asked = switches.limited("max_steps_per_epoch", asked, length)
@@ -130,7 +131,8 @@ def _listed(form: dict[str, Any]) -> str:
 class ArrayDataAdapter(DataAdapter):
     """Batches of the rows of arrays.
 
-    whole: all rows as one batch. batch_size: None means 32, or the size that gives the requested number of batches.
+    whole: all rows as one batch. batch_size: None means 32, or the size that gives the requested number of batches. held_back:
+    other rows of the same arrays, which validate.
     """
 
     def __init__(
@@ -140,8 +142,10 @@ class ArrayDataAdapter(DataAdapter):
         steps: int | None = None,
         shuffle: bool | str = False,
         training: bool = False,
+        held_back: DataAdapter | None = None,
     ):
         self.whole: Batch = whole
+        self.held_back = held_back
         self.samples = whole.size
         if self.samples == 0:
             raise ValueError("the data has no samples")

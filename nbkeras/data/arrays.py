@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from nbkeras.data import tables
+from nbkeras.engine import structures
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.dlpack import on_host
 from nbkeras.engine.dtypes import known_dtype
@@ -19,7 +20,7 @@ from nbkeras.engine.tensor import Tensor
 strings = LazyModule("nbkeras.engine.strings")
 Array = np.ndarray
 _INT32 = np.iinfo(np.int32)
-_largest = np.maximum.reduce
+largest = np.maximum.reduce
 
 
 def to_array(value: Any, what: str, dtype: Any = None) -> Array:
@@ -58,6 +59,18 @@ def to_array(value: Any, what: str, dtype: Any = None) -> Array:
     return np.ascontiguousarray(array, dtype)
 
 
+def arrays_of(
+    x: Any, convert: Callable[[Any], Array] = lambda leaf: to_array(leaf, "x")
+) -> tuple[Any, list[Array | None]]:
+    """(structure, arrays) of data in any structure; convert(leaf) makes an array from each leaf."""
+    if isinstance(x, list | tuple) and x and not any(hasattr(item, "shape") or isinstance(item, dict) for item in x):
+        x = to_array(x, "x")
+    leaves = structures.flatten(x)
+    if not leaves:
+        raise ValueError(f"x holds no array, received {briefly(x)}")
+    return structures.map_leaves(lambda _: 0, x), [convert(leaf) for leaf in leaves]
+
+
 def is_sparse(x: Any) -> bool:
     """Whether x is a sparse matrix or array of scipy."""
     return hasattr(x, "tocsr") and hasattr(x, "toarray")
@@ -84,7 +97,7 @@ def _default_dtype(array: Array) -> Any:
     if array.dtype.kind == "b":
         return np.dtype(bool)
     wide = array.dtype.itemsize == 8 or array.dtype == np.uint32
-    if array.dtype == np.int64 and array.size and _largest(array.view(np.uint64), None) <= _INT32.max:
+    if array.dtype == np.int64 and array.size and largest(array.view(np.uint64), None) <= _INT32.max:
         return np.dtype(np.int32)  # a fast path, one pass: as uint64 negative numbers are large
     if wide and array.size and (array.max() > _INT32.max or array.min() < _INT32.min):
         return array.dtype if array.max() > np.iinfo(np.int64).max else np.dtype(np.int64)

@@ -8,8 +8,8 @@ import numpy as np
 
 from nbkeras.building.graph import Graph, SymbolicTensor, is_symbolic, name_of
 from nbkeras.data import tables
-from nbkeras.data.arrays import to_array
-from nbkeras.engine import behaviour, structures
+from nbkeras.data.arrays import largest, to_array
+from nbkeras.engine import compatibility, structures
 from nbkeras.engine.registry import nearest
 from nbkeras.engine.tensor import Tensor, as_index, as_tensor
 
@@ -44,17 +44,13 @@ class GraphInputs:
 
     def arrays(self, x: Any) -> tuple[Any, list[Array | None]]:
         """(structure, arrays) of the user's data, in the inputs' dtypes."""
-        found, by_key = self.arrays_in_order(x)
-        if (nested := self._nested(x)) is not None:
-            return structures.map_leaves(lambda _: 0, nested), found
-        if by_key is not None:
-            of = dict(zip(by_key, found, strict=True))
-            return dict.fromkeys(by_key, 0), [of[key] for key in structures.keys(by_key)]
-        return (0 if len(found) == 1 else [0] * len(found)), found
+        found, given = self.arrays_in_order(x)
+        if given is None:
+            given = structures.one_or_all(found)
+        return structures.map_leaves(lambda _: 0, given), structures.flatten(given)
 
-    def arrays_in_order(self, x: Any) -> tuple[list[Array | None], dict | None]:
-        """The arrays in the graph's order, and the user's data by key, if they have keys."""
-        symbols, names = self._graph.input_list, self.names
+    def arrays_in_order(self, x: Any) -> tuple[list[Array | None], Any]:
+        """The arrays in the graph's order, and in the structure of x, if x has keys or the structure of nested inputs."""
         nested = self._nested(x)
         by_key = self._by_key(x) if nested is None and self._has_keys(x) else None
         if nested is not None:
@@ -62,7 +58,7 @@ class GraphInputs:
         else:
             leaves = self._arrays_by_position(x) if by_key is None else list(by_key.values())
         found: list = []
-        for leaf, symbol, name in zip(leaves, symbols, names, strict=True):
+        for leaf, symbol, name in zip(leaves, self._graph.input_list, self.names, strict=True):
             if not is_given(leaf, symbol):
                 found.append(None)
                 continue
@@ -70,7 +66,9 @@ class GraphInputs:
             self._check_shape(array.shape, symbol, (None, *array.shape[1:]))
             found.append(array)
         self.check_numbers(found)
-        return found, by_key
+        if nested is not None:
+            return found, structures.pack(nested, found)
+        return found, None if by_key is None else dict(zip(by_key, found, strict=True))
 
     def in_order(self, x: Any) -> list:
         """The user's value for each input, in the graph's order, unchanged."""
@@ -107,7 +105,7 @@ class GraphInputs:
 
     def fit_call(self, leaf: Any, symbol: SymbolicTensor) -> Any:
         """One input of a direct call, or of a call in another model, checked and with the rank of the symbol."""
-        if not behaviour.current.checks_shapes_of_calls:
+        if not compatibility.current.checks_shapes_of_calls:
             return leaf
         if type(leaf) is Tensor and leaf.ndim == symbol.ndim and leaf.shape[1:] == symbol.shape[1:]:
             return leaf
@@ -278,14 +276,11 @@ def tables_of(graph: Graph) -> dict[int, tuple[int, str]]:
     return found
 
 
-_largest = np.maximum.reduce
-
-
 def check_numbers(array: Any, rows: int, layer: str, name: str) -> None:
     """Raise ValueError for numbers outside a table; the kernel would return NaN without an error."""
     if isinstance(array, tables.SparseRows):
         array = array.values  # the other elements are 0, which every table has
-    if not array.size or (array.dtype == np.int32 and _largest(array.view(np.uint32), None) < rows):
+    if not array.size or (array.dtype == np.int32 and largest(array.view(np.uint32), None) < rows):
         return  # one pass, 1 us: as uint32 negative numbers are large
     low, high = array.min(), array.max()
     if not (low > -rows - 1 and high < rows):

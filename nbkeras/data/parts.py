@@ -7,10 +7,7 @@ from typing import Any
 
 from nbkeras.engine import ranks
 from nbkeras.engine.batch import ALL, Batch
-from nbkeras.engine.lazy_names import LazyModule
 from nbkeras.engine.sharding import RankRows
-
-distribution = LazyModule("nbkeras.distribution")
 
 
 def parts(batches: Iterable[Batch]) -> Iterable[Batch]:
@@ -21,15 +18,9 @@ def parts(batches: Iterable[Batch]) -> Iterable[Batch]:
     group = ranks.current()
     if group is None:
         return batches
-    if takes_parts():
+    if ranks.takes_parts():
         return (part_of(batch, group.rank, group.size) for batch in batches)
     return _joined(batches, group)
-
-
-def takes_parts() -> bool:
-    """True if ranks get the same data and each takes its part; False if each rank gets its own data."""
-    chosen = distribution.distribution()
-    return chosen is None or chosen.auto_shard_dataset
 
 
 def part_of(batch: Batch, rank: int, size: int) -> Batch:

@@ -55,7 +55,7 @@ class Selection(PyDataset):
 
     def __getitem__(self, index: int) -> Any:
         if not 0 <= index < len(self):
-            raise IndexError(f"there are {len(self)} batches, asked for number {index}")
+            raise IndexError(f"batch {index} is out of range: there are {len(self)} batches")
         if self.batch_size is None:
             return self._make(self.rows[index])
         return self._make(self.rows[index * self.batch_size : (index + 1) * self.batch_size])

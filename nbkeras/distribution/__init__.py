@@ -14,8 +14,6 @@ from nbkeras.engine import lazy_names as _lazy_names
 from nbkeras.engine.ranks import RankError as RankError
 
 if TYPE_CHECKING:  # imported at first use
-    from nbkeras.distribution.model_parallel import LayoutMap as LayoutMap
-    from nbkeras.distribution.model_parallel import ModelParallel as ModelParallel
-    from nbkeras.distribution.model_parallel import distribute_tensor as distribute_tensor
+    from nbkeras.distribution.model_parallel import *
 
 _lazy_names.attach(globals())

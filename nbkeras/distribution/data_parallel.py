@@ -184,7 +184,7 @@ def distribution() -> DataParallel | None:
         >>> keras.distribution.distribution() is None
         True
     """
-    return job.distribution
+    return ranks.distribution()
 
 
 def set_distribution(value: DataParallel | None) -> None:
@@ -210,9 +210,8 @@ def set_distribution(value: DataParallel | None) -> None:
             "this process was started by mpiexec, but nbkeras.distribution.initialize() was not called: without it each process "
             "would train alone. Call it at the beginning of the script"
         )
-    begins = value is not None and job.distribution is None
-    job.distribution = value
-    ranks.set_current(None if value is None else job.group)
+    begins = value is not None and ranks.distribution() is None
+    ranks.set_current(None if value is None else job.group, value)
     if begins and value.auto_shard_dataset:  # type: ignore[union-attr]
         state, generators = sharding.agreed((settings.random_state(), random._global_state()))
         settings.restore_random_state(state)

@@ -14,10 +14,9 @@ from nbkeras.engine.devices import get_device
 
 
 class _Job:
-    """The processes of this job, after `initialize`, and the distribution, after `set_distribution`."""
+    """The processes of this job, after `initialize`."""
 
     group: ranks.Group | None = None
-    distribution: Any = None
 
 
 job = _Job()

@@ -30,7 +30,7 @@ Keep = Callable[[Any, Preserved], None]
 _Hold = tuple[weakref.ref, Keep, int]
 
 
-class _Memory:
+class _HeldMemory:
     """The memory of variables, and its holders."""
 
     __slots__ = ("owner", "holds", "limit")
@@ -50,8 +50,8 @@ class _Memory:
             _held[key] = self
 
 
-_memories: dict[int, _Memory] = {}  # by id of the array that owns the memory
-_held: dict[int, _Memory] = {}  # the memories that have holders
+_memories: dict[int, _HeldMemory] = {}  # by id of the array that owns the memory
+_held: dict[int, _HeldMemory] = {}  # the memories that have holders
 _lock = fork_safety.lock(threading.RLock)  # the garbage collector may run code that makes Tensors
 
 
@@ -66,7 +66,7 @@ def share(array: Array) -> Array:
     key = id(owner)
     known = _memories.get(key)
     if known is None or known.owner() is not owner:
-        _memories[key] = _Memory(weakref.ref(owner, lambda gone: _forget(key, gone)))
+        _memories[key] = _HeldMemory(weakref.ref(owner, lambda gone: _forget(key, gone)))
     return array
 
 
@@ -150,7 +150,7 @@ def _recorders() -> dict[int, Any]:
     return found
 
 
-def _preserve(memory: _Memory, write: _Write) -> None:
+def _preserve(memory: _HeldMemory, write: _Write) -> None:
     with _lock:
         holds, memory.holds = memory.holds, []
     recorders = _recorders()

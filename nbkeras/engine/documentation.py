@@ -17,6 +17,7 @@ import inspect
 import re
 import textwrap
 from collections.abc import Iterable, Iterator
+from types import ModuleType
 from typing import Any
 
 from nbkeras.engine import option, registry
@@ -151,15 +152,15 @@ def _with_section(text: str, title: str, section: str) -> str:
     return f"{text[:at].rstrip()}\n\n{title}:\n{section.rstrip()}\n\n{rest}".rstrip("\n") + "\n"
 
 
-def attach_to_functions(module: dict[str, Any], **modules: Any) -> None:
+def attach_to_functions(module: ModuleType, **modules: Any) -> None:
     """Give the docstrings of a module's functions an entry for each argument. Eagerly: a function's `__doc__` is a string.
 
     If a docstring does not explain an argument, the entry comes from a function that it names in backticks. `ops.argmax`
     explains arguments of the same names; `ops.take(reference, indices)` also maps these two to the first two arguments of
-    `take`. module: its `globals()`. modules: the modules of those functions, by the names that the docstrings use.
+    `take`. modules: the modules of those functions, by the names that the docstrings use.
     """
-    for each in module.values():
-        if inspect.isfunction(each) and each.__module__.startswith(module["__name__"]) and each.__doc__:
+    for each in (getattr(module, name) for name in dir(module)):
+        if inspect.isfunction(each) and each.__module__.startswith(module.__name__) and each.__doc__:
             meanings = _meanings_of_function(each, modules)
             if meanings != _entries(each.__doc__):
                 entries = [(name, *meanings[name]) for name in _names(each) if name in meanings]

@@ -9,7 +9,7 @@ from nbkeras.engine.annotations import briefly
 from nbkeras.engine.dtypes import known_dtype
 from nbkeras.engine.user_errors import enter_methods
 
-quantized: Any = None  # quantizers/policies.py, which building/__init__.py sets: it is imported when used
+quantized: Any = None  # quantizers/quantization.py, which nbkeras/__init__.py sets: it is imported when used
 _MIXED = {f"mixed_{name}": name for name in settings.HALVES}
 
 

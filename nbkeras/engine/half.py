@@ -178,7 +178,7 @@ def is_half(dtype: Any) -> bool:
 
 
 def received(made: Tensor, value: Any, dtype: Any) -> Tensor:
-    """The tensor that `as_tensor` made of a value that was no tensor: a Half for a dtype of 16 bits, and for arrays of these."""
+    """Wrap the result of `as_tensor` as a Half if the value or the requested dtype has 16 bits."""
     given = getattr(value, "dtype", settings.floatx() if made.dtype.kind == "f" else None) if dtype is None else dtype
     return cast(made, known_dtype(given)) if made.dtype.kind == "f" and is_half(given) else made
 
@@ -271,7 +271,7 @@ def applied(op: Callable, op_vjp: Callable | None, tensors: Sequence[Tensor | No
         found.append(x)
     common = wanted if type(wanted) is HalfDType else result_dtype(*dtypes)
     if (
-        op in _PRODUCTS and type(common) is HalfDType and not tape.thread.is_special
+        op in _PRODUCTS and type(common) is HalfDType and not tape.thread.leaves_fast_path
     ):  # transforms know only float32's ops
         special, special_vjp = _PRODUCTS[op]
         op, op_vjp, constants = special, special_vjp if op_vjp else None, {**constants, "kind": common.name}

@@ -15,7 +15,7 @@ import numpy as np
 
 from nbkeras.engine import copy_on_write
 from nbkeras.engine.layer_stack import LayerScope, layer_stack
-from nbkeras.engine.program import Program
+from nbkeras.engine.program import Bound
 from nbkeras.kernels.recurrent.recurrence import Backward, Forward
 from nbkeras.kernels.runtime import device, threads
 
@@ -34,14 +34,15 @@ class Launch(NamedTuple):
     seconds: list[float]
 
 
-def measure(program: Program, runs: int) -> list[Launch]:
+def measure(bound: Bound, runs: int) -> list[Launch]:
     """Replay a program launch by launch, with the inputs of its last run."""
-    launches = []
-    for number, ((function, args), place) in enumerate(zip(program.steps, program.places, strict=True)):
-        new = {program.start + buffer.offset for buffer in program.buffers if buffer.first == number}
+    launches, program = [], bound.program
+    steps, start = bound.steps, device.address(bound.arena)
+    for number, ((function, args), place) in enumerate(zip(steps, program.layers, strict=True)):
+        new = {start + buffer.offset for buffer in program.buffers if buffer.first == number}
         launches.append(_inspected(function, args, place, new))
     for _ in range(runs):
-        for (function, args), launch in zip(program.steps, launches, strict=True):
+        for (function, args), launch in zip(steps, launches, strict=True):
             _time(function, args, launch)
     return launches
 
@@ -84,10 +85,10 @@ class _Runner:
 
 
 @contextlib.contextmanager
-def restoring(program: Program) -> Iterator[None]:
+def restoring(bound: Bound) -> Iterator[None]:
     """In the block, the program may run; afterwards the arrays that it writes have their values again."""
-    arrays = [arg for _, args in program.steps for arg in args if isinstance(arg, device.ARRAYS)]
-    owners = {id(owner): owner for owner in map(device.root, arrays) if id(owner) in program.written}
+    arrays, written = bound.program.arrays.values(), bound.program.written
+    owners = {id(owner): owner for owner in map(device.root, arrays) if id(owner) in written}
     kept = [(owner, device.read(owner).copy("K")) for owner in owners.values()]
     try:
         yield

@@ -1,54 +1,97 @@
-"""Floor 1: the public names of a module. Some are imported only when they are first used.
+"""Floor 1: the public names of a module. They follow from the modules that define them, and are imported when they are used.
 
-A module imports the names that most programs use. It imports the others under `if TYPE_CHECKING:`, for editors and type
-checkers; Python skips that block, and `attach` reads its lines from the source. So `import nbkeras` does not become slower with
-every name. Each name has a line, `from nbkeras.layers.wrapper import Wrapper as Wrapper`: `as` with the same name makes an
-imported name public, for type checkers too. absent_names.py has the reasons for names of Keras that are omitted on purpose.
+A module shows what it defines, and the names of two kinds of lines:
+
+`from nbkeras.layers.wrapper import Wrapper as Wrapper`: one name. At the top of the file it is imported with the module.
+`from nbkeras.layers.pooling import *`: each function, class and assigned name of that module that has no leading underscore.
+
+Most of these lines are under `if TYPE_CHECKING:`: editors and type checkers follow them, and Python skips them. `attach` reads
+the lines and the modules' sources when a name is missing for the first time. So `import nbkeras` does not become slower with
+every name, and a new function needs no line elsewhere. absent_names.py has the reasons for names of Keras that are omitted on
+purpose.
 """
 
 import functools
 import importlib
+import importlib.machinery
+import importlib.util
 import opcode
 import re
 import sys
 from collections.abc import Sequence
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 from nbkeras.engine.registry import Registry
 from nbkeras.kernels.runtime.lazy import LazyModule as LazyModule
 
-_REEXPORT = re.compile(r"^ *from (\S+) import (?:\(\s*)?(\w+) as \2\b", re.MULTILINE)
+_LINE = re.compile(r"^ *from (\S+) import (?:\(\s*)?(?:(\w+) as \2\b|(\*))", re.MULTILINE)
+_DEFINED = re.compile(r"\n(?:(?:def|class) (\w+)|(\w+(?:(?:, | = )\w+)*)(?:: .+)? = )")
 
 
 def attach(module: dict[str, Any], *registries: Registry) -> None:
-    """Give a module its `__getattr__`, `__dir__` and `__all__`. It must be the module's last statement.
+    """Give a module its `__getattr__`, `__dir__` and `__all__`. It must follow all definitions of the module.
 
     module: its `globals()`. registries: the registries of its classes and functions, so that configurations find names that are
     not imported yet.
     """
-    own, spec = module["__name__"], module["__spec__"]
-    shown = {name: source for source, name in _REEXPORT.findall(spec.loader.get_data(spec.origin).decode())}
-    lazy = {name: source for name, source in shown.items() if name not in module}
-    defined = [name for name, thing in module.items() if name not in shown and _is_own(name, thing, own, registries)]
-    public = sorted([*shown, *defined])
-    for registry in registries:
-        registry.later({name: source for name, source in lazy.items() if source != own})
+    own, spec, present = module["__name__"], module["__spec__"], frozenset(module)
+    defined = {name for name, thing in module.items() if _is_own(name, thing, own, registries)}
+
+    @functools.cache
+    def shown() -> dict[str, str]:
+        """Name -> the module that has it, of what the lines in the source show."""
+        found: dict[str, str] = {}
+        for source, name, star in _LINE.findall(_source(spec)):
+            found |= dict.fromkeys(_names_of(source) if star else [name], source)
+        return found
 
     def get(name: str) -> Any:
-        if name not in lazy:
-            raise missing(own, name, sys._getframe(1))
-        if lazy[name] == own:
+        if name == "__all__":
+            return sorted({*shown(), *defined})
+        asking = sys._getframe(1)
+        asked_by_python = _is_asked_by_python(name, asking.f_code)
+        # `from nbkeras.ops import reduce` asks for the attribute before it imports the module
+        is_module = asked_by_python and _is_module(f"{own}.{name}", module.get("__path__"))
+        source = None if name.startswith("__") or is_module else shown().get(name)
+        if source is None:
+            raise missing(own, name, asking)
+        if source == own:
             return importlib.import_module(f"{own}.{name}")
-        module[name] = value = getattr(importlib.import_module(lazy[name]), name)
+        module[name] = value = getattr(importlib.import_module(source), name)
         return value
 
-    module.update(__getattr__=get, __dir__=lambda: public, __all__=public)
+    def later() -> dict[str, str]:
+        return {name: source for name, source in shown().items() if name not in present and source != own}
+
+    for registry in registries:
+        registry.later(later)
+    module.update(__getattr__=get, __dir__=lambda: get("__all__"))
 
 
 def attach_names_of(module: dict[str, Any], other: ModuleType) -> None:
     """Give a module the public names of another module."""
-    module.update(__getattr__=functools.partial(getattr, other), __dir__=other.__dir__, __all__=dir(other))
+    module.update(__getattr__=functools.partial(getattr, other), __dir__=other.__dir__)
+
+
+def _source(spec: Any) -> str:
+    return spec.loader.get_data(spec.origin).decode()
+
+
+def _names_of(module: str) -> list[str]:
+    """The public names that a module defines, from its source: the module is not imported."""
+    found = (name for pair in _DEFINED.findall(_source(importlib.util.find_spec(module))) for name in pair)
+    names = (name for each in found for name in re.split(", | = ", each))
+    return [name for name in names if name and not name.startswith("_")]
+
+
+def _is_asked_by_python(name: str, code: CodeType) -> bool:
+    """Whether Python itself looks up the name: it does so with some names in every module, and when it imports modules."""
+    return name.startswith("__") or code.co_filename.startswith("<frozen importlib")
+
+
+def _is_module(name: str, path: Any) -> bool:
+    return path is not None and importlib.machinery.PathFinder.find_spec(name, path) is not None
 
 
 def _is_own(name: str, thing: Any, module: str, registries: Sequence[Registry]) -> bool:
@@ -77,9 +120,7 @@ def refuse_absent(name: str) -> None:
 def missing(module: str, name: str, asking: Any) -> Exception:
     """The error for a missing name. For `from nbkeras import x` an ImportError: Python hides the message of other errors."""
     code = asking.f_code
-    # Python itself looks up some names in every module
-    probes = name.startswith("__") or code.co_filename.startswith("<frozen importlib")
-    why = "" if probes else _absence_message(f"{module}.{name}")
+    why = "" if _is_asked_by_python(name, code) else _absence_message(f"{module}.{name}")
     if why and code.co_code[asking.f_lasti] == opcode.opmap["IMPORT_FROM"]:
         return ImportError(why, name=module)
     if why:

@@ -2,7 +2,7 @@
 
 import threading
 
-from nbkeras.engine import behaviour, settings
+from nbkeras.engine import compatibility, settings
 from nbkeras.engine.temporary import temporarily
 
 
@@ -58,7 +58,7 @@ def set_learning_phase(value) -> None:
         True
     """
     thread.training = bool(value)
-    if behaviour.current.keeps_learning_phase:
+    if compatibility.current.keeps_learning_phase:
         settings.values.kept_learning_phase = bool(value)
 
 

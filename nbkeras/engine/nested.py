@@ -16,14 +16,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nbkeras.engine import copy_on_write, program, tape, tensor
+from nbkeras.engine import copy_on_write, recorder, tape, tensor
 from nbkeras.engine.layer_stack import layer_stack
-from nbkeras.engine.program import OnlyConstants, Program, View
+from nbkeras.engine.recorder import OnlyConstants, Recorder
 from nbkeras.engine.temporary import temporarily
 from nbkeras.engine.tensor import Tensor
 from nbkeras.kernels import control
 from nbkeras.kernels.runtime import device
-from nbkeras.kernels.runtime.repeated import Loop, Parts, Place
+from nbkeras.kernels.runtime.ref import Ref
+from nbkeras.kernels.runtime.repeated import Loop, Parts
 
 Array = np.ndarray
 Launches = list[tuple[Callable, tuple]]
@@ -44,29 +45,29 @@ class ChangedError(Exception):
 
 def is_possible() -> bool:
     """Whether loops of this thread become programs: it records a step, and applies ops in the ordinary way."""
-    recorder = device.recorder()
+    current = device.recorder()
     return (
-        isinstance(recorder, Program)
-        and recorder.nests
-        and recorder.reason is None
+        isinstance(current, Recorder)
+        and current.nests
+        and current.reason is None
         and not device.is_dry()
-        and not tape.thread.is_special
+        and not tape.thread.leaves_fast_path
     )
 
 
 def needs_python(reason: str) -> None:
     """Say that Python must run this code in each iteration of a loop. reason: a sentence. Elsewhere it does nothing."""
-    recorder = device.recorder()
-    if isinstance(recorder, _Inner):
-        recorder.refuse(reason)
+    current = device.recorder()
+    if isinstance(current, _Inner):
+        current.refuse(reason)
 
 
-class _Inner(Program):
+class _Inner(Recorder):
     """The program of a body. It may use the arrays of the program that it is a part of."""
 
-    def __init__(self, outer: Program) -> None:
+    def __init__(self, outer: Recorder) -> None:
         super().__init__()
-        self.outer: Program = outer
+        self.outer: Recorder = outer
         self.changed: dict[tuple, Array] = {}  # the earlier arrays that it may write
         self.is_refused = False
         self.is_stale = False  # whether an earlier value was copied, so that the body must be recorded again
@@ -101,8 +102,8 @@ class _Inner(Program):
             yield
 
     @contextlib.contextmanager
-    def interrupted(self, by: Program) -> Iterator[None]:
-        """In the block, `by` records, a program that this one is a part of: the block's launches run before the loop."""
+    def interrupted(self, by: Recorder) -> Iterator[None]:
+        """Record the block into the enclosing program `by`, so that its launches run before the loop."""
         self.is_stale = True
         if by is self.outer:
             with device.run_by(self._runner), device.record(by):
@@ -135,21 +136,12 @@ def _key(array: Array) -> tuple:
     return device.address(array), array.shape, array.strides, array.dtype
 
 
-class _Argument(NamedTuple):
-    """An array that a loop is given instead of a buffer of its program. is_rows: whether launches use it as rows of bytes."""
-
-    buffer: int
-    shape: tuple
-    dtype: np.dtype
-    is_rows: bool = False
-
-
 class _Planned(NamedTuple):
-    """A loop, the bytes of its arena, and the arrays that it gets after the arena."""
+    """A loop, the bytes of its arena, and the arrays that it gets after the arena, instead of buffers of its program."""
 
     loop: Loop
     nbytes: int
-    arguments: list[_Argument]
+    arguments: list[Ref]
 
 
 # A planned loop, and the earlier arrays that it gets after its other arguments. Only the plan is kept: arrays can be freed.
@@ -168,6 +160,7 @@ class _Body:
         self.last = self.limit - 1 if reverse else -1
         self.condition: Launches = []
         self.rereads: dict[int, tuple] = {}  # buffer of a slice: the launch that reads it
+        self.stacked: set[int] = set()  # buffers of arguments that launches use as rows of bytes
         self.flag: Array | None = None
 
     # -------------------- recording --------------------
@@ -254,18 +247,19 @@ class _Body:
         device.launch(device.copy, array, copy)
         return copy
 
-    def _argument(self, shape: tuple, dtype: Any) -> tuple[_Argument, Array]:
+    def _argument(self, shape: tuple, dtype: Any) -> tuple[Ref, Array]:
         """An array that the loop is given, and its stand-in for launches."""
         stand_in = device.empty(shape, dtype)
-        return _Argument(self._buffer(stand_in), shape, stand_in.dtype), stand_in
+        return Ref.contiguous(self._buffer(stand_in), 0, shape, stand_in.dtype), stand_in
 
-    def _rows(self, row: Array) -> tuple[_Argument, Array]:
+    def _rows(self, row: Array) -> tuple[Ref, Array]:
         """An array with a row for each iteration, and the stand-in of its rows."""
         form = control.rows_of(row, 1)
         stand_in = device.empty(form.shape, form.dtype)
-        return _Argument(self._buffer(stand_in), (self.limit, *row.shape), row.dtype, True), stand_in
+        self.stacked.add(self._buffer(stand_in))
+        return Ref.contiguous(self._buffer(stand_in), 0, (self.limit, *row.shape), row.dtype), stand_in
 
-    def _written_row(self, row: Array) -> tuple[_Argument, Array]:
+    def _written_row(self, row: Array) -> tuple[Ref, Array]:
         """An array whose row of this iteration a launch writes."""
         row = device.contiguous(row)
         argument, stand_in = self._rows(row)
@@ -314,7 +308,7 @@ class _Body:
                 None if each is None else self._moved(each, held, self.d_held)
                 for each, held in zip(gradients[:own], self.d_held, strict=True)
             ]
-            self.dxs: list[tuple[_Argument, Array]] = []
+            self.dxs: list[tuple[Ref, Array]] = []
             for x in (x for x, leaf in zip(self.xs, self.x_leaves, strict=True) if leaf is not None):
                 gradient = gradients[own + len(self.dxs)]
                 row = device.empty(x.shape[1:], x.dtype) if gradient is None else device.contiguous(gradient)
@@ -397,25 +391,25 @@ class _Body:
 
     def _in_place(self, launches: Launches, updates: Launches, kept: dict[int, Any]) -> Launches:
         """The launches of an iteration. A new value is computed in the memory of the old one if the old one is read before."""
-        lives = program.lifetimes(launches, [])
+        lives = recorder.lifetimes(launches, [])
         renamed: dict[int, int] = {}
         rest = []
         for update in updates:
             source, target = update[1]
             if (
-                isinstance(source, View)
-                and isinstance(target, View)  # else the update fills an array with a number
-                and source == target._replace(buffer=source.buffer)
-                and self.inner.sizes[source.buffer] == self.inner.sizes[target.buffer]
-                and not {source.buffer, target.buffer} & (kept.keys() | renamed.keys())
-                and lives.get(source.buffer, (-1, -1))[0] > lives.get(target.buffer, (-1, -1))[1]
+                isinstance(source, Ref)
+                and isinstance(target, Ref)  # else the update fills an array with a number
+                and source == target._replace(memory=source.memory)
+                and self.inner.sizes[source.memory] == self.inner.sizes[target.memory]
+                and not {source.memory, target.memory} & (kept.keys() | renamed.keys())
+                and lives.get(source.memory, (-1, -1))[0] > lives.get(target.memory, (-1, -1))[1]
             ):
-                renamed[source.buffer] = target.buffer
+                renamed[source.memory] = target.memory
             else:
                 rest.append(update)
 
         def named(arg: Any) -> Any:
-            return arg._replace(buffer=renamed.get(arg.buffer, arg.buffer)) if isinstance(arg, View) else arg
+            return arg._replace(memory=renamed.get(arg.memory, arg.memory)) if isinstance(arg, Ref) else arg
 
         return [(function, tuple(map(named, args))) for function, args in (*launches, *rest)]
 
@@ -433,7 +427,7 @@ class _Body:
         self,
         name: str,
         parts: Parts,
-        arguments: list[tuple[_Argument, Array]],
+        arguments: list[tuple[Ref, Array]],
         held: list[Array],
         kept: dict[int, tuple[int, int]],
         options: dict[str, Any],
@@ -441,34 +435,34 @@ class _Body:
         """Plan the memory of a loop.
 
         held: arrays that keep their values from iteration to iteration. kept: buffers that are parts of another one, and their
-        offsets in it. options: of the Loop, with arrays in place of Places.
+        offsets in it. options: of the Loop, with arrays in place of Refs.
         """
         inner = self.inner
-        given = {argument.buffer: number for number, (argument, _) in enumerate(arguments, 1)}
+        given = {argument.memory: number for number, (argument, _) in enumerate(arguments, 1)}
         lasting = {self._buffer(each) for each in (self.counter, *held)} | {start for start, _ in kept.values()}
         lasting |= _buffers(parts.condition) & _buffers(parts.body)
-        views = [View(buffer, 0, (), (), np.dtype(np.uint8)) for buffer in lasting | given.keys() | kept.keys()]
-        fused = Parts(*(program.fused(program.without_unread_copies(part, views), views) for part in parts))
+        views = [Ref(buffer, 0, (), (), np.dtype(np.uint8)) for buffer in lasting | given.keys() | kept.keys()]
+        fused = Parts(*(recorder.fused(recorder.without_unread_copies(part, views), views) for part in parts))
         launches = [*fused.condition, *fused.body]
-        lives = program.lifetimes(launches, [])
+        lives = recorder.lifetimes(launches, [])
         lives.update(dict.fromkeys(lasting, (0, len(launches))))
         for buffer in (*given, *kept):
             lives.pop(buffer, None)
-        offsets, nbytes = program.plan(inner.sizes, lives)
+        offsets, nbytes = recorder.plan(inner.sizes, lives)
         captured: dict[tuple, tuple[int, Array]] = {}
 
         def place(each: Any) -> Any:
             if isinstance(each, device.ARRAYS):
                 number, _ = captured.setdefault(_key(each), (1 + len(arguments) + len(captured), each))
-                return Place(number, 0, each.shape, each.strides, each.dtype)
-            if not isinstance(each, View):
+                return Ref(number, 0, each.shape, each.strides, each.dtype)
+            if not isinstance(each, Ref):
                 return each
-            if (number := given.get(each.buffer, 0)) > 0:
-                form = arguments[number - 1][0]
-                shape = (form.shape[0], each.shape[1]) if form.is_rows else each.shape
-                return Place(number, each.offset, shape, each.strides, each.dtype)
-            start, offset = kept.get(each.buffer, (each.buffer, 0))
-            return Place(0, offsets[start] + offset + each.offset, each.shape, each.strides, each.dtype)
+            if (number := given.get(each.memory, 0)) > 0:
+                rows = arguments[number - 1][0].shape[:1]
+                shape = (*rows, each.shape[1]) if each.memory in self.stacked else each.shape
+                return Ref(number, each.offset, shape, each.strides, each.dtype)
+            start, offset = kept.get(each.memory, (each.memory, 0))
+            return Ref(0, offsets[start] + offset + each.offset, each.shape, each.strides, each.dtype)
 
         def placed(option: Any) -> Any:
             return place(inner.describe([option])[0]) if isinstance(option, device.ARRAYS) else option
@@ -481,7 +475,7 @@ class _Body:
 
 
 def _buffers(launches: Launches) -> set[int]:
-    return {arg.buffer for _, args in launches for arg in args if isinstance(arg, View)}
+    return {arg.memory for _, args in launches for arg in args if isinstance(arg, Ref)}
 
 
 # -------------------- the op --------------------
@@ -538,7 +532,7 @@ class Recorded:
         """
         forward, backward = self._body.planned(None if self._count is None else self._count.data)
         outer: Any = device.recorder()
-        outer.depends |= self._body.inner.depends
+        outer.depend_like(self._body.inner)
         return _applied(self._body, forward, backward)
 
 
@@ -561,7 +555,7 @@ def _applied(body: _Body, forward: _Use, backward: _Use | None) -> tuple[list[Te
     changed = [order[key] for key in body.inner.changed]
     if changed:
         loop.changes_inputs = changed  # type: ignore[attr-defined]
-    outputs, saved = program.compute(loop, list(inputs.values()), {})
+    outputs, saved = recorder.compute(loop, list(inputs.values()), {})
     record = None
     if backward is not None:
         record = _record(body, backward[0], [order[_key(each)] for each in of_backward], saved, list(inputs.values()))
@@ -601,7 +595,7 @@ def _record(body: _Body, plan: _Planned, use: list[int], saved: Any, inputs: lis
     return record
 
 
-def _filled(dy: Array | None, form: _Argument) -> Array:
+def _filled(dy: Array | None, form: Ref) -> Array:
     """The gradient of an output, contiguous; zeros if there is none."""
     if dy is not None:
         return device.contiguous(dy)

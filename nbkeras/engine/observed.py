@@ -138,6 +138,9 @@ class Observed:
         """Objects, among them Observed ones, that a step with this object may use besides those in its attributes."""
         return ()
 
+    def forget_recorded(self) -> None:
+        """Drop what a recorded function left in this object and replays do not make again."""
+
     @classmethod
     def names_read_in_steps(cls) -> frozenset[str]:
         """A set of names that includes the attributes that a step reads."""

@@ -245,12 +245,16 @@ def config_of(item: Any) -> dict[str, Any]:
     return config
 
 
-class Configured:
-    """Base class of objects whose configuration is the options that their signatures declare."""
+class Declared:
+    """Base class of objects with attributes that `keep` sets: type checkers know that they exist."""
 
-    if TYPE_CHECKING:  # the attributes that `keep` sets
+    if TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any: ...
+
+
+class Configured(Declared):
+    """Base class of objects whose configuration is the options that their signatures declare."""
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments. A subclass must add options that it does not declare."""

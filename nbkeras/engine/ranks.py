@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras.engine import program
+from nbkeras.engine import program, recorder
 from nbkeras.kernels.runtime import device
 
 Array = np.ndarray
@@ -77,6 +77,7 @@ class _Choice:
     """The group of this process. Programs depend on this object, so that they are dropped when the group changes."""
 
     group: Group | None = None
+    distribution: Any = None
 
 
 _choice = _Choice()
@@ -84,15 +85,30 @@ _choice = _Choice()
 
 def current() -> Group | None:
     """The group of steps; None if they compute for this process only."""
-    program.depend_on(_choice)
+    recorder.depend_on(_choice)
     return _choice.group
 
 
-def set_current(group: Group | None) -> None:
-    """Set the group of steps; None for this process only. Recorded steps are recorded again."""
+def set_current(group: Group | None, distribution: Any = None) -> None:
+    """Set the group of steps; None for this process only. Recorded steps are recorded again.
+
+    distribution: what the script chose; it has an attribute `auto_shard_dataset`.
+    """
+    _choice.distribution = distribution
     if group is not _choice.group:
         _choice.group = group
         program.outdate(_choice)
+
+
+def distribution() -> Any:
+    """The distribution that the script chose; None if it chose none."""
+    return _choice.distribution
+
+
+def takes_parts() -> bool:
+    """True if ranks get the same data and each takes its part; False if each rank gets its own data."""
+    chosen = _choice.distribution
+    return chosen is None or chosen.auto_shard_dataset
 
 
 def launch_sum(array: Array) -> None:

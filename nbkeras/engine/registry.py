@@ -12,7 +12,7 @@ import types
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, overload
 
-from nbkeras.engine import behaviour
+from nbkeras.engine import compatibility
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.temporary import temporarily
 
@@ -228,6 +228,7 @@ class Registry:
         self._public: dict[type, tuple[str, str]] = {}  # class -> its module and name in Keras, if they differ
         _registries.append(self)
         self._later: dict[str, str] = {}  # name -> the module that registers it when it is imported
+        self._unread: dict[Callable[[], Mapping[str, str]], None] = {}  # of `later`, not yet called; in their order
 
     @overload
     def register(self, item: F, *names: str) -> F: ...
@@ -254,22 +255,29 @@ class Registry:
         """The name of a class in configurations."""
         return self._public[cls][1] if cls in self._public else cls.__name__
 
-    def later(self, modules: Mapping[str, str]) -> None:
-        """Add names whose modules are imported on demand: name -> module."""
-        for name, module in modules.items():
-            self._later[name] = self._later[self.spelling(name)] = module
+    def later(self, modules: Callable[[], Mapping[str, str]]) -> None:
+        """Add names whose modules are imported on demand. modules: returns name -> module; called at the first look-up."""
+        self._unread[modules] = None
+
+    def _modules(self) -> dict[str, str]:
+        """Name -> the module that registers it when it is imported."""
+        for read in list(self._unread):
+            for name, module in read().items():
+                self._later[name] = self._later[self.spelling(name)] = module
+            self._unread.pop(read, None)  # last: another thread that finds none unread must find all names
+        return self._later
 
     def has(self, cls: type) -> bool:
         """Whether a class is registered under its own name."""
         return self._items.get(cls.__name__) is cls
 
     def names(self) -> list[str]:
-        """All registered names, sorted."""
-        return sorted({*self._items, *self._later})
+        """All registered names, and the names of modules that are not imported yet, sorted."""
+        return sorted({*self._items, *(name for name, module in self._modules().items() if module not in sys.modules)})
 
     def items(self) -> dict[str, Any]:
         """All registered objects by name. It imports all their modules."""
-        for module in set(self._later.values()):
+        for module in set(self._modules().values()):
             importlib.import_module(module)
         return dict(self._items)
 
@@ -282,7 +290,7 @@ class Registry:
         if found is None:
             found = custom_object(name)
         if found is None and is_built_in(module):
-            if name not in self._items and name in self._later:
+            if name not in self._items and name in self._modules():
                 importlib.import_module(self._later[name])
             found = self._items.get(name)
         if found is None:
@@ -410,7 +418,9 @@ class Registry:
             built_in = any(registry._items.get(name) is item for registry in _registries)
             unnamed = name == "<lambda>" and not is_sharing()  # files cannot contain a lambda, but messages can show it
             return (
-                name if built_in and (short or behaviour.current.names_functions) or unnamed else function_config(item)
+                name
+                if built_in and (short or compatibility.current.names_functions) or unnamed
+                else function_config(item)
             )
         raise TypeError(f"cannot write {briefly(item)} as a {self.kind}'s configuration: it has no get_config method")
 

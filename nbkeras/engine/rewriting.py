@@ -24,10 +24,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nbkeras.engine.grouping import grouped
-from nbkeras.engine.program import OpCall, Preparation, Program, View, compute
+from nbkeras.engine.recorder import OpCall, PreparationRecorder, Recorder, compute
 from nbkeras.kernels import activations, dense, normalization
 from nbkeras.kernels.convolution import conv, integers, volumes
 from nbkeras.kernels.runtime import device
+from nbkeras.kernels.runtime.ref import Ref, is_contiguous
 
 Array = np.ndarray
 _FREE = 65536  # outputs of up to this many bytes are always kept
@@ -37,34 +38,35 @@ _RECTIFIED = {conv.conv: "relu", integers.conv: "relu", volumes.conv: "relu", de
 
 
 class Improved(NamedTuple):
-    """An optimized program, not sealed, and its outputs. is_exact: whether the outputs have the same bits as before."""
+    """A recording of an optimized program, and its outputs. is_exact: whether the outputs have the same bits as before."""
 
-    program: Program
+    recorder: Recorder
     outputs: list[Array]
     is_exact: bool
 
 
-def improved(program: Program, inputs: list[Array], outputs: list[Array]) -> Improved | None:
-    """An optimized program that computes the same; None if nothing can be optimized.
+def improved(recorder: Recorder, inputs: list[Array], outputs: list[Array]) -> Improved | None:
+    """A recording of an optimized program that computes the same; None if nothing can be optimized.
 
-    program: not sealed yet. inputs: the arrays that replays fill. outputs: the step's outputs.
+    inputs: the arrays that replays fill. outputs: the step's outputs.
     """
-    if device.gpu() is not None or program.has_conditions() or program.has_gradients:
+    if device.gpu() is not None or recorder.has_conditions() or recorder.has_gradients:
         return None
-    kept = program.describe(outputs)
-    changing = program.written | {id(device.root(array)) for array in inputs}
-    rewriting = _Rewriting(program.calls, kept, changing)
-    preparation = Preparation()
-    better = Program(changing, preparation)
-    better.written, better.depends = program.written, set(program.depends)
+    kept = recorder.describe(outputs)
+    changing = recorder.written | {id(device.root(array)) for array in inputs}
+    rewriting = _Rewriting(recorder.calls, kept, changing)
+    preparation = PreparationRecorder()
+    better = Recorder(changing, preparation)
+    better.written = recorder.written
+    better.depend_like(recorder)
     try:
         with device.record(better), device.run_by(_Nothing()):
             results = _again(better, preparation, rewriting.calls, kept)
     except Exception:  # some ops cannot be called again: their closure holds arrays of the first run, for example
         return None
-    if better.reason is not None or not (rewriting.count or preparation.steps):
+    if better.reason is not None or not (rewriting.count or preparation.launches):
         return None
-    return Improved(better, results, not rewriting.folded and not preparation.steps)
+    return Improved(better, results, not rewriting.folded and not preparation.launches)
 
 
 class _Nothing:
@@ -74,36 +76,36 @@ class _Nothing:
         pass
 
 
-def _again(program: Program, preparation: Preparation, calls: list[OpCall], kept: list) -> list[Array]:
-    """Call the ops again while `program` records. Returns the kept arrays."""
+def _again(recorder: Recorder, preparation: PreparationRecorder, calls: list[OpCall], kept: list) -> list[Array]:
+    """Call the ops again while `recorder` records. Returns the kept arrays."""
     # buffer of the first program -> the array that owns the new memory, and the offset in it
     owners: dict[Any, tuple[Array, int]] = {}
 
     def array_of(described: Any) -> Any:
-        if not isinstance(described, View):
+        if not isinstance(described, Ref):
             return described
-        if described.buffer not in owners:  # the buffer of a launch outside of ops
-            owners[described.buffer] = device.empty((_end(described),), np.uint8), 0
-        owner, start = owners[described.buffer]
+        if described.memory not in owners:  # the buffer of a launch outside of ops
+            owners[described.memory] = device.empty((described.bounds()[1],), np.uint8), 0
+        owner, start = owners[described.memory]
         return device.view_at(owner, start + described.offset, described.shape, described.dtype, described.strides)
 
     for call in calls:
-        program.place = call.place
+        recorder.place = call.place
         arrays = tuple(map(array_of, call.inputs))
         if call.outputs is None:
             device.launch(call.function, *arrays)
             continue
         given = [array for array in arrays if array is not None]
-        if given and program.preparation_of(given) is not None and not (_changes(call) or _grows(call)):
+        if given and recorder.preparation_of(given) is not None and not (_changes(call) or _grows(call)):
             with device.preparing(preparation):
                 y, _ = compute(call.function, arrays, call.constants)
         else:
             y, _ = compute(call.function, arrays, call.constants)
         for described, array in zip(call.outputs, y if isinstance(y, tuple) else (y,), strict=True):
-            if isinstance(described, View):
+            if isinstance(described, Ref):
                 owner = device.root(array)
                 start = device.address(array) - device.address(owner) - described.offset
-                owners.setdefault(described.buffer, (owner, start))
+                owners.setdefault(described.memory, (owner, start))
     return [array_of(each) for each in kept]
 
 
@@ -118,14 +120,8 @@ def _grows(call: OpCall) -> bool:
 
 
 def _nbytes(array: Any) -> int:
-    has_memory = isinstance(array, View) or isinstance(array, device.ARRAYS)
-    return math.prod(array.shape) * array.dtype.itemsize if has_memory else 0
-
-
-def _end(view: View) -> int:
-    """The number of bytes of a buffer that a view needs."""
-    reach = sum((n - 1) * abs(stride) for n, stride in zip(view.shape, view.strides, strict=True))
-    return view.offset + reach + view.dtype.itemsize
+    has_memory = isinstance(array, Ref) or isinstance(array, device.ARRAYS)
+    return array.nbytes if has_memory else 0
 
 
 class _Rewriting:
@@ -136,8 +132,8 @@ class _Rewriting:
         self._changing, self._numbers = changing, itertools.count(-1, -1)  # numbers of new buffers
         calls, self.folded = grouped(calls, kept, self._numbers)
         self.count = self.folded  # the number of fused calls; `folded` counts those that change results by rounding
-        self._uses = Counter(v.buffer for call in calls for v in call.inputs if isinstance(v, View))
-        self._uses.update(v.buffer for v in kept if isinstance(v, View))
+        self._uses = Counter(v.memory for call in calls for v in call.inputs if isinstance(v, Ref))
+        self._uses.update(v.memory for v in kept if isinstance(v, Ref))
         self._makers: dict[Any, int] = {}  # buffer -> the index of the call that makes it
         self._of_weights: set[Any] = set()  # buffers that depend only on weights
         for call in calls:
@@ -145,32 +141,32 @@ class _Rewriting:
 
     def _add(self, call: OpCall) -> None:
         if call.outputs is not None and not _changes(call):
-            if all(isinstance(v, View) and v.buffer in self._makers for v in call.outputs) and call.outputs:
+            if all(isinstance(v, Ref) and v.memory in self._makers for v in call.outputs) and call.outputs:
                 # views of earlier arrays: their users refer to the buffers of those arrays
-                self._uses.subtract(v.buffer for v in call.inputs if isinstance(v, View))
+                self._uses.subtract(v.memory for v in call.inputs if isinstance(v, Ref))
                 return
             if call.function is normalization.batch_normalization and self._fold(call):
                 return
             if call.function is activations.relu and self._rectify(call):
                 return
             if call.inputs and all(map(self._is_weight, call.inputs)) and not _grows(call):
-                self._of_weights.update(v.buffer for v in call.outputs if isinstance(v, View))
+                self._of_weights.update(v.memory for v in call.outputs if isinstance(v, Ref))
         for v in call.outputs or call.inputs:
-            if isinstance(v, View):
-                self._makers[v.buffer] = len(self.calls)
+            if isinstance(v, Ref):
+                self._makers[v.memory] = len(self.calls)
         self.calls.append(call)
 
     def _is_weight(self, described: Any) -> bool:
-        if isinstance(described, View):
-            return described.buffer in self._of_weights
+        if isinstance(described, Ref):
+            return described.memory in self._of_weights
         return not isinstance(described, device.ARRAYS) or id(device.root(described)) not in self._changing
 
     def _maker(self, call: OpCall) -> int | None:
         """The index of the call that makes the first input of `call`, if `call` is its only user; else None."""
         view = call.inputs[0]
-        if not isinstance(view, View) or self._uses[view.buffer] != 1 or view.buffer not in self._makers:
+        if not isinstance(view, Ref) or self._uses[view.memory] != 1 or view.memory not in self._makers:
             return None
-        place = self._makers[view.buffer]
+        place = self._makers[view.memory]
         made = self.calls[place].outputs
         whole = made is not None and len(made) == 1 and made[0].offset == view.offset and _same_memory(made[0], view)
         return place if whole else None
@@ -179,7 +175,7 @@ class _Rewriting:
         self.calls[place] = call
         self.count += 1
         for v in call.outputs or ():
-            self._makers[v.buffer] = place
+            self._makers[v.memory] = place
 
     def _rectify(self, call: OpCall) -> bool:
         """Fuse a relu into the call that makes its input, if possible. Returns whether it did."""
@@ -205,15 +201,15 @@ class _Rewriting:
         if not (self._is_weight(kernel) and self._is_weight(bias)) or kernel.shape[-1] != call.inputs[1].shape[0]:
             return False
         shapes = kernel.shape, kernel.shape[-1:]
-        new = tuple(View.contiguous(next(self._numbers), 0, shape, kernel.dtype) for shape in shapes)
+        new = tuple(Ref.contiguous(next(self._numbers), 0, shape, kernel.dtype) for shape in shapes)
         folded = OpCall(normalization.folded, (kernel, bias, *call.inputs[1:]), call.constants, new, call.place)
         self._replace(place, maker._replace(inputs=(*others, *new), outputs=call.outputs))
         self.calls.insert(place, folded)
         self.folded += 1
         self._makers = {buffer: at + (at >= place) for buffer, at in self._makers.items()}
-        self._of_weights.update(v.buffer for v in new)
+        self._of_weights.update(v.memory for v in new)
         return True
 
 
-def _same_memory(a: View, b: View) -> bool:
-    return math.prod(a.shape) == math.prod(b.shape) and a.dtype == b.dtype and a.is_contiguous() and b.is_contiguous()
+def _same_memory(a: Ref, b: Ref) -> bool:
+    return math.prod(a.shape) == math.prod(b.shape) and a.dtype == b.dtype and is_contiguous(a) and is_contiguous(b)

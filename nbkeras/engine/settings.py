@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras.engine import behaviour, step_lock
+from nbkeras.engine import compatibility, step_lock
 from nbkeras.engine.annotations import briefly
 from nbkeras.kernels.runtime import fork_safety
 
@@ -27,8 +27,10 @@ class Settings:
     epsilon: float = 1e-7
     image_data_format: str = "channels_last"
     dtype_policy: Any = None  # the policy of new layers; None: the one with the dtype floatx
-    policy: behaviour.CompatibilityPolicy = behaviour.KERAS_3  # also behaviour.current, which the core reads
-    # the phase of layers connected later, if behaviour.current.keeps_learning_phase
+    policy: compatibility.CompatibilityPolicy = (
+        compatibility.KERAS_3
+    )  # also compatibility.current, which the core reads
+    # the phase of layers connected later, if compatibility.current.keeps_learning_phase
     kept_learning_phase: bool | None = None
     backend: str = "nbkeras"  # the name that `backend` returns
     matmul: str = "own"
@@ -53,9 +55,9 @@ values = Settings()
 change_listeners: list[Callable[[], None]] = []  # called after a change outside of a step
 
 
-def use_behaviour(policy: behaviour.CompatibilityPolicy) -> None:
+def use_policy(policy: compatibility.CompatibilityPolicy) -> None:
     """Set the behaviour of the whole process; called by `nbkeras.compat.keras2`, which also adds the names of Keras 2."""
-    behaviour.current = values.policy = policy
+    compatibility.current = values.policy = policy
 
 
 def floatx() -> str:
@@ -364,7 +366,7 @@ def next_seed() -> int:
     with _lock:
         if _seeds is not None:
             return int(_seeds.integers(0, 2**32, dtype=np.uint64))
-    return int(np.random.randint(10**7)) if behaviour.current.seeds_from_numpy else random.randint(1, 10**9)
+    return int(np.random.randint(10**7)) if compatibility.current.seeds_from_numpy else random.randint(1, 10**9)
 
 
 def random_state() -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras.engine import user_errors
-from nbkeras.engine.program import current_program
+from nbkeras.engine.recorder import current_recorder
 from nbkeras.engine.tensor import Variable
 
 _GROWING = (list, set, deque)
@@ -34,7 +34,7 @@ class SideEffects:
 
         A first call that makes variables may draw random numbers and fill lists. A function that reads values runs eagerly.
         """
-        program = current_program()
+        program = current_recorder()
         if program is None or program.reason is not None or Variable.made != self._made:
             return False
         changed = [name for name, state in _states(self._function) if self._before.get(name, state) != state]

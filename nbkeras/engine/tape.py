@@ -80,9 +80,9 @@ class _Thread(threading.local):
     checker: Any = None  # checks results and gradients, see numerics.py
     rerun: Any = None  # the active run of autodiff.checkpoint, or StatelessScope
     autocast: Any = None  # the dtype of 16 bits that Variables are cast to: see half.py
-    is_special = False  # whether `apply` must do more than its fast path
+    leaves_fast_path = False  # whether `apply` must do more than its fast path
 
-    def asks_for_more(self) -> bool:
+    def needs_slow_path(self) -> bool:
         """Whether `apply` must do more than its fast path."""
         asked = self.listener, self.checker, self.rerun
         return bool(keeps_calls() or self.levels or any(each is not None for each in asked))
@@ -95,8 +95,8 @@ class _Thread(threading.local):
 class _Now(temporarily):
     def _exchange(self) -> None:
         super()._exchange()
-        if "is_special" not in self._values:
-            thread.is_special = thread.asks_for_more()
+        if "leaves_fast_path" not in self._values:
+            thread.leaves_fast_path = thread.needs_slow_path()
 
 
 thread = _Thread()
@@ -132,13 +132,13 @@ class GradientRecording:
         self._on = on
 
     def __enter__(self) -> "GradientRecording":
-        self._before = thread.tapes, thread.is_special
+        self._before = thread.tapes, thread.leaves_fast_path
         thread.tapes = (thread.tapes or (self,)) if self._on else ()
-        thread.is_special = thread.asks_for_more()
+        thread.leaves_fast_path = thread.needs_slow_path()
         return self
 
     def __exit__(self, *error) -> None:
-        thread.tapes, thread.is_special = self._before
+        thread.tapes, thread.leaves_fast_path = self._before
 
 
 def gradient_record(sources: Sequence[Source]) -> Record:

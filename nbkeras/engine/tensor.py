@@ -16,14 +16,8 @@ from nbkeras.engine import copy_on_write, dlpack, naming, option, registry, sett
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.dtypes import array_of, known_dtype, result_dtype
 from nbkeras.engine.layer_stack import layer_stack
-from nbkeras.engine.program import (  # noqa: F401 (for floor 2)
-    adopt,
-    before_replays,
-    compute,
-    depend_on,
-    is_step_recorded,
-    outdate,
-)
+from nbkeras.engine.program import outdate as outdate
+from nbkeras.engine.recorder import adopt, before_replays, compute, depend_on, is_step_recorded  # noqa: F401 (for floor 2)
 from nbkeras.kernels import indexing as indexing_kernels
 from nbkeras.kernels import shape as shape_kernels
 from nbkeras.kernels.runtime import device
@@ -733,7 +727,7 @@ def apply(op: Callable, op_vjp: Callable | None, tensors: Sequence[Tensor | None
             raise _not_a_tensor(op, tensor)
     if halves is not None and halves.concerns(tensors, constants):
         return halves.applied(op, op_vjp, tensors, constants)
-    if tape.thread.is_special:
+    if tape.thread.leaves_fast_path:
         return _apply_specially(op, op_vjp, tensors, constants)
     if device.is_plain():
         return _recorded(op, op_vjp, tensors, arrays, *compute(op, arrays, constants))
@@ -775,7 +769,7 @@ def stand_in(tensors: Iterable[Tensor | None]) -> Any:
 
 def apply_plainly(op: Callable, op_vjp: Callable | None, tensors: Sequence[Tensor | None], constants: dict) -> Any:
     """`apply` on its fast path: without a listener, nested tapes or `autodiff.vmap`."""
-    with tape.thread.now(is_special=False):
+    with tape.thread.now(leaves_fast_path=False):
         return apply(op, op_vjp, tensors, **constants)
 
 

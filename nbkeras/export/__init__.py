@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 from nbkeras.engine import lazy_names as _lazy_names
 
 if TYPE_CHECKING:  # imported at first use
-    from nbkeras.export.endpoints import ExportArchive as ExportArchive
+    from nbkeras.export.endpoints import *
     from nbkeras.export.left_outside import host_inputs as host_inputs
     from nbkeras.export.library import export_library as export_library
-    from nbkeras.export.onnx_model import export_onnx as export_onnx
+    from nbkeras.export.onnx_model import *
 
 _lazy_names.attach(globals())

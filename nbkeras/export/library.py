@@ -22,7 +22,7 @@ from nbkeras.export.left_outside import note
 from nbkeras.export.library_files import Description, Tensor
 from nbkeras.export.native_code import Code, Inference
 from nbkeras.inference import signature
-from nbkeras.inference.program import programs_of
+from nbkeras.inference.constants import frozen
 from nbkeras.inference.recording import Recording, record
 from nbkeras.saving.archive import PreparedFiles
 
@@ -89,7 +89,7 @@ def export_library(
             raise ValueError(f"a library with states has one batch size, received batch={batches}")
     if state == "explicit" and not functions[0].recording.states:
         functions.append(_step(model, name, batches[0], input_signature))
-    programs, constants, _ = programs_of({each.symbol: each.recording for each in functions})
+    programs, constants, _ = frozen({each.symbol: each.recording for each in functions})
     code = Code(name, model.name, chosen, constants)
     specs = [each.spec(model, code.inference(each.symbol, programs[each.symbol])) for each in functions]
     contents, identity = code.objects([each.inference for each in specs], weights == "inside")
@@ -133,10 +133,7 @@ def _checked(path: str, batch: Any, target: str, weights: str, state: str | None
     ):
         if value not in known:
             raise ValueError(f"{what} must be one of {', '.join(map(repr, known))}, received {briefly(value)}")
-    batches = [batch] if isinstance(batch, int) else list(batch)
-    if not batches or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in batches):
-        raise ValueError(f"batch must be a positive integer or a list of them, received {briefly(batch)}")
-    return list(dict.fromkeys(batches))
+    return signature.counts("batch", batch)
 
 
 def _check_replaceable(path: str) -> None:
@@ -170,15 +167,11 @@ class _Function(NamedTuple):
     recording: Recording
 
     def spec(self, model: Any, inference: Inference) -> library_files.FunctionSpec:
-        arrays = self.recording.outputs
+        arrays = self.recording.program.outputs
         names = signature.output_names(model, len(arrays), [tensor.name for tensor in self.inputs])
         outputs = [Tensor(name, array.shape, array.dtype) for name, array in zip(names, arrays, strict=True)]
         for tensor in outputs:
-            if tensor.shape[:1] != (self.rows,):
-                raise ValueError(
-                    f"model {model.name!r} cannot become a library: output {tensor.name!r} has no row for each of {self.rows} "
-                    f"samples, its shape is {tensor.shape}"
-                )
+            signature.check_rows(model, tensor.name, tensor.shape, self.rows, _PURPOSE)
         return library_files.FunctionSpec(self.rows, self.inputs, outputs, inference)
 
 

@@ -1,22 +1,21 @@
-"""A model's inference as object files: recorded programs whose memory the caller provides.
-
-This uses two things of a Program: its steps, each (function, arguments), and the part of its arena for each step.
-"""
+"""A model's inference as object files: frozen programs whose memory the caller provides."""
 
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from nbkeras.inference.program import ALIGNMENT, Instance, Program, aligned
+from nbkeras.engine.program import ARENA, CONST, INPUT, OUTPUT, STATE, Program, placed
+from nbkeras.inference.constants import ALIGNMENT, aligned
 from nbkeras.kernels.runtime import device, library, library_code, processor
 from nbkeras.kernels.runtime.device import address
 from nbkeras.kernels.runtime.library import BufferRef
 from nbkeras.kernels.runtime.library import Kernels as Kernels
+from nbkeras.kernels.runtime.ref import Ref
 
 Array = np.ndarray
 TARGETS, machine_of = processor.TARGETS, processor.machine_of
@@ -24,7 +23,7 @@ FAILED, NULL_POINTER, OTHER_WEIGHTS = library_code.FAILED, library_code.NULL_POI
 _WEIGHTS = "nbkeras_weights"  # the hidden symbol of the weights
 
 
-class Constants:
+class LibraryConstants:
     """The constants of a library: those of its programs, then those of single launches, at multiples of 64 bytes."""
 
     def __init__(self, array: Array):
@@ -32,10 +31,6 @@ class Constants:
         self._parts: list[bytes] = []
         self._places: dict[bytes, int] = {}
         self._size = ALIGNMENT + aligned(array.nbytes)  # the key comes first
-
-    def offset(self, array: Array, low: int) -> int | None:
-        """The position of an array's memory among the programs' constants; None if it is elsewhere."""
-        return low - address(self._array) + ALIGNMENT if device.root(array) is device.root(self._array) else None
 
     def add(self, content: bytes) -> BufferRef:
         """Add bytes. Returns their position."""
@@ -60,49 +55,59 @@ class Constants:
         return b"".join([self.key.ljust(ALIGNMENT, b"\0"), own.ljust(aligned(len(own)), b"\0"), *self._parts])
 
 
-class _Map:
-    """Maps the arrays of a program's launches to a library's memory; see kernels/runtime/library.py."""
+_NAMES = {ARENA: "workspace", CONST: "weights", INPUT: "in", OUTPUT: "out", STATE: "state"}
 
-    def __init__(self, program: Program, arena: Array, constants: Constants):
-        self._constants, self._arena, self._start = constants, device.root(arena), address(arena)
-        regions = [(f"in {i}", place) for i, place in enumerate(program.inputs)]
-        regions += [(f"out {i}", place) for i, place in enumerate(program.outputs)]
-        sizes = [(name, place.offset, math.prod(place.shape) * place.dtype.itemsize) for name, place in regions]
-        self._regions = [(offset, offset + nbytes, name, 0) for name, offset, nbytes in sizes]
+
+class _Memories:
+    """The memories of a frozen program, and where they are in a library; see kernels/runtime/library.py."""
+
+    def __init__(self, program: Program, array: Array, constants: LibraryConstants):
+        self._constants = constants
+        # An array for each memory, so that the array of an address tells the memory
+        self._arrays = [
+            array if kind == CONST else device.persistent_empty((nbytes,), np.uint8)
+            for kind, nbytes in program.memories
+        ]
+        self._known: dict[int, tuple[Array, BufferRef]] = {}  # by the id of the owner: the array, and where it begins
         self.state_bytes = 0
-        for (offset, nbytes), _ in program.states:
-            self._regions.append((offset, offset + nbytes, "state", self.state_bytes))
-            self.state_bytes += aligned(nbytes)
-        self._workspace = min([low for low, *_ in self._regions], default=program.nbytes)
-        self._used = self.most_scratch = 0
+        counts = dict.fromkeys(_NAMES, 0)
+        for own, (kind, nbytes) in zip(self._arrays, program.memories, strict=True):
+            begin = {CONST: ALIGNMENT, STATE: self.state_bytes}.get(kind, 0)
+            name = f"{_NAMES[kind]} {counts[kind]}" if kind in (INPUT, OUTPUT) else _NAMES[kind]
+            self._known[id(device.root(own))] = own, BufferRef(name, begin)
+            counts[kind] += 1
+            self.state_bytes += aligned(nbytes) * (kind == STATE)
+        self._workspace = aligned(program.nbytes)
+        self._used = self._scratch = 0
+
+    def view(self, arg: Any) -> Any:
+        """The array of a Ref; other arguments as they are."""
+        if not isinstance(arg, Ref):
+            return arg
+        return device.view_at(self._arrays[arg.memory], arg.offset, arg.shape, arg.dtype, arg.strides)
 
     def begin(self) -> None:
         """Begin with the next launch."""
         self._used = 0
 
-    def place(self, array: Array, low: int) -> BufferRef:
-        if device.root(array) is not self._arena:
-            offset = self._constants.offset(array, low)
-            return self.constant(array) if offset is None else BufferRef("weights", offset)
-        offset = low - self._start
-        for start, end, memory, before in self._regions:
-            if start <= offset < end:
-                return BufferRef(memory, before + offset - start)
-        return BufferRef("workspace", offset)
-
-    def constant(self, array: Array) -> BufferRef:
-        return self._constants.add(library.bytes_at(*library.bounds_of(array)))
+    def place(self, array: Array) -> BufferRef:
+        owner = device.root(array)
+        if id(owner) not in self._known:
+            start = self._constants.add(owner.tobytes("A"))
+            return BufferRef(start.memory, start.offset + address(array) - address(owner))
+        own, start = self._known[id(owner)]
+        return BufferRef(start.memory, start.offset + address(array) - address(own))
 
     def scratch(self, nbytes: int) -> BufferRef:
         place = BufferRef("workspace", self._workspace + self._used)
         self._used += aligned(nbytes)
-        self.most_scratch = max(self.most_scratch, self._used)
+        self._scratch = max(self._scratch, self._used)
         return place
 
     @property
     def workspace(self) -> int:
         """The bytes that the caller must provide, at any alignment."""
-        return self._workspace + self.most_scratch + ALIGNMENT
+        return self._workspace + self._scratch + ALIGNMENT
 
 
 @dataclass
@@ -110,7 +115,7 @@ class Inference:
     """A function of a library for one signature, and the bytes of memory that it needs."""
 
     name: str
-    rows: list[library.Row]
+    rows: list[library.LibraryRow]
     workspace: int
     state: int
     start: BufferRef  # the initial values of the state
@@ -123,21 +128,20 @@ class Code:
 
     def __init__(self, prefix: str, model: str, target: str, constants: Array):
         self.prefix, self.model, self.target = prefix, model, target
-        self.constants, self.kernels = Constants(constants), Kernels()
+        self.constants, self.kernels = LibraryConstants(constants), Kernels()
         self._array = constants
 
     def inference(self, name: str, program: Program) -> Inference:
         """Convert a program. ValueError names the layer and the op that cannot be part of a library."""
-        own = Instance.of(program, self._array)
-        memory, rows = _Map(program, own.arena, self.constants), []
-        for (function, args), layer in zip(own.launches, program.layers, strict=True):
+        memory, rows = _Memories(program, self._array, self.constants), []
+        for (function, args), place in zip(placed(program.launches, memory.view), program.layers, strict=True):
             memory.begin()
             try:
                 rows += library.rows_of(function, args, memory, self.kernels)
             except library.Unavailable as error:
-                where = f"layer {layer!r}: " if layer else ""
+                where = f"layer {place.layer!r}: " if place.layer else ""
                 raise ValueError(f"model {self.model!r} cannot become a library: {where}{error}") from None
-        starts = [place.view((own.arena, self._array)).tobytes() for _, place in program.states]
+        starts = [memory.view(ref).tobytes() for ref in program.starts.values()]
         start = b"".join(each.ljust(aligned(len(each)), b"\0") for each in starts)
         sizes = (memory.workspace, memory.state_bytes, self.constants.add(start))
         return Inference(name, rows, *sizes, len(program.inputs), len(program.outputs))

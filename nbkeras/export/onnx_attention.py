@@ -9,7 +9,7 @@ import numpy as np
 from nbkeras.export.onnx_graph import OnnxGraph
 from nbkeras.export.op import Op
 
-_LEAST = -1e38  # as in nbkeras.kernels.attention
+_MINIMUM = -1e38  # as in nbkeras.kernels.attention
 
 
 def _inner(g: OnnxGraph, op: Op) -> str:
@@ -50,7 +50,7 @@ def _masked_softmax(g: OnnxGraph, op: Op, scale: float, causal: bool, spread: bo
         allowed = g.add("And", allowed, visible) if allowed else visible
     if not allowed:
         return g.add("Softmax", scores, axis=3)
-    y = g.add("Softmax", g.add("Where", allowed, scores, g.constant(_LEAST, op.dtype)), axis=3)
+    y = g.add("Softmax", g.add("Where", allowed, scores, g.constant(_MINIMUM, op.dtype)), axis=3)
     return y if spread else g.add("Where", allowed, y, g.constant(0, op.dtype))
 
 

@@ -12,6 +12,7 @@ from nbkeras.export.onnx_graph import OnnxGraph
 from nbkeras.export.op import Handler, Op, along, scalar
 from nbkeras.export.trace import Unsupported
 from nbkeras.kernels.loops.expressions import ELEMENT, Value, trace
+from nbkeras.kernels.loops.operations import VARIANTS
 
 
 def _node(kind: str) -> Handler:
@@ -79,16 +80,16 @@ def _cast(g: OnnxGraph, op: Op, dtype: Any) -> str:
     x, target = op.inputs[0], np.dtype(dtype)
     if op.dtype.kind != "f" or target.kind not in "iu":
         return g.cast(x, target)
-    least, most = int(np.iinfo(target).min), int(np.iinfo(target).max)
-    below = np.nextafter(op.dtype.type(most + 1), op.dtype.type(0))  # the largest float in range
+    minimum, maximum = int(np.iinfo(target).min), int(np.iinfo(target).max)
+    below = np.nextafter(op.dtype.type(maximum + 1), op.dtype.type(0))  # the largest float in range
     inside = g.add(
-        "Where", g.add("IsNaN", x), scalar(g, op, 0), g.add("Clip", x, scalar(g, op, least), scalar(g, op, below))
+        "Where", g.add("IsNaN", x), scalar(g, op, 0), g.add("Clip", x, scalar(g, op, minimum), scalar(g, op, below))
     )
-    if int(below) == most or target == np.uint64:
+    if int(below) == maximum or target == np.uint64:
         return g.cast(inside, target)
-    beyond = g.add("GreaterOrEqual", x, scalar(g, op, most + 1))
+    beyond = g.add("GreaterOrEqual", x, scalar(g, op, maximum + 1))
     wide = np.int64 if target == np.uint32 else target  # ONNX Runtime selects no uint32, and no uint64
-    return g.cast(g.add("Where", beyond, g.constant(most, wide), g.cast(inside, wide)), target)
+    return g.cast(g.add("Where", beyond, g.constant(maximum, wide), g.cast(inside, wide)), target)
 
 
 def _logaddexp(g: OnnxGraph, op: Op) -> str:
@@ -213,7 +214,7 @@ def of_formula(g: OnnxGraph, op: Op, formula: Callable, **numbers: float) -> str
 
     def node(value: Value, operands: list) -> str:
         names = [each if isinstance(each, str) else scalar(g, op, each) for each in operands]
-        return _OPERATIONS[value.op](g, _Operation(names, op.dtype))
+        return _OPERATIONS[VARIANTS.get(value.op, value.op)](g, _Operation(names, op.dtype))
 
     (y,) = expression.computed(op.inputs, node)
     return y

@@ -27,9 +27,7 @@ class OnnxGraph:
             id(tensor.data): name for tensor, name in zip(trace.runs[0].inputs, input_names, strict=True)
         }
         self._constant_names: dict[Any, str] = {}
-        self._reshaped: dict[
-            str, tuple[str, tuple]
-        ] = {}  # reshaped value -> the value before the reshape, and its shape
+        self._reshaped: dict[str, tuple[str, tuple]] = {}  # reshaped value -> the value before, and its shape
         self._sizes: dict[Axis, str] = {}
         self._count = 0
         self._bytes = 0

@@ -84,5 +84,5 @@ HANDLERS: dict[str, Handler] = {
     "packed.dequantize": lambda g, op, **layout: _matrix(g, op.inputs, **layout),
     "packed.dense": _dense,
     "packed.gather": _gather,
-    "packed._round_rows": lambda g, op, limits: rounded(g, op, limits, [-1]),
+    "packing._round_rows": lambda g, op, limits: rounded(g, op, limits, [-1]),
 }

@@ -17,9 +17,11 @@ def _reduce(kind: str) -> Handler:
     """A handler for a reduction over axes, which are an input in opset 18. ONNX reduces no booleans and no small integers."""
 
     def handler(g: OnnxGraph, op: Op, axes: tuple[int, ...], keepdims: bool = False) -> str:
-        dtype, result = op.tensors[0].dtype, op.outputs[0].dtype
+        x, dtype, result = op.inputs[0], op.tensors[0].dtype, op.outputs[0].dtype
         wide = np.dtype(np.int32) if result.kind == "b" or (result.kind in "iu" and result.itemsize < 4) else result
-        x = op.inputs[0] if dtype == wide else g.cast(op.inputs[0], wide)
+        if result.kind == "b" and dtype.kind != "b":  # any and all of numbers
+            x, dtype = g.cast(x, bool), result
+        x = x if dtype == wide else g.cast(x, wide)
         y = g.add(kind, x, g.constant(axes, np.int64), keepdims=int(keepdims)) if axes else g.add("Identity", x)
         return y if wide == result else g.cast(y, result)
 
@@ -32,18 +34,6 @@ def _variance(g: OnnxGraph, op: Op, axes: tuple[int, ...], keepdims: bool = Fals
     where = g.constant(axes, np.int64)
     away = g.add("Sub", op.inputs[0], g.add("ReduceMean", op.inputs[0], where, keepdims=1))
     return g.add("ReduceMean", g.add("Mul", away, away), where, keepdims=int(keepdims))
-
-
-def _truth(kind: str) -> Handler:
-    """A handler for any and all: the maximum and the minimum of booleans as numbers."""
-
-    def handler(g: OnnxGraph, op: Op, axes: tuple[int, ...], keepdims: bool = False) -> str:
-        if not axes:
-            return g.cast(op.inputs[0], bool)
-        x = g.cast(g.cast(op.inputs[0], bool), np.int32)
-        return g.cast(g.add(kind, x, g.constant(axes, np.int64), keepdims=int(keepdims)), bool)
-
-    return handler
 
 
 def _position(kind: str) -> Handler:
@@ -77,8 +67,8 @@ def _spread(g: OnnxGraph, op: Op, seen_as: tuple, over: tuple, shape: tuple) -> 
 
 def flipped(g: OnnxGraph, name: str, axes: tuple[int, ...]) -> str:
     """A value with its elements along axes in reverse order."""
-    count, least = len(axes), np.iinfo(np.int64).min
-    ends = [g.constant(value, np.int64) for value in ([-1] * count, [least] * count, list(axes), [-1] * count)]
+    count, minimum = len(axes), np.iinfo(np.int64).min
+    ends = [g.constant(value, np.int64) for value in ([-1] * count, [minimum] * count, list(axes), [-1] * count)]
     return g.add("Slice", name, *ends)
 
 
@@ -169,8 +159,8 @@ HANDLERS: dict[str, Handler] = {
     **{f"reduce.{name}": _reduce(f"Reduce{name.title()}") for name in ("sum", "mean", "max", "min", "prod")},
     "reduce.logsumexp": _reduce("ReduceLogSumExp"),
     "reduce.var": _variance,
-    "reduce.any": _truth("ReduceMax"),
-    "reduce.all": _truth("ReduceMin"),
+    "reduce.any": _reduce("ReduceMax"),
+    "reduce.all": _reduce("ReduceMin"),
     "reduce.argmax": _position("ArgMax"),
     "reduce.argmin": _position("ArgMin"),
     "reduce.cumsum": lambda g, op, axis: g.add("CumSum", op.inputs[0], g.constant(axis, np.int64)),

@@ -91,9 +91,9 @@ class Trace:
         self._run_with_large_sizes(function, shapes, dtypes)
         self._check()
 
-    def _sizes(self, least: int, step: int) -> list[dict[str, int]]:
+    def _sizes(self, minimum: int, step: int) -> list[dict[str, int]]:
         steps = {name: 1 if axis == 0 else step for name, (_, axis) in self.names.items()}
-        first = {name: least + 2 * i * steps[name] for i, name in enumerate(self.names)}
+        first = {name: minimum + 2 * i * steps[name] for i, name in enumerate(self.names)}
         first |= {name: _BATCH for name, (_, axis) in self.names.items() if axis == 0}
         one_larger = [{**first, name: first[name] + steps[name]} for name in self.names]
         return [first, *one_larger, {name: size + 2 * steps[name] for name, size in first.items()}]

@@ -8,7 +8,7 @@ if TYPE_CHECKING:  # imported at first use
     from nbkeras.inference.bundle import TensorSpec as TensorSpec
     from nbkeras.inference.session import Frozen as Frozen
     from nbkeras.inference.stream import Stream as Stream
-    from nbkeras.inference.walk import Form as Form
-    from nbkeras.inference.walk import Part as Part
+    from nbkeras.inference.streaming_graph import Form as Form
+    from nbkeras.inference.streaming_graph import Part as Part
 
 _lazy_names.attach(globals())

@@ -16,27 +16,31 @@ import pickle
 import struct
 import types
 from collections import OrderedDict, deque
+from collections.abc import Sequence
 from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
 import numpy as np
 
 from nbkeras.engine import settings, structures
 from nbkeras.engine.annotations import briefly
+from nbkeras.engine.layer_stack import LayerScope
 from nbkeras.engine.outside import ordinary_file
-from nbkeras.inference.program import ALIGNMENT, ARENA, CONSTANTS, Key, Place, Program
+from nbkeras.engine.program import ARENA, CONST, INPUT, OUTPUT, Memory, Program
+from nbkeras.inference.constants import ALIGNMENT, Key, with_constants
 from nbkeras.kernels import linalg
+from nbkeras.kernels.interpreter.chains import Chain
+from nbkeras.kernels.interpreter.launches import Joined
 from nbkeras.kernels.runtime import cache, code, device
-from nbkeras.kernels.runtime.chains import Chain
-from nbkeras.kernels.runtime.eager import Joined
 from nbkeras.kernels.runtime.messages import named
+from nbkeras.kernels.runtime.ref import Ref
 from nbkeras.saving.archive import FROZEN, JSON_LIMIT, OLD_FROZEN, atomic_file, parse_json
 
 Array = np.ndarray
 
-_FORMAT = 1
+_FORMAT = 2
 _HEADER = struct.Struct("<16sIQ32s")  # magic, format, the number of bytes of the JSON, their SHA-256
 _PAGE = 4096
-_MOST_AXES = 64  # of NumPy
+_MAX_AXES = 64  # of NumPy
 _KERNELS = "nbkeras.kernels."
 
 # Functions of nbkeras.kernels that run NumPy and that a launch may name, by module
@@ -79,13 +83,13 @@ class TensorSpec(NamedTuple):
 class StateSpec(NamedTuple):
     """The state that a model keeps from step to step.
 
-    is_sequence: for each input, whether axis 1 is the steps. has_steps: the same for each output. start: the place of the state
-    of a new sequence among the constants. limit: the maximum number of steps of a sequence, or None.
+    is_sequence: for each input, whether axis 1 is the steps. has_steps: the same for each output. start: the state of a new
+    sequence, among the constants. limit: the maximum number of steps of a sequence, or None.
     """
 
     is_sequence: tuple[bool, ...]
     has_steps: tuple[bool, ...]
-    start: Place
+    start: Ref
     limit: int | None
 
 
@@ -292,10 +296,10 @@ def _structure_read(value: Any) -> Any:
 
 
 class _Writer:
-    """Describes a bundle by objects that JSON has. Places and functions are in tables, since launches share them."""
+    """Describes a bundle by objects that JSON has. Refs and functions are in tables, since launches share them."""
 
     def __init__(self) -> None:
-        self._places: dict[Place, int] = {}
+        self._refs: dict[Ref, int] = {}
         self._functions: dict[str, int] = {}
         self._stamps: dict[str, str] = {}
 
@@ -309,22 +313,22 @@ class _Writer:
             "programs": [[*key, self._program(program)] for key, program in bundle.programs.items()],
         }
         functions = [json.loads(text) for text in self._functions]
-        return about | {"places": _written(tuple(self._places)), "functions": functions, "stamps": self._stamps}
+        return about | {"refs": _written(tuple(self._refs)), "functions": functions, "stamps": self._stamps}
 
     def _program(self, program: Program) -> dict[str, Any]:
         return {
-            "nbytes": program.nbytes,
-            "inputs": list(map(self._place, program.inputs)),
-            "outputs": list(map(self._place, program.outputs)),
+            "memories": _written(tuple(program.memories)),
+            "inputs": list(map(self._ref, program.inputs)),
+            "outputs": list(map(self._ref, program.outputs)),
             "launches": [[self._function(function), *map(self._argument, args)] for function, args in program.launches],
         }
 
-    def _place(self, place: Place) -> int:
-        return self._places.setdefault(place, len(self._places))
+    def _ref(self, ref: Ref) -> int:
+        return self._refs.setdefault(ref, len(self._refs))
 
     def _argument(self, value: Any) -> Any:
-        if isinstance(value, Place):
-            return {"array": self._place(value)}
+        if isinstance(value, Ref):
+            return {"array": self._ref(value)}
         if isinstance(value, np.generic):
             return {"number": [value.dtype.str, repr(value.item())]}
         if isinstance(value, float):
@@ -372,7 +376,7 @@ class _Reader:
 
     def __init__(self, name: str, is_trusted: bool, constants: Array):
         self._name, self._is_trusted, self._constants = name, is_trusted, constants
-        self._places: tuple[Place, ...] = ()
+        self._refs: tuple[Ref, ...] = ()
         self._functions: list[Any] = []
 
     def bundle(self, about: Any) -> Bundle:
@@ -386,16 +390,15 @@ class _Reader:
             return self._bundle(about)
         except _Refused as error:
             raise ValueError(str(error)) from None
-        except (
-            Exception
-        ) as error:  # no other code reads the description, so whatever it raises is about the description
+        # no other code reads the description, so whatever it raises is about the description
+        except Exception as error:
             raise ValueError(
                 f"{self._name!r} is damaged: its description is wrong ({type(error).__name__}: {briefly(str(error))}). Freeze "
                 "the model again"
             ) from None
 
     def _bundle(self, about: dict[str, Any]) -> Bundle:
-        self._places = _read(tuple[Place, ...], about["places"])
+        self._refs = _read(tuple[Ref, ...], about["refs"])
         for row in about["functions"]:
             self._functions.append(self._function(row, about["stamps"]))
         spec = _read(BundleSpec, about["model"])._replace(structures=tuple(map(_structure_read, about["structures"])))
@@ -404,20 +407,21 @@ class _Reader:
             _require(_read(int, rows) > 0 and _read(int, steps) > 0, "the size of a program")
             programs[rows, steps] = self._program(program)
         _check(spec, programs, self._constants.nbytes)
+        for program in programs.values():
+            with_constants(program, self._constants)
         return Bundle(spec, programs, self._constants, _read(str | None, about.get("host")))
 
     def _program(self, about: dict[str, Any]) -> Program:
-        inputs, outputs = (
-            [self._places[_read(int, number)] for number in about[name]] for name in ("inputs", "outputs")
-        )
+        inputs, outputs = ([self._refs[_read(int, number)] for number in about[name]] for name in ("inputs", "outputs"))
         launches = []
         for number, *args in about["launches"]:
             function, given = self._functions[_read(int, number)], tuple(map(self._argument, args))
             if isinstance(function, np.ufunc):  # NumPy crashes for a number in place of an output
                 results = given[function.nin :]
-                _require(len(results) == function.nout and all(isinstance(each, Place) for each in results), "a launch")
+                _require(len(results) == function.nout and all(isinstance(each, Ref) for each in results), "a launch")
             launches.append((function, given))
-        return Program(launches, _read(int, about["nbytes"]), inputs, outputs, [""] * len(launches))
+        memories = _read(tuple[Memory, ...], about["memories"])
+        return Program(launches, [LayerScope("", False)] * len(launches), inputs, outputs, list(memories), {})
 
     def _argument(self, value: Any) -> Any:
         if isinstance(value, list):
@@ -432,7 +436,7 @@ class _Reader:
             dtype = _read(np.dtype, name)
             return dtype.type(text == "True" if dtype.kind == "b" else text)
         _require(kind in ("array", "function"), "an argument")
-        return (self._places if kind == "array" else self._functions)[_read(int, content)]
+        return (self._refs if kind == "array" else self._functions)[_read(int, content)]
 
     def _function(self, row: list, stamps: dict[str, str]) -> Any:
         match row:
@@ -480,7 +484,7 @@ def _stamp(kernel: Any) -> str:
 
 
 def _check(spec: BundleSpec, programs: dict[Key, Program], nbytes: int) -> None:
-    """Require that a description agrees with its programs, and that all places are inside their memories.
+    """Require that a description agrees with its programs, and that all arrays are inside their memories.
 
     nbytes: of the constants.
     """
@@ -488,34 +492,43 @@ def _check(spec: BundleSpec, programs: dict[Key, Program], nbytes: int) -> None:
     counts = [len(structures.flatten(structure)) for structure in spec.structures]
     _require(counts == [len(spec.inputs), len(spec.outputs)] and bool(programs) and bool(spec.inputs), "the structures")
     _require(all(0 <= position < len(spec.inputs) and rows > 0 for position, rows, _ in spec.tables), "a table")
-    sizes = sum(program.nbytes for program in programs.values())
+    for program in programs.values():
+        _check_memories(program, nbytes)
+    sizes = sum(program.offsets()[1] for program in programs.values())
     _require(sizes <= _memory(), f"its programs take {sizes} bytes of memory, and this machine has {_memory()}")
     end: list[tuple] = []
     if state is not None:
         start = state.start
-        _check_place(start, (0, nbytes))
+        _check_ref(start, [nbytes])
         _require([len(state.is_sequence), len(state.has_steps)] == counts and len(start.shape) == 1, "the state")
         end = [(start.shape, start.dtype)]
     for (rows, steps), program in programs.items():
         _require(state is not None or steps == 1, "the steps of a program")
-        args = [arg for _, args in program.launches for arg in args if isinstance(arg, Place)]
-        for place in {*args, *program.inputs, *program.outputs}:
-            _check_place(place, (program.nbytes, nbytes))
-        for specs, places in ((spec.inputs, program.inputs), (spec.outputs, program.outputs)):
+        ends = [memory.nbytes for memory in program.memories]
+        for ref in set(program.refs()):
+            _check_ref(ref, ends)
+        kinds = [program.memories[ref.memory].kind for ref in (*program.inputs, *program.outputs)]
+        _require(CONST not in kinds, "an input or an output")
+        for specs, refs in ((spec.inputs, program.inputs), (spec.outputs, program.outputs)):
             expected = [(tuple(steps if n is None else n for n in each.shape[1:]), each.dtype) for each in specs] + end
-            found = [(place.shape, place.dtype) for place in places]
+            found = [(ref.shape, ref.dtype) for ref in refs]
             _require(found == [((rows, *shape), dtype) for shape, dtype in expected], "an input or an output")
 
 
-def _check_place(place: Place, sizes: tuple[int, int]) -> None:
-    """Require that a place is inside its memory. sizes: the bytes of an arena and of the constants."""
-    _require(place.memory in (ARENA, CONSTANTS) and len(place.shape) == len(place.strides) <= _MOST_AXES, "an array")
-    _require(all(size >= 0 for size in place.shape), "the shape of an array")
-    reaches = [(size - 1) * stride for size, stride in zip(place.shape, place.strides, strict=True)]
-    is_empty = 0 in place.shape
-    low = place.offset + sum(reach for reach in reaches if reach < 0 and not is_empty)
-    high = place.offset + sum(reach for reach in reaches if reach > 0 and not is_empty)
-    _require(0 <= low and high + place.dtype.itemsize * (not is_empty) <= sizes[place.memory], "the place of an array")
+def _check_memories(program: Program, nbytes: int) -> None:
+    """Require that the memories of a program are of known kinds. nbytes: of the constants."""
+    first, *others = program.memories or [Memory("", 0)]
+    _require(first.kind == ARENA and all(each.kind in (INPUT, OUTPUT, CONST) for each in others), "a memory")
+    for kind, size in program.memories:
+        _require(size == nbytes if kind == CONST else size >= 0, "the size of a memory")
+
+
+def _check_ref(ref: Ref, sizes: Sequence[int]) -> None:
+    """Require that an array is inside its memory. sizes: the bytes of each memory."""
+    _require(0 <= ref.memory < len(sizes) and len(ref.shape) == len(ref.strides) <= _MAX_AXES, "an array")
+    _require(all(size >= 0 for size in ref.shape), "the shape of an array")
+    low, high = ref.bounds()
+    _require(0 <= low and high <= sizes[ref.memory], "the place of an array")
 
 
 def _memory() -> int:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from nbkeras.engine import step_lock, structures
-from nbkeras.engine.annotations import briefly
 from nbkeras.engine.lazy_names import LazyModule
 from nbkeras.engine.tensor import Tensor, on_gpu
 from nbkeras.inference import half_weights, signature
 from nbkeras.inference.bundle import Bundle, BundleSpec, StateSpec, TensorSpec
+from nbkeras.inference.constants import Key, frozen
 from nbkeras.inference.interface import STEPS, Interface
-from nbkeras.inference.program import Key, programs_of
-from nbkeras.inference.recording import Recording, record
+from nbkeras.inference.recording import Recording, check_device, record
 from nbkeras.inference.session import Frozen
 from nbkeras.kernels.runtime import device
 
@@ -27,10 +27,10 @@ _PURPOSE = "be frozen"
 
 def freeze(model: Any, batch_sizes: Any, input_signature: Any, weights: Any = None) -> Frozen:
     """A frozen model; see `Model.frozen`."""
-    sizes = _counts("batch_sizes", batch_sizes)
+    sizes = sorted(signature.counts("batch_sizes", batch_sizes))
     if weights is not None:
         return half_weights.freeze(model, weights, lambda: freeze(model, batch_sizes, input_signature))
-    _check_device(model)
+    check_device(model.name, model._gpu, _PURPOSE)
     stateful = [layer.name for layer in model._all_layers()[1:] if getattr(layer, "stateful", False)]
     if stateful:
         raise ValueError(
@@ -80,8 +80,9 @@ def freeze_stream(
     steps: Any,
 ) -> Frozen:
     """A frozen stream; see `Stream.frozen`, which passes the function that computes steps from a state."""
-    keys = [(rows, count) for rows in _counts("batch_sizes", batch_sizes) for count in _counts("steps", steps)]
-    _check_device(model)
+    sizes, counts = sorted(signature.counts("batch_sizes", batch_sizes)), sorted(signature.counts("steps", steps))
+    keys = list(itertools.product(sizes, counts))
+    check_device(model.name, model._gpu, _PURPOSE)
     inputs = [
         TensorSpec(name, (None, None, *shape[2:]) if each else (None, *shape[1:]), np.dtype(dtype))
         for (name, shape, dtype), each in zip(interface.inputs, interface.is_sequence, strict=True)
@@ -121,25 +122,21 @@ def _frozen(
     with step_lock.alone():  # all programs get the weights of the end of the same step
         recordings = {key: recorded(key) for key in keys}
         start = [] if initial is None else [device.persistent_copy(initial(1)[0])]
-        programs, constants, places = programs_of(recordings, start)
+        programs, constants, starts = frozen(recordings, start)
         rows, steps = keys[-1][0], keys[0][1]
         last = recordings[rows, steps]
-        count = len(last.outputs) - len(start)
+        count = len(last.program.outputs) - len(start)
         names = signature.output_names(model, count, [spec.name for spec in inputs])
-        for name, array in zip([*names, "state"], last.outputs, strict=False):
-            if array.shape[:1] != (rows,):
-                raise ValueError(
-                    f"model {model.name!r} cannot be frozen: output {name!r} has no row for each of {rows} samples, its shape is "
-                    f"{array.shape}"
-                )
+        for name, array in zip([*names, "state"], last.program.outputs, strict=False):
+            signature.check_rows(model, name, array.shape, rows, _PURPOSE)
         is_by_rows = _are_rows_apart(last, lambda: recorded((2, steps)))
     outputs = [
         TensorSpec(name, (None, None, *array.shape[2:]) if each else (None, *array.shape[1:]), array.dtype)
-        for name, array, each in zip(names, last.outputs, has_steps or [False] * count, strict=False)
+        for name, array, each in zip(names, last.program.outputs, has_steps or [False] * count, strict=False)
     ]
     state, returned = None, last.structure
     if interface is not None:
-        state = StateSpec(tuple(interface.is_sequence), tuple(has_steps), places[0], interface.limit)
+        state = StateSpec(tuple(interface.is_sequence), tuple(has_steps), starts[0], interface.limit)
         returned = structures.map_leaves(lambda _: 0, model._graph.outputs)
     numbers = tuple((position, *table) for position, table in tables.items())
     spec = BundleSpec(str(model.name), tuple(inputs), tuple(outputs), (structure, returned), numbers, is_by_rows, state)
@@ -154,25 +151,9 @@ def _recorded(model: Any, function: Callable, specs: Sequence[tuple], what: str,
     return recording
 
 
-def _check_device(model: Any) -> None:
-    if model._gpu is not None:
-        raise ValueError(
-            f"model {model.name!r} is on a GPU and cannot be frozen, which is for the CPU: make the model with "
-            "nbkeras.device('cpu')"
-        )
-
-
-def _counts(name: str, counts: Any) -> tuple[int, ...]:
-    """The positive integers in an argument, one or a list of them, the smallest first."""
-    given = [counts] if isinstance(counts, int | np.integer) else list(counts)
-    if not given or any(isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1 for n in given):
-        raise ValueError(f"{name} must be a positive integer or a list of them, received {briefly(counts)}")
-    return tuple(sorted({int(n) for n in given}))
-
-
 def _are_rows_apart(recording: Recording, recorded_two: Callable[[], Recording]) -> bool:
     """Whether a model's rows are independent, tested on a recording, or on one of two rows if it has one row."""
-    if len(recording.inputs[0]) > 1:
+    if recording.program.inputs[0].shape[0] > 1:
         return _keeps_rows_apart(recording)
     try:
         return _keeps_rows_apart(recorded_two())
@@ -182,11 +163,12 @@ def _are_rows_apart(recording: Recording, recorded_two: Callable[[], Recording])
 
 def _keeps_rows_apart(recording: Recording) -> bool:
     """Whether changing the other rows leaves the first row's outputs unchanged in an example."""
-    if any(array.shape[:1] != recording.inputs[0].shape[:1] for array in recording.outputs):
+    bound = recording.bound
+    if any(array.shape[:1] != bound.inputs[0].shape[:1] for array in bound.outputs):
         return False
-    recording.program.run()
-    first = [array[:1].tobytes() for array in recording.outputs]
-    for array in recording.inputs:
+    bound.run()
+    first = [array[:1].tobytes() for array in bound.outputs]
+    for array in bound.inputs:
         array[1:] = array[:0:-1] * 2 + 1 if array.dtype.kind == "f" else 1 - array[1:]
-    recording.program.run()
-    return first == [array[:1].tobytes() for array in recording.outputs]
+    bound.run()
+    return first == [array[:1].tobytes() for array in bound.outputs]

@@ -18,7 +18,7 @@ from nbkeras.engine.tensor import Variable
 from nbkeras.ops.elementwise import cast
 from nbkeras.ops.quantized import QuantizedVariable
 
-LEAST = 16384  # fewest numbers of a matrix that is kept as bfloat16: smaller ones stay in a processor's caches
+MINIMUM = 16384  # fewest numbers of a matrix that is kept as bfloat16: smaller ones stay in a processor's caches
 
 
 def freeze(model: Any, weights: Any, frozen: Callable[[], Any]) -> Any:
@@ -40,7 +40,7 @@ def _in_16_bits(model: Any) -> Iterator[None]:
         for layer in model._all_layers():
             for name in layer.quantized_channels if layer.is_quantized_by_keras else ():
                 weight = vars(layer).get(name)
-                if isinstance(weight, Variable) and weight.dtype == np.float32 and weight.size >= LEAST:
+                if isinstance(weight, Variable) and weight.dtype == np.float32 and weight.size >= MINIMUM:
                     if weight not in made:
                         made[weight] = _bits_of(layer, name, weight)
                     changed.append((vars(layer), name, weight))

@@ -1,41 +1,44 @@
-"""A model's inference as launches, recorded once for fixed shapes, for libraries and frozen models."""
+"""A model's inference as a program, recorded once for fixed shapes, for libraries and frozen models."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from nbkeras.engine import step_lock, structures
 from nbkeras.engine.layer_stack import layer_stack
 from nbkeras.engine.learning_phase import training_phase
-from nbkeras.engine.program import OnlyConstants, Program
+from nbkeras.engine.program import LIVE, Bound, Program
+from nbkeras.engine.recorder import OnlyConstants, Recorder
 from nbkeras.engine.rewriting import improved
 from nbkeras.engine.tensor import Tensor
-from nbkeras.kernels.runtime import device, library
+from nbkeras.kernels.runtime import device
 
 Array = np.ndarray
 
 
 @dataclass
 class Recording:
-    """A recorded inference: its launches, and the arrays for inputs and outputs.
+    """A recorded inference. bound: the program over memory; its arrays for inputs have values. structure: of the outputs.
 
-    states: (start, end) of the memory that steps keep from call to call. structure: of the outputs.
+    states: the parts of live memory that steps keep from call to call, (begin, end) by the number of the memory.
     """
 
-    steps: list[tuple[Callable, tuple]]
-    layers: list[str]  # the layer of each step
-    program: Program
-    inputs: list[Array]
-    outputs: list[Array]
+    bound: Bound
     structure: object
-    states: list[tuple[int, int]] = field(default_factory=list)
+    states: dict[int, tuple[int, int]] = field(default_factory=dict)
+
+    @property
+    def program(self) -> Program:
+        """The recorded program."""
+        return self.bound.program
 
 
-class _Recorder(Program):
-    """A program that records which layer needs Python to compute values before each replay."""
+class _InferenceRecorder(Recorder):
+    """A recorder that notes which layer needs Python to compute values before each replay."""
 
     nests = False  # files hold no loops
 
@@ -64,34 +67,39 @@ def record(
     name: the model's. purpose: for messages, such as 'become a library'. states(): arrays that the model keeps from call to
     call. Other arrays that it changes are detected.
     """
-    if device.gpu() is not None:
-        raise ValueError(
-            f"model {name!r} is on a GPU and cannot {purpose}, which is for the CPU: make the model with nbkeras.device('cpu')"
-        )
+    check_device(name, device.gpu(), purpose)
     inputs = [_example(*spec) for spec in specs]
-    program: Program = (recorder := _Recorder())
+    recorder = _InferenceRecorder()
     turn = step_lock.enter()
     try:
-        with device.run_by(OnlyConstants()), device.record(program), training_phase(False):
+        with device.run_by(OnlyConstants()), device.record(recorder), training_phase(False):
             returned = function([Tensor(array) for array in inputs])
         outputs = structures.flatten(returned)
-        if program.reason is not None:
-            raise ValueError(f"model {name!r} cannot {purpose}: {program.reason}, which needs Python")
+        if recorder.reason is not None:
+            raise ValueError(f"model {name!r} cannot {purpose}: {recorder.reason}, which needs Python")
         if recorder.computes is not None:
             raise ValueError(
                 f"model {name!r} cannot {purpose}: {recorder.computes} needs Python to compute values before each prediction"
             )
         results = [output.data for output in outputs]
-        if (better := improved(program, inputs, results)) is not None:
-            program, results = better.program, better.outputs
-        results = program.seal(results)
-        steps, layers = list(program.steps), [place.layer for place in program.places]
-        structure = structures.map_leaves(lambda _: 0, returned)
-        recording = Recording(steps, layers, program, inputs, results, structure)
-        recording.states = _changed(recording, states())
+        better = improved(recorder, inputs, results)
+        program = recorder.sealed(results, inputs) if better is None else better.recorder.sealed(better.outputs, inputs)
+        recording = Recording(program.bind(), structures.map_leaves(lambda _: 0, returned))
+        for own, array in zip(recording.bound.inputs, inputs, strict=True):
+            own[...] = array
+        recording.states = _changed(recording.bound, states())
+        recording.bound.prepare()
     finally:
         step_lock.leave(turn)
     return recording
+
+
+def check_device(name: str, gpu: Any, purpose: str) -> None:
+    """Refuse a model on a GPU. gpu: None for the CPU."""
+    if gpu is not None:
+        raise ValueError(
+            f"model {name!r} is on a GPU and cannot {purpose}, which is for the CPU: make the model with nbkeras.device('cpu')"
+        )
 
 
 def _example(shape: tuple, dtype: np.dtype) -> Array:
@@ -101,34 +109,31 @@ def _example(shape: tuple, dtype: np.dtype) -> Array:
     return array
 
 
-def _changed(recording: Recording, states: Sequence[Array]) -> list[tuple[int, int]]:
-    """The memory of the given arrays and of persistent arrays that a run changes. All but the inputs keep their values."""
-    program = recording.program
-    known = {id(device.root(array)) for array in (*recording.inputs, program.arena)}
-    kept = {id(device.root(state)) for state in states}
-    owners: dict[int, Array] = {}
-    reach: dict[int, tuple[int, int]] = {}  # the memory that the steps use
-    for _, args in recording.steps:
-        for array in args:
-            key = id(device.root(array)) if isinstance(array, np.ndarray) and array.size else 0
-            if key and key not in known:
-                owners[key] = device.root(array)
-                low, high = library.bounds_of(array)
-                before = reach.get(key, (low, high))
-                reach[key] = min(low, before[0]), max(high, before[1])
-    before_runs = {key: owner.copy("K") for key, owner in owners.items() if key in program.written}
+def _changed(bound: Bound, states: Sequence[Array]) -> dict[int, tuple[int, int]]:
+    """The parts of live memory that hold the given arrays or that a run changes. All but the inputs keep their values."""
+    program = bound.program
+    given = {id(device.root(state)) for state in states}
+    owners: dict[int, Array] = {}  # by the number of a live memory
+    reach: dict[int, tuple[int, int]] = {}  # the part of it that the launches use
+    for ref in program.refs():
+        if program.memories[ref.memory].kind == LIVE:
+            owners[ref.memory] = device.root(program.arrays[ref])
+            low, high = ref.bounds()
+            before = reach.get(ref.memory, (low, high))
+            reach[ref.memory] = min(low, before[0]), max(high, before[1])
+    before_runs = {number: owner.copy("K") for number, owner in owners.items() if id(owner) in program.written}
+    kept = {number for number, owner in owners.items() if id(owner) in given}
     if before_runs:
         try:
             for _ in range(2):
-                program.run()
-                for array in recording.inputs:  # a sum in a layer may be 0 for the first example
+                bound.run()
+                for array in bound.inputs:  # a sum in a layer may be 0 for the first example
                     np.subtract(1, array, out=array, casting="unsafe")
-            changed = {key for key, old in before_runs.items() if not _same_bytes(owners[key], old)}
+            kept |= {number for number, old in before_runs.items() if not _same_bytes(owners[number], old)}
         finally:
-            for key, old in before_runs.items():
-                owners[key][...] = old
-        kept |= changed
-    return [reach[key] for key in owners if key in kept]
+            for number, old in before_runs.items():
+                owners[number][...] = old
+    return {number: reach[number] for number in owners if number in kept}
 
 
 def _same_bytes(array: Array, other: Array) -> bool:

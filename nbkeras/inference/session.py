@@ -5,101 +5,39 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 
 from nbkeras.data.input_matching import GraphInputs, check_numbers
 from nbkeras.engine import structures
 from nbkeras.engine.annotations import briefly
-from nbkeras.engine.batch import copy_to
+from nbkeras.engine.batch import ALL, Batch
 from nbkeras.engine.lazy_names import LazyModule
+from nbkeras.engine.replays import Replays
 from nbkeras.engine.structures import one_or_all
 from nbkeras.inference import bundle as bundles
 from nbkeras.inference.bundle import Bundle, TensorSpec
+from nbkeras.inference.constants import Key
 from nbkeras.inference.interface import Interface
-from nbkeras.inference.program import Instance, Key, Program
 from nbkeras.kernels.runtime import device
-from nbkeras.kernels.runtime.pool import Pool
 
 host_part = LazyModule("nbkeras.inference.host_part")
 Array = np.ndarray
 _CALL = 7  # overhead of a call in rows of computation, assumed until `measure`; see `cover`
 _PART_SECONDS = 2e-5  # overhead of each part of a batch besides its program: slicing, padding, joining
-_KEPT = 64 << 20  # bytes of idle arenas kept for each program, but at least one arena for each processor
-_empty = np.empty
 
 
-class _Port(NamedTuple):
+class _Port(TensorSpec):
     """An input in the form that the checks of a graph's inputs need; `node` is only for symbols."""
 
-    name: str
-    shape: tuple[int | None, ...]
-    dtype: np.dtype
-    node: None = None
+    node = None
 
     @property
     def ndim(self) -> int:
         return len(self.shape)
-
-
-class _Ports:
-    """The inputs of a frozen model, in place of a graph."""
-
-    def __init__(self, structure: Any, specs: Sequence[TensorSpec]):
-        self.input_list = [_Port(*spec) for spec in specs]
-        self.inputs = structures.pack(structure, self.input_list)
-
-
-class Player:
-    """Runs the launches over a private arena; one thread at a time may use it."""
-
-    __slots__ = ("_inputs", "_outputs", "_forms", "_replay")
-
-    def __init__(self, program: Program, constants: Array):
-        own = Instance.of(program, constants)
-        self._inputs, self._outputs = own.inputs, own.outputs
-        self._forms = [(array.shape, array.dtype) for array in own.outputs]
-        with device.on(None):
-            self._replay = device.Replayer(own.launches, own.inputs, own.outputs)
-
-    def run(self, arrays: Sequence[Array]) -> list[Array]:
-        """Compute the outputs, as new arrays, from arrays of the inputs' shapes."""
-        outputs = [_empty(shape, dtype) for shape, dtype in self._forms]
-        if not self._replay.copying(*arrays, *outputs):
-            with device.on(None):
-                for source, target in zip(arrays, self._inputs, strict=True):
-                    copy_to(source, target)
-                self._replay()
-                for source, target in zip(self._outputs, outputs, strict=True):
-                    copy_to(source, target)
-        return outputs
-
-
-class Players:
-    """The players of programs over shared constants."""
-
-    def __init__(self, programs: Mapping[Key, Program], constants: Array):
-        self._programs, self._constants = programs, constants
-        # By key: the idle players, and how many of them are kept after a burst of calls. No lock: append
-        # and pop are atomic.
-        self._free: dict[Key, tuple[list[Player], int]] = {
-            key: ([Player(each, constants)], max(Pool.most, _KEPT // max(each.nbytes, 1)))
-            for key, each in programs.items()
-        }
-
-    def run(self, key: Key, arrays: Sequence[Array]) -> list[Array]:
-        """Compute the outputs, as new arrays, from arrays of the inputs' shapes. Several threads may call this at once."""
-        free, most = self._free[key]
-        try:
-            player = free.pop()
-        except IndexError:
-            player = Player(self._programs[key], self._constants)
-        outputs = player.run(arrays)
-        if len(free) < most:
-            free.append(player)
-        return outputs
 
 
 class _State:
@@ -108,13 +46,15 @@ class _State:
     def __init__(self, bundle: Bundle):
         self.bundle, self.spec = bundle, bundle.spec
         spec, programs = bundle.spec, bundle.programs
-        self.run = Players(programs, bundle.constants).run
+        self._replays = {key: Replays(program) for key, program in programs.items()}
         self.batch_sizes = tuple(sorted({rows for rows, _ in programs}))
         self.steps = tuple(sorted({steps for _, steps in programs}))
         self.output = spec.structures[1]
         self.is_one = not structures.is_nested(self.output)
         self.tables = {position: (rows, layer) for position, rows, layer in spec.tables}
-        self.ports: Any = GraphInputs(_Ports(spec.structures[0], spec.inputs), spec.name, tables=self.tables)
+        ports = [_Port(*each) for each in spec.inputs]
+        graph: Any = SimpleNamespace(input_list=ports, inputs=structures.pack(spec.structures[0], ports))
+        self.ports: Any = GraphInputs(graph, spec.name, tables=self.tables)
         self.host = None if bundle.host is None else host_part.HostPart(bundle.host, spec)
         self.inputs, self.structure = spec.inputs, spec.structures[0]
         if self.host is not None:
@@ -123,7 +63,8 @@ class _State:
         self.check = functools.partial(self._check_numbers, 0) if spec.tables else None
         self.interface: Interface | None = None
         if spec.state is not None:
-            start = self.start = spec.state.start.view((bundle.constants, bundle.constants))
+            first = spec.state.start
+            start = self.start = np.ndarray(first.shape, first.dtype, bundle.constants, first.offset, first.strides)
             self.interface = Interface(
                 spec.name, self.ports, spec.inputs, spec.state.is_sequence, len(start), start.dtype, spec.state.limit
             )
@@ -144,6 +85,15 @@ class _State:
 
     # -------------------- computing --------------------
 
+    def run(self, key: Key, *arrays: Array) -> list[Array]:
+        """Compute the outputs, as new arrays, from arrays of the inputs' shapes. Several threads may call this at once."""
+        replays = self._replays[key]
+        outputs = replays.run(*arrays)
+        if outputs is None:
+            with device.on(None):
+                outputs = replays.run_batch(Batch(list(arrays), ALL, key[0]))
+        return outputs  # type: ignore[return-value]  # a frozen program is never outdated
+
     def at_once(self, x: Any, state: Any) -> list[Array] | None:
         """The outputs, if x is an array of a recorded size for the model's only input; else None."""
         if type(x) is not np.ndarray or x.dtype is not self.dtype:
@@ -154,14 +104,14 @@ class _State:
         if self.check is not None:
             self.check(x)
         if self.interface is None:
-            return self.run(key, (x,))
+            return self.run(key, x)
         if type(state) is not np.ndarray or state.dtype is not self.interface.dtype:
             return None
         if state.shape != (key[0], len(self.start)):
             return None
         if self.interface.limit is not None:
             self.interface.check_length(state, key[1])
-        return self.run(key, (x, state))
+        return self.run(key, x, state)
 
     def compute(self, arrays: Sequence[Array], steps: int = 1) -> list[Array]:
         """The outputs for arrays of any number of rows and steps. A state is the last array and the last output."""
@@ -190,7 +140,7 @@ class _State:
     def _in_steps(self, arrays: Sequence[Array], rows: int, steps: int) -> list[Array]:
         """The outputs for a recorded number of rows. Steps are computed as a sum of recorded numbers."""
         if (rows, steps) in self.bundle.programs:
-            return self.run((rows, steps), arrays)
+            return self.run((rows, steps), *arrays)
         sizes, kept = _parted(steps, self.steps[::-1]), self.spec.state
         if sizes is None or kept is None:
             raise ValueError(
@@ -202,7 +152,7 @@ class _State:
         for size in sizes:
             pairs = zip(inputs, kept.is_sequence, strict=True)
             part = [np.ascontiguousarray(a[:, begin : begin + size]) if each else a for a, each in pairs]
-            *outputs, state = self.run((rows, size), [*part, state])
+            *outputs, state = self.run((rows, size), *part, state)
             found.append(outputs)
             begin += size
         joined = zip(zip(*found, strict=True), kept.has_steps, strict=True)
@@ -214,14 +164,14 @@ class _State:
             return
         forms: Any = [(spec.shape[1:], spec.dtype) for spec in self.spec.inputs]
         arrays = {size: [np.zeros((size, *rest), dtype) for rest, dtype in forms] for size in self.batch_sizes}
-        least = dict.fromkeys(self.batch_sizes, math.inf)
+        minimum = dict.fromkeys(self.batch_sizes, math.inf)
         begin = now = time.perf_counter()
         while now == begin or now - begin < seconds:
             for size in self.batch_sizes:
-                self.run((size, 1), arrays[size])
+                self.run((size, 1), *arrays[size])
                 before, now = now, time.perf_counter()
-                least[size] = min(least[size], now - before)
-        self._use(tuple(least[size] + _PART_SECONDS for size in self.batch_sizes))
+                minimum[size] = min(minimum[size], now - before)
+        self._use(tuple(minimum[size] + _PART_SECONDS for size in self.batch_sizes))
 
     # -------------------- checks --------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from nbkeras.building.host_graph import Numbers
 from nbkeras.engine import structures
+from nbkeras.engine.annotations import briefly
 
 Spec = tuple[tuple, np.dtype]  # a shape, with None for an open size, and a dtype
 
@@ -18,21 +20,16 @@ def inputs_of(model: Any, given: Any) -> tuple[list[str], list[Spec], Callable[[
 
     given: the shape of each input, for models without a graph and to fix sizes.
     """
+    pack: Callable[[list], Any]
     expected = None if given is None else [_spec(item) for item in ([given] if _is_one(given) else given)]
     if getattr(model, "_host_part", None) is not None:  # its recorded part, which takes numbers in place of strings
         names, symbols = model._host_part.inputs_of_rest()
         specs = [(tuple(symbol.shape), symbol.value_dtype) for symbol in symbols]
-
-        def pack(tensors):
-            return Numbers(tensors)
-
+        pack = Numbers
     elif getattr(model, "_graph", None) is not None:
         names = [str(name) for name in model.input_names]
         specs = [(tuple(symbol.shape), symbol.dtype) for symbol in model.inputs]
-
-        def pack(tensors):
-            return structures.pack(model.input, tensors)
-
+        pack = functools.partial(structures.pack, model.input)
     elif given is None and model.build_shapes is None:
         raise ValueError(f"model {model.name!r} has no input shapes: call it once, or give input_signature")
     else:
@@ -76,6 +73,22 @@ def closed(model: Any, name: str, spec: Spec, rows: int, purpose: str) -> Spec:
             f"{shape}: give the inputs' shapes, as in input_signature=[{(None, *(n or 16 for n in shape[1:]))}]{words}"
         )
     return (rows, *shape[1:]), dtype
+
+
+def counts(name: str, given: Any) -> list[int]:
+    """The positive integers in an argument, one or a list of them, each once."""
+    numbers = [given] if isinstance(given, int | np.integer) else list(given)
+    if not numbers or any(isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1 for n in numbers):
+        raise ValueError(f"{name} must be a positive integer or a list of them, received {briefly(given)}")
+    return list(dict.fromkeys(map(int, numbers)))
+
+
+def check_rows(model: Any, name: str, shape: tuple[int, ...], rows: int, purpose: str) -> None:
+    """Refuse an output without a row for each sample."""
+    if shape[:1] != (rows,):
+        raise ValueError(
+            f"model {model.name!r} cannot {purpose}: output {name!r} has no row for each of {rows} samples, its shape is {shape}"
+        )
 
 
 def output_names(model: Any, count: int, taken: list[str]) -> list[str]:

@@ -17,13 +17,14 @@ from nbkeras.engine.batch import ALL, Batch
 from nbkeras.engine.layer_stack import layer_stack
 from nbkeras.engine.learning_phase import training_phase
 from nbkeras.engine.observed import observe_all
-from nbkeras.engine.program_cache import ProgramCache, Replays
+from nbkeras.engine.program_cache import ProgramCache
+from nbkeras.engine.replays import KnownForms, Replays
 from nbkeras.engine.rewriting import improved
 from nbkeras.inference import streaming, streaming_ops  # noqa: F401 (the rules)
 from nbkeras.inference.freezing import freeze_stream
 from nbkeras.inference.interface import Interface
 from nbkeras.inference.session import Frozen
-from nbkeras.inference.walk import GIVEN, STEPS, Form, StepContext, StreamingGraph, is_own
+from nbkeras.inference.streaming_graph import GIVEN, STEPS, Form, StepContext, StreamingGraph, is_own
 from nbkeras.layers.embedding import Embedding
 
 Array = np.ndarray
@@ -72,18 +73,18 @@ class Stream:
         self._graph = graph = _graph_of(model)
         is_sequence = _sequences(model, sequences)
         kinds = [STEPS if each else GIVEN for each in is_sequence]
-        self._walk = walk = StreamingGraph(model, kinds, self.window, model.name)
-        floats = [np.dtype(form.dtype) for form in walk.forms if np.dtype(form.dtype).kind == "f"]
+        self._streaming = calls = StreamingGraph(model, kinds, self.window, model.name)
+        floats = [np.dtype(form.dtype) for form in calls.forms if np.dtype(form.dtype).kind == "f"]
         self.dtype = np.result_type(np.float32 if floats or model.dtype == "float32" else model.dtype, *floats)
-        self._forms = [Form((), self.dtype)] * walk.counts + walk.forms  # the first one is the number of steps
+        self._forms = [Form((), self.dtype)] * calls.counts + calls.forms  # the first one is the number of steps
         ends = list(accumulate((math.prod(form.shape) for form in self._forms), initial=0))
         self._columns, self.state_size = [slice(*each) for each in pairwise(ends)], ends[-1]
         inputs = [(name_of(symbol), tuple(symbol.shape), symbol.dtype) for symbol in graph.input_list]
         self._interface = Interface(
-            model.name, model._graph_inputs, inputs, is_sequence, self.state_size, self.dtype, walk.limit
+            model.name, model._graph_inputs, inputs, is_sequence, self.state_size, self.dtype, calls.limit
         )
         self._programs = ProgramCache("the model's stream", "replace that layer", 16, improved)
-        self._known: dict[tuple, tuple[Replays, int, bool]] = {}  # by the forms of x and the state; see `_at_once`
+        self._known: KnownForms[tuple[Replays, int, bool]] = KnownForms()  # see `_at_once`
 
     def __repr__(self) -> str:
         return f"<Stream {self.model.name!r}, state_size {self.state_size}>"
@@ -103,7 +104,7 @@ class Stream:
         if not _is_count(batch, 0):
             raise ValueError(f"batch must be a number of sequences, received {briefly(batch)}")
         with tensor.on_gpu(self.model._gpu), training_phase(False):
-            row = self._row([ops.zeros((1,), self.dtype)] * self._walk.counts + self._walk.start(1), 1)
+            row = self._row([ops.zeros((1,), self.dtype)] * self._streaming.counts + self._streaming.start(1), 1)
             return np.repeat(row.numpy(), batch, axis=0)
 
     def __call__(self, x: Any, state: Array) -> tuple[Any, Array]:
@@ -131,10 +132,9 @@ class Stream:
         made = Batch([*leaves, state], ALL, batch)
         with tensor.on_gpu(self.model._gpu):
             results, _ = self._programs.run(lambda leaves: self._next(leaves, steps), made)
-        if type(x) is np.ndarray and x.dtype == leaves[0].dtype:
-            if len(self._known) >= 64:
-                self._known.clear()
-            self._known[x.shape, x.dtype, state.shape] = self._programs.replays(None, made.signature), steps, is_step
+        replays = self._programs.replays(None, made.signature)
+        if replays is not None and type(x) is np.ndarray and x.dtype == leaves[0].dtype:
+            self._known[x.shape, x.dtype, state.shape] = replays, steps, is_step
         return self._returned(results, is_step)
 
     def _at_once(self, x: Any, state: Any) -> tuple[Any, Array] | None:
@@ -152,14 +152,14 @@ class Stream:
             self.model._graph_inputs.check_numbers([x])
         if self._interface.limit is not None:
             self._interface.check_length(state, steps)
-        done = replays.run(x[:, None] if is_step else x, state)
-        return None if done is None else self._returned(done[0], is_step)
+        results = replays.run(x[:, None] if is_step else x, state)
+        return None if results is None else self._returned(results, is_step)
 
     def _returned(self, results: list[Array], is_step: bool) -> tuple[Any, Array]:
         """The result of a call: the outputs, without the step axis if x had none, and the new state."""
         *outputs, after = results
         if is_step:
-            outputs = [y[:, 0] if kind == STEPS else y for y, kind in zip(outputs, self._walk.kinds, strict=True)]
+            outputs = [y[:, 0] if kind == STEPS else y for y, kind in zip(outputs, self._streaming.kinds, strict=True)]
         return structures.one_or_all(structures.pack(self._graph.outputs, outputs)), after
 
     def check(self, x: Any, tolerance: float | None = None) -> None:
@@ -184,7 +184,7 @@ class Stream:
                 y, state = self(self._packed(arrays, first, last), state)
                 expected = structures.flatten(self.model.predict_on_batch(self._packed(arrays, 0, last)))
                 for position, (own, whole) in enumerate(zip(structures.flatten(y), expected, strict=True)):
-                    whole = whole[:, first:] if self._walk.kinds[position] == STEPS else whole
+                    whole = whole[:, first:] if self._streaming.kinds[position] == STEPS else whole
                     largest = np.abs(own - whole).max(initial=0)
                     if not largest <= tolerance * max(1.0, np.abs(whole).max(initial=0)):
                         raise ValueError(
@@ -217,7 +217,7 @@ class Stream:
             >>> y.shape, state.shape
             ((4, 2), (4, 2))
         """
-        kinds = self._walk.kinds
+        kinds = self._streaming.kinds
         return freeze_stream(self.model, self._interface, kinds, self.initial, self.compute, batch_sizes, steps)
 
     # -------------------- computing --------------------
@@ -240,11 +240,11 @@ class Stream:
         *inputs, row = tensors
         batch, pairs = row.shape[0], zip(self._forms, self._columns, strict=True)
         states = [ops.cast(ops.reshape(row[:, part], (batch, *form.shape)), form.dtype) for form, part in pairs]
-        before = states.pop(0) if self._walk.counts else None
+        before = states.pop(0) if self._streaming.counts else None
         names = layer_stack.names
         names.append(self.model.name)  # layer names are on the stack while the model is called
         try:
-            outputs, after = self._walk.run(StepContext(batch, steps, before), states, inputs)
+            outputs, after = self._streaming.run(StepContext(batch, steps, before), states, inputs)
         finally:
             names.pop()
             self.model.clear_losses()

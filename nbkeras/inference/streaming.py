@@ -1,4 +1,4 @@
-"""Floor 3: how each layer works step by step: a table of rules by the names of classes; see walk.py.
+"""Floor 3: how each layer works step by step: a table of rules by the names of classes; see streaming_graph.py.
 
 A rule gets a Site, a call of a layer on sequences. It returns the Part of the call, or None if the unchanged call works on each
 step alone, or refuses the layer by `site.refuse`, with the reason.
@@ -17,7 +17,19 @@ from nbkeras import ops
 from nbkeras.building.operation import Operation
 from nbkeras.engine import structures
 from nbkeras.engine.tensor import Tensor
-from nbkeras.inference.walk import DECLARE, GIVEN, LAST, RULES, STEPS, Form, Part, Site, StepContext, part_of, rule
+from nbkeras.inference.streaming_graph import (
+    DECLARE,
+    GIVEN,
+    LAST,
+    RULES,
+    STEPS,
+    Form,
+    Part,
+    Site,
+    StepContext,
+    part_of,
+    rule,
+)
 from nbkeras.layers import convolving, core, einsum_dense, recurrent_cells
 from nbkeras.ops.attention import masked_softmax
 
@@ -292,8 +304,8 @@ def largest(site: Site) -> Part:
     layer, form = site.layer, _pooled(site)
 
     def step(now, states, inputs):
-        most = ops.maximum(states[0], ops.max(inputs, axis=1, keepdims=layer.keepdims))
-        return most, [most]
+        maximum = ops.maximum(states[0], ops.max(inputs, axis=1, keepdims=layer.keepdims))
+        return maximum, [maximum]
 
     return _part(layer, step, [form], [LAST], lambda rows: [ops.full((rows, *form.shape), -np.inf, form.dtype)])
 

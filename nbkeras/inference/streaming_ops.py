@@ -1,4 +1,4 @@
-"""Floor 3: the ops on symbolic tensors that work on each step alone, and how a stream runs them; see walk.py."""
+"""Floor 3: the ops on symbolic tensors that work on each step alone, and how a stream runs them; see streaming_graph.py."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from nbkeras import ops
 from nbkeras.engine import structures
-from nbkeras.inference.walk import DECLARE, ELEMENTWISE, GIVEN, LAST, RULES, STEPS, Part, Site, plain, rule
+from nbkeras.inference.streaming_graph import DECLARE, ELEMENTWISE, GIVEN, LAST, RULES, STEPS, Part, Site, plain, rule
 
 # ops that work along axes of their first argument: the names of the arguments that say which; () for the last one
 _ALONG: dict[Callable, tuple[str, ...]] = {

@@ -20,13 +20,13 @@ def _shared_axes(name: str, what: str, axes: Any) -> list[int] | None:
     return None if axes is None else list(option.integers_of(name, what, [axes] if isinstance(axes, int) else axes))
 
 
-NotNegative = Annotated[float, option.kind(_not_negative, "a number, not negative")]
-MaxValue = Annotated[Any, option.optional(NotNegative)]
-SoftmaxAxis = Annotated[
+_NotNegative = Annotated[float, option.kind(_not_negative, "a number, not negative")]
+_MaxValue = Annotated[Any, option.optional(_NotNegative)]
+_SoftmaxAxis = Annotated[
     Any,
     option.kind(lambda name, what, axis: tuple(axis) if isinstance(axis, list) else axis, "an integer, or several"),
 ]
-SharedAxes = Annotated[Any, option.kind(_shared_axes, "an integer, or several, or None")]
+_SharedAxes = Annotated[Any, option.kind(_shared_axes, "an integer, or several, or None")]
 
 
 class _EachAlone(SameShape):
@@ -63,9 +63,9 @@ class ReLU(_EachAlone):
 
     def __init__(
         self,
-        max_value: MaxValue = None,
-        negative_slope: NotNegative = 0.0,
-        threshold: NotNegative = 0.0,
+        max_value: _MaxValue = None,
+        negative_slope: _NotNegative = 0.0,
+        threshold: _NotNegative = 0.0,
         **kwargs: Unpack[LayerOptions],
     ):
         super().__init__(**option.keep(self, locals()))
@@ -88,7 +88,7 @@ class LeakyReLU(_EachAlone):
         array([-1.,  0.,  4.], dtype=float32)
     """
 
-    def __init__(self, negative_slope: NotNegative = 0.3, **kwargs: Unpack[LayerOptions]):
+    def __init__(self, negative_slope: _NotNegative = 0.3, **kwargs: Unpack[LayerOptions]):
         super().__init__(**option.keep(self, locals()))
 
     def call(self, inputs):
@@ -127,7 +127,7 @@ class ThresholdedReLU(_EachAlone):
         array([0., 0., 0., 2.], dtype=float32)
     """
 
-    def __init__(self, theta: NotNegative = 1.0, **kwargs: Unpack[LayerOptions]):
+    def __init__(self, theta: _NotNegative = 1.0, **kwargs: Unpack[LayerOptions]):
         super().__init__(**option.keep(self, locals()))
 
     def call(self, inputs):
@@ -155,7 +155,7 @@ class Softmax(SameShape):
         array([[0.5, 0.5, 0. ]], dtype=float32)
     """
 
-    def __init__(self, axis: SoftmaxAxis = -1, **kwargs: Unpack[LayerOptions]):
+    def __init__(self, axis: _SoftmaxAxis = -1, **kwargs: Unpack[LayerOptions]):
         super().__init__(**option.keep(self, locals()))
 
     def call(self, inputs, mask=None):
@@ -202,7 +202,7 @@ class PReLU(SameShape):
         alpha_initializer: option.Initializer = "zeros",
         alpha_regularizer: option.Regularizer = None,
         alpha_constraint: option.Constraint = None,
-        shared_axes: SharedAxes = None,
+        shared_axes: _SharedAxes = None,
         **kwargs: Unpack[LayerOptions],
     ):
         super().__init__(**option.keep(self, locals()))

@@ -11,10 +11,10 @@ from nbkeras.engine import option, structures
 from nbkeras.engine.annotations import briefly
 from nbkeras.ops import attention
 
-ScoreMode = Annotated[str, option.choice("dot", "concat")]
+_ScoreMode = Annotated[str, option.choice("dot", "concat")]
 
 
-class Attention(Layer):
+class Attention(option.Declared, Layer):
     """Dot-product attention (Luong et al., 2015): a mean of the values, weighted by the similarity of key and query.
 
         scores = query @ key^T
@@ -54,12 +54,11 @@ class Attention(Layer):
     """
 
     supports_masking = True
-    dropout: float
 
     def __init__(
         self,
         use_scale: option.Flag = False,
-        score_mode: ScoreMode = "dot",
+        score_mode: _ScoreMode = "dot",
         dropout: option.Rate = 0.0,
         seed: option.Anything = None,
         **kwargs: Unpack[LayerOptions],
@@ -126,7 +125,7 @@ def _rows(tensor, last: int):
     return ops.reshape(tensor, (math.prod(tensor.shape[:-last]), *tensor.shape[-last:]))
 
 
-class SeedOptions(LayerOptions, total=False):
+class _SeedOptions(LayerOptions, total=False):
     """The options of Attention that AdditiveAttention accepts as **kwargs."""
 
     seed: Any
@@ -160,7 +159,7 @@ class AdditiveAttention(Attention):
 
     _left_out = ("score_mode",)
 
-    def __init__(self, use_scale=True, dropout=0.0, **kwargs: Unpack[SeedOptions]):
+    def __init__(self, use_scale=True, dropout=0.0, **kwargs: Unpack[_SeedOptions]):
         super().__init__(use_scale=use_scale, dropout=dropout, **kwargs)
 
     def build(self, input_shape):

@@ -13,14 +13,14 @@ from nbkeras.engine.annotations import briefly
 from nbkeras.initializers import STFT, Scaling, Window
 from nbkeras.ops.window import output_length
 
-Mode = Annotated[str, option.choice("log", "magnitude", "psd", "real", "imag", "angle", "stft")]
-Padding = Annotated[str, option.choice("valid", "same")]
-DataFormat = Annotated[Any, option.choice("channels_last", "channels_first", None)]
-MaybeSize = Annotated[Any, option.optional(option.Size)]
-MaybeAbove0 = Annotated[Any, option.optional(option.Above0)]
+_Mode = Annotated[str, option.choice("log", "magnitude", "psd", "real", "imag", "angle", "stft")]
+_Padding = Annotated[str, option.choice("valid", "same")]
+_DataFormat = Annotated[Any, option.choice("channels_last", "channels_first", None)]
+_MaybeSize = Annotated[Any, option.optional(option.Size)]
+_MaybeAbove0 = Annotated[Any, option.optional(option.Above0)]
 
 
-class STFTSpectrogram(Layer):
+class STFTSpectrogram(option.Declared, Layer):
     """The short-time Fourier transform of signals, by two convolutions whose kernels training may change.
 
     The kernels are waves within a window function, as `initializers.STFT` makes them. All channels share them.
@@ -59,24 +59,18 @@ class STFTSpectrogram(Layer):
         array([4, 4, 4, 4, 4], dtype=int32)
     """
 
-    mode: str
-    frame_length: int
-    frame_step: Any
-    fft_length: Any
-    padding: str
-
     def __init__(
         self,
-        mode: Mode = "log",
+        mode: _Mode = "log",
         frame_length: option.Size = 256,
-        frame_step: MaybeSize = None,
-        fft_length: MaybeSize = None,
+        frame_step: _MaybeSize = None,
+        fft_length: _MaybeSize = None,
         window: Window = "hann",
         periodic: option.Flag = False,
         scaling: Scaling = "density",
-        padding: Padding = "valid",
+        padding: _Padding = "valid",
         expand_dims: option.Flag = False,
-        data_format: DataFormat = None,
+        data_format: _DataFormat = None,
         **kwargs: Unpack[LayerOptions],
     ):
         super().__init__(**option.keep(self, locals()))
@@ -161,7 +155,7 @@ class STFTSpectrogram(Layer):
         return magnitude if self.mode == "magnitude" else ops.log(ops.maximum(magnitude, config.epsilon()))
 
 
-class MelSpectrogram(Layer):
+class MelSpectrogram(option.Declared, Layer):
     """The power of signals in bands of the mel scale over time, by default in decibels.
 
     The bands are as wide as people hear differences. The layer is differentiable and has no weights.
@@ -196,28 +190,19 @@ class MelSpectrogram(Layer):
         (64, 63)
     """
 
-    fft_length: int
-    sequence_stride: int
     sequence_length: Any
     max_freq: Any
-    sampling_rate: Any
-    num_mel_bins: int
-    min_freq: Any
-    mag_exp: Any
-    min_power: Any
-    ref_power: Any
-    top_db: Any
 
     def __init__(
         self,
         fft_length: option.Size = 2048,
         sequence_stride: option.Size = 512,
-        sequence_length: MaybeSize = None,
+        sequence_length: _MaybeSize = None,
         window: option.Anything = "hann",
         sampling_rate: option.Above0 = 16000,
         num_mel_bins: option.Size = 128,
         min_freq: option.AtLeast0 = 20.0,
-        max_freq: MaybeAbove0 = None,
+        max_freq: _MaybeAbove0 = None,
         power_to_db: option.Flag = True,
         top_db: option.AnyNumber = 80.0,
         mag_exp: option.AnyNumber = 2.0,

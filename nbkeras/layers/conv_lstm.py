@@ -8,15 +8,16 @@ from __future__ import annotations
 from typing import Any, Unpack
 
 from nbkeras import ops
+from nbkeras.building.input_spec import DataFormat
 from nbkeras.building.layer import InputSpec
 from nbkeras.engine import option
-from nbkeras.layers.recurrent import RNN, RNNOptions, _first, _WholeSequence
+from nbkeras.layers.recurrent import RNN, _first, _RNNOptions, _WholeSequence
 from nbkeras.layers.recurrent_cells import CellOptions, LSTMCell, build_cell
-from nbkeras.layers.spatial import DataFormat, Padding, WindowSize, check_lengths
+from nbkeras.layers.spatial import Padding, WindowSize, check_lengths
 from nbkeras.ops.window import output_length
 
 
-class ConvCellOptions(CellOptions, total=False):
+class _ConvCellOptions(CellOptions, total=False):
     """The options of LSTMCell that the cells here accept as **kwargs."""
 
     unit_forget_bias: option.Flag
@@ -33,12 +34,6 @@ class _ConvLSTMCell(LSTMCell):
     rank = 2
     _left_out = ("units",)  # `filters` takes the place of `units`
     paddings = ("valid", "same")
-    data_format: str
-    padding: str
-    filters: int
-    kernel_size: tuple
-    strides: tuple
-    dilation_rate: tuple
 
     def __init__(
         self,
@@ -51,7 +46,7 @@ class _ConvLSTMCell(LSTMCell):
         activation: option.Activation = "tanh",
         recurrent_activation: option.Activation = "sigmoid",
         use_bias: option.Flag = True,
-        **kwargs: Unpack[ConvCellOptions],
+        **kwargs: Unpack[_ConvCellOptions],
     ):
         units = option.size_of(option.name_of(self), "filters", filters)
         super().__init__(units, activation, recurrent_activation, use_bias, **kwargs)
@@ -258,7 +253,7 @@ class _ConvLSTM(_WholeSequence):
         return_state: option.Flag = False,
         go_backwards: option.Flag = False,
         stateful: option.Flag = False,
-        **kwargs: Unpack[RNNOptions],
+        **kwargs: Unpack[_RNNOptions],
     ):
         super().__init__(locals(), **kwargs)
         self.input_spec = InputSpec(ndim=self.cell.rank + 3)

@@ -29,8 +29,6 @@ class _Conv(Adaptable, Convolving):
     """
 
     kernel: Any = AdaptedWeight()
-    filters: int
-    groups: int
 
     def __init__(
         self,
@@ -86,27 +84,23 @@ class _Conv(Adaptable, Convolving):
         Returns:
             A tensor of the shape of the layer's output.
         """
-        window = self.strides, self.padding, self.dilation_rate
-        return (ops.conv1d, ops.conv2d, ops.conv3d)[self.rank - 1](inputs, kernel, None, *window, self.data_format)
+        return self._product(inputs, kernel)
 
     def call(self, inputs):
-        if type(self).convolution_op is _Conv.convolution_op:
-            if self.lora_enabled and self.groups == 1:  # a group's filters see a part of the channels only
-                if self._takes_products(inputs.size // inputs.shape[self.channel_axis()]):
-                    return self.activation(
-                        self._adapted(lambda kernel: self.convolution_op(inputs, kernel), self._mixed)
-                    )
-            return self.convolved(inputs, self.padding)
+        if type(self).convolution_op is _Conv.convolution_op:  # bias and activation run in the same kernel
+            return self._computed(self._product, inputs, self.bias, self.activation)
         return self.finish(self.convolution_op(inputs, self.kernel))
 
     def convolved(self, inputs, padding):
-        return self.convolve(inputs, self.kernel, padding=padding)  # bias and activation run in the same kernel
+        return self.convolve(inputs, self.kernel, padding=padding)
 
-    def _mixed(self, inputs, matrix):
-        """Channels times a matrix, plus the bias."""
-        convolution = (ops.conv1d, ops.conv2d, ops.conv3d)[self.rank - 1]
-        kernel = ops.reshape(matrix, (*[1] * self.rank, *matrix.shape))
-        return convolution(inputs, kernel, self.bias, data_format=self.data_format)
+    def _has_small_products(self, inputs):
+        """Not with groups: a group's filters see a part of the channels only."""
+        return self.groups == 1 and self._takes_products(inputs.size // inputs.shape[self.channel_axis()])
+
+    def _added(self, outputs, x, b):
+        kernel = ops.reshape(b, (*[1] * self.rank, *b.shape))
+        return ops.add(outputs, self._product(x, kernel, self.bias, None, 1, "valid", 1))
 
 
 class Conv1D(_Conv):
@@ -191,3 +185,8 @@ class Conv3D(_Conv):
     """
 
     rank = 3
+
+
+Convolution1D = Conv1D
+Convolution2D = Conv2D
+Convolution3D = Conv3D

@@ -14,10 +14,6 @@ class Convolving(Spatial, registered=False):
     """A layer whose window slides over its inputs: its kernel_size, strides, dilation_rate and padding."""
 
     dilation_rate: Any = 1
-    kernel_size: tuple
-    strides: tuple
-    padding: str
-    use_bias: bool
 
     def build(self, input_shape):
         self.compute_output_shape(input_shape)  # called for its errors
@@ -94,9 +90,13 @@ class Convolving(Spatial, registered=False):
             padding: 'valid' or 'same'.
             dilation_rate: The distance between the elements of a window.
         """
+        return self._product(inputs, kernel, self.bias, self.activation, strides, padding, dilation_rate)
+
+    def _product(self, inputs, kernel, bias=None, activation=None, strides=None, padding=None, dilation_rate=None):
+        """`convolve` with any bias and activation, or none."""
         convolution = (ops.conv1d, ops.conv2d, ops.conv3d)[self.rank - 1]
         window = strides or self.strides, padding or self.padding, dilation_rate or self.dilation_rate
-        return convolution(inputs, kernel, self.bias, *window, self.data_format, self.activation)
+        return convolution(inputs, kernel, bias, *window, self.data_format, activation)
 
     def compute_output_shape(self, input_shape):
         return self.shape_after(input_shape, self.filters)

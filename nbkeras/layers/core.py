@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from typing import Any, Unpack
 
-from nbkeras import building, ops
+from nbkeras import ops
 from nbkeras.building import graph
 from nbkeras.building.input_spec import DataFormat
 from nbkeras.building.layer import CommonOptions, InputSpec, Layer, LayerOptions, SameShape
 from nbkeras.building.lora import Adaptable, AdaptedWeight
-from nbkeras.engine import behaviour, option, structures
+from nbkeras.engine import compatibility, option, structures
 from nbkeras.engine.annotations import briefly
-from nbkeras.engine.behaviour import FunctionName
+from nbkeras.engine.compatibility import FunctionName
 from nbkeras.engine.registry import custom_object, custom_object_scope
 
 
@@ -80,12 +80,13 @@ class Dense(Adaptable, Layer):
         self._adapt_as_made()
 
     def call(self, inputs):
-        if self.quantization_mode == "float8":
-            return building.float8_call(self, inputs, ops.dense)
-        if self.lora_enabled and self._takes_products(inputs.size // inputs.shape[-1]):
-            outputs = self._adapted(lambda kernel: ops.dense(inputs, kernel), lambda x, b: ops.dense(x, b, self.bias))
-            return self.activation(outputs)
-        return ops.dense(inputs, self.kernel, self.bias, self.activation)
+        return self._computed(ops.dense, inputs, self.bias, self.activation)
+
+    def _has_small_products(self, inputs):
+        return self._takes_products(inputs.size // inputs.shape[-1])
+
+    def _added(self, outputs, x, b):
+        return ops.add(outputs, ops.dense(x, b, self.bias))
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], self.units)
@@ -172,7 +173,7 @@ class Flatten(Layer):
         return (input_shape[0], None if None in rest else math.prod(rest))
 
 
-class Reshape(Layer):
+class Reshape(option.Declared, Layer):
     """Reshapes each sample; the elements keep their order.
 
     Args:
@@ -198,7 +199,6 @@ class Reshape(Layer):
 
     output_dtype = "input"
     input_spec = InputSpec(min_ndim=1)
-    target_shape: tuple
 
     def __init__(self, target_shape: option.Integers, **kwargs: Unpack[LayerOptions]):
         super().__init__(**option.keep(self, locals()))
@@ -227,7 +227,7 @@ class Reshape(Layer):
         return (input_shape[0], *self._target(tuple(input_shape)))
 
 
-class Permute(Layer):
+class Permute(option.Declared, Layer):
     """Puts the axes of each sample into another order.
 
     Args:
@@ -251,7 +251,6 @@ class Permute(Layer):
     """
 
     output_dtype = "input"
-    dims: tuple
 
     def __init__(self, dims: option.Integers, **kwargs: Unpack[LayerOptions]):
         super().__init__(**option.keep(self, locals()))
@@ -427,7 +426,7 @@ class Lambda(Layer):
 
     def _named(self, role: str, function: Any) -> str:
         """The name of a function, for a configuration."""
-        name = behaviour.current.reference(function, self.name if role == "function" else f"{self.name}_mask")
+        name = compatibility.current.reference(function, self.name if role == "function" else f"{self.name}_mask")
         if not name:
             raise NotImplementedError(
                 f"the Lambda layer {self.name!r} cannot be written: its {role} has no name. Define it with def and "

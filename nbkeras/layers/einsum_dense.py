@@ -6,7 +6,7 @@ import math
 import re
 from typing import Annotated, Any, NamedTuple, Unpack
 
-from nbkeras import building, initializers, ops
+from nbkeras import initializers, ops
 from nbkeras.building.layer import InputSpec, Layer, LayerOptions
 from nbkeras.building.lora import Adaptable, AdaptedWeight, full_shape
 from nbkeras.engine import option
@@ -26,9 +26,9 @@ def _letters(name: str, what: str, value: Any) -> str | None:
     return value
 
 
-Equation = Annotated[str, option.kind(_equation, "'ab,bc->ac', '...ab,bc->...ac' or 'ab...,bc->ac...'")]
-OutputShape = Annotated[option.Several, "partial_output_shape"]
-BiasAxes = Annotated[str | None, option.kind(_letters, "letters or None")]
+_EquationText = Annotated[str, option.kind(_equation, "'ab,bc->ac', '...ab,bc->...ac' or 'ab...,bc->ac...'")]
+_OutputShape = Annotated[option.Several, "partial_output_shape"]
+_BiasAxes = Annotated[str | None, option.kind(_letters, "letters or None")]
 
 
 class EinsumDense(Adaptable, Layer):
@@ -67,16 +67,13 @@ class EinsumDense(Adaptable, Layer):
     is_quantized_by_keras = True
     quantized_channels = {"kernel": ()}  # `build` sets the axes from the equation
     kernel: Any = AdaptedWeight()
-    equation: str
-    bias_axes: Any
-    partial_output_shape: tuple
 
     def __init__(
         self,
-        equation: Equation,
-        output_shape: OutputShape,
+        equation: _EquationText,
+        output_shape: _OutputShape,
         activation: option.Activation = None,
-        bias_axes: BiasAxes = None,
+        bias_axes: _BiasAxes = None,
         kernel_initializer: option.Initializer = "glorot_uniform",
         bias_initializer: option.Initializer = "zeros",
         kernel_regularizer: option.Regularizer = None,
@@ -123,17 +120,16 @@ class EinsumDense(Adaptable, Layer):
             raise ValueError(f"EinsumDense {self.name!r}: {error}") from None
 
     def call(self, inputs):
-        if self.quantization_mode == "float8":
-            return building.float8_call(self, inputs, self._product)
-        if self.lora_enabled and self._has_small_products(inputs):
-            outputs = self._adapted(lambda kernel: self._product(inputs, kernel))
-            return self.activation(outputs if self.bias is None else ops.add(outputs, self.bias))
-        return self._product(inputs, self.kernel, self.bias, self.activation)
+        return self._computed(self._product, inputs, self.bias, self.activation)
 
     def _has_small_products(self, inputs) -> bool:
         terms, shape = _parsed(self.equation), full_shape(self._parts()[0])
         summed = math.prod(n for letter, n in zip(terms.kernel, shape, strict=True) if letter not in terms.outputs)
         return _ends_like_output(terms) and self._takes_products(inputs.size // summed)
+
+    def _added(self, outputs, x, b):
+        outputs = super()._added(outputs, x, b)
+        return outputs if self.bias is None else ops.add(outputs, self.bias)
 
     def _product(self, inputs, kernel, bias=None, activation=ops.linear):
         """activation(einsum(equation, inputs, kernel) + bias)."""

@@ -7,7 +7,7 @@ import numpy as np
 from nbkeras import ops
 from nbkeras.building.layer import BasicOptions, InputSpec, Layer
 from nbkeras.building.lora import Adaptable, AdaptedWeight
-from nbkeras.engine import behaviour, option
+from nbkeras.engine import compatibility, option
 from nbkeras.engine.tensor import Tensor
 
 
@@ -47,9 +47,6 @@ class Embedding(Adaptable, Layer):
     adapted = "embeddings"
     embeddings: Any = AdaptedWeight()
     input_spec = InputSpec()
-    input_dim: int
-    output_dim: int
-    mask_zero: bool
 
     def __init__(
         self,
@@ -66,7 +63,7 @@ class Embedding(Adaptable, Layer):
         lora_alpha: float | None = None,
         **kwargs: Unpack[BasicOptions],
     ):
-        known = input_length is not None or behaviour.current.embeddings_take_sequences
+        known = input_length is not None or compatibility.current.embeddings_take_sequences
         if known and not {"input_shape", "batch_input_shape"} & kwargs.keys():
             lengths = input_length if isinstance(input_length, list | tuple) else (input_length,)
             kwargs["input_shape"] = tuple(lengths)
@@ -88,9 +85,7 @@ class Embedding(Adaptable, Layer):
         self._adapt_as_made()
 
     def call(self, inputs):
-        if self._is_apart():
-            return self._adapted(lambda table: ops.embedding(inputs, table))
-        return ops.embedding(inputs, self.embeddings)
+        return self._computed(ops.embedding, inputs)
 
     def compute_mask(self, inputs, mask=None):
         """A bool tensor: True where the integer is not 0; None without mask_zero."""
@@ -100,7 +95,7 @@ class Embedding(Adaptable, Layer):
         return (*input_shape, self.output_dim)
 
 
-class TableOptions(BasicOptions, total=False):
+class _TableOptions(BasicOptions, total=False):
     """The options of Embedding that ReversibleEmbedding accepts as **kwargs."""
 
     embeddings_initializer: option.Initializer
@@ -151,7 +146,7 @@ class ReversibleEmbedding(Embedding):
         reverse_dtype: option.Anything = None,
         logit_soft_cap: option.MaybeNumber = None,
         weights=None,
-        **kwargs: Unpack[TableOptions],
+        **kwargs: Unpack[_TableOptions],
     ):
         super().__init__(input_dim, output_dim, **kwargs)
         option.keep(self, locals())
@@ -167,14 +162,20 @@ class ReversibleEmbedding(Embedding):
     def call(self, inputs, reverse=False):
         if not reverse:
             return super().call(inputs)
+        scores = self._scores(inputs)
+        if self.logit_soft_cap is None:
+            return scores
+        return ops.multiply(ops.tanh(ops.divide(scores, self.logit_soft_cap)), self.logit_soft_cap)
+
+    def _scores(self, inputs):
         if self.tie_weights and self._is_apart():
-            return self._capped(self._adapted_scores(inputs))
+            return self._adapted_scores(inputs)
         if self.quantization_mode is not None:
-            return self._capped(self._quantized_scores(inputs))
+            return self._quantized_scores(inputs)
         kernel = ops.transpose(self.embeddings) if self.tie_weights else self.reverse_embeddings
         if self.reverse_dtype is not None:
             inputs, kernel = (ops.cast(each, self.reverse_dtype) for each in (inputs, kernel))
-        return self._capped(ops.matmul(inputs, kernel))
+        return ops.matmul(inputs, kernel)
 
     def _adapted_scores(self, inputs):
         table, a, b, factor = self._parts()
@@ -187,11 +188,6 @@ class ReversibleEmbedding(Embedding):
         if self.tie_weights:
             return self.embeddings.transposed_product(inputs)
         return ops.dense(inputs, self.reverse_embeddings)
-
-    def _capped(self, scores):
-        if self.logit_soft_cap is None:
-            return scores
-        return ops.multiply(ops.tanh(ops.divide(scores, self.logit_soft_cap)), self.logit_soft_cap)
 
     compute_output_shape = Layer.compute_output_shape  # a dry run, since it depends on `reverse`
 

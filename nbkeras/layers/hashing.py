@@ -28,7 +28,6 @@ class _Hashed(TextInputs):
 
     input_dtype = "int64"
     modes: tuple[str, ...] = MODES
-    output_mode: str
 
     def __init__(
         self,

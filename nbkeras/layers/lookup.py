@@ -11,7 +11,7 @@ import numpy as np
 
 from nbkeras import config, ops
 from nbkeras.building.layer import LayerOptions
-from nbkeras.engine import behaviour, load_budget, option, tensor
+from nbkeras.engine import compatibility, load_budget, option, tensor
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.outside import ordinary_file
 from nbkeras.engine.tensor import Tensor, as_index, as_tensor
@@ -69,14 +69,6 @@ class Lookup(TextInputs, registered=False):
     """
 
     modes = (*MODES, "tf_idf")
-    max_tokens: Any
-    num_oov_indices: int
-    mask_token: Any
-    oov_token: Any
-    invert: bool
-    output_mode: str
-    pad_to_max_tokens: bool
-    salt: Any
     compute_dtype = property(lambda layer: "int64", doc="The dtype of indices.")  # so that no policy rounds the weights
 
     def __init__(
@@ -306,7 +298,7 @@ class Lookup(TextInputs, registered=False):
 
     @property
     def _value_dtype(self) -> str:
-        if self.output_mode != "int" and behaviour.current.lookups_have_own_dtype:
+        if self.output_mode != "int" and compatibility.current.lookups_have_own_dtype:
             return self.dtype
         return config.floatx() if self.output_mode == "tf_idf" else "int64"
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Unpack
 
 from nbkeras import ops
 from nbkeras.building.layer import Layer, LayerOptions
-from nbkeras.engine import behaviour, option, structures
+from nbkeras.engine import compatibility, option, structures
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Tensor
 
@@ -101,7 +101,7 @@ class Merge(Layer, registered=False):
             mask: A list of their masks, or None. The output has no mask if an input has none.
         """
         masks = _masks(self, inputs, mask)
-        if behaviour.current.merged_steps_need_all_masks:
+        if compatibility.current.merged_steps_need_all_masks:
             given = [m for m in masks if m is not None]
             return reduce(ops.logical_and, given) if given else None
         return None if any(m is None for m in masks) else reduce(ops.logical_or, masks)

@@ -14,13 +14,13 @@ from nbkeras.layers.einsum_dense import EinsumDense
 from nbkeras.layers.regularization import Dropout
 from nbkeras.ops import attention
 
-OptionalSize = Annotated[Any, option.optional(option.Size)]
-Axes = Annotated[Any, option.optional(option.Several)]
-OutputShape = Annotated[Axes, "_output_sizes"]
-ProjectionRegularizer = Annotated[option.Regularizer, "_projection_activity"]
+_OptionalSize = Annotated[Any, option.optional(option.Size)]
+_Axes = Annotated[Any, option.optional(option.Several)]
+_OutputShape = Annotated[_Axes, "_output_sizes"]
+_ProjectionRegularizer = Annotated[option.Regularizer, "_projection_activity"]
 
 
-class _Projected(Layer):
+class _Projected(option.Declared, Layer):
     """Base of both layers: options of projections, masks, and attention over (batch, steps, heads, size).
 
     Args:
@@ -54,23 +54,19 @@ class _Projected(Layer):
     input_spec = InputSpec()  # the query's
     _axes: tuple[int, ...]  # the attention axes
     _output_sizes: tuple[int, ...] | None = None  # the sizes of the output's last axes; None for the query's
-    dropout: float
-    sliding_window: Any
-    use_gate: bool
-    seed: Any
 
     def __init__(
         self,
         dropout: option.Rate = 0.0,
         use_bias: option.Flag = True,
         use_gate: option.Flag = False,
-        sliding_window: OptionalSize = None,
+        sliding_window: _OptionalSize = None,
         flash_attention=None,
         kernel_initializer: option.Initializer = "glorot_uniform",
         bias_initializer: option.Initializer = "zeros",
         kernel_regularizer: option.Regularizer = None,
         bias_regularizer: option.Regularizer = None,
-        activity_regularizer: ProjectionRegularizer = None,  # for each projection, as in Keras
+        activity_regularizer: _ProjectionRegularizer = None,  # for each projection, as in Keras
         kernel_constraint: option.Constraint = None,
         bias_constraint: option.Constraint = None,
         seed: option.Anything = None,
@@ -246,11 +242,11 @@ def _like(initializer: Any) -> Any:
     return type(initializer).from_config(initializer.get_config())
 
 
-class ProjectionOptions(LayerOptions, total=False):
+class _ProjectionOptions(LayerOptions, total=False):
     """The options of `_Projected` that MultiHeadAttention accepts as **kwargs."""
 
     use_gate: option.Flag
-    sliding_window: OptionalSize
+    sliding_window: _OptionalSize
     flash_attention: bool | None
     kernel_initializer: option.Initializer
     bias_initializer: option.Initializer
@@ -261,7 +257,7 @@ class ProjectionOptions(LayerOptions, total=False):
     seed: Any
 
 
-class GroupOptions(ProjectionOptions, total=False):
+class _GroupOptions(_ProjectionOptions, total=False):
     """The options of `_Projected` that GroupQueryAttention accepts as **kwargs."""
 
     dropout: option.Rate
@@ -302,19 +298,18 @@ class MultiHeadAttention(_Projected):
         (1, 3, 6)
     """
 
-    key_dim: int
     value_dim: int
 
     def __init__(
         self,
         num_heads: option.Size,
         key_dim: option.Size,
-        value_dim: OptionalSize = None,
+        value_dim: _OptionalSize = None,
         dropout=0.0,
         use_bias=True,
-        output_shape: OutputShape = None,
-        attention_axes: Axes = None,
-        **kwargs: Unpack[ProjectionOptions],
+        output_shape: _OutputShape = None,
+        attention_axes: _Axes = None,
+        **kwargs: Unpack[_ProjectionOptions],
     ):
         super().__init__(**option.keep(self, locals()))
         self.value_dim = self.value_dim or self.key_dim
@@ -365,7 +360,7 @@ class GroupQueryAttention(_Projected):
         head_dim: option.Size,
         num_query_heads: option.Size,
         num_key_value_heads: option.Size,
-        **kwargs: Unpack[GroupOptions],
+        **kwargs: Unpack[_GroupOptions],
     ):
         super().__init__(**option.keep(self, locals()))
         if num_query_heads % num_key_value_heads:

@@ -8,10 +8,10 @@ from typing import Annotated, Any, Unpack
 
 from nbkeras import ops
 from nbkeras.building.layer import InputSpec, Layer, LayerOptions, SameShape
-from nbkeras.engine import behaviour, option
+from nbkeras.engine import compatibility, option
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Variable
-from nbkeras.ops.normalization import masked_moments
+from nbkeras.ops.normalization import _masked_moments
 
 
 def _axes(name: str, what: str, axis: Any) -> int | list[int]:
@@ -45,10 +45,10 @@ def _clipping(name: str, what: str, bounds: Any) -> dict[str, float] | None:
     return None if bounds is None else found
 
 
-Clipping = Annotated[Any, option.kind(_clipping, "a dict, or None")]
-Axis = Annotated[Any, option.kind(_one_axis, "an integer")]
-Axes = Annotated[Any, option.kind(_axes, "an integer or a list of integers")]
-Groups = Annotated[int, option.kind(_groups, "a positive integer, or -1 for as many groups as channels")]
+_Clipping = Annotated[Any, option.kind(_clipping, "a dict, or None")]
+_Axis = Annotated[Any, option.kind(_one_axis, "an integer")]
+_Axes = Annotated[Any, option.kind(_axes, "an integer or a list of integers")]
+_Groups = Annotated[int, option.kind(_groups, "a positive integer, or -1 for as many groups as channels")]
 
 
 def _axis_size(layer: Layer, input_shape: Any, axis: int) -> int:
@@ -118,13 +118,11 @@ class BatchNormalization(_Scaled):
         array([0.02], dtype=float32)
     """
 
-    renorm: bool
     renorm_clipping: Any
-    synchronized: bool
 
     def __init__(
         self,
-        axis: Axis = -1,
+        axis: _Axis = -1,
         momentum: option.Rate = 0.99,
         epsilon: option.Number = 1e-3,
         center: option.Flag = True,
@@ -138,7 +136,7 @@ class BatchNormalization(_Scaled):
         beta_constraint: option.Constraint = None,
         gamma_constraint: option.Constraint = None,
         renorm: option.Flag = False,
-        renorm_clipping: Clipping = None,
+        renorm_clipping: _Clipping = None,
         renorm_momentum: option.Rate = 0.99,
         synchronized: option.Flag = False,
         **kwargs: Unpack[LayerOptions],
@@ -168,7 +166,7 @@ class BatchNormalization(_Scaled):
 
     def call(self, inputs, training=None, mask=None):
         frozen = not self.trainable
-        if not training or (frozen and not behaviour.current.frozen_normalizes_by_batch):
+        if not training or (frozen and not compatibility.current.frozen_normalizes_by_batch):
             return ops.batch_normalization(
                 inputs, self.moving_mean, self.moving_variance, self.axis, self.beta, self.gamma, self.epsilon
             )
@@ -196,7 +194,7 @@ class BatchNormalization(_Scaled):
             )
         else:
             everywhere = ops.broadcast_to(ops.expand_dims(ops.cast(mask, "bool"), -1), inputs.shape)
-            mean, variance = masked_moments(inputs, everywhere, axis, self.synchronized)
+            mean, variance = _masked_moments(inputs, everywhere, axis, self.synchronized)
         stddev = ops.sqrt(variance + self.epsilon)
         known = ops.maximum(self.renorm_stddev, math.sqrt(self.epsilon))
         bounds = self.renorm_clipping
@@ -244,7 +242,7 @@ class LayerNormalization(_Scaled):
 
     def __init__(
         self,
-        axis: Axes = -1,
+        axis: _Axes = -1,
         epsilon: option.Number = 1e-3,
         center: option.Flag = True,
         scale: option.Flag = True,
@@ -298,7 +296,7 @@ class RMSNormalization(SameShape):
 
     computes_in_float32 = True
 
-    def __init__(self, axis: Axes = -1, epsilon: option.Number = 1e-6, **kwargs: Unpack[LayerOptions]):
+    def __init__(self, axis: _Axes = -1, epsilon: option.Number = 1e-6, **kwargs: Unpack[LayerOptions]):
         super().__init__(**option.keep(self, locals()))
 
     def build(self, input_shape):
@@ -335,8 +333,8 @@ class GroupNormalization(_Scaled):
 
     def __init__(
         self,
-        groups: Groups = 32,
-        axis: Axis = -1,
+        groups: _Groups = 32,
+        axis: _Axis = -1,
         epsilon: option.Number = 1e-3,
         center: option.Flag = True,
         scale: option.Flag = True,
@@ -383,7 +381,7 @@ class UnitNormalization(SameShape):
 
     input_spec = InputSpec()
 
-    def __init__(self, axis: Axes = -1, **kwargs: Unpack[LayerOptions]):
+    def __init__(self, axis: _Axes = -1, **kwargs: Unpack[LayerOptions]):
         super().__init__(**option.keep(self, locals()))
 
     def call(self, inputs):

@@ -54,7 +54,7 @@ class Rescaling(SameShape):
         return array
 
 
-def batches_of(data: Any, steps: int | None = None) -> Iterator[np.ndarray]:
+def _batches_of(data: Any, steps: int | None = None) -> Iterator[np.ndarray]:
     """The arrays that `adapt` was given: one array, or batches (x, or x first) of a list, generator or PyDataset."""
     if isinstance(data, np.ndarray | Tensor) or not isinstance(data, Iterable) or hasattr(data, "__array__"):
         yield _numbers(data)
@@ -74,9 +74,9 @@ def _numbers(data: Any) -> np.ndarray:
         ) from None
 
 
-Axes = Annotated[Any, option.optional(option.Several)]
-Mean = Annotated[option.Anything, "input_mean"]
-Variance = Annotated[option.Anything, "input_variance"]
+_Axes = Annotated[Any, option.optional(option.Several)]
+_Mean = Annotated[option.Anything, "input_mean"]
+_Variance = Annotated[option.Anything, "input_variance"]
 
 
 class Normalization(SameShape):
@@ -107,15 +107,14 @@ class Normalization(SameShape):
     """
 
     axis: tuple
-    input_mean: Any
     adapt_mean: Any = None
     adapt_variance: Any = None
 
     def __init__(
         self,
-        axis: Axes = -1,
-        mean: Mean = None,
-        variance: Variance = None,
+        axis: _Axes = -1,
+        mean: _Mean = None,
+        variance: _Variance = None,
         invert: option.Flag = False,
         **kwargs: Unpack[LayerOptions],
     ):
@@ -189,7 +188,7 @@ class Normalization(SameShape):
         if self.input_mean is not None:
             raise ValueError(f"Normalization {self.name!r} was created with a mean and a variance and cannot adapt")
         count, mean, square = 0, np.float64(0), np.float64(0)  # square: the sum of squared distances from the mean
-        for batch in _watched(self, batches_of(data)):
+        for batch in _watched(self, _batches_of(data)):
             if not self.built:
                 self._ensure_built(batch)
             if len(batch.shape) != len(self._broadcast) or any(
@@ -223,11 +222,11 @@ def _boundaries(name: str, what: str, edges: Any) -> list[float] | None:
     return None if edges is None else [float(edge) for edge in edges]
 
 
-Boundaries = Annotated[Any, option.kind(_boundaries, "rising numbers, or None")]
-BinCount = Annotated[Any, option.optional(option.Size)]
+_Boundaries = Annotated[Any, option.kind(_boundaries, "rising numbers, or None")]
+_BinCount = Annotated[Any, option.optional(option.Size)]
 
 
-class Discretization(Layer):
+class Discretization(option.Declared, Layer):
     """The index of the bin of each number: the number of boundaries that are not above it.
 
     Args:
@@ -258,13 +257,11 @@ class Discretization(Layer):
 
     modes = MODES
     _unwritten = ("trainable", "activity_regularizer", "autocast")
-    num_bins: Any
-    epsilon: float
 
     def __init__(
         self,
-        bin_boundaries: Boundaries = None,
-        num_bins: BinCount = None,
+        bin_boundaries: _Boundaries = None,
+        num_bins: _BinCount = None,
         epsilon: option.Number = 0.01,
         output_mode: OutputMode = "int",
         sparse: NotSparse = False,
@@ -292,7 +289,7 @@ class Discretization(Layer):
                 f"Discretization {self.name!r} was created with bin_boundaries: create it with num_bins to adapt it"
             )
         summary = np.zeros((2, 0), np.float32)
-        for batch in _watched(self, batches_of(data, steps)):
+        for batch in _watched(self, _batches_of(data, steps)):
             joined = np.concatenate([_summary(batch, self.epsilon), summary], axis=1)
             summary = _compressed(joined[:, np.argsort(joined[0])], self.epsilon)
         if not summary.size:

@@ -35,7 +35,6 @@ class _Pooling(Spatial):
         ValueError: if no window fits into the input.
     """
 
-    pool_size: tuple
     strides: tuple
     _pool: Callable
 
@@ -281,3 +280,17 @@ class GlobalAveragePooling3D(_GlobalAveragePooling):
     """
 
     rank = 3
+
+
+AvgPool1D = AveragePooling1D
+AvgPool2D = AveragePooling2D
+AvgPool3D = AveragePooling3D
+GlobalAvgPool1D = GlobalAveragePooling1D
+GlobalAvgPool2D = GlobalAveragePooling2D
+GlobalAvgPool3D = GlobalAveragePooling3D
+GlobalMaxPool1D = GlobalMaxPooling1D
+GlobalMaxPool2D = GlobalMaxPooling2D
+GlobalMaxPool3D = GlobalMaxPooling3D
+MaxPool1D = MaxPooling1D
+MaxPool2D = MaxPooling2D
+MaxPool3D = MaxPooling3D

@@ -11,7 +11,7 @@ import numpy as np
 
 from nbkeras import ops
 from nbkeras.building.layer import CommonOptions, InputSpec, Layer, LayerOptions
-from nbkeras.engine import behaviour, build_lock, dtype_policy, option, sharding, structures, tensor
+from nbkeras.engine import build_lock, compatibility, dtype_policy, option, sharding, structures, tensor
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.naming import snake_case
 from nbkeras.engine.tensor import Tensor, Variable, as_tensor, outside_program
@@ -30,11 +30,11 @@ from nbkeras.layers.recurrent_cells import (
     sequences_of,
     with_named_states,
 )
-from nbkeras.ops.control import becomes_program
+from nbkeras.ops.control import _becomes_program
 from nbkeras.ops.recurrent import RECURRENT_ACTIVATIONS
 
 
-class RNN(Layer):
+class RNN(option.Declared, Layer):
     """A recurrent layer that runs a cell, or a stack of cells, over the steps of sequences.
 
     At a masked step the states stay and the previous output is repeated (at the first step the first state, if the
@@ -71,12 +71,6 @@ class RNN(Layer):
 
     supports_masking = True
     cell: Any
-    return_sequences: bool
-    return_state: bool
-    go_backwards: bool
-    stateful: bool
-    unroll: bool
-    zero_output_for_mask: bool
 
     def __init__(
         self,
@@ -148,7 +142,7 @@ class RNN(Layer):
 
     def _returned(self, flat: list) -> list:
         """A flat list of states, in the form that a call returns after its output."""
-        return flat if behaviour.current.flat_states else self._packed(flat)
+        return flat if compatibility.current.flat_states else self._packed(flat)
 
     # -------------------- states --------------------
 
@@ -170,7 +164,7 @@ class RNN(Layer):
         """The states of a stateful layer, Variables in the structure of state_size; None before the batch size is known."""
         if self._kept is not None:
             return self._packed(list(self._kept))
-        return [None] * self._state_count if behaviour.current.lists_absent_states else None
+        return [None] * self._state_count if compatibility.current.lists_absent_states else None
 
     @states.setter
     def states(self, values) -> None:
@@ -366,7 +360,7 @@ class RNN(Layer):
         if self.stateful:  # copies: they are overwritten before the backward pass, which needs these values
             states = [ops.add(state, 0.0) for state in states]
         lives = None if mask is None else ops.expand_dims(mask, 2)
-        if becomes_program(sequences.shape[1] - 1, self.unroll):
+        if _becomes_program(sequences.shape[1] - 1, self.unroll):
             return self._run_as_program(sequences, states, lives, training)
         steps = list(ops.unstack(sequences, axis=1))
         masks = [None] * len(steps) if lives is None else list(ops.unstack(lives, axis=1))
@@ -502,7 +496,7 @@ class _WholeSequence(RNN):
 _FUSED = {getattr(ops, name): name for name in RECURRENT_ACTIVATIONS if hasattr(ops, name)}
 
 
-class RNNOptions(CommonOptions, total=False):
+class _RNNOptions(CommonOptions, total=False):
     """The options of RNN that its subclasses accept as **kwargs."""
 
     zero_output_for_mask: option.Flag
@@ -556,7 +550,7 @@ class SimpleRNN(_WholeSequence):
         stateful: option.Flag = False,
         unroll: option.Flag = False,
         seed: option.Anything = None,
-        **kwargs: Unpack[RNNOptions],
+        **kwargs: Unpack[_RNNOptions],
     ):
         super().__init__(locals(), **kwargs)
 
@@ -619,7 +613,7 @@ class GRU(_WholeSequence):
         unroll: option.Flag = False,
         reset_after: option.Flag = True,
         use_cudnn: Any = "auto",
-        **kwargs: Unpack[RNNOptions],
+        **kwargs: Unpack[_RNNOptions],
     ):
         super().__init__(locals(), **kwargs)
 
@@ -684,7 +678,7 @@ class LSTM(_WholeSequence):
         stateful: option.Flag = False,
         unroll: option.Flag = False,
         use_cudnn: Any = "auto",
-        **kwargs: Unpack[RNNOptions],
+        **kwargs: Unpack[_RNNOptions],
     ):
         super().__init__(locals(), **kwargs)
 

@@ -14,7 +14,7 @@ import numpy as np
 from nbkeras import initializers, ops, random
 from nbkeras.building.graph import SymbolicTensor
 from nbkeras.building.layer import InputSpec, Layer, LayerOptions
-from nbkeras.engine import behaviour, option, structures
+from nbkeras.engine import compatibility, option, structures
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Tensor
 
@@ -102,7 +102,7 @@ def call_cell(cell: Any, inputs: Tensor, states: Any, training: Any) -> tuple[Te
     return output, new_states
 
 
-class _Cell(Layer):
+class _Cell(option.Declared, Layer):
     """Base of the built-in cells: options, weights, and dropout masks that stay the same for a sequence.
 
     Args:
@@ -117,8 +117,6 @@ class _Cell(Layer):
     input_spec = InputSpec(ndim=2)
     quantized_channels = {"kernel": (-1,), "recurrent_kernel": (-1,)}
     gates = 1
-    units: int
-    recurrent_dropout: float
 
     def __init__(
         self,
@@ -170,7 +168,7 @@ class _Cell(Layer):
 
     def _weight(self, kind: str, shape: tuple[int, ...], initializer=None):
         initializer = initializer or getattr(self, f"{kind}_initializer")
-        by_gate = kind == "recurrent" and behaviour.current.identity_for_each_gate
+        by_gate = kind == "recurrent" and compatibility.current.identity_for_each_gate
         if by_gate and isinstance(initializer, initializers.Identity):
             initializer = _for_each_gate(initializer)
         name = "recurrent_kernel" if kind == "recurrent" else kind
@@ -411,7 +409,7 @@ def _for_each_gate(initializer: Any) -> Any:
     return lambda shape, dtype=None: np.tile(initializer(shape[:1] * 2, dtype), shape[1] // shape[0])
 
 
-class StackedRNNCells(Layer):
+class StackedRNNCells(option.Declared, Layer):
     """Several cells as one cell: each takes the output of the previous one. RNN wraps a list of cells in it.
 
     Args:
@@ -438,7 +436,6 @@ class StackedRNNCells(Layer):
     """
 
     input_spec = InputSpec()
-    cells: list
 
     def __init__(self, cells: option.Layers, **kwargs: Unpack[LayerOptions]):
         super().__init__(**kwargs)
@@ -452,7 +449,7 @@ class StackedRNNCells(Layer):
     def state_size(self):
         """The state sizes of the cells, in a list."""
         sizes = [cell.state_size for cell in self.cells]
-        return tuple(structures.flatten(sizes)) if behaviour.current.flat_states else sizes
+        return tuple(structures.flatten(sizes)) if compatibility.current.flat_states else sizes
 
     @property
     def output_size(self):

@@ -29,9 +29,9 @@ def _deviation(name: str, what: str, value: Any) -> float:
     return value
 
 
-NoiseShape = Annotated[Any, option.kind(_noise_shape, "a list of positive integers or None")]
-Deviation = Annotated[float, option.kind(_deviation, "a number, 0 or more")]
-RateBelowOne = Annotated[float, option.kind(check_rate, "a number at least 0 and below 1", True)]
+_NoiseShape = Annotated[Any, option.kind(_noise_shape, "a list of positive integers or None")]
+_Deviation = Annotated[float, option.kind(_deviation, "a number, 0 or more")]
+_RateBelowOne = Annotated[float, option.kind(check_rate, "a number at least 0 and below 1", True)]
 
 
 class _Random(SameShape):
@@ -72,9 +72,7 @@ class Dropout(_Random):
         array([[1., 1., 1., 1.]], dtype=float32)
     """
 
-    noise_shape: tuple | None
-
-    def __init__(self, rate: option.Rate, noise_shape: NoiseShape = None, seed=None, **kwargs: Unpack[LayerOptions]):
+    def __init__(self, rate: option.Rate, noise_shape: _NoiseShape = None, seed=None, **kwargs: Unpack[LayerOptions]):
         super().__init__(**option.keep(self, locals()))
 
     def call(self, inputs, training=None):
@@ -196,7 +194,7 @@ class GaussianNoise(_Random):
         1.0 0.1
     """
 
-    def __init__(self, stddev: Deviation, seed=None, **kwargs: Unpack[LayerOptions]):
+    def __init__(self, stddev: _Deviation, seed=None, **kwargs: Unpack[LayerOptions]):
         super().__init__(**option.keep(self, locals()))
 
     def call(self, inputs, training=None):
@@ -225,7 +223,7 @@ class GaussianDropout(_Random):
         1.0 1.0
     """
 
-    def __init__(self, rate: RateBelowOne, seed=None, **kwargs: Unpack[LayerOptions]):
+    def __init__(self, rate: _RateBelowOne, seed=None, **kwargs: Unpack[LayerOptions]):
         super().__init__(**option.keep(self, locals()))
 
     def call(self, inputs, training=None):
@@ -259,7 +257,7 @@ class AlphaDropout(_Random):
         0.0 1.0
     """
 
-    def __init__(self, rate: RateBelowOne, noise_shape: NoiseShape = None, seed=None, **kwargs: Unpack[LayerOptions]):
+    def __init__(self, rate: _RateBelowOne, noise_shape: _NoiseShape = None, seed=None, **kwargs: Unpack[LayerOptions]):
         super().__init__(**option.keep(self, locals()))
 
     def call(self, inputs, training=None):

@@ -45,13 +45,13 @@ def _listed(margins: tuple) -> list:
     return pairs[0] if len(pairs) == 1 else pairs
 
 
-Margins = Annotated[Any, option.Kind(_margins, "an integer, one for each axis, or pairs (before, after)", _listed)]
+_Margins = Annotated[Any, option.Kind(_margins, "an integer, one for each axis, or pairs (before, after)", _listed)]
 
 
 class _ZeroPadding(Spatial):
     output_dtype = "input"
 
-    def __init__(self, padding: Margins = 1, data_format=None, **kwargs: Unpack[LayerOptions]):
+    def __init__(self, padding: _Margins = 1, data_format=None, **kwargs: Unpack[LayerOptions]):
         super().__init__(**option.keep(self, locals()))
 
     def call(self, inputs):
@@ -123,7 +123,7 @@ class ZeroPadding3D(_ZeroPadding, defaults={"padding": ((1, 1), (1, 1), (1, 1))}
 class _Cropping(Spatial):
     output_dtype = "input"
 
-    def __init__(self, cropping: Margins = ((0, 0), (0, 0)), data_format=None, **kwargs: Unpack[LayerOptions]):
+    def __init__(self, cropping: _Margins = ((0, 0), (0, 0)), data_format=None, **kwargs: Unpack[LayerOptions]):
         super().__init__(**option.keep(self, locals()))
 
     def call(self, inputs):
@@ -205,15 +205,15 @@ class Cropping3D(_Cropping, defaults={"cropping": ((1, 1), (1, 1), (1, 1))}):
 
 
 (_kind,) = WindowSize.__metadata__
-Factors = Annotated[Any, _kind._replace(write=lambda size: size[0] if len(size) == 1 else list(size))]
-Interpolation = Annotated[str, option.choice(*INTERPOLATIONS)]
+_Factors = Annotated[Any, _kind._replace(write=lambda size: size[0] if len(size) == 1 else list(size))]
+_Interpolation = Annotated[str, option.choice(*INTERPOLATIONS)]
 
 
 class _UpSampling(Spatial):
     output_dtype = "input"
     interpolation = "nearest"
 
-    def __init__(self, size: Factors = 2, data_format=None, **kwargs: Unpack[LayerOptions]):
+    def __init__(self, size: _Factors = 2, data_format=None, **kwargs: Unpack[LayerOptions]):
         super().__init__(**option.keep(self, locals()))
 
     def call(self, inputs):
@@ -264,7 +264,7 @@ class UpSampling2D(_UpSampling):
         self,
         size: Any = (2, 2),
         data_format=None,
-        interpolation: Interpolation = "nearest",
+        interpolation: _Interpolation = "nearest",
         **kwargs: Unpack[LayerOptions],
     ):
         super().__init__(**option.keep(self, locals()))

@@ -15,11 +15,11 @@ from nbkeras.engine.tensor import Tensor
 from nbkeras.layers.recurrent_cells import sequences_and_states, sequences_of, with_named_states
 from nbkeras.layers.wrapper import Wrapper
 
-MergeMode = Annotated[Any, option.choice("sum", "mul", "ave", "concat", None)]
-ForwardLayer = Annotated[option.Layers, "forward_layer"]
+_MergeMode = Annotated[Any, option.choice("sum", "mul", "ave", "concat", None)]
+_ForwardLayer = Annotated[option.Layers, "forward_layer"]
 
 
-class Bidirectional(Layer):
+class Bidirectional(option.Declared, Layer):
     """Runs a recurrent layer forwards and a copy of it backwards, and merges their outputs (Schuster and Paliwal, 1997).
 
     With `return_sequences` the second output is first reversed into the order of the input. At masked steps the outputs of
@@ -57,14 +57,13 @@ class Bidirectional(Layer):
 
     supports_masking = True
     input_spec = InputSpec()
-    merge_mode: str | None
     forward_layer: Any
     backward_layer: Any
 
     def __init__(
         self,
-        layer: ForwardLayer,
-        merge_mode: MergeMode = "concat",
+        layer: _ForwardLayer,
+        merge_mode: _MergeMode = "concat",
         weights=None,
         backward_layer: option.Layers = None,
         **kwargs: Unpack[BasicOptions],

@@ -23,7 +23,7 @@ WindowSize = Annotated[Any, option.Kind(_window_size, "a positive integer, or on
 Padding = Annotated[str, option.Kind(_padding, "'valid' or 'same'; for sequences also 'causal' if the layer allows it")]
 
 
-class Spatial(Layer, registered=False):
+class Spatial(option.Declared, Layer, registered=False):
     """A layer over sequences (rank 1), images (2) or volumes (3), channels last or first.
 
     Input shape:
@@ -34,7 +34,6 @@ class Spatial(Layer, registered=False):
 
     rank = 2
     paddings: tuple[str, ...] = ("valid", "same")
-    data_format: str
 
     def __init__(self, data_format: DataFormat = None, **kwargs: Unpack[LayerOptions]):
         super().__init__(**option.keep(self, locals()))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from nbkeras.building.graph import SymbolicTensor, infer
 from nbkeras.building.layer import Layer
-from nbkeras.engine import structures
+from nbkeras.engine import option, structures
 from nbkeras.engine.dtypes import known_dtype
 from nbkeras.engine.strings import holds_strings
 
 
-class TextInputs(Layer, registered=False):
+class TextInputs(option.Declared, Layer, registered=False):
     """Base of layers that take strings: `call` gets them unconverted, because they are not tensors.
 
     `_encoded` makes the output from an int64 tensor of numbers, in a subclass.

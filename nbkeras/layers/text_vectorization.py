@@ -57,9 +57,9 @@ def _function_kind(*known: str | None) -> option.Kind:
     return option.kind(_function_or_name, "a function or a name", known)._replace(write=_named)
 
 
-Standardize = Annotated[Any, _function_kind(*_STANDARDS)]
-Split = Annotated[Any, _function_kind(None, *_SPLITS)]
-Ngrams = Annotated[Any, option.kind(_ngrams, "an integer, several or None")]
+_Standardize = Annotated[Any, _function_kind(*_STANDARDS)]
+_Split = Annotated[Any, _function_kind(None, *_SPLITS)]
+_Ngrams = Annotated[Any, option.kind(_ngrams, "an integer, several or None")]
 
 
 class TextVectorization(TextInputs):
@@ -109,15 +109,13 @@ class TextVectorization(TextInputs):
     """
 
     input_dtype = "string"
-    standardize: Any
-    split: Any
 
     def __init__(
         self,
         max_tokens=None,
-        standardize: Standardize = "lower_and_strip_punctuation",
-        split: Split = "whitespace",
-        ngrams: Ngrams = None,
+        standardize: _Standardize = "lower_and_strip_punctuation",
+        split: _Split = "whitespace",
+        ngrams: _Ngrams = None,
         output_mode="int",
         output_sequence_length: option.MaybeInteger = None,
         pad_to_max_tokens=False,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Unpack
+from typing import Unpack
 
 from nbkeras import ops
 from nbkeras.building import graph
@@ -13,7 +13,7 @@ from nbkeras.engine.tensor import Variable
 from nbkeras.initializers import TruncatedNormal
 
 
-class Wrapper(Layer):
+class Wrapper(option.Declared, Layer):
     """A layer that holds another layer and saves it in its configuration: a base for custom wrappers.
 
     Args:
@@ -29,8 +29,6 @@ class Wrapper(Layer):
         >>> Twice(layers.Dense(3, kernel_initializer="ones"))(np.ones((1, 3))).numpy()
         array([[9., 9., 9.]], dtype=float32)
     """
-
-    layer: Any
 
     def __init__(self, layer: option.Layers, **kwargs: Unpack[LayerOptions]):
         super().__init__(**option.keep(self, locals()))
@@ -67,7 +65,6 @@ class SpectralNormalization(Wrapper):
 
     supports_masking = True
     input_spec = InputSpec(min_ndim=1)
-    power_iterations: int
 
     def __init__(self, layer, power_iterations: option.Size = 1, **kwargs: Unpack[LayerOptions]):
         super().__init__(**option.keep(self, locals()))

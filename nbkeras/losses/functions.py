@@ -18,10 +18,10 @@ from nbkeras.engine.tensor import Tensor, as_tensor, op
 from nbkeras.losses.loss import prediction, registry, squeeze_or_expand_to_same_rank
 from nbkeras.ops.arguments import axis_of, broadcast_shape
 
-F = TypeVar("F", bound=Callable)
+_F = TypeVar("_F", bound=Callable)
 
 
-def _register(*aliases: str) -> Callable[[F], F]:
+def _register(*aliases: str) -> Callable[[_F], _F]:
     return lambda function: registry.register(op(function), *aliases)
 
 
@@ -140,7 +140,7 @@ def mean_squared_logarithmic_error(y_true, y_pred) -> Tensor:
     return ops.mean(ops.square(first - second), axis=-1)
 
 
-def unit_vectors(x: Tensor, axis: int = -1) -> Tensor:
+def _unit_vectors(x: Tensor, axis: int = -1) -> Tensor:
     """x / max(|x|, epsilon), with the norm over an axis; the gradient at 0 is finite."""
     squares = ops.sum(ops.square(x), axis=axis, keepdims=True)
     return ops.divide(x, ops.sqrt(ops.maximum(squares, config.epsilon() ** 2)))
@@ -169,7 +169,7 @@ def cosine_similarity(y_true, y_pred, axis: int = -1) -> Tensor:
         array([-1., -0.], dtype=float32)
     """
     y_true, y_pred = _matched("cosine_similarity", y_true, y_pred)
-    return -ops.sum(ops.multiply(unit_vectors(y_true, axis), unit_vectors(y_pred, axis)), axis=axis)
+    return -ops.sum(ops.multiply(_unit_vectors(y_true, axis), _unit_vectors(y_pred, axis)), axis=axis)
 
 
 @_register("huber_loss")

@@ -10,7 +10,7 @@ from nbkeras import config, ops
 from nbkeras.engine import option
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Tensor
-from nbkeras.metrics.confusion import _Confusion, evenly
+from nbkeras.metrics.confusion import _Confusion, _evenly
 from nbkeras.ops.metrics import divide_no_nan
 
 
@@ -21,11 +21,11 @@ def _numbers(name: str, what: str, values: Any) -> list[float]:
         raise TypeError(f"{name}: {what} must be numbers, received {briefly(values)}") from None
 
 
-Curve = Annotated[str, option.choice("ROC", "PR", "PRGAIN", any_case=True)]
-Summation = Annotated[str, option.choice("interpolation", "minoring", "majoring", any_case=True)]
-Numbers = Annotated[Any, option.optional(Annotated[Any, option.kind(_numbers, "numbers")])]
-Thresholds = Annotated[Numbers, "init_thresholds"]
-Labels = Annotated[Any, option.optional(option.Size)]
+_Curve = Annotated[str, option.choice("ROC", "PR", "PRGAIN", any_case=True)]
+_Summation = Annotated[str, option.choice("interpolation", "minoring", "majoring", any_case=True)]
+_Numbers = Annotated[Any, option.optional(Annotated[Any, option.kind(_numbers, "numbers")])]
+_Thresholds = Annotated[_Numbers, "init_thresholds"]
+_Labels = Annotated[Any, option.optional(option.Size)]
 
 
 class AUC(_Confusion):
@@ -63,14 +63,14 @@ class AUC(_Confusion):
     def __init__(
         self,
         num_thresholds: option.Anything = 200,
-        curve: Curve = "ROC",
-        summation_method: Summation = "interpolation",
+        curve: _Curve = "ROC",
+        summation_method: _Summation = "interpolation",
         name: str | None = None,
         dtype: Any = None,
-        thresholds: Thresholds = None,
+        thresholds: _Thresholds = None,
         multi_label: option.Flag = False,
-        num_labels: Labels = None,
-        label_weights: Numbers = None,
+        num_labels: _Labels = None,
+        label_weights: _Numbers = None,
         from_logits: option.Flag = False,
     ):
         option.keep(self, locals())
@@ -79,7 +79,7 @@ class AUC(_Confusion):
         if self.init_thresholds is None:
             if not isinstance(num_thresholds, int) or num_thresholds <= 1:
                 raise ValueError(f"AUC: num_thresholds must be an integer > 1, received {briefly(num_thresholds)}")
-            inner = evenly(num_thresholds)[1:-1]
+            inner = _evenly(num_thresholds)[1:-1]
         else:
             self.init_thresholds.sort()
             inner = self.init_thresholds

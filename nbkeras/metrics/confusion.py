@@ -36,10 +36,6 @@ class _Confusion(Metric):
 
     _counted: Sequence[str] = ("tp", "fp", "tn", "fn")
     _zero_counts = False
-    true_positives: Variable
-    false_positives: Variable
-    true_negatives: Variable
-    false_negatives: Variable
 
     def __init__(self, thresholds: Sequence[float], class_id: int | None, name: str | None, dtype: Any):
         super().__init__(name, dtype)
@@ -112,7 +108,7 @@ def _checked_thresholds(thresholds: Any, default: float) -> list[float]:
     return [float(each) for each in found]
 
 
-def evenly(count: int) -> list[float]:
+def _evenly(count: int) -> list[float]:
     """`count` thresholds at equal distances from 0 to 1."""
     load_budget.take(64 * count, f"a metric with {briefly(count)} thresholds")
     if count > 10**6:  # each threshold takes an element of every counter
@@ -120,7 +116,7 @@ def evenly(count: int) -> list[float]:
     return [i / (count - 1) for i in range(count)]
 
 
-Thresholds = Annotated[option.Anything, "init_thresholds"]
+_Thresholds = Annotated[option.Anything, "init_thresholds"]
 
 
 class _Count(_Confusion):
@@ -130,7 +126,7 @@ class _Count(_Confusion):
         ValueError: for thresholds outside [0, 1].
     """
 
-    def __init__(self, thresholds: Thresholds = None, name: str | None = None, dtype: Any = None):
+    def __init__(self, thresholds: _Thresholds = None, name: str | None = None, dtype: Any = None):
         super().__init__(_checked_thresholds(thresholds, 0.5), None, name, dtype)
         option.keep(self, locals())
         self._make_counters()
@@ -206,7 +202,7 @@ class _Rate(_Confusion):
 
     def __init__(
         self,
-        thresholds: Thresholds = None,
+        thresholds: _Thresholds = None,
         top_k: option.MaybeInteger = None,
         class_id: option.MaybeInteger = None,
         name: str | None = None,
@@ -273,7 +269,9 @@ class _AtConstraint(_Confusion):
 
     def __init__(self, num_thresholds: option.Size, class_id: option.MaybeInteger, name: str | None, dtype: Any):
         option.keep(self, locals())
-        super().__init__([0.5] if self.num_thresholds == 1 else evenly(self.num_thresholds), self.class_id, name, dtype)
+        super().__init__(
+            [0.5] if self.num_thresholds == 1 else _evenly(self.num_thresholds), self.class_id, name, dtype
+        )
         self._make_counters()
 
     def result(self) -> Tensor:

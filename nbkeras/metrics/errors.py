@@ -6,11 +6,11 @@ from nbkeras import ops
 from nbkeras.engine import option
 from nbkeras.engine.tensor import Tensor
 from nbkeras.losses import functions as losses
-from nbkeras.losses.loss import pair, registry
+from nbkeras.losses.loss import pair
 from nbkeras.metrics.metric import FunctionMetric, Mean, functions, metric_function
 
-for _name, _function in registry.items().items():
-    if not isinstance(_function, type):
+for _name, _function in vars(losses).items():
+    if getattr(_function, "__module__", None) == losses.__name__ and not _name.startswith("_"):
         functions.register(_function, _name)
 
 
@@ -98,6 +98,9 @@ def cosine_similarity(y_true, y_pred, axis: int = -1) -> Tensor:
         array([ 1., -1.], dtype=float32)
     """
     return -losses.cosine_similarity(y_true, y_pred, axis)
+
+
+cosine = cosine_proximity = cosine_similarity
 
 
 class CosineSimilarity(FunctionMetric, fn=cosine_similarity, names=("cosine_proximity", "cosine")):

@@ -13,9 +13,9 @@ from nbkeras.metrics.metric import Metric, check_columns
 _COUNTS = ("true_positives", "false_positives", "false_negatives", "intermediate_weights")
 
 
-Average = Annotated[str | None, option.choice(None, "micro", "macro", "weighted")]
-Part = Annotated[Any, option.bounded("a number above 0, at most 1", lambda x: 0 < x <= 1, "> 0 and <= 1")]
-Threshold = Annotated[Any, option.optional(Part)]
+_Average = Annotated[str | None, option.choice(None, "micro", "macro", "weighted")]
+_Part = Annotated[Any, option.bounded("a number above 0, at most 1", lambda x: 0 < x <= 1, "> 0 and <= 1")]
+_Threshold = Annotated[Any, option.optional(_Part)]
 
 
 class FBetaScore(Metric):
@@ -42,9 +42,9 @@ class FBetaScore(Metric):
 
     def __init__(
         self,
-        average: Average = None,
+        average: _Average = None,
         beta: option.Above0 = 1.0,
-        threshold: Threshold = None,
+        threshold: _Threshold = None,
         name: str | None = "fbeta_score",
         dtype: Any = None,
     ):
@@ -105,8 +105,8 @@ class F1Score(FBetaScore):
 
     def __init__(
         self,
-        average: Average = None,
-        threshold: Threshold = None,
+        average: _Average = None,
+        threshold: _Threshold = None,
         name: str | None = "f1_score",
         dtype: Any = None,
     ):

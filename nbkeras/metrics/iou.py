@@ -16,7 +16,7 @@ from nbkeras.losses.loss import prediction
 from nbkeras.metrics.metric import Metric
 from nbkeras.ops.metrics import count_pairs
 
-ClassNumbers = Annotated[
+_ClassNumbers = Annotated[
     Any, option.kind(lambda name, what, ids: list(option.integers_of(name, what, ids)), "class numbers")
 ]
 
@@ -50,7 +50,7 @@ class IoU(Metric):
     def __init__(
         self,
         num_classes: option.Size,
-        target_class_ids: ClassNumbers,
+        target_class_ids: _ClassNumbers,
         name: str | None = None,
         dtype: Any = None,
         ignore_class: option.MaybeInteger = None,
@@ -112,7 +112,7 @@ class BinaryIoU(IoU):
 
     def __init__(
         self,
-        target_class_ids: ClassNumbers = (0, 1),
+        target_class_ids: _ClassNumbers = (0, 1),
         threshold: option.Number = 0.5,
         name: str | None = None,
         dtype: Any = None,
@@ -174,7 +174,7 @@ class OneHotIoU(IoU):
     def __init__(
         self,
         num_classes: option.Size,
-        target_class_ids: ClassNumbers,
+        target_class_ids: _ClassNumbers,
         name: str | None = None,
         dtype: Any = None,
         ignore_class: option.MaybeInteger = None,

@@ -11,7 +11,7 @@ from nbkeras.engine.tensor import Tensor, as_tensor
 from nbkeras.losses.loss import pair
 from nbkeras.metrics.metric import FunctionMetric, Metric, check_columns, metric_function
 
-Aggregation = Annotated[str | None, option.choice(None, "uniform_average", "variance_weighted_average")]
+_Aggregation = Annotated[str | None, option.choice(None, "uniform_average", "variance_weighted_average")]
 
 
 class R2Score(Metric):
@@ -38,7 +38,7 @@ class R2Score(Metric):
 
     def __init__(
         self,
-        class_aggregation: Aggregation = "uniform_average",
+        class_aggregation: _Aggregation = "uniform_average",
         num_regressors: option.AtLeast0 = 0,
         name: str | None = "r2_score",
         dtype: Any = None,

@@ -8,23 +8,7 @@ from typing import TYPE_CHECKING
 
 from nbkeras.engine import dtypes as _dtypes
 from nbkeras.engine import lazy_names as _lazy_names
-from nbkeras.ops.shape import broadcast_to as broadcast_to
-from nbkeras.ops.shape import concatenate as concatenate
-from nbkeras.ops.shape import expand_dims as expand_dims
-from nbkeras.ops.shape import flip as flip
-from nbkeras.ops.shape import moveaxis as moveaxis
-from nbkeras.ops.shape import ndim as ndim
-from nbkeras.ops.shape import repeat as repeat
-from nbkeras.ops.shape import reshape as reshape
-from nbkeras.ops.shape import roll as roll
 from nbkeras.ops.shape import shape as shape
-from nbkeras.ops.shape import split as split
-from nbkeras.ops.shape import squeeze as squeeze
-from nbkeras.ops.shape import stack as stack
-from nbkeras.ops.shape import swapaxes as swapaxes
-from nbkeras.ops.shape import tile as tile
-from nbkeras.ops.shape import transpose as transpose
-from nbkeras.ops.shape import unstack as unstack
 
 if TYPE_CHECKING:  # imported at first use
     from nbkeras.autodiff.transforms import jvp as jvp
@@ -32,345 +16,36 @@ if TYPE_CHECKING:  # imported at first use
     from nbkeras.ops import linalg as linalg
     from nbkeras.ops import nn as nn
     from nbkeras.ops import numpy as numpy
-    from nbkeras.ops.activations import celu as celu
-    from nbkeras.ops.activations import elu as elu
-    from nbkeras.ops.activations import exponential as exponential
-    from nbkeras.ops.activations import gelu as gelu
-    from nbkeras.ops.activations import glu as glu
-    from nbkeras.ops.activations import hard_shrink as hard_shrink
-    from nbkeras.ops.activations import hard_sigmoid as hard_sigmoid
-    from nbkeras.ops.activations import hard_silu as hard_silu
-    from nbkeras.ops.activations import hard_swish as hard_swish
-    from nbkeras.ops.activations import hard_tanh as hard_tanh
-    from nbkeras.ops.activations import leaky_relu as leaky_relu
-    from nbkeras.ops.activations import legacy_hard_sigmoid as legacy_hard_sigmoid
-    from nbkeras.ops.activations import linear as linear
-    from nbkeras.ops.activations import log_sigmoid as log_sigmoid
-    from nbkeras.ops.activations import log_softmax as log_softmax
-    from nbkeras.ops.activations import mish as mish
-    from nbkeras.ops.activations import relu as relu
-    from nbkeras.ops.activations import relu6 as relu6
-    from nbkeras.ops.activations import selu as selu
-    from nbkeras.ops.activations import sigmoid as sigmoid
-    from nbkeras.ops.activations import silu as silu
-    from nbkeras.ops.activations import soft_shrink as soft_shrink
-    from nbkeras.ops.activations import softmax as softmax
-    from nbkeras.ops.activations import softplus as softplus
-    from nbkeras.ops.activations import softsign as softsign
-    from nbkeras.ops.activations import sparse_plus as sparse_plus
-    from nbkeras.ops.activations import sparse_sigmoid as sparse_sigmoid
-    from nbkeras.ops.activations import squareplus as squareplus
-    from nbkeras.ops.activations import swish as swish
-    from nbkeras.ops.activations import tanh as tanh
-    from nbkeras.ops.activations import tanh_shrink as tanh_shrink
-    from nbkeras.ops.activations import threshold as threshold
-    from nbkeras.ops.arrangement import append as append
-    from nbkeras.ops.arrangement import array_split as array_split
-    from nbkeras.ops.arrangement import depth_to_space as depth_to_space
-    from nbkeras.ops.arrangement import diag as diag
-    from nbkeras.ops.arrangement import diagflat as diagflat
-    from nbkeras.ops.arrangement import diagonal as diagonal
-    from nbkeras.ops.arrangement import dsplit as dsplit
-    from nbkeras.ops.arrangement import dstack as dstack
-    from nbkeras.ops.arrangement import dtype as dtype
-    from nbkeras.ops.arrangement import fliplr as fliplr
-    from nbkeras.ops.arrangement import flipud as flipud
-    from nbkeras.ops.arrangement import hsplit as hsplit
-    from nbkeras.ops.arrangement import hstack as hstack
-    from nbkeras.ops.arrangement import ravel as ravel
-    from nbkeras.ops.arrangement import rearrange as rearrange
-    from nbkeras.ops.arrangement import rot90 as rot90
-    from nbkeras.ops.arrangement import size as size
-    from nbkeras.ops.arrangement import space_to_depth as space_to_depth
-    from nbkeras.ops.arrangement import trace as trace
-    from nbkeras.ops.arrangement import view as view
-    from nbkeras.ops.arrangement import vsplit as vsplit
-    from nbkeras.ops.arrangement import vstack as vstack
+    from nbkeras.ops.activations import *
+    from nbkeras.ops.arrangement import *
     from nbkeras.ops.attention import dot_product_attention as dot_product_attention
-    from nbkeras.ops.complex_numbers import angle as angle
-    from nbkeras.ops.complex_numbers import conj as conj
-    from nbkeras.ops.complex_numbers import conjugate as conjugate
-    from nbkeras.ops.complex_numbers import eig as eig
-    from nbkeras.ops.complex_numbers import imag as imag
-    from nbkeras.ops.complex_numbers import isreal as isreal
-    from nbkeras.ops.complex_numbers import polar as polar
-    from nbkeras.ops.complex_numbers import real as real
-    from nbkeras.ops.complex_numbers import view_as_complex as view_as_complex
-    from nbkeras.ops.complex_numbers import view_as_real as view_as_real
-    from nbkeras.ops.contractions import batch_dot as batch_dot
-    from nbkeras.ops.contractions import dense as dense
-    from nbkeras.ops.contractions import dot as dot
-    from nbkeras.ops.contractions import einsum as einsum
-    from nbkeras.ops.contractions import matmul as matmul
-    from nbkeras.ops.contractions import tensordot as tensordot
-    from nbkeras.ops.control import associative_scan as associative_scan
-    from nbkeras.ops.control import cond as cond
-    from nbkeras.ops.control import custom_gradient as custom_gradient
-    from nbkeras.ops.control import fori_loop as fori_loop
-    from nbkeras.ops.control import map as map
-    from nbkeras.ops.control import scan as scan
-    from nbkeras.ops.control import switch as switch
-    from nbkeras.ops.control import vectorize as vectorize
-    from nbkeras.ops.control import vectorized_map as vectorized_map
-    from nbkeras.ops.control import while_loop as while_loop
-    from nbkeras.ops.convolution import conv as conv
-    from nbkeras.ops.convolution import conv1d as conv1d
-    from nbkeras.ops.convolution import conv2d as conv2d
-    from nbkeras.ops.convolution import conv3d as conv3d
-    from nbkeras.ops.convolution import conv_transpose as conv_transpose
-    from nbkeras.ops.convolution import depthwise_conv as depthwise_conv
-    from nbkeras.ops.convolution import local_conv as local_conv
-    from nbkeras.ops.convolution import separable_conv as separable_conv
-    from nbkeras.ops.creation import arange as arange
-    from nbkeras.ops.creation import eye as eye
-    from nbkeras.ops.creation import full as full
-    from nbkeras.ops.creation import full_like as full_like
-    from nbkeras.ops.creation import ones as ones
-    from nbkeras.ops.creation import ones_like as ones_like
-    from nbkeras.ops.creation import zeros as zeros
-    from nbkeras.ops.creation import zeros_like as zeros_like
-    from nbkeras.ops.ctc import ctc_decode as ctc_decode
-    from nbkeras.ops.ctc import ctc_loss as ctc_loss
-    from nbkeras.ops.elementwise import abs as abs
-    from nbkeras.ops.elementwise import absolute as absolute
-    from nbkeras.ops.elementwise import add as add
-    from nbkeras.ops.elementwise import arctan as arctan
-    from nbkeras.ops.elementwise import cast as cast
-    from nbkeras.ops.elementwise import ceil as ceil
-    from nbkeras.ops.elementwise import clip as clip
-    from nbkeras.ops.elementwise import convert_to_numpy as convert_to_numpy
-    from nbkeras.ops.elementwise import convert_to_tensor as convert_to_tensor
-    from nbkeras.ops.elementwise import cos as cos
-    from nbkeras.ops.elementwise import divide as divide
-    from nbkeras.ops.elementwise import equal as equal
-    from nbkeras.ops.elementwise import erf as erf
-    from nbkeras.ops.elementwise import exp as exp
-    from nbkeras.ops.elementwise import expm1 as expm1
-    from nbkeras.ops.elementwise import floor as floor
-    from nbkeras.ops.elementwise import floor_divide as floor_divide
-    from nbkeras.ops.elementwise import greater as greater
-    from nbkeras.ops.elementwise import greater_equal as greater_equal
-    from nbkeras.ops.elementwise import is_tensor as is_tensor
-    from nbkeras.ops.elementwise import isfinite as isfinite
-    from nbkeras.ops.elementwise import isinf as isinf
-    from nbkeras.ops.elementwise import isnan as isnan
-    from nbkeras.ops.elementwise import less as less
-    from nbkeras.ops.elementwise import less_equal as less_equal
-    from nbkeras.ops.elementwise import log as log
-    from nbkeras.ops.elementwise import log1p as log1p
-    from nbkeras.ops.elementwise import log2 as log2
-    from nbkeras.ops.elementwise import logical_and as logical_and
-    from nbkeras.ops.elementwise import logical_not as logical_not
-    from nbkeras.ops.elementwise import logical_or as logical_or
-    from nbkeras.ops.elementwise import logical_xor as logical_xor
-    from nbkeras.ops.elementwise import maximum as maximum
-    from nbkeras.ops.elementwise import minimum as minimum
-    from nbkeras.ops.elementwise import mod as mod
-    from nbkeras.ops.elementwise import multiply as multiply
-    from nbkeras.ops.elementwise import negative as negative
-    from nbkeras.ops.elementwise import not_equal as not_equal
-    from nbkeras.ops.elementwise import power as power
-    from nbkeras.ops.elementwise import print_tensor as print_tensor
-    from nbkeras.ops.elementwise import reciprocal as reciprocal
-    from nbkeras.ops.elementwise import round as round
-    from nbkeras.ops.elementwise import rsqrt as rsqrt
-    from nbkeras.ops.elementwise import sign as sign
-    from nbkeras.ops.elementwise import sin as sin
-    from nbkeras.ops.elementwise import sqrt as sqrt
-    from nbkeras.ops.elementwise import square as square
-    from nbkeras.ops.elementwise import stop_gradient as stop_gradient
-    from nbkeras.ops.elementwise import subtract as subtract
-    from nbkeras.ops.elementwise import tan as tan
-    from nbkeras.ops.elementwise import true_divide as true_divide
-    from nbkeras.ops.elementwise import where as where
-    from nbkeras.ops.functions import allclose as allclose
-    from nbkeras.ops.functions import arccos as arccos
-    from nbkeras.ops.functions import arccosh as arccosh
-    from nbkeras.ops.functions import arcsin as arcsin
-    from nbkeras.ops.functions import arcsinh as arcsinh
-    from nbkeras.ops.functions import arctan2 as arctan2
-    from nbkeras.ops.functions import arctanh as arctanh
-    from nbkeras.ops.functions import cbrt as cbrt
-    from nbkeras.ops.functions import cosh as cosh
-    from nbkeras.ops.functions import deg2rad as deg2rad
-    from nbkeras.ops.functions import divide_no_nan as divide_no_nan
-    from nbkeras.ops.functions import erfc as erfc
-    from nbkeras.ops.functions import erfinv as erfinv
-    from nbkeras.ops.functions import exp2 as exp2
-    from nbkeras.ops.functions import fabs as fabs
-    from nbkeras.ops.functions import fmax as fmax
-    from nbkeras.ops.functions import fmin as fmin
-    from nbkeras.ops.functions import fmod as fmod
-    from nbkeras.ops.functions import heaviside as heaviside
-    from nbkeras.ops.functions import hypot as hypot
-    from nbkeras.ops.functions import i0 as i0
-    from nbkeras.ops.functions import isclose as isclose
-    from nbkeras.ops.functions import isneginf as isneginf
-    from nbkeras.ops.functions import isposinf as isposinf
-    from nbkeras.ops.functions import ldexp as ldexp
-    from nbkeras.ops.functions import log10 as log10
-    from nbkeras.ops.functions import logaddexp as logaddexp
-    from nbkeras.ops.functions import logaddexp2 as logaddexp2
-    from nbkeras.ops.functions import nan_to_num as nan_to_num
-    from nbkeras.ops.functions import nextafter as nextafter
-    from nbkeras.ops.functions import rad2deg as rad2deg
-    from nbkeras.ops.functions import saturate_cast as saturate_cast
-    from nbkeras.ops.functions import signbit as signbit
-    from nbkeras.ops.functions import sinc as sinc
-    from nbkeras.ops.functions import sinh as sinh
-    from nbkeras.ops.functions import trunc as trunc
-    from nbkeras.ops.indexing import argsort as argsort
-    from nbkeras.ops.indexing import embedding as embedding
-    from nbkeras.ops.indexing import get_item as get_item
-    from nbkeras.ops.indexing import getitem as getitem
-    from nbkeras.ops.indexing import nonzero as nonzero
-    from nbkeras.ops.indexing import one_hot as one_hot
-    from nbkeras.ops.indexing import pad as pad
-    from nbkeras.ops.indexing import sort as sort
-    from nbkeras.ops.indexing import take as take
-    from nbkeras.ops.indexing import take_along_axis as take_along_axis
-    from nbkeras.ops.indexing import top_k as top_k
-    from nbkeras.ops.indexing import tril as tril
-    from nbkeras.ops.indexing import triu as triu
-    from nbkeras.ops.indexing import unravel_index as unravel_index
-    from nbkeras.ops.integers import bitwise_and as bitwise_and
-    from nbkeras.ops.integers import bitwise_invert as bitwise_invert
-    from nbkeras.ops.integers import bitwise_left_shift as bitwise_left_shift
-    from nbkeras.ops.integers import bitwise_not as bitwise_not
-    from nbkeras.ops.integers import bitwise_or as bitwise_or
-    from nbkeras.ops.integers import bitwise_right_shift as bitwise_right_shift
-    from nbkeras.ops.integers import bitwise_xor as bitwise_xor
-    from nbkeras.ops.integers import gcd as gcd
-    from nbkeras.ops.integers import lcm as lcm
-    from nbkeras.ops.integers import left_shift as left_shift
-    from nbkeras.ops.integers import right_shift as right_shift
-    from nbkeras.ops.linalg import cholesky as cholesky
-    from nbkeras.ops.linalg import cholesky_inverse as cholesky_inverse
-    from nbkeras.ops.linalg import det as det
-    from nbkeras.ops.linalg import eigh as eigh
-    from nbkeras.ops.linalg import inv as inv
-    from nbkeras.ops.linalg import logdet as logdet
-    from nbkeras.ops.linalg import lstsq as lstsq
-    from nbkeras.ops.linalg import lu_factor as lu_factor
-    from nbkeras.ops.linalg import matrix_rank as matrix_rank
-    from nbkeras.ops.linalg import norm as norm
-    from nbkeras.ops.linalg import pinv as pinv
-    from nbkeras.ops.linalg import qr as qr
-    from nbkeras.ops.linalg import slogdet as slogdet
-    from nbkeras.ops.linalg import solve as solve
-    from nbkeras.ops.linalg import solve_triangular as solve_triangular
-    from nbkeras.ops.linalg import svd as svd
-    from nbkeras.ops.losses import binary_crossentropy as binary_crossentropy
-    from nbkeras.ops.losses import categorical_crossentropy as categorical_crossentropy
-    from nbkeras.ops.losses import sparse_categorical_crossentropy as sparse_categorical_crossentropy
+    from nbkeras.ops.complex_numbers import *
+    from nbkeras.ops.contractions import *
+    from nbkeras.ops.control import *
+    from nbkeras.ops.convolution import *
+    from nbkeras.ops.creation import *
+    from nbkeras.ops.ctc import *
+    from nbkeras.ops.elementwise import *
+    from nbkeras.ops.functions import *
+    from nbkeras.ops.indexing import *
+    from nbkeras.ops.integers import *
+    from nbkeras.ops.linalg import *
+    from nbkeras.ops.losses import *
     from nbkeras.ops.metrics import in_top_k as in_top_k
-    from nbkeras.ops.normalization import batch_normalization as batch_normalization
-    from nbkeras.ops.normalization import batch_normalization_training as batch_normalization_training
-    from nbkeras.ops.normalization import group_normalization as group_normalization
-    from nbkeras.ops.normalization import l2_normalize as l2_normalize
-    from nbkeras.ops.normalization import layer_normalization as layer_normalization
-    from nbkeras.ops.normalization import rms_normalization as rms_normalization
-    from nbkeras.ops.normalization import sparsemax as sparsemax
-    from nbkeras.ops.patches import extract_sequences as extract_sequences
-    from nbkeras.ops.patches import fold as fold
-    from nbkeras.ops.patches import unfold as unfold
-    from nbkeras.ops.pool import adaptive_average_pool as adaptive_average_pool
-    from nbkeras.ops.pool import adaptive_max_pool as adaptive_max_pool
-    from nbkeras.ops.pool import average_pool as average_pool
-    from nbkeras.ops.pool import max_pool as max_pool
-    from nbkeras.ops.products import cdist as cdist
-    from nbkeras.ops.products import correlate as correlate
-    from nbkeras.ops.products import cross as cross
-    from nbkeras.ops.products import diff as diff
-    from nbkeras.ops.products import inner as inner
-    from nbkeras.ops.products import kron as kron
-    from nbkeras.ops.products import outer as outer
-    from nbkeras.ops.products import psnr as psnr
-    from nbkeras.ops.products import trapezoid as trapezoid
-    from nbkeras.ops.products import vdot as vdot
-    from nbkeras.ops.ranges import array as array
-    from nbkeras.ops.ranges import bartlett as bartlett
-    from nbkeras.ops.ranges import blackman as blackman
-    from nbkeras.ops.ranges import copy as copy
-    from nbkeras.ops.ranges import empty as empty
-    from nbkeras.ops.ranges import empty_like as empty_like
-    from nbkeras.ops.ranges import geomspace as geomspace
-    from nbkeras.ops.ranges import hamming as hamming
-    from nbkeras.ops.ranges import hanning as hanning
-    from nbkeras.ops.ranges import identity as identity
-    from nbkeras.ops.ranges import kaiser as kaiser
-    from nbkeras.ops.ranges import linspace as linspace
-    from nbkeras.ops.ranges import logspace as logspace
-    from nbkeras.ops.ranges import meshgrid as meshgrid
-    from nbkeras.ops.ranges import tri as tri
-    from nbkeras.ops.ranges import vander as vander
+    from nbkeras.ops.normalization import *
+    from nbkeras.ops.patches import *
+    from nbkeras.ops.pool import *
+    from nbkeras.ops.products import *
+    from nbkeras.ops.ranges import *
     from nbkeras.ops.recurrent import gru as gru
     from nbkeras.ops.recurrent import lstm as lstm
     from nbkeras.ops.recurrent import simple_rnn as simple_rnn
-    from nbkeras.ops.reduce import all as all
-    from nbkeras.ops.reduce import any as any
-    from nbkeras.ops.reduce import argmax as argmax
-    from nbkeras.ops.reduce import argmin as argmin
-    from nbkeras.ops.reduce import count_nonzero as count_nonzero
-    from nbkeras.ops.reduce import cumprod as cumprod
-    from nbkeras.ops.reduce import cumsum as cumsum
-    from nbkeras.ops.reduce import logsumexp as logsumexp
-    from nbkeras.ops.reduce import max as max
-    from nbkeras.ops.reduce import mean as mean
-    from nbkeras.ops.reduce import min as min
-    from nbkeras.ops.reduce import prod as prod
-    from nbkeras.ops.reduce import std as std
-    from nbkeras.ops.reduce import sum as sum
-    from nbkeras.ops.reduce import var as var
+    from nbkeras.ops.reduce import *
     from nbkeras.ops.resize import enlarge as enlarge
-    from nbkeras.ops.scattering import argpartition as argpartition
-    from nbkeras.ops.scattering import bincount as bincount
-    from nbkeras.ops.scattering import digitize as digitize
-    from nbkeras.ops.scattering import isin as isin
-    from nbkeras.ops.scattering import multi_hot as multi_hot
-    from nbkeras.ops.scattering import scatter as scatter
-    from nbkeras.ops.scattering import scatter_update as scatter_update
-    from nbkeras.ops.scattering import searchsorted as searchsorted
-    from nbkeras.ops.scattering import segment_max as segment_max
-    from nbkeras.ops.scattering import segment_min as segment_min
-    from nbkeras.ops.scattering import segment_prod as segment_prod
-    from nbkeras.ops.scattering import segment_sum as segment_sum
-    from nbkeras.ops.scattering import select as select
-    from nbkeras.ops.scattering import slice as slice
-    from nbkeras.ops.scattering import slice_update as slice_update
-    from nbkeras.ops.scattering import unique as unique
-    from nbkeras.ops.signal import fft as fft
-    from nbkeras.ops.signal import fft2 as fft2
-    from nbkeras.ops.signal import ifft2 as ifft2
-    from nbkeras.ops.signal import irfft as irfft
-    from nbkeras.ops.signal import istft as istft
-    from nbkeras.ops.signal import rfft as rfft
-    from nbkeras.ops.signal import stft as stft
-    from nbkeras.ops.statistics import amax as amax
-    from nbkeras.ops.statistics import amin as amin
-    from nbkeras.ops.statistics import average as average
-    from nbkeras.ops.statistics import corrcoef as corrcoef
-    from nbkeras.ops.statistics import histogram as histogram
-    from nbkeras.ops.statistics import median as median
-    from nbkeras.ops.statistics import moments as moments
-    from nbkeras.ops.statistics import nanargmax as nanargmax
-    from nbkeras.ops.statistics import nanargmin as nanargmin
-    from nbkeras.ops.statistics import nancumprod as nancumprod
-    from nbkeras.ops.statistics import nancumsum as nancumsum
-    from nbkeras.ops.statistics import nanmax as nanmax
-    from nbkeras.ops.statistics import nanmean as nanmean
-    from nbkeras.ops.statistics import nanmedian as nanmedian
-    from nbkeras.ops.statistics import nanmin as nanmin
-    from nbkeras.ops.statistics import nanpercentile as nanpercentile
-    from nbkeras.ops.statistics import nanprod as nanprod
-    from nbkeras.ops.statistics import nanquantile as nanquantile
-    from nbkeras.ops.statistics import nanstd as nanstd
-    from nbkeras.ops.statistics import nansum as nansum
-    from nbkeras.ops.statistics import nanvar as nanvar
-    from nbkeras.ops.statistics import normalize as normalize
-    from nbkeras.ops.statistics import percentile as percentile
-    from nbkeras.ops.statistics import ptp as ptp
-    from nbkeras.ops.statistics import quantile as quantile
+    from nbkeras.ops.scattering import *
+    from nbkeras.ops.shape import *
+    from nbkeras.ops.signal import *
+    from nbkeras.ops.statistics import *
 
 _dtypes.half = _lazy_names.LazyModule("nbkeras.engine.half")
 _lazy_names.attach(globals())

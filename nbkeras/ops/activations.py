@@ -6,6 +6,9 @@ gradient is the left derivative. At infinity silu, gelu, mish, hard_silu and the
 where Keras returns NaN.
 """
 
+# A described function gets its body from its decorator.
+# mypy: disable-error-code="empty-body"
+
 import math
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +21,7 @@ from nbkeras.kernels import softmax as softmax_kernels
 from nbkeras.ops import elementwise
 from nbkeras.ops.arguments import axes_of, axis_of
 from nbkeras.ops.formula import formula
-from nbkeras.ops.shape import over_axes, split
+from nbkeras.ops.shape import _over_axes, split
 
 
 @op
@@ -173,7 +176,7 @@ def gelu(x, approximate: bool = True) -> Tensor:
     return apply(activations.gelu, activations.gelu_vjp, [x])
 
 
-@op
+@elementwise._of_floats(activations)
 def silu(x) -> Tensor:
     """x sigmoid(x), also called swish. Elfwing et al., 2017; Ramachandran et al., 2017.
 
@@ -184,13 +187,12 @@ def silu(x) -> Tensor:
         >>> ops.silu([-1.0, 2.0]).numpy().round(4)
         array([-0.2689,  1.7616], dtype=float32)
     """
-    return apply(activations.silu, activations.silu_vjp, [as_float(x)])
 
 
 swish = silu
 
 
-@op
+@elementwise._of_floats(activations)
 def mish(x) -> Tensor:
     """x tanh(softplus(x)). Misra, 2019.
 
@@ -201,10 +203,9 @@ def mish(x) -> Tensor:
         >>> ops.mish([-1.0, 2.0]).numpy().round(4)
         array([-0.3034,  1.944 ], dtype=float32)
     """
-    return apply(activations.mish, activations.mish_vjp, [as_float(x)])
 
 
-@op
+@elementwise._of_floats(activations)
 def softplus(x) -> Tensor:
     """log(1 + e^x), a smooth relu; without overflow.
 
@@ -215,7 +216,6 @@ def softplus(x) -> Tensor:
         >>> ops.softplus([-1.0, 0.0, 20.0]).numpy().round(4)
         array([ 0.3133,  0.6931, 20.    ], dtype=float32)
     """
-    return apply(activations.softplus, activations.softplus_vjp, [as_float(x)])
 
 
 @formula
@@ -294,7 +294,7 @@ def legacy_hard_sigmoid(x) -> Tensor:
     return elementwise.clip(line, 0.0, 1.0)
 
 
-@op
+@elementwise._of_floats(activations)
 def hard_silu(x) -> Tensor:
     """x hard_sigmoid(x), also called hard_swish. Howard et al., 2019.
 
@@ -305,13 +305,12 @@ def hard_silu(x) -> Tensor:
         >>> ops.hard_silu([-1.5, 1.5, 4.0]).numpy()
         array([-0.375,  1.125,  4.   ], dtype=float32)
     """
-    return apply(activations.hard_silu, activations.hard_silu_vjp, [as_float(x)])
 
 
 hard_swish = hard_silu
 
 
-@op
+@elementwise._of_floats(activations)
 def tanh(x) -> Tensor:
     """The hyperbolic tangent, from -1 to 1.
 
@@ -322,7 +321,6 @@ def tanh(x) -> Tensor:
         >>> ops.tanh([0.0, 1.0]).numpy().round(4)
         array([0.    , 0.7616], dtype=float32)
     """
-    return apply(activations.tanh, activations.tanh_vjp, [as_float(x)])
 
 
 @op
@@ -464,7 +462,7 @@ def _over(name: str, kernel: Callable, vjp: Callable, x: Tensor, axis: Any) -> t
     axes = axes_of(name, axis, x.ndim) if x.ndim else ()
     if len(axes) == 1:
         return apply(kernel, vjp, [x], axis=axes[0]), axes
-    return over_axes(x, axes, lambda rows: apply(kernel, vjp, [rows], axis=1)), axes
+    return _over_axes(x, axes, lambda rows: apply(kernel, vjp, [rows], axis=1)), axes
 
 
 @op

@@ -10,11 +10,11 @@ from nbkeras.engine import load_budget
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.dtypes import known_dtype
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
-from nbkeras.kernels import shape
+from nbkeras.kernels import shape as shape_kernels
 from nbkeras.ops import elementwise, reduce
 from nbkeras.ops.arguments import axis_of, check_int32
 from nbkeras.ops.indexing import getitem, pad
-from nbkeras.ops.shape import concatenate, expand_dims, flip, moveaxis, reshape, split, swapaxes, tensors_of, transpose
+from nbkeras.ops.shape import _tensors_of, concatenate, expand_dims, flip, moveaxis, reshape, split, swapaxes, transpose
 from nbkeras.ops.window import data_format_of
 
 # -------------------- dtype, size, view --------------------
@@ -84,7 +84,7 @@ def view(x, dtype=None) -> Tensor:
         raise ValueError(
             f"view: the last axis of a tensor of shape {x.shape} and {x.dtype} does not hold a whole number of {target}"
         )
-    return apply(shape.reread, None, [x], dtype=target)
+    return apply(shape_kernels.reread, None, [x], dtype=target)
 
 
 # -------------------- joining and splitting --------------------
@@ -152,7 +152,7 @@ def hstack(xs) -> Tensor:
         >>> ops.hstack([[1, 2], [3]]).numpy()
         array([1, 2, 3], dtype=int32)
     """
-    tensors = [x if x.ndim else reshape(x, (1,)) for x in tensors_of("hstack", xs)]
+    tensors = [x if x.ndim else reshape(x, (1,)) for x in _tensors_of("hstack", xs)]
     return concatenate(tensors, 0 if tensors[0].ndim == 1 else 1)
 
 
@@ -175,7 +175,7 @@ def vstack(xs) -> Tensor:
                [3, 4],
                [5, 6]], dtype=int32)
     """
-    return concatenate([x if x.ndim > 1 else reshape(x, (1, -1)) for x in tensors_of("vstack", xs)], 0)
+    return concatenate([x if x.ndim > 1 else reshape(x, (1, -1)) for x in _tensors_of("vstack", xs)], 0)
 
 
 @op
@@ -199,7 +199,7 @@ def dstack(xs) -> Tensor:
                [[3, 7],
                 [4, 8]]], dtype=int32)
     """
-    rows = [x if x.ndim > 1 else reshape(x, (1, -1)) for x in tensors_of("dstack", xs)]
+    rows = [x if x.ndim > 1 else reshape(x, (1, -1)) for x in _tensors_of("dstack", xs)]
     return concatenate([row if row.ndim > 2 else expand_dims(row, 2) for row in rows], 2)
 
 
@@ -233,10 +233,10 @@ def array_split(x, indices_or_sections, axis: int = 0) -> list[Tensor]:
     return split(x, np.cumsum(sizes)[:-1], axis)
 
 
-def _split_along(name: str, least: int, x: Any, indices_or_sections: Any, axis: int) -> list[Tensor]:
+def _split_along(name: str, minimum: int, x: Any, indices_or_sections: Any, axis: int) -> list[Tensor]:
     x = as_tensor(x)
-    if x.ndim < least:
-        raise ValueError(f"{name}: expected at least {least} axes, received shape {x.shape}")
+    if x.ndim < minimum:
+        raise ValueError(f"{name}: expected at least {minimum} axes, received shape {x.shape}")
     return split(x, indices_or_sections, axis)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras.engine.tensor import Tensor, as_float, as_tensor, op
-from nbkeras.kernels import linalg
+from nbkeras.kernels import linalg as linalg_kernels
 from nbkeras.ops.creation import full_like, zeros_like
 from nbkeras.ops.elementwise import isnan, where
 from nbkeras.ops.functions import signbit
@@ -183,5 +183,5 @@ def eig(x) -> tuple[np.ndarray, np.ndarray]:
     if matrices.ndim < 2 or matrices.shape[-1] != matrices.shape[-2]:
         raise ValueError(f"eig: the last two axes must be those of square matrices, received shape {matrices.shape}")
     kind = "complex64" if matrices.dtype == np.float32 else "complex128"
-    values, vectors = linalg.computed("eig", matrices, needed_by="eig")
+    values, vectors = linalg_kernels.computed("eig", matrices, needed_by="eig")
     return values.astype(kind), vectors.astype(kind)

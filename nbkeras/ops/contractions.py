@@ -16,7 +16,7 @@ from nbkeras.ops.indexing import getitem
 from nbkeras.ops.shape import moveaxis, reshape, transpose
 
 
-def product(x: Tensor, y: Tensor, transpose_x: bool = False, transpose_y: bool = False) -> Tensor:
+def _product(x: Tensor, y: Tensor, transpose_x: bool = False, transpose_y: bool = False) -> Tensor:
     """Matrix product over the last two axes, which may be swapped for either operand; leading axes broadcast.
 
     The caller checks the shapes.
@@ -112,7 +112,7 @@ def matmul(x1, x2) -> Tensor:
         )
     if len(a) > 2 < len(b):
         _check_batch("matmul", x, y, a[:-2], b[:-2])
-    z = product(reshape(x, (1, *a)) if row else x, reshape(y, (*b, 1)) if column else y)
+    z = _product(reshape(x, (1, *a)) if row else x, reshape(y, (*b, 1)) if column else y)
     if not row and not column:
         return z
     rows = () if row else z.shape[-2:-1]
@@ -200,7 +200,7 @@ def _contract(name: str, x: Tensor, y: Tensor, x_axes: tuple[int, ...], y_axes: 
     rows, k, columns = [x.shape[a] for a in x_rest], math.prod(sizes), [y.shape[a] for a in y_rest]
     left = reshape(transpose(x, (*x_rest, *x_axes)), (math.prod(rows), k))
     right = reshape(transpose(y, (*y_axes, *y_rest)), (k, math.prod(columns)))
-    return reshape(product(left, right), (*rows, *columns))
+    return reshape(_product(left, right), (*rows, *columns))
 
 
 @op
@@ -242,7 +242,7 @@ def batch_dot(x, y, axes: Any = None) -> Tensor:
             f"batch_dot sums over axes {(a, b)}, which must have the same size, received shapes {x.shape} and {y.shape}"
         )
     (left, left_rest, x_first), (right, right_rest, y_first) = _matrices(x, a), _matrices(y, b)
-    z = product(left, right, transpose_x=x_first, transpose_y=not y_first)
+    z = _product(left, right, transpose_x=x_first, transpose_y=not y_first)
     return reshape(z, (x.shape[0], *([*left_rest, *right_rest] or [1])))
 
 
@@ -258,7 +258,7 @@ def _matrices(x: Tensor, axis: int) -> tuple[Tensor, list[int], bool]:
 # -------------------- einsum --------------------
 
 
-Term = tuple[list[str], Tensor]  # the letters of a tensor's axes, and the tensor
+_Term = tuple[list[str], Tensor]  # the letters of a tensor's axes, and the tensor
 
 
 @op
@@ -319,12 +319,12 @@ def einsum(subscripts: str, *operands) -> Tensor:
     return _arranged(x, letters, result)
 
 
-def _cost(pair: list[Term], sizes: dict[str, int]) -> int:
+def _cost(pair: list[_Term], sizes: dict[str, int]) -> int:
     """The number of multiplications that contracting two terms takes."""
     return math.prod(sizes[c] for c in {c for letters, _ in pair for c in letters})
 
 
-def _plain(letters: list[str], x: Tensor, sizes: dict[str, int]) -> Term:
+def _plain(letters: list[str], x: Tensor, sizes: dict[str, int]) -> _Term:
     """Make each letter occur once: take the diagonals of repeated letters, drop axes of size 1 that are larger elsewhere."""
     kept = [i for i, c in enumerate(letters) if x.shape[i] == sizes[c]]
     letters, x = [letters[i] for i in kept], reshape(x, tuple(x.shape[i] for i in kept))
@@ -340,7 +340,7 @@ def _plain(letters: list[str], x: Tensor, sizes: dict[str, int]) -> Term:
     return letters, x
 
 
-def _summed(letters: list[str], x: Tensor, kept: set[str]) -> Term:
+def _summed(letters: list[str], x: Tensor, kept: set[str]) -> _Term:
     """The term summed over the letters that are not kept."""
     axes = [i for i, c in enumerate(letters) if c not in kept]
     return ([c for c in letters if c in kept], reduce.sum(x, axes)) if axes else (letters, x)
@@ -351,7 +351,7 @@ def _arranged(x: Tensor, letters: list[str], order: list[str]) -> Tensor:
     return x if letters == order else transpose(x, tuple(letters.index(c) for c in order))
 
 
-def _contracted(left: Term, right: Term, kept: set[str], result: list[str]) -> Term:
+def _contracted(left: _Term, right: _Term, kept: set[str], result: list[str]) -> _Term:
     """The product of two terms, summed over the letters of both that are not kept. Axes are as in the result if possible."""
     (a, x), (b, y) = left, right
     own, others = ([result.index(c) for c in p if c not in q and c in result] for p, q in ((a, b), (b, a)))
@@ -372,12 +372,12 @@ def _contracted(left: Term, right: Term, kept: set[str], result: list[str]) -> T
         return reshape(moved, tuple(math.prod(sizes[c] for c in group) for group in groups)), swapped
 
     (p, p_swapped), (q, q_swapped) = matrices(a, x, rows), matrices(b, y, columns)
-    z = product(p, q, transpose_x=p_swapped, transpose_y=not q_swapped)
+    z = _product(p, q, transpose_x=p_swapped, transpose_y=not q_swapped)
     letters = [*batch, *rows, *columns]
     return letters, reshape(z, tuple(sizes[c] for c in letters))
 
 
-def _elementwise(left: Term, right: Term, summed: list[str]) -> Term:
+def _elementwise(left: _Term, right: _Term, summed: list[str]) -> _Term:
     """The product of two terms as an elementwise product."""
     (a, x), (b, y) = left, right
     letters = [*a, *(c for c in b if c not in a)]

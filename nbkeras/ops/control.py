@@ -38,7 +38,7 @@ def _is_read_later(number: Any) -> bool:
     return isinstance(number, Tensor) and nested.is_possible() and not device.is_readable_constant(number.data)
 
 
-def becomes_program(iterations: int, unroll: int | bool = 1) -> bool:
+def _becomes_program(iterations: int, unroll: int | bool = 1) -> bool:
     """Whether a loop is recorded once, as a program in the program of the step that this thread records.
 
     Args:
@@ -349,7 +349,7 @@ def fori_loop(lower, upper, body_fun: Callable, init_val) -> Any:
         raise TypeError(
             f"fori_loop: the limits must be integers, received {briefly(lower)} and {briefly(upper)}"
         ) from None
-    if becomes_program(len(numbers)):
+    if _becomes_program(len(numbers)):
         found = _unless_changed("fori_loop", _fori_step(numbers.start, body_fun), init_val, limit=len(numbers))
         if found is not None:
             return found[0]
@@ -444,7 +444,7 @@ def scan(
             raise ValueError(f"scan: f must return a pair (carry, result), received {briefly(result)}")
         return result[0], result[1]
 
-    if becomes_program(size, unroll):
+    if _becomes_program(size, unroll):
         found = _unless_changed("scan", step, init, xs, limit=size, reverse=reverse)
         if found is not None:
             return found
@@ -482,7 +482,7 @@ def map(f: Callable, xs) -> Any:
         array([ 5., 10.], dtype=float32)
     """
     size = _length("map", xs)
-    if becomes_program(size):
+    if _becomes_program(size):
         found = _unless_changed("map", lambda number, carry, x: (carry, f(x)), None, xs, limit=size)
         if found is not None:
             return found[1]
@@ -693,13 +693,13 @@ def custom_gradient(f: Callable) -> Callable:
                 )
             return [None if g is None else as_tensor(g) for g in grads]
 
-        y = with_gradient(f.__name__, values, gradients, tensors)
+        y = _with_gradient(f.__name__, values, gradients, tensors)
         return y if is_sequence else y[0]
 
     return op(call)
 
 
-def with_gradient(
+def _with_gradient(
     name: str, values: Sequence[Tensor], gradients: Callable, tensors: Sequence[Tensor | None]
 ) -> tuple[Tensor, ...]:
     """Values that were computed from tensors, as results of an op; `gradients(dys)` gives the gradient of each, or None."""

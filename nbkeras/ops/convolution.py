@@ -10,7 +10,8 @@ from typing import Any
 from nbkeras.engine.tensor import Tensor, apply, as_float, as_tensor, floats, op
 from nbkeras.kernels.convolution import conv as conv_kernels
 from nbkeras.kernels.convolution import volumes
-from nbkeras.kernels.convolution.unfold import Line, unfold, unfold_vjp
+from nbkeras.kernels.convolution.unfold import Line, unfold_vjp
+from nbkeras.kernels.convolution.unfold import unfold as unfold_kernel
 from nbkeras.ops.activations import linear, relu
 from nbkeras.ops.contractions import matmul
 from nbkeras.ops.shape import expand_dims, moveaxis, repeat, reshape, squeeze, transpose
@@ -229,7 +230,7 @@ def depthwise_conv(
         array([[[ 3., 30.]]])
     """
     inputs, kernel = as_tensor(inputs), as_tensor(kernel)
-    rank = rank_of("depthwise_conv", inputs, most=2)
+    rank = rank_of("depthwise_conv", inputs, maximum=2)
     axis = 1 if data_format_of("depthwise_conv", data_format) == "channels_first" else -1
     if kernel.ndim != rank + 2 or kernel.shape[-2] != inputs.shape[axis]:
         raise ValueError(
@@ -444,7 +445,7 @@ def local_conv(inputs, kernel, kernel_size, strides: Any = 1, data_format: str |
     """
     name = "local_conv"
     x, kernel = floats(inputs, kernel)
-    rank = rank_of(name, x, most=2)
+    rank = rank_of(name, x, maximum=2)
     size, step = sizes_of(name, "kernel_size", kernel_size, rank), sizes_of(name, "strides", strides, rank)
     channels_first = data_format_of(name, data_format) == "channels_first"
     if channels_first:
@@ -474,5 +475,5 @@ def _with_windows(x: Tensor, axis: int, line: Line) -> Tensor:
     """Windows along an axis: (..., length, ..., channels) -> (..., windows, ..., size * channels)."""
     *rest, channels = x.shape
     apart = math.prod(rest[:axis]), rest[axis], math.prod(rest[axis + 1 :]), 1, channels
-    y = apply(unfold, unfold_vjp, [reshape(x, apart)], line=line)
+    y = apply(unfold_kernel, unfold_vjp, [reshape(x, apart)], line=line)
     return reshape(y, (*rest[:axis], line.windows, *rest[axis + 1 :], line.size * channels))

@@ -16,7 +16,7 @@ from nbkeras.ops import elementwise
 from nbkeras.ops.contractions import matmul
 from nbkeras.ops.creation import ones, zeros
 from nbkeras.ops.indexing import take
-from nbkeras.ops.linalg import solution
+from nbkeras.ops.linalg import _solution
 from nbkeras.ops.shape import concatenate, expand_dims, moveaxis, reshape, squeeze, stack, unstack
 from nbkeras.ops.window import data_format_of
 
@@ -25,10 +25,6 @@ _ORDERS = {"nearest": 0, "bilinear": 1}
 
 def _nearest(place: Tensor, size: int) -> Tensor:
     return elementwise.clip(place, 0, size - 1)
-
-
-def _wrap(place: Tensor, size: int) -> Tensor:
-    return elementwise.mod(place, size)
 
 
 def _mirror(place: Tensor, size: int) -> Tensor:
@@ -46,7 +42,7 @@ def _reflect(place: Tensor, size: int) -> Tensor:
 _FILLS: dict[str, Callable] = {
     "constant": _nearest,
     "nearest": _nearest,
-    "wrap": _wrap,
+    "wrap": elementwise.mod,
     "mirror": _mirror,
     "reflect": _reflect,
 }
@@ -232,7 +228,7 @@ def homography(start_points: Any, end_points: Any) -> Tensor:
         back = elementwise.negative(source)
         equations.append(stack([*row, elementwise.multiply(back, x), elementwise.multiply(back, y)], 2))
     op = "perspective_transform, equations of end_points"  # singular if three of the points are on one line
-    return squeeze(solution(op, concatenate(equations, 1), expand_dims(concatenate(sources, 1), -1)), -1)
+    return squeeze(_solution(op, concatenate(equations, 1), expand_dims(concatenate(sources, 1), -1)), -1)
 
 
 @op

@@ -5,7 +5,13 @@ and kinks, maximum and minimum give half of the gradient to each of two equal op
 the gradient of abs at 0 is 0.
 """
 
-from typing import Any
+# A described function gets its body from its decorator.
+# mypy: disable-error-code="empty-body"
+
+import functools
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -17,7 +23,8 @@ from nbkeras.engine.tensor import Tensor, apply, as_float, as_tensor, op, promot
 from nbkeras.kernels import elementwise
 from nbkeras.ops.arguments import check_broadcast
 
-strings = LazyModule("nbkeras.engine.strings")
+_F = TypeVar("_F", bound=Callable)
+_strings = LazyModule("nbkeras.engine.strings")
 
 
 def _binary(name: str, x1: Any, x2: Any) -> list[Tensor]:
@@ -37,6 +44,21 @@ def _numbers(name: str, operands: list[Tensor]) -> list[Tensor]:
 
 def _integers(operands: list[Tensor]) -> list[Tensor]:
     return [as_tensor(x, np.int32) if x.dtype.kind == "b" else x for x in operands]
+
+
+def _of_floats(kernels: ModuleType) -> Callable[[_F], _F]:
+    """Decorator that gives a described function of one tensor its body: the kernel of its name, on floats."""
+
+    def make(described: _F) -> _F:
+        kernel, vjp = (getattr(kernels, f"{described.__name__}{end}") for end in ("", "_vjp"))
+
+        def compute(x) -> Tensor:
+            return apply(kernel, vjp, [as_float(x)])
+
+        made: Any = functools.update_wrapper(compute, described)
+        return op(made)
+
+    return make
 
 
 # -------------------- arithmetic --------------------
@@ -282,7 +304,7 @@ def square(x) -> Tensor:
     return apply(elementwise.square, elementwise.square_vjp, _integers([as_tensor(x)]))
 
 
-@op
+@_of_floats(elementwise)
 def reciprocal(x) -> Tensor:
     """The reciprocal 1 / x; infinity at 0.
 
@@ -293,10 +315,9 @@ def reciprocal(x) -> Tensor:
         >>> ops.reciprocal([2.0, 4.0]).numpy()
         array([0.5 , 0.25], dtype=float32)
     """
-    return apply(elementwise.reciprocal, elementwise.reciprocal_vjp, [as_float(x)])
 
 
-@op
+@_of_floats(elementwise)
 def sqrt(x) -> Tensor:
     """The square root; NaN below 0.
 
@@ -307,10 +328,9 @@ def sqrt(x) -> Tensor:
         >>> ops.sqrt([4.0, 9.0]).numpy()
         array([2., 3.], dtype=float32)
     """
-    return apply(elementwise.sqrt, elementwise.sqrt_vjp, [as_float(x)])
 
 
-@op
+@_of_floats(elementwise)
 def rsqrt(x) -> Tensor:
     """The reciprocal of the square root, 1 / sqrt(x); infinity at 0, NaN below 0.
 
@@ -321,13 +341,12 @@ def rsqrt(x) -> Tensor:
         >>> ops.rsqrt([4.0, 16.0]).numpy()
         array([0.5 , 0.25], dtype=float32)
     """
-    return apply(elementwise.rsqrt, elementwise.rsqrt_vjp, [as_float(x)])
 
 
 # -------------------- exponentials, logarithms, trigonometry --------------------
 
 
-@op
+@_of_floats(elementwise)
 def exp(x) -> Tensor:
     """The exponential function e^x.
 
@@ -338,10 +357,9 @@ def exp(x) -> Tensor:
         >>> ops.exp([0.0, 1.0]).numpy().round(4)
         array([1.    , 2.7183], dtype=float32)
     """
-    return apply(elementwise.exp, elementwise.exp_vjp, [as_float(x)])
 
 
-@op
+@_of_floats(elementwise)
 def expm1(x) -> Tensor:
     """e^x - 1, accurate near 0.
 
@@ -352,10 +370,9 @@ def expm1(x) -> Tensor:
         >>> print(ops.expm1(1e-10).numpy(), ops.exp(1e-10).numpy() - 1)
         1e-10 0.0
     """
-    return apply(elementwise.expm1, elementwise.expm1_vjp, [as_float(x)])
 
 
-@op
+@_of_floats(elementwise)
 def log(x) -> Tensor:
     """The natural logarithm; -infinity at 0, NaN below 0.
 
@@ -366,10 +383,9 @@ def log(x) -> Tensor:
         >>> ops.log([1.0, 10.0]).numpy().round(4)
         array([0.    , 2.3026], dtype=float32)
     """
-    return apply(elementwise.log, elementwise.log_vjp, [as_float(x)])
 
 
-@op
+@_of_floats(elementwise)
 def log1p(x) -> Tensor:
     """log(1 + x), accurate near 0; -infinity at -1, NaN below -1.
 
@@ -380,10 +396,9 @@ def log1p(x) -> Tensor:
         >>> print(ops.log1p(1e-10).numpy(), ops.log(1 + 1e-10).numpy())
         1e-10 0.0
     """
-    return apply(elementwise.log1p, elementwise.log1p_vjp, [as_float(x)])
 
 
-@op
+@_of_floats(elementwise)
 def log2(x) -> Tensor:
     """The logarithm to base 2; -infinity at 0, NaN below 0.
 
@@ -394,10 +409,9 @@ def log2(x) -> Tensor:
         >>> ops.log2([1.0, 8.0]).numpy()
         array([0., 3.], dtype=float32)
     """
-    return apply(elementwise.log2, elementwise.log2_vjp, [as_float(x)])
 
 
-@op
+@_of_floats(elementwise)
 def sin(x) -> Tensor:
     """The sine.
 
@@ -408,10 +422,9 @@ def sin(x) -> Tensor:
         >>> ops.sin([0.0, np.pi / 2]).numpy()
         array([0., 1.], dtype=float32)
     """
-    return apply(elementwise.sin, elementwise.sin_vjp, [as_float(x)])
 
 
-@op
+@_of_floats(elementwise)
 def cos(x) -> Tensor:
     """The cosine.
 
@@ -422,10 +435,9 @@ def cos(x) -> Tensor:
         >>> ops.cos([0.0, np.pi]).numpy()
         array([ 1., -1.], dtype=float32)
     """
-    return apply(elementwise.cos, elementwise.cos_vjp, [as_float(x)])
 
 
-@op
+@_of_floats(elementwise)
 def tan(x) -> Tensor:
     """The tangent.
 
@@ -436,10 +448,9 @@ def tan(x) -> Tensor:
         >>> ops.tan([0.0, np.pi / 4]).numpy().round(4)
         array([0., 1.], dtype=float32)
     """
-    return apply(elementwise.tan, elementwise.tan_vjp, [as_float(x)])
 
 
-@op
+@_of_floats(elementwise)
 def arctan(x) -> Tensor:
     """The inverse tangent, in radians from -pi/2 to pi/2.
 
@@ -450,10 +461,9 @@ def arctan(x) -> Tensor:
         >>> ops.arctan([0.0, 1.0]).numpy().round(4)
         array([0.    , 0.7854], dtype=float32)
     """
-    return apply(elementwise.arctan, elementwise.arctan_vjp, [as_float(x)])
 
 
-@op
+@_of_floats(elementwise)
 def erf(x) -> Tensor:
     """The error function, 2 / sqrt(pi) times the integral of e^(-t^2) from 0 to x.
 
@@ -464,7 +474,6 @@ def erf(x) -> Tensor:
         >>> ops.erf([0.0, 0.5, 3.0]).numpy().round(4)
         array([0.    , 0.5205, 1.    ], dtype=float32)
     """
-    return apply(elementwise.erf, elementwise.erf_vjp, [as_float(x)])
 
 
 # -------------------- rounding: no gradient --------------------
@@ -539,11 +548,18 @@ def round(x, decimals: int = 0) -> Tensor:
 # -------------------- comparisons and logic: bool, no gradient --------------------
 
 
-def _compare(ufunc: np.ufunc, x1: Any, x2: Any) -> Tensor:
-    return apply(elementwise.binary, None, _binary(ufunc.__name__, x1, x2), ufunc=ufunc, dtype=np.bool_)
+def _comparison(described: _F) -> _F:
+    """Decorator that gives a described function its body: NumPy's function of this name, with results of bool."""
+    name, ufunc = described.__name__, getattr(np, described.__name__)
+
+    def compare(x1, x2) -> Tensor:
+        return apply(elementwise.binary, None, _binary(name, x1, x2), ufunc=ufunc, dtype=np.bool_)
+
+    made: Any = functools.update_wrapper(compare, described)
+    return op(made)
 
 
-@op
+@_comparison
 def equal(x1, x2) -> Tensor:
     """True where x1 and x2 are equal; the operator `==` of tensors with values. NaN is equal to nothing.
 
@@ -555,10 +571,9 @@ def equal(x1, x2) -> Tensor:
         >>> ops.equal([1, 2, 3], [1, 0, 3]).numpy()
         array([ True, False,  True])
     """
-    return _compare(np.equal, x1, x2)
 
 
-@op
+@_comparison
 def not_equal(x1, x2) -> Tensor:
     """True where x1 and x2 differ; the operator `!=` of tensors. NaN differs from everything.
 
@@ -570,10 +585,9 @@ def not_equal(x1, x2) -> Tensor:
         >>> ops.not_equal([1, 2, 3], [1, 0, 3]).numpy()
         array([False,  True, False])
     """
-    return _compare(np.not_equal, x1, x2)
 
 
-@op
+@_comparison
 def greater(x1, x2) -> Tensor:
     """True where x1 > x2; the operator `>` of tensors.
 
@@ -585,10 +599,9 @@ def greater(x1, x2) -> Tensor:
         >>> ops.greater([1, 2, 3], 2).numpy()
         array([False, False,  True])
     """
-    return _compare(np.greater, x1, x2)
 
 
-@op
+@_comparison
 def greater_equal(x1, x2) -> Tensor:
     """True where x1 >= x2; the operator `>=` of tensors.
 
@@ -600,10 +613,9 @@ def greater_equal(x1, x2) -> Tensor:
         >>> ops.greater_equal([1, 2, 3], 2).numpy()
         array([False,  True,  True])
     """
-    return _compare(np.greater_equal, x1, x2)
 
 
-@op
+@_comparison
 def less(x1, x2) -> Tensor:
     """True where x1 < x2; the operator `<` of tensors.
 
@@ -615,10 +627,9 @@ def less(x1, x2) -> Tensor:
         >>> ops.less([1, 2, 3], 2).numpy()
         array([ True, False, False])
     """
-    return _compare(np.less, x1, x2)
 
 
-@op
+@_comparison
 def less_equal(x1, x2) -> Tensor:
     """True where x1 <= x2; the operator `<=` of tensors.
 
@@ -630,10 +641,9 @@ def less_equal(x1, x2) -> Tensor:
         >>> ops.less_equal([1, 2, 3], 2).numpy()
         array([ True,  True, False])
     """
-    return _compare(np.less_equal, x1, x2)
 
 
-@op
+@_comparison
 def logical_and(x1, x2) -> Tensor:
     """True where x1 and x2 are both true.
 
@@ -645,10 +655,9 @@ def logical_and(x1, x2) -> Tensor:
         >>> ops.logical_and([True, True, False], [True, False, False]).numpy()
         array([ True, False, False])
     """
-    return _compare(np.logical_and, x1, x2)
 
 
-@op
+@_comparison
 def logical_or(x1, x2) -> Tensor:
     """True where x1 or x2 is true, or both are.
 
@@ -660,10 +669,9 @@ def logical_or(x1, x2) -> Tensor:
         >>> ops.logical_or([True, True, False], [True, False, False]).numpy()
         array([ True,  True, False])
     """
-    return _compare(np.logical_or, x1, x2)
 
 
-@op
+@_comparison
 def logical_xor(x1, x2) -> Tensor:
     """True where exactly one of x1 and x2 is true.
 
@@ -675,7 +683,6 @@ def logical_xor(x1, x2) -> Tensor:
         >>> ops.logical_xor([True, True, False], [True, False, False]).numpy()
         array([False,  True, False])
     """
-    return _compare(np.logical_xor, x1, x2)
 
 
 @op
@@ -770,12 +777,12 @@ def where(condition, x1=None, x2=None) -> Any:
 
 def _limits(dtype: np.dtype, low: Any, high: Any) -> tuple[Any, Any]:
     """The limits clipped to an integer dtype's range; None stays None. ValueError if no number lies between them."""
-    least, greatest = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
-    if (low is not None and low > greatest) or (high is not None and high < least):
+    lowest, greatest = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
+    if (low is not None and low > greatest) or (high is not None and high < lowest):
         raise ValueError(
             f"clip: no {dtype} lies between {briefly(low)} and {briefly(high)}: use ops.cast(x, 'int32') or another dtype before"
         )
-    return None if low is None else max(int(low), least), None if high is None else min(int(high), greatest)
+    return None if low is None else max(int(low), lowest), None if high is None else min(int(high), greatest)
 
 
 @op
@@ -899,9 +906,9 @@ def convert_to_tensor(x, dtype=None, sparse: bool | None = None, ragged: bool | 
     try:
         return x if hasattr(x, "symbolic_op") else value_of(as_tensor(x))
     except TypeError:
-        if not strings.holds_strings(x):
+        if not _strings.holds_strings(x):
             raise
-        return strings.strings_of(x, "convert_to_tensor")  # type: ignore[return-value]
+        return _strings.strings_of(x, "convert_to_tensor")  # type: ignore[return-value]
 
 
 def convert_to_numpy(x) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Your own elementwise ops from formulas: `nbkeras.tensor.formula`."""
+"""Your own elementwise ops and optimizers from formulas: `nbkeras.tensor.formula` and `step_formula`."""
 
 import functools
 import inspect
@@ -8,12 +8,15 @@ from typing import Any, TypeVar, cast
 import numpy as np
 
 from nbkeras.engine.annotations import briefly
+from nbkeras.engine.lazy_names import LazyModule
 from nbkeras.engine.tensor import apply, floats, op
 from nbkeras.kernels import activations
 from nbkeras.kernels.formula_ops import op_of
 from nbkeras.kernels.loops.expressions import ELEMENT, FUNCTIONS, NUMBER, Value, derivative, trace, with_slope
+from nbkeras.kernels.loops.map import Map
 from nbkeras.ops.arguments import check_broadcast
 
+optimizers = LazyModule("nbkeras.kernels.optimizers")  # ops without optimizers do not need it
 F = TypeVar("F", bound=Callable)
 _KERNELS = "forward", "backward", "slope_"  # beginnings of attributes: the path to a kernel, which its name contains
 
@@ -67,6 +70,47 @@ def formula(function: F) -> F:
     made.as_formula = function
     vars(made).update({each: value for each, value in vars(forward).items() if each.startswith(_KERNELS)})
     return cast(F, made)
+
+
+def step_formula(function: Callable) -> Map:
+    """Decorator that makes the kernel of an optimizer's step of a formula, on the CPU and the GPU; see docs/subclassing.md.
+
+    Args:
+        function: A function of numbers, in which the same operations are allowed as in `formula`. Its parameters before `/` are
+            the weight `w`, its gradient `g` and the optimizer's state; between `/` and `*` there may be `rate`, the learning
+            rate, and `step`, the number of earlier steps; after `*` there are numbers, which are attributes of the optimizer,
+            and `decay`, the weight decay. It returns the new weight and the new state.
+
+    Returns:
+        The kernel, for the attribute `formula` of a subclass of `Optimizer`.
+
+    Raises:
+        TypeError: for other parameters, for another number of results, and as `formula` does.
+
+    Example:
+        >>> from nbkeras.tensor import step_formula
+        >>> @step_formula
+        ... def descent(w, g, /, rate, *, decay):
+        ...     return w - rate * (g + decay * w)
+        >>> class Descent(keras.optimizers.Optimizer):
+        ...     formula = descent
+        >>> optimizer, w = Descent(learning_rate=0.5), keras.Variable([1.0, 2.0])
+        >>> optimizer.apply([np.array([2.0, 4.0])], [w])
+        >>> w.numpy()
+        array([0., 0.], dtype=float32)
+    """
+    name, kernel = function.__name__, optimizers.step_formula(function)
+    if kernel.inputs[:2] != ("w", "g") or not {*kernel.others} <= {"rate", "step"} or "decay" not in kernel.numbers:
+        raise TypeError(
+            f"formula {name}: a step has the parameters (w, g, state of the optimizer, /, rate, step, *, decay, numbers); state, "
+            f"rate, step and numbers may be missing. Received {inspect.signature(function)}"
+        )
+    results = kernel.formula_read.results
+    if len(results) != len(kernel.results):
+        raise TypeError(
+            f"formula {name}: expected the new values of {', '.join(kernel.results)}, received {len(results)} results"
+        )
+    return kernel
 
 
 def _numbers(function: Callable) -> list[str]:

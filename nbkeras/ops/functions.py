@@ -45,18 +45,18 @@ from nbkeras.ops.elementwise import (
 )
 from nbkeras.ops.formula import formula
 
-Slope = Callable[..., Any] | None
+_Slope = Callable[..., Any] | None
 
-F = TypeVar("F", bound=Callable)
+_F = TypeVar("_F", bound=Callable)
 
 
-def _applied(name: str, function: Callable, slopes: tuple[Slope, ...], operands: list[Tensor], dtype=None) -> Tensor:
+def _applied(name: str, function: Callable, slopes: tuple[_Slope, ...], operands: list[Tensor], dtype=None) -> Tensor:
     """Apply NumPy's function (or a kernel) to one or two tensors; slopes give the gradient's factor for each of them."""
     run: Callable = elementwise.unary if len(operands) == 1 else elementwise.binary
     return _differentiated(name, functools.partial(run, ufunc=function, dtype=dtype), slopes, operands)
 
 
-def _differentiated(name: str, run: Callable, slopes: tuple[Slope, ...], operands: list[Tensor]) -> Tensor:
+def _differentiated(name: str, run: Callable, slopes: tuple[_Slope, ...], operands: list[Tensor]) -> Tensor:
     """Apply an elementwise op on arrays, whose gradients are given by slopes, as in `_applied`."""
 
     def forward(*arrays):
@@ -78,15 +78,15 @@ def _differentiated(name: str, run: Callable, slopes: tuple[Slope, ...], operand
 
 
 def _elementwise(
-    function: Callable, *slopes: Slope, dtype: Any = None, of_integers: Callable | None = None
-) -> Callable[[F], F]:
+    function: Callable, *slopes: _Slope, dtype: Any = None, of_integers: Callable | None = None
+) -> Callable[[_F], _F]:
     """Decorator that gives a described function its body: an op with one float tensor for each slope (one or two).
 
     function: NumPy's function, or a kernel. slopes: its derivative for each tensor, from the tensors and the result.
     of_integers: the function of two tensors that are not floats; its result is not a float either.
     """
 
-    def make(described: F) -> F:
+    def make(described: _F) -> _F:
         name = described.__name__
 
         def of_one(x) -> Tensor:

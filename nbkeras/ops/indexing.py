@@ -20,9 +20,9 @@ from nbkeras.kernels import shape as shape_kernels
 from nbkeras.ops import elementwise
 from nbkeras.ops.arguments import axis_of, check_broadcast, check_int32, count_of, length_of, new_sizes, sizes_of
 from nbkeras.ops.shape import (
+    _one_axis,
     broadcast_to,
     moveaxis,
-    one_axis,
     reshape,
     stack,
     transpose,
@@ -178,7 +178,7 @@ def take(x, indices, axis: int | None = None) -> Tensor:
         array([[10, 30]], dtype=int32)
     """
     index = _indices("take", indices)
-    x, along = one_axis("take", as_tensor(x), axis)
+    x, along = _one_axis("take", as_tensor(x), axis)
     return apply(indexing.take, indexing.take_vjp, [x, index], axis=along)
 
 
@@ -242,7 +242,7 @@ def take_along_axis(x, indices, axis: int | None = None) -> Tensor:
                [ 5,  6,  7]], dtype=int32)
     """
     index = _indices("take_along_axis", indices)
-    x, along = one_axis("take_along_axis", as_tensor(x), axis)
+    x, along = _one_axis("take_along_axis", as_tensor(x), axis)
     index = reshape(index, (-1,)) if axis is None else index
     if index.ndim != x.ndim:
         raise ValueError(f"take_along_axis: indices must have x's number of axes, {x.ndim}, received {index.shape}")
@@ -424,7 +424,7 @@ def argsort(x, axis: int | None = -1) -> Tensor:
     """
     x = as_tensor(x)
     check_int32("argsort", length_of("argsort", axis, x) - 1)
-    x, along = one_axis("argsort", x, axis)
+    x, along = _one_axis("argsort", x, axis)
     return apply(indexing.argsort, None, [x], axis=along)
 
 

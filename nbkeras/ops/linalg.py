@@ -16,7 +16,7 @@ import numpy as np
 from nbkeras.engine import lazy_names as _lazy_names
 from nbkeras.engine.annotations import briefly, one_of
 from nbkeras.engine.tensor import Tensor, apply, as_float, as_tensor, floats, op, promote
-from nbkeras.kernels import linalg
+from nbkeras.kernels import linalg as kernels
 from nbkeras.kernels.elementwise import broadcast_shape
 from nbkeras.ops import elementwise, reduce
 from nbkeras.ops.arguments import axes_of
@@ -104,7 +104,7 @@ def _inverse(op: str, x: Tensor) -> Tensor:
     def slopes(y, dy):
         return negative(matmul(_turned(y), matmul(dy, _turned(y))))
 
-    return _applied(linalg.inv, slopes, [x], needed_by=op)
+    return _applied(kernels.inv, slopes, [x], needed_by=op)
 
 
 @op
@@ -126,10 +126,10 @@ def solve(a, b) -> Tensor:
         >>> ops.solve([[2.0, 0.0], [0.0, 4.0]], [2.0, 2.0]).numpy()
         array([1. , 0.5], dtype=float32)
     """
-    return solution("solve", a, b)
+    return _solution("solve", a, b)
 
 
-def solution(op: str, a: Any, b: Any) -> Tensor:
+def _solution(op: str, a: Any, b: Any) -> Tensor:
     """`solve` for the public function or gradient `op`, which errors name."""
     a, b = floats(a, b)
     _matrix(op, a)
@@ -141,10 +141,10 @@ def solution(op: str, a: Any, b: Any) -> Tensor:
         )
 
     def slopes(a, x, dx):
-        db = solution(f"gradient of {op}", _turned(a), dx)
+        db = _solution(f"gradient of {op}", _turned(a), dx)
         return negative(matmul(db, _turned(x))), db
 
-    x = _applied(linalg.solve, slopes, [a, column], needed_by=op)
+    x = _applied(kernels.solve, slopes, [a, column], needed_by=op)
     return squeeze(x, -1) if is_vector else x
 
 
@@ -173,7 +173,7 @@ def solve_triangular(a, b, lower: bool = False) -> Tensor:
 
 def _triangular_solution(op: str, a: Any, b: Any, lower: bool) -> Tensor:
     a, b = promote(a, b)
-    return solution(op, tril(a) if lower else triu(a), b)
+    return _solution(op, tril(a) if lower else triu(a), b)
 
 
 @op
@@ -198,7 +198,7 @@ def pinv(x, rcond: float | None = None) -> Tensor:
 
 def _pseudo_inverse(op: str, x: Any, rcond: float | None) -> Tensor:
     x = _matrix(op, x, square=False)
-    least = 10 * max(x.shape[-2:]) * float(np.finfo(x.dtype).eps) if rcond is None else float(rcond)
+    minimum = 10 * max(x.shape[-2:]) * float(np.finfo(x.dtype).eps) if rcond is None else float(rcond)
 
     def slopes(x, y, dy):
         turned, g = _turned(y), _turned(dy)
@@ -209,7 +209,7 @@ def _pseudo_inverse(op: str, x: Any, rcond: float | None) -> Tensor:
         third = matmul(matmul(turned, y), matmul(g, right))
         return subtract(add(second, third), first)
 
-    return _applied(linalg.pinv, slopes, [x], rcond=least, needed_by=op)
+    return _applied(kernels.pinv, slopes, [x], rcond=minimum, needed_by=op)
 
 
 @op
@@ -263,7 +263,7 @@ def det(x) -> Tensor:
     def slopes(x, dy):
         return multiply(_cofactors(x), expand_dims(dy, (-2, -1)))
 
-    return _applied(linalg.det, slopes, [_matrix("det", x)], _polynomial)
+    return _applied(kernels.det, slopes, [_matrix("det", x)], _polynomial)
 
 
 _EXPANDED = 4  # the largest matrices whose determinant is a sum of products
@@ -286,7 +286,7 @@ def _cofactors(x: Tensor) -> Tensor:
         rest = np.array([[j for j in range(n) if j != i] for i in range(n)], np.int32).reshape(n, max(n - 1, 0))
         minors = _expanded(x, *np.broadcast_arrays(rest[:, None], rest))
         return multiply(minors, as_tensor((-1.0) ** np.add.outer(np.arange(n), np.arange(n)), x.dtype))
-    u, s, v = apply(linalg.rotations, None, [x])
+    u, s, v = apply(kernels.rotations, None, [x])
     others = reduce.prod(elementwise.where(eye(n, dtype="bool"), 1, _columns(s)), -1)
     return matmul(multiply(u, _columns(others)), v)
 
@@ -300,7 +300,7 @@ def _polynomial(x: Tensor) -> Tensor:
     """
     y, last = None, np.arange(min(x.shape[-1], _EXPANDED), dtype=np.int32)
     if x.shape[-1] > _EXPANDED:
-        u, _, v = apply(linalg.rotations, None, [x])
+        u, _, v = apply(kernels.rotations, None, [x])
         x = matmul(_turned(u), matmul(x, _turned(v)))
     while x.shape[-1] > _EXPANDED:
         pivot, row = getitem(x, (..., slice(1), slice(1))), getitem(x, (..., slice(1), slice(1, None)))
@@ -340,7 +340,7 @@ def _log_det(op: str, x: Any) -> tuple[Tensor, Tensor]:
             return multiply(x, 0)
         return multiply(_turned(_inverse(f"gradient of {op}", x)), expand_dims(dlog, (-2, -1)))
 
-    return _applied(linalg.slogdet, slopes, [_matrix(op, x)])
+    return _applied(kernels.slogdet, slopes, [_matrix(op, x)])
 
 
 @op
@@ -389,10 +389,10 @@ def cholesky(x, upper: bool = False) -> Tensor:
     def slopes(y, dy):
         inner = tril(matmul(_turned(y), dy))
         inner = subtract(inner, multiply(inner, 0.5 * np.eye(y.shape[-1])))
-        half = solution("gradient of cholesky", _turned(y), inner)
-        return _symmetric(_turned(solution("gradient of cholesky", _turned(y), _turned(half))))
+        half = _solution("gradient of cholesky", _turned(y), inner)
+        return _symmetric(_turned(_solution("gradient of cholesky", _turned(y), _turned(half))))
 
-    y = _applied(linalg.cholesky, slopes, [_symmetric(_matrix("cholesky", x))])
+    y = _applied(kernels.cholesky, slopes, [_symmetric(_matrix("cholesky", x))])
     return _turned(y) if upper else y
 
 
@@ -448,7 +448,7 @@ def eigh(x) -> tuple[Tensor, Tensor]:
             inner = add(inner, matmul(vectors, matmul(multiply(apart, matmul(turned, dvectors)), turned)))
         return inner
 
-    return _applied(linalg.eigh, slopes, [_symmetric(_matrix("eigh", x))])
+    return _applied(kernels.eigh, slopes, [_symmetric(_matrix("eigh", x))])
 
 
 @op
@@ -476,7 +476,7 @@ def qr(x, mode: str = "reduced") -> tuple[Tensor, Tensor]:
                [0., 2.]], dtype=float32)
     """
     one_of("qr", "mode", mode, ("reduced", "complete"))
-    return _applied(linalg.qr, _qr_slopes, [_matrix("qr", x, square=False)], mode=mode)
+    return _applied(kernels.qr, _qr_slopes, [_matrix("qr", x, square=False)], mode=mode)
 
 
 def _qr_slopes(x, q, r, dq, dr):
@@ -493,7 +493,7 @@ def _qr_slopes(x, q, r, dq, dr):
         return concatenate([first, matmul(q, dlater)], -1)
     inner = subtract(matmul(r, _turned(dr)), matmul(_turned(dq), q))
     inner = add(tril(inner), _turned(tril(inner, -1)))
-    return _turned(solution("gradient of qr", r, _turned(add(dq, matmul(q, inner)))))
+    return _turned(_solution("gradient of qr", r, _turned(add(dq, matmul(q, inner)))))
 
 
 @overload
@@ -526,12 +526,12 @@ def svd(x, full_matrices: bool = True, compute_uv: bool = True) -> Any:
         [(5, 2), (2,), (2, 2)]
     """
     x = _matrix("svd", x, square=False)
-    u, s, v = _applied(linalg.svd, _svd_slopes, [x], full_matrices=full_matrices and compute_uv)
+    u, s, v = _applied(kernels.svd, _svd_slopes, [x], full_matrices=full_matrices and compute_uv)
     return (u, s, v) if compute_uv else s
 
 
 def _singular_values(op: str, x: Tensor) -> Tensor:
-    return _applied(linalg.svd, _svd_slopes, [x], full_matrices=False, needed_by=op)[1]
+    return _applied(kernels.svd, _svd_slopes, [x], full_matrices=False, needed_by=op)[1]
 
 
 def _svd_slopes(u, s, v, du, ds, dv):
@@ -584,7 +584,7 @@ def lu_factor(x) -> tuple[Tensor, Tensor]:
         (array([[ 2. ,  8. ],
                [ 0.5, -2. ]], dtype=float32), array([1, 1], dtype=int32))
     """
-    return apply(linalg.lu, None, [_matrix("lu_factor", x, square=False)])
+    return apply(kernels.lu, None, [_matrix("lu_factor", x, square=False)])
 
 
 @op
@@ -608,8 +608,8 @@ def matrix_rank(x, tol: float | None = None) -> Tensor:
     """
     x = _matrix("matrix_rank", x, square=False)
     s = _singular_values("matrix_rank", x)
-    least = multiply(reduce.max(s, -1, keepdims=True), max(x.shape[-2:]) * float(np.finfo(x.dtype).eps))
-    return reduce.count_nonzero(elementwise.greater(s, least if tol is None else as_tensor(tol, x.dtype)), -1)
+    minimum = multiply(reduce.max(s, -1, keepdims=True), max(x.shape[-2:]) * float(np.finfo(x.dtype).eps))
+    return reduce.count_nonzero(elementwise.greater(s, minimum if tol is None else as_tensor(tol, x.dtype)), -1)
 
 
 # -------------------- norms --------------------

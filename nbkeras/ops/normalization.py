@@ -15,7 +15,7 @@ from nbkeras.kernels import normalization
 from nbkeras.kernels.runtime import device
 from nbkeras.ops import activations, elementwise, indexing, reduce
 from nbkeras.ops.arguments import axes_of, axis_of
-from nbkeras.ops.shape import broadcast_to, expand_dims, moveaxis, over_axes, reshape
+from nbkeras.ops.shape import _over_axes, broadcast_to, expand_dims, moveaxis, reshape
 
 
 def _channels_last(name: str, x: Tensor, axis: int, function: Callable, *vectors: Any) -> Tensor:
@@ -138,7 +138,7 @@ def batch_normalization_training(
             )
         if axis != x.ndim - 1:
             everywhere = broadcast_to(expand_dims(mask, -1), x.shape)
-            mean, variance = masked_moments(x, everywhere, axis, synchronized)
+            mean, variance = _masked_moments(x, everywhere, axis, synchronized)
             for moving, found in ((moving_mean, mean), (moving_variance, variance)):
                 moving.assign(elementwise.add(moving * momentum, found * (1 - momentum)))
             return batch_normalization(x, mean, variance, axis, offset, scale, epsilon)
@@ -154,7 +154,7 @@ def batch_normalization_training(
     return _channels_last(name, x, axis, run, moving_mean, moving_variance, _like(scale, x), _like(offset, x))
 
 
-def masked_moments(x: Tensor, mask: Tensor, axis: int, synchronized: bool) -> tuple[Tensor, Tensor]:
+def _masked_moments(x: Tensor, mask: Tensor, axis: int, synchronized: bool) -> tuple[Tensor, Tensor]:
     """Mean and variance at each index of an axis over the elements where the mask is True; their number may differ by index.
 
     synchronized: whether the batch is the joint batch of all processes.
@@ -283,7 +283,7 @@ def _by_rows(name: str, x: Any, gamma: Any, beta: Any, axis: Any, epsilon: float
             normalization.layer_normalization, normalization.layer_normalization_vjp, [rows, *vectors], **constants
         )
 
-    return over_axes(x, axes, run)
+    return _over_axes(x, axes, run)
 
 
 # -------------------- along an axis, without weights --------------------

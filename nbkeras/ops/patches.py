@@ -51,7 +51,7 @@ def extract_sequences(x, sequence_length: int, sequence_stride: int) -> Tensor:
     return take(x, _places(x.shape[-1], sequence_length, sequence_stride), axis=-1)
 
 
-def overlap_add(x: Tensor, stride: int) -> Tensor:
+def _overlap_add(x: Tensor, stride: int) -> Tensor:
     """Add up overlapping windows, each `stride` after the one before: (..., windows, length) -> (..., n)."""
     *batch, count, length = x.shape
     size = (count - 1) * stride + length
@@ -60,14 +60,14 @@ def overlap_add(x: Tensor, stride: int) -> Tensor:
     return reshape(transpose(y), (*batch, size))
 
 
-def _two(name: str, what: str, value: Any, least: int = 1) -> tuple[int, int]:
+def _two(name: str, what: str, value: Any, minimum: int = 1) -> tuple[int, int]:
     given = value if isinstance(value, list | tuple) else (value, value)
     try:
         sizes = tuple(operator.index(size) for size in given)
     except TypeError:
         sizes = ()
-    if len(sizes) != 2 or min(sizes) < least:
-        raise ValueError(f"{name}: {what} must be one or two integers of at least {least}, received {briefly(value)}")
+    if len(sizes) != 2 or min(sizes) < minimum:
+        raise ValueError(f"{name}: {what} must be one or two integers of at least {minimum}, received {briefly(value)}")
     return sizes  # type: ignore[return-value]
 
 

@@ -13,7 +13,7 @@ from nbkeras.engine.tensor import Tensor, apply, as_float, as_tensor, op
 from nbkeras.kernels import reduce
 from nbkeras.ops import elementwise
 from nbkeras.ops.arguments import axes_of, check_int32, length_of
-from nbkeras.ops.shape import one_axis, reshape
+from nbkeras.ops.shape import _one_axis, reshape
 
 
 def _not_empty(name: str, x: Tensor, axes: tuple[int, ...]) -> None:
@@ -281,7 +281,7 @@ def logsumexp(x, axis=None, keepdims: bool = False) -> Tensor:
 
 def _position(name: str, kernel: Callable, x: Tensor, axis: int | None, keepdims: bool) -> Tensor:
     check_int32(name, length_of(name, axis, x) - 1)
-    line, along = one_axis(name, x, axis)
+    line, along = _one_axis(name, x, axis)
     _not_empty(name, line, (along,))
     y = apply(kernel, None, [line], axis=along)
     if not keepdims:
@@ -356,7 +356,7 @@ def cumsum(x, axis: int | None = None, dtype=None) -> Tensor:
     x = as_tensor(x, None if dtype is None else known_dtype(dtype))
     if x.dtype.kind == "b":
         check_int32("cumsum", length_of("cumsum", axis, x))
-    x, along = one_axis("cumsum", x, axis)
+    x, along = _one_axis("cumsum", x, axis)
     return apply(reduce.cumsum, reduce.cumsum_vjp, [x], axis=along)
 
 
@@ -380,5 +380,5 @@ def cumprod(x, axis: int | None = None, dtype=None) -> Tensor:
         array([[  1,   2,   6],
                [  4,  20, 120]], dtype=int32)
     """
-    x, along = one_axis("cumprod", as_tensor(x, None if dtype is None else known_dtype(dtype)), axis)
+    x, along = _one_axis("cumprod", as_tensor(x, None if dtype is None else known_dtype(dtype)), axis)
     return apply(reduce.cumprod, reduce.cumprod_vjp, [x], axis=along)

@@ -135,8 +135,8 @@ def _starts(name: str, x: Tensor, start_indices: Any, shape: tuple[int, ...]) ->
         raise ValueError(f"{name}: a slice of shape {shape} at {at} does not fit into shape {x.shape}")
     last = [size - n for n, size in zip(shape, x.shape, strict=True)]
     if known:
-        return [min(max(s, 0), most) for s, most in zip(starts, last, strict=True)], True
-    return [elementwise.clip(s, 0, most) for s, most in zip(starts, last, strict=True)], False
+        return [min(max(s, 0), maximum) for s, maximum in zip(starts, last, strict=True)], True
+    return [elementwise.clip(s, 0, maximum) for s, maximum in zip(starts, last, strict=True)], False
 
 
 @op

@@ -231,12 +231,12 @@ def moveaxis(x, source, destination) -> Tensor:
     return transpose(x, order)
 
 
-def one_axis(name: str, x: Tensor, axis: int | None) -> tuple[Tensor, int]:
+def _one_axis(name: str, x: Tensor, axis: int | None) -> tuple[Tensor, int]:
     """The tensor and the axis to work along; the flat tensor if axis is None."""
     return (reshape(x, (-1,)), 0) if axis is None else (x, axis_of(name, axis, x.ndim))
 
 
-def over_axes(x: Tensor, axes: tuple[int, ...], function: Callable[[Tensor], Tensor]) -> Tensor:
+def _over_axes(x: Tensor, axes: tuple[int, ...], function: Callable[[Tensor], Tensor]) -> Tensor:
     """Apply a function to x as a matrix whose rows hold the elements of the given axes, and restore x's shape."""
     order, rest = [*(i for i in range(x.ndim) if i not in axes), *axes], x.ndim - len(axes)
     in_place = order == list(range(x.ndim))
@@ -249,7 +249,7 @@ def over_axes(x: Tensor, axes: tuple[int, ...], function: Callable[[Tensor], Ten
 # -------------------- joining and splitting --------------------
 
 
-def tensors_of(name: str, xs: Any) -> list[Tensor]:
+def _tensors_of(name: str, xs: Any) -> list[Tensor]:
     """The tensors of a list or tuple in one dtype; ValueError if there is none."""
     if isinstance(xs, Tensor) or not isinstance(xs, list | tuple) or not xs:
         raise ValueError(f"{name}: expected a list of at least one tensor, received {type(xs).__name__} {briefly(xs)}")
@@ -276,7 +276,7 @@ def concatenate(xs, axis: int = 0) -> Tensor:
                [3, 4],
                [5, 6]], dtype=int32)
     """
-    tensors = tensors_of("concatenate", xs)
+    tensors = _tensors_of("concatenate", xs)
     along = axis_of("concatenate", axis, tensors[0].ndim)
     rest = {(*x.shape[:along], *x.shape[along + 1 :]) if x.ndim == tensors[0].ndim else None for x in tensors}
     if len(rest) > 1:
@@ -305,7 +305,7 @@ def stack(x, axis: int = 0) -> Tensor:
         array([[1, 3, 5],
                [2, 4, 6]], dtype=int32)
     """
-    tensors = tensors_of("stack", x)
+    tensors = _tensors_of("stack", x)
     if len({tensor.shape for tensor in tensors}) > 1:
         raise ValueError(f"stack: all shapes must be the same, received {[tensor.shape for tensor in tensors]}")
     along = axis_of("stack", axis, tensors[0].ndim + 1)
@@ -462,7 +462,7 @@ def repeat(x, repeats, axis: int | None = None) -> Tensor:
                [3, 4],
                [3, 4]], dtype=int32)
     """
-    x, along = one_axis("repeat", as_tensor(x), axis)
+    x, along = _one_axis("repeat", as_tensor(x), axis)
     before, size, after = x.shape[:along], x.shape[along], x.shape[along + 1 :]
     counts = sizes_of("repeat", np.asarray(repeats).reshape(-1) if hasattr(repeats, "shape") else repeats)
     if len(counts) not in (1, size) or min(counts, default=0) < 0:

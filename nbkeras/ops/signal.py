@@ -10,7 +10,7 @@ from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Tensor, apply, as_float, as_tensor, floats, op
 from nbkeras.kernels import fourier
 from nbkeras.ops import elementwise, indexing
-from nbkeras.ops.patches import extract_sequences, overlap_add
+from nbkeras.ops.patches import _overlap_add, extract_sequences
 
 
 def _pair(name: str, x: Any, axes: int) -> list[Tensor]:
@@ -249,9 +249,9 @@ def istft(
         raise ValueError(f"istft: sequence_stride must be at least 1, received {sequence_stride}")
     shape = _window("istft", window, sequence_length, fft_length, real.dtype)
     count = real.shape[-2]
-    y = overlap_add(elementwise.multiply(irfft((real, imag), fft_length), shape), sequence_stride)
+    y = _overlap_add(elementwise.multiply(irfft((real, imag), fft_length), shape), sequence_stride)
     if window is not None:
-        weight = overlap_add(
+        weight = _overlap_add(
             elementwise.multiply(np.ones((count, 1), real.dtype), elementwise.square(shape)), sequence_stride
         )
         y = elementwise.divide(y, elementwise.where(elementwise.greater(weight, 1e-10), weight, 1.0))

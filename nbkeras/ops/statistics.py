@@ -186,12 +186,12 @@ def normalize(x, axis: Any = -1, order: int = 2, epsilon: float | None = None) -
     x = as_float(x)
     if not isinstance(order, int) or order < 1:
         raise ValueError(f"normalize: order must be an integer of at least 1, received {briefly(order)}")
-    least = config.epsilon() if epsilon is None else epsilon
+    minimum = config.epsilon() if epsilon is None else epsilon
     axes = axes_of("normalize", axis, x.ndim)
     if order == 2:
-        return l2_normalize(x, axes, least**2)
+        return l2_normalize(x, axes, minimum**2)
     total = reduce.sum(elementwise.power(elementwise.absolute(x), order), axes, keepdims=True)
-    return elementwise.divide(x, elementwise.power(elementwise.maximum(total, least**order), 1 / order))
+    return elementwise.divide(x, elementwise.power(elementwise.maximum(total, minimum**order), 1 / order))
 
 
 @op

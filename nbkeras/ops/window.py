@@ -74,9 +74,9 @@ def _sizes(sizes: tuple) -> str:
     return "x".join(map(str, sizes))
 
 
-def rank_of(name: str, inputs: Tensor, most: int = 3) -> int:
+def rank_of(name: str, inputs: Tensor, maximum: int = 3) -> int:
     """The number of spatial axes: 1 for sequences, 2 for images, 3 for volumes."""
-    if not 3 <= inputs.ndim <= most + 2:
-        kinds = "3 axes (sequences), 4 (images) or 5 (volumes)" if most == 3 else "3 axes (sequences) or 4 (images)"
+    if not 3 <= inputs.ndim <= maximum + 2:
+        kinds = "3 axes (sequences), 4 (images) or 5 (volumes)" if maximum == 3 else "3 axes (sequences) or 4 (images)"
         raise ValueError(f"{name}: inputs must have {kinds}, received shape {inputs.shape}")
     return inputs.ndim - 2

@@ -42,11 +42,7 @@ def serialize(optimizer: Optimizer) -> Any:
 
 if TYPE_CHECKING:  # imported at first use
     from nbkeras.optimizers import schedules as schedules
-    from nbkeras.optimizers.norm_rules import Adafactor as Adafactor
-    from nbkeras.optimizers.norm_rules import Lamb as Lamb
-    from nbkeras.optimizers.norm_rules import Muon as Muon
-    from nbkeras.optimizers.wrappers import LossScaleOptimizer as LossScaleOptimizer
-    from nbkeras.optimizers.wrappers import MultiOptimizer as MultiOptimizer
-    from nbkeras.optimizers.wrappers import OptimizerMap as OptimizerMap
+    from nbkeras.optimizers.norm_rules import *
+    from nbkeras.optimizers.wrappers import *
 
 _lazy_names.attach(globals(), _registry)

@@ -25,7 +25,7 @@ def _patterns(name: str, what: str, value: Any) -> list[str]:
     return found
 
 
-Patterns = Annotated[Any, option.kind(_patterns, "patterns of paths, or None")]
+_Patterns = Annotated[Any, option.kind(_patterns, "patterns of paths, or None")]
 
 
 def _root_mean_square(x):
@@ -165,7 +165,7 @@ class Muon(_ByVariable):
         adam_weight_decay: option.MaybeNumber = 0.004,
         epsilon: option.Number = 1e-7,
         weight_decay: float | None = 0.004,
-        exclude_layers: Patterns = None,
+        exclude_layers: _Patterns = None,
         exclude_embeddings: option.Flag = True,
         muon_a: option.Number = 3.4445,
         muon_b: option.Number = -4.7750,

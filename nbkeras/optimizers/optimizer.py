@@ -14,7 +14,7 @@ from typing import Annotated, Any, TypedDict
 import numpy as np
 
 from nbkeras import config, initializers, ops
-from nbkeras.engine import behaviour, copy_on_write, naming, option, ranks, sharding, tape
+from nbkeras.engine import compatibility, copy_on_write, naming, option, ranks, sharding, tape
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.layer_stack import layer_stack
 from nbkeras.engine.observed import Observed
@@ -35,6 +35,7 @@ from nbkeras.engine.tensor import (
 from nbkeras.engine.user_errors import warn
 from nbkeras.kernels import gradients, optimizers
 from nbkeras.kernels.embedding import RowGradient
+from nbkeras.kernels.loops.map import Map
 from nbkeras.kernels.runtime import device
 from nbkeras.optimizers import schedules
 from nbkeras.optimizers.buffers import Buffers, Run
@@ -45,10 +46,10 @@ from nbkeras.optimizers.slots import Slot
 Array = np.ndarray
 
 
-def _count(name: str, what: str, value: Any, least: int) -> Any:
-    if value is not None and (not isinstance(value, int) or not least <= value <= sys.maxsize):
+def _count(name: str, what: str, value: Any, minimum: int) -> Any:
+    if value is not None and (not isinstance(value, int) or not minimum <= value <= sys.maxsize):
         bound = " and below 2**63" if isinstance(value, int) and value > sys.maxsize else ""
-        raise ValueError(f"{name}: {what} must be an integer >= {least}{bound} or None, received {briefly(value)}")
+        raise ValueError(f"{name}: {what} must be an integer >= {minimum}{bound} or None, received {briefly(value)}")
     return value
 
 
@@ -85,9 +86,10 @@ class Optimizer(Observed, option.Configured):
     `fit` calls it for each batch. In your own training step, call `learn(loss, variables)`, which a recorded step replays,
     or `apply_gradients(zip(gradients, variables))` with your own gradients.
 
-    A subclass names its `slots` (state arrays of each variable) and defines `step(run)`, one kernel over flat arrays. Or it
-    defines Keras's `update_step(gradient, variable, learning_rate)`, and makes its own variables in `build`. With
-    `rows_suffice` and `step_rows` it may update only the rows of a table with a nonzero gradient.
+    A subclass has a `formula` (see `nbkeras.tensor.step_formula`), which is one kernel over flat arrays; `slots` names the state
+    arrays of each variable, if they do not have the formula's names. Or it defines Keras's `update_step(gradient, variable,
+    learning_rate)`, and makes its own variables in `build`. With `rows_suffice` and `step_rows` it may update only the rows
+    of a table with a nonzero gradient.
 
     Args:
         learning_rate (a number, a schedule or a function): The size of a step: a number, a schedule (called with
@@ -121,8 +123,14 @@ class Optimizer(Observed, option.Configured):
         array([0.5, 2.5], dtype=float32)
     """
 
+    formula: Map | None = None  # the kernel of a step
     slots: Sequence[Sequence[str]] = ()  # names in groups; a group's variables are listed interleaved, as Keras does
     slot_values: Mapping[str, float] = {}  # initial values of slots that do not start with 0
+
+    def __init_subclass__(cls, **options: Any):
+        super().__init_subclass__(**options)
+        if cls.formula is not None and not cls.slots:
+            cls.slots = (cls.formula.inputs[2:],)
 
     @classmethod
     def names_read_in_steps(cls) -> frozenset[str]:
@@ -339,7 +347,7 @@ class Optimizer(Observed, option.Configured):
         if list(map(id, (*variables, *arrays))) == list(map(id, (*self._trainable, *self._arrays))):
             return
         unknown = [v.path for v in variables if v not in self._positions]
-        if unknown and behaviour.current.optimizers_start_anew:
+        if unknown and compatibility.current.optimizers_start_anew:
             self.built, self._own, self._added = False, [], {}
             return self.build(variables)
         if unknown:
@@ -761,11 +769,15 @@ class Optimizer(Observed, option.Configured):
         """Called once per step before its runs, for subclasses."""
 
     def step(self, run: Run) -> None:
-        """Update one run. The base class applies weight decay and calls `update_step` for each variable.
+        """Update one run: by the formula, or else by weight decay and then `update_step` for each variable.
 
         Args:
             run: 1-D arrays of neighbouring weights, their gradients and each slot, and their weight decay.
         """
+        if self.formula is not None:
+            state = (self.slot(run, name) for group in self.slots for name in group)
+            numbers = (self._argument(name, run) for name in (*self.formula.others, *self.formula.numbers))
+            return optimizers.launch(self.formula, run.weights, run.gradients, *state, *numbers)
         rate = Tensor(self._rate.reshape(()))
         with tape.GradientRecording(False):
             for variable in run.variables:
@@ -773,10 +785,21 @@ class Optimizer(Observed, option.Configured):
                     optimizers.launch(optimizers.shrink, variable.data.reshape(-1), self._rate, run.decay)
                 self.update_step(Tensor(self._buffers.gradient(variable)), variable, rate)
 
-    def _launch(self, kernel: Callable, run: Run, *numbers: Any) -> None:
-        """Launch a kernel of kernels/optimizers.py on a run: on its weights, its gradients and its slots."""
-        state = (self.slot(run, name) for group in self.slots for name in group)
-        optimizers.launch(kernel, run.weights, run.gradients, *state, *numbers)
+    def _argument(self, name: str, run: Run) -> Any:
+        """The argument for a parameter of the formula that is no array of the run; most have the names of attributes."""
+        if name == "rate":
+            return self._rate
+        if name == "step":
+            return self._step
+        if name == "decay":
+            return run.decay
+        try:
+            return float(getattr(self, name))
+        except (AttributeError, TypeError, ValueError) as error:
+            kind = type(self).__name__
+            raise TypeError(
+                f"{kind}: its formula has the parameter {name}, so self.{name} must be a number ({error}): set it in __init__"
+            ) from None
 
     def update_step(self, gradient: Tensor, variable: Variable, learning_rate: Tensor) -> None:
         """Update one variable, as in Keras: compute the new value by ops and call `self.assign(variable, ...)`.
@@ -787,7 +810,7 @@ class Optimizer(Observed, option.Configured):
             learning_rate: A float64 scalar.
         """
         raise NotImplementedError(
-            f"{type(self).__name__} must define step(run) or update_step(gradient, variable, rate)"
+            f"{type(self).__name__} must define step(run) or update_step(gradient, variable, rate), or have a formula"
         )
 
     def assign(self, variable: Variable, value: Any) -> None:

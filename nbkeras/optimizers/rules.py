@@ -74,6 +74,8 @@ class SGD(Optimizer):
         array([0.25, 0.5 ], dtype=float32)
     """
 
+    formula = optimizers.sgd
+
     def __init__(
         self,
         learning_rate: Any = 0.01,
@@ -82,13 +84,8 @@ class SGD(Optimizer):
         **kwargs: Unpack[OptimizerOptions],
     ):
         super().__init__(**option.keep(self, locals()))
-        self.slots = (("momentum",),) if self.momentum else ()
-
-    def step(self, run: Run) -> None:
         if self.momentum:
-            self._launch(optimizers.sgd_momentum, run, self._rate, run.decay, self.momentum, self.nesterov)
-        else:
-            self._launch(optimizers.sgd, run, self._rate, run.decay)
+            self.formula, self.slots = optimizers.sgd_momentum, (("momentum",),)
 
     def rows_suffice(self, variable: Variable) -> bool:
         return not self.momentum
@@ -116,6 +113,8 @@ class RMSprop(Optimizer):
         array([0.8, 2.2], dtype=float32)
     """
 
+    formula = optimizers.rmsprop
+
     def __init__(
         self,
         learning_rate: Any = 0.001,
@@ -126,13 +125,9 @@ class RMSprop(Optimizer):
         **kwargs: Unpack[OptimizerOptions],
     ):
         super().__init__(**option.keep(self, locals()))
+        self.formula = optimizers.RMSPROP[self.momentum > 0, self.centered]
         optional = [("momentum",)] * (self.momentum > 0) + [("average_gradient",)] * self.centered
         self.slots = (("velocity",), *optional)
-
-    def step(self, run: Run) -> None:
-        kernel = optimizers.RMSPROP[self.momentum > 0, self.centered]
-        momentum = (self.momentum,) if self.momentum else ()
-        self._launch(kernel, run, self._rate, run.decay, self.rho, self.epsilon, *momentum)
 
     def rows_suffice(self, variable: Variable) -> bool:
         plain = not self.momentum and not self.centered and variable.dtype.type(self.epsilon) > 0
@@ -162,7 +157,7 @@ class Adagrad(Optimizer):
         array([0.5, 2.5], dtype=float32)
     """
 
-    slots = (("accumulator",),)
+    formula = optimizers.adagrad
 
     def __init__(
         self,
@@ -174,9 +169,6 @@ class Adagrad(Optimizer):
         super().__init__(**option.keep(self, locals()))
         self.initial_accumulator_value: float = float(initial_accumulator_value)
         self.slot_values = {"accumulator": self.initial_accumulator_value}
-
-    def step(self, run: Run) -> None:
-        self._launch(optimizers.adagrad, run, self._rate, run.decay, self.epsilon)
 
     def rows_suffice(self, variable: Variable) -> bool:
         return bool(variable.dtype.type(self.epsilon) > 0)
@@ -204,6 +196,7 @@ class Adadelta(Optimizer):
         array([0.801], dtype=float32)
     """
 
+    formula = optimizers.adadelta
     slots = (("accumulated_grad", "accumulated_delta_var"),)
 
     def __init__(
@@ -214,9 +207,6 @@ class Adadelta(Optimizer):
         **kwargs: Unpack[OptimizerOptions],
     ):
         super().__init__(**option.keep(self, locals()))
-
-    def step(self, run: Run) -> None:
-        self._launch(optimizers.adadelta, run, self._rate, run.decay, self.rho, self.epsilon)
 
 
 class TwoMoments(Optimizer):
@@ -240,9 +230,6 @@ class TwoMoments(Optimizer):
     ):
         super().__init__(**option.keep(self, locals()))
 
-    def _constants(self, run: Run) -> tuple:
-        return self._rate, self._step, run.decay, self.beta_1, self.beta_2, self.epsilon
-
 
 @register
 class Adam(TwoMoments):
@@ -262,6 +249,8 @@ class Adam(TwoMoments):
         array([0.9, 2.1], dtype=float32)
     """
 
+    formula = optimizers.adam
+
     def __init__(
         self,
         learning_rate: Any = 0.001,
@@ -273,10 +262,7 @@ class Adam(TwoMoments):
     ):
         super().__init__(**option.keep(self, locals()))
         if self.amsgrad:
-            self.slots = (*self.slots, ("velocity_hat",))
-
-    def step(self, run: Run) -> None:
-        self._launch(optimizers.amsgrad if self.amsgrad else optimizers.adam, run, *self._constants(run))
+            self.formula, self.slots = optimizers.amsgrad, (*self.slots, ("velocity_hat",))
 
 
 @register
@@ -321,10 +307,8 @@ class Adamax(TwoMoments):
         array([0.9, 2.1], dtype=float32)
     """
 
+    formula = optimizers.adamax
     slots = (("momentum", "norm"),)
-
-    def step(self, run: Run) -> None:
-        self._launch(optimizers.adamax, run, *self._constants(run))
 
 
 @register
@@ -338,6 +322,7 @@ class Nadam(TwoMoments):
         array([0.894, 2.106], dtype=float32)
     """
 
+    formula = optimizers.nadam
     _product: Variable | None = None  # the product of all momenta so far
 
     def _make_own_state(self, variables: Sequence[Variable]) -> None:
@@ -357,8 +342,8 @@ class Nadam(TwoMoments):
     def _flat_product(self) -> np.ndarray:
         return self._product.data.reshape(1)  # type: ignore[union-attr]
 
-    def step(self, run: Run) -> None:
-        self._launch(optimizers.nadam, run, self._flat_product, *self._constants(run))
+    def _argument(self, name: str, run: Run) -> Any:
+        return self._flat_product if name == "product" else super()._argument(name, run)
 
 
 @register
@@ -381,7 +366,7 @@ class Lion(Optimizer):
         array([0.9, 2.1], dtype=float32)
     """
 
-    slots = (("momentum",),)
+    formula = optimizers.lion
 
     def __init__(
         self,
@@ -393,9 +378,6 @@ class Lion(Optimizer):
         super().__init__(**option.keep(self, locals()))
         if not self.beta_1:
             raise ValueError("Lion: beta_1 must be above 0: with 0 a step is only the gradient's sign")
-
-    def step(self, run: Run) -> None:
-        self._launch(optimizers.lion, run, self._rate, run.decay, self.beta_1, self.beta_2)
 
 
 @register
@@ -422,7 +404,7 @@ class Ftrl(Optimizer):
         array([0. , 0.5], dtype=float32)
     """
 
-    slots = (("accumulator", "linear"),)
+    formula = optimizers.ftrl
 
     def __init__(
         self,
@@ -438,14 +420,12 @@ class Ftrl(Optimizer):
         super().__init__(**option.keep(self, locals()))
         self.slot_values = {"accumulator": float(self.initial_accumulator_value)}
 
-    def step(self, run: Run) -> None:
-        l1, l2 = self.l1_regularization_strength, self.l2_regularization_strength
-        numbers = [float(each) for each in (l1, l2, self.l2_shrinkage_regularization_strength, self.beta)]
-        kernel = optimizers.ftrl
-        if self.learning_rate_power != -0.5:
-            kernel = optimizers.ftrl_power
-            numbers.append(float(self.learning_rate_power))
-        self._launch(kernel, run, self._rate, run.decay, *numbers)
+    def before_runs(self) -> None:
+        self.formula = optimizers.ftrl if self.learning_rate_power == -0.5 else optimizers.ftrl_power
+
+    def _argument(self, name: str, run: Run) -> Any:
+        strength = f"{name}_regularization_strength"
+        return super()._argument(strength if hasattr(self, strength) else name, run)
 
 
 @register
@@ -469,6 +449,8 @@ class ScheduleFreeAdamW(TwoMoments):
         array([0.9, 2.1], dtype=float32)
     """
 
+    formula = optimizers.schedule_free_adam
+
     def __init__(
         self,
         learning_rate: Any = 0.0025,
@@ -487,6 +469,3 @@ class ScheduleFreeAdamW(TwoMoments):
     def _make_own_state(self, variables: Sequence[Variable]) -> None:
         for variable in variables:
             self._slots[variable, "momentum"].assign(variable)
-
-    def step(self, run: Run) -> None:
-        self._launch(optimizers.schedule_free_adam, run, *self._constants(run), float(self.warmup_steps))

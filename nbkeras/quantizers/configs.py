@@ -1,15 +1,27 @@
-"""The configurations of `Model.quantize`, one class for each mode."""
+"""The configurations of `Model.quantize`, one class for each mode.
+
+A layer's `quantization_config` makes the variables of its encoded weights (`_add_weight`, `_arrays_of`) and changes its call
+(`_built`). The layer knows nothing else of quantization.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Any, Literal
 
-from nbkeras.engine import dtype_policy, option
+import numpy as np
+
+from nbkeras.engine import dtype_policy, option, tensor
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.dtype_policy import DTypePolicy
 from nbkeras.engine.registry import Registered
+from nbkeras.engine.tensor import Variable
+from nbkeras.ops.quantized import QuantizedVariable
+from nbkeras.quantizers import float8
+from nbkeras.quantizers.packing import Encoded, Layout, PackedVariable, packed_pairs
 from nbkeras.quantizers.policies import check_mode, own_policy
-from nbkeras.quantizers.rounding import EPSILON, LIMITS, AbsMaxQuantizer, limits_of, registry
+from nbkeras.quantizers.rounding import EPSILON, LIMITS, AbsMaxQuantizer, grouped, integers_of, limits_of, registry
 
 
 class QuantizationConfig(Registered, option.Configured, registry=registry):
@@ -24,11 +36,13 @@ class QuantizationConfig(Registered, option.Configured, registry=registry):
         'int4'
     """
 
+    _needs_samples = False
+    _is_of_products = False  # whether it is for Dense and EinsumDense only
+    _is_written_always = False  # whether a layer's configuration has it, even if `is_usual`
+
     def __init__(self, weight_quantizer: Any = None, activation_quantizer: Any = None):
-        self.weight_quantizer, self.activation_quantizer = (
-            registry.get(weight_quantizer),
-            registry.get(activation_quantizer),
-        )
+        self.weight_quantizer = registry.get(weight_quantizer)
+        self.activation_quantizer = registry.get(activation_quantizer)
 
     @property
     def mode(self) -> str:
@@ -59,8 +73,114 @@ class QuantizationConfig(Registered, option.Configured, registry=registry):
             if limits and what == "weight_quantizer" and each is not None and each.value_range not in limits:
                 raise ValueError(f"weight_quantizer must have value_range={limits[0]}, received {each.value_range}")
 
+    # -------------------- weights of layers --------------------
 
-registry.register(QuantizationConfig)
+    def _convert(self, layer: Any) -> None:
+        """Encode the weights of a built layer, which has another configuration or none."""
+        encoded = {name: self._encoded(layer, name, weight.numpy()) for name, weight in weights_of(layer).items()}
+        replace_weights(layer, self, encoded)
+
+    def _add_weight(self, layer: Any, name: str, shape: tuple[int, ...]) -> Variable | None:
+        """Add an encoded weight of zeros, which a file will fill; None if the layer is to make it of floats."""
+        layer._reserve_memory(shape, np.int8)
+        return insert(layer, self._variable(layer, name, self._zeros(layer, name, shape)))
+
+    def _built(self, layer: Any) -> None:
+        """Called after a layer's `build`."""
+
+    def _arrays_of(self, layer: Any, name: str, weight: Variable, values: np.ndarray) -> dict[int, np.ndarray]:
+        """New values for an encoded weight: the arrays of its variables, by their ids."""
+        made = self._variable(layer, name, self._encoded(layer, name, values))
+        pairs = zip([weight, *weight.companions], [made, *made.companions], strict=True)  # type: ignore[attr-defined]
+        return {id(each): new.numpy() for each, new in pairs}
+
+    def _encoded(self, layer: Any, name: str, values: np.ndarray) -> tuple[Any, Any]:
+        """A weight's values as `_variable` takes them: the integers and their scale."""
+        channels, _ = layer.channels_of_scale(name, values.shape)
+        integers, scale = integers_of(values, self._quantizer_of(layer, name, values.shape))
+        scale = scale.reshape([values.shape[axis] for axis in sorted(channels)])
+        return integers, scale.transpose([sorted(channels).index(axis) for axis in channels])
+
+    def _zeros(self, layer: Any, name: str, shape: tuple[int, ...]) -> tuple[Any, Any]:
+        """A weight of zeros as `_variable` takes it."""
+        return np.zeros(shape, np.int8), np.ones(layer.channels_of_scale(name, shape)[1], layer.dtype)
+
+    def _variable(self, layer: Any, name: str, encoded: tuple[Any, Any]) -> Any:
+        """The variable of an encoded weight, with the ones beside it in files as its `companions`."""
+        values, scale = encoded
+        channels, stored = layer.channels_of_scale(name, values.shape)
+        factor = Variable(scale.reshape(stored), dtype=scale.dtype, trainable=False, name=f"{name}_scale")
+        return QuantizedVariable(values, factor, channels, limits_of(self.activation_quantizer), name)
+
+    def _quantizer_of(self, layer: Any, name: str, shape: tuple[int, ...]) -> AbsMaxQuantizer:
+        """The quantizer of a weight, with axes. Raises ValueError if its axes do not match the axes that share a scale."""
+        channels, _ = layer.channels_of_scale(name, shape)
+        axes = tuple(axis for axis in range(len(shape)) if axis not in channels)
+        given = self.weight_quantizer or AbsMaxQuantizer(axes)
+        if given.axis is None or sorted(axis % len(shape) for axis in given.axis) != list(axes):
+            raise ValueError(
+                f"the weight_quantizer of layer {layer.name!r} ({type(layer).__name__}) must have axis={axes}: its product is "
+                f"divided by a scale for each output. Received axis={given.axis}"
+            )
+        return given
+
+
+def weights_of(layer: Any) -> dict[str, Variable]:
+    """The weights that become integers, by name. A layer may have fewer than its class declares."""
+    found = {name: getattr(layer, layer._attribute_of(name)) for name in layer.quantized_channels}
+    return {name: weight for name, weight in found.items() if weight is not None}
+
+
+def replace_weights(layer: Any, config: QuantizationConfig, encoded: Mapping[str, tuple]) -> None:
+    """Put variables of integers in place of a layer's weights. encoded: as `config._variable` takes them, by name."""
+    weights = weights_of(layer)
+    layer.quantization_config, layer.quantization_mode = config, config.mode
+    for name, arrays in encoded.items():
+        at = next((i for i, each in enumerate(layer._weights) if each is weights[name]), len(layer._weights))
+        del layer._weights[at : at + 1]
+        setattr(layer, layer._attribute_of(name), insert(layer, config._variable(layer, name, arrays), at))
+    tensor.outdate(layer, *(weight.data for weight in weights.values()))
+
+
+def insert(layer: Any, weight: Any, at: int | None = None) -> Variable:
+    """Insert a weight and the variables beside it into the layer's weights."""
+    for each in (weight, *weight.companions):
+        each.path = layer._path_of_weight(each.name)
+        each.declared_trainable = False
+    for each in weight.companions:
+        setattr(layer, each.name, each)
+    at = len(layer._weights) if at is None else at
+    layer._weights[at:at] = [weight, *weight.companions]
+    return weight
+
+
+class _Packed(QuantizationConfig, registered=False):
+    """The base of configurations whose weights are matrices of bytes: PackedVariables."""
+
+    def _layout(self, layer: Any, name: str, shape: tuple[int, ...]) -> Layout:
+        """How a weight becomes a matrix: a row for each index of the summed axes."""
+        channels, _ = layer.channels_of_scale(name, shape)
+        columns = math.prod(shape[axis] for axis in channels)
+        rows = math.prod(size for axis, size in enumerate(shape) if axis not in channels)
+        axis = 0 if name == "reverse_embeddings" else 1
+        return Layout(shape, rows, columns, axis, inputs=limits_of(self.activation_quantizer))
+
+    def _variable(self, layer: Any, name: str, encoded: tuple[Layout, Encoded]) -> PackedVariable:
+        """The variable of a weight; the ones beside it have Keras's names."""
+        layout, parts = encoded
+        of_reverse = name == "reverse_embeddings"  # it shares the groups of `embeddings`, and has zero points as floats
+        arrays = {f"{name}_scale": parts.scale, f"{name}_zero": parts.zero}
+        arrays |= {} if of_reverse else {"awq_scales": parts.divisor, "g_idx": parts.groups}
+        made = {
+            each: Variable(array, dtype=layer.dtype if of_reverse else array.dtype, trainable=False, name=each)
+            for each, array in arrays.items()
+            if array is not None
+        }
+        groups = layer.g_idx if of_reverse and parts.groups is not None else made.get("g_idx")
+        factors = made[f"{name}_scale"], made.get(f"{name}_zero"), groups, made.get("awq_scales")
+        weight = PackedVariable(parts.values, layout, *factors, name)
+        weight.companions = list(made.values())
+        return weight
 
 
 class Int8QuantizationConfig(QuantizationConfig):
@@ -81,6 +201,8 @@ class Int8QuantizationConfig(QuantizationConfig):
         'int8'
     """
 
+    mode: Literal["int8"] = "int8"
+
     def __init__(self, weight_quantizer: Any = None, activation_quantizer: Any = "default"):
         if activation_quantizer == "default":
             activation_quantizer = AbsMaxQuantizer()
@@ -88,17 +210,12 @@ class Int8QuantizationConfig(QuantizationConfig):
         self._check_quantizers()
 
     @property
-    def mode(self) -> Literal["int8"]:
-        """'int8'."""
-        return "int8"
-
-    @property
     def is_usual(self) -> bool:
         """Whether it is the default configuration of its mode."""
         return self.weight_quantizer is None and limits_of(self.activation_quantizer) == (*LIMITS, EPSILON)
 
 
-class Int4QuantizationConfig(QuantizationConfig):
+class Int4QuantizationConfig(_Packed):
     """How `Model.quantize` converts weights to 4 bits, two in a byte.
 
     Args:
@@ -118,6 +235,9 @@ class Int4QuantizationConfig(QuantizationConfig):
         ((8, 2), (1, 4))
     """
 
+    mode: Literal["int4"] = "int4"
+    _is_written_always = True
+
     def __init__(
         self, weight_quantizer: Any = None, activation_quantizer: Any = "default", block_size: int | None = 128
     ):
@@ -129,11 +249,6 @@ class Int4QuantizationConfig(QuantizationConfig):
                     f"quantizers need one scale for each output: use block_size=None with them, received {briefly(block_size)}"
                 )
         self._check_quantizers((-8, 7))
-
-    @property
-    def mode(self) -> Literal["int4"]:
-        """'int4'."""
-        return "int4"
 
     def dtype_policy_string(self) -> str:
         """The mode as the names of dtype policies have it: 'int4/128', with -1 for no groups."""
@@ -152,6 +267,25 @@ class Int4QuantizationConfig(QuantizationConfig):
         """
         return cls(**{"block_size": None, **config})
 
+    def _layout(self, layer: Any, name: str, shape: tuple[int, ...]) -> Layout:
+        layout = super()._layout(layer, name, shape)
+        return layout._replace(rows=shape[0], columns=shape[1], by=1) if name == "embeddings" else layout
+
+    def _encoded(self, layer: Any, name: str, values: np.ndarray) -> tuple[Layout, Encoded]:
+        layout = self._layout(layer, name, values.shape)
+        matrix = values.reshape(layout.rows, layout.columns)
+        if self.block_size in (None, -1):
+            epsilon = EPSILON if self.weight_quantizer is None else self.weight_quantizer.epsilon
+            integers, scale = integers_of(matrix, AbsMaxQuantizer((layout.by,), (-8, 7), epsilon))
+            return layout, Encoded(packed_pairs(integers, layout.axis), scale.reshape(-1))
+        parts = grouped(matrix.T if layout.by else matrix, self.block_size)
+        integers, scale, zero = (np.ascontiguousarray(each.T if layout.by else each) for each in parts)
+        return layout, Encoded(packed_pairs(integers, layout.axis), scale, zero, layout.groups(self.block_size))
+
+    def _zeros(self, layer: Any, name: str, shape: tuple[int, ...]) -> tuple[Layout, Encoded]:
+        layout = self._layout(layer, name, shape)
+        return layout, layout.zeros(np.int8, None if self.block_size == -1 else self.block_size, layer.dtype)
+
 
 class Float8QuantizationConfig(QuantizationConfig):
     """Training with numbers rounded to 8-bit floats: see `Model.quantize` with mode 'float8'. It has no options.
@@ -161,22 +295,30 @@ class Float8QuantizationConfig(QuantizationConfig):
         'float8'
     """
 
+    mode: Literal["float8"] = "float8"
+    _is_of_products = True
+
     def __init__(self) -> None:
         super().__init__()
-
-    @property
-    def mode(self) -> Literal["float8"]:
-        """'float8'."""
-        return "float8"
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that recreate this object: none."""
         return {}
 
+    def _convert(self, layer: Any) -> None:
+        float8.add_scales(layer)
+        layer.quantization_config, layer.quantization_mode = self, self.mode
 
-class _Calibrated(QuantizationConfig, registered=False):
+    def _add_weight(self, layer: Any, name: str, shape: tuple[int, ...]) -> None:
+        return None
+
+    _built = staticmethod(float8.add_scales)
+
+
+class _Calibrated(_Packed, registered=False):
     """The base of configurations whose weights depend on samples of inputs."""
 
+    _needs_samples = _is_of_products = True
     bits: tuple[int, ...] = (4,)
 
     def _keep(self, arguments: dict[str, Any]) -> None:
@@ -197,6 +339,16 @@ class _Calibrated(QuantizationConfig, registered=False):
     def dtype_policy_string(self) -> str:
         """The mode as the names of dtype policies have it: 'gptq/4/128'."""
         return f"{self.mode}/{self.weight_bits}/{self.group_size}"
+
+    def _layout(self, layer: Any, name: str, shape: tuple[int, ...]) -> Layout:
+        layout = super()._layout(layer, name, shape)
+        axis = 0 if self.weight_bits == 4 else 2
+        return Layout(shape, layout.columns, layout.rows, axis, by=1, is_turned=True)
+
+    def _zeros(self, layer: Any, name: str, shape: tuple[int, ...]) -> tuple[Layout, Encoded]:
+        layout = self._layout(layer, name, shape)
+        size = layout.columns if self.group_size == -1 else self.group_size
+        return layout, layout.zeros(np.uint8, size, layer.dtype, has_divisor=self.mode == "awq")
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that recreate this object, without the data."""
@@ -229,6 +381,7 @@ class GPTQConfig(_Calibrated):
         'gptq/8/128'
     """
 
+    mode: Literal["gptq"] = "gptq"
     bits = (2, 3, 4, 8)
 
     def __init__(
@@ -249,11 +402,6 @@ class GPTQConfig(_Calibrated):
         self._keep(locals())
         if not 0 <= option.as_given("GPTQConfig", "hessian_damping", hessian_damping) <= 1:
             raise ValueError(f"GPTQConfig: hessian_damping must be from 0 to 1, received {briefly(hessian_damping)}")
-
-    @property
-    def mode(self) -> Literal["gptq"]:
-        """'gptq'."""
-        return "gptq"
 
 
 class AWQConfig(_Calibrated):
@@ -279,6 +427,8 @@ class AWQConfig(_Calibrated):
         'awq/4/-1'
     """
 
+    mode: Literal["awq"] = "awq"
+
     def __init__(
         self,
         dataset: Any,
@@ -293,14 +443,9 @@ class AWQConfig(_Calibrated):
     ):
         self._keep(locals())
 
-    @property
-    def mode(self) -> Literal["awq"]:
-        """'awq'."""
-        return "awq"
 
-
-_OF_MODE = {"int8": Int8QuantizationConfig, "int4": Int4QuantizationConfig, "float8": Float8QuantizationConfig}
-_NEEDS_DATA = {"gptq": GPTQConfig, "awq": AWQConfig}
+_KINDS = Int8QuantizationConfig, Int4QuantizationConfig, Float8QuantizationConfig, GPTQConfig, AWQConfig
+_OF_MODE: dict[str, Any] = {kind.mode: kind for kind in _KINDS}
 
 
 def config_of(mode: Any, config: Any) -> Any:
@@ -312,11 +457,10 @@ def config_of(mode: Any, config: Any) -> Any:
     if mode is not None:
         check_mode(mode)
     if config is None:
-        if mode in _NEEDS_DATA:
-            raise ValueError(
-                f"mode {mode!r} needs samples: pass config={_NEEDS_DATA[mode].__name__}(dataset, tokenizer, ...)"
-            )
-        return _OF_MODE[mode]()
+        kind = _OF_MODE[mode]
+        if kind._needs_samples:
+            raise ValueError(f"mode {mode!r} needs samples: pass config={kind.__name__}(dataset, tokenizer, ...)")
+        return kind()
     if not isinstance(config, QuantizationConfig):
         raise ValueError(
             f"Argument `config` must be an instance of `QuantizationConfig`. Received: config={briefly(config)}"
@@ -336,8 +480,8 @@ def config_of_policy(policy: Any) -> Any:
     kind = policy.quantization_mode
     if kind == "int4":  # a policy without a block size is from before Keras had groups
         return Int4QuantizationConfig(block_size=getattr(policy, "block_size", None))
-    if kind in _NEEDS_DATA:
-        return _NEEDS_DATA[kind](None, None, weight_bits=policy.weight_bits, group_size=policy.group_size)
+    if _OF_MODE[kind]._needs_samples:
+        return _OF_MODE[kind](None, None, weight_bits=policy.weight_bits, group_size=policy.group_size)
     return _OF_MODE[kind]()
 
 

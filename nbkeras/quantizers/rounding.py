@@ -1,8 +1,9 @@
-"""Rounding to integers by the largest absolute value, or by groups with a zero point; two integers of 4 bits in a byte."""
+"""Rounding to integers: by the largest absolute value, by groups with a zero point, or for training."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from nbkeras import config, ops
 from nbkeras.engine import option
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.registry import Registered, Registry
+from nbkeras.engine.tensor import Tensor
 
 LIMITS, EPSILON = (-127, 127), 1e-7
 registry = Registry("quantizer")
@@ -103,14 +105,62 @@ def grouped(
     padded = np.concatenate([values, np.zeros((groups * size - rows, columns), values.dtype)]).reshape(
         groups, size, columns
     )
-    least, most = padded.min(1), padded.max(1)
+    minimum, maximum = padded.min(1), padded.max(1)
     if widened:
-        equal = least == most
-        least, most = np.where(equal, least - kind(1), least), np.where(equal, most + kind(1), most)
-    scale = (most - least + kind(epsilon)) / kind(high - low)
-    zero = np.clip(np.round(-least / scale) + kind(low), low, high)
+        equal = minimum == maximum
+        minimum, maximum = np.where(equal, minimum - kind(1), minimum), np.where(equal, maximum + kind(1), maximum)
+    scale = (maximum - minimum + kind(epsilon)) / kind(high - low)
+    zero = np.clip(np.round(-minimum / scale) + kind(low), low, high)
     integers = np.clip(np.round(padded / scale[:, None]) + zero[:, None], low, high)
     return integers.reshape(-1, columns)[:rows].astype(np.int8), scale, zero.astype(np.int8)
+
+
+def fake_quant_with_min_max_vars(
+    inputs, min_vals, max_vals, num_bits: int = 8, narrow_range: bool = False, axis: int | None = None
+) -> Tensor:
+    """Numbers rounded as integers of a range would be, for training; the limits of the range get gradients too.
+
+    Args:
+        inputs: Floats.
+        min_vals: The lower limit: a number, or one for each index of `axis`.
+        max_vals: The upper limit, of the same shape.
+        num_bits: The bits of an integer.
+        narrow_range: Whether the smallest integer is 1, not 0.
+        axis: The axis with separate limits; None for one range.
+
+    Returns:
+        A tensor of the inputs' shape. The gradient passes where the input is inside the range; outside, the limit gets it.
+
+    Example:
+        >>> keras.quantizers.fake_quant_with_min_max_vars(np.array([0.2, 5.0], "float32"), 0.0, 1.0, num_bits=2).numpy()
+        array([0.33333334, 1.        ], dtype=float32)
+    """
+    x = ops.convert_to_tensor(inputs)
+    limits = [ops.convert_to_tensor(each, x.dtype) for each in (min_vals, max_vals)]
+    if axis is not None:
+        axis = axis_of("fake_quant_with_min_max_vars", axis, x.ndim)
+        sizes = [size if place == axis else 1 for place, size in enumerate(x.shape)]
+        limits = [ops.reshape(each, sizes) for each in limits]
+    minimum, maximum = int(bool(narrow_range)), 2 ** int(num_bits) - 1
+
+    @ops.custom_gradient
+    def rounded(x: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Callable]:
+        scale, inverse = (high - low) / (maximum - minimum), (maximum - minimum) / (high - low)
+        zero = ops.round(ops.clip(minimum - low / scale, minimum, maximum))
+        lower, upper = (minimum - zero) * scale, (maximum - zero) * scale
+        start = ops.floor(-lower * inverse + 0.5)
+        y = ops.floor((ops.clip(x, lower, upper) - lower) * inverse - start + 0.5) * scale
+
+        def gradients(dy: Tensor) -> list[Tensor]:
+            inside = ops.logical_and(x >= lower, x <= upper)
+            places = [inside, x <= lower, x >= upper]
+            dx, *of_limits = (ops.where(place, dy, 0.0) for place in places)
+            rest = None if axis is None else [place for place in range(dx.ndim) if place != axis]
+            return [dx, *(ops.reshape(ops.sum(each, axis=rest), low.shape) for each in of_limits)]
+
+        return y, gradients
+
+    return rounded(x, *limits)  # type: ignore[return-value]
 
 
 class Quantizer(Registered, option.Configured, registry=registry):
@@ -210,20 +260,6 @@ def integers_of(values: np.ndarray, quantizer: AbsMaxQuantizer) -> tuple[np.ndar
     integers = np.multiply(values, scale)
     np.clip(np.round(integers, out=integers), low, high, out=integers)
     return integers.astype(np.int8), scale
-
-
-def packed_pairs(values: np.ndarray, axis: int) -> np.ndarray:
-    """`pack_int4` by NumPy.
-
-    Args:
-        values: int8 or uint8.
-        axis: The axis.
-    """
-    first = np.moveaxis(values, axis, 0).view(np.uint8) if values.flags.c_contiguous else np.moveaxis(values, axis, 0)
-    first = first.astype(np.uint8)
-    padded = np.concatenate([first, np.zeros((len(first) % 2, *first.shape[1:]), np.uint8)])
-    both = (padded[::2] & 15) | (padded[1::2] << 4)
-    return np.ascontiguousarray(np.moveaxis(both, 0, axis)).view(values.dtype)
 
 
 def axis_of(name: str, axis: Any, rank: int) -> int:

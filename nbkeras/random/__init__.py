@@ -422,8 +422,6 @@ def dropout(inputs, rate: float, noise_shape=None, seed: Any = None) -> Tensor:
 
 
 if TYPE_CHECKING:  # imported at first use
-    from nbkeras.random.distributions import beta as beta
-    from nbkeras.random.distributions import binomial as binomial
-    from nbkeras.random.distributions import gamma as gamma
+    from nbkeras.random.distributions import *
 
 _lazy_names.attach(globals())

@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # imported at first use
     from nbkeras.saving.archive import atomic_file as atomic_file
     from nbkeras.saving.compilation import compile_config as compile_config
     from nbkeras.saving.compilation import read_compile_config as read_compile_config
-    from nbkeras.saving.file_editor import KerasFileEditor as KerasFileEditor
+    from nbkeras.saving.file_editor import *
     from nbkeras.saving.files import convert as convert
     from nbkeras.saving.files import from_bytes as from_bytes
     from nbkeras.saving.files import load_weights as load_weights
@@ -22,12 +22,8 @@ if TYPE_CHECKING:  # imported at first use
     from nbkeras.saving.files import save_weights as save_weights
     from nbkeras.saving.files import to_bytes as to_bytes
     from nbkeras.saving.keras_3_config import model_to_json as model_to_json
-    from nbkeras.saving.objects import deserialize_keras_object as deserialize_keras_object
-    from nbkeras.saving.objects import serialize_keras_object as serialize_keras_object
-    from nbkeras.saving.state_tree import tree_of as tree_of
-    from nbkeras.saving.state_tree import write_tree as write_tree
-    from nbkeras.training.loading import load_model as load_model
-    from nbkeras.training.loading import model_from_config as model_from_config
-    from nbkeras.training.loading import model_from_json as model_from_json
+    from nbkeras.saving.objects import *
+    from nbkeras.saving.state_tree import *
+    from nbkeras.training.loading import *
 
 _lazy_names.attach(globals())

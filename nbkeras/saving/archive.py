@@ -415,12 +415,9 @@ def _undamaged(message: str) -> Iterator[None]:
     try:
         yield
     except _DAMAGE as error:
-        # zipfile raises BadZipFile for an error of the system
+        # zipfile raises BadZipFile for an error of the system; EINVAL is a position before the file's start
         for each in (error, error.__context__):
-            if isinstance(each, OSError) and each.errno not in (
-                None,
-                errno.EINVAL,
-            ):  # a position before the file's start
+            if isinstance(each, OSError) and each.errno not in (None, errno.EINVAL):
                 raise each from None
         raise ValueError(f"{message} ({error})") from None
 
@@ -468,7 +465,7 @@ def parse_json(text: bytes | str, what: str) -> dict[str, Any]:
     if not isinstance(text, bytes | str):
         raise TypeError(f"{what} must be JSON in a string, received {briefly(text)}")
     if len(text) > JSON_LIMIT:
-        raise ValueError(f"{what} is {len(text)} bytes: more than any model's configuration needs")
+        raise ValueError(f"{what} has {len(text)} bytes: configurations with more than {JSON_LIMIT} are rejected")
     check_count(_count_of_parts(text if isinstance(text, bytes) else text.encode("utf-8", "replace")), what)
     try:
         value = json.loads(text, object_pairs_hook=_unique)
@@ -502,7 +499,7 @@ def check_to_write(text: str) -> str:
 def check_count(count: int, what: str) -> None:
     """Raise ValueError for more dicts, lists and items than any model needs."""
     if count > ITEM_LIMIT:
-        raise ValueError(f"{what} has {count} parts, more than any model's ({ITEM_LIMIT}): it is not read")
+        raise ValueError(f"{what} declares {count} parts: configurations with more than {ITEM_LIMIT} are rejected")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -14,9 +14,8 @@ from nbkeras.engine.annotations import briefly
 from nbkeras.engine.progress import print_message
 from nbkeras.saving import archive, hdf5, state
 
-_ROOM = (
-    1000  # an unpacked file may have so many times the bytes of the archive: no array of weights is compressed further
-)
+# an unpacked file may have so many times the bytes of the archive: no array of weights is compressed further
+_ROOM = 1000
 
 
 class KerasFileEditor:

@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from nbkeras.engine import behaviour
+from nbkeras.engine import compatibility
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.outside import ordinary_file
 from nbkeras.engine.registry import custom_object_scope
@@ -274,7 +274,7 @@ def _refuse_by_name(by_name: bool) -> None:
 
 def _check_ending(filepath: str) -> None:
     """ValueError for a name whose ending does not say the format of a model, except in Keras 2's mode."""
-    if not filepath.endswith((".keras", ".h5", ".hdf5")) and not behaviour.current.saves_under_any_name:
+    if not filepath.endswith((".keras", ".h5", ".hdf5")) and not compatibility.current.saves_under_any_name:
         raise ValueError(
             f"cannot save as {filepath!r}: the name of a model's file ends in .keras (or .h5, Keras 2's format). Save as "
             f"{filepath + '.keras'!r}, or pass save_format='keras' or 'h5', or zipped=False for a folder. A SavedModel, "

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import losses, metrics
+from nbkeras import metrics
 from nbkeras.building.layer import layers
 from nbkeras.engine import load_budget
 from nbkeras.engine.annotations import briefly
@@ -19,6 +19,7 @@ from nbkeras.engine.naming import numbered
 from nbkeras.engine.registry import sharing_scope
 from nbkeras.engine.tensor import Variable, assign_all
 from nbkeras.engine.user_errors import warn
+from nbkeras.losses import loss
 from nbkeras.saving import archive, compilation, hdf5, keras_2_config, keras_2_weights, keras_3_config
 from nbkeras.saving.serialization import plain
 
@@ -122,7 +123,7 @@ def _labelled(metric: Any, label: str) -> dict[str, Any]:
 
 def _loss_function(spec: Any) -> Any:
     """The loss function of that name; None for a class and for a value that is not a name."""
-    found = losses.registry.items().get(spec) if isinstance(spec, str) else None
+    found = loss.registry.items().get(spec) if isinstance(spec, str) else None
     return None if isinstance(found, type) else found
 
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from nbkeras import activations, constraints, initializers, losses, metrics, regularizers
+from nbkeras import activations, constraints, initializers, regularizers
 from nbkeras.building.graph import SymbolicTensor
 from nbkeras.building.layer import layers
 from nbkeras.engine.registry import Registry, custom_object, custom_object_scope, others, sharing_scope
+from nbkeras.losses import loss
+from nbkeras.metrics import metric
 from nbkeras.optimizers import rules, schedules
 from nbkeras.saving import archive, keras_3_config
 from nbkeras.saving.serialization import plain, read_plain
 
 _REGISTRIES: tuple[Registry, ...] = (
-    *(layers, rules.registry, schedules.registry, losses.registry, metrics.registry),
+    *(layers, rules.registry, schedules.registry, loss.registry, metric.registry),
     *(initializers.registry, regularizers.registry, constraints.registry, activations.registry, others),
 )
 

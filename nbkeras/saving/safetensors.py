@@ -49,7 +49,7 @@ def read(model: Any, path: str, skip_mismatch: bool = False) -> None:
         size = int.from_bytes(file.read(8), "little")
     if size > _HEADER_LIMIT:
         raise ValueError(
-            f"{path!r} claims a header of {size} bytes, more than any model's ({_HEADER_LIMIT}): it is not read"
+            f"{path!r} declares a header of {size} bytes: files with more than {_HEADER_LIMIT} are rejected"
         )
     try:
         with package.safe_open(path, framework="numpy") as file:

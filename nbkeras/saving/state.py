@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import building
 from nbkeras.building.graph import is_input, is_op
 from nbkeras.building.layer import layers
 from nbkeras.building.module import Module
@@ -172,7 +171,8 @@ def read(file: Any, model: Module, skip_mismatch: bool = False, optimizer: Any =
         group = _vars(file, path)
         # Keras does not write integers for parts of some layers
         if layer.quantized_channels and _holds_integers(group, layer):
-            building.prepare_quantized(layer)
+            config = layer.quantization_config or "int8"
+            layer.quantize(config=config, type_check=False, beyond_keras=True)  # type: ignore[attr-defined] # of Layer
         own = layer._stored_weights()
         try:
             if type(layer).load_own_variables is not Module.load_own_variables:

@@ -20,12 +20,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from nbkeras.engine.strings import characters
 from nbkeras.serving.errors import ServingError, refused
-from nbkeras.serving.exchange import RequestContext
 from nbkeras.serving.logs import event
-from nbkeras.serving.texts import is_long
+from nbkeras.serving.requests import InferRequest
 
 INLINE_SECONDS = 0.001
+_LONG_TEXT = 1024  # characters: longer strings are computed in a thread
 _log = logging.getLogger("nbkeras.serving")
 _error_numbers = itertools.count(1)
 
@@ -44,12 +45,10 @@ class Runs(Protocol):
 class PendingRequest:
     """A request, or a part of one, in the queue."""
 
-    __slots__ = ("arrays", "deadline", "exchange", "future", "rows", "shapes", "since", "timer")
+    __slots__ = ("arrays", "future", "request", "rows", "shapes", "since", "timer")
 
-    def __init__(
-        self, arrays: list[np.ndarray], deadline: float | None, future: asyncio.Future, exchange: RequestContext | None
-    ):
-        self.arrays, self.deadline, self.future, self.exchange = arrays, deadline, future, exchange
+    def __init__(self, arrays: list[np.ndarray], request: InferRequest, future: asyncio.Future):
+        self.arrays, self.request, self.future = arrays, request, future
         self.rows = len(arrays[0])
         self.shapes = [array.shape[1:] for array in arrays]
         self.since = time.monotonic()
@@ -84,7 +83,7 @@ class Batcher:
         self._timer: asyncio.TimerHandle | None = None
         self._thread: ThreadPoolExecutor | None = None
         self.seconds = 0.0  # seconds of a row, averaged over the last batches
-        self._least = [math.inf] * 64  # seconds of the fastest recent batch, by the binary digits of its rows
+        self._fastest = [math.inf] * 64  # seconds of the fastest recent batch, by the binary digits of its rows
         self._idle: asyncio.Event | None = None
 
     def __len__(self) -> int:
@@ -95,23 +94,18 @@ class Batcher:
         """The bytes of the inputs in the queue."""
         return sum(array.nbytes for waiting in self._queue for array in waiting.arrays)
 
-    async def infer(
-        self, arrays: list[np.ndarray], deadline: float | None = None, exchange: RequestContext | None = None
-    ) -> list[np.ndarray]:
-        """The outputs for some rows.
-
-        deadline: on the clock time.monotonic; 504 if it passes before the rows are computed. exchange: receives the times.
-        """
+    async def infer(self, arrays: list[np.ndarray], request: InferRequest) -> list[np.ndarray]:
+        """The outputs for the rows of a request, which records the times; 504 if its deadline passes before."""
         rows, sizes = len(arrays[0]), self.frozen.batch_sizes
         if not self.frozen.is_by_rows and rows not in sizes:
             raise refused(f"this model takes requests of {' or '.join(map(str, sizes))} rows, received {rows}")
         if rows <= self.max_batch or not self.frozen.is_by_rows:
             self._admit(1)
-            return await self._put(arrays, deadline, exchange)
+            return await self._put(arrays, request)
         starts = range(0, rows, self.max_batch)
         self._admit(len(starts))
         parts = [[array[start : start + self.max_batch] for array in arrays] for start in starts]
-        futures = [self._put(part, deadline, exchange) for part in parts]
+        futures = [self._put(part, request) for part in parts]
         try:
             found = await asyncio.gather(*futures)
         except BaseException:
@@ -141,14 +135,14 @@ class Batcher:
         """Whole seconds until the current queue will have been computed."""
         return max(1, min(60, math.ceil((self.rows + self.running) * self.seconds)))
 
-    def _put(self, arrays: list[np.ndarray], deadline: float | None, exchange: RequestContext | None) -> asyncio.Future:
+    def _put(self, arrays: list[np.ndarray], request: InferRequest) -> asyncio.Future:
         loop = asyncio.get_running_loop()
-        waiting = PendingRequest(arrays, deadline, loop.create_future(), exchange)
+        waiting = PendingRequest(arrays, request, loop.create_future())
         self._queue.append(waiting)
         self.rows += waiting.rows
         if self.running:
-            if deadline is not None:
-                waiting.timer = loop.call_at(loop.time() + deadline - time.monotonic(), self._expire, waiting)
+            if request.deadline is not None:
+                waiting.timer = loop.call_later(request.deadline - waiting.since, self._expire, waiting)
         elif not self._is_scheduled:
             self._is_scheduled = True
             if self.max_wait and self.rows < self.max_batch:
@@ -171,12 +165,12 @@ class Batcher:
         others: list[PendingRequest] = []  # with another number of steps
         rows, now = 0, time.monotonic()
         queue = self._queue
-        most = 1
+        limit = 1
         if self.rows > 1 and self.frozen.is_by_rows:
-            most = min(self.frozen.parts(min(self.rows, self.max_batch))[0], self.max_batch)
+            limit = min(self.frozen.parts(min(self.rows, self.max_batch))[0], self.max_batch)
         while queue:
             waiting = queue.popleft()
-            if taken and rows + waiting.rows > most:
+            if taken and rows + waiting.rows > limit:
                 queue.appendleft(waiting)
                 break
             if taken and waiting.shapes != taken[0].shapes:
@@ -187,7 +181,7 @@ class Batcher:
                 waiting.timer.cancel()
             if waiting.future.done():  # the client has disconnected, or its deadline has passed
                 continue
-            if waiting.deadline is not None and waiting.deadline <= now:
+            if waiting.request.deadline is not None and waiting.request.deadline <= now:
                 waiting.future.set_exception(_too_late(waiting))
                 continue
             taken.append(waiting)
@@ -204,8 +198,8 @@ class Batcher:
         if not taken:
             self._finish()
             return
-        if self._least[self.running.bit_length()] < INLINE_SECONDS and not any(
-            is_long(waiting.arrays) for waiting in taken
+        if self._fastest[self.running.bit_length()] < INLINE_SECONDS and not any(
+            _is_long(waiting.arrays) for waiting in taken
         ):
             self._deliver(taken, *self._compute(taken))
             return
@@ -245,34 +239,33 @@ class Batcher:
     def _deliver(self, taken: list[PendingRequest], found: list[list[np.ndarray] | Exception], seconds: float) -> None:
         rows = self.running
         digits = rows.bit_length()
-        self._least[digits] = min(seconds, self._least[digits] * 1.02)
+        self._fastest[digits] = min(seconds, self._fastest[digits] * 1.02)
         self.seconds = 0.8 * self.seconds + 0.2 * seconds / rows if self.seconds else seconds / rows
-        told: dict[int, str] = {}
+        numbers: dict[int, str] = {}
         for waiting, outputs in zip(taken, found, strict=True):
-            if waiting.exchange is not None:
-                waiting.exchange.was_computed(self._began - waiting.since, seconds)
+            waiting.request.was_computed(self._began - waiting.since, seconds)
             if waiting.future.done():
                 continue
             if isinstance(outputs, Exception):
-                waiting.future.set_exception(self._client_error(outputs, told))
+                waiting.future.set_exception(self._client_error(outputs, numbers))
             else:
                 waiting.future.set_result(outputs)
         if self._observe is not None:
             self._observe(rows, seconds, [self._began - waiting.since for waiting in taken])
         self._finish()
 
-    def _client_error(self, error: Exception, told: dict[int, str]) -> ServingError:
+    def _client_error(self, error: Exception, numbers: dict[int, str]) -> ServingError:
         """The error for a client. A failure's traceback is logged once per batch, under a number that clients receive.
 
         A ValueError is about the data of a request, such as an index outside of the vocabulary.
         """
         if isinstance(error, ValueError):
             return ServingError(400, str(error))
-        if id(error) not in told:
-            told[id(error)] = number = f"{time.time():.0f}-{next(_error_numbers)}"
+        if id(error) not in numbers:
+            numbers[id(error)] = number = f"{time.time():.0f}-{next(_error_numbers)}"
             extra = event("batch_failed", error_id=number, rows=self.running)
             _log.error("batch %s of %d rows failed", number, self.running, exc_info=error, extra=extra)
-        return ServingError(500, f"the model failed; the server's log has the reason as {told[id(error)]}")
+        return ServingError(500, f"the model failed; the server's log has the reason as {numbers[id(error)]}")
 
     def _finish(self) -> None:
         """Schedule the next batch for the next turn of the loop, so that answers go out and requests come in first."""
@@ -299,3 +292,8 @@ class Batcher:
 def _too_late(waiting: PendingRequest) -> ServingError:
     waited = time.monotonic() - waiting.since
     return ServingError(504, f"the request's deadline passed after {waited:.3f} s in the queue; it was not computed")
+
+
+def _is_long(arrays: Sequence[np.ndarray]) -> bool:
+    """Whether the inputs of a request have long strings: the time of its batch is then not that of its rows."""
+    return sum(characters(array) for array in arrays if array.dtype == object) > _LONG_TEXT

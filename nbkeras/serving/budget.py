@@ -12,22 +12,22 @@ from __future__ import annotations
 
 from nbkeras.serving.errors import ServingError
 
-USUAL = 1 << 30  # bytes of the default limit
+DEFAULT_BYTES = 1 << 30  # bytes of the default limit
 
-# -------------------- what a request may have at most, whatever the protocol --------------------
+# -------------------- limits of a request, for all protocols --------------------
 
 HEAD_BYTES = 64 << 10  # of a request's line and headers
-MOST_CONTENT = 64 << 10  # bytes of a body or a message without tensors
-MOST_AXES, MOST_ID = 16, 1024  # axes of a tensor; characters of a request's id and of a tensor's name
-MOST_SEQUENCE_ID = 128  # characters, as in Triton
-MOST_JSON = 1 << 30  # bytes of memory for reading JSON; the process does nothing else meanwhile
-MOST_VALUES = 1 << 23  # values that become Python objects; larger tensors must be sent as bytes
-MOST_TEXT = 1 << 20  # characters of a request's strings, which a model's layers split and look up in Python
-MOST_FIELDS = 1 << 20  # of a message; larger ones must use raw_input_contents
-MOST_CALLS = 256  # simultaneous calls over a connection of gRPC; further calls wait in the client
-MOST_WAITING = 1024  # requests that wait for earlier ones of their sequences
+MAX_CONTENT = 64 << 10  # bytes of a body or a message without tensors
+MAX_AXES, MAX_ID = 16, 1024  # axes of a tensor; characters of a request's id and of a tensor's name
+MAX_SEQUENCE_ID = 128  # characters, as in Triton
+MAX_JSON = 1 << 30  # bytes of memory for reading JSON; the process does nothing else meanwhile
+MAX_VALUES = 1 << 23  # values that become Python objects; larger tensors must be sent as bytes
+MAX_TEXT = 1 << 20  # characters of a request's strings, which a model's layers split and look up in Python
+MAX_FIELDS = 1 << 20  # of a message; larger ones must use raw_input_contents
+MAX_CALLS = 256  # simultaneous calls over a connection of gRPC; further calls wait in the client
+MAX_WAITING = 1024  # requests that wait for earlier ones of their sequences
 
-# -------------------- what is not done at once --------------------
+# -------------------- sizes above which work is done in parts --------------------
 
 LONG = 1 << 18  # bytes: more are parsed, decompressed, compressed and written in a thread
 PIECE_VALUES = 1 << 16  # values written at a time
@@ -50,28 +50,28 @@ SEQUENCE_BYTES = 1024  # of a sequence besides its state
 class Budget:
     """The bytes that all clients together may cause in a worker.
 
-    most: the limit. used: the bytes taken now. peak: the maximum of `used` since a reader reset it.
+    limit: the limit. used: the bytes taken now. peak: the maximum of `used` since a reader reset it.
     """
 
-    def __init__(self, most: int = USUAL):
-        self.most, self.used, self.peak = most, 0, 0
+    def __init__(self, limit: int = DEFAULT_BYTES):
+        self.limit, self.used, self.peak = limit, 0, 0
 
     def has(self, size: int) -> bool:
         """Whether `size` more bytes fit."""
-        return self.used + size <= self.most
+        return self.used + size <= self.limit
 
     def check(self, size: int) -> None:
         """Raise a ServingError if `size` more bytes do not fit: 413 if they never will, else 503."""
-        if self.used + size > self.most:
-            if size > self.most:
+        if self.used + size > self.limit:
+            if size > self.limit:
                 raise ServingError(
                     413,
-                    f"the request needs {size} bytes of memory, but the limit for all requests is {self.most} (max_memory_mb); "
+                    f"the request needs {size} bytes of memory, but the limit for all requests is {self.limit} (max_memory_mb); "
                     "send fewer rows, or large tensors as bytes instead of JSON",
                 )
             raise ServingError(
                 503,
-                f"the memory for requests is full: {self.used} of {self.most} bytes are in use, and {size} more are needed "
+                f"the memory for requests is full: {self.used} of {self.limit} bytes are in use, and {size} more are needed "
                 "(max_memory_mb); try again later",
                 retry_after=1,
                 reason="memory_full",

@@ -49,13 +49,13 @@ class Changes:
         self.served: dict[Key, Served] = {}
         self._first = _versions(options)
         self.marks: dict[Key, tuple[str, str, str]] = dict.fromkeys(self._first, (LOADING, STARTING, ""))
-        self._figures = workers.board.part(-1)
+        self._figures = workers.metrics.segment(-1)
         self._figures.served = self.served.keys()
         self._turn = asyncio.Lock()
-        self._is_told = False  # whether a SIGHUP waits for its turn
+        self._is_signalled = False  # whether a SIGHUP waits for its turn
         self._numbers = itertools.count(1)
 
-    # -------------------- what asks for changes --------------------
+    # -------------------- causes of changes --------------------
 
     async def start(self) -> str:
         """Load the first versions. Returns the reason if the server cannot start, else ""."""
@@ -67,43 +67,43 @@ class Changes:
 
     async def read_again(self) -> None:
         """After SIGHUP: read the options again and find new, changed and deleted files. Signals that wait count as one."""
-        if self._is_told:
+        if self._is_signalled:
             return
-        self._is_told = True
+        self._is_signalled = True
         async with self._turn:
-            self._is_told = False
+            self._is_signalled = False
             try:
                 options = self._read_options()
-                wanted = _versions(options)
+                versions = _versions(options)
             except (OSError, ValueError) as error:
                 _log.error("SIGHUP received, but nothing is changed: %s", error, extra=event("sighup"))
                 return
-            _log.info("SIGHUP received: checking %d models", len(wanted), extra=event("sighup"))
+            _log.info("SIGHUP received: checking %d models", len(versions), extra=event("sighup"))
             names = [field.name for field in dataclasses.fields(options) if field.name != "models"]
             fixed = [name for name in names if getattr(options, name) != getattr(self._options, name)]
             if fixed:
                 _log.warning("these options change only with a restart: %s", ", ".join(fixed), extra=event("sighup"))
-            gone = dict.fromkeys(key for key in self.served if key not in wanted)
-            await self._make({**gone, **wanted})
+            gone = dict.fromkeys(key for key in self.served if key not in versions)
+            await self._make({**gone, **versions})
 
     async def request(self, do: str, name: str) -> tuple[int, str]:
         """Carry out a client's request to load or unload a model. Returns an HTTP status, and the error."""
         async with self._turn:
-            wanted = {}
+            versions = {}
             if do == "load":
                 try:
-                    wanted = _versions(self._read_options(), name)
+                    versions = _versions(self._read_options(), name)
                 except (OSError, ValueError) as error:
                     return 400, f"model {name!r:.200} could not be loaded: {error}"
-                if not wanted:
+                if not versions:
                     return 404, f"model {name!r:.200} is not one of this server's models"
-            gone = dict.fromkeys(key for key in self.served if key[0] == name and key not in wanted)
-            if not wanted and not gone:
+            gone = dict.fromkeys(key for key in self.served if key[0] == name and key not in versions)
+            if not versions and not gone:
                 return 404, f"model {name!r:.200} is not loaded"
-            failures = await self._make({**wanted, **gone})
+            failures = await self._make({**versions, **gone})
             return (400, failures[0]) if failures else (200, "")
 
-    # -------------------- how they are made --------------------
+    # -------------------- making changes --------------------
 
     async def _make(self, changes: Mapping[Key, ModelOptions | None]) -> list[str]:
         """Load versions with their options, or unload them (None). Returns the reasons of those that failed."""

@@ -17,7 +17,7 @@ import httptools
 from nbkeras.engine.annotations import briefly
 from nbkeras.serving import limits as machine
 from nbkeras.serving.budget import HEAD_BYTES
-from nbkeras.serving.errors import ServingError, as_told, refused
+from nbkeras.serving.errors import ServingError, client_error, refused
 from nbkeras.serving.http import Answer, Application, RawHeaders, Request
 from nbkeras.serving.options import Options
 
@@ -95,7 +95,7 @@ class Connection(asyncio.Protocol):
     head_bytes: bytes received since the last part of a body: headers, trailers, and text between chunks.
     rest: received bytes that are parsed after earlier requests are answered, so that a client that pipelines many requests
     takes neither time nor memory from others; `share` counts them.
-    is_deaf: whether received bytes are ignored, because the last answer of this connection is sent or waits for its turn.
+    ignores_input: whether received bytes are ignored, because the last answer of this connection is sent or waits for its turn.
     """
 
     transport: asyncio.Transport
@@ -110,7 +110,7 @@ class Connection(asyncio.Protocol):
         self.arriving: Request | None = None
         self.task: asyncio.Task | None = None
         self.rest, self.share = b"", server.budget.share()
-        self.can_write, self.is_deaf = True, False
+        self.can_write, self.ignores_input = True, False
 
     # -------------------- the transport --------------------
 
@@ -118,10 +118,10 @@ class Connection(asyncio.Protocol):
         self.transport = transport
         name = transport.get_extra_info("sockname")
         self.address = (name[0], name[1]) if isinstance(name, tuple) else None
-        connections, most = self.server.connections, self.server.options.max_connections
+        connections, limit = self.server.connections, self.server.options.max_connections
         connections.add(self)
-        if len(connections) > most:
-            text = f"the server has reached its limit of {most} connections; try again later"
+        if len(connections) > limit:
+            text = f"the server has reached its limit of {limit} connections; try again later"
             self.refuse(ServingError(503, text, 1))
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -146,7 +146,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Parse received bytes, or store them if earlier requests wait for their answers."""
         for start in range(0, len(data), _PIECE):
-            if self.is_deaf:
+            if self.ignores_input:
                 return
             if self.rest or len(self.requests) > 1:
                 self._keep(data[start:])
@@ -189,7 +189,7 @@ class Connection(asyncio.Protocol):
 
     def _read_on(self) -> None:
         """Parse the stored bytes, then receive more, when the earlier requests, or all but the last of them, are answered."""
-        if len(self.requests) < 2 and not (self.is_deaf or self.transport.is_closing()):
+        if len(self.requests) < 2 and not (self.ignores_input or self.transport.is_closing()):
             self.transport.resume_reading()
             self.data_received(self._drop_rest())
 
@@ -206,7 +206,7 @@ class Connection(asyncio.Protocol):
             except httptools.HttpParserUpgrade as offer:  # is ignored
                 data = data[offer.args[0] :]
             except httptools.HttpParserCallbackError as error:
-                self.refuse(as_told(error.__context__))  # type: ignore[arg-type]
+                self.refuse(client_error(error.__context__))  # type: ignore[arg-type]
                 return
             except httptools.HttpParserError as error:
                 self.refuse(refused(f"this is not a valid HTTP request: {error}"))
@@ -257,9 +257,9 @@ class Connection(asyncio.Protocol):
 
     def refuse(self, error: ServingError) -> None:
         """Answer with an error what is not, or not yet, a request, after earlier requests are answered. Then close."""
-        if self.is_deaf or self.transport.is_closing():
+        if self.ignores_input or self.transport.is_closing():
             return
-        self.is_deaf = True
+        self.ignores_input = True
         self.transport.pause_reading()
         request, self.arriving = self.arriving, None
         if request is None:  # these bytes are no request
@@ -268,7 +268,7 @@ class Connection(asyncio.Protocol):
             self.requests.append(request)
         request.keep_alive = False
         if not request.is_ready:  # else it is answered already, or will be
-            if request.exchange is None:
+            if request.form is None:
                 self.server.observer.refused(error.status)
             request.refuse(error)
         if self.requests:

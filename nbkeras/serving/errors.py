@@ -35,7 +35,7 @@ class ServingError(Exception):
 
     status: the HTTP status; `code` is the name of gRPC's code for it.
     retry_after: for 503, the seconds after which a client may try again.
-    reason: the reason in the metrics, if the status is not specific enough; one of `board.REASONS`.
+    reason: the reason in the metrics, if the status is not specific enough; one of `shared_metrics.REASONS`.
     """
 
     def __init__(self, status: int, message: str, retry_after: int | None = None, reason: str = ""):
@@ -64,7 +64,7 @@ def refused(message: str) -> ServingError:
     return ServingError(400, message)
 
 
-def as_told(error: Exception) -> ServingError:
+def client_error(error: Exception) -> ServingError:
     """The error for a client. For a failure of the server itself, the client gets a number and the log the traceback."""
     if isinstance(error, ServingError):
         # otherwise the error and a frame that keeps it would hold each other, and the request

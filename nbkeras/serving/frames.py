@@ -145,7 +145,7 @@ class Frames:
         """One side has ended its half of a call, or reset the call."""
 
 
-class Asked(Frames):
+class RequestFrames(Frames):
     """The direction from the client to gRPC."""
 
     def __init__(self, budget: Budget, clock: Any):
@@ -223,29 +223,29 @@ class Asked(Frames):
             self._budget.give_back(sum(call.taken))
 
 
-class Answered(Frames):
+class ResponseFrames(Frames):
     """The direction from gRPC to the client: answers to messages, and ends of calls."""
 
-    def __init__(self, asked: Asked, clock: Any):
+    def __init__(self, requests: RequestFrames, clock: Any):
         super().__init__()
-        self._asked, self._clock = asked, clock
-        asked.answers = self.calls
+        self._requests, self._clock = requests, clock
+        requests.answers = self.calls
 
     def began(self, stream: int) -> None:
-        if stream not in self.calls and stream in self._asked.calls:
+        if stream not in self.calls and stream in self._requests.calls:
             self.calls[stream] = RpcCall(None)
 
     def message(self, call: RpcCall, size: int, is_packed: bool) -> None:
         call.since = self._clock()
-        own = self._asked.calls.get(self._stream)
+        own = self._requests.calls.get(self._stream)
         if own is not None:
-            self._asked.answered(own)
+            self._requests.answered(own)
 
     def whole(self, call: RpcCall) -> None:
         call.since = None
 
     def ended(self, stream: int, is_reset: bool) -> None:
-        self._asked.forget(stream)
+        self._requests.forget(stream)
 
 
 class _Inner(asyncio.Protocol):
@@ -259,7 +259,7 @@ class _Inner(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if not self._outer.transport.is_closing():
-            self._outer.answered.feed(data)
+            self._outer.responses.feed(data)
             self._outer.transport.write(data)
 
     def pause_writing(self) -> None:
@@ -278,8 +278,8 @@ class _Outer(asyncio.Protocol):
 
     def __init__(self, gate: Gate):
         self._gate = gate
-        self.asked = Asked(gate.budget, gate.loop.time)
-        self.answered = Answered(self.asked, gate.loop.time)
+        self.requests = RequestFrames(gate.budget, gate.loop.time)
+        self.responses = ResponseFrames(self.requests, gate.loop.time)
         self.transport: Any = None
         self.inner: Any = None
         self._is_full = False
@@ -319,9 +319,9 @@ class _Outer(asyncio.Protocol):
         end = 0
         try:
             while end < len(data):
-                self.asked.feed(data[end : end + _STEP])
+                self.requests.feed(data[end : end + _STEP])
                 end += _STEP
-                if self.asked.packed:
+                if self.requests.packed:
                     break
         except ServingError as error:
             self.refuse(error.message)
@@ -361,8 +361,8 @@ class _Outer(asyncio.Protocol):
         """Send the reason, then close."""
         if self.transport.is_closing():
             return
-        if self.answered.is_between:
-            body = self.asked.newest.to_bytes(4) + _ENHANCE_YOUR_CALM.to_bytes(4) + message.encode()
+        if self.responses.is_between:
+            body = self.requests.newest.to_bytes(4) + _ENHANCE_YOUR_CALM.to_bytes(4) + message.encode()
             self.transport.write(len(body).to_bytes(3) + bytes([_GOAWAY, 0, 0, 0, 0, 0]) + body)
         self.close()
         self.end()
@@ -377,8 +377,8 @@ class _Outer(asyncio.Protocol):
         """Abort the connection to gRPC, which then cancels its calls."""
         if self.inner is not None:
             self.inner.abort()
-        for stream in list(self.asked.calls):
-            self.asked.forget(stream)
+        for stream in list(self.requests.calls):
+            self.requests.forget(stream)
 
     def connection_lost(self, error: Exception | None) -> None:
         self._gate.connections.discard(self)
@@ -436,9 +436,9 @@ class Gate:
             await asyncio.sleep(min(seconds / _SWEEPS, 1.0))
             limit = self.loop.time() - seconds
             for connection in list(self.connections):
-                if connection.asked.is_late(limit):
+                if connection.requests.is_late(limit):
                     connection.refuse(f"a message did not arrive within {seconds:g} s")
-                elif connection.answered.is_late(limit):
+                elif connection.responses.is_late(limit):
                     connection.refuse(f"an answer was not read within {seconds:g} s")
 
     def close(self) -> None:

@@ -23,9 +23,9 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from nbkeras.serving import instances, tensors
-from nbkeras.serving.budget import LONG, MOST_CONTENT, Share
-from nbkeras.serving.errors import ServingError, as_told, refused
-from nbkeras.serving.exchange import RequestContext, sane_id
+from nbkeras.serving.budget import LONG, MAX_CONTENT
+from nbkeras.serving.errors import ServingError, client_error, refused
+from nbkeras.serving.requests import InferRequest, InferResponse, safe_id
 from nbkeras.serving.service import Service
 
 RawHeaders = list[tuple[bytes, bytes]]  # names in lower case, and values
@@ -36,39 +36,38 @@ _BINARY = (b"content-type", b"application/octet-stream")
 _FORM = b"application/x-www-form-urlencoded"  # what `curl -d` says of JSON
 _CONTENT_TYPES = {b"", b"application/json", b"application/octet-stream"}
 _PORT = re.compile(r":\d*$")  # the port of a Host header
-_LEAST_PACKED = 1024  # bytes: shorter answers are not compressed
+_MIN_PACKED = 1024  # bytes: shorter answers are not compressed
 
 
-class Request:
-    """A request, from its headers to its answer. What its headers may say has defaults here.
+class Request(InferRequest):
+    """A request, from its headers to its answer. The class attributes are defaults of what headers set.
 
-    address: the server's address and port. body: what has arrived of the body, if it is wanted; `most` is its limit, and
-    `share` counts it. is_ready: whether the request can be answered: its body is whole or not wanted, or there is an `error`.
+    address: the server's address and port. body: what has arrived of the body, if it is read; `limit` is its maximum bytes, and
+    `share` counts it. is_ready: whether the request can be answered: its body is whole or not read, or there is an `error`.
     is_gone: whether the client has closed the connection. keep_alive: whether the connection stays open after the answer.
-    exchange, form, model, version: of an inference request. form: the module that reads it and writes the answer, `tensors` or
-    `instances`. model: its name; None for the server's only model.
+    form: of an inference request, the module that reads it and writes the answer, `tensors` or `instances`. name: its model's;
+    None for the server's only model. answer_form: how the answer is written, as `form.read_request` returns it.
     """
+
+    protocol = "http"
 
     accept_encoding = content_encoding = content_type = b""
     is_chunked = expects_continue = False
     length: int | None = None
     json_bytes: int | None = None
     timeout_ms = 0
-    id = ""
 
-    most = 0
-    share: Share
+    limit = 0
     error: ServingError | None = None
     is_ready = is_gone = False
     keep_alive = True
-    exchange: RequestContext | None = None
-    form: types.ModuleType = tensors
-    model: str | None = None
-    version: str | None = None
+    form: Any = None
+    answer_form: Any = None
 
     def __init__(
         self, method: str, path: str, query: bytes, headers: RawHeaders, address: tuple[str, int] | None = None
     ):
+        super().__init__()
         self.method, self.path, self.query, self.headers, self.address = method, path, query, headers, address
         self.body = bytearray()
 
@@ -79,9 +78,9 @@ class Request:
                 attribute, read = _HEADERS[name]
                 setattr(self, attribute, read(name, value))
 
-    def expect_body(self, most: int) -> None:
-        """Want the body; raises ServingError if the headers say that it cannot be read. most: its maximum bytes."""
-        self.most = most
+    def expect_body(self, limit: int) -> None:
+        """Accept a body of up to `limit` bytes. Raises ServingError if the headers rule it out."""
+        self.limit = limit
         if self.content_type not in _CONTENT_TYPES:
             raise ServingError(
                 415,
@@ -94,27 +93,52 @@ class Request:
             )
         if self.length is None and not self.is_chunked:
             raise ServingError(411, "the request has neither Content-Length nor Transfer-Encoding: chunked")
-        if self.length is not None and self.length > most:
-            raise _too_large(most, f"{self.length} bytes")
+        if self.length is not None and self.length > limit:
+            raise _too_large(limit, f"{self.length} bytes")
+
+    def begin(self, repository: Any) -> None:
+        super().begin(repository)
+        if self.name is None:
+            self.name = instances.only_model(repository.index())
+        self.find(repository)
+
+    def cost(self) -> int:
+        return tensors.cost_of_request(self.body, self.json_bytes, self.model.inputs)
+
+    def read(self, repository: Any) -> bool:
+        self.answer_form = self.form.read_request(self, self.json_bytes, self.model.name, self.model.inputs)
+        if self.timeout_ms:
+            self.timeout = min(self.timeout_ms / 1000, self.timeout or math.inf)
+        return self.json_bytes is not None
+
+    def extra_bytes(self, response: InferResponse) -> int:
+        return instances.extra_bytes(response, self.answer_form) if self.form is instances else 0
+
+    def write(self, response: InferResponse) -> tuple[RawHeaders, bytes]:
+        """The headers and the body of the answer."""
+        body, json_bytes = self.form.write_response(response, self.answer_form)
+        if json_bytes is None:
+            return [_JSON], body
+        return [_BINARY, (b"inference-header-content-length", b"%d" % json_bytes)], body
 
     def take(self, part: bytes) -> None:
-        """Keep a part of the body, and count it."""
+        """Count a received part of the body and append it."""
         try:
             self.share.grow(_room_for(len(part)))
             self.body += part
-            if len(self.body) > self.most:
-                raise _too_large(self.most, "more")
+            if len(self.body) > self.limit:
+                raise _too_large(self.limit, "more")
         except ServingError as error:
             self.refuse(error)
 
     def refuse(self, error: ServingError) -> None:
-        """Answer with an error, and keep no body."""
+        """Answer with an error and drop the body."""
         self.error, self.is_ready, self.body = error, True, bytearray()
         self.share.close()
 
     async def unpack(self) -> None:
         """Decompress the body. Each piece is counted before it is made."""
-        encoding, packed, most, share = self.content_encoding, self.share.bytes, self.most, self.share
+        encoding, packed, limit, share = self.content_encoding, self.share.bytes, self.limit, self.share
         if encoding not in (b"gzip", b"deflate"):
             return
         unpacker = zlib.decompressobj(zlib.MAX_WBITS | 16 if encoding == b"gzip" else zlib.MAX_WBITS)
@@ -122,7 +146,7 @@ class Request:
         try:
             for start in range(0, len(view), LONG):
                 piece: Any = view[start : start + LONG]
-                while piece and len(found) <= most:
+                while piece and len(found) <= limit:
                     share.grow(LONG)
                     if len(found) < LONG:
                         part = unpacker.decompress(piece, LONG)
@@ -137,8 +161,8 @@ class Request:
             raise refused(
                 f"the body is not valid {encoding.decode()} data, as its Content-Encoding says: {error}"
             ) from None
-        if len(found) > most:
-            raise _too_large(most, "more when decompressed")
+        if len(found) > limit:
+            raise _too_large(limit, "more when decompressed")
         if not unpacker.eof or unpacker.unused_data:
             raise refused(
                 f"the body is not valid {encoding.decode()} data, as its Content-Encoding says: it does not end where it should"
@@ -164,7 +188,7 @@ _HEADERS: dict[bytes, tuple[str, Callable[[bytes, bytes], Any]]] = {
     b"content-length": ("length", _bytes_header),
     b"inference-header-content-length": ("json_bytes", _bytes_header),
     b"x-request-timeout-ms": ("timeout_ms", functools.partial(_int_header, "whole milliseconds", 12)),
-    b"x-request-id": ("id", lambda _, value: sane_id(value)),
+    b"x-request-id": ("log_id", lambda _, value: safe_id(value)),
 }
 
 
@@ -176,8 +200,8 @@ def inference(path: str) -> tuple[types.ModuleType, str | None, str | None] | No
             return tensors, parts[3], None
         if len(parts) == 7 and parts[4] == "versions":
             return tensors, parts[3], parts[5]
-    asked = instances.asked(path)
-    return None if asked is None else (instances, *asked)
+    target = instances.target_of(path)
+    return None if target is None else (instances, *target)
 
 
 class Application:
@@ -196,71 +220,75 @@ class Application:
         control_hosts: Sequence[str] = (),
     ):
         self.service, self.max_body, self.control_hosts = service, max_body, {"localhost", *control_hosts}
+        post = functools.partial(Route, methods=["POST"])
         own = [
-            Route("/v2", self._server, methods=["GET"]),
-            Route("/v2/health/live", self._live, methods=["GET"]),
-            Route("/v2/health/ready", self._ready, methods=["GET"]),
-            Route("/v2/repository/index", self._index, methods=["POST"]),
-            Route("/v2/repository/models/{name}/load", self._load, methods=["POST"]),
-            Route("/v2/repository/models/{name}/unload", self._unload, methods=["POST"]),
+            _get("/v2", lambda: service.server_metadata()),
+            _get("/v2/health/live", lambda: {"live": True}),
+            _get("/v2/health/ready", self._ready),
+            post("/v2/repository/index", self._index),
+            *(
+                post(f"/v2/repository/models/{{name}}/{do}", functools.partial(self._change, do))
+                for do in ("load", "unload")
+            ),
+            post("/predict", _infer_route),
         ]
-        for path in ("/v1/models/{name}", "/v1/models/{name}/versions/{version}"):
+        for version in ("", "/versions/{version}"):
+            model, served = f"/v2/models/{{name}}{version}", f"/v1/models/{{name}}{version}"
             own += [
-                Route(f"{path}:predict", self._infer_route, methods=["POST"]),
-                Route(path, self._status, methods=["GET"]),
-                Route(f"{path}/metadata", self._signature, methods=["GET"]),
-            ]
-        own.append(Route("/predict", self._infer_route, methods=["POST"]))
-        for path in ("/v2/models/{name}", "/v2/models/{name}/versions/{version}"):
-            own += [
-                Route(path, self._model, methods=["GET"]),
-                Route(f"{path}/config", self._configuration, methods=["GET"]),
-                Route(f"{path}/ready", self._model_ready, methods=["GET"]),
-                Route(f"{path}/infer", self._infer_route, methods=["POST"]),
+                _get(model, self._model),
+                _get(f"{model}/config", service.model_configuration),
+                _get(f"{model}/ready", self._model_ready),
+                post(f"{model}/infer", _infer_route),
+                post(f"{served}:predict", _infer_route),
+                _get(served, self._status),
+                _get(f"{served}/metadata", lambda **key: instances.metadata_of(service.repository.get(**key))),
             ]
         self._rest = Starlette(routes=[*own, *routes], exception_handlers={HTTPException: _not_there})
         self._rest.router.redirect_slashes = False
 
     def begin(self, request: Request) -> None:
-        """Judge a request by its headers, before its body arrives: what it is for, and whether its body is wanted."""
+        """Route a request from its headers alone, and decide whether to read its body."""
         request.share = self.service.budget.share()
         try:
             target = inference(request.path) if request.method == "POST" else None
             if target is not None:
-                request.form, request.model, request.version = target
-                request.exchange = self.service.exchange("http")
+                request.form, request.name, request.version = target
+                request.log_id = new_id = self.service.new_id()
                 request.read_headers()
-                request.exchange.id = request.id or request.exchange.id
+                request.log_id = request.log_id or new_id
                 if request.form is instances and request.content_type == _FORM:
                     request.content_type = b""
                 request.expect_body(self.max_body)
                 return
             request.read_headers()
             if (request.length or request.is_chunked) and request.path.startswith("/v2/repository/"):
-                request.expect_body(MOST_CONTENT)
+                request.expect_body(MAX_CONTENT)
             else:
                 request.is_ready = True
         except Exception as error:
-            request.refuse(as_told(error))
+            request.refuse(client_error(error))
 
     async def answer(self, request: Request) -> Answer:
-        """The answer to a request whose body has arrived, or is not wanted."""
+        """The answer to a request whose body has arrived, or is not read."""
         try:
             if request.is_gone:
                 raise asyncio.CancelledError
             if request.content_encoding:
                 await request.unpack()
-            if request.exchange is None:
+            if request.form is None:
                 answer = await self._route(request)
             else:
-                answer = await self._infer(request, request.exchange)
+                headers, body = await self.service.answer(request)
+                if request.accept_encoding and len(body) >= _MIN_PACKED:
+                    body = await _packed(request.accept_encoding, body, headers)
+                answer = 200, headers, body
         except asyncio.CancelledError:
             if request.is_gone:
                 self.gone(request)
                 raise
             return self.failed(request, ServingError(503, "the server ended before the request was computed", 1))
         except Exception as error:
-            return self.failed(request, as_told(error))
+            return self.failed(request, client_error(error))
         return self._answered(request, answer)
 
     def failed(self, request: Request, error: ServingError) -> Answer:
@@ -272,52 +300,20 @@ class Application:
         return self._answered(request, (error.status, headers, body), error.reason)
 
     def gone(self, request: Request) -> None:
-        """Forget a request whose client has gone."""
+        """Count a request whose client has disconnected, and give its memory back."""
         self._answered(request, (499, [], b""))
 
     def _answered(self, request: Request, answer: Answer, reason: str = "") -> Answer:
         """Count and log the answer to an inference request, and give the memory of the body back."""
-        request.share.close()
-        if request.exchange is not None:
-            exchange, (status, headers, body) = request.exchange, answer
-            if exchange.id:
-                headers.append((b"x-request-id", exchange.id.encode()))
-            exchange.end(status, reason)
-            exchange.bytes_out = len(body)
-            self.service.answered(exchange)
+        status, headers, body = answer
+        if request.form is None:
+            request.share.close()
+            return answer
+        if request.log_id:
+            headers.append((b"x-request-id", request.log_id.encode()))
+        request.bytes_out = len(body)
+        self.service.answered(request, status, reason)
         return answer
-
-    async def _infer(self, request: Request, exchange: RequestContext) -> Answer:
-        """Answer an inference request."""
-        exchange.begin(len(request.body))
-        form, name = request.form, request.model
-        if name is None:
-            name = instances.only_model(self.service.repository.index())
-        model = self.service.repository.get(name, request.version)
-        exchange.name, exchange.version = model.name, model.version
-        read, shape = await self.service.read(
-            len(request.body),
-            functools.partial(tensors.cost_of_request, request.body, request.json_bytes, model.inputs),
-            functools.partial(form.read_request, request.body, request.json_bytes, model.name, model.inputs),
-        )
-        if request.json_bytes is None:
-            request.body = bytearray()
-            request.share.shrink(0)
-        request.share.grow(read.nbytes)
-        if request.timeout_ms:
-            read.timeout = min(request.timeout_ms / 1000, read.timeout or math.inf)
-        read.exchange = exchange
-        response = await self.service.infer(name, request.version, read)
-        if form is instances:
-            request.share.grow(instances.extra_bytes(response, shape))
-        body, json_bytes = await self.service.write(form.write_response, response, shape)
-        if json_bytes is None:
-            headers = [_JSON]
-        else:
-            headers = [_BINARY, (b"inference-header-content-length", b"%d" % json_bytes)]
-        if request.accept_encoding and len(body) >= _LEAST_PACKED:
-            body = await _packed(request.accept_encoding, body, headers)
-        return 200, headers, body
 
     async def _route(self, request: Request) -> Answer:
         """Answer a request by Starlette's routes, which speak ASGI."""
@@ -344,47 +340,27 @@ class Application:
 
     # -------------------- the rest of the protocol --------------------
 
-    async def _infer_route(self, request: RoutedRequest) -> Response:
-        # POST goes to `infer`; this route provides the Allow header for other methods
-        raise ServingError(404, f"there is no {request.scope['path']}")
-
-    async def _server(self, request: RoutedRequest) -> Response:
-        return _json(self.service.server_metadata())
-
-    async def _live(self, request: RoutedRequest) -> Response:
-        return _json({"live": True})
-
-    async def _ready(self, request: RoutedRequest) -> Response:
+    def _ready(self) -> Response:
         is_ready = self.service.ready()
         return _json({"ready": is_ready}, 200 if is_ready else 503)
 
-    async def _model(self, request: RoutedRequest) -> Response:
-        asked = request.path_params["name"], request.path_params.get("version")
-        parameters = self.service.model_file(*asked)
-        return _json(self.service.model_metadata(*asked) | ({"parameters": parameters} if parameters else {}))
+    def _model(self, **key: str) -> dict[str, Any]:
+        parameters = self.service.model_file(**key)
+        return self.service.model_metadata(**key) | ({"parameters": parameters} if parameters else {})
 
-    async def _configuration(self, request: RoutedRequest) -> Response:
-        return _json(self.service.model_configuration(request.path_params["name"], request.path_params.get("version")))
-
-    async def _status(self, request: RoutedRequest) -> Response:
-        name, version = request.path_params["name"], request.path_params.get("version")
-        if request.url.path.endswith(":predict"):
+    def _status(self, name: str, version: str | None = None) -> dict[str, Any]:
+        if (version or name).endswith(":predict"):
             raise HTTPException(405, headers={"Allow": "POST"})
         found = instances.status_of(self.service.repository.index(), name, version)
         if found is None:
             self.service.repository.get(name, version)  # raises the reason
-        return _json(found)
+        return found  # type: ignore[return-value]
 
-    async def _signature(self, request: RoutedRequest) -> Response:
-        name, version = request.path_params["name"], request.path_params.get("version")
-        return _json(instances.metadata_of(self.service.repository.get(name, version)))
-
-    async def _model_ready(self, request: RoutedRequest) -> Response:
-        name, version = request.path_params["name"], request.path_params.get("version")
-        is_ready = self.service.model_ready(name, version)
+    def _model_ready(self, **key: str) -> Response:
+        is_ready = self.service.model_ready(**key)
         if not is_ready and not self.service.is_draining:
-            self.service.repository.get(name, version)  # raises the reason
-        return _json({"name": name, "ready": is_ready}, 200 if is_ready else 503)
+            self.service.repository.get(**key)  # raises the reason
+        return _json({"name": key["name"], "ready": is_ready}, 200 if is_ready else 503)
 
     async def _index(self, request: RoutedRequest) -> Response:
         content = await self._content(request)
@@ -393,23 +369,15 @@ class Application:
             raise refused(f"'ready' must be true or false, received {tensors.shown(ready)}")
         return _json(self.service.repository.index(ready))
 
-    async def _load(self, request: RoutedRequest) -> Response:
-        parameters = await self._parameters(request)
-        await self.service.controlled().load(request.path_params["name"], parameters)
-        return Response(status_code=200)
-
-    async def _unload(self, request: RoutedRequest) -> Response:
-        parameters = await self._parameters(request)
-        await self.service.controlled().unload(request.path_params["name"], parameters)
-        return Response(status_code=200)
-
-    async def _parameters(self, request: RoutedRequest) -> dict[str, Any]:
+    async def _change(self, do: str, request: RoutedRequest) -> Response:
+        """Load or unload a model."""
         if self.service.control is not None:  # without control, all are refused with another message
             self._check_caller(request)
         parameters = (await self._content(request)).get("parameters", {})
         if not isinstance(parameters, dict):
             raise refused(f"'parameters' must be an object, received {tensors.shown(parameters)}")
-        return parameters
+        await self.service.change(do, request.path_params["name"], parameters)
+        return Response(status_code=200)
 
     def _check_caller(self, request: RoutedRequest) -> None:
         """Refuse requests from pages of other sites, also of a site whose own name resolves to this server (DNS rebinding)."""
@@ -449,8 +417,23 @@ def _room_for(size: int) -> int:
     return size + (size >> 3)
 
 
-def _too_large(most: int, received: str) -> ServingError:
-    return ServingError(413, f"the body may have at most {most} bytes, received {received}")
+def _too_large(limit: int, received: str) -> ServingError:
+    return ServingError(413, f"the body may have at most {limit} bytes, received {received}")
+
+
+def _get(path: str, content: Callable[..., Any]) -> Route:
+    """A route of the content, or the Response, that a function returns for the parts of the path."""
+
+    async def answer(request: RoutedRequest) -> Response:
+        found = content(**request.path_params)
+        return found if isinstance(found, Response) else _json(found)
+
+    return Route(path, answer, methods=["GET"])
+
+
+async def _infer_route(request: RoutedRequest) -> Response:
+    # POST goes to `Application.answer`; this route provides the Allow header for other methods
+    raise ServingError(404, f"there is no {request.scope['path']}")
 
 
 def _json(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

@@ -15,7 +15,8 @@ from nbkeras.inference.bundle import TensorSpec
 from nbkeras.serving import tensors
 from nbkeras.serving.errors import ServingError, refused
 from nbkeras.serving.repository import LOADING, READY, UNLOADED, Version, version_order
-from nbkeras.serving.tensors import MOST_VALUES, PIECE_VALUES, InferRequest, InferResponse, datatype_of, shown
+from nbkeras.serving.requests import InferRequest, InferResponse
+from nbkeras.serving.tensors import MAX_VALUES, datatype_of, json_of, shown
 
 SIGNATURE = "serving_default"
 _VERB = ":predict"
@@ -23,7 +24,7 @@ _STATES = {READY: "AVAILABLE", LOADING: "LOADING"}  # others are END
 _TYPES = {"FP16": "DT_HALF", "FP32": "DT_FLOAT", "FP64": "DT_DOUBLE"}  # others keep their name
 
 
-def asked(path: str) -> tuple[str | None, str | None] | None:
+def target_of(path: str) -> tuple[str | None, str | None] | None:
     """The model and version whose prediction a path asks for; a model of None is the only one. None for other paths."""
     if path == "/predict":
         return None, None
@@ -49,16 +50,14 @@ def only_model(index: Sequence[Mapping[str, str]]) -> str:
 # -------------------- requests --------------------
 
 
-def read_request(
-    body: bytes | bytearray, json_bytes: int | None, model: str, specs: Sequence[TensorSpec]
-) -> tuple[InferRequest, bool]:
-    """A request, and whether it is in rows, as its answer will be.
+def read_request(request: InferRequest, json_bytes: int | None, model: str, specs: Sequence[TensorSpec]) -> bool:
+    """Read the body of a request. Returns whether it is in rows, as its answer will be.
 
     json_bytes: the value of Inference-Header-Content-Length, which is refused. specs: the model's inputs.
     """
     if json_bytes is not None:
         raise refused("Inference-Header-Content-Length is not offered here; /v2/models/NAME/infer takes binary tensors")
-    content = tensors.read_json(body)
+    content = tensors.read_json(request.body)
     if type(content) is not dict:
         raise refused(f"the body must be a JSON object with 'instances' or 'inputs', received {shown(content)}")
     if ("instances" in content) == ("inputs" in content):
@@ -72,10 +71,10 @@ def read_request(
         columns = _of_rows(model, specs, content["instances"])
     else:
         columns = _by_name(model, specs, "'inputs'", content["inputs"])
-    may_hold_booleans, inputs = tensors.may_hold_booleans(body), dict[str, np.ndarray]()
-    for spec in specs:
-        inputs[spec.name] = _array(model, spec, columns[spec.name], may_hold_booleans)
-    return InferRequest(inputs, is_finite=True), in_rows
+    may_hold_booleans = tensors.may_hold_booleans(request.body)
+    request.inputs = {spec.name: _array(model, spec, columns[spec.name], may_hold_booleans) for spec in specs}
+    request.is_finite = True
+    return in_rows
 
 
 def _of_rows(model: str, specs: Sequence[TensorSpec], rows: Any) -> Mapping[str, Any]:
@@ -98,8 +97,8 @@ def _by_name(model: str, specs: Sequence[TensorSpec], where: str, value: Any) ->
         return {names[0]: value}
     if is_named and value.keys() == set(names):
         return value
-    wanted, received = ", ".join(map(repr, names)), shown(list(value) if is_named else value)
-    raise refused(f"{where} must be an object with the inputs of model {model!r}, {wanted}, received {received}")
+    expected, received = ", ".join(map(repr, names)), shown(list(value) if is_named else value)
+    raise refused(f"{where} must be an object with the inputs of model {model!r}, {expected}, received {received}")
 
 
 def _array(model: str, spec: TensorSpec, data: Any, may_hold_booleans: bool) -> np.ndarray:
@@ -129,31 +128,19 @@ def extra_bytes(response: InferResponse, in_rows: bool) -> int:
 
 def write_response(response: InferResponse, in_rows: bool) -> tuple[bytes, None]:
     """The body of an answer. The second value says that no tensors follow as bytes."""
-    if sum(values.size for _, values in response.outputs) > MOST_VALUES:
+    if sum(values.size for _, values in response.outputs) > MAX_VALUES:
         raise ServingError(
             413,
-            f"an answer in JSON may have at most {MOST_VALUES} values: send fewer rows, or ask /v2/models/NAME/infer "
+            f"an answer in JSON may have at most {MAX_VALUES} values: send fewer rows, or ask /v2/models/NAME/infer "
             "for bytes (binary_data_output)",
         )
     if len(response.outputs) == 1:
-        text = _text(response.outputs[0][1])
+        text = json_of(response.outputs[0][1])
     elif in_rows:
         text = b"[" + b",".join(_rows(response.outputs)) + b"]"
     else:
-        text = orjson.dumps({spec.name: orjson.Fragment(_text(values)) for spec, values in response.outputs})
+        text = orjson.dumps({spec.name: orjson.Fragment(json_of(values)) for spec, values in response.outputs})
     return b'{"%b":%b}' % (b"predictions" if in_rows else b"outputs", text), None
-
-
-def _text(values: np.ndarray) -> bytes:
-    """An array in JSON, written in pieces, so that other threads can run."""
-    if values.size <= PIECE_VALUES:
-        return orjson.dumps(np.ascontiguousarray(values), option=orjson.OPT_SERIALIZE_NUMPY)
-    rows = PIECE_VALUES // values[0].size
-    if rows:
-        pieces = [_text(values[at : at + rows])[1:-1] for at in range(0, len(values), rows)]
-    else:
-        pieces = [_text(row) for row in values]
-    return b"[" + b",".join(pieces) + b"]"
 
 
 def _rows(outputs: Sequence[tuple[TensorSpec, np.ndarray]]) -> Iterable[bytes]:
@@ -163,7 +150,7 @@ def _rows(outputs: Sequence[tuple[TensorSpec, np.ndarray]]) -> Iterable[bytes]:
         name, axes = orjson.dumps(spec.name).replace(b"%", b"%%"), values.ndim - 1
         entries.append(name + b":" + b"[" * axes + b"%b" + b"]" * axes)
         # numbers hold no brackets, so those between two rows separate them
-        columns.append(_text(values)[1 + axes : -1 - axes].split(b"]" * axes + b"," + b"[" * axes))
+        columns.append(json_of(values)[1 + axes : -1 - axes].split(b"]" * axes + b"," + b"[" * axes))
     entry = b"{" + b",".join(entries) + b"}"
     return (entry % row for row in zip(*columns, strict=True))
 

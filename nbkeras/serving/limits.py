@@ -37,7 +37,7 @@ def memory_of_loading(root: str = "/") -> int:
 
 def memory_of_requests(workers: int, root: str = "/") -> int:
     """The default limit, in bytes, for the requests of each worker: half of the memory, divided among the workers."""
-    return min(budget.USUAL, memory(root) // 2 // workers)
+    return min(budget.DEFAULT_BYTES, memory(root) // 2 // workers)
 
 
 def threads_of_each(workers: int, root: str = "/") -> int:
@@ -47,7 +47,7 @@ def threads_of_each(workers: int, root: str = "/") -> int:
 
 def set_threads(threads: int, workers: int) -> None:
     """In a worker: set the threads for kernels; 0: its share of the processors. NUMBA_NUM_THREADS, if set, is the maximum."""
-    pool.set_threads(min(threads or threads_of_each(workers), pool.Pool.most))
+    pool.set_threads(min(threads or threads_of_each(workers), pool.Pool.maximum))
 
 
 def keep_no_large_pieces() -> None:

@@ -23,22 +23,13 @@ from typing import Any
 
 from pythonjsonlogger.orjson import OrjsonFormatter
 
-LONGEST = 4096  # bytes of a line: PIPE_BUF of Linux
-MOST_LINES = 2000  # most lines that wait to be written
+MAX_LINE = 4096  # bytes of a line: PIPE_BUF of Linux
+MAX_LINES = 2000  # that wait to be written
 # seconds until a worker writes the lines of this time together; seconds until a blocked stream is tried again
 _GATHERING, _PAUSE = (0.02, 0.05)
 _ENDING_SECONDS = 1.0  # the time to write the last lines
 _LIMITS = (2500, 800, 200)  # maximum characters of a string, tried in turn until the line is short enough
-_FIELDS = (
-    "time",
-    "process",
-    "worker",
-    "level",
-    "event",
-    "logger",
-    "message",
-    "exception",
-)  # others belong to the event
+_FIELDS = "time process worker level event logger message exception".split()  # others belong to the event
 _log = logging.getLogger("nbkeras.serving")
 
 
@@ -77,7 +68,7 @@ class JsonFormatter(OrjsonFormatter):
     def serialize_log_record(self, log_data: dict[str, Any]) -> str:
         for limit in _LIMITS:
             line = self.jsonify_log_record({name: _short(name, value, limit) for name, value in log_data.items()})
-            if len(line.encode()) < LONGEST:
+            if len(line.encode()) < MAX_LINE:
                 return line
         brief = {name: log_data[name] for name in ("time", "process", "level", "event")}
         return self.jsonify_log_record(brief | {"message": "too long"})
@@ -136,7 +127,7 @@ class Handler(logging.handlers.QueueHandler):
 
     def enqueue(self, line: Any) -> None:
         """Let a line wait to be written."""
-        if self.queue.unfinished_tasks < MOST_LINES:
+        if self.queue.unfinished_tasks < MAX_LINES:
             self.queue.put_nowait(line)
         else:
             self.dropped += 1
@@ -200,7 +191,7 @@ class Thread(logging.handlers.QueueListener):
         lines.reverse()
         while lines:
             data, count = lines.pop(), 1
-            while lines and len(data) + len(lines[-1]) <= LONGEST:
+            while lines and len(data) + len(lines[-1]) <= MAX_LINE:
                 data, count = data + lines.pop(), count + 1
             while data := self.handlers[0].write_line(data):  # type: ignore[attr-defined]
                 time.sleep(_PAUSE)

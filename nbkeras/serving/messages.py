@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
-from nbkeras.serving.budget import FIELD_COST, FIXED_COST, MOST_FIELDS, SHAPE_COST, TEXT_COST, VARINTS_COST
+from nbkeras.serving.budget import FIELD_COST, FIXED_COST, MAX_FIELDS, SHAPE_COST, TEXT_COST, VARINTS_COST
 from nbkeras.serving.errors import ServingError, refused
 
 POOL = descriptor_pool.DescriptorPool()
@@ -79,7 +79,7 @@ def cost_of(data: bytes) -> int:
     An input of 2 bytes takes 50 times its size; raw contents are only copied. Raises ServingError if the data is not a message,
     or has too many fields.
     """
-    left = MOST_FIELDS
+    left = MAX_FIELDS
 
     def cost(part: memoryview, inside: dict[int, Any]) -> int:
         nonlocal left
@@ -87,7 +87,7 @@ def cost_of(data: bytes) -> int:
         for number, value in fields_of(part):
             left -= 1
             if left < 0:
-                raise ServingError(413, f"the message has more than {MOST_FIELDS} fields: send raw_input_contents")
+                raise ServingError(413, f"the message has more than {MAX_FIELDS} fields: send raw_input_contents")
             total += FIELD_COST
             if value is not None:
                 kind = inside.get(number, TEXT_COST)

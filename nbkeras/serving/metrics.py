@@ -1,8 +1,8 @@
 """Metrics of a server for Prometheus: the figures in SharedMetrics, in the format of a scrape.
 
-prometheus-client writes the format. Its counters are not used: an observation in its multiprocess mode costs more than parsing
-a small request (see `board.py`). Labels are names of the server's models and words of fixed lists, so clients cannot create
-new series.
+prometheus-client writes the format. Its counters are not used: an observation in its multiprocess mode costs more than
+parsing a small request (see `shared_metrics.py`). Labels are names of the server's models and words of fixed lists, so
+clients cannot create new series.
 """
 
 import asyncio
@@ -22,9 +22,9 @@ from prometheus_client.utils import floatToGoString
 
 from nbkeras.engine import settings
 from nbkeras.serving import limits, logs
-from nbkeras.serving.board import CODES, HISTOGRAMS, OTHERS, PROTOCOLS, SharedMetrics
 from nbkeras.serving.repository import READY
 from nbkeras.serving.service import Service
+from nbkeras.serving.shared_metrics import CODES, HISTOGRAMS, OTHERS, PROTOCOLS, SharedMetrics
 
 _PREFIX = "nbkeras_serving_"
 _PAUSE = 0.5  # seconds between two samples of states, such as the length of a queue
@@ -35,19 +35,19 @@ _MODEL, _WORKER = ("model", "version"), ("worker",)  # labels
 
 
 class Metrics:
-    """Records the states of a worker in its part of the board, and exports the figures of all workers."""
+    """Records the states of a worker in its segment of the SharedMetrics, and exports the figures of all workers."""
 
-    def __init__(self, board: SharedMetrics, index: int = 0):
-        self.board, self.part = board, board.part(index)
-        self.part.end()  # clear the states of the previous worker
-        self.part.worker["process"], self.part.worker["started"] = os.getpid(), time.time()
+    def __init__(self, shared: SharedMetrics, index: int = 0):
+        self.shared, self.segment = shared, shared.segment(index)
+        self.segment.end()  # clear the states of the previous worker
+        self.segment.worker["process"], self.segment.worker["started"] = os.getpid(), time.time()
         self._dropped = 0  # dropped log lines counted so far
         self._memory_time = 0.0
         self._reading: asyncio.Task[dict[int, limits.Memory]] | None = None
 
     def look(self, service: Service, connections: Collection[Any] = ()) -> None:
         """Record the states of this worker."""
-        figures, found = self.part.worker, logs.handler()
+        figures, found = self.segment.worker, logs.handler()
         figures["in_flight"] = service.in_flight
         figures["connections"] = len(connections)
         figures["threads"] = limits.threads()
@@ -57,9 +57,9 @@ class Metrics:
             figures["dropped_lines"] += found.dropped - self._dropped
             self._dropped = found.dropped
         served = {(each.name, each.version): each.batcher for each in service.repository.served()}
-        self.part.served = served.keys()
+        self.segment.served = served.keys()
         for key, batcher in served.items():
-            figures = self.part.of_model(key)
+            figures = self.segment.of_model(key)
             figures["waiting"], figures["waiting_bytes"] = len(batcher), batcher.bytes
 
     async def watch(self, service: Service, connections: Collection[Any]) -> None:
@@ -76,7 +76,7 @@ class Metrics:
         return await asyncio.shield(self._reading)
 
     def _read_memory(self) -> dict[int, limits.Memory]:
-        processes = self.board.of_workers()["process"].astype(int).tolist()
+        processes = self.shared.of_workers()["process"].astype(int).tolist()
         found = {index: limits.memory_of(process) for index, process in enumerate(processes) if process}
         self._memory_time = time.monotonic()
         return {index: one for index, one in found.items() if one is not None}
@@ -85,7 +85,7 @@ class Metrics:
         """All metrics in a format that the scrape accepts, and the content type. Requests are answered meanwhile."""
         encode, content_type = choose_encoder(accept)
         parts = []
-        for family in families(self.board, service, await self.memory()):
+        for family in families(self.shared, service, await self.memory()):
             for start in range(0, max(1, len(family.samples)), _SAMPLES):
                 some = _Some(family.name, family.documentation, family.type)
                 some.samples = family.samples[start : start + _SAMPLES]
@@ -104,12 +104,12 @@ class _Some(core.Metric, Collector):
         return [self]
 
 
-def families(board: SharedMetrics, service: Service, memory: dict[int, limits.Memory]) -> Iterator[core.Metric]:
+def families(shared: SharedMetrics, service: Service, memory: dict[int, limits.Memory]) -> Iterator[core.Metric]:
     """All exported metric families."""
     versions = {"version": settings.VERSION, "python": platform.python_version(), "numpy": np.__version__}
     yield core.InfoMetricFamily(_PREFIX + "build", "Versions of the server.", value=versions)
-    yield from _of_models(board)
-    yield from _of_workers(board, memory)
+    yield from _of_models(shared)
+    yield from _of_workers(shared, memory)
     ready = [((each["name"], each["version"]), each["state"] == READY) for each in service.repository.index()]
     yield _gauge("model_ready", "Whether a version of a model is served.", _MODEL, ready)
     served = service.repository.served()
@@ -117,8 +117,8 @@ def families(board: SharedMetrics, service: Service, memory: dict[int, limits.Me
     yield _info("model", "The model's file that is served.", _MODEL, files)
 
 
-def _of_models(board: SharedMetrics) -> Iterator[core.Metric]:
-    models = board.of_models()
+def _of_models(shared: SharedMetrics) -> Iterator[core.Metric]:
+    models = shared.of_models()
     text = "Inference requests by model, version, protocol and HTTP status; no model: it was unknown."
     requests = [
         ((*key, PROTOCOLS[row], str(CODES[column])), figures["requests"][row, column])
@@ -126,7 +126,7 @@ def _of_models(board: SharedMetrics) -> Iterator[core.Metric]:
         for row, column in np.argwhere(figures["requests"])
     ]
     yield _counter("requests", text, (*_MODEL, "protocol", "code"), requests)
-    rejected = [((reason,), count) for reason, count in board.rejected().items()]
+    rejected = [((reason,), count) for reason, count in shared.rejected().items()]
     yield _counter("rejected", "Requests that were rejected.", ("reason",), rejected)
     models.pop(OTHERS, None)
     answered = "Seconds from a request's last byte to its answer, for answers with status 200."
@@ -155,8 +155,8 @@ def _of_models(board: SharedMetrics) -> Iterator[core.Metric]:
     yield _counter("model_loads", "Loads of a model's file.", (*_MODEL, "result"), loads)
 
 
-def _of_workers(board: SharedMetrics, memory: dict[int, limits.Memory]) -> Iterator[core.Metric]:
-    workers = board.of_workers()
+def _of_workers(shared: SharedMetrics, memory: dict[int, limits.Memory]) -> Iterator[core.Metric]:
+    workers = shared.of_workers()
     alive = {(str(index),): figures for index, figures in enumerate(workers) if figures["process"]}
     yield _gauge("workers", "Live workers.", (), [((), len(alive))])
     for figure, kind, name, text in (

@@ -17,7 +17,7 @@ from nbkeras.saving.archive import START, kind_of
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 Shape = tuple[int | None, ...]
 # the largest values: of numbers of things, of seconds (23 days; gRPC counts milliseconds in 31 bits), of MB (16 TB)
-MOST, _LONGEST, _MOST_MB = 1 << 20, 2_000_000, 1 << 24
+MAX_COUNT, _MAX_SECONDS, _MAX_MB = 1 << 20, 2_000_000, 1 << 24
 
 
 def _option(default: Any, text: str, **limits: Any) -> Any:
@@ -40,15 +40,15 @@ class ModelOptions:
         None, "shapes of the inputs, if the model leaves sizes open"
     )
     stream: bool = _option(False, "whether the model keeps a state for each sequence_id")
-    window: int | None = _option(None, "of a stream: steps that attention looks back", ge=1, le=MOST)
+    window: int | None = _option(None, "of a stream: steps that attention looks back", ge=1, le=MAX_COUNT)
     steps: tuple[int, ...] = _option((1,), "of a stream: steps of a request for which programs are recorded")
     max_batch: int | None = _option(
-        None, "the maximum rows of a batch (default: the largest of batch_sizes, or 32)", ge=1, le=MOST
+        None, "the maximum rows of a batch (default: the largest of batch_sizes, or 32)", ge=1, le=MAX_COUNT
     )
     max_wait_ms: float = _option(0.0, "milliseconds that a batch waits for more rows", ge=0, le=10_000)
-    max_queue: int = _option(1024, "requests that may wait for a model; more get 503", ge=1, le=MOST)
+    max_queue: int = _option(1024, "requests that may wait for a model; more get 503", ge=1, le=MAX_COUNT)
     timeout: float | None = _option(
-        None, "seconds that a request may wait in the queue; then 504", ge=0.001, le=_LONGEST
+        None, "seconds that a request may wait in the queue; then 504", ge=0.001, le=_MAX_SECONDS
     )
     allow_nan: bool = _option(False, "whether binary tensors may hold NaN and Infinity")
     safe_mode: bool = _option(
@@ -57,8 +57,8 @@ class ModelOptions:
 
     def __post_init__(self) -> None:
         if not self.batch_sizes:
-            most = self.max_batch or 32
-            object.__setattr__(self, "batch_sizes", (*(2**n for n in range((most - 1).bit_length())), most))
+            largest = self.max_batch or 32
+            object.__setattr__(self, "batch_sizes", (*(2**n for n in range((largest - 1).bit_length())), largest))
         elif self.max_batch is not None and self.max_batch < max(self.batch_sizes):
             sizes = ", ".join(map(str, self.batch_sizes))
             raise ValueError(
@@ -85,32 +85,38 @@ class Options:
         (), "names of this server for requests that load and unload models (default: localhost and its address)"
     )
     max_body_mb: float = _option(
-        64.0, "MB of a request's body, also decompressed; larger ones get 413", ge=0.001, le=_MOST_MB
+        64.0, "MB of a request's body, also decompressed; larger ones get 413", ge=0.001, le=_MAX_MB
     )
     max_memory_mb: int | None = _option(
         None,
         "MB that all requests, sequences and unread answers of a worker may take together; more get 503 (default: half of the "
         "memory divided among the workers, 1024 at most)",
         ge=1,
-        le=_MOST_MB,
+        le=_MAX_MB,
     )
-    max_connections: int = _option(4096, "connections of a worker; more get 503", ge=1, le=MOST)
-    header_seconds: float = _option(10.0, "seconds for a request's headers to arrive; then 408", ge=0.05, le=_LONGEST)
+    max_connections: int = _option(4096, "connections of a worker; more get 503", ge=1, le=MAX_COUNT)
+    header_seconds: float = _option(
+        10.0, "seconds for a request's headers to arrive; then 408", ge=0.05, le=_MAX_SECONDS
+    )
     body_seconds: float = _option(
-        60.0, "seconds for a request's body or message to arrive; then 408", ge=0.05, le=_LONGEST
+        60.0, "seconds for a request's body or message to arrive; then 408", ge=0.05, le=_MAX_SECONDS
     )
-    keep_alive_seconds: float = _option(75.0, "seconds for which an idle connection stays open", ge=0.05, le=_LONGEST)
-    drain_seconds: float = _option(30.0, "seconds after SIGTERM for accepted requests to finish", ge=0, le=_LONGEST)
+    keep_alive_seconds: float = _option(
+        75.0, "seconds for which an idle connection stays open", ge=0.05, le=_MAX_SECONDS
+    )
+    drain_seconds: float = _option(30.0, "seconds after SIGTERM for accepted requests to finish", ge=0, le=_MAX_SECONDS)
     sequence_idle_seconds: float = _option(
-        60.0, "seconds after which an idle sequence is forgotten", ge=0.05, le=_LONGEST
+        60.0, "seconds after which an idle sequence is forgotten", ge=0.05, le=_MAX_SECONDS
     )
     max_sequences_mb: int = _option(
-        256, "MB of max_memory_mb that states of sequences may take; more sequences get 503", ge=1, le=_MOST_MB
+        256, "MB of max_memory_mb that states of sequences may take; more sequences get 503", ge=1, le=_MAX_MB
     )
-    worker_seconds: float = _option(60.0, "seconds after which a worker that hangs is restarted", ge=0.4, le=_LONGEST)
-    load_seconds: float = _option(300.0, "seconds in which a model's file must be loaded", ge=0.05, le=_LONGEST)
+    worker_seconds: float = _option(
+        60.0, "seconds after which a worker that hangs is restarted", ge=0.4, le=_MAX_SECONDS
+    )
+    load_seconds: float = _option(300.0, "seconds in which a model's file must be loaded", ge=0.05, le=_MAX_SECONDS)
     load_memory_mb: int | None = _option(
-        None, "memory limit in MB of the process that loads a file (default: 3/4 of the memory)", ge=1, le=_MOST_MB
+        None, "memory limit in MB of the process that loads a file (default: 3/4 of the memory)", ge=1, le=_MAX_MB
     )
     folder: str | None = _option(
         None, "where frozen models are kept while the server runs (default: TMPDIR, /tmp or /dev/shm)", min_length=1
@@ -121,7 +127,7 @@ class Options:
     log_level: Literal["debug", "info", "warning", "error"] = _option("info", "the lowest level that is logged")
     access_log: bool = _option(False, "log each request to infer")
     slow_seconds: float = _option(
-        1.0, "seconds after which a request is logged as slow, at most one a second; 0: never", ge=0, le=_LONGEST
+        1.0, "seconds after which a request is logged as slow, at most one a second; 0: never", ge=0, le=_MAX_SECONDS
     )
 
 

@@ -17,10 +17,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from nbkeras.engine import settings
-from nbkeras.serving.board import HISTOGRAMS, MODEL, OTHERS, ROWS, SECONDS, STATES
 from nbkeras.serving.metrics import Metrics
 from nbkeras.serving.repository import READY, Version
 from nbkeras.serving.service import Service
+from nbkeras.serving.shared_metrics import HISTOGRAMS, MODEL, OTHERS, ROWS, SECONDS, STATES
 
 _SAFE = {
     "x-content-type-options": "nosniff",
@@ -57,7 +57,7 @@ def routes(service: Service, metrics: Metrics) -> list[Route]:
     async def show(request: Request) -> Response:
         return Response(page, headers=headers, media_type="text/html")
 
-    async def tell(request: Request) -> Response:
+    async def send_status(request: Request) -> Response:
         content = orjson.dumps(await status(service, metrics), option=orjson.OPT_SERIALIZE_NUMPY)
         return Response(content, headers=_SAFE | {"cache-control": "no-store"}, media_type="application/json")
 
@@ -65,15 +65,15 @@ def routes(service: Service, metrics: Metrics) -> list[Route]:
         body, content_type = await metrics.text(service, request.headers.get("accept", ""))
         return Response(body, headers={"content-type": content_type, "cache-control": "no-store"})
 
-    return [Route("/", show), Route("/status", show), Route("/status.json", tell), Route("/metrics", scrape)]
+    return [Route("/", show), Route("/status", show), Route("/status.json", send_status), Route("/metrics", scrape)]
 
 
 async def status(service: Service, metrics: Metrics) -> dict[str, Any]:
     """All data of the page: what is served, and figures of all workers; times in seconds since 1970."""
     memory = await metrics.memory()
-    figures, none = metrics.board.of_models(), np.zeros(1, MODEL)[0]
+    figures, none = metrics.shared.of_models(), np.zeros(1, MODEL)[0]
     workers = []
-    for index, each in enumerate(metrics.board.of_workers()):
+    for index, each in enumerate(metrics.shared.of_workers()):
         resident, proportional, *_ = memory.get(index, (None, None))
         own = {name: each[name] for name in (*STATES, "dropped_lines")}
         own |= {"index": index, "process": int(each["process"]), "restarts": max(0, int(each["starts"]) - 1)}
@@ -81,8 +81,8 @@ async def status(service: Service, metrics: Metrics) -> dict[str, Any]:
     return {
         "name": "nbkeras",
         "version": settings.VERSION,
-        "time": metrics.board.now(),
-        "started": metrics.board.started,
+        "time": metrics.shared.now(),
+        "started": metrics.shared.started,
         "is_ready": service.ready(),
         "is_draining": service.is_draining,
         "seconds": SECONDS,
@@ -92,7 +92,7 @@ async def status(service: Service, metrics: Metrics) -> dict[str, Any]:
             for each in service.repository.index()
         ],
         "unknown_requests": int(figures.get(OTHERS, none)["requests"].sum()),
-        "rejected": metrics.board.rejected(),
+        "rejected": metrics.shared.rejected(),
         "workers": workers,
     }
 

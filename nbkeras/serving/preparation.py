@@ -28,7 +28,7 @@ from nbkeras.saving.archive import START, kind_of
 from nbkeras.saving.files import read_model
 from nbkeras.serving.errors import LoadingError
 
-_LONGEST = 2000  # characters of an error message
+_MAX_ERROR = 2000  # characters of an error message
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl
 _TOLERANCE = {"float64": 1e-6, "float32": 1e-4}  # relative difference from predict; other dtypes: 2e-2
 
@@ -59,10 +59,7 @@ def state_of(source: Any) -> dict[str, Any]:
         found = [os.stat(os.path.join(folder, name)) for folder, _, names in os.walk(source) for name in names]
     else:
         found = [os.fstat(source.fileno())]
-    return {
-        "modified": max(each.st_mtime for each in found),
-        "size": sum(each.st_size for each in found),
-    }
+    return {"modified": max(each.st_mtime for each in found), "size": sum(each.st_size for each in found)}
 
 
 def made(job: dict) -> dict[str, Any]:
@@ -148,15 +145,15 @@ def _structured(frozen: Frozen, arrays: list[np.ndarray]) -> Any:
 
 
 def _check_equal(frozen: Frozen, size: int, outputs: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> None:
-    for place, (found, wanted) in enumerate(zip(outputs, expected, strict=True)):
-        found, wanted = np.asarray(found), np.asarray(wanted)
+    for place, (found, correct) in enumerate(zip(outputs, expected, strict=True)):
+        found, correct = np.asarray(found), np.asarray(correct)
         if found.dtype.kind not in "fc":
-            is_equal = np.array_equal(found, wanted)
+            is_equal = np.array_equal(found, correct)
         else:
             tolerance = _TOLERANCE.get(found.dtype.name, 2e-2)
-            scale = np.max(np.abs(wanted), initial=0.0, where=np.isfinite(wanted))
-            is_equal = np.allclose(found, wanted, rtol=tolerance, atol=tolerance * float(scale), equal_nan=True)
-        if found.shape != wanted.shape or not is_equal:
+            scale = np.max(np.abs(correct), initial=0.0, where=np.isfinite(correct))
+            is_equal = np.allclose(found, correct, rtol=tolerance, atol=tolerance * float(scale), equal_nan=True)
+        if found.shape != correct.shape or not is_equal:
             name = frozen.outputs[place].name if place < len(frozen.outputs) else "the state"
             raise LoadingError(
                 f"the frozen program of {size} rows does not answer as predict does, for {name!r}: please report it"
@@ -175,7 +172,7 @@ def _sample(spec: Any, rows: int, steps: int = 1) -> np.ndarray:
 
 def _brief(text: str) -> str:
     text = " ".join(text.split())
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
+    return text if len(text) <= _MAX_ERROR else text[: _MAX_ERROR - 3] + "..."
 
 
 def _is_memory_error(error: BaseException | None) -> bool:

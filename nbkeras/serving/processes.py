@@ -23,19 +23,19 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from nbkeras.serving import logs
-from nbkeras.serving.board import SharedMetrics
-from nbkeras.serving.door import ABSENT, shared_counts
+from nbkeras.serving.acceptor import ABSENT, shared_counts
+from nbkeras.serving.control_channel import MAX_MESSAGE
 from nbkeras.serving.errors import end_of
 from nbkeras.serving.logs import event
 from nbkeras.serving.options import Options
-from nbkeras.serving.orders import LONGEST
+from nbkeras.serving.shared_metrics import SharedMetrics
 
 _log = logging.getLogger("nbkeras.serving")
 _PINGS = 4  # unanswered pings in a row after which a worker counts as hung
 _HEALTHY = 5.0  # seconds of life after which a worker is restarted without a pause
-_MOST_FAILURES = 6  # failed starts of a worker in a row after which the server gives up
+_MAX_FAILURES = 6  # failed starts of a worker in a row after which the server gives up
 # seconds before a worker is restarted: 0 at first, then this, doubled each time
-_FIRST_PAUSE, _LONGEST_PAUSE = (0.1, 5.0)
+_FIRST_PAUSE, _MAX_PAUSE = (0.1, 5.0)
 
 
 class Worker:
@@ -45,7 +45,7 @@ class Worker:
         self.index, self.process, self.channel = index, process, channel
         self.started = time.monotonic()
         self.has_begun = False  # whether it can answer requests
-        self.silence = 0  # unanswered pings
+        self.unanswered = 0  # unanswered pings
         self.answer: asyncio.Future[str] = loop.create_future()
         self.ended: asyncio.Future[int] = loop.create_future()
         channel.setblocking(False)
@@ -84,7 +84,7 @@ class Workers:
         fail: Callable[[str], Any],
     ):
         self.count, self._options, self._work, self._handle, self._fail = count, options, work, handle, fail
-        self.board, self.counts = SharedMetrics(count), shared_counts(count)
+        self.metrics, self.counts = SharedMetrics(count), shared_counts(count)
         self.running: list[Worker] = []
         # poll, unlike epoll, has no state in the system that a forked process would share
         self.loop = asyncio.SelectorEventLoop(selectors.PollSelector())
@@ -123,10 +123,10 @@ class Workers:
             _log.error("%s %s", worker, end_of(code), extra=event("worker_died", **about))
             deaths = deaths + 1 if time.monotonic() - worker.started < _HEALTHY else 1
             failures = 0 if worker.has_begun else failures + 1
-            if failures == _MOST_FAILURES:
+            if failures == _MAX_FAILURES:
                 self._fail(f"worker {index} ended {failures} times before it could answer requests")
                 return
-            pause = 0.0 if deaths == 1 else min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** (deaths - 2))
+            pause = 0.0 if deaths == 1 else min(_MAX_PAUSE, _FIRST_PAUSE * 2 ** (deaths - 2))
             about = {"worker": index, "seconds": pause}
             _log.info("worker %d is restarted in %.1f s", index, pause, extra=event("worker_restart", **about))
             await asyncio.sleep(pause)
@@ -143,7 +143,7 @@ class Workers:
         theirs.close()
         worker = Worker(index, process, ours, self.loop)
         self.running.append(worker)
-        self.board.part(index).worker["starts"] += 1
+        self.metrics.segment(index).worker["starts"] += 1
         self.loop.add_reader(ours, self._receive, worker)
         about = event("worker_started", worker=index, worker_process=process)
         _log.info("worker %d started (process %d)", index, process, extra=about)
@@ -172,7 +172,7 @@ class Workers:
     def _receive(self, worker: Worker) -> None:
         """Read a message of a worker, or notice its end."""
         try:
-            data = worker.channel.recv(LONGEST)
+            data = worker.channel.recv(MAX_MESSAGE)
         except BlockingIOError:
             return
         except OSError:
@@ -180,7 +180,7 @@ class Workers:
         if not data:
             self._end(worker)
             return
-        worker.silence = 0
+        worker.unanswered = 0
         message = json.loads(data)
         if "ask" in message:
             self._handle(worker, message)
@@ -196,7 +196,7 @@ class Workers:
         _, status = os.waitpid(worker.process, 0)
         self.running.remove(worker)
         self.counts[worker.index] = ABSENT
-        self.board.part(worker.index).end()
+        self.metrics.segment(worker.index).end()
         if not worker.answer.done():
             worker.answer.set_result("")
         worker.ended.set_result(os.waitstatus_to_exitcode(status))
@@ -217,11 +217,11 @@ class Workers:
         seconds = self._options.worker_seconds
         while True:
             for worker in self.running:
-                if worker.silence >= _PINGS:
+                if worker.unanswered >= _PINGS:
                     about = event("worker_hangs", worker=worker.index)
                     _log.error("%s has not answered for %g s and is killed", worker, seconds, extra=about)
                     worker.kill()
-                worker.silence += 1
+                worker.unanswered += 1
                 worker.send("ping")
             await asyncio.sleep(seconds / _PINGS)
 

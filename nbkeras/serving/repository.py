@@ -15,10 +15,8 @@ from nbkeras.serving import tensors
 from nbkeras.serving.batching import Batcher
 from nbkeras.serving.budget import ANSWER_COST, STATE_COST
 from nbkeras.serving.errors import ServingError, refused
-from nbkeras.serving.exchange import Observer
 from nbkeras.serving.options import ModelOptions
-from nbkeras.serving.tensors import InferRequest, InferResponse
-from nbkeras.serving.texts import check_texts
+from nbkeras.serving.requests import InferRequest, InferResponse, Observer
 
 READY, LOADING, UNAVAILABLE = "READY", "LOADING", "UNAVAILABLE"
 STARTING, UNLOADED = "the server starts", "unloaded"  # reasons of states
@@ -89,7 +87,7 @@ class Version:
         """The arrays of a request in the order of the inputs. Unknown inputs and outputs are refused."""
         found = tensors.ordered(self.name, self.inputs, request.inputs, request.is_finite or self.options.allow_nan)
         if self.host is not None:
-            check_texts(self.name, found)
+            tensors.check_texts(self.name, found)
         if request.outputs is not None:
             for output in request.outputs:
                 if output not in self.output_places:

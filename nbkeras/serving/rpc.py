@@ -24,19 +24,18 @@ from grpc_reflection.v1alpha import reflection
 
 from nbkeras.inference.bundle import TensorSpec
 from nbkeras.serving import messages, tensors
-from nbkeras.serving.budget import MESSAGE_COPIES, MOST_CALLS, MOST_CONTENT
-from nbkeras.serving.errors import ServingError, as_told, refused
-from nbkeras.serving.exchange import RequestContext, sane_id
+from nbkeras.serving.budget import MAX_CALLS, MAX_CONTENT, MESSAGE_COPIES
+from nbkeras.serving.errors import ServingError, client_error, refused
 from nbkeras.serving.frames import Gate
 from nbkeras.serving.options import Options
+from nbkeras.serving.requests import InferRequest, InferResponse, safe_id
 from nbkeras.serving.service import Service
-from nbkeras.serving.tensors import InferRequest, InferResponse
 
 SERVICE, HEALTH = "inference.GRPCInferenceService", "grpc.health.v1.Health"
 _AHEAD = 64  # requests of a stream computed at the same time
-_MOST_KEPT = 1 << 12  # bytes of one that is kept, uncounted, until its stream ends
+_MAX_KEPT = 1 << 12  # bytes of one that is kept, uncounted, until its stream ends
 _TURN = 0.5  # seconds until watchers of the health hear of a change, and idle streams of the server's end
-_LONGEST = 1000  # characters of an error message, which is sent in headers
+_MAX_ERROR = 1000  # characters of an error message, which is sent in headers
 
 # the field of InferTensorContents for each datatype; FP16 has none
 _CONTENTS = {
@@ -60,8 +59,35 @@ _Health = messages.message("grpc.health.v1.HealthCheckResponse")
 # -------------------- requests and answers --------------------
 
 
-def read_request(message: Any, specs: Sequence[TensorSpec] = ()) -> InferRequest:
-    """The request in a ModelInferRequest. specs: the model's inputs; data that does not match them is not converted."""
+class Request(InferRequest):
+    """An encoded ModelInferRequest. is_raw: whether its tensors are raw bytes, as those of its answer will be."""
+
+    protocol, is_raw = "grpc", False
+
+    def __init__(self, data: bytes, context: Any, service: Service):
+        super().__init__()
+        self.body, self._context, self.share = data, context, service.budget.share()
+        self.log_id = _request_id(context) or service.new_id()
+
+    def cost(self) -> int:
+        return messages.cost_of(self.body)
+
+    def read(self, repository: Any) -> bool:
+        message = messages.decoded(_Request, self.body)
+        self.name, self.version = message.model_name, message.model_version or None
+        self.is_raw = bool(message.raw_input_contents)
+        read_request(self, message, self.find(repository).inputs)
+        left = self._context.time_remaining()
+        if left is not None:
+            self.timeout = min(left, self.timeout or left)
+        return False
+
+    def write(self, response: InferResponse) -> Any:
+        return write_response(response, self.is_raw)
+
+
+def read_request(request: InferRequest, message: Any, specs: Sequence[TensorSpec] = ()) -> None:
+    """Read a ModelInferRequest. specs: the model's inputs; data that does not match them is not converted."""
     raw, given = message.raw_input_contents, message.inputs
     inputs: dict[str, np.ndarray] = {}
     for tensor in given:
@@ -87,7 +113,8 @@ def read_request(message: Any, specs: Sequence[TensorSpec] = ()) -> InferRequest
         outputs.append(output.name)
     tensors.check_id(message.id)
     parameters = messages.parameters_of(message.parameters)
-    return InferRequest(inputs, message.id or None, parameters, outputs or None, tensors.timeout_of(parameters))
+    request.timeout, request.outputs = tensors.timeout_of(parameters), outputs or None
+    request.inputs, request.id, request.parameters = inputs, message.id or None, parameters
 
 
 def _typed(name: str, datatype: str, shape: list[int], contents: Any) -> np.ndarray:
@@ -98,9 +125,9 @@ def _typed(name: str, datatype: str, shape: list[int], contents: Any) -> np.ndar
     values = getattr(contents, field)
     if len(values) != count:
         raise refused(f"input {name!r:.200}: shape {shape} has {count} values, received {len(values)} in {field}")
-    if count > tensors.MOST_VALUES:
+    if count > tensors.MAX_VALUES:
         raise refused(
-            f"input {name!r:.200}: shape {shape} has {count} values in {field} (limit: {tensors.MOST_VALUES}); send it as "
+            f"input {name!r:.200}: shape {shape} has {count} values in {field} (limit: {tensors.MAX_VALUES}); send it as "
             "raw_input_contents"
         )
     if datatype == "BYTES":
@@ -172,10 +199,10 @@ class Servicer:
 
     async def _answer(self, data: bytes, context: Any) -> Any:
         """The answer to an encoded ModelInferRequest, which is parsed after its memory is counted."""
-        exchange = self.service.exchange("grpc", _request_id(context))
+        request = Request(data, context, self.service)
         status, reason = 500, ""
         try:
-            answer = await self._infer(data, context, exchange)
+            answer = await self.service.answer(request)
             status = 200
             return answer
         except ServingError as error:
@@ -185,27 +212,7 @@ class Servicer:
             status = 499
             raise
         finally:
-            exchange.end(status, reason)
-            self.service.answered(exchange)
-
-    async def _infer(self, data: bytes, context: Any, exchange: RequestContext) -> Any:
-        name, version, is_raw, request = await self.service.read(
-            len(data), functools.partial(messages.cost_of, data), functools.partial(self._read, data)
-        )
-        with self.service.budget.share(request.nbytes):
-            request.exchange = exchange
-            left = context.time_remaining()
-            if left is not None:
-                request.timeout = min(left, request.timeout or left)
-            response = await self.service.infer(name, version, request)
-        return await self.service.write(write_response, response, is_raw)
-
-    def _read(self, data: bytes) -> tuple[str, str | None, bool, InferRequest]:
-        """(model, version, whether tensors are raw, request) of a ModelInferRequest."""
-        message = messages.decoded(_Request, data)
-        name, version = message.model_name, message.model_version or None
-        specs = self.service.repository.get(name, version).inputs
-        return name, version, bool(message.raw_input_contents), read_request(message, specs)
+            self.service.answered(request, status, reason)
 
     async def ModelStreamInfer(self, requests: AsyncIterator[bytes], context: Any) -> None:
         """Answer the requests of a stream in order. Several are computed at the same time; an error does not end the stream."""
@@ -228,7 +235,7 @@ class Servicer:
             share = self.service.budget.share(MESSAGE_COPIES * response.ByteSize())
         except Exception as error:
             failure = _Response(id=messages.id_of(data))
-            answer = _StreamResponse(error_message=as_told(error).message, infer_response=failure)
+            answer = _StreamResponse(error_message=client_error(error).message, infer_response=failure)
             share = self.service.budget.share()
         with share:
             if before is not None:
@@ -239,14 +246,15 @@ class Servicer:
         return {"models": self.service.repository.index(request.ready)}
 
     async def RepositoryModelLoad(self, request: Any, context: Any) -> dict[str, Any]:
-        name = messages.model_of(request)
-        await self.service.controlled().load(name, messages.parameters_of(request.parameters))
-        return {"model_name": name, "isLoaded": True}
+        return {"model_name": await self._change("load", request), "isLoaded": True}
 
     async def RepositoryModelUnload(self, request: Any, context: Any) -> dict[str, Any]:
+        return {"model_name": await self._change("unload", request), "isUnloaded": True}
+
+    async def _change(self, do: str, request: Any) -> str:
         name = messages.model_of(request)
-        await self.service.controlled().unload(name, messages.parameters_of(request.parameters))
-        return {"model_name": name, "isUnloaded": True}
+        await self.service.change(do, name, messages.parameters_of(request.parameters))
+        return name
 
 
 class Health:
@@ -271,11 +279,11 @@ class Health:
 
     async def Watch(self, request: Any, context: Any) -> None:
         """Tell the status, and then its changes. The call ends when the server does, which waits for its calls."""
-        told = None
+        known = None
         while True:
             is_last, status = self._service.is_draining, self._status(request.service)
-            if status != told:
-                told = status
+            if status != known:
+                known = status
                 await context.write(_Health(status=status))
             if is_last:
                 return
@@ -285,7 +293,7 @@ class Health:
 def _request_id(context: Any) -> str:
     given = (value for key, value in context.invocation_metadata() or () if key == "x-request-id")
     value = next(given, "")
-    return sane_id(value.encode() if isinstance(value, str) else value)
+    return safe_id(value.encode() if isinstance(value, str) else value)
 
 
 class _Handlers(grpc.GenericRpcHandler):
@@ -320,12 +328,12 @@ async def _not_offered(method: str, request: Any, context: Any) -> None:
 
 def _handler(method: Any, answer: Callable[[Any, Any], Any], service: Service) -> grpc.RpcMethodHandler:
     """The handler of a method of a .proto. answer: the servicer's method."""
-    asked, told = (message_factory.GetMessageClass(kind) for kind in (method.input_type, method.output_type))
-    most = _MOST_KEPT if method.server_streaming else MOST_CONTENT
+    given, sent = (message_factory.GetMessageClass(kind) for kind in (method.input_type, method.output_type))
+    limit = _MAX_KEPT if method.server_streaming else MAX_CONTENT
     is_generator = inspect.isasyncgenfunction(answer)
 
     def read(data: bytes) -> Any:
-        return data if asked is _Request else _read(asked, data, most)
+        return data if given is _Request else _read(given, data, limit)
 
     async def call(data: Any, context: Any) -> Any:
         try:
@@ -336,19 +344,19 @@ def _handler(method: Any, answer: Callable[[Any, Any], Any], service: Service) -
                     await context.write(each)
                 return None
             found = await found
-            return told(**found) if isinstance(found, dict) else found
+            return sent(**found) if isinstance(found, dict) else found
         except grpc.aio.BaseError:  # the client has left
             raise
         except Exception as error:
-            failure = as_told(error)
+            failure = client_error(error)
         del data  # as above
         again = () if failure.retry_after is None else (("grpc-retry-pushback-ms", f"{failure.retry_after * 1000}"),)
-        await context.abort(grpc.StatusCode[failure.code], f"{failure.message:.{_LONGEST}}", again)
+        await context.abort(grpc.StatusCode[failure.code], f"{failure.message:.{_MAX_ERROR}}", again)
 
     if not method.server_streaming:
-        return grpc.unary_unary_rpc_method_handler(call, None, told.SerializeToString)
+        return grpc.unary_unary_rpc_method_handler(call, None, sent.SerializeToString)
     made = grpc.stream_stream_rpc_method_handler if method.client_streaming else grpc.unary_stream_rpc_method_handler
-    return made(call, None, told.SerializeToString)
+    return made(call, None, sent.SerializeToString)
 
 
 async def _arriving(stream: AsyncIterator[bytes], service: Service, read: Callable[[bytes], Any]) -> AsyncIterator[Any]:
@@ -368,11 +376,11 @@ async def _next(stream: AsyncIterator[bytes], service: Service) -> bytes | None:
         reading.cancel()
 
 
-def _read(kind: Any, data: bytes, most: int | None = None) -> Any:
-    """Decode a message without tensors, of at most `most` bytes."""
-    most = most or MOST_CONTENT
-    if len(data) > most:
-        raise ServingError(413, f"a {kind.DESCRIPTOR.full_name} may have at most {most} bytes, received {len(data)}")
+def _read(kind: Any, data: bytes, limit: int | None = None) -> Any:
+    """Decode a message without tensors, of at most `limit` bytes."""
+    limit = limit or MAX_CONTENT
+    if len(data) > limit:
+        raise ServingError(413, f"a {kind.DESCRIPTOR.full_name} may have at most {limit} bytes, received {len(data)}")
     return messages.decoded(kind, data)
 
 
@@ -399,7 +407,7 @@ async def start(service: Service, options: Options, port: int) -> Server:
         maximum_concurrent_rpcs=options.max_connections,
         options=[
             ("grpc.max_receive_message_length", int(options.max_body_mb * 1e6)),
-            ("grpc.max_concurrent_streams", MOST_CALLS),
+            ("grpc.max_concurrent_streams", MAX_CALLS),
             ("grpc.max_send_message_length", -1),
             ("grpc.server_handshake_timeout_ms", int(options.header_seconds * 1000)),
             ("grpc.max_connection_idle_ms", int(options.keep_alive_seconds * 1000)),

@@ -5,7 +5,7 @@ A request names its sequence with the parameters of Triton's extension: `sequenc
 additional input, so steps of different sequences are computed together. The requests of one sequence are computed one by one,
 in the order of arrival.
 
-- A request that fails here changes nothing, so the client may send it again. See `peers.py` for other workers.
+- A request that fails here changes nothing, so the client may send it again. See `sequence_router.py` for other workers.
 - A sequence keeps the model version with which it began, even if another version has replaced it.
 - A new sequence never displaces an old one: if the memory is full, new ones are refused until others end or expire.
 """
@@ -23,10 +23,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nbkeras.engine.annotations import briefly
-from nbkeras.serving.budget import MOST_SEQUENCE_ID, MOST_WAITING, SEQUENCE_BYTES, Budget
+from nbkeras.serving.budget import MAX_SEQUENCE_ID, MAX_WAITING, SEQUENCE_BYTES, Budget
 from nbkeras.serving.errors import ServingError, refused
 from nbkeras.serving.repository import Version
-from nbkeras.serving.tensors import InferRequest
+from nbkeras.serving.requests import InferRequest
 
 _SWEEPS = 4  # sweeps within the idle time of a sequence
 
@@ -42,8 +42,9 @@ class Key(NamedTuple):
         return f"sequence {self.id!r} of model {self.model!r:.200}"
 
 
-def key_of(model: str, version: str | None, parameters: dict[str, Any]) -> Key | None:
+def key_of(request: InferRequest) -> Key | None:
     """The key of a request's sequence, or None."""
+    parameters = request.parameters
     identity = parameters.get("sequence_id")
     for name in ("sequence_start", "sequence_end"):
         flag = parameters.get(name, False)
@@ -54,13 +55,13 @@ def key_of(model: str, version: str | None, parameters: dict[str, Any]) -> Key |
     if identity is None or (not identity and type(identity) in (int, str)):
         return None
     is_number = type(identity) is int and -(1 << 63) <= identity < 1 << 64
-    if not is_number and not (type(identity) is str and len(identity) <= MOST_SEQUENCE_ID):
+    if not is_number and not (type(identity) is str and len(identity) <= MAX_SEQUENCE_ID):
         received = f"{len(identity)} characters" if type(identity) is str else f"{identity!r:.80}"
         raise refused(
-            f"the parameter 'sequence_id' must be a string of at most {MOST_SEQUENCE_ID} characters or an integer of 64 bits, "
+            f"the parameter 'sequence_id' must be a string of at most {MAX_SEQUENCE_ID} characters or an integer of 64 bits, "
             f"received {received}"
         )
-    return Key(model, version or "", identity)
+    return Key(request.name, request.version or "", identity)
 
 
 class _Kept:
@@ -93,18 +94,13 @@ class Sequences:
     def __len__(self) -> int:
         return len(self._kept)
 
-    async def infer(
-        self, key: Key, served: Version, request: InferRequest, deadline: float | None
-    ) -> tuple[Version, list[np.ndarray]]:
-        """The version that computed the request, and its outputs.
-
-        served: the version for new sequences. deadline: on the clock time.monotonic.
-        """
+    async def infer(self, key: Key, request: InferRequest) -> tuple[Version, list[np.ndarray]]:
+        """The version that computed the request, which is `request.model` for a new sequence, and its outputs."""
         starts, ends = (request.parameters.get(name, False) for name in ("sequence_start", "sequence_end"))
         if key not in self._kept and not starts:
             raise self._unknown(key)
-        async with self._turn(key, deadline) as kept:
-            model = served if starts or kept.model is None else kept.model
+        async with self._turn(key, request.deadline) as kept:
+            model = request.model if starts or kept.model is None else kept.model
             if not starts and kept.state is None:
                 raise self._unknown(key)
             if not model.is_stream:
@@ -116,7 +112,7 @@ class Sequences:
             own = rows * model.state_bytes + SEQUENCE_BYTES
             with self._room(kept, own, starts), self.budget.share(model.bytes_of(arrays)):
                 state: Any = model.frozen.initial(rows) if starts else kept.state
-                *found, after = await model.batcher.infer([*arrays, state], deadline, request.exchange)
+                *found, after = await model.batcher.infer([*arrays, state], request)
             kept.model, kept.state = (None, None) if ends else (model, after)
             return model, found
 
@@ -147,7 +143,7 @@ class Sequences:
                 self._forget(key)
 
     async def _wait(self, kept: _Kept, deadline: float | None) -> None:
-        if self._waiting >= MOST_WAITING:
+        if self._waiting >= MAX_WAITING:
             raise ServingError(
                 503,
                 f"{self._waiting} requests wait for earlier ones of their sequences; try again later",

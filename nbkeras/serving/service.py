@@ -2,18 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import Callable
 from typing import Any, Protocol
 
 from nbkeras.engine import settings
 from nbkeras.serving.budget import ANSWER_COST, LONG, READING_COST
 from nbkeras.serving.errors import ServingError
-from nbkeras.serving.exchange import RequestContext, Requests
-from nbkeras.serving.peers import SequenceRouter
 from nbkeras.serving.repository import READY, STARTING, UNLOADED, Repository, Version
+from nbkeras.serving.requests import InferRequest, InferResponse, RequestLog
+from nbkeras.serving.sequence_router import SequenceRouter
 from nbkeras.serving.sequences import Key, Sequences, key_of
-from nbkeras.serving.tensors import InferRequest as InferRequest
-from nbkeras.serving.tensors import InferResponse as InferResponse
 
 EXTENSIONS = ["binary_tensor_data", "parameters", "sequence", "model_configuration"]
 CONTROL_EXTENSIONS = ["model_repository", "model_repository(unload_dependents)"]
@@ -22,16 +19,14 @@ CONTROL_EXTENSIONS = ["model_repository", "model_repository(unload_dependents)"]
 class Control(Protocol):
     """Loads and unloads the models of a Repository; the supervisor does so for all workers."""
 
-    async def load(self, name: str, parameters: dict[str, Any]) -> None: ...
-
-    async def unload(self, name: str, parameters: dict[str, Any]) -> None: ...
+    async def change(self, do: str, name: str, parameters: dict[str, Any]) -> None: ...  # do: "load" or "unload"
 
 
 class Service:
     """The operations of a worker.
 
     control: loads and unloads models; None refuses both. log: receives each inference request.
-    peers: the workers of the server, if there are several. budget: for the bytes of all requests and sequences.
+    router: to the workers that own sequences, if there are several. budget: for the bytes of all requests and sequences.
     """
 
     def __init__(
@@ -40,94 +35,100 @@ class Service:
         *,
         control: Control | None = None,
         sequences: Sequences | None = None,
-        log: Requests | None = None,
+        log: RequestLog | None = None,
     ):
         self.repository, self.control, self.log = repository, control, log
         self.sequences = Sequences() if sequences is None else sequences  # an empty Sequences is false
         self.budget = self.sequences.budget
-        self.peers: SequenceRouter | None = None
+        self.router: SequenceRouter | None = None
         self._reading = asyncio.Lock()
         self.is_draining = False
         self.in_flight = 0
 
-    async def infer(self, name: str, version: str | None, request: InferRequest) -> InferResponse:
-        """Answer a request; raises ServingError if that is impossible."""
-        start = time.monotonic()
+    async def answer(self, request: InferRequest) -> Any:
+        """The encoded answer to a request; raises ServingError if that is impossible."""
         self.in_flight += 1
         try:
-            model = self.repository.get(name, version)
-            if request.exchange is not None:
-                request.exchange.meant(model, request)
-            seconds = request.timeout or model.options.timeout
-            deadline = None if seconds is None else start + seconds
-            key = key_of(name, version, request.parameters) if request.parameters else None
-            owner = None if key is None or self.peers is None else self.peers.owner(key.model, key.id)
-            if owner is None or owner == self.peers.index:  # type: ignore[union-attr]
-                return await self._respond(model, key, request, deadline)
-            with self.budget.share(request.nbytes):  # for the message to the owner
-                return await self.peers.infer(owner, name, version, request, deadline)  # type: ignore[union-attr]
+            request.begin(self.repository)
+            if not await self._read(request):
+                request.body = b""
+                request.share.shrink(0)
+            request.share.grow(request.nbytes)
+            return await self._write(request, await self.infer(request))
         finally:
             self.in_flight -= 1
 
-    async def read(self, size: int, cost: Callable[[], int], function: Callable[[], Any]) -> Any:
-        """The result of a function that parses a request. size: the request's bytes. cost: returns the memory for parsing it.
+    async def infer(self, request: InferRequest) -> InferResponse:
+        """Compute a request whose model is found, here or, for a sequence, in the worker that owns it."""
+        seconds = request.timeout or request.model.options.timeout
+        if seconds is not None:
+            request.deadline = time.monotonic() + seconds
+        key = key_of(request) if request.parameters else None
+        if key is None or self.router is None or (owner := self.router.owner(key.model, key.id)) == self.router.index:
+            return await self._compute(request, key)
+        with self.budget.share(request.nbytes):  # for the message to the owner
+            return await self.router.infer(owner, request)
+
+    async def infer_forwarded(self, request: InferRequest) -> InferResponse:
+        """Compute a sequence's request that another worker received; that worker counts it."""
+        request.find(self.repository)
+        with self.budget.share(request.nbytes):
+            return await self._compute(request, key_of(request))
+
+    async def _read(self, request: InferRequest) -> bool:
+        """Read a request; returns what its `read` does.
 
         Short requests are assumed to have the maximum cost; `cost` is called only if that exceeds the budget. Long requests
-        are parsed in a thread, one at a time, so that other requests and health checks are answered meanwhile.
+        are read in a thread, one at a time, so that other requests and health checks are answered meanwhile.
         """
+        size = len(request.body)
         if size <= LONG:
             if not self.budget.has(READING_COST * size):
-                self.budget.check(cost())
-            return function()  # nothing else is counted at the same time
+                self.budget.check(request.cost())
+            return request.read(self.repository)  # nothing else is counted at the same time
 
-        async def read() -> Any:
+        async def read() -> bool:
             async with self._reading:
                 with self.budget.share(size) as share:
-                    share.grow(await asyncio.to_thread(cost))
-                    return await asyncio.to_thread(function)
+                    share.grow(await asyncio.to_thread(request.cost))
+                    return await asyncio.to_thread(request.read, self.repository)
 
         # the thread continues if the client disconnects, and needs its memory until it ends
         return await asyncio.shield(read())
 
-    async def write(self, function: Callable[[InferResponse, Any], Any], response: InferResponse, form: Any) -> Any:
-        """The encoded answer. A function writes it, in a thread if it is long, so that health checks are answered meanwhile."""
-        size = sum([values.nbytes for _, values in response.outputs])
-        if size <= LONG:
-            self.budget.check(size * ANSWER_COST)
-            return function(response, form)
-        with self.budget.share(size * ANSWER_COST):
-            return await asyncio.to_thread(function, response, form)
-
-    def exchange(self, protocol: str, request_id: str = "") -> RequestContext:
-        """The context of an inference request that begins to arrive. request_id: the client's, if it is sane."""
-        return RequestContext(protocol, request_id or ("" if self.log is None else self.log.new_id()))
-
-    def answered(self, exchange: RequestContext) -> None:
-        """Count and log an inference request that has its answer or error."""
-        self.repository.observer.request(exchange)
-        if self.log is not None:
-            self.log(exchange)
-
-    async def answer(
-        self, name: str, version: str | None, request: InferRequest, deadline: float | None
-    ) -> InferResponse:
-        """Answer a sequence's request that another worker received; that worker counts it."""
-        model = self.repository.get(name, version)
-        with self.budget.share(request.nbytes):
-            return await self._respond(model, key_of(name, version, request.parameters), request, deadline)
-
-    async def _respond(
-        self, model: Version, key: Key | None, request: InferRequest, deadline: float | None
-    ) -> InferResponse:
+    async def _compute(self, request: InferRequest, key: Key | None) -> InferResponse:
+        model: Version = request.model
         if key is not None:
-            model, found = await self.sequences.infer(key, model, request, deadline)
-        else:
-            arrays = model.arrays(request)
-            with self.budget.share(model.bytes_of(arrays)):
-                if model.is_stream:  # a sequence of one request
-                    arrays.append(model.frozen.initial(len(arrays[0])))
-                found = await model.batcher.infer(arrays, deadline, request.exchange)
-        return model.response(request, found)
+            model, found = await self.sequences.infer(key, request)
+            return model.response(request, found)
+        arrays = model.arrays(request)
+        with self.budget.share(model.bytes_of(arrays)):
+            if model.is_stream:  # a sequence of one request
+                arrays.append(model.frozen.initial(len(arrays[0])))
+            return model.response(request, await model.batcher.infer(arrays, request))
+
+    async def _write(self, request: InferRequest, response: InferResponse) -> Any:
+        """The encoded answer, written in a thread if it is long, so that health checks are answered meanwhile."""
+        size = sum([values.nbytes for _, values in response.outputs])
+        cost = size * ANSWER_COST + request.extra_bytes(response)
+        if size <= LONG:
+            self.budget.check(cost)
+            return request.write(response)
+        with self.budget.share(cost):
+            return await asyncio.to_thread(request.write, response)
+
+    def new_id(self) -> str:
+        """An id for a request without one; "" if nothing will log it."""
+        return "" if self.log is None else self.log.new_id()
+
+    def answered(self, request: InferRequest, status: int, reason: str = "") -> None:
+        """Count and log an inference request that has its answer or error, and give its memory back."""
+        request.share.close()
+        request.status, request.reason = status, reason
+        request.seconds = time.monotonic() - request.since
+        self.repository.observer.request(request)
+        if self.log is not None:
+            self.log(request)
 
     # -------------------- health and metadata --------------------
 
@@ -169,12 +170,12 @@ class Service:
 
     # -------------------- the repository --------------------
 
-    def controlled(self) -> Control:
-        """The Control, if requests may load and unload models; else raises ServingError."""
+    async def change(self, do: str, name: str, parameters: dict[str, Any]) -> None:
+        """Load or unload a model; raises ServingError if requests may not, or if it fails."""
         if self.control is None:
             raise ServingError(
                 403, "models are not loaded or unloaded by requests here (start the server with --control)"
             )
         if self.is_draining:
             raise ServingError(503, "the server ends", retry_after=1)
-        return self.control
+        await self.control.change(do, name, parameters)

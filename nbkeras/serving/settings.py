@@ -20,7 +20,7 @@ from pydantic_settings import CliSettingsSource, NoDecode
 
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.outside import ordinary_file
-from nbkeras.serving.options import MOST, NAME, SHARED, ModelOptions, Options, versions_of
+from nbkeras.serving.options import MAX_COUNT, NAME, SHARED, ModelOptions, Options, versions_of
 
 PREFIX = "NBKERAS_SERVE_"
 _ABOUT = (
@@ -36,14 +36,14 @@ def _opened(shape: tuple) -> tuple:
 
 _ENDING = re.compile(r"\.[A-Za-z]\w*$")  # of a file's name; not the number of "model-1.2"
 _NAME = "letters, digits, _, . and -, at most 128, not beginning with . or -"
-_SIZES = f"positive integers, as 1,32 on the command line or [1, 32] in a file, at most {MOST}"
+_SIZES = f"positive integers, as 1,32 on the command line or [1, 32] in a file, at most {MAX_COUNT}"
 _HOSTS = "names without a port, as a.example,b.example on the command line or a list in a file"
 _SHAPES = "a shape such as [-1, 20, 8], or a list of one for each input; -1: any number"
 _Name = Annotated[str, Field(title=_NAME, pattern=f"^{NAME.pattern}$")]
 _Text = BeforeValidator(lambda value: str(value) if type(value) is int else value)
 _Split = BeforeValidator(lambda value: value.split(",") if isinstance(value, str) else value)
 _Sorted = AfterValidator(lambda value: tuple(sorted(value)))
-_Size = Annotated[int, Field(ge=1, le=MOST)]
+_Size = Annotated[int, Field(ge=1, le=MAX_COUNT)]
 _Sizes = Annotated[set[_Size], Field(title=_SIZES, min_length=1, strict=False), NoDecode, _Split, _Sorted]
 _Host = Annotated[str, Field(pattern="^[A-Za-z0-9._-]+$"), AfterValidator(str.lower)]
 _Shape = Annotated[tuple[Literal[-1] | PositiveInt, ...], Field(strict=False)]
@@ -99,7 +99,7 @@ def read(arguments: Sequence[str]) -> Options:
         raise ValueError("no model to serve: name a model's file, or a models.toml with --config")
     shared = {name: given.pop(name) for name in SHARED if name in given}
     models = tuple(ModelOptions(**({"name": _name_of(table["path"])} | shared | table)) for table in tables)
-    _refuse_doubles([version for model in models for version in versions_of(model)])
+    _refuse_duplicates([version for model in models for version in versions_of(model)])
     return Options(models=models, **given)
 
 
@@ -169,7 +169,7 @@ def _name_of(path: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]", "-", name).lstrip(".-")[:128] or "model"
 
 
-def _refuse_doubles(models: Sequence[ModelOptions]) -> None:
+def _refuse_duplicates(models: Sequence[ModelOptions]) -> None:
     seen: dict[tuple[str, str], ModelOptions] = {}
     for model in models:
         other = seen.setdefault((model.name, model.version), model)

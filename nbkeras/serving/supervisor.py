@@ -22,11 +22,11 @@ from typing import Any
 from nbkeras.engine import program
 from nbkeras.serving import limits, sockets
 from nbkeras.serving.changes import Changes
+from nbkeras.serving.control_channel import WorkerSetup
 from nbkeras.serving.errors import LoadingError
 from nbkeras.serving.loading import Folder
 from nbkeras.serving.logs import event
 from nbkeras.serving.options import Options
-from nbkeras.serving.orders import Seat
 from nbkeras.serving.processes import Worker, Workers
 
 _log = logging.getLogger("nbkeras.serving")
@@ -37,7 +37,7 @@ _SAME_SIGNAL = 0.5
 class Supervisor:
     """A running server. read_options: reads the options, at the start and again after SIGHUP."""
 
-    def __init__(self, read_options: Callable[[], Options], work: Callable[[Seat], int]):
+    def __init__(self, read_options: Callable[[], Options], work: Callable[[WorkerSetup], int]):
         self._read_options, self._work = read_options, work
         self.options = read_options()
         count = self.options.workers or limits.processors()
@@ -80,8 +80,8 @@ class Supervisor:
         self._changes = Changes(options, self._read_options, self._workers, self._folder)
         # Raise the limit of open files (each connection is one) as far as this user may.
         with contextlib.suppress(OSError, ValueError):
-            _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+            _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
 
     def _local_paths(self) -> list[str]:
         """The paths of the workers' sockets. They are short, since systems allow only about 100 bytes."""
@@ -148,7 +148,7 @@ class Supervisor:
 
     def _become_worker(self, index: int, channel: socket.socket) -> int:
         """In a worker's process: work, and return the exit code."""
-        seat = Seat(
+        setup = WorkerSetup(
             index=index,
             workers=self._workers.count,
             options=self.options,
@@ -159,9 +159,9 @@ class Supervisor:
             local_paths=self._local_paths(),
             folder=self._folder.path,
             supervisor=os.getppid(),
-            board=self._workers.board,
+            metrics=self._workers.metrics,
             counts=self._workers.counts,
             served=[(each.loaded.file, each.options, each.loaded.source) for each in self._changes.served.values()],
             marks=self._changes.marks,
         )
-        return self._work(seat)
+        return self._work(setup)

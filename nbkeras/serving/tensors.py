@@ -11,84 +11,36 @@ import itertools
 import math
 import struct
 from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import orjson
 
+from nbkeras.engine.strings import characters
 from nbkeras.inference.bundle import TensorSpec
 from nbkeras.serving.budget import (
     JSON_COST,
     JSON_COSTS,
-    MOST_AXES,
-    MOST_ID,
-    MOST_JSON,
-    MOST_VALUES,
+    MAX_AXES,
+    MAX_ID,
+    MAX_JSON,
+    MAX_TEXT,
+    MAX_VALUES,
     PIECE_VALUES,
     STRING_COST,
 )
 from nbkeras.serving.errors import ServingError, refused
-from nbkeras.serving.exchange import RequestContext
+from nbkeras.serving.requests import InferRequest, InferResponse
 
 DTYPES: dict[str, np.dtype] = {
-    "BOOL": np.dtype("bool"),
-    "UINT8": np.dtype("uint8"),
-    "UINT16": np.dtype("uint16"),
-    "UINT32": np.dtype("uint32"),
-    "UINT64": np.dtype("uint64"),
-    "INT8": np.dtype("int8"),
-    "INT16": np.dtype("int16"),
-    "INT32": np.dtype("int32"),
-    "INT64": np.dtype("int64"),
-    "FP16": np.dtype("float16"),
-    "FP32": np.dtype("float32"),
-    "FP64": np.dtype("float64"),
+    **{name.upper(): np.dtype(name) for name in "bool uint8 uint16 uint32 uint64 int8 int16 int32 int64".split()},
+    **{f"FP{bits}": np.dtype(f"float{bits}") for bits in (16, 32, 64)},
     "BYTES": np.dtype("object"),
 }
 _DATATYPES = {dtype: name for name, dtype in DTYPES.items()}
 _ONLY = {"BYTES": (str, "strings"), "BOOL": (bool, "true or false")}  # datatypes of one kind of JSON values
 _STANDARD_SIZES = {"l": "q", "L": "Q"}  # NumPy's codes for 64 bits -> struct's
 _PIECE = 1 << 20
-
-
-@dataclass(slots=True)
-class InferRequest:
-    """An inference request, from HTTP or gRPC.
-
-    timeout: in seconds. outputs: the requested names, None for all. exchange: records the outcome.
-    is_finite: whether all numbers are known to be finite, as in JSON.
-    """
-
-    inputs: dict[str, np.ndarray]
-    id: str | None = None
-    parameters: dict[str, Any] = field(default_factory=dict)
-    outputs: list[str] | None = None
-    timeout: float | None = None
-    exchange: RequestContext | None = None
-    is_finite: bool = False
-
-    @property
-    def nbytes(self) -> int:
-        """The bytes of the inputs; an upper bound for strings."""
-        return sum(
-            [array.nbytes if array.dtype.kind != "O" else _bytes_of_strings(array) for array in self.inputs.values()]
-        )
-
-
-def _bytes_of_strings(array: np.ndarray) -> int:
-    return sum(100 + 4 * len(text) for text in array.flat)
-
-
-@dataclass(slots=True)
-class InferResponse:
-    """The answer to an InferRequest."""
-
-    model_name: str
-    model_version: str
-    outputs: list[tuple[TensorSpec, np.ndarray]]
-    id: str | None = None
-    parameters: dict[str, Any] = field(default_factory=dict)
 
 
 def datatype_of(dtype: np.dtype) -> str:
@@ -121,15 +73,17 @@ def _sizes(shape: Sequence[int | None]) -> list[int]:
 
 
 def read_request(
-    body: bytes | bytearray, json_bytes: int | None = None, model: str = "", specs: Sequence[TensorSpec] = ()
-) -> tuple[InferRequest, bool | dict[str, bool]]:
-    """An HTTP request, and whether its answer is binary: for all outputs, or by name.
+    request: InferRequest, json_bytes: int | None = None, model: str = "", specs: Sequence[TensorSpec] = ()
+) -> bool | dict[str, bool]:
+    """Read the body of an HTTP request. Returns whether its answer is binary: for all outputs, or by name.
 
     json_bytes: the value of Inference-Header-Content-Length, if given; tensors follow the JSON, and 0 means one tensor without
     JSON. specs: the model's inputs; data that does not match them is refused before it is converted.
     """
+    body = request.body
     if json_bytes == 0:
-        return raw_input(specs, body), True
+        request.inputs = raw_input(specs, body)
+        return True
     rest: memoryview | None = None
     head: bytes | bytearray | memoryview = body
     if json_bytes is not None:
@@ -154,10 +108,10 @@ def read_request(
     if identity is not None:
         check_id(identity)
     is_binary = parameters.get("binary_data_output", False) is True
-    names, binary = _requested_outputs(content.get("outputs"), is_binary)
-    made = InferRequest(inputs, identity, parameters, names, timeout_of(parameters))
-    made.is_finite = json_bytes is None
-    return made, binary
+    request.outputs, binary = _requested_outputs(content.get("outputs"), is_binary)
+    request.timeout = timeout_of(parameters)
+    request.inputs, request.id, request.parameters, request.is_finite = inputs, identity, parameters, json_bytes is None
+    return binary
 
 
 def cost_of_json(text: bytes | bytearray | memoryview) -> int:
@@ -180,10 +134,10 @@ def cost_of_request(body: bytes | bytearray, json_bytes: int | None, specs: Sequ
     """An upper bound of the memory for `read_request` or `raw_input` of a body. Refused if its JSON takes too much."""
     text = body if json_bytes is None else memoryview(body)[:json_bytes]
     found = cost_of_json(text)
-    if found > MOST_JSON:
+    if found > MAX_JSON:
         raise ServingError(
             413,
-            f"reading the JSON would take up to {found} bytes (limit: {MOST_JSON}); send large tensors as bytes "
+            f"reading the JSON would take up to {found} bytes (limit: {MAX_JSON}); send large tensors as bytes "
             "(binary_data_size)",
         )
     has_texts = any(spec.dtype.kind == "O" for spec in specs)
@@ -206,9 +160,9 @@ def read_json(text: bytes | bytearray | memoryview) -> Any:
 
 def check_id(identity: Any) -> None:
     """Refuse a request id that is not a string, or is very long."""
-    if type(identity) is not str or len(identity) > MOST_ID:
+    if type(identity) is not str or len(identity) > MAX_ID:
         received = f"{len(identity)} characters" if type(identity) is str else shown(identity)
-        raise refused(f"'id' must be a string of at most {MOST_ID} characters, received {received}")
+        raise refused(f"'id' must be a string of at most {MAX_ID} characters, received {received}")
 
 
 def timeout_of(parameters: Mapping[str, Any]) -> float | None:
@@ -258,8 +212,8 @@ def _name(tensor: Any, kind: str) -> str:
     if type(tensor) is not dict:
         raise refused(f"each of '{kind}s' must be an object, received {shown(tensor)}")
     name = tensor.get("name")
-    if type(name) is not str or not 0 < len(name) <= MOST_ID:
-        raise refused(f"each {kind} needs a 'name', a string of at most {MOST_ID} characters, received {shown(name)}")
+    if type(name) is not str or not 0 < len(name) <= MAX_ID:
+        raise refused(f"each {kind} needs a 'name', a string of at most {MAX_ID} characters, received {shown(name)}")
     return name
 
 
@@ -295,8 +249,8 @@ def _input(name: str, tensor: dict, rest: memoryview | None, head: Any) -> tuple
 
 def check_shape(name: str, shape: Any) -> None:
     """Refuse a shape that is not a list of sizes. A size of 0 is refused: else other sizes could be huge without data."""
-    if type(shape) is list and len(shape) > MOST_AXES:
-        raise refused(f"input {name!r:.200}: 'shape' may have at most {MOST_AXES} axes, received {len(shape)}")
+    if type(shape) is list and len(shape) > MAX_AXES:
+        raise refused(f"input {name!r:.200}: 'shape' may have at most {MAX_AXES} axes, received {len(shape)}")
     if type(shape) is not list or not all(type(size) is int and size > 0 for size in shape):
         raise refused(f"input {name!r:.200}: 'shape' must be a list of positive integers, received {shown(shape)}")
 
@@ -375,8 +329,8 @@ def from_bytes(name: str, datatype: str, shape: Sequence[int], data: Any) -> np.
 
 def _texts(name: str, shape: Sequence[int], count: int, data: Any) -> np.ndarray:
     """Strings, each after its length in 4 bytes."""
-    if count > MOST_VALUES:
-        raise refused(f"input {name!r}: shape {list(shape)} has {count} strings (limit: {MOST_VALUES})")
+    if count > MAX_VALUES:
+        raise refused(f"input {name!r}: shape {list(shape)} has {count} strings (limit: {MAX_VALUES})")
     found: list[str] = []
     at = 0
     while at < len(data) and len(found) <= count:
@@ -405,15 +359,15 @@ def text_of(name: str, data: Any) -> str:
         raise refused(f"input {name!r}: a string is not UTF-8: {error.reason} at byte {error.start}") from None
 
 
-def raw_input(specs: Sequence[TensorSpec], body: Any) -> InferRequest:
-    """The request whose body is only the bytes of a model's single input (Inference-Header-Content-Length: 0)."""
+def raw_input(specs: Sequence[TensorSpec], body: Any) -> dict[str, np.ndarray]:
+    """The inputs of a request whose body is only the bytes of a model's single input (Inference-Header-Content-Length: 0)."""
     if len(specs) != 1:
         names = ", ".join(repr(spec.name) for spec in specs)
         raise refused(f"a body of bytes alone is for models with one input; this one has {names}")
     [spec] = specs
     datatype = datatype_of(spec.dtype)
     if datatype == "BYTES":
-        return InferRequest({spec.name: array_of_texts([text_of(spec.name, body)], (1,) * len(spec.shape))})
+        return {spec.name: array_of_texts([text_of(spec.name, body)], (1,) * len(spec.shape))}
     shape = [1, *_sizes(spec.shape[1:])]
     row = math.prod(size for size in shape if size >= 0) * spec.dtype.itemsize
     if shape.count(-1) > 1:
@@ -423,7 +377,7 @@ def raw_input(specs: Sequence[TensorSpec], body: Any) -> InferRequest:
     if -1 in shape:
         shape[shape.index(-1)] = len(body) // max(row, 1)
     check_shape(spec.name, shape)
-    return InferRequest({spec.name: from_bytes(spec.name, datatype, shape, body)})
+    return {spec.name: from_bytes(spec.name, datatype, shape, body)}
 
 
 # -------------------- checks against the model --------------------
@@ -490,12 +444,27 @@ def check_fit(model: str, spec: TensorSpec, dtype: np.dtype, shape: Sequence[int
 
 def _wrong_names(model: str, specs: Sequence[TensorSpec], inputs: Mapping[str, Any]) -> ServingError:
     names = [spec.name for spec in specs]
-    wanted = ", ".join(map(repr, names))
+    expected = ", ".join(map(repr, names))
     unknown = [name for name in inputs if name not in names]
     if unknown:
-        return refused(f"model {model!r} has no input {unknown[0]!r:.200}; its inputs are {wanted}")
+        return refused(f"model {model!r} has no input {unknown[0]!r:.200}; its inputs are {expected}")
     missing = ", ".join(repr(name) for name in names if name not in inputs)
-    return refused(f"input {missing} of model {model!r} is missing; its inputs are {wanted}")
+    return refused(f"input {missing} of model {model!r} is missing; its inputs are {expected}")
+
+
+# -------------------- the limits of strings --------------------
+
+# Layers split strings and look them up in Python, so their length decides the time.
+
+
+def check_texts(model: str, arrays: Sequence[np.ndarray]) -> None:
+    """Refuse a request whose strings are very long: layers take about a second for MAX_TEXT characters."""
+    count = sum(characters(array) for array in arrays if array.dtype == object)
+    if count > MAX_TEXT:
+        raise ServingError(
+            413,
+            f"the strings for model {model!r} have {count} characters together (limit: {MAX_TEXT}): send fewer rows",
+        )
 
 
 # -------------------- answers --------------------
@@ -503,7 +472,7 @@ def _wrong_names(model: str, specs: Sequence[TensorSpec], inputs: Mapping[str, A
 
 def write_response(response: InferResponse, binary: bool | dict[str, bool]) -> tuple[bytes, int | None]:
     """The body of an answer, and the length of its JSON if tensors follow as bytes."""
-    outputs, parts, left = [], [], MOST_VALUES
+    outputs, parts, left = [], [], MAX_VALUES
     for spec, values in response.outputs:
         entry: dict[str, Any] = {"name": spec.name, "datatype": datatype_of(values.dtype), "shape": list(values.shape)}
         is_binary = binary if type(binary) is bool else binary.get(spec.name, False)  # type: ignore[union-attr]
@@ -511,7 +480,7 @@ def write_response(response: InferResponse, binary: bool | dict[str, bool]) -> t
         if left < 0:
             raise ServingError(
                 413,
-                f"an answer in JSON may have at most {MOST_VALUES} values: ask for bytes (binary_data_output), or "
+                f"an answer in JSON may have at most {MAX_VALUES} values: ask for bytes (binary_data_output), or "
                 "send fewer rows",
             )
         if is_binary:
@@ -521,7 +490,8 @@ def write_response(response: InferResponse, binary: bool | dict[str, bool]) -> t
         elif values.dtype.kind == "O":
             entry["data"] = values.ravel().tolist()
         else:
-            entry["data"] = _numbers(np.ascontiguousarray(values).reshape(-1))
+            flat = np.ascontiguousarray(values).reshape(-1)
+            entry["data"] = flat if flat.size <= PIECE_VALUES else orjson.Fragment(json_of(flat))
         outputs.append(entry)
     content: dict[str, Any] = {"model_name": response.model_name, "model_version": response.model_version}
     if response.id is not None:
@@ -533,13 +503,16 @@ def write_response(response: InferResponse, binary: bool | dict[str, bool]) -> t
     return (b"".join([head, *parts]), len(head)) if parts else (head, None)
 
 
-def _numbers(values: np.ndarray) -> Any:
-    """Numbers in JSON by orjson; many are written in pieces, so that other threads can run."""
-    if len(values) <= PIECE_VALUES:
-        return values
-    pieces = (values[at : at + PIECE_VALUES] for at in range(0, len(values), PIECE_VALUES))
-    texts = (orjson.dumps(piece, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1] for piece in pieces)
-    return orjson.Fragment(b"[" + b",".join(texts) + b"]")
+def json_of(values: np.ndarray) -> bytes:
+    """An array in JSON, written in pieces, so that other threads can run."""
+    if values.size <= PIECE_VALUES:
+        return orjson.dumps(np.ascontiguousarray(values), option=orjson.OPT_SERIALIZE_NUMPY)
+    rows = PIECE_VALUES // values[0].size
+    if rows:
+        pieces = [json_of(values[at : at + rows])[1:-1] for at in range(0, len(values), rows)]
+    else:
+        pieces = [json_of(row) for row in values]
+    return b"[" + b",".join(pieces) + b"]"
 
 
 def to_bytes(values: np.ndarray) -> bytes:
@@ -572,11 +545,11 @@ def _odd(data: Sequence, allowed: type) -> str:
 def _misfit_reason(data: Sequence[Any], dtype: np.dtype) -> str:
     """The first value that does not fit a dtype, and why."""
     kinds, words = ((int, float), "numbers") if dtype.kind == "f" else ((int,), "integers")
-    most = float(np.finfo(dtype).max) if dtype.kind == "f" else np.iinfo(dtype).max
-    least = -most if dtype.kind == "f" else np.iinfo(dtype).min
+    high = float(np.finfo(dtype).max) if dtype.kind == "f" else np.iinfo(dtype).max
+    low = -high if dtype.kind == "f" else np.iinfo(dtype).min
     for value in data:
         if type(value) not in kinds:
             return f"must be {words}, received {shown(value)}"
-        if not least <= value <= most:
+        if not low <= value <= high:
             return f"holds {value!r:.40}, which does not fit"
     return "does not fit"  # rounding gave infinity

@@ -25,17 +25,17 @@ def returned(logs: dict[str, Any], return_dict: bool) -> Any:
 
 
 # the minimum of counts that must not be None; 1 for others
-_LEAST = {"epochs": 0, "initial_epoch": 0, "validation_freq": 1}
+_MINIMUM = {"epochs": 0, "initial_epoch": 0, "validation_freq": 1}
 
 
 def check_counts(**counts: Any) -> None:
     """Raise ValueError for values that cannot be a number of samples, batches or epochs."""
     for name, value in counts.items():
-        least = _LEAST.get(name, 1)
+        minimum = _MINIMUM.get(name, 1)
         is_integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
-        if not (value is None and name not in _LEAST) and not (is_integer and least <= value <= sys.maxsize):
+        if not (value is None and name not in _MINIMUM) and not (is_integer and minimum <= value <= sys.maxsize):
             raise ValueError(
-                f"{name} must be a {'positive' if least else 'non-negative'} integer, received {briefly(value)}"
+                f"{name} must be a {'positive' if minimum else 'non-negative'} integer, received {briefly(value)}"
             )
 
 

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from nbkeras import losses, metrics, ops
-from nbkeras.engine import behaviour, structures
+from nbkeras.data.output_matching import Output, flattened, paths, per_output
+from nbkeras.engine import compatibility, structures
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.naming import numbered, snake_case
 from nbkeras.engine.tensor import Tensor, Variable
 from nbkeras.engine.user_errors import warn
-from nbkeras.training.output_matching import Output, flattened, paths, per_output
 
 
 def _loss_object(spec: Any) -> Any:
@@ -84,7 +84,7 @@ def _metric_object(spec: Any, y_true: Tensor, y_pred: Tensor) -> metrics.Metric:
 def function_name(metric: Any) -> str:
     """The name in the logs of a metric that is a function or another callable."""
     name = getattr(metric, "__name__", type(metric).__name__)
-    return snake_case(name) if behaviour.current.metric_names_are_snake_case else name.strip("<>")
+    return snake_case(name) if compatibility.current.metric_names_are_snake_case else name.strip("<>")
 
 
 class Compiled:
@@ -101,7 +101,7 @@ class Compiled:
         self.loss_weights: list = []
         self.trackers: list[metrics.Mean] = []  # the means of the outputs' losses
         self.by_output: list[list[tuple[str, Any, bool]]] | None = None
-        self._sorts = behaviour.current.sorts_metrics
+        self._sorts = compatibility.current.sorts_metrics
         self.variables: list[Variable] = []  # training updates these
         self._weights: list[Variable] = []  # all weights when `variables` was set
         self.in_step = False
@@ -128,13 +128,13 @@ class Compiled:
                 metrics.get(spec)  # an unknown name is an error of compile, not of the first batch
         paired = zip(paths(names, nested), self.losses, strict=True)
         with_loss = [name for name, loss in paired if loss is not None]
-        least = 2  # a single loss has no separate entry in the logs: 'loss' shows it
+        minimum = 2  # a single loss has no separate entry in the logs: 'loss' shows it
         # Keras 2.3.1 does not know user-defined losses
-        if not (behaviour.current.measures_outputs_without_loss or self._own_loss):
-            least = 1 if len(names) > 1 else 2
+        if not (compatibility.current.measures_outputs_without_loss or self._own_loss):
+            minimum = 1 if len(names) > 1 else 2
             for lists in self._lists:
                 lists[:] = [own if loss is not None else [] for own, loss in zip(lists, self.losses, strict=True)]
-        self.trackers = [metrics.Mean(name=f"{n}_loss") for n in with_loss] if len(with_loss) >= least else []
+        self.trackers = [metrics.Mean(name=f"{n}_loss") for n in with_loss] if len(with_loss) >= minimum else []
         self.names = list(names)
 
     def build(self, y_true: list[Tensor | None], y_pred: list[Tensor]) -> None:

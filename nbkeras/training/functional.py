@@ -19,7 +19,8 @@ from nbkeras.building.graph import (
 from nbkeras.building.inputs import input_layer_of
 from nbkeras.building.layer import Layer
 from nbkeras.data.input_matching import GraphInputs
-from nbkeras.engine import behaviour, load_budget, structures
+from nbkeras.data.output_matching import output_names
+from nbkeras.engine import compatibility, load_budget, structures
 from nbkeras.engine.annotations import overridable
 from nbkeras.engine.lazy_names import LazyModule
 from nbkeras.engine.learning_phase import training_phase
@@ -27,7 +28,6 @@ from nbkeras.engine.registry import custom_object_scope
 from nbkeras.engine.structures import one_or_all
 from nbkeras.metrics import Mean, Metric
 from nbkeras.saving import serialization
-from nbkeras.training.output_matching import output_names
 from nbkeras.training.trainer import Trainer
 
 host_graph = LazyModule("nbkeras.building.host_graph")
@@ -56,7 +56,7 @@ class Functional(Trainer, registered=False):
             self._set_graph(inputs, outputs)
 
     def _set_graph(self, inputs: Any, outputs: Any) -> None:
-        graph = Graph(behaviour.current.ends(inputs), behaviour.current.ends(outputs))
+        graph = Graph(compatibility.current.ends(inputs), compatibility.current.ends(outputs))
         names = collections.Counter(layer.name for layer in graph.layers)
         twice = [name for name, count in names.items() if count > 1]
         if twice:

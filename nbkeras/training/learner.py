@@ -11,15 +11,16 @@ from nbkeras import building, optimizers
 from nbkeras.building.graph import OverridableProperty
 from nbkeras.building.layer import Layer
 from nbkeras.data.adapters import unpack_x_y_sample_weight
+from nbkeras.data.output_matching import names_by_structure
 from nbkeras.engine import option, structures, tape, tensor
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.observed import names_in_methods
 from nbkeras.engine.registry import nearest
+from nbkeras.engine.replays import KnownForms
 from nbkeras.engine.tensor import Tensor, on_own_device
 from nbkeras.optimizers.guard import Guard
 from nbkeras.training.compiled import Compiled
-from nbkeras.training.output_matching import names_by_structure
-from nbkeras.training.step import Again, KnownBatch, MetricResults, Step, log_tensors
+from nbkeras.training.step import CachedPredict, KnownBatch, MetricResults, Step, log_tensors
 
 
 class Learner(Layer, registered=False):
@@ -438,8 +439,8 @@ class Learner(Layer, registered=False):
         """Drop the programs of the steps, because their computation has changed."""
         for step in self._steps.values():
             step.forget()
-        self._known_inputs: dict[tuple, Again] = {}  # the inputs of predict that are known, see _remember_inputs
-        self._known_batches: dict[tuple, KnownBatch] = {}  # the batches of train_on_batch and test_on_batch
+        self._known_inputs: KnownForms[CachedPredict] = KnownForms()  # inputs of predict, see _remember_inputs
+        self._known_batches: KnownForms[KnownBatch] = KnownForms()  # batches of train_on_batch and test_on_batch
         self._measured: list[Any] = []  # the metrics that their steps reset, with their states
 
     def observed_parts(self) -> Iterator[Any]:

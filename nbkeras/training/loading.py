@@ -10,8 +10,10 @@ from nbkeras.engine.user_errors import entry
 from nbkeras.saving import archive, files
 from nbkeras.training.model import Model
 
-layers.later(dict.fromkeys(("FeatureSpace", "TFDConcat", "TFDIdentity"), "nbkeras.features.feature_space"))
-layers.later({"FillMissing": "nbkeras.features.missing"})
+layers.later(
+    lambda: dict.fromkeys(("FeatureSpace", "TFDConcat", "TFDIdentity"), "nbkeras.preprocessing.features.feature_space")
+)
+layers.later(lambda: {"FillMissing": "nbkeras.preprocessing.features.missing"})
 
 
 @entry

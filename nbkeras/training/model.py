@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nbkeras import building, export
+from nbkeras import export
 from nbkeras.building.graph import OverridableProperty
 from nbkeras.building.layer import Layer, layers
 from nbkeras.engine.annotations import briefly
@@ -19,7 +19,7 @@ from nbkeras.engine.registry import nearest
 from nbkeras.engine.tensor import on_own_device
 from nbkeras.engine.user_errors import set_by_init, warn
 from nbkeras.training.functional import Functional
-from nbkeras.training.summary import print_summary, summary_html
+from nbkeras.visualization.summary import print_summary, summary_html
 
 if TYPE_CHECKING:
     from nbkeras.inference.session import Frozen
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _freezing, _stream = LazyModule("nbkeras.inference.freezing"), LazyModule("nbkeras.inference.stream")
 _files, _text = LazyModule("nbkeras.saving.files"), LazyModule("nbkeras.saving.keras_3_config")
+_quantization = LazyModule("nbkeras.quantizers.quantization")
 _state_tree, _compilation = LazyModule("nbkeras.saving.state_tree"), LazyModule("nbkeras.saving.compilation")
 
 
@@ -427,7 +428,7 @@ class Model(Functional):
             >>> [weight.dtype.name for weight in model.layers[0].weights]
             ['float32', 'int8', 'float32']
         """
-        building.quantize_model(self, mode, config, filters, type_check, beyond_keras)
+        _quantization.quantize_model(self, mode, config, filters, type_check, beyond_keras)
         if self.optimizer is not None and self.optimizer.built:  # the optimizer's state is for the old weights
             for weight in self.weights:
                 weight.move_out()

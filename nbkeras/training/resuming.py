@@ -153,9 +153,9 @@ class TrainingState:
         if self._callbacks is not None:
             self._callbacks.load_state_dict(_unpacked(notes["callbacks"], arrays))
         assign_all(self._pairs(arrays))
-        together = self._model._together()
-        if together is not None:
-            together.restored()
+        distributed = self._model._distributed()
+        if distributed is not None:
+            distributed.restored()
         own, shared = _unpacked(notes["random"], arrays)
         random._restore_global_state(shared)
         settings.restore_random_state(own)

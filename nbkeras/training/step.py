@@ -13,7 +13,8 @@ from nbkeras.engine.batch import ALL, Batch
 from nbkeras.engine.learning_phase import training_phase
 from nbkeras.engine.observed import observe_all
 from nbkeras.engine.program import Program
-from nbkeras.engine.program_cache import ProgramCache, Replays
+from nbkeras.engine.program_cache import ProgramCache
+from nbkeras.engine.replays import Replays
 from nbkeras.engine.rewriting import improved
 from nbkeras.engine.side_effects import SideEffects
 from nbkeras.engine.tensor import Tensor
@@ -79,13 +80,8 @@ class Step:
             return {}
         return log_tensors(returned, f"{self.kind}_step")
 
-    def program(self, batch: Batch) -> Program | None:
-        """The program of batches like this one, or None if they run eagerly."""
-        free = self.replays(batch).free
-        return free[-1].program if free else None
-
-    def replays(self, batch: Batch) -> Replays:
-        """The programs of batches like this one."""
+    def replays(self, batch: Batch) -> Replays | None:
+        """The program of batches like this one, with its instances, or None if they run eagerly."""
         return self._programs.replays((batch.layout.key, batch.part), batch.signature)
 
     @property
@@ -98,7 +94,7 @@ class Step:
         return self._programs.programs()
 
 
-class Again:
+class CachedPredict:
     """Runs a step on arrays with the shape and dtype of an earlier array, and skips the checks and the program search.
 
     x: the earlier array, which needed no conversion. check: called with a list of the array; None checks nothing.
@@ -111,10 +107,11 @@ class Again:
     def __call__(self, x: Array) -> Any:
         if self._check is not None:
             self._check([x])
-        done = None if tape.thread.checker is not None else self._replays.run(x)
-        if done is not None:
-            arrays, pack = done
-            return pack(arrays)
+        replays = self._replays
+        if replays is not None and tape.thread.checker is None:
+            arrays = replays.run(x)
+            if arrays is not None:
+                return replays.pack(arrays)
         batch = Batch([x], ALL, len(x), self._layout)
         outputs = self._step(batch)
         self._replays = self._step.replays(batch)

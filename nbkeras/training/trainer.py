@@ -1,7 +1,7 @@
 """Floor 3: Trainer: `fit`, `evaluate` and `predict` over data sets, and the same for one batch.
 
 Each combines three objects that know no model: a DataAdapter (data/adapters.py) makes batches that fit the model
-(conversion.py), a Step runs a batch (step.py), and an EpochRunner runs the step on all batches (loop.py).
+(data/conversion.py), a Step runs a batch (step.py), and an EpochRunner runs the step on all batches (loop.py).
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ from nbkeras.callbacks.callback_list import CallbackList, History
 from nbkeras.callbacks.plain import TerminateOnNaN
 from nbkeras.data.adapters import ArrayDataAdapter, DataAdapter, is_stream, unpack_x_y_sample_weight
 from nbkeras.data.arrays import to_array
+from nbkeras.data.conversion import ModelSpec, adapt, batch_of, first_tensors
 from nbkeras.data.input_matching import GraphInputs
-from nbkeras.engine import behaviour, build_lock, ranks, step_lock, switches, tensor, user_errors
+from nbkeras.data.output_matching import Output
+from nbkeras.engine import build_lock, compatibility, ranks, step_lock, switches, tensor, user_errors
 from nbkeras.engine.batch import ALL, Batch
 from nbkeras.engine.lazy_names import LazyModule
 from nbkeras.engine.learning_phase import training_phase
@@ -31,26 +33,16 @@ from nbkeras.training.arguments import (
     logged,
     returned,
 )
-from nbkeras.training.conversion import (
-    ModelSpec,
-    adapter_of,
-    batch_of,
-    first_inputs,
-    first_tensors,
-    opened,
-    split_adapters,
-)
 from nbkeras.training.learner import Learner
 from nbkeras.training.loop import EpochRunner, joined
 from nbkeras.training.loss_watch import LossWatch, explain_loss, is_finite
-from nbkeras.training.output_matching import Output
 from nbkeras.training.resuming import TrainingState
-from nbkeras.training.step import Again, KnownBatch
+from nbkeras.training.step import CachedPredict, KnownBatch
 
 if TYPE_CHECKING:
-    from nbkeras.training.together import DistributedTrainer
+    from nbkeras.training.distributed import DistributedTrainer
 
-several = LazyModule("nbkeras.training.together")
+several = LazyModule("nbkeras.training.distributed")
 Array = np.ndarray
 
 
@@ -145,44 +137,48 @@ class Trainer(Learner, registered=False):
         )
         check_validation(validation_split, validation_freq)
         check_shuffle(shuffle)
-        x, epochs = opened(x), switches.limited("max_epochs", epochs) or 0
-        spec = self._data_spec_for(x)
-        batch_size = batch_size or spec.batch_size
-        training: dict[str, Any] = {"batch_size": batch_size, "steps": steps_per_epoch, "shuffle": shuffle}
+        epochs = switches.limited("max_epochs", epochs) or 0
         validating: dict[str, Any] = {"batch_size": validation_batch_size or batch_size, "steps": validation_steps}
-        to_validate: DataAdapter | None = None
-        if validation_split and validation_data is None:
-            data, to_validate = split_adapters(
-                x, y, sample_weight, class_weight, validation_split, spec, training, validating
-            )
-        else:
-            data = adapter_of(x, y, sample_weight, class_weight, spec=spec, training=True, **training)
-            if validation_data is not None:
-                given = (validation_data,) if is_stream(validation_data) else unpack_x_y_sample_weight(validation_data)
-                to_validate = adapter_of(opened(given[0]), *given[1:], spec=self._data_spec(), **validating)
+        data = adapt(
+            self._data_spec,
+            x,
+            y,
+            sample_weight,
+            class_weight,
+            split=validation_split if validation_data is None else None,
+            validating=validating,
+            batch_size=batch_size,
+            steps=steps_per_epoch,
+            shuffle=shuffle,
+            training=True,
+        )
+        to_validate = data.held_back
+        if validation_data is not None:
+            given = (validation_data,) if is_stream(validation_data) else unpack_x_y_sample_weight(validation_data)
+            to_validate = adapt(self._data_spec, *given, **validating)
         callbacks = callback_list(self, callbacks, verbose, epochs, data.steps)
-        behaviour.current.show_validation(callbacks.callbacks, validation_data, to_validate)
+        compatibility.current.show_validation(callbacks.callbacks, validation_data, to_validate)
         watch = LossWatch(self._loss_so_far, x, y)
         validation = None if to_validate is None else self._measuring_loop("test", to_validate, callbacks, watch)
         self.stop_training = False
         compiled.prepare_to_train(self)
         self.initial_epoch = initial_epoch
         name = "guarded" if any(isinstance(each, TerminateOnNaN) for each in callbacks.callbacks) else "train"
-        loop, together = self._measuring_loop(name, data, callbacks, watch), self._together()
+        loop, distributed = self._measuring_loop(name, data, callbacks, watch), self._distributed()
         outer = self._training
         try:
             with TrainingState(self, callbacks, loop, validation) as self._training:
                 callbacks.on_train_begin()
-                if together is not None:
-                    together.agree()
+                if distributed is not None:
+                    distributed.agree()
                 logs = loop.train(range(self.initial_epoch, epochs), validation, validation_freq)
         finally:  # also when training is interrupted
             self._training = outer
             if self.optimizer is not None and self.optimizer.built and int(self.optimizer.iterations):
                 self.optimizer.finalize_variable_values(compiled.variables)
         callbacks.on_train_end(logs)
-        if together is not None:
-            together.meet()
+        if distributed is not None:
+            distributed.meet()
         return callbacks.history
 
     @overload
@@ -248,8 +244,7 @@ class Trainer(Learner, registered=False):
         """
         self._check_compiled("evaluate")
         check_counts(batch_size=batch_size, steps=steps)
-        x = opened(x)
-        data = adapter_of(x, y, sample_weight, spec=self._data_spec_for(x), batch_size=batch_size, steps=steps)
+        data = adapt(self._data_spec, x, y, sample_weight, batch_size=batch_size, steps=steps)
         callbacks = callback_list(self, callbacks, verbose, 1, data.steps, history=False)
         watch = LossWatch(self._loss_so_far, x, y)
         return returned(self._measuring_loop("test", data, callbacks, watch).test(), return_dict)
@@ -300,21 +295,21 @@ class Trainer(Learner, registered=False):
         self, x: Any, batch_size: int | None, steps: int | None, callbacks: Any, draw: bool, simple: bool
     ) -> Any:
         """Predict batch by batch. simple: x is one array and all other arguments have their defaults."""
-        x = opened(behaviour.current.inputs_to_predict(x))
         check_counts(batch_size=batch_size, steps=steps)
-        data = adapter_of(x, spec=self._data_spec_for(x), inputs_only=True, batch_size=batch_size, steps=steps)
+        x = compatibility.current.inputs_to_predict(x)
+        data = adapt(self._data_spec, x, inputs_only=True, batch_size=batch_size, steps=steps)
         listens = callbacks is not None or draw
         callbacks = callback_list(self, callbacks, int(draw), 1, data.steps, history=False) if listens else None
         owner = self if listens else None
-        step, together = self._step_for("predict"), self._together()
-        run = step if together is None else together.prediction(step)
+        step, distributed = self._step_for("predict"), self._distributed()
+        run = step if distributed is None else distributed.prediction(step)
         loop = EpochRunner("predict", data, run, callbacks, lambda outputs: {"outputs": outputs}, owner)
         # All batches of arrays use the same weights. A stream or a callback may wait for a thread that writes the weights.
         alike = callbacks is None and isinstance(data, ArrayDataAdapter) and data.steps != 1
         with step_lock.series() if alike else contextlib.nullcontext():
             parts = loop.predict()
-        if together is not None:
-            simple, parts = False, together.gather(parts)
+        if distributed is not None:
+            simple, parts = False, distributed.gather(parts)
         if not parts:
             raise ValueError(
                 "predict got no batches: x yielded some before, but none in this pass. Pass an iterable that starts again at "
@@ -330,11 +325,10 @@ class Trainer(Learner, registered=False):
         """If x needed no conversion, skip the checks of later arrays like it. one_batch: for `predict_on_batch`."""
         taken = whole.leaves[0]
         if taken is not None and taken.shape == x.shape and taken.dtype == x.dtype:
-            if len(self._known_inputs) >= 64:
-                self._known_inputs.clear()
             inputs = self._data_spec().inputs
             check = inputs.check_numbers if inputs is not None and inputs.tables else None
-            self._known_inputs[x.shape, x.dtype, one_batch] = Again(self._step_for("predict"), whole.layout, x, check)
+            known = CachedPredict(self._step_for("predict"), whole.layout, x, check)
+            self._known_inputs[x.shape, x.dtype, one_batch] = known
 
     @overload
     def train_on_batch(
@@ -437,7 +431,7 @@ class Trainer(Learner, registered=False):
         known = self._known_inputs.get((x.shape, x.dtype, True)) if simple else None
         if known is not None:
             return known(x)
-        batch = batch_of(x, None, None, None, self._data_spec_for(x))
+        batch = batch_of(self._data_spec, x)
         outputs = self._step_for("predict")(batch)
         if simple:
             self._remember_inputs(x, batch, True)
@@ -447,30 +441,29 @@ class Trainer(Learner, registered=False):
     def _on_batch(self, kind, x, y, sample_weight, class_weight, return_dict, reset_metrics):
         simple = reset_metrics is True and sample_weight is class_weight is None and type(x) is type(y) is np.ndarray
         key = (kind, x.shape, x.dtype, y.shape, y.dtype) if simple else ()
-        known, together = self._known_batches.get(key), self._together()
-        if known is not None and together is None and known.assignments == Observed.assignments:
+        known, distributed = self._known_batches.get(key), self._distributed()
+        if known is not None and distributed is None and known.assignments == Observed.assignments:
             targets = to_array(y, "y")
             known.check(x, targets)
             batch = Batch([x, targets, None], ALL, len(x), known.layout)
             return self._returned(self._logs(self._step_for(f"{kind}_on_batch")(batch)), batch, return_dict)
         compiled = self._check_compiled(f"{kind}_on_batch")
-        spec = self._data_spec_for(x)
-        batch = batch_of(x, y, sample_weight, class_weight, spec)
+        batch = batch_of(self._data_spec, x, y, sample_weight, class_weight)
         if not batch.size:
             raise ValueError("the data has no samples")
         if kind == "train":
             compiled.prepare_to_train(self)
-        if reset_metrics and together is None and self._measures_in_steps():
+        if reset_metrics and distributed is None and self._measures_in_steps():
             logs = self._measured_batch(kind, batch)
             if simple and _is_plain(batch, x, y):
-                self._remember_batch(key, batch, spec)
+                self._remember_batch(key, batch)
             return self._returned(self._logs(logs), batch, return_dict)
         if reset_metrics:
             self.reset_metrics()
         step = self._step_for(kind)
-        if together is None:
+        if distributed is None:
             return self._returned(self._logs(step(batch)), batch, return_dict)
-        return returned(together.on_batch(step, kind, batch, self._logs), return_dict)
+        return returned(distributed.on_batch(step, kind, batch, self._logs), return_dict)
 
     def _returned(self, read: Callable[[], dict[str, Any]], batch: Batch, return_dict: bool) -> Any:
         """The logs of a batch as a method returns them."""
@@ -490,8 +483,9 @@ class Trainer(Learner, registered=False):
             self._forget_batches()
         return logs
 
-    def _remember_batch(self, key: tuple, batch: Batch, spec: ModelSpec) -> None:
+    def _remember_batch(self, key: tuple, batch: Batch) -> None:
         """Skip most of the work for later batches like this one, until a part of the model changes."""
+        spec = self._data_spec()
         (output,), inputs = spec.outputs, spec.inputs
 
         def check(x: Array, y: Array) -> None:
@@ -499,21 +493,18 @@ class Trainer(Learner, registered=False):
                 inputs.check_numbers([x])
             output.check_targets(y)
 
-        if len(self._known_batches) >= 64:
-            self._known_batches.clear()
         if notices_all(self.observed_parts()):
             self._known_batches[key] = KnownBatch(batch.layout, check, Observed.assignments)
 
     # -------------------- data --------------------
 
-    def _data_spec_for(self, x: Any) -> ModelSpec:
-        """The inputs and outputs that data must fit. A model that does not know them is built for the first data in x."""
-        if not self._is_described():
-            self._build_for_data(first_inputs(x))
-        return self._data_spec()
+    def _data_spec(self, first: Callable[[], Any] | None = None) -> ModelSpec:
+        """The inputs and outputs that data must fit, as far as they are known.
 
-    def _data_spec(self) -> ModelSpec:
-        """The inputs and outputs that data must fit, as far as they are known."""
+        first: returns the first inputs in the data, for which a model that does not know its outputs is built.
+        """
+        if first is not None and not self._is_described():
+            self._build_for_data(first())
         names = self.output_names
         outputs: tuple[Output, ...] = tuple(map(Output, names or ["output"]))
         if names and self._compiled is not None:
@@ -562,7 +553,7 @@ class Trainer(Learner, registered=False):
         compiled = self._check_compiled("fit")
         return own.get("loss") if own else compiled.loss_tracker.total.numpy()
 
-    def _together(self) -> DistributedTrainer | None:
+    def _distributed(self) -> DistributedTrainer | None:
         """The processes that train this model together; None if only this process trains it."""
         group = ranks.current()
         if group is None:
@@ -576,25 +567,25 @@ class Trainer(Learner, registered=False):
 
         All processes must call it. A callback must call it before it saves the model in the middle of an epoch.
         """
-        together = self._together()
-        if together is not None:
-            together.settle()
+        distributed = self._distributed()
+        if distributed is not None:
+            distributed.settle()
 
     def _measuring_loop(self, name: str, data: DataAdapter, callbacks: CallbackList, watch: LossWatch) -> EpochRunner:
         """A loop of train or test steps. name: the name of the step."""
-        step, together = self._step_for(name), self._together()
+        step, distributed = self._step_for(name), self._distributed()
         kind, reset = ("test", self._prepare_to_test) if name == "test" else ("train", self.reset_metrics)
-        if together is None:
+        if distributed is None:
             return EpochRunner(kind, data, step, callbacks, self._logs, self, reset, watch=watch)
-        run = together.step(step, kind == "train")
-        read = together.reader(self._logs)
-        return EpochRunner(kind, data, run, callbacks, read, self, reset, together.settle, watch)
+        run = distributed.step(step, kind == "train")
+        read = distributed.reader(self._logs)
+        return EpochRunner(kind, data, run, callbacks, read, self, reset, distributed.settle, watch)
 
     def _prepare_to_test(self) -> None:
         self.reset_metrics()
-        together = self._together()
-        if together is not None:
-            together.settle_weights()
+        distributed = self._distributed()
+        if distributed is not None:
+            distributed.settle_weights()
 
     def _training_state(self) -> TrainingState:
         """The state of the running `fit`; the model's state in a user's own loop."""

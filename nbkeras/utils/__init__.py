@@ -7,11 +7,6 @@ from nbkeras.config import disable_interactive_logging as disable_interactive_lo
 from nbkeras.config import enable_interactive_logging as enable_interactive_logging
 from nbkeras.config import is_interactive_logging_enabled as is_interactive_logging_enabled
 from nbkeras.config import set_random_seed as set_random_seed
-from nbkeras.data.encoding import normalize as normalize
-from nbkeras.data.encoding import pad_sequences as pad_sequences
-from nbkeras.data.encoding import to_categorical as to_categorical
-from nbkeras.data.pydataset import PyDataset as PyDataset
-from nbkeras.data.pydataset import Sequence as Sequence
 from nbkeras.engine import lazy_names as _lazy_names
 from nbkeras.engine.progress import Progbar as Progbar
 from nbkeras.engine.registry import CustomObjectScope as CustomObjectScope
@@ -29,23 +24,23 @@ if TYPE_CHECKING:  # imported at first use
     from nbkeras.data.directories import image_dataset_from_directory as image_dataset_from_directory
     from nbkeras.data.directories import text_dataset_from_directory as text_dataset_from_directory
     from nbkeras.data.downloads import get_file as get_file
-    from nbkeras.data.enqueuers import GeneratorEnqueuer as GeneratorEnqueuer
-    from nbkeras.data.enqueuers import OrderedEnqueuer as OrderedEnqueuer
-    from nbkeras.data.enqueuers import SequenceEnqueuer as SequenceEnqueuer
+    from nbkeras.data.encoding import *
+    from nbkeras.data.enqueuers import *
     from nbkeras.data.images import array_to_img as array_to_img
     from nbkeras.data.images import img_to_array as img_to_array
     from nbkeras.data.images import load_img as load_img
     from nbkeras.data.images import save_img as save_img
+    from nbkeras.data.pydataset import *
     from nbkeras.data.selection import split_dataset as split_dataset
     from nbkeras.data.selection import timeseries_dataset_from_array as timeseries_dataset_from_array
     from nbkeras.engine.config_object import Config as Config
-    from nbkeras.features.feature_space import FeatureSpace as FeatureSpace
+    from nbkeras.preprocessing.features.feature_space import FeatureSpace as FeatureSpace
     from nbkeras.saving import deserialize_keras_object as deserialize_keras_object
     from nbkeras.saving import get_registered_name as get_registered_name
     from nbkeras.saving import get_registered_object as get_registered_object
     from nbkeras.saving import serialize_keras_object as serialize_keras_object
-    from nbkeras.training.drawing import model_to_dot as model_to_dot
-    from nbkeras.training.drawing import plot_model as plot_model
     from nbkeras.utils import bounding_boxes as bounding_boxes
+    from nbkeras.visualization.diagrams import model_to_dot as model_to_dot
+    from nbkeras.visualization.diagrams import plot_model as plot_model
 
 _lazy_names.attach(globals())

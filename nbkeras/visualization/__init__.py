@@ -1,10 +1,14 @@
-"""Keras's `visualization`: images with their boxes and masks, alone or in a gallery."""
+"""Keras's `visualization`: images with their boxes and masks, alone or in a gallery. Beside it, models and profiles as tables
+and pictures.
+"""
+
+from typing import TYPE_CHECKING
 
 from nbkeras.engine import lazy_names as _lazy_names
-from nbkeras.visualization.galleries import plot_bounding_box_gallery as plot_bounding_box_gallery
-from nbkeras.visualization.galleries import plot_image_gallery as plot_image_gallery
-from nbkeras.visualization.galleries import plot_segmentation_mask_gallery as plot_segmentation_mask_gallery
-from nbkeras.visualization.marks import draw_bounding_boxes as draw_bounding_boxes
-from nbkeras.visualization.marks import draw_segmentation_masks as draw_segmentation_masks
+
+if TYPE_CHECKING:  # imported at first use
+    from nbkeras.visualization.galleries import *
+    from nbkeras.visualization.marks import draw_bounding_boxes as draw_bounding_boxes
+    from nbkeras.visualization.marks import draw_segmentation_masks as draw_segmentation_masks
 
 _lazy_names.attach(globals())

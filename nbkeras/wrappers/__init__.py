@@ -5,8 +5,6 @@ from typing import TYPE_CHECKING
 from nbkeras.engine import lazy_names as _lazy_names
 
 if TYPE_CHECKING:  # imported at first use
-    from nbkeras.wrappers.sklearn import SKLearnClassifier as SKLearnClassifier
-    from nbkeras.wrappers.sklearn import SKLearnRegressor as SKLearnRegressor
-    from nbkeras.wrappers.sklearn import SKLearnTransformer as SKLearnTransformer
+    from nbkeras.wrappers.sklearn import *
 
 _lazy_names.attach(globals())

@@ -5,7 +5,7 @@ import pytest
 
 import nbkeras as keras
 from nbkeras import autodiff, layers, ops
-from nbkeras.engine.program import Program
+from nbkeras.engine.recorder import Recorder
 from nbkeras.kernels.runtime import device
 from nbkeras.testing import check_op
 
@@ -50,15 +50,15 @@ def test_a_recorded_step_with_checkpoints_needs_less_memory():
             for _ in range(6)
         ]
         weights = [weight for part in parts for weight in part.trainable_weights]
-        program = Program()
-        with device.record(program):
+        recorder = Recorder()
+        with device.record(recorder):
             x = ops.convert_to_tensor(np.ones((64, 4), "float32"))
             with keras.GradientTape() as tape:
                 for part in parts:
                     x = wrap(part)(x)
                 loss = ops.sum(x)
             gradients = tape.gradient(loss, weights)
-        program.seal([each.data for each in gradients])
+        program = recorder.sealed([each.data for each in gradients]).bind()
         sizes.append(program.arena.nbytes)
     assert sizes[1] < 0.6 * sizes[0]
 

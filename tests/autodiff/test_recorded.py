@@ -207,4 +207,4 @@ def test_memory_of_a_recorded_penalty():
 
 def programs(model):
     """The recorded programs of a model's training step."""
-    return [each.program for replays in model._steps["train"]._programs._replays.values() for each in replays.free]
+    return model._steps["train"].programs()

@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+from made_models import compiled
 
 from nbkeras import KerasTensor, layers, ops
 from nbkeras.building.inputs import Input
@@ -28,8 +29,7 @@ def test_model_called_as_layer_shares_weights():
 def test_shared_layer_gets_gradients_from_both_uses():
     a, b = layers.Input((3,)), layers.Input((3,))
     shared = layers.Dense(2, kernel_initializer="ones")
-    model = Model([a, b], layers.add([shared(a), shared(b)]))
-    model.compile("sgd", "mse")
+    model = compiled(Model([a, b], layers.add([shared(a), shared(b)])))
     x = np.ones((4, 3), "float32")
     model.train_on_batch([x, 2 * x], np.zeros((4, 2)))
     # y = 9, dL/dy = 9 (mean over 2 outputs: 2 * 9 / 2), dW = (1 + 2) * 9
@@ -199,8 +199,7 @@ class Inner(layers.Layer):
 def test_a_sequential_takes_other_lengths_than_it_was_built_for():
     chain = Sequential([layers.Conv1D(2, 3), layers.GlobalMaxPooling1D()])
     assert [chain(np.ones((2, length, 3))).shape for length in (5, 9)] == [(2, 2)] * 2
-    given = Sequential([Input((5, 3)), layers.Dense(2)])
-    given.compile("sgd", "mse")
+    given = compiled(Sequential([Input((5, 3)), layers.Dense(2)]))
     given.fit(np.ones((4, 7, 3)), np.ones((4, 7, 2)), verbose=0)
     assert given.predict(np.ones((4, 6, 3))).shape == (4, 6, 2) and given.input_shape == (None, 5, 3)
     inputs = Input((None, 3))
@@ -296,8 +295,7 @@ class Twice(Model):
 
 
 def test_subclassed_model_with_two_outputs():
-    model = Twice()
-    model.compile("sgd", ["mse", "mae"])
+    model = compiled(Twice(), "sgd", ["mse", "mae"])
     x = np.ones((6, 2), "float32")
     history = model.fit(x, [np.zeros((6, 3)), np.zeros((6, 1))], verbose=0, epochs=2).history
     assert set(history) == {"loss", "output_1_loss", "output_2_loss"}

@@ -5,10 +5,11 @@ import types
 
 import numpy as np
 import pytest
+from made_models import built, compiled, reloaded
 
 import nbkeras as keras
 from nbkeras import dtype_policies, layers, ops
-from nbkeras.engine import behaviour, settings
+from nbkeras.engine import compatibility, settings
 from nbkeras.saving import deserialize_keras_object
 
 
@@ -141,10 +142,8 @@ def test_paths_are_keras_s(name):
 def test_a_loaded_model_has_the_same_paths_for_its_optimizers(tmp_path, key):
     pytest.importorskip("h5py")
     optimizers = keras.optimizers.OptimizerMap(keras.optimizers.Adam(0.5), {key: keras.optimizers.SGD(0.0)})
-    model = sequential("s", dense("a"), dense("b"))
-    model.compile(keras.optimizers.MultiOptimizer(optimizers), "mse")
-    model.save(tmp_path / "m.keras")
-    loaded = keras.models.load_model(tmp_path / "m.keras")
+    model = compiled(sequential("s", dense("a"), dense("b")), keras.optimizers.MultiOptimizer(optimizers))
+    loaded = reloaded(model, tmp_path / "m.keras")
     assert [weight.path for weight in loaded.weights] == [weight.path for weight in model.weights]
     before = loaded.get_weights()
     loaded.fit(X, np.ones_like(X), verbose=0)
@@ -184,8 +183,7 @@ def test_autocast_is_written_only_if_the_caller_passes_it():
 
 
 def test_a_part_unfrozen_after_its_model_trains():
-    model = keras.Sequential([Block(name="block"), layers.Dense(1)])
-    model.build((None, 3))
+    model = built(keras.Sequential([Block(name="block"), layers.Dense(1)]), (None, 3))
     block = model.layers[0]
     for layer in model.layers:
         layer.trainable = False
@@ -194,9 +192,8 @@ def test_a_part_unfrozen_after_its_model_trains():
 
 
 def test_in_keras_2_a_frozen_layer_freezes_its_parts(monkeypatch):
-    monkeypatch.setattr(behaviour, "current", behaviour.KERAS_2)
-    model = keras.Sequential([Block(name="block")])
-    model.build((None, 3))
+    monkeypatch.setattr(compatibility, "current", compatibility.KERAS_2)
+    model = built(keras.Sequential([Block(name="block")]), (None, 3))
     model.layers[0].trainable = False
     model.layers[0].inner.trainable = True
     assert model.trainable_weights == []

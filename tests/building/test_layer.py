@@ -3,6 +3,8 @@
 import h5py
 import numpy as np
 import pytest
+from made_models import compiled
+from mistakes import mistakes
 
 from nbkeras import Input, KerasTensor, layers, ops
 from nbkeras.building.operation import Operation
@@ -199,8 +201,7 @@ def test_training_and_the_mask_may_be_given_by_position():
     layer(masked)
     assert layer.received[1].numpy().tolist() == [[True, False]]
     inputs = Input((3,))
-    model = Model(inputs, layers.Dense(1)(layer(inputs)))
-    model.compile("sgd", "mse")
+    model = compiled(Model(inputs, layers.Dense(1)(layer(inputs))))
     model.fit(np.ones((4, 3)), np.ones((4, 1)), verbose=0)
     assert layer.received == (True, None)
     again = Model.from_config(model.get_config(), {"CallsByPosition": CallsByPosition})
@@ -328,8 +329,7 @@ class Empty(Model):
     pass
 
 
-@pytest.mark.parametrize(
-    ("make", "error", "message"),
+test_mistakes_are_explained = mistakes(
     [
         (lambda: layers.Layer()(np.ones(2)), NotImplementedError, "Layer must define call"),
         (
@@ -362,11 +362,8 @@ class Empty(Model):
         (lambda: Sequential([layers.Dense(2), Input((3,))]), ValueError, "an Input must be the first thing"),
         (lambda: Sequential().pop(), TypeError, "there are no layers in the model"),
         (lambda: Sequential().build((None, 3)), ValueError, "has no layers: add some before building it"),
-    ],
+    ]
 )
-def test_mistakes_are_explained(make, error, message):
-    with pytest.raises(error, match=message):
-        make()
 
 
 def built(layer):

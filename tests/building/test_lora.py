@@ -1,13 +1,17 @@
 """LoRA: a weight plus the product of two small matrices, by the rules of Keras 3.15."""
 
+import math
+
 import numpy as np
 import pytest
+from made_models import built, reloaded
 
 import nbkeras as keras
 from nbkeras import layers, ops
 from nbkeras.autodiff.gradient_tape import GradientTape
 from nbkeras.building import lora
 from nbkeras.engine.tensor import Tensor
+from nbkeras.kernels.runtime.ref import Ref
 from nbkeras.models import Model, Sequential, clone_model, load_model
 from nbkeras.testing import check_layer
 
@@ -97,8 +101,7 @@ def test_a_layer_that_is_made_with_lora_fulfils_the_requirements_of_all(name):
 
 
 def test_weights_paths_and_configuration_are_those_of_keras():
-    layer = layers.Dense(4, kernel_regularizer="l2", name="d")
-    layer.build((None, 3))
+    layer = built(layers.Dense(4, kernel_regularizer="l2", name="d"), (None, 3))
     assert "lora_rank" not in layer.get_config() and "lora_alpha" not in layer.get_config()
     before = layer.kernel
     layer.enable_lora(2)
@@ -111,12 +114,10 @@ def test_weights_paths_and_configuration_are_those_of_keras():
     assert layer.lora_kernel_a.numpy().all() and len(layer.losses) == 2
     config = layer.get_config()
     assert (config["lora_rank"], config["lora_alpha"]) == (2, 2)
-    again = layers.Dense.from_config({**config, "lora_alpha": 6})
-    again.build((None, 3))
+    again = built(layers.Dense.from_config({**config, "lora_alpha": 6}), (None, 3))
     assert [weight.shape for weight in again.weights] == [weight.shape for weight in layer.weights]
     assert (again.lora_rank, again.lora_alpha) == (2, 6)
-    table = layers.Embedding(5, 4, lora_rank=2, name="t")
-    table.build()
+    table = built(layers.Embedding(5, 4, lora_rank=2, name="t"))
     assert [weight.path for weight in table.weights] == ["t/embeddings", "t/lora_embeddings_a", "t/lora_embeddings_b"]
     assert not layers.Dense(4, lora_rank=0).lora_rank and layers.Conv2D(2, 1, lora_rank=3).lora_alpha == 3
 
@@ -153,8 +154,7 @@ def test_lora_needs_a_layer_that_is_built_without_constraint_and_without_lora():
         def build(self, input_shape):
             pass
 
-    own = Own(4)
-    own.build((None, 3))
+    own = built(Own(4), (None, 3))
     with pytest.raises(ValueError, match="has no weight 'kernel' that LoRA could adapt"):
         own.enable_lora(2)
     with pytest.raises(ValueError, match="lora_rank must be a positive integer"):
@@ -164,8 +164,7 @@ def test_lora_needs_a_layer_that_is_built_without_constraint_and_without_lora():
 
 
 def test_freezing_goes_together_with_lora_as_in_keras():
-    layer = layers.Dense(4)
-    layer.build((None, 3))
+    layer = built(layers.Dense(4), (None, 3))
     layer.trainable = False
     layer.enable_lora(2)
     assert not layer.trainable_weights
@@ -194,8 +193,8 @@ def test_a_step_computes_no_gradient_of_a_frozen_kernel():
             layer.enable_lora(rank)
         compiled(model, "sgd").fit(np.ones((n, 6)), np.zeros((n, 300)), verbose=0)
         (program,) = model._steps["train"]._programs.programs()
-        steps = [args for kernel, args in program.steps if getattr(kernel, "__name__", "") == "multiply"]
-        return sorted([arg for arg in args if isinstance(arg, np.ndarray)][-1].size for args in steps)
+        steps = [args for kernel, args in program.launches if getattr(kernel, "__name__", "") == "multiply"]
+        return sorted(math.prod([arg for arg in args if isinstance(arg, Ref)][-1].shape) for args in steps)
 
     n = 12
     forward, between, kernels = [n * 200, n * 300], n * 200, [6 * 200, 200 * 300]
@@ -276,8 +275,7 @@ def trained(monkeypatch, tmp_path):
 def test_files_have_the_sum_and_training_goes_on(trained, name):
     expected = trained.predict(X, verbose=0)
     if name in ("m.keras", "m.h5"):
-        trained.save(name)
-        model = load_model(name)
+        model = reloaded(trained, name)
     else:
         trained.save_weights(name)
         model = compiled(clone_model(trained))

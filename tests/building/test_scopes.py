@@ -4,6 +4,8 @@ import pickle
 
 import numpy as np
 import pytest
+from made_models import built
+from mistakes import mistakes
 
 import nbkeras as keras
 from nbkeras import autodiff, layers, ops
@@ -36,8 +38,7 @@ def test_a_stateless_scope_keeps_the_states_of_layers_and_generators():
 
 
 def test_gradients_pass_through_a_stateless_scope():
-    dense = layers.Dense(1, use_bias=False)
-    dense.build((None, 2))
+    dense = built(layers.Dense(1, use_bias=False), (None, 2))
 
     def loss(kernel):
         with keras.StatelessScope([(dense.kernel, kernel)]):
@@ -64,8 +65,7 @@ def test_the_end_of_a_stateless_scope_after_an_error():
     assert float(v) == 2
 
 
-@pytest.mark.parametrize(
-    ("make", "message"),
+test_arguments_that_do_not_fit = mistakes(
     [
         pytest.param(lambda: keras.StatelessScope([(1, 2)]), "must be Variables, received 1", id="no variable"),
         pytest.param(
@@ -89,17 +89,14 @@ def test_the_end_of_a_stateless_scope_after_an_error():
             lambda: keras.Input(dtype="int32", tensor=keras.KerasTensor((3, 4))), "Input's dtype must", id="dtype"
         ),
     ],
+    ValueError,
 )
-def test_arguments_that_do_not_fit(make, message):
-    with pytest.raises(ValueError, match=message):
-        make()
 
 
 def test_names_in_scopes():
     with keras.name_scope("outer"):
         assert keras.Variable(1.0, name="v").path == "outer/v"
-        dense = layers.Dense(2, name="d")
-        dense.build((None, 3))
+        dense = built(layers.Dense(2, name="d"), (None, 3))
         assert (dense.path, dense.kernel.path) == ("outer/d", "outer/d/kernel")
         with keras.name_scope("inner"), keras.name_scope("absolute", override_parent="a/b"):
             assert keras.Variable(1.0, name="v").path == "a/b/absolute/v"

@@ -4,6 +4,9 @@ import threading
 
 import numpy as np
 import pytest
+from arrays import assert_close
+from in_threads import at_once
+from made_models import built, compiled
 
 import nbkeras as keras
 from nbkeras import autodiff, layers, metrics, ops
@@ -81,8 +84,7 @@ def test_gradients_with_respect_to_values_are_those_of_the_variables():
 
 def test_gradients_of_gradients_are_those_with_the_values():
     """The inner gradient is computed after the call, when the variable has its own value again."""
-    layer = layers.Dense(1, use_bias=False)
-    layer.build((None, 1))
+    layer = built(layers.Dense(1, use_bias=False), (None, 1))
     layer.set_weights([[[3.0]]])
     x = np.array([[1.0]], "float32")
 
@@ -133,8 +135,7 @@ def test_a_recorded_step_of_stateless_calls_trains_as_fit_does(eagerly):
     for each in (plain, model):
         each.compile(keras.optimizers.SGD(0.1), "mse", run_eagerly=eagerly)
         histories.append(each.fit(X, Y, batch_size=4, epochs=3, shuffle=False, verbose=0).history["loss"])
-    for a, b in zip(plain.get_weights(), model.get_weights(), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+    assert_close(plain.get_weights(), model.get_weights(), rtol=1e-4, atol=1e-6)
     if not eagerly:
         assert len(model._steps["train"]._programs.programs()) == 1
 
@@ -236,43 +237,36 @@ def test_a_quantized_layer_and_one_with_lora():
 def test_threads_see_the_own_values_of_the_model():
     model = network()
     zeros = [0.0 * variable for variable in model.trainable_variables]
-    expected, wrong, running = model.predict(X, verbose=0), [], threading.Event()
+    expected, ended = model.predict(X, verbose=0), threading.Event()
 
     def predicts():
-        while not running.is_set():
+        while not ended.is_set():
             for rows in (3, 7, 12):
-                if not np.array_equal(model.predict(X[:rows], verbose=0), expected[:rows]):
-                    wrong.append(rows)
+                np.testing.assert_array_equal(model.predict(X[:rows], verbose=0), expected[:rows])
 
-    thread = threading.Thread(target=predicts)
-    thread.start()
-    try:
-        for _ in range(30):
-            outputs, _ = model.stateless_call(zeros, model.non_trainable_variables, X)
-            assert not np.array(outputs).any()
-    finally:
-        running.set()
-        thread.join()
-    assert not wrong
+    def calls():
+        try:
+            for _ in range(30):
+                outputs, _ = model.stateless_call(zeros, model.non_trainable_variables, X)
+                assert not np.array(outputs).any()
+        finally:
+            ended.set()
+
+    at_once(predicts, calls)
 
 
 def test_two_threads_make_stateless_calls_of_one_model():
-    model, wrong = network(), []
+    model = network()
     before, trained = numbers(model.variables), numbers(model.trainable_variables)
 
     def calls(factor):
         given = [factor * value for value in trained], model.non_trainable_variables
         expected, _ = model.stateless_call(*given, X)
         for _ in range(30):
-            if not np.array_equal(model.stateless_call(*given, X)[0], expected):
-                wrong.append(factor)
+            np.testing.assert_array_equal(model.stateless_call(*given, X)[0], expected)
 
-    threads = [threading.Thread(target=calls, args=(factor,)) for factor in (2.0, 3.0)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not wrong and same(before, model.variables)
+    at_once(lambda: calls(2.0), lambda: calls(3.0))
+    assert same(before, model.variables)
 
 
 def test_values_must_fit():
@@ -297,8 +291,7 @@ def test_values_must_fit():
 
 
 def test_a_loss_of_given_values():
-    model = network()
-    model.compile("sgd", "mse", metrics=["mae"])
+    model = compiled(network(), metrics=["mae"])
     model.fit(X, Y, verbose=0)
     own = model.trainable_variables, model.non_trainable_variables, model.metrics_variables
     before = numbers([v for group in own for v in group])

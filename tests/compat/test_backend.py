@@ -15,6 +15,7 @@ RNG = np.random.default_rng(2)
 X = RNG.uniform(0.2, 0.9, (2, 3)).astype(np.float32)
 Z = RNG.uniform(-1, 1, (2, 3, 4)).astype(np.float32)
 ONES = np.ones((2, 3), np.float32)
+Y, KERNEL = np.ones((2, 4, 2, 5), np.float32), np.ones((3, 2, 4, 5), np.float32)
 
 
 def softmax(x):
@@ -143,11 +144,8 @@ def test_images_and_sequences():
     padded = K.spatial_2d_padding(Z[:, None], ((1, 0), (0, 2)), data_format="channels_first")
     np.testing.assert_array_equal(padded, np.pad(Z[:, None], ((0, 0), (0, 0), (1, 0), (0, 2))))
     np.testing.assert_array_equal(K.resize_images(image, 2, 3, "channels_last"), image.repeat(2, 1).repeat(3, 2))
-    with pytest.raises(ValueError, match="interpolation must be one of 'nearest', 'bilinear'"):
-        K.resize_images(image, 2, 2, interpolation="cubic")
-    np.testing.assert_allclose(
-        K.bias_add(Z, np.arange(3.0), data_format="channels_first"), Z + np.arange(3.0)[:, None], rtol=1e-6
-    )
+    found = K.bias_add(Z, np.arange(3.0), data_format="channels_first")
+    np.testing.assert_allclose(found, Z + np.arange(3.0)[:, None], rtol=1e-6)
 
 
 def test_convolution_and_pooling():
@@ -160,8 +158,6 @@ def test_convolution_and_pooling():
     np.testing.assert_allclose(K.pool2d(image, (2, 2)), windows.max(2).reshape(2, 2, 3, 1), rtol=1e-6)
     averages = K.pool2d(image, (2, 2), pool_mode="avg")
     np.testing.assert_allclose(averages, windows.mean(2).reshape(2, 2, 3, 1), rtol=1e-5, atol=1e-6)
-    with pytest.raises(ValueError, match="pool_mode must be"):
-        K.pool2d(image, (2, 2), pool_mode="sum")
 
 
 def test_ops_of_volumes_are_those_of_images():
@@ -171,8 +167,6 @@ def test_ops_of_volumes_are_those_of_images():
     np.testing.assert_array_equal(K.pool3d(volume, (2, 2, 1))[..., 0], K.pool2d(Z[..., None], (2, 2)))
     padded = K.spatial_3d_padding(volume, ((1, 0), (0, 2), (1, 1)))
     np.testing.assert_array_equal(padded, np.pad(volume, ((0, 0), (1, 0), (0, 2), (1, 1), (0, 0))))
-    with pytest.raises(ValueError, match="spatial_3d_padding: data_format must be"):
-        K.spatial_3d_padding(volume, data_format="channels_middle")
     larger = K.resize_volumes(np.moveaxis(volume, -1, 1), 2, 3, 1, "channels_first")
     np.testing.assert_array_equal(larger, np.moveaxis(volume, -1, 1).repeat(2, 2).repeat(3, 3))
 
@@ -191,16 +185,6 @@ def test_transposed_convolution_by_its_output_shape():
         np.testing.assert_allclose((back * v).sum(), (y.numpy() ** 2).sum(), rtol=1e-4)
         back = K.conv3d_transpose(y[:, None], kernel[None], (2, 1, *shape[1:]), (1, *strides), padding)
         np.testing.assert_allclose((back.numpy()[:, 0] * v).sum(), (y.numpy() ** 2).sum(), rtol=1e-4)
-    with pytest.raises(ValueError, match="output_padding must be"):
-        K.conv2d_transpose(y, kernel, (2, 90, 6, 4), (2, 3))
-    with pytest.raises(ValueError, match="conv2d_transpose: x and the kernel must have 4 axes"):
-        K.conv2d_transpose(y[0], kernel, (2, 8, 6, 4), (2, 3))
-    with pytest.raises(TypeError, match="conv2d_transpose: output_shape must be a tuple of 4 sizes"):
-        K.conv2d_transpose(y, kernel, (8, 6), (2, 3))
-    with pytest.raises(
-        ValueError, match="conv2d_transpose: output_shape must be an integer of at least 0, received 'a'"
-    ):
-        K.conv2d_transpose(y, kernel, (2, "a", 6, 4), (2, 3))
 
 
 def test_convolution_by_channel_and_by_place():
@@ -210,9 +194,8 @@ def test_convolution_by_channel_and_by_place():
     np.testing.assert_allclose(hidden[..., 3:4], K.conv2d(x[..., 1:2], deep[:, :, 1:2, 1:]), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(K.separable_conv2d(x, deep, wide), K.conv2d(hidden, wide), rtol=1e-5, atol=1e-5)
     rows = K.separable_conv1d(x[:, :, 0], deep[:, 0], wide[0])
-    np.testing.assert_allclose(
-        rows, K.conv1d(K.depthwise_conv2d(x[:, :, :1], deep[:, :1])[:, :, 0], wide[0]), atol=1e-5
-    )
+    hidden = K.depthwise_conv2d(x[:, :, :1], deep[:, :1])[:, :, 0]
+    np.testing.assert_allclose(rows, K.conv1d(hidden, wide[0]), atol=1e-5)
     same = np.tile(deep.reshape(1, 18, 2), (8, 1, 1))  # the same kernel at all positions
     np.testing.assert_allclose(K.local_conv2d(x, same, (2, 3), (1, 1)), K.conv2d(x, deep), rtol=1e-4, atol=1e-5)
     same = np.tile(deep[:, 0].reshape(1, 6, 2), (4, 1, 1))
@@ -249,12 +232,8 @@ def test_variables_are_set_and_updated():
     np.testing.assert_array_equal(K.eval(v), [[2, 3]])
     K.batch_set_value([(v, np.zeros((1, 2)))])
     np.testing.assert_array_equal(K.batch_get_value([v])[0], [[0, 0]])
-    for made, expected in (
-        (K.zeros((2, 3)), np.zeros((2, 3))),
-        (K.ones((2,)), np.ones(2)),
-        (K.eye(3), np.eye(3)),
-        (K.eye((2, 3)), np.eye(2, 3)),
-    ):
+    found = K.zeros((2, 3)), K.ones((2,)), K.eye(3), K.eye((2, 3))
+    for made, expected in zip(found, (np.zeros((2, 3)), np.ones(2), np.eye(3), np.eye(2, 3)), strict=True):
         assert isinstance(made, Variable)
         np.testing.assert_array_equal(made, expected)
     np.testing.assert_array_equal(K.constant(3, shape=(2, 2)), np.full((2, 2), 3))
@@ -273,22 +252,6 @@ def test_shapes_and_kinds():
     assert K.cast_to_floatx(np.ones(2)).dtype == np.float32
     assert K.cast_to_floatx(ops.cast(tensor, "float64")).dtype == np.float32
     assert K.backend() == "nbkeras" and K.image_data_format() == "channels_last" and K.floatx() == "float32"
-    with pytest.raises(ValueError, match="placeholder needs shape"):
-        K.placeholder()
-    with pytest.raises(TypeError, match="placeholder: sparse must be True or False"):
-        K.placeholder((2,), sparse=np.ones(3))
-    with pytest.raises(TypeError, match="expected a number"):
-        K.cast_to_floatx(K)
-    with pytest.raises(TypeError, match="get_uid: prefix must be a string"):
-        K.get_uid([1])
-    with pytest.raises(ValueError, match="eye: size must be one value or a pair"):
-        K.eye((2,))
-    with pytest.raises(TypeError, match="temporal_padding: padding must be a pair"):
-        K.temporal_padding(X, 1)
-    with pytest.raises(ValueError, match="batch_dot: axes must be one value or a pair"):
-        K.batch_dot(X, X, (1,))
-    with pytest.raises(ValueError, match="expected a number, or lists of numbers of one length"):
-        K.moving_average_update(K.zeros(2), [1.0, 1.0], "a")
 
 
 def test_settings_are_read_and_set():
@@ -391,8 +354,6 @@ def test_uids_formats_and_kinds():
     K.clear_session()
     assert K.get_uid() == 1
     assert K.normalize_data_format("channels_first") == K.normalize_data_format("Channels_First") == "channels_first"
-    with pytest.raises(ValueError, match="received 'channels_middle'"):
-        K.normalize_data_format("channels_middle")
     assert K.is_variable(K.variable(1.0)) and not K.is_variable(K.constant(1.0))
     np.testing.assert_array_equal(K.get_value(K.sqrt(K.constant([4.0, -1.0]))), [2, 0])
     np.testing.assert_array_equal(K.get_value(K.cumprod(K.constant([[1.0, 2.0], [3.0, 4.0]]))), [[1, 2], [3, 8]])
@@ -402,8 +363,6 @@ def test_bias_and_normalization_as_broad_as_the_input():
     x, bias = np.random.default_rng(1).normal(size=(2, 3, 4)), np.arange(12.0)
     found = K.bias_add(K.constant(x), K.constant(bias.reshape(4, 3)), data_format="channels_first")
     np.testing.assert_allclose(K.get_value(found), x + bias.reshape(3, 4), rtol=1e-5)
-    with pytest.raises(ValueError, match="an input of 3 axes needs a bias of 1 or 2"):
-        K.bias_add(K.constant(x), K.constant(np.zeros((1, 1, 4))))
     mean, spread = x.mean((0, 2), keepdims=True), x.var((0, 2), keepdims=True)
     given = [K.constant(each) for each in (x, mean, spread, np.zeros((1, 3, 1)), np.ones((1, 3, 1)))]
     found = K.batch_normalization(*given, axis=1)
@@ -414,11 +373,6 @@ def test_bias_and_normalization_as_broad_as_the_input():
 def test_a_condition_of_fewer_axes_chooses_rows(made):
     found = K.switch(made([True, False]), np.ones((2, 2)), np.zeros((2, 2)))
     np.testing.assert_array_equal(found, [[1, 1], [0, 0]])
-
-
-def test_a_slice_starts_inside():
-    with pytest.raises(ValueError, match=r"a start must not be negative, received \(0, -2\)"):
-        K.slice(X, (0, -2), (1, 2))
 
 
 def test_relu_with_tensors_as_slope_and_limit():
@@ -448,6 +402,32 @@ def test_dtypes_by_name():
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
+        (lambda: K.placeholder(), ValueError, "placeholder needs shape"),
+        (lambda: K.placeholder((2,), sparse=np.ones(3)), TypeError, "placeholder: sparse must be True or False"),
+        (lambda: K.cast_to_floatx(K), TypeError, "expected a number"),
+        (lambda: K.get_uid([1]), TypeError, "get_uid: prefix must be a string"),
+        (lambda: K.eye((2,)), ValueError, "eye: size must be one value or a pair"),
+        (lambda: K.temporal_padding(X, 1), TypeError, "temporal_padding: padding must be a pair"),
+        (lambda: K.batch_dot(X, X, (1,)), ValueError, "batch_dot: axes must be one value or a pair"),
+        (lambda: K.moving_average_update(K.zeros(2), [1.0, 1.0], "a"), ValueError, "or lists of numbers of one length"),
+        (
+            lambda: K.resize_images(Z[..., None], 2, 2, interpolation="cubic"),
+            ValueError,
+            "one of 'nearest', 'bilinear'",
+        ),
+        (lambda: K.pool2d(Z[..., None], (2, 2), pool_mode="sum"), ValueError, "pool_mode must be"),
+        (lambda: K.spatial_3d_padding(Z, data_format="c"), ValueError, "spatial_3d_padding: data_format must be"),
+        (lambda: K.normalize_data_format("channels_middle"), ValueError, "received 'channels_middle'"),
+        (lambda: K.bias_add(Z, np.zeros((1, 1, 4))), ValueError, "an input of 3 axes needs a bias of 1 or 2"),
+        (lambda: K.conv2d_transpose(Y, KERNEL, (2, 90, 6, 4), (2, 3)), ValueError, "output_padding must be"),
+        (lambda: K.conv2d_transpose(Y[0], KERNEL, (2, 8, 6, 4), (2, 3)), ValueError, "the kernel must have 4 axes"),
+        (lambda: K.conv2d_transpose(Y, KERNEL, (8, 6), (2, 3)), TypeError, "output_shape must be a tuple of 4 sizes"),
+        (
+            lambda: K.conv2d_transpose(Y, KERNEL, (2, "a", 6, 4), (2, 3)),
+            ValueError,
+            "conv2d_transpose: output_shape must be an integer of at least 0, received 'a'",
+        ),
+        (lambda: K.slice(X, (0, -2), (1, 2)), ValueError, r"a start must not be negative, received \(0, -2\)"),
         (lambda: K.slice(X, [0, 0], [1]), ValueError, r"expected a size for each start, received \(0, 0\) and \(1,\)"),
         (lambda: K.rnn(len, Z, X), TypeError, "K.rnn: initial_states must be a list of tensors, received ndarray"),
         (lambda: K.function(1, []), TypeError, "K.function takes lists of inputs and updates, received 1 and"),

@@ -12,6 +12,12 @@ from nbkeras.compat.alias import install_as_keras, uninstall
 pytestmark = pytest.mark.skipif("keras" in sys.modules, reason="another Keras is imported")
 
 
+@pytest.fixture(autouse=True)
+def keras_is_uninstalled():
+    yield
+    uninstall()
+
+
 def model_of(train_step=None):
     inputs = nbkeras.Input((3,))
     dense = layers.Dense(1, kernel_initializer="ones", kernel_regularizer="l2")
@@ -37,30 +43,24 @@ def test_a_step_equals_the_built_in_one(version, tensorflow):
     x = np.random.default_rng(0).standard_normal((10, 3)).astype("float32")
     y = x.sum(1, keepdims=True) * 2
     install_as_keras(version, tensorflow=tensorflow)
-    try:
-        own, built_in = model_of(own_step), model_of()
-        histories = [
-            model.fit(x, y, batch_size=4, epochs=2, shuffle=False, verbose=0).history for model in (own, built_in)
-        ]
-        assert histories[0].keys() == histories[1].keys() == {"loss", "mae"}
-        for name, values in histories[1].items():
-            np.testing.assert_allclose(histories[0][name], values, rtol=1e-5)
-        np.testing.assert_allclose(own.get_weights()[0], built_in.get_weights()[0], rtol=1e-6)
-        assert [metric.name for metric in own.compiled_loss.metrics + own.compiled_metrics.metrics] == ["loss", "mae"]
-        own.compiled_loss.reset_state()
-        own.compiled_metrics.reset_state()
-        assert float(own.compiled_loss.metrics[0].result()) == 0
-    finally:
-        uninstall()
+    own, built_in = model_of(own_step), model_of()
+    options = {"batch_size": 4, "epochs": 2, "shuffle": False, "verbose": 0}
+    found, expected = (model.fit(x, y, **options).history for model in (own, built_in))
+    assert found.keys() == expected.keys() == {"loss", "mae"}
+    for name, values in expected.items():
+        np.testing.assert_allclose(found[name], values, rtol=1e-5)
+    np.testing.assert_allclose(own.get_weights()[0], built_in.get_weights()[0], rtol=1e-6)
+    assert [metric.name for metric in own.compiled_loss.metrics + own.compiled_metrics.metrics] == ["loss", "mae"]
+    own.compiled_loss.reset_state()
+    own.compiled_metrics.reset_state()
+    assert float(own.compiled_loss.metrics[0].result()) == 0
 
 
 def test_elsewhere_the_names_of_today_are_named():
     install_as_keras(3)
-    try:
-        with pytest.raises(AttributeError, match=r"compiled_loss is Keras 2's: use model.compute_loss\(x, y, y_pred"):
-            model_of().compiled_loss  # noqa: B018
-        with pytest.raises(AttributeError, match=r"compiled_metrics is Keras 2's: use model.compute_metrics\(x, y"):
-            model_of().compiled_metrics  # noqa: B018
-    finally:
-        uninstall()
+    with pytest.raises(AttributeError, match=r"compiled_loss is Keras 2's: use model.compute_loss\(x, y, y_pred"):
+        model_of().compiled_loss  # noqa: B018
+    with pytest.raises(AttributeError, match=r"compiled_metrics is Keras 2's: use model.compute_metrics\(x, y"):
+        model_of().compiled_metrics  # noqa: B018
+    uninstall()
     assert not hasattr(nbkeras.Model, "compiled_loss")

@@ -8,14 +8,8 @@ import pytest
 
 from nbkeras import layers, models, ops, saving
 from nbkeras.compat import alias
-from nbkeras.compat.keras2 import install as keras2
 
-
-@pytest.fixture(autouse=True)
-def as_keras_2():
-    alias.install_as_keras(version=2)
-    yield
-    alias.uninstall()
+pytestmark = pytest.mark.usefixtures("as_keras_2")
 
 
 def test_an_embedding_starts_a_sequential():
@@ -26,7 +20,7 @@ def test_an_embedding_starts_a_sequential():
     assert model.input_shape == (None, None) and model.layers[0].get_config()["batch_input_shape"] == (None, None)
     assert model.predict(np.ones((2, 4), "int32")).shape == model.predict(np.ones((2, 7), "int32")).shape == (2, 2)
     assert layers.Embedding(5, 3, input_length=4).get_config()["batch_input_shape"] == (None, 4)
-    keras2.uninstall()
+    alias.uninstall()
     with pytest.raises(ValueError, match="has no input shape yet"):
         models.Sequential([layers.Embedding(5, 3)]).build()
 
@@ -97,7 +91,7 @@ def test_merged_steps_are_valid_where_all_masks_say_so():
     assert ops.convert_to_numpy(add.compute_mask([masked, open_input], [first, None])).tolist() == [[True, True, False]]
     assert ops.convert_to_numpy(add.compute_mask([masked, masked], [first, second])).tolist() == [[True, False, False]]
     assert add.compute_mask([masked, open_input], [None, None]) is None
-    keras2.uninstall()
+    alias.uninstall()
     assert add.compute_mask([masked, open_input], [first, None]) is None
     assert ops.convert_to_numpy(add.compute_mask([masked, masked], [first, second])).tolist() == [[True, True, False]]
 
@@ -144,14 +138,12 @@ def test_configurations_of_keras_2():
         deserialize_keras_object({"config": {}}, own)
     with pytest.raises(ValueError, match="has neither get_config nor a name"):
         serialize_keras_object(3)
-    keras2.uninstall()
+    alias.uninstall()
     assert saving.serialize_keras_object(Mine(3))["registered_name"] == "Mine"
 
 
 @pytest.mark.process
-def test_applications_are_those_of_the_package_if_it_is_installed(tmp_path):
-    from compat_scripts import KERAS_2, run_script
-
+def test_applications_are_those_of_the_package_if_it_is_installed(run_keras_2, tmp_path):
     package = tmp_path / "keras_applications"
     package.mkdir()
     (package / "__init__.py").write_text(
@@ -166,7 +158,7 @@ def test_applications_are_those_of_the_package_if_it_is_installed(tmp_path):
         "def preprocess_input(x):\n    return x / 2\n",
         encoding="utf-8",
     )
-    source = """
+    run_keras_2("""
         import os, sys
         sys.path.insert(0, os.getcwd())
         import nbkeras
@@ -183,8 +175,7 @@ def test_applications_are_those_of_the_package_if_it_is_installed(tmp_path):
         nbkeras.install_as_keras(version=2)
         from keras.applications import Tiny
         assert Tiny(3).count_params() == 9
-        """
-    run_script(tmp_path, source, options=KERAS_2)
+        """)
 
 
 def test_nothing_of_keras_2_remains():

@@ -1,5 +1,7 @@
 """Internal members of Keras 3's classes that packages override or call, while nbkeras is installed as Keras 3."""
 
+import contextlib
+
 import numpy as np
 import pytest
 
@@ -10,9 +12,9 @@ from nbkeras.layers import MultiHeadAttention
 
 @pytest.fixture(autouse=True)
 def keras_3():
-    install.install()
-    yield
-    install.uninstall()
+    with contextlib.ExitStack() as stack:
+        install.install(stack)
+        yield
 
 
 class Projected(MultiHeadAttention):

@@ -1,17 +1,15 @@
 """Users' layers in the forms that Keras 2 accepts, and weights in groups of HDF5 files."""
 
 import pytest
-from compat_scripts import KERAS_2, run_script
 
 
-def test_layers_of_ones_own(tmp_path):
-    run_script(
-        tmp_path,
-        """
+def test_layers_of_ones_own(run):
+    run("""
         import numpy as np
         from keras import backend as K
         from keras.layers import Dense, Input, Lambda, Layer
         from keras.models import Model
+        from pytest import raises
 
         class Twice(Layer):
             def call(self, inputs):
@@ -39,25 +37,19 @@ def test_layers_of_ones_own(tmp_path):
         first, second = Twice()(x)
         assert K.int_shape(first) == K.int_shape(second) == (None, 2)
         assert K.int_shape(Lambda(lambda t: t[:, :1])(x)) == (None, 1)
-        try:
+        with raises(NotImplementedError, match="adds a loss in build"):
             Regularized()(x)
-        except NotImplementedError as error:
-            assert "adds a loss in build" in str(error)
-        else:
-            raise SystemExit("no error")
         assert len(Model(x, Held()(x)).losses) == 1  # that of the kernel: there are no outputs yet
-        """,
-    )
+        """)
 
 
-def test_functions_of_lambda_layers(tmp_path):
+def test_functions_of_lambda_layers(run_keras_2):
     pytest.importorskip("h5py")
-    run_script(
-        tmp_path,
-        """
+    run_keras_2("""
         import numpy as np
         from keras.layers import Dense, Input, Lambda
         from keras.models import Model, clone_model, load_model
+        from pytest import raises
 
         def double(t):
             return 2 * t
@@ -71,28 +63,21 @@ def test_functions_of_lambda_layers(tmp_path):
             model.save(name)
             known = {"double": double, "turned": lambda t: t[:, ::-1]}
             np.testing.assert_array_equal(load_model(name, known).predict(given), [[4, 2]])
-            try:
+            with raises(ValueError, match="custom_objects={'turned': function}"):
                 load_model(name, {"double": double})
-            except ValueError as error:
-                assert "custom_objects={'turned': function}" in str(error)
-            else:
-                raise SystemExit("no error")
 
         layer = Lambda.from_config(Lambda(double, output_shape=(2,)).get_config(), custom_objects={})
         assert layer.function is double and layer.compute_output_shape((3, 2)) == (3, 2)
-        """,
-        options=KERAS_2,
-    )
+        """)
 
 
-def test_masks_of_lambda_layers(tmp_path):
+def test_masks_of_lambda_layers(run_keras_2):
     pytest.importorskip("h5py")
-    run_script(
-        tmp_path,
-        """
+    run_keras_2("""
         import numpy as np
         from keras.layers import LSTM, Embedding, Input, Lambda
         from keras.models import Model, clone_model, load_model
+        from pytest import raises
 
         def double(t):
             return 2 * t
@@ -112,21 +97,13 @@ def test_masks_of_lambda_layers(tmp_path):
         for name in ("model.h5", "model.keras"):
             model.save(name)
             check(load_model(name, {"double": double, "d_mask": layer.mask}))
-            try:
+            with raises(ValueError, match="custom_objects={'d_mask': function}"):
                 load_model(name, {"double": double})
-            except ValueError as error:
-                assert "custom_objects={'d_mask': function}" in str(error)
-            else:
-                raise SystemExit("no error")
-        """,
-        options=KERAS_2,
-    )
+        """)
 
 
-def test_set_learning_phase_decides_for_layers_connected_after_it(tmp_path):
-    run_script(
-        tmp_path,
-        """
+def test_set_learning_phase_decides_for_layers_connected_after_it(run):
+    run("""
         import numpy as np
         from keras import backend as K
         from keras.layers import BatchNormalization, Dropout, Input, TimeDistributed
@@ -153,20 +130,18 @@ def test_set_learning_phase_decides_for_layers_connected_after_it(tmp_path):
             each.compile("sgd", "mse")
             each.fit(ones, ones, verbose=0)
         assert not fixed.get_weights()[2].any() and free.get_weights()[2].all() and zeros(dropout()) == 0
-        """,
-    )
+        """)
 
 
-def test_weights_in_a_group_of_a_file(tmp_path):
+def test_weights_in_a_group_of_a_file(run):
     pytest.importorskip("h5py")
-    run_script(
-        tmp_path,
-        """
+    run("""
         import h5py
         import numpy as np
         from keras.engine import saving
         from keras.layers import Dense
         from keras.models import Sequential
+        from pytest import raises
 
         def model(last=2):
             return Sequential([Dense(3, input_dim=2, name="a"), Dense(last, name="b")])
@@ -183,18 +158,13 @@ def test_weights_in_a_group_of_a_file(tmp_path):
                 np.testing.assert_array_equal(two.predict(x), one.predict(x))
                 saving.load_weights_from_hdf5_group_by_name(file[group], (l for l in other.layers if l.name != "b"))
                 np.testing.assert_array_equal(other.layers[0].get_weights()[0], one.layers[0].get_weights()[0])
-                try:
+                with raises(ValueError, match="'b'"):
                     saving.load_weights_from_hdf5_group_by_name(file[group], other.layers)
-                except ValueError as error:
-                    assert "'b'" in str(error)
-                else:
-                    raise SystemExit("no error")
-        """,
-    )
+        """)
 
 
-def test_the_shape_of_the_input_is_in_a_layers_configuration_and_not_in_a_file(tmp_path):
-    source = """
+def test_the_shape_of_the_input_is_in_a_layers_configuration_and_not_in_a_file(run_keras_2):
+    run_keras_2("""
         import json, zipfile
         from keras.layers import Dense, Embedding
         from keras.models import Sequential
@@ -207,12 +177,11 @@ def test_the_shape_of_the_input_is_in_a_layers_configuration_and_not_in_a_file(t
         again.save("model.keras")
         with zipfile.ZipFile("model.keras") as file:
             assert b"batch_input_shape" not in file.read("config.json")
-        """
-    run_script(tmp_path, source, options=KERAS_2)
+        """)
 
 
-def test_arguments_of_depthwise_convolutions_that_keras_2_did_not_use(tmp_path):
-    source = """
+def test_arguments_of_depthwise_convolutions_that_keras_2_did_not_use(run_keras_2):
+    run_keras_2("""
         import warnings
         from keras.layers import DepthwiseConv2D, SeparableConv1D
         from keras.models import Sequential
@@ -225,5 +194,4 @@ def test_arguments_of_depthwise_convolutions_that_keras_2_did_not_use(tmp_path):
             SeparableConv1D(2, 3, kernel_constraint="non_neg")
         assert "DepthwiseConv2D takes kernel_initializer, kernel_regularizer and does not use" in str(seen[0].message)
         assert len(seen) == 2 and model.get_weights()[0].any() and model.layers[0].kernel.regularizer is None
-        """
-    run_script(tmp_path, source, options=KERAS_2)
+        """)

@@ -3,14 +3,7 @@
 import numpy as np
 import pytest
 
-from nbkeras.compat import alias
-
-
-@pytest.fixture(autouse=True)
-def as_keras_2():
-    alias.install_as_keras(version=2)
-    yield
-    alias.uninstall()
+pytestmark = pytest.mark.usefixtures("as_keras_2")
 
 
 def adam_class():
@@ -100,13 +93,9 @@ def network(optimizer, limit=0.9):
     from keras.layers import Dense
 
     keras.utils.set_random_seed(2)
-    model = keras.models.Sequential(
-        [
-            Dense(4, input_dim=3, activation="tanh", kernel_constraint=limit and keras.constraints.max_norm(limit)),
-            Dense(4, activation="tanh"),
-            Dense(1),
-        ]
-    )
+    constraint = limit and keras.constraints.max_norm(limit)
+    first = Dense(4, input_dim=3, activation="tanh", kernel_constraint=constraint)
+    model = keras.models.Sequential([first, Dense(4, activation="tanh"), Dense(1)])
     model.compile(optimizer, "mse")
     return model
 
@@ -153,10 +142,8 @@ def test_the_state_is_saved_and_training_goes_on(tmp_path, kind, name):
     import keras
 
     old, slow = adam_class(), slow_class()
-    optimizer = {"rule": old, "wrapper of a rule": lambda: slow(old()), "wrapper of Keras's": lambda: slow("adam")}[
-        kind
-    ]
-    model = network(optimizer())
+    kinds = {"rule": old, "wrapper of a rule": lambda: slow(old()), "wrapper of Keras's": lambda: slow("adam")}
+    model = network(kinds[kind]())
     fit(model, epochs=3)
     model.save(str(tmp_path / name))
     again = keras.models.load_model(str(tmp_path / name), custom_objects={"OldAdam": old, "Slow": slow})
@@ -224,10 +211,8 @@ def test_a_subclass_of_an_optimizer_of_keras_may_define_get_updates():
 
     class Halved(keras.optimizers.SGD):
         def get_updates(self, loss, params):
-            return [
-                K.update_sub(p, 0.5 * self.lr * g)
-                for p, g in zip(params, self.get_gradients(loss, params), strict=True)
-            ]
+            gradients = self.get_gradients(loss, params)
+            return [K.update_sub(p, 0.5 * self.lr * g) for p, g in zip(params, gradients, strict=True)]
 
     found, expected = network(Halved(lr=0.2), limit=None), network(keras.optimizers.SGD(lr=0.1), limit=None)
     np.testing.assert_allclose(fit(found, epochs=2), fit(expected, epochs=2), rtol=1e-5)

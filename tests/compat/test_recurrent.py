@@ -1,6 +1,6 @@
 """Keras 2's recurrent layers under the alias: constants for cells, states of stacked cells, identities for gates."""
 
-from compat_scripts import run_script
+import pytest
 
 CELL = """
         import numpy as np
@@ -8,6 +8,7 @@ CELL = """
         from keras import backend as K
         from keras.layers import GRUCell, Bidirectional, Input, LSTM, Layer, LSTMCell, RNN, StackedRNNCells
         from keras.models import Model, load_model
+        from pytest import raises
 
         class Fed(Layer):
             def __init__(self, units, **kwargs):
@@ -30,8 +31,13 @@ CELL = """
         """
 
 
-def test_constants_of_a_cell(tmp_path):
-    source = """
+@pytest.fixture
+def run_cells(run):
+    return lambda source: run(CELL + source)
+
+
+def test_constants_of_a_cell(run_cells):
+    run_cells("""
         layer = RNN(Fed(7), return_sequences=True)
         model = Model([x, c, s], layer(x, initial_state=s, constants=c))
         kernel, constant = layer.get_weights()
@@ -47,18 +53,13 @@ def test_constants_of_a_cell(tmp_path):
             model.save(name)
             np.testing.assert_allclose(load_model(name, own).predict(list(given)), wanted, rtol=1e-4)
         for other, more, message in ((RNN(GRUCell(3)), {"constants": c}, "does not take"), (layer, {}, "takes 1 constants")):
-            try:
+            with raises(ValueError, match=message):
                 other(x, **more)
-            except ValueError as error:
-                assert message in str(error)
-            else:
-                raise SystemExit("no error")
-        """
-    run_script(tmp_path, CELL + source)
+        """)
 
 
-def test_constants_of_stacked_cells_both_ways(tmp_path):
-    source = """
+def test_constants_of_stacked_cells_both_ways(run_cells):
+    run_cells("""
         with keras.utils.CustomObjectScope(own):
             both = Bidirectional(RNN([GRUCell(6), Fed(7)], return_sequences=True))
             outputs = both(x, constants=[c])
@@ -72,12 +73,11 @@ def test_constants_of_stacked_cells_both_ways(tmp_path):
         np.testing.assert_array_equal(first, before)
         other = model.predict([given[0], given[1] + 1])
         assert abs(other - before).min() > 0
-        """
-    run_script(tmp_path, CELL + source)
+        """)
 
 
-def test_states_of_stacked_cells_are_one_list(tmp_path):
-    source = """
+def test_states_of_stacked_cells_are_one_list(run_cells):
+    run_cells("""
         cells = StackedRNNCells([LSTMCell(2), GRUCell(3)])
         assert cells.state_size == (2, 2, 3)
         layer = RNN(cells, return_state=True)
@@ -92,17 +92,15 @@ def test_states_of_stacked_cells_are_one_list(tmp_path):
         eye = LSTM(2, recurrent_initializer="identity", input_shape=(4, 5))
         eye(x)
         np.testing.assert_array_equal(eye.get_weights()[1], np.tile(np.eye(2), 4))
-        """
-    run_script(tmp_path, CELL + source)
+        """)
 
 
-def test_masks_beside_initial_states_are_used(tmp_path):
-    source = """
+def test_masks_beside_initial_states_are_used(run_cells):
+    run_cells("""
         open_x = Input((None, 5))
         model = Model([open_x, s], LSTM(7)(keras.layers.Masking()(open_x), initial_state=[s, s]))
         shorter = given[0][:, :2]
         padded = np.concatenate([shorter, np.zeros((2, 2, 5))], axis=1)
         found, wanted = (model.predict([each, given[2]]) for each in (padded, shorter))
         np.testing.assert_allclose(found, wanted, rtol=1e-5)
-        """
-    run_script(tmp_path, CELL + source)
+        """)

@@ -93,26 +93,21 @@ def mean_pred(y_true, y_pred):
     return K.mean(y_pred)
 
 
+BINARY = {"loss": "binary_crossentropy"}
+
+
 def two_layers(units, activation):
-    model = Sequential()
-    model.add(Dense(32, activation="relu", input_dim=100))
-    model.add(Dense(units, activation=activation))
-    return model
+    return Sequential([Dense(32, activation="relu", input_dim=100), Dense(units, activation=activation)])
 
 
 @pytest.mark.parametrize(
     ("units", "activation", "settings", "names"),
     [
         (10, "softmax", {"loss": "categorical_crossentropy", "metrics": ["accuracy"]}, {"loss", "accuracy"}),
-        (1, "sigmoid", {"loss": "binary_crossentropy", "metrics": ["accuracy"]}, {"loss", "accuracy"}),
-        (1, "sigmoid", {"loss": "binary_crossentropy", "metrics": ["acc"]}, {"loss", "acc"}),
+        (1, "sigmoid", {**BINARY, "metrics": ["accuracy"]}, {"loss", "accuracy"}),
+        (1, "sigmoid", {**BINARY, "metrics": ["acc"]}, {"loss", "acc"}),
         (1, None, {"loss": "mse"}, {"loss"}),
-        (
-            1,
-            "sigmoid",
-            {"loss": "binary_crossentropy", "metrics": ["accuracy", mean_pred]},
-            {"loss", "accuracy", "mean_pred"},
-        ),
+        (1, "sigmoid", {**BINARY, "metrics": ["accuracy", mean_pred]}, {"loss", "accuracy", "mean_pred"}),
     ],
 )
 def test_compile_takes_losses_and_metrics_of_each_kind(units, activation, settings, names):
@@ -149,32 +144,23 @@ def test_lr_is_learning_rate():
 
 
 @pytest.mark.big
-def test_binary_classification():
-    model = Sequential()
-    model.add(Dense(32, activation="relu", input_dim=100))
-    model.add(Dense(1, activation="sigmoid"))
-    model.compile(optimizer="rmsprop", loss="binary_crossentropy", metrics=["accuracy"])
+@pytest.mark.parametrize(
+    ("classes", "activation", "loss"),
+    [(1, "sigmoid", "binary_crossentropy"), (10, "softmax", "categorical_crossentropy")],
+)
+def test_classification(classes, activation, loss):
+    model = two_layers(classes, activation)
+    model.compile(optimizer="rmsprop", loss=loss, metrics=["accuracy"])
     data = np.random.random((1000, 100))
-    labels = np.random.randint(2, size=(1000, 1))
+    labels = np.random.randint(max(classes, 2), size=(1000, 1))
+    if classes > 1:
+        numbers, labels = labels, keras.utils.to_categorical(labels, num_classes=10)
+        assert labels.shape == (1000, 10)
+        np.testing.assert_array_equal(labels.argmax(axis=1), numbers[:, 0])
+        np.testing.assert_array_equal(labels.sum(axis=1), 1)
     history = model.fit(data, labels, epochs=10, batch_size=32, verbose=0)
     assert_learned(history, 10, "accuracy")
-    assert history.history["accuracy"][-1] > 0.5
-
-
-@pytest.mark.big
-def test_categorical_classification():
-    model = Sequential()
-    model.add(Dense(32, activation="relu", input_dim=100))
-    model.add(Dense(10, activation="softmax"))
-    model.compile(optimizer="rmsprop", loss="categorical_crossentropy", metrics=["accuracy"])
-    data = np.random.random((1000, 100))
-    labels = np.random.randint(10, size=(1000, 1))
-    one_hot_labels = keras.utils.to_categorical(labels, num_classes=10)
-    assert one_hot_labels.shape == (1000, 10)
-    np.testing.assert_array_equal(one_hot_labels.argmax(axis=1), labels[:, 0])
-    np.testing.assert_array_equal(one_hot_labels.sum(axis=1), 1)
-    history = model.fit(data, one_hot_labels, epochs=10, batch_size=32, verbose=0)
-    assert_learned(history, 10, "accuracy")
+    assert classes > 1 or history.history["accuracy"][-1] > 0.5
 
 
 # -------------------- Example: MNIST --------------------
@@ -199,36 +185,21 @@ def small_mnist(tmp_path, monkeypatch):
 
 @pytest.mark.big
 def test_mnist_is_learned(small_mnist, capsys):
-    batch_size = 128
-    num_classes = 10
-    epochs = 4
-    (x_train, y_train), (x_test, y_test) = mnist.load_data()
-    assert x_train.dtype == y_train.dtype == np.uint8
-    x_train = x_train.reshape(600, 784)
-    x_test = x_test.reshape(200, 784)
-    x_train = x_train.astype("float32")
-    x_test = x_test.astype("float32")
-    x_train /= 255
-    x_test /= 255
-    y_train = keras.utils.to_categorical(y_train, num_classes)
-    y_test = keras.utils.to_categorical(y_test, num_classes)
-    model = Sequential()
-    model.add(Dense(512, activation="relu", input_shape=(784,)))
-    model.add(Dropout(0.2))
-    model.add(Dense(512, activation="relu"))
-    model.add(Dropout(0.2))
-    model.add(Dense(num_classes, activation="softmax"))
+    train, test = mnist.load_data()
+    assert train[0].dtype == train[1].dtype == np.uint8
+    (x_train, y_train), (x_test, y_test) = (
+        (x.reshape(-1, 784).astype("float32") / 255, keras.utils.to_categorical(y, 10)) for x, y in (train, test)
+    )
+    model = Sequential([Dense(512, activation="relu", input_shape=(784,)), Dropout(0.2)])
+    for layer in (Dense(512, activation="relu"), Dropout(0.2), Dense(10, activation="softmax")):
+        model.add(layer)
     model.summary()
     assert "669,706" in capsys.readouterr().out
     model.compile(loss="categorical_crossentropy", optimizer=RMSprop(), metrics=["accuracy"])
-    history = model.fit(
-        x_train, y_train, batch_size=batch_size, epochs=epochs, verbose=1, validation_data=(x_test, y_test)
-    )
-    assert_learned(history, epochs, "accuracy", "val_loss", "val_accuracy")
+    history = model.fit(x_train, y_train, batch_size=128, epochs=4, verbose=1, validation_data=(x_test, y_test))
+    assert_learned(history, 4, "accuracy", "val_loss", "val_accuracy")
     out = capsys.readouterr().out
-    assert "Epoch 1/4" in out
-    assert "5/5" in out
-    assert "val_accuracy" in out
+    assert all(text in out for text in ("Epoch 1/4", "5/5", "val_accuracy"))
     score = model.evaluate(x_test, y_test, verbose=0)
     np.testing.assert_allclose(score, [history.history["val_loss"][-1], history.history["val_accuracy"][-1]], rtol=1e-5)
     assert score[1] > 0.9
@@ -237,80 +208,61 @@ def test_mnist_is_learned(small_mnist, capsys):
 # -------------------- Stacked LSTM for sequence classification, and the same rendered stateful --------------------
 
 
+def stacked_lstm(first, stateful=False):
+    """Three LSTM layers, of which `first` is the first, or an Input before three."""
+    model = Sequential(
+        [first] if isinstance(first, LSTM) else [first, LSTM(32, return_sequences=True, stateful=stateful)]
+    )
+    model.add(LSTM(32, return_sequences=True, stateful=stateful))
+    model.add(LSTM(32, stateful=stateful))
+    model.add(Dense(10, activation="softmax"))
+    return model
+
+
+def fit_to_noise(model, train, validation, **options):
+    """The inputs of the validation, which a model has after five epochs on random sequences."""
+    model.compile(loss="categorical_crossentropy", optimizer="rmsprop", metrics=["accuracy"])
+    x_train, y_train = np.random.random((train, 8, 16)), np.random.random((train, 10))
+    x_val, y_val = np.random.random((validation, 8, 16)), np.random.random((validation, 10))
+    history = model.fit(x_train, y_train, epochs=5, validation_data=(x_val, y_val), verbose=0, **options)
+    assert_learned(history, 5, "accuracy", "val_loss", "val_accuracy")
+    return x_val
+
+
 @pytest.mark.big
 def test_stacked_lstm():
-    data_dim = 16
-    timesteps = 8
-    num_classes = 10
-    model = Sequential()
-    model.add(LSTM(32, return_sequences=True, input_shape=(timesteps, data_dim)))
-    model.add(LSTM(32, return_sequences=True))
-    model.add(LSTM(32))
-    model.add(Dense(10, activation="softmax"))
+    model = stacked_lstm(LSTM(32, return_sequences=True, input_shape=(8, 16)))
     assert [layer.output_shape for layer in model.layers] == [(None, 8, 32), (None, 8, 32), (None, 32), (None, 10)]
-    model.compile(loss="categorical_crossentropy", optimizer="rmsprop", metrics=["accuracy"])
-    x_train = np.random.random((1000, timesteps, data_dim))
-    y_train = np.random.random((1000, num_classes))
-    x_val = np.random.random((100, timesteps, data_dim))
-    y_val = np.random.random((100, num_classes))
-    history = model.fit(x_train, y_train, batch_size=64, epochs=5, validation_data=(x_val, y_val), verbose=0)
-    assert_learned(history, 5, "accuracy", "val_loss", "val_accuracy")
+    fit_to_noise(model, 1000, 100, batch_size=64)
+
+
+SHAPE = (32, 8, 16)
 
 
 @pytest.mark.big
-@pytest.mark.parametrize("spelling", ["batch_input_shape", "batch_shape of Input"])
-def test_stateful_stacked_lstm(spelling):
-    data_dim = 16
-    timesteps = 8
-    num_classes = 10
-    batch_size = 32
-    shape = (batch_size, timesteps, data_dim)
-    model = Sequential()
-    if spelling == "batch_input_shape":
-        model.add(LSTM(32, return_sequences=True, stateful=True, batch_input_shape=shape))
-    else:
-        model.add(Input(batch_shape=shape))
-        model.add(LSTM(32, return_sequences=True, stateful=True))
-    model.add(LSTM(32, return_sequences=True, stateful=True))
-    model.add(LSTM(32, stateful=True))
-    model.add(Dense(10, activation="softmax"))
+@pytest.mark.parametrize(
+    "first",
+    [
+        lambda: LSTM(32, return_sequences=True, stateful=True, batch_input_shape=SHAPE),
+        lambda: Input(batch_shape=SHAPE),
+    ],
+)
+def test_stateful_stacked_lstm(first):
+    model = stacked_lstm(first(), stateful=True)
     assert model.output_shape == (32, 10)
-    model.compile(loss="categorical_crossentropy", optimizer="rmsprop", metrics=["accuracy"])
-    x_train = np.random.random((batch_size * 10, timesteps, data_dim))
-    y_train = np.random.random((batch_size * 10, num_classes))
-    x_val = np.random.random((batch_size * 3, timesteps, data_dim))
-    y_val = np.random.random((batch_size * 3, num_classes))
-    history = model.fit(
-        x_train,
-        y_train,
-        batch_size=batch_size,
-        epochs=5,
-        shuffle=False,
-        validation_data=(x_val, y_val),
-        verbose=0,
-    )
-    assert_learned(history, 5, "accuracy", "val_loss", "val_accuracy")
+    x_val = fit_to_noise(model, 320, 96, batch_size=32, shuffle=False)
 
     # "Its states are used as initial states for another batch of samples": the next piece of the same sequences.
     model.reset_states()
     first = model.predict_on_batch(x_val[:32])
     second = model.predict_on_batch(x_val[32:64])
-    whole = stateless_twin(model, 2 * timesteps, data_dim)
+    whole = stacked_lstm(LSTM(32, return_sequences=True, input_shape=(16, 16)))  # without states
+    whole.set_weights(model.get_weights())
     joined = np.concatenate([x_val[:32], x_val[32:64]], axis=1)
     np.testing.assert_allclose(whole.predict_on_batch(joined), second, rtol=1e-5, atol=1e-6)
     assert not np.allclose(model.predict_on_batch(x_val[:32]), first)
     model.reset_states()
     np.testing.assert_array_equal(model.predict_on_batch(x_val[:32]), first)
-
-
-def stateless_twin(model, timesteps, data_dim):
-    """The same network and weights without states, on longer sequences."""
-    twin = Sequential([LSTM(32, return_sequences=True, input_shape=(timesteps, data_dim))])
-    twin.add(LSTM(32, return_sequences=True))
-    twin.add(LSTM(32))
-    twin.add(Dense(10, activation="softmax"))
-    twin.set_weights(model.get_weights())
-    return twin
 
 
 # -------------------- Keras functional API --------------------
@@ -380,22 +332,17 @@ def headline_model():
 
 @pytest.fixture
 def headlines():
+    """Inputs, and labels that are no probabilities."""
     np.random.seed(0)
-    headline_data = np.round(np.abs(np.random.rand(12, 100) * 100))
-    additional_data = np.random.randn(12, 5)
-    headline_labels = np.random.randn(12, 1)
-    additional_labels = np.random.randn(12, 1)
-    return headline_data, additional_data, headline_labels, additional_labels
+    inputs = [np.round(np.abs(np.random.rand(12, 100) * 100)), np.random.randn(12, 5)]
+    return inputs, [np.random.randn(12, 1), np.random.randn(12, 1)]
 
 
 @pytest.mark.big
 def test_headlines_by_lists(headlines):
-    headline_data, additional_data, headline_labels, additional_labels = headlines
     model = headline_model()
     model.compile(optimizer="rmsprop", loss="binary_crossentropy", loss_weights=[1.0, 0.2])
-    history = model.fit(
-        [headline_data, additional_data], [headline_labels, additional_labels], epochs=50, batch_size=32, verbose=0
-    )
+    history = model.fit(*headlines, epochs=50, batch_size=32, verbose=0)
     # The labels are no probabilities, so the losses go below zero, in Keras too.
     assert_learned(history, 50, "main_output_loss", "aux_output_loss")
     losses = history.history
@@ -406,47 +353,38 @@ def test_headlines_by_lists(headlines):
 @pytest.mark.documents
 @pytest.mark.big
 def test_headlines_by_names(headlines):
-    headline_data, additional_data, headline_labels, additional_labels = headlines
-    model = headline_model()
-    model.compile(
-        optimizer="rmsprop",
-        loss={"main_output": "binary_crossentropy", "aux_output": "binary_crossentropy"},
-        loss_weights={"main_output": 1.0, "aux_output": 0.2},
-    )
+    data, labels = headlines
+    model, outputs = headline_model(), ("main_output", "aux_output")
+    loss, weights = dict.fromkeys(outputs, "binary_crossentropy"), {"main_output": 1.0, "aux_output": 0.2}
+    model.compile(optimizer="rmsprop", loss=loss, loss_weights=weights)
     by_lists = headline_model()
     by_lists.set_weights(model.get_weights())
     by_lists.compile(optimizer="rmsprop", loss="binary_crossentropy", loss_weights=[1.0, 0.2])
     settings = {"epochs": 50, "batch_size": 32, "shuffle": False, "verbose": 0}
-    history = model.fit(
-        {"main_input": headline_data, "aux_input": additional_data},
-        {"main_output": headline_labels, "aux_output": additional_labels},
-        **settings,
-    )
+    named = {"main_input": data[0], "aux_input": data[1]}
+    history = model.fit(named, dict(zip(outputs, labels, strict=True)), **settings)
     assert_learned(history, 50, "main_output_loss", "aux_output_loss")
-    same = by_lists.fit([headline_data, additional_data], [headline_labels, additional_labels], **settings)
+    same = by_lists.fit(data, labels, **settings)
     np.testing.assert_allclose(history.history["loss"], same.history["loss"], rtol=1e-5)
 
-    by_name = model.predict({"main_input": headline_data, "aux_input": additional_data}, verbose=0)
-    pred = model.predict([headline_data, additional_data], verbose=0)
+    by_name, pred = model.predict(named, verbose=0), model.predict(data, verbose=0)
     assert [p.shape for p in pred] == [(12, 1), (12, 1)]
     for one, other in zip(by_name, pred, strict=True):
         np.testing.assert_array_equal(one, other)
-    losses = model.evaluate([headline_data, additional_data], [headline_labels, additional_labels], verbose=0)
+    losses = model.evaluate(data, labels, verbose=0)
     assert len(losses) == 3
     np.testing.assert_allclose(losses[0], losses[1] + 0.2 * losses[2], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.big
 def test_each_output_gets_its_own_loss(headlines):
-    headline_data, additional_data, headline_labels, additional_labels = headlines
+    data, labels = headlines
     model = headline_model()
     model.compile(optimizer="rmsprop", loss=["mse", "mae"], loss_weights=[1.0, 0.2])
-    main, aux = model.predict([headline_data, additional_data], verbose=0)
-    losses = model.evaluate(
-        [headline_data, additional_data], [headline_labels, additional_labels], verbose=0, return_dict=True
-    )
-    np.testing.assert_allclose(losses["main_output_loss"], np.mean((main - headline_labels) ** 2), rtol=1e-5)
-    np.testing.assert_allclose(losses["aux_output_loss"], np.mean(np.abs(aux - additional_labels)), rtol=1e-5)
+    main, aux = model.predict(data, verbose=0)
+    losses = model.evaluate(data, labels, verbose=0, return_dict=True)
+    np.testing.assert_allclose(losses["main_output_loss"], np.mean((main - labels[0]) ** 2), rtol=1e-5)
+    np.testing.assert_allclose(losses["aux_output_loss"], np.mean(np.abs(aux - labels[1])), rtol=1e-5)
 
 
 # -------------------- Shared layers --------------------
@@ -480,19 +418,13 @@ def test_one_node_has_one_output():
     a = Input(shape=(280, 256))
     lstm = LSTM(32)
     encoded_a = lstm(a)
-    assert lstm.output == encoded_a
-    assert lstm.output is encoded_a
-    assert lstm.input is a
-    assert lstm.input_shape == (None, 280, 256)
-    assert lstm.output_shape == (None, 32)
+    assert lstm.output == encoded_a and lstm.output is encoded_a and lstm.input is a
+    assert lstm.input_shape == (None, 280, 256) and lstm.output_shape == (None, 32)
 
 
 def test_several_nodes_have_no_single_output():
-    a = Input(shape=(280, 256))
-    b = Input(shape=(280, 256))
-    lstm = LSTM(32)
-    encoded_a = lstm(a)
-    encoded_b = lstm(b)
+    a, b, lstm = Input(shape=(280, 256)), Input(shape=(280, 256)), LSTM(32)
+    encoded_a, encoded_b = lstm(a), lstm(b)
     with pytest.raises(AttributeError, match="multiple inbound nodes") as error:
         lstm.output  # noqa: B018
     text = " ".join(str(error.value).split())
@@ -500,13 +432,10 @@ def test_several_nodes_have_no_single_output():
         f'Layer {lstm.name} has multiple inbound nodes, hence the notion of "layer output" is ill-defined. '
         "Use `get_output_at(node_index)` instead."
     )
-    assert lstm.get_output_at(0) == encoded_a
-    assert lstm.get_output_at(1) == encoded_b
-    assert lstm.get_output_at(0) != encoded_b
-    assert lstm.get_input_at(1) is b
+    assert lstm.get_output_at(0) == encoded_a and lstm.get_output_at(1) == encoded_b
+    assert lstm.get_output_at(0) != encoded_b and lstm.get_input_at(1) is b
     # "... or all nodes with similar input and output": the shapes agree, so they are defined
-    assert lstm.input_shape == (None, 280, 256)
-    assert lstm.output_shape == (None, 32)
+    assert lstm.input_shape == (None, 280, 256) and lstm.output_shape == (None, 32)
     with pytest.raises(ValueError, match="2 inbound nodes"):
         lstm.get_output_at(2)
 

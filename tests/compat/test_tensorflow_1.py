@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nbkeras.compat.tensorflow import first_version, image, nn
+from nbkeras.compat.tensorflow import first_version, image, math, nn
 
 RANDOM = np.random.default_rng(0)
 LOGITS = RANDOM.normal(size=(6, 3, 5)).astype("float32")
@@ -26,9 +26,9 @@ def test_older_names_of_functions_and_arguments():
     found = first_version.extract_image_patches(pixels, sizes, steps, rates, "VALID")
     np.testing.assert_array_equal(found, image.extract_patches(pixels, sizes, steps, rates, "VALID"))
     assert found.shape == (1, 2, 2, 8)
-    apart = first_version.space_to_depth(pixels, 2)
-    np.testing.assert_array_equal(first_version.depth_to_space(apart, 2), pixels)
-    np.testing.assert_array_equal(first_version.floordiv([7, -7], 2), [3, -4])
+    apart = nn.space_to_depth(pixels, 2)
+    np.testing.assert_array_equal(nn.depth_to_space(apart, 2), pixels)
+    np.testing.assert_array_equal(math.floordiv([7, -7], 2), [3, -4])
     mean, variance = nn.moments(pixels, [0, 1, 2], keep_dims=True)
     assert mean.shape == variance.shape == (1, 1, 1, 2)
     np.testing.assert_allclose(mean, pixels.mean((0, 1, 2), keepdims=True))

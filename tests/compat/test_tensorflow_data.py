@@ -1,23 +1,11 @@
 """Data sets of tf.data that read text files, and those of windows. The expected elements are TensorFlow 2.21's."""
 
 import gzip
-import importlib
-import sys
 
 import numpy as np
 import pytest
 
-from nbkeras.compat.alias import install_as_keras, uninstall
-
-pytestmark = pytest.mark.skipif("keras" in sys.modules, reason="another Keras is imported")
 TABLE = 'a,b,c,d,e,y\n1,2.5,x,5000000000,,0\n2,,"q,r",1,,1\n3,1e40,z,2,,0\n'
-
-
-@pytest.fixture(scope="module")
-def tf():
-    install_as_keras(3, tensorflow=True)
-    yield importlib.import_module("tensorflow")
-    uninstall()
 
 
 @pytest.fixture

@@ -1,23 +1,11 @@
 """Strings as TensorFlow has them: tensors of bytes, in data sets and before layers. tensorflow_cases.py compares their values."""
 
-import importlib
-import sys
-
 import numpy as np
 import pytest
 
 from nbkeras import layers, ops
-from nbkeras.compat.alias import install_as_keras, uninstall
 
-pytestmark = pytest.mark.skipif("keras" in sys.modules, reason="another Keras is imported")
 REVIEWS = ["A great<br />film!", "Bad, bad.", "great"]
-
-
-@pytest.fixture(scope="module")
-def tf():
-    install_as_keras(3, tensorflow=True)
-    yield importlib.import_module("tensorflow")
-    uninstall()
 
 
 def test_a_tensor_of_strings(tf):

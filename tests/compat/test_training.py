@@ -1,13 +1,10 @@
 """Users' training loops and callbacks, as in scripts for Keras 2."""
 
 import pytest
-from compat_scripts import KERAS_2, run_script
 
 
-def test_updates_of_an_optimizer(tmp_path):
-    run_script(
-        tmp_path,
-        """
+def test_updates_of_an_optimizer(run):
+    run("""
         import numpy as np
         from keras import backend as K, losses, optimizers
         from keras.layers import Dense, Dropout
@@ -29,15 +26,12 @@ def test_updates_of_an_optimizer(tmp_path):
                 np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
             model.set_weights(before)
         assert step([x, y, 1])[0] != step([x, y, 1])[0]
-        """,
-    )
+        """)
 
 
-def test_what_callbacks_and_constructors_take(tmp_path):
+def test_what_callbacks_and_constructors_take(run):
     pytest.importorskip("tensorboardX")
-    run_script(
-        tmp_path,
-        """
+    run("""
         import numpy as np
         from keras import backend as K
         from keras.callbacks import Callback, TensorBoard
@@ -56,15 +50,12 @@ def test_what_callbacks_and_constructors_take(tmp_path):
         assert seen.shapes == [(2, 5), (2, 3), (2,)]
         K.set_image_dim_ordering("th")
         assert K.image_dim_ordering() == "th" and K.image_data_format() == "channels_first"
-        """,
-    )
+        """)
 
 
-def test_metrics_of_a_model_that_computes_its_loss_itself(tmp_path):
+def test_metrics_of_a_model_that_computes_its_loss_itself(run_keras_2):
     """Keras 2.3.1 had no such models, so its rule that an output without a loss has no metrics is not for them."""
-    run_script(
-        tmp_path,
-        """
+    run_keras_2("""
         import keras
         import numpy as np
 
@@ -107,6 +98,4 @@ def test_metrics_of_a_model_that_computes_its_loss_itself(tmp_path):
         model.add_loss(keras.backend.mean(model.output))
         model.compile("sgd", metrics=["mae"])
         assert "mae" not in model.fit(x, None, verbose=0).history
-        """,
-        options=KERAS_2,
-    )
+        """)

@@ -39,26 +39,16 @@ def test_sizes_of_convolutions(padding, length):
 
 
 def test_sizes_of_transposed_convolutions():
-    assert (
-        conv_utils.conv_input_length(14, 5, "valid", 2) == 31
-        and conv_utils.conv_input_length(None, 5, "same", 1) is None
-    )
-    assert (
-        conv_utils.deconv_length(32, 2, 5, "valid", None) == 67 and conv_utils.deconv_length(32, 2, 5, "valid", 1) == 68
-    )
-    assert (
-        conv_utils.deconv_length(32, 2, 5, "full", None) == 59
-        and conv_utils.deconv_length(None, 2, 5, "same", 1) is None
-    )
+    before, after = conv_utils.conv_input_length, conv_utils.deconv_length
+    assert before(14, 5, "valid", 2) == 31 and before(None, 5, "same", 1) is None
+    assert after(32, 2, 5, "valid", None) == 67 and after(32, 2, 5, "valid", 1) == 68
+    assert after(32, 2, 5, "full", None) == 59 and after(None, 2, 5, "same", 1) is None
     with pytest.raises(ValueError, match="received 'diagonal'"):
-        conv_utils.deconv_length(3, 2, 5, "diagonal", None)
+        after(3, 2, 5, "diagonal", None)
 
 
 def test_arguments_of_convolutions():
-    assert conv_utils.normalize_tuple(5, 2, "size") == (5, 5) and conv_utils.normalize_tuple([7, 9], 2, "size") == (
-        7,
-        9,
-    )
+    assert [conv_utils.normalize_tuple(given, 2, "size") for given in (5, [7, 9])] == [(5, 5), (7, 9)]
     for wrong in (None, [2, 3, 4], ["a", "b"]):
         with pytest.raises(ValueError, match="`size` argument must be a tuple of 2 integers"):
             conv_utils.normalize_tuple(wrong, 2, "size")
@@ -81,9 +71,8 @@ def test_kernels_of_another_backend_and_data_format():
     moved, bias = model.layers[2].get_weights()
     np.testing.assert_allclose(maps.transpose(2, 0, 1).reshape(1, -1) @ moved + bias, before, rtol=1e-4, atol=1e-5)
     layer_utils.convert_dense_weights_data_format(model.layers[2], maps.shape, "channels_last")
-    np.testing.assert_allclose(
-        maps.reshape(1, -1) @ model.layers[2].get_weights()[0] + bias, before, rtol=1e-4, atol=1e-5
-    )
+    back = model.layers[2].get_weights()[0]
+    np.testing.assert_allclose(maps.reshape(1, -1) @ back + bias, before, rtol=1e-4, atol=1e-5)
     with pytest.raises(ValueError, match="data_format must be"):
         layer_utils.convert_dense_weights_data_format(model.layers[2], (2, 2, 3), "first")
 
@@ -155,9 +144,8 @@ def test_an_archive_is_unpacked_beside_itself(tmp_path):
     assert path == str(cache / "datasets" / "all.zip")
     assert (cache / "datasets" / "tulip.txt").read_text() == "tulip"
     assert (cache / "datasets" / "flowers" / "rose.txt").read_text() == "new"
-    again = downloading.get_file(
-        os.path.join("sub", "a.txt"), (tmp_path / "flowers" / "rose.txt").as_uri(), cache_dir=cache
-    )
+    origin = (tmp_path / "flowers" / "rose.txt").as_uri()
+    again = downloading.get_file(os.path.join("sub", "a.txt"), origin, cache_dir=cache)
     assert again == str(cache / "datasets" / "sub" / "a.txt")
 
 

@@ -8,7 +8,6 @@ import sys
 import textwrap
 
 import pytest
-from compat_scripts import run_script
 
 import nbkeras
 from nbkeras.compat import alias, modules
@@ -34,19 +33,11 @@ SCRIPTS = pathlib.Path(__file__).parents[2] / "scripts"
         ("from keras.layers import CuDNNLSTM", 2, "line 1 uses keras.layers.CuDNNLSTM"),
         ("from keras.constraints import maxnorm", 2, "line 1 uses keras.constraints.maxnorm"),
         ("from keras.models import Sequential\nm = Sequential()\nm.fit_generator(g)", 2, "line 3 uses fit_generator"),
-        (
-            "from keras.models import Sequential\nm = Sequential()\nm.fit(x, workers=4)",
-            2,
-            "line 3 uses fit(workers=...)",
-        ),
+        ("import keras\nm = keras.Sequential()\nm.fit(x, workers=4)", 2, "line 3 uses fit(workers=...)"),
         ("from keras.optimizers import SGD\nSGD(lr=0.1)", 2, "line 2 uses SGD(lr=...)"),
         ("from keras import backend as K\nK.mean(K.square(x))", 2, "line 2 uses keras.backend.mean"),
         ("import tensorflow as tf\ntf.keras.layers.core.Dense(2)", 2, "line 2 uses keras.layers.core.Dense"),
-        (
-            "from tensorflow.keras.utils.np_utils import to_categorical",
-            2,
-            "line 1 uses keras.utils.np_utils.to_categorical",
-        ),
+        ("from tensorflow.keras.utils.np_utils import normalize", 2, "line 1 uses keras.utils.np_utils.normalize"),
         # a file with both cannot be for Keras 2, which has no keras.ops
         ("from keras import ops\nfrom keras.optimizers import SGD\nSGD(lr=0.1)", 3, "line 1 uses keras.ops"),
     ],
@@ -117,6 +108,7 @@ def test_the_option_chooses_the_version(tmp_path, module):
         assert json.loads(out) == facts and errors == ""
 
 
+@pytest.mark.process
 def test_without_the_option_one_line_says_which_version_and_why(tmp_path):
     out, errors = said(tmp_path, SHOWS)
     assert json.loads(out) == AS_3
@@ -126,18 +118,15 @@ def test_without_the_option_one_line_says_which_version_and_why(tmp_path):
     )
     out, errors = said(tmp_path, f"{SHOWS}from keras.utils import np_utils", module=True)
     assert json.loads(out) == AS_2
-    assert (
-        errors
-        == "nbkeras: keras is Keras 2 here, because line 8 uses keras.utils.np_utils (--keras 3 selects Keras 3)\n"
-    )
+    reason = "because line 8 uses keras.utils.np_utils (--keras 3 selects Keras 3)"
+    assert errors == f"nbkeras: keras is Keras 2 here, {reason}\n"
     assert said(tmp_path, "print(1)") == ("1\n", "")
 
 
 @pytest.mark.process
 def test_packages_and_spawned_processes_have_the_version_and_the_answer_of_the_process(tmp_path):
-    (tmp_path / "package.py").write_text(
-        "import keras\nfacts = keras.__version__, keras.backend.backend()", encoding="utf-8"
-    )
+    facts = "import keras\nfacts = keras.__version__, keras.backend.backend()"
+    (tmp_path / "package.py").write_text(facts, encoding="utf-8")
     source = """
         import multiprocessing
         def child():
@@ -170,12 +159,9 @@ def test_a_backend_that_a_script_chooses_has_no_effect_also_in_processes_that_it
 
 
 def test_a_backend_that_nbkeras_cannot_answer_with(tmp_path):
+    message = "^nbkeras: .*the environment variable KERAS_BACKEND must be one of 'nbkeras', 'numpy', 'tens"
     with pytest.raises(
-        AssertionError, match="the environment variable KERAS_BACKEND must be one of 'nbkeras', 'numpy', 'tens"
-    ):
-        said(tmp_path, SHOWS, "--keras", "3", KERAS_BACKEND="jax")
-    with pytest.raises(
-        AssertionError, match="^nbkeras: .*Unset the variable, or .*: python -m nbkeras --backend numpy"
+        AssertionError, match=f"{message}.*Unset the variable, or .*: python -m nbkeras --backend numpy"
     ):
         said(tmp_path, SHOWS, "--keras", "3", KERAS_BACKEND="jax")
     assert json.loads(said(tmp_path, SHOWS, "--keras", "3", "--backend", "numpy", KERAS_BACKEND="jax")[0]) == AS_3
@@ -189,9 +175,8 @@ def test_a_module_that_is_not_there(tmp_path):
 def test_a_package_runs_by_its_main_module(tmp_path):
     (tmp_path / "tool").mkdir()
     (tmp_path / "tool" / "__init__.py").write_text("", encoding="utf-8")
-    (tmp_path / "tool" / "__main__.py").write_text(
-        "from keras.utils import np_utils\nprint(__name__)", encoding="utf-8"
-    )
+    program = "from keras.utils import np_utils\nprint(__name__)"
+    (tmp_path / "tool" / "__main__.py").write_text(program, encoding="utf-8")
     out, errors = said(tmp_path, "", "-m", "tool")
     assert out == "__main__\n" and "keras is Keras 2 here, because line 1 uses keras.utils.np_utils" in errors
 
@@ -221,9 +206,7 @@ def test_the_versions_in_code(monkeypatch):
     assert nbkeras.config.backend() == "nbkeras" and "KERAS_BACKEND" not in os.environ
     with pytest.raises(ValueError, match="version must be 2 or 3, received 4"):
         nbkeras.install_as_keras(version=4)
-    with pytest.raises(
-        ValueError, match="install_as_keras: backend must be one of 'nbkeras', 'numpy', 'tensorflow', received"
-    ):
+    with pytest.raises(ValueError, match="as_keras: backend must be one of 'nbkeras', 'numpy', 'tensorflow', received"):
         nbkeras.install_as_keras(version=3, backend="theano")
 
 
@@ -238,31 +221,26 @@ def test_the_file_of_the_caller_decides_without_a_version():
 
 @pytest.mark.usefixtures("uninstalled")
 @pytest.mark.parametrize(
-    ("version", "name", "sentence"),
+    ("version", "name", "message"),
     [
         (
             3,
             "keras.engine",
-            "keras.engine is a module of Keras 2, and keras means Keras 3 in this process: start it with --keras 2",
+            "^keras.engine is a module of Keras 2, and .* Keras 3 in this process: start it with --keras 2",
         ),
-        (2, "keras.src.saving", "keras.src is a module of Keras 3, and keras means Keras 2 in this process"),
-        (
-            2,
-            "keras.legacy.saving",
-            "keras.legacy.saving is a module of Keras 3, and keras means Keras 2 in this process",
-        ),
+        (2, "keras.src.saving", "^keras.src is a module of Keras 3, and keras means Keras 2 in this process"),
+        (2, "keras.legacy.saving", "^keras.legacy.saving is a module of Keras 3, and keras means Keras 2 in this pro"),
         (
             3,
             "keras.src.trainers.epoch_iterator",
-            "keras.src.trainers.epoch_iterator is an internal module of Keras, and nbkeras has only those that",
+            r"^keras\.src\.trainers\.epoch_iterator is an internal module of Keras",
         ),
         (3, "keras.nothing", "No module named 'keras.nothing'"),
     ],
-    ids=["older", "newer", "legacy", "internal", "unknown"],
 )
-def test_a_module_that_is_missing_says_why(version, name, sentence):
+def test_a_module_that_is_missing_says_why(version, name, message):
     nbkeras.install_as_keras(version=version)
-    with pytest.raises(ImportError, match=sentence):
+    with pytest.raises(ImportError, match=message):
         __import__(name)
 
 
@@ -272,10 +250,8 @@ def test_the_names_of_keras_3_are_those_of_the_page_of_parity():
     assert set(known["names"]["keras.backend"]) == BACKEND_OF_KERAS_3
 
 
-def test_a_script_of_keras_3_imports_internal_names(tmp_path):
-    run_script(
-        tmp_path,
-        """
+def test_a_script_of_keras_3_imports_internal_names(run):
+    run("""
         import io
         import numpy as np
         import keras
@@ -332,8 +308,7 @@ def test_a_script_of_keras_3_imports_internal_names(tmp_path):
         spec = backend.compute_output_spec(lambda a, factor: ops.sum(a * factor, axis=1), x, factor=2.0)
         assert isinstance(spec, keras.KerasTensor) and spec.shape == (None,)
         backend.compute_output_spec(model, np.ones((2, 3), "float32"))
-        """,
-    )
+        """)
 
 
 def test_the_page_lists_the_internal_modules():
@@ -343,12 +318,11 @@ def test_the_page_lists_the_internal_modules():
     assert [name for name in SRC if name and f"`{name}`" not in page and name not in modules._of_families()] == []
 
 
-def test_helpers_of_data_adapters(tmp_path):
-    run_script(
-        tmp_path,
-        """
+def test_helpers_of_data_adapters(run):
+    run("""
         import numpy as np
         from keras.src.trainers.data_adapters import data_adapter_utils as utils
+        from pytest import raises
 
         x, y = np.arange(10.0), {"a": np.arange(10)}
         first, last = utils.train_validation_split((x, y, None), 0.2)
@@ -357,15 +331,8 @@ def test_helpers_of_data_adapters(tmp_path):
         assert weights.tolist() == [2.0, 1.0, 3.0]
         assert utils.list_to_tuple([1, 2]) == (1, 2) and utils.unpack_x_y_sample_weight((x,)) == (x, None, None)
         utils.check_data_cardinality((x, y, None))
-        for call, sentence in (
-            (lambda: utils.check_data_cardinality((x, x[:3])), "the same number of samples, received [3, 10]"),
-            (lambda: utils.train_validation_split(x, 0.0), "validation_split=0.0 leaves no samples"),
-        ):
-            try:
-                call()
-            except ValueError as error:
-                assert sentence in str(error), error
-            else:
-                raise AssertionError(sentence)
-        """,
-    )
+        with raises(ValueError, match="the same number of samples, received .3, 10."):
+            utils.check_data_cardinality((x, x[:3]))
+        with raises(ValueError, match="validation_split=0.0 leaves no samples"):
+            utils.train_validation_split(x, 0.0)
+        """)

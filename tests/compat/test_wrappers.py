@@ -48,17 +48,11 @@ def regressor():
 
 
 class TestKeras3:
-    @pytest.fixture(autouse=True)
-    def wrappers(self):
-        import nbkeras
-
-        self.wrappers = nbkeras.wrappers
-
     def test_classifier(self):
         from sklearn.base import clone, is_classifier
         from sklearn.model_selection import cross_val_score
 
-        estimator = self.wrappers.SKLearnClassifier(classifier(), fit_kwargs={"epochs": 30, "verbose": 0})
+        estimator = wrappers.SKLearnClassifier(classifier(), fit_kwargs={"epochs": 30, "verbose": 0})
         assert is_classifier(estimator) and cross_val_score(clone(estimator), X, NAMES, cv=2).mean() > 0.5
         estimator.fit(X, NAMES)
         assert set(estimator.predict(X)) <= {"a", "b"} and estimator.decision_function(X).shape == (40, 2)
@@ -66,7 +60,7 @@ class TestKeras3:
         assert (estimator.classes_[probabilities.argmax(1)] == estimator.predict(X)).all()
         np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
         assert np.isfinite(cross_val_score(clone(estimator), X, NAMES, cv=2, scoring="neg_log_loss")).all()
-        logits = self.wrappers.SKLearnClassifier(classifier(activation="linear", loss="mse"), fit_kwargs={"verbose": 0})
+        logits = wrappers.SKLearnClassifier(classifier(activation="linear", loss="mse"), fit_kwargs={"verbose": 0})
         with pytest.raises(ValueError, match="outputs are probabilities"):
             logits.fit(X, NAMES).predict_proba(X)
         assert estimator.model_ is not estimator.model and len(estimator.history_.history["loss"]) == 30
@@ -82,10 +76,10 @@ class TestKeras3:
         names = np.array(["a"] * 10 + ["b"] * 30)
         options = {"epochs": 2, "verbose": 0, "shuffle": False, "validation_split": 0.25}
         given, model = np.linspace(1, 2, 40), classifier()
-        expected = self.wrappers.SKLearnClassifier(make_same(model), fit_kwargs=options)
+        expected = wrappers.SKLearnClassifier(make_same(model), fit_kwargs=options)
         expected.fit(X, names, sample_weight=given * np.where(names == "a", 2.0, 2 / 3))
-        first = self.wrappers.SKLearnClassifier(make_same(model), fit_kwargs=options, class_weight=weights)
-        others = clone(first).set_params(class_weight=None), self.wrappers.SKLearnClassifier(make_same(model))
+        first = wrappers.SKLearnClassifier(make_same(model), fit_kwargs=options, class_weight=weights)
+        others = clone(first).set_params(class_weight=None), wrappers.SKLearnClassifier(make_same(model))
         first.fit(X, names, sample_weight=given)
         others[0].fit(X, names, sample_weight=given, class_weight=weights)
         others[1].set_params(fit_kwargs={**options, "class_weight": weights}).fit(X, names, sample_weight=given)
@@ -95,7 +89,7 @@ class TestKeras3:
 
     @pytest.mark.parametrize("weights", ["balance", {"c": 1.0}, [1, 2]])
     def test_class_weights_of_other_labels_are_refused(self, weights):
-        estimator = self.wrappers.SKLearnClassifier(classifier(), class_weight=weights)
+        estimator = wrappers.SKLearnClassifier(classifier(), class_weight=weights)
         with pytest.raises(ValueError, match=r"class_weight must be 'balanced', .* labels \['a', 'b'\], received"):
             estimator.fit(X, NAMES)
 
@@ -104,20 +98,20 @@ class TestKeras3:
             assert y.shape == (40, 1)
             return regressor()
 
-        estimator = self.wrappers.SKLearnRegressor(make, model_kwargs={"units": 1}, fit_kwargs={"verbose": 0})
+        estimator = wrappers.SKLearnRegressor(make, model_kwargs={"units": 1}, fit_kwargs={"verbose": 0})
         assert estimator.fit(X, X[:, 0]).predict(X).shape == (40,)
         assert np.isfinite(estimator.score(X, X[:, 0]))
-        transformer = self.wrappers.SKLearnTransformer(regressor(), fit_kwargs={"verbose": 0})
+        transformer = wrappers.SKLearnTransformer(regressor(), fit_kwargs={"verbose": 0})
         assert transformer.fit(X, X[:, :1]).transform(X).shape == (40, 1)
 
     def test_mistakes_are_explained(self):
         from sklearn.exceptions import NotFittedError
 
         with pytest.raises(NotFittedError, match="instance is not fitted yet"):
-            self.wrappers.SKLearnRegressor(regressor()).predict(X)
+            wrappers.SKLearnRegressor(regressor()).predict(X)
         model = models.Sequential([layers.Input((3,)), layers.Dense(1)])
         with pytest.raises(RuntimeError, match="must be compiled"):
-            self.wrappers.SKLearnRegressor(model).fit(X, X[:, 0])
+            wrappers.SKLearnRegressor(model).fit(X, X[:, 0])
 
 
 # -------------------- scikit-learn's own checks --------------------
@@ -140,20 +134,17 @@ class Reproducible:
 reproducible = Reproducible()
 
 
+SOFTMAX = {"loss": "categorical_crossentropy", "activation": "softmax"}
 CHECKED = [
-    wrappers.SKLearnClassifier(
-        reproducible, model_kwargs={"loss": "categorical_crossentropy", "activation": "softmax"}, fit_kwargs=SHORT
-    ),
+    wrappers.SKLearnClassifier(reproducible, model_kwargs=SOFTMAX, fit_kwargs=SHORT),
     wrappers.SKLearnRegressor(reproducible, model_kwargs={"loss": "mse"}, fit_kwargs=SHORT),
     wrappers.SKLearnTransformer(reproducible, model_kwargs={"loss": "mse"}, fit_kwargs=SHORT),
 ]
 OF_OUTPUTS = "decision_function returns the outputs of the model, a column for each class, as Keras's does"
 EXPECTED_FAILURES = {
-    "SKLearnClassifier": {
-        "check_classifiers_classes": OF_OUTPUTS,
-        "check_classifiers_train": OF_OUTPUTS,
-        "check_decision_proba_consistency": OF_OUTPUTS,
-    },
+    "SKLearnClassifier": dict.fromkeys(
+        ("check_classifiers_classes", "check_classifiers_train", "check_decision_proba_consistency"), OF_OUTPUTS
+    ),
     "SKLearnRegressor": {"check_regressor_multioutput": "predictions have the model's dtype, float32, not float64"},
     "SKLearnTransformer": {},
 }
@@ -200,15 +191,9 @@ class TestKeras2:
         assert search.best_params_["epochs"] in (1, 2)
 
     def test_regressor_and_classes_that_build(self):
-        class Mine(KerasRegressor):
-            def __call__(self, units):
-                return regressor()
-
-        class Builder:
-            def __call__(self, units):
-                return regressor()
-
-        for estimator in (Mine(units=3), KerasRegressor(Builder(), units=3)):
+        calls = {"__call__": lambda self, units: regressor()}
+        mine, builder = type("Mine", (KerasRegressor,), calls), type("Builder", (), calls)
+        for estimator in (mine(units=3), KerasRegressor(builder(), units=3)):
             estimator.fit(X, X[:, 0], verbose=0)
             assert estimator.predict(X).shape == (40,)
             assert estimator.score(X, X[:, 0], verbose=0) < 0

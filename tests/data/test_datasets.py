@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import functools
 import hashlib
 import http.server
 import os
@@ -87,28 +88,15 @@ def serve(respond):
         server.server_close()
 
 
-def whole(handler):
+def whole(handler, has_length=True, size=None):
     handler.send_response(200)
-    handler.send_header("Content-Length", str(len(CONTENT)))
+    if has_length:
+        handler.send_header("Content-Length", str(len(CONTENT)))
     handler.end_headers()
-    handler.wfile.write(CONTENT)
+    handler.wfile.write(CONTENT[:size])
 
 
-def without_length(handler):
-    handler.send_response(200)
-    handler.end_headers()
-    handler.wfile.write(CONTENT)
-
-
-def cut_off(handler):
-    handler.send_response(200)
-    handler.send_header("Content-Length", str(len(CONTENT)))
-    handler.end_headers()
-    handler.wfile.write(CONTENT[:100_000])
-
-
-def not_found(handler):
-    handler.send_error(404)
+without_length = functools.partial(whole, has_length=False)
 
 
 def only(folder, *names):
@@ -166,7 +154,10 @@ class TestGetFile:
 
     @pytest.mark.parametrize(
         "respond, message",
-        [(cut_off, "it ended after 100000 of 256000 bytes"), (not_found, "the server says 404 Not Found")],
+        [
+            (functools.partial(whole, size=100_000), "it ended after 100000 of 256000 bytes"),
+            (lambda handler: handler.send_error(404), "the server says 404 Not Found"),
+        ],
     )
     def test_a_failed_download_leaves_what_was_there(self, cache, respond, message):
         cache.mkdir(parents=True)
@@ -229,12 +220,9 @@ class TestMnist:
     @pytest.fixture
     def arrays(self):
         random = np.random.default_rng(0)
-        return {
-            "x_train": random.integers(0, 256, (6, 28, 28), dtype=np.uint8),
-            "y_train": np.arange(6, dtype=np.uint8),
-            "x_test": random.integers(0, 256, (2, 28, 28), dtype=np.uint8),
-            "y_test": np.arange(2, dtype=np.uint8),
-        }
+        sizes = {"train": 6, "test": 2}
+        images = {f"x_{part}": random.integers(0, 256, (n, 28, 28), dtype=np.uint8) for part, n in sizes.items()}
+        return images | {f"y_{part}": np.arange(n, dtype=np.uint8) for part, n in sizes.items()}
 
     def publish(self, path, arrays, monkeypatch):
         """Put a small file in the place of the real one."""
@@ -246,7 +234,7 @@ class TestMnist:
     def test_downloads_and_loads(self, cache, tmp_path, arrays, monkeypatch, name):
         self.publish(tmp_path / "origin.npz", arrays, monkeypatch)
         (x_train, y_train), (x_test, y_test) = mnist.load_data(name)
-        for got, key in ((x_train, "x_train"), (y_train, "y_train"), (x_test, "x_test"), (y_test, "y_test")):
+        for key, got in {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test}.items():
             np.testing.assert_array_equal(got, arrays[key])
         assert (cache / name).exists()
 

@@ -146,10 +146,12 @@ class TestFlow:
             make.flow(self.x, y, subset="test")
 
     def test_channels_first(self):
-        make = ImageDataGenerator(data_format="channels_first", rotation_range=20, zoom_range=0.1)
-        last = ImageDataGenerator(data_format="channels_last", rotation_range=20, zoom_range=0.1)
-        first = next(make.flow(self.x.transpose(0, 3, 1, 2), seed=1))
-        np.testing.assert_allclose(first.transpose(0, 2, 3, 1), next(last.flow(self.x, seed=1)), rtol=1e-5)
+        first, second = (
+            ImageDataGenerator(data_format=form, rotation_range=20, zoom_range=0.1)
+            for form in ("channels_first", "channels_last")
+        )
+        found = next(first.flow(self.x.transpose(0, 3, 1, 2), seed=1))
+        np.testing.assert_allclose(found.transpose(0, 2, 3, 1), next(second.flow(self.x, seed=1)), rtol=1e-5)
 
     def test_a_model_learns_from_it(self):
         model = models.Sequential([layers.Input((6, 6, 3)), layers.Flatten(), layers.Dense(1)])
@@ -166,39 +168,50 @@ class TestFlow:
             means.append(make.mean)
         np.testing.assert_array_equal(*means)
 
-    def test_mistakes_are_explained(self):
-        with pytest.raises(ValueError, match=r"images of rank 4, \(samples, rows, columns, channels\), received"):
-            ImageDataGenerator().flow(self.x[0])
-        with pytest.raises(ValueError, match="`x` .* and `y` .* should have the same length"):
-            ImageDataGenerator().flow(self.x, self.y[1:])
-        with pytest.raises(ValueError, match=r"should have the same length, received \[\d, \d\] rows"):
-            ImageDataGenerator().flow((self.x, self.x[1:]))
-        with pytest.warns(UserWarning, match="zca_whitening replaces featurewise_std_normalization"):
-            ImageDataGenerator(True, zca_whitening=True, featurewise_std_normalization=True)
-        with pytest.warns(UserWarning, match="images have 1, 3 or 4 channels; these, of shape .*, have 2"):
-            ImageDataGenerator(data_format="channels_last").fit(np.zeros((2, 3, 3, 2)))
-        with pytest.raises(ValueError, match="should have rank 4. Got array with shape"):
-            ImageDataGenerator().fit(self.x[0])
-        with pytest.raises(ValueError, match="svd: the matrix .* has NaN or infinity"):
-            ImageDataGenerator(True, zca_whitening=True).fit(np.full((2, 3, 3, 1), np.nan))
-        with pytest.raises(ValueError, match="`zoom_range` should be a tuple or list of two floats"):
-            ImageDataGenerator(zoom_range=(1, 2, 3))
-        with pytest.raises(ValueError, match="`data_format` should be 'channels_last' or 'channels_first'"):
-            ImageDataGenerator(data_format="last")
-        with pytest.raises(ValueError, match="strictly between 0 and 1"):
-            ImageDataGenerator(validation_split=2)
-        with pytest.warns(UserWarning, match="implies samplewise_center"):
-            ImageDataGenerator(samplewise_std_normalization=True)
-        with pytest.warns(UserWarning, match="featurewise_center has no effect before `fit"):
-            next(ImageDataGenerator(featurewise_center=True).flow(self.x))
-        with pytest.warns(UserWarning, match="these, of shape .*, have 6 with data_format"):
-            ImageDataGenerator(data_format="channels_last").flow(np.zeros((2, 3, 3, 6)))
-        with pytest.raises(ValueError, match="order must be 0"):
-            image.apply_affine_transform(self.x[0], 3, row_axis=0, col_axis=1, channel_axis=2, order=3)
-        with pytest.raises(ValueError, match="fill_mode must be one of"):
-            image.apply_affine_transform(self.x[0], 3, row_axis=0, col_axis=1, channel_axis=2, fill_mode="mirror")
-        with pytest.raises(ValueError, match="channels first or last"):
-            image.apply_affine_transform(self.x[0], 3, row_axis=0, col_axis=0, channel_axis=2)
+    @pytest.mark.parametrize(
+        "call, message",
+        [
+            (lambda x, y: ImageDataGenerator().flow(x[0]), r"rank 4, \(samples, rows, columns, channels\), received"),
+            (lambda x, y: ImageDataGenerator().flow(x, y[1:]), "`x` .* and `y` .* should have the same length"),
+            (lambda x, y: ImageDataGenerator().flow((x, x[1:])), r"the same length, received \[\d, \d\] rows"),
+            (lambda x, y: ImageDataGenerator().fit(x[0]), "should have rank 4. Got array with shape"),
+            (lambda x, y: whitening().fit(np.full((2, 3, 3, 1), np.nan)), "svd: the matrix .* has NaN or infinity"),
+            (lambda x, y: ImageDataGenerator(zoom_range=(1, 2, 3)), "should be a tuple or list of two floats"),
+            (lambda x, y: ImageDataGenerator(data_format="last"), "should be 'channels_last' or 'channels_first'"),
+            (lambda x, y: ImageDataGenerator(validation_split=2), "strictly between 0 and 1"),
+            (lambda x, y: turned(x, order=3), "order must be 0"),
+            (lambda x, y: turned(x, fill_mode="mirror"), "fill_mode must be one of"),
+            (lambda x, y: turned(x, col_axis=0), "channels first or last"),
+        ],
+    )
+    def test_mistakes_are_explained(self, call, message):
+        with pytest.raises(ValueError, match=message):
+            call(self.x, self.y)
+
+    @pytest.mark.parametrize(
+        "call, message",
+        [
+            (lambda x: whitening(featurewise_std_normalization=True), "replaces featurewise_std_normalization"),
+            (lambda x: last().fit(np.zeros((2, 3, 3, 2))), "1, 3 or 4 channels; these, of shape .*, have 2"),
+            (lambda x: ImageDataGenerator(samplewise_std_normalization=True), "implies samplewise_center"),
+            (lambda x: next(ImageDataGenerator(True).flow(x)), "featurewise_center has no effect before `fit"),
+            (lambda x: last().flow(np.zeros((2, 3, 3, 6))), "these, of shape .*, have 6 with data_format"),
+        ],
+    )
+    def test_warnings(self, call, message):
+        with pytest.warns(UserWarning, match=message):
+            call(self.x)
+
+
+last = functools.partial(ImageDataGenerator, data_format="channels_last")
+whitening = functools.partial(ImageDataGenerator, True, zca_whitening=True)
+
+
+def turned(x, **options):
+    return image.apply_affine_transform(x[0], 3, **{"row_axis": 0, "col_axis": 1, "channel_axis": 2, **options})
+
+
+read_folder = functools.partial(utils.image_dataset_from_directory, verbose=False)
 
 
 @pytest.fixture
@@ -254,17 +267,13 @@ class TestFiles:
         file.save(tmp_path / "x.png", pnginfo=gamma if name == "colours with gamma" else None)
         gray, weighted_sum = GRAY[name]
         for mode, expected in (("grayscale", gray), ("rgba", weighted_sum)):
-            (found,) = utils.image_dataset_from_directory(
-                tmp_path, None, None, color_mode=mode, image_size=(2, 4), verbose=False
-            )[0]
+            (found,) = read_folder(tmp_path, None, None, color_mode=mode, image_size=(2, 4))[0]
             found = found.ravel()
             if mode == "grayscale":
                 assert found.tolist() == expected
             elif expected is not None:
                 assert found @ np.arange(1, 33) == expected
-        grains = utils.image_dataset_from_directory(
-            tmp_path, None, None, format="grain", image_size=(2, 4), verbose=False
-        )
+        grains = read_folder(tmp_path, None, None, format="grain", image_size=(2, 4))
         np.testing.assert_array_equal(grains[0][0], utils.img_to_array(utils.load_img(tmp_path / "x.png")))
 
     def test_channels_first_and_sizes(self, folder):
@@ -274,17 +283,22 @@ class TestFiles:
         assert loaded.size == (2, 2)
         assert utils.array_to_img(np.zeros((3, 4, 5)), "channels_first").size == (5, 4)
 
-    def test_mistakes_are_explained(self, folder):
-        with pytest.raises(ValueError, match="color_mode must be one of"):
-            utils.load_img(folder / "dogs" / "0.png", color_mode="bgr")
-        with pytest.raises(ValueError, match="interpolation must be one of"):
-            utils.load_img(folder / "dogs" / "0.png", target_size=(2, 2), interpolation="magic")
-        with pytest.raises(ValueError, match="1, 3 or 4 channels, received 2"):
-            utils.array_to_img(np.zeros((2, 2, 2)))
-        with pytest.raises(ValueError, match=r"expects three axes \(a single image\), received shape \(2, 2\)"):
-            utils.array_to_img(np.zeros((2, 2)))
-        with pytest.raises(ValueError, match="Unsupported image shape"):
-            utils.img_to_array(np.zeros(3))
+    @pytest.mark.parametrize(
+        "call, message",
+        [
+            (lambda path: utils.load_img(path, color_mode="bgr"), "color_mode must be one of"),
+            (lambda path: utils.load_img(path, target_size=(2, 2), interpolation="magic"), "interpolation must be"),
+            (lambda path: utils.array_to_img(np.zeros((2, 2, 2))), "1, 3 or 4 channels, received 2"),
+            (
+                lambda path: utils.array_to_img(np.zeros((2, 2))),
+                r"three axes \(a single image\), received shape \(2, 2\)",
+            ),
+            (lambda path: utils.img_to_array(np.zeros(3)), "Unsupported image shape"),
+        ],
+    )
+    def test_mistakes_are_explained(self, folder, call, message):
+        with pytest.raises(ValueError, match=message):
+            call(folder / "dogs" / "0.png")
 
     def test_flow_from_directory(self, folder, tmp_path, capsys):
         make = ImageDataGenerator(rescale=1 / 100, validation_split=0.4)
@@ -294,10 +308,9 @@ class TestFiles:
         x, y = batches[1]
         assert x.shape == (2, 2, 2, 3) and y.tolist() == [[0, 1], [0, 1]]
         np.testing.assert_allclose(x[0], 2.0)
-        for mode, expected in (("sparse", [0, 0, 0]), ("binary", [0, 0, 0])):
-            assert make.flow_from_directory(folder, (2, 2), class_mode=mode, batch_size=3, shuffle=False)[0][
-                1
-            ].tolist() == (expected)
+        for mode in ("sparse", "binary"):
+            _, y = make.flow_from_directory(folder, (2, 2), class_mode=mode, batch_size=3, shuffle=False)[0]
+            assert y.tolist() == [0, 0, 0]
         only = make.flow_from_directory(folder, (2, 2), class_mode=None, subset="training", color_mode="grayscale")
         assert only[0].shape == (4, 2, 2, 1)
         x, y = make.flow_from_directory(folder, (2, 2), class_mode="input")[0]
@@ -321,9 +334,8 @@ class TestFiles:
         table = table[:2]
         raw = make.flow_from_dataframe(table, str(folder), y_col="a", class_mode="raw", shuffle=False, weight_col="b")
         assert raw[0][1].tolist() == [1, 2] and raw[0][2].tolist() == [4, 4]
-        several = make.flow_from_dataframe(
-            table, str(folder), y_col=["a", "b"], class_mode="multi_output", shuffle=False
-        )
+        y = {"y_col": ["a", "b"], "class_mode": "multi_output"}
+        several = make.flow_from_dataframe(table, str(folder), **y, shuffle=False)
         assert [each.tolist() for each in several[0][1]] == [[1, 2], [4, 4]]
 
     def test_several_classes_of_one_image(self, folder):
@@ -369,19 +381,19 @@ class TestFiles:
             make.flow_from_directory(folder, *[None] * 20)
 
     def test_image_dataset_from_directory(self, folder):
-        data = utils.image_dataset_from_directory(folder, image_size=(2, 2), batch_size=2, shuffle=False, verbose=False)
+        data = read_folder(folder, image_size=(2, 2), batch_size=2, shuffle=False)
         assert data.class_names == ["cats", "dogs"] and len(data) == 3
         assert [y.tolist() for _, y in data] == [[0, 0], [0, 1], [1]]
-        train, validation = utils.image_dataset_from_directory(
-            folder, label_mode="binary", image_size=2, validation_split=0.4, subset="both", seed=1, verbose=False
+        train, validation = read_folder(
+            folder, label_mode="binary", image_size=2, validation_split=0.4, subset="both", seed=1
         )
         assert train[0][1].shape == (3, 1) and validation[0][0].shape == (2, 2, 2, 3)
         assert not set(train.file_paths) & set(validation.file_paths)
-        assert sorted(y.tolist() for _, y in utils.image_dataset_from_directory(
-            folder, label_mode="categorical", batch_size=None, verbose=False)) == [[0, 1]] * 2 + [[1, 0]] * 3  # fmt: skip
-        listed = utils.image_dataset_from_directory(folder, labels=[4, 3, 2, 1, 0], shuffle=False, verbose=False)
+        categorical = read_folder(folder, label_mode="categorical", batch_size=None)
+        assert sorted(y.tolist() for _, y in categorical) == [[0, 1]] * 2 + [[1, 0]] * 3
+        listed = read_folder(folder, labels=[4, 3, 2, 1, 0], shuffle=False)
         assert listed[0][1].tolist() == [4, 3, 2, 1, 0]
-        assert isinstance(utils.image_dataset_from_directory(folder, labels=None, verbose=False)[0], np.ndarray)
+        assert isinstance(read_folder(folder, labels=None)[0], np.ndarray)
 
     @pytest.mark.parametrize(
         "arguments, message",
@@ -404,19 +416,17 @@ class TestFiles:
     )
     def test_wrong_arguments_of_image_dataset(self, folder, arguments, message):
         with pytest.raises(ValueError, match=message):
-            utils.image_dataset_from_directory(folder, verbose=False, **arguments)
+            read_folder(folder, **arguments)
 
     def test_hidden_folders_chosen_classes_and_folders_without_classes(self, folder):
         (folder / ".thumbnails").mkdir()
         utils.save_img(folder / ".thumbnails" / "0.png", np.zeros((4, 6, 3)))
-        read = functools.partial(
-            utils.image_dataset_from_directory, folder, image_size=(4, 6), shuffle=False, verbose=False
-        )
+        read = functools.partial(read_folder, folder, image_size=(4, 6), shuffle=False)
         assert read().class_names == ["cats", "dogs"]
         chosen = read(class_names=["dogs", "cats"])
         assert chosen[0][1].tolist() == [0, 0, 1, 1, 1] and chosen[0][0][:, 0, 0, 0].tolist() == [200, 201, 10, 11, 12]
         assert len(read(class_names=["dogs"])[0][1]) == 2
-        flat = utils.image_dataset_from_directory(folder / "cats", label_mode=None, batch_size=None, verbose=False)
+        flat = read_folder(folder / "cats", label_mode=None, batch_size=None)
         assert len(flat) == 3 and flat.class_names is None
 
     @pytest.mark.parametrize("ways", [{}, {"crop_to_aspect_ratio": True}, {"pad_to_aspect_ratio": True}])
@@ -438,7 +448,7 @@ class TestFiles:
         for content, error in ((b"no image", "cannot identify"), (good[: len(good) // 2], "truncated")):
             (folder / "dogs" / "1.png").write_bytes(content)
             with pytest.raises(OSError, match=error) as caught:
-                utils.image_dataset_from_directory(folder, shuffle=False, verbose=False)[0]
+                read_folder(folder, shuffle=False)[0]
             assert caught.value.__notes__ == [f"while reading {folder / 'dogs' / '1.png'}"]
 
     def test_texts_and_sounds(self, tmp_path):

@@ -76,12 +76,8 @@ class TestImdb:
 
 class TestReuters:
     def test_word_index(self, monkeypatch):
-        monkeypatch.setattr(
-            reuters,
-            "fetch_json",
-            lambda *source: {"the": 1} if source[1:] == (reuters.INDEX_ORIGIN, reuters.INDEX_MD5) else None,
-        )
-        assert reuters.get_word_index() == {"the": 1}
+        monkeypatch.setattr(reuters, "fetch_json", lambda name, *source: source)
+        assert reuters.get_word_index() == (reuters.INDEX_ORIGIN, reuters.INDEX_MD5)
 
     def test_split_and_labels(self, tmp_path, monkeypatch):
         content = npz(x=lists(*[[i, i + 1] for i in range(10)]), y=np.arange(10))
@@ -163,10 +159,8 @@ class TestCifar:
             config.set_image_data_format(before)
 
     def test_hundred(self, tmp_path, monkeypatch):
-        files = {
-            f"cifar-100-python/{name}": batch(2, fine_labels=[5, 99], coarse_labels=[1, 19])
-            for name in ("train", "test")
-        }
+        content = batch(2, fine_labels=[5, 99], coarse_labels=[1, 19])
+        files = {f"cifar-100-python/{name}": content for name in ("train", "test")}
         publish(cifar100, monkeypatch, tmp_path / "o.tar.gz", tar_of(files))
         assert cifar100.load_data()[0][1].tolist() == [[5], [99]]
         assert cifar100.load_data("coarse")[1][1].tolist() == [[1], [19]]
@@ -228,29 +222,14 @@ class TestArchives:
         assert utils.get_file("c.tgz", (tmp_path / "a.tar.gz").as_uri(), True) == str(cache / "c_extracted")
 
     @pytest.mark.parametrize("name", ["../evil", "/tmp/nbkeras-evil", "a/../../evil"])
-    @pytest.mark.parametrize("kind", ["tar", "zip"])
-    def test_members_outside_the_folder_are_refused(self, tmp_path, cache, kind, name):
-        path = tmp_path / "bad"
-        if kind == "tar":
-            path.write_bytes(tar_of({name: b"x"}))
-        else:
-            with zipfile.ZipFile(path, "w") as file:
-                file.writestr(name, "x")
-        if kind == "tar" and name.startswith("/"):
-            self.get(path)  # the leading slash is taken off, as tar does
-        else:
-            with pytest.raises(ValueError, match="is not unpacked"):
-                self.get(path)
-        assert not (tmp_path / "evil").exists() and not (cache / "evil").exists()
-        assert not os.path.exists("/tmp/nbkeras-evil")
-
-    def test_links_out_of_the_folder_are_refused(self, tmp_path):
-        with tarfile.open(tmp_path / "bad", "w") as tar:
-            link = tarfile.TarInfo("link")
-            link.type, link.linkname = tarfile.SYMTYPE, "/etc"
-            tar.addfile(link)
+    def test_members_outside_the_folder_are_refused(self, tmp_path, cache, name):
+        """Of zip archives; tests/saving/test_hostile_files.py has those of tar archives."""
+        with zipfile.ZipFile(tmp_path / "bad", "w") as file:
+            file.writestr(name, "x")
         with pytest.raises(ValueError, match="is not unpacked"):
             self.get(tmp_path / "bad")
+        assert not (tmp_path / "evil").exists() and not (cache / "evil").exists()
+        assert not os.path.exists("/tmp/nbkeras-evil")
 
     def test_unpacked_once_for_each_download(self, tmp_path, cache):
         (tmp_path / "a.tgz").write_bytes(tar_of({"x.txt": b"one"}))
@@ -278,12 +257,10 @@ class TestArchives:
     def test_keras_2_unpacks_beside_the_archive(self, tmp_path, cache):
         (tmp_path / "a.tgz").write_bytes(tar_of({"flowers/x.txt": b"one"}))
         origin = (tmp_path / "a.tgz").as_uri()
-        assert downloading.get_file("flowers", origin, untar=True) == str(cache / "flowers")
-        assert (cache / "flowers" / "x.txt").read_bytes() == b"one" and (cache / "flowers.tar.gz").exists()
-        assert downloading.get_file("b.tgz", origin, extract=True, cache_subdir="other") == str(
-            cache.parent / "other/b.tgz"
-        )
-        assert (cache.parent / "other" / "flowers" / "x.txt").exists()
+        downloading.get_file("flowers", origin, untar=True)  # tests/compat/test_utils.py looks at the result
+        assert (cache / "flowers.tar.gz").exists()
+        found = downloading.get_file("b.tgz", origin, extract=True, cache_subdir="other")
+        assert found == str(cache.parent / "other/b.tgz") and (cache.parent / "other" / "flowers" / "x.txt").exists()
         assert downloading.get_file(tmp_path / "here" / "c.tgz", origin) == str(tmp_path / "here" / "c.tgz")
 
     def test_other_files(self, tmp_path):

@@ -40,11 +40,8 @@ def test_a_rank_without_rows_has_one_that_does_not_count(rows):
 @pytest.mark.parametrize("reduction", ["sum", "mean", "mean_with_sample_weight"])
 def test_losses_of_parts_add_up(reduction):
     """Without sums over ranks: they are tested in test_distribution.py."""
-    y, weights, parts = (
-        np.arange(10.0).reshape(5, 2),
-        np.ones(5),
-        [RankRows(0, 2, 5), RankRows(2, 3, 5), RankRows(5, 0, 5)],
-    )
+    y, weights = np.arange(10.0).reshape(5, 2), np.ones(5)
+    parts = [RankRows(0, 2, 5), RankRows(2, 3, 5), RankRows(5, 0, 5)]
     loss = MeanAbsoluteError(reduction=reduction)
     whole, total = loss(y, np.zeros_like(y), weights).item(), 0.0
     for part in parts:

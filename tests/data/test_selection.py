@@ -115,7 +115,7 @@ class TestSplit:
         assert [y[0] for _, y in left] == [0, -1, -2] and [x[0] for x, _ in right] == [3]
         left, right = utils.split_dataset((i for i in range(4)), left_size=0.5)
         assert list(left) == [0, 1] and list(right) == [2, 3]
-        with pytest.raises(IndexError, match="there are 2 batches, asked for number 2"):
+        with pytest.raises(IndexError, match="batch 2 is out of range: there are 2 batches"):
             left[2]
 
     @pytest.mark.parametrize(
@@ -216,5 +216,5 @@ def test_rows_of_an_hdf5_file_in_the_place_of_an_array(tmp_path):
     np.testing.assert_array_equal(rows[1:3], SERIES.reshape(10, 2)[3:5] + 1)
     np.testing.assert_array_equal(np.asarray(rows), SERIES.reshape(10, 2)[2:8] + 1)
     for beyond in (6, slice(0, 7), [0, 6]):
-        with pytest.raises(IndexError, match="there are 6 rows, asked for number 6"):
+        with pytest.raises(IndexError, match="row 6 is out of range: there are 6 rows"):
             rows[beyond]

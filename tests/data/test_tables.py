@@ -58,19 +58,17 @@ def test_sparse_is_as_dense(kind, form):
 
 @pytest.mark.parametrize(
     "options",
-    [
-        {"validation_split": 0.3},
-        {"shuffle": False},
-        {"shuffle": "batch"},
-        {"sample_weight": np.arange(30.0)},
-        {"steps_per_epoch": 3},
-    ],
+    [{"shuffle": False}, {"shuffle": "batch"}, {"sample_weight": np.arange(30.0)}, {"steps_per_epoch": 3}],
 )
 def test_sparse_data_is_trained_on_as_dense(options):
-    assert history(scipy.sparse.csr_matrix(DENSE), **options) == history(DENSE, **options)
-    with_data = {**options, "validation_data": (DENSE, Y)} if "validation_split" not in options else options
-    sparse = {**with_data, "validation_data": (scipy.sparse.coo_matrix(DENSE), Y)} if with_data != options else options
-    assert history(scipy.sparse.csr_matrix(DENSE), **sparse) == history(DENSE, **with_data)
+    sparse = scipy.sparse.csr_matrix(DENSE)
+    assert history(sparse, **options) == history(DENSE, **options)
+    found = history(sparse, validation_data=(scipy.sparse.coo_matrix(DENSE), Y), **options)
+    assert found == history(DENSE, validation_data=(DENSE, Y), **options)
+
+
+def test_the_last_rows_of_sparse_data_are_split_off():
+    assert history(scipy.sparse.csr_matrix(DENSE), validation_split=0.3) == history(DENSE, validation_split=0.3)
 
 
 def test_sparse_beside_dense_and_in_streams():
@@ -80,9 +78,9 @@ def test_sparse_beside_dense_and_in_streams():
     expected = model.predict([DENSE, more])
     for x in ([sparse, more], {"b": scipy.sparse.csr_matrix(more), "a": sparse}, iter([([sparse, more],)])):
         np.testing.assert_array_equal(model.predict(x), expected)
-    assert history(((sparse, Y) for _ in range(2)), y=None, steps_per_epoch=1, batch_size=None) == history(
-        ((DENSE, Y) for _ in range(2)), y=None, steps_per_epoch=1, batch_size=None
-    )
+    streams = (((x, Y) for _ in range(2)) for x in (sparse, DENSE))
+    found, expected = (history(x, y=None, steps_per_epoch=1, batch_size=None) for x in streams)
+    assert found == expected
 
 
 @pytest.mark.big
@@ -92,27 +90,12 @@ def test_the_whole_is_never_dense():
     sparse = scipy.sparse.csr_matrix((np.ones(500), (places, places)), shape=(100_000, 100_000))
     model = Sequential([layers.Dense(1, input_shape=(100_000,))])
     model.compile("sgd", "mse")
-    y = np.zeros((100_000, 1))
-    model.fit(
-        sparse,
-        y,
-        batch_size=2,
-        steps_per_epoch=2,
-        validation_split=0.5,
-        validation_steps=1,
-        verbose=0,
-        validation_batch_size=2,
+    y, sizes = (
+        np.zeros((100_000, 1)),
+        {"batch_size": 2, "validation_batch_size": 2, "validation_steps": 1, "verbose": 0},
     )
-    model.fit(
-        sparse,
-        y,
-        batch_size=2,
-        steps_per_epoch=1,
-        verbose=0,
-        validation_data=(sparse, y),
-        validation_steps=1,
-        validation_batch_size=2,
-    )
+    model.fit(sparse, y, steps_per_epoch=2, validation_split=0.5, **sizes)
+    model.fit(sparse, y, steps_per_epoch=1, validation_data=(sparse, y), **sizes)
     assert model.predict(sparse, batch_size=2, steps=2).shape == (4, 1) and sparse.dtype == np.float64
 
 
@@ -126,12 +109,9 @@ def test_sparse_targets():
         model.compile("sgd", loss, metrics=["accuracy"])
         return model.fit(x, y, verbose=0, class_weight={0: 2.0}).history
 
-    assert train("categorical_crossentropy", scipy.sparse.csr_matrix(one_hot)) == train(
-        "categorical_crossentropy", one_hot
-    )
-    column = labels[:, None]
-    sparse = scipy.sparse.csr_matrix(column)
-    assert train("sparse_categorical_crossentropy", sparse) == train("sparse_categorical_crossentropy", column)
+    for loss, y in (("categorical_crossentropy", one_hot), ("sparse_categorical_crossentropy", labels[:, None])):
+        sparse = scipy.sparse.csr_matrix(y)
+        assert train(loss, sparse) == train(loss, y)
     with pytest.raises(ValueError, match="class numbers from 0 to 8"):
         train("sparse_categorical_crossentropy", sparse * 4)
 
@@ -189,11 +169,8 @@ def test_tables_are_matrices(names):
     model = regression(len(names))
     np.testing.assert_array_equal(model.predict(TABLE[names]), model.predict(expected))
     options = {"y": TARGET, "validation_data": (TABLE[names], TARGET), "sample_weight": TABLE["fare"]}
-    plain = {
-        "y": TARGET.to_numpy(),
-        "validation_data": (expected, TARGET.to_numpy()),
-        "sample_weight": np.linspace(0, 1, N),
-    }
+    y = TARGET.to_numpy()
+    plain = {"y": y, "validation_data": (expected, y), "sample_weight": np.linspace(0, 1, N)}
     make = lambda: regression(len(names))  # noqa: E731
     has_gaps = np.isnan(expected).any()
     with pytest.warns(UserWarning, match="so are the data") if has_gaps else contextlib.nullcontext():
@@ -203,10 +180,7 @@ def test_tables_are_matrices(names):
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (
-            ["age", "kind"],
-            r"column 'kind' must hold numbers .* dtype category: use its numbers, table\['kind'\].cat.codes",
-        ),
+        (["age", "kind"], r"'kind' must hold numbers .* dtype category: use its numbers, table\['kind'\].cat.codes"),
         (["number"], "column 'number' .* category"),
         (["age", "name"], "column 'name' .* StringLookup"),
         (["when"], "column 'when' .*total_seconds"),
@@ -223,10 +197,7 @@ def test_columns_that_are_no_numbers(names, message):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        (
-            [1, "b", 2.0],
-            r"received 'b' in row 1 \(counted from 0\): make numbers of them by pandas.to_numeric\(table\['c'\]",
-        ),
+        ([1, "b", 2.0], r"'b' in row 1 \(counted from 0\): make numbers of them by pandas.to_numeric\(table\['c'\]"),
         (["1", "?", "2"], "received '1' in row 0 .* pandas.to_numeric"),
         (["1,000"] * 3, r"received '1,000' in row 0 .* thousands=','"),
         ([None, "a", "b"], "received 'a' in row 1 .* StringLookup"),
@@ -246,9 +217,7 @@ def test_the_first_value_that_is_no_number_is_shown(values, message):
 
 
 def test_labels_as_targets_have_their_own_advice():
-    with pytest.raises(
-        TypeError, match="y must hold numbers .* received 'yes' in row 0 .* comparison with one of them"
-    ):
+    with pytest.raises(TypeError, match="y must hold numbers .* received 'yes' in row 0 .* comparison with one of"):
         regression(1).fit(np.ones((2, 1)), pandas.Series(["yes", "no"]), verbose=0)
 
 

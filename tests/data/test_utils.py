@@ -3,6 +3,7 @@
 import copy
 import json
 import random
+import threading
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ class TestToCategorical:
             ([[1], [0], [2]], (3, 3)),
             ([[0, 2], [1, 1]], (2, 2, 3)),
             (2, (3,)),
-            ([[[2]], [[0]]], (2, 1, 3)),
+            ([[[2]]], (1, 1, 3)),
         ],
     )
     def test_shapes_are_keras_s(self, labels, shape):
@@ -137,14 +138,8 @@ class TestSeed:
 
 class TestPyDataset:
     def test_iterates_over_its_batches(self):
-        class Squares(utils.PyDataset):
-            def __len__(self):
-                return 3
-
-            def __getitem__(self, index):
-                return index**2
-
-        data = Squares(workers=2)
+        squares = {"__len__": lambda self: 3, "__getitem__": lambda self, index: index**2}
+        data = type("Squares", (utils.PyDataset,), squares)(workers=2)
         assert list(data) == [0, 1, 4]
         assert data.num_batches == 3 and data.workers == 2
 
@@ -163,22 +158,16 @@ class TestPyDataset:
         assert [item for item, _ in zip(data, range(4), strict=False)] == [0, 1, 2, 3]
 
     def test_what_is_missing_is_named(self):
-        class Empty(utils.PyDataset):
-            pass
-
+        empty = type("Empty", (utils.PyDataset,), {})()
         with pytest.raises(NotImplementedError, match="Empty must define __getitem__"):
-            Empty()[0]
+            empty[0]
         with pytest.raises(NotImplementedError, match="Empty must define __len__ or num_batches"):
-            list(Empty())
+            list(empty)
 
 
 class TestCustomObjects:
     def test_scope_and_registration(self):
-        kinds = registry.Registry("thing")
-
-        def mine():
-            pass
-
+        kinds, mine = registry.Registry("thing"), len
         with utils.custom_object_scope({"mine": mine}):
             assert kinds.get("mine") is mine
         with pytest.raises(ValueError, match="unknown thing: 'mine'"):
@@ -200,6 +189,21 @@ class TestCustomObjects:
             for name in ("twice", "house>twice"):
                 del utils.get_custom_objects()[name]
 
+    def test_a_thread_that_looks_up_while_another_one_reads_finds_all_names(self):
+        kinds, found = registry.Registry("thing"), []
+
+        def read():
+            if not found:
+                found.append(None)
+                other = threading.Thread(target=lambda: found.append(kinds.names()))
+                other.start()
+                other.join()
+            return {"Late": "nbkeras.no_such_module"}
+
+        kinds.later(read)
+        assert kinds.names() == ["Late"] and found[1] == ["Late"]
+        registry._registries.remove(kinds)
+
 
 def test_config():
     config = utils.Config(rate=0.1)
@@ -220,28 +224,17 @@ def test_config():
 
 def test_batches_packed_and_unpacked():
     for given in ((1,), (1, 2), (1, 2, 3)):
-        assert (
-            utils.unpack_x_y_sample_weight(given)
-            == utils.unpack_x_y_sample_weight(list(given))
-            == (*given, None, None)[:3]
-        )
-        packed = utils.pack_x_y_sample_weight(*given)
-        assert packed == (1 if len(given) == 1 else given)
+        for batch in (given, list(given)):
+            assert utils.unpack_x_y_sample_weight(batch) == (*given, None, None)[:3]
+        assert utils.pack_x_y_sample_weight(*given) == (1 if len(given) == 1 else given)
     assert utils.unpack_x_y_sample_weight(1) == (1, None, None) and utils.pack_x_y_sample_weight([1, 2]) == ([1, 2],)
     with pytest.raises(ValueError, match=r"must be x, \(x, y\) or \(x, y, sample_weight\), received a tuple of 4"):
         utils.unpack_x_y_sample_weight((1, 2, 3, 4))
 
 
 def test_standard_names_of_dtypes():
-    names = {
-        None: "float32",
-        float: "float32",
-        int: "int32",
-        bool: "bool",
-        "int": "int32",
-        np.int8: "int8",
-        np.dtype("f8"): "float64",
-    }
+    names = {None: "float32", float: "float32", int: "int32", bool: "bool", "int": "int32"}
+    names |= {np.int8: "int8", np.dtype("f8"): "float64"}
     for dtype, name in names.items():
         assert utils.standardize_dtype(dtype) == name
     for wrong in ("string", "flote32", object):

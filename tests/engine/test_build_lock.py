@@ -8,13 +8,14 @@ import threading
 
 import numpy as np
 import pytest
+from in_threads import LIMIT, at_once
+from made_models import built
 
 from nbkeras import layers, ops
 from nbkeras.engine import step_lock
 from nbkeras.models import Model, Sequential
 
 THREADS = 16
-LIMIT = 60  # seconds after which threads count as hanging
 X = np.linspace(-1, 1, 32, dtype="float32").reshape(4, 8)
 
 
@@ -25,29 +26,6 @@ def frequent_switches():
     sys.setswitchinterval(1e-6)
     yield
     sys.setswitchinterval(before)
-
-
-def at_once(*functions):
-    """The results of functions that begin at the same time in threads; an exception is a result too."""
-    barrier, results = threading.Barrier(len(functions)), [None] * len(functions)
-
-    def go(index):
-        barrier.wait()
-        try:
-            results[index] = functions[index]()
-        except BaseException as error:
-            results[index] = error
-
-    threads = [threading.Thread(target=go, args=(index,), daemon=True) for index in range(len(functions))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(LIMIT)
-    assert not any(thread.is_alive() for thread in threads)
-    errors = [result for result in results if isinstance(result, BaseException)]
-    if errors:
-        raise errors[0]
-    return results
 
 
 def unbuilt():
@@ -118,8 +96,7 @@ def test_threads_that_call_a_new_model_at_once_build_it_once(name, way):
 @pytest.mark.big
 def test_threads_make_the_states_of_a_recurrent_layer_once():
     for _ in range(12):
-        layer = layers.SimpleRNN(2, stateful=True)
-        layer.build((None, 4, 2))
+        layer = built(layers.SimpleRNN(2, stateful=True), (None, 4, 2))
         at_once(*[functools.partial(layer, X.reshape(4, 4, 2))] * THREADS)
         assert len(layer._states) == 1
 

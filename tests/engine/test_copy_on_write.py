@@ -7,6 +7,8 @@ import weakref
 
 import numpy as np
 import pytest
+from made_models import compiled
+from own_models import Around
 
 import nbkeras as keras
 from nbkeras import layers, metrics, ops, optimizers
@@ -28,18 +30,10 @@ OPTIMIZERS = {
     "Adafactor": {},
     "Muon": {"global_clipnorm": 1.0},
 }
-METRICS = [
-    "mae",
-    metrics.AUC(),
-    metrics.Precision(),
-    metrics.Recall(),
-    metrics.BinaryAccuracy(),
-    metrics.F1Score(),
-    metrics.R2Score(),
-    metrics.RootMeanSquaredError(),
-    metrics.MeanIoU(num_classes=2),
-    metrics.CosineSimilarity(),
-]
+METRICS = ["mae", metrics.AUC(), metrics.Precision(), metrics.Recall(), metrics.BinaryAccuracy(), metrics.F1Score()]
+METRICS += [metrics.R2Score(), metrics.RootMeanSquaredError(), metrics.MeanIoU(2), metrics.CosineSimilarity()]
+X = np.random.default_rng(0).integers(0, 7, (8, 5))
+Y = np.random.default_rng(1).integers(0, 2, (8, 3)).astype("float32")
 
 
 class Announced:
@@ -53,14 +47,8 @@ class Announced:
             self.extents += [copy_on_write._extent(array) for array in arrays]
             told(*arrays)
 
-        modules = [
-            "nbkeras.engine.copy_on_write.will_write",
-            "nbkeras.ops.metrics.will_write",
-            "nbkeras.optimizers.slots.will_write",
-            "nbkeras.optimizers.guard.will_write",
-        ]
-        for each in modules:
-            monkeypatch.setattr(each, will_write)
+        for module in ("engine.copy_on_write", "ops.metrics", "optimizers.slots", "optimizers.guard"):
+            monkeypatch.setattr(f"nbkeras.{module}.will_write", will_write)
 
     def run(self, function, args):
         shared = [arg for arg in args if isinstance(arg, np.ndarray) and arg.size and copy_on_write.is_shared(arg)]
@@ -75,7 +63,8 @@ class Announced:
 
 
 def network():
-    model = keras.Sequential(
+    keras.utils.set_random_seed(1)
+    return keras.Sequential(
         [
             layers.Input((5,), batch_size=4),
             layers.Embedding(7, 6),
@@ -87,44 +76,33 @@ def network():
             layers.Dense(3, activation="sigmoid", kernel_constraint="max_norm"),
         ]
     )
-    return model
+
+
+def check_announced(monkeypatch, optimizer, metrics=None, callbacks=None):
+    model, runner = network(), Announced(monkeypatch)
+    model.compile(optimizer, "binary_crossentropy", metrics=metrics, run_eagerly=True)
+    with device.run_by(runner):
+        model.fit(X, Y, batch_size=4, epochs=2, verbose=0, shuffle=False, callbacks=callbacks)
+    assert runner.seen > 20
+    assert not runner.silent
 
 
 @pytest.mark.cpu("compares memory around each launch")
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_each_write_of_a_variable_is_announced(name, monkeypatch):
-    keras.utils.set_random_seed(1)
-    model, runner = network(), Announced(monkeypatch)
     optimizer = getattr(optimizers, name)(learning_rate=0.1, **OPTIMIZERS[name])
-    model.compile(optimizer, "binary_crossentropy", metrics=METRICS if name == "SGD" else None, run_eagerly=True)
-    x = np.random.default_rng(0).integers(0, 7, (8, 5))
-    y = np.random.default_rng(1).integers(0, 2, (8, 3)).astype("float32")
-    with device.run_by(runner):
-        model.fit(x, y, batch_size=4, epochs=2, verbose=0, shuffle=False)
-    assert runner.seen > 20
-    assert not runner.silent
+    check_announced(monkeypatch, optimizer, METRICS if name == "SGD" else None)
 
 
 @pytest.mark.cpu("compares memory around each launch")
 def test_writes_of_wrappers_and_guards_are_announced(monkeypatch):
-    keras.utils.set_random_seed(1)
-    model, runner = network(), Announced(monkeypatch)
     optimizer = optimizers.LossScaleOptimizer(optimizers.Adam(optimizers.schedules.ExponentialDecay(0.1, 2, 0.5)))
-    model.compile(optimizer, "binary_crossentropy", run_eagerly=True)
-    x = np.random.default_rng(0).integers(0, 7, (8, 5))
-    y = np.random.default_rng(1).integers(0, 2, (8, 3)).astype("float32")
-    with device.run_by(runner):
-        model.fit(x, y, batch_size=4, epochs=2, verbose=0, callbacks=[keras.callbacks.TerminateOnNaN()])
-    assert runner.seen > 20
-    assert not runner.silent
+    check_announced(monkeypatch, optimizer, callbacks=[keras.callbacks.TerminateOnNaN()])
 
 
 def test_replays_know_what_they_write():
-    keras.utils.set_random_seed(1)
-    model = network()
+    model, x, y = network(), X[:4], Y[:4]
     model.compile("adam", "binary_crossentropy", metrics=METRICS)
-    x = np.random.default_rng(0).integers(0, 7, (4, 5))
-    y = np.random.default_rng(1).integers(0, 2, (4, 3)).astype("float32")
     model.fit(x, y, batch_size=4, epochs=2, verbose=0)
     variables = [*model.variables, *model.optimizer.variables, *(v for m in model.metrics for v in m.variables)]
     held = [ops.reshape(each, (-1,)) for each in variables]
@@ -133,21 +111,13 @@ def test_replays_know_what_they_write():
     model.fit(x, y, batch_size=4, epochs=1, verbose=0)  # replays alone
     changed = sum(not np.array_equal(each.numpy().ravel(), old) for each, old in zip(variables, before, strict=True))
     assert changed > 30
-    for each, old in zip(held, before, strict=True):
-        np.testing.assert_array_equal(each.numpy(), old)
+    np.testing.assert_equal([each.numpy() for each in held], before)
 
 
 def launches(persistent):
     """The names of the launches of a recorded step of one's own."""
 
-    class Own(keras.Model):
-        def __init__(self):
-            super().__init__()
-            self.dense = layers.Dense(4)
-
-        def call(self, x):
-            return self.dense(x)
-
+    class Own(Around):
         def train_step(self, data):
             x, y = data
             with keras.GradientTape(persistent=persistent) as tape:
@@ -156,8 +126,7 @@ def launches(persistent):
             self.optimizer.apply_gradients(zip(gradients, self.trainable_weights, strict=True))
             return {"loss": loss}
 
-    model = Own()
-    model.compile("sgd")
+    model = compiled(Own(layers.Dense(4)), "sgd", None)
     model.fit(np.ones((8, 3)), np.ones((8, 4)), batch_size=4, epochs=2, verbose=0)
     with keras.profile() as profile:
         model.fit(np.ones((8, 3)), np.ones((8, 4)), batch_size=8, epochs=1, verbose=0)
@@ -203,8 +172,7 @@ def test_a_held_value_does_not_keep_the_variable_alive_and_is_dropped_with_it():
 
 
 def test_only_what_is_written_is_copied():
-    model = keras.Sequential([layers.Input((3,)), layers.Dense(4), layers.Dense(2)])
-    model.compile("sgd", "mse")
+    model = compiled(keras.Sequential([layers.Input((3,)), layers.Dense(4), layers.Dense(2)]))
     model.fit(np.ones((2, 3)), np.ones((2, 2)), verbose=0)  # both kernels lie in one flat buffer
     first, second = model.layers[0].kernel, model.layers[1].kernel
     assert device.root(first.data) is device.root(second.data)
@@ -257,19 +225,11 @@ def test_whatever_an_op_of_your_own_saves_keeps_its_value(pack):
 
 def test_views_with_any_strides_keep_their_values():
     v = keras.Variable(np.arange(24.0).reshape(2, 3, 4))
-    arrays = (
-        v.data,
-        v.data[::-1],
-        v.data[:, 1],
-        v.data[:, ::2, ::-1],
-        v.data.T,
-        np.broadcast_to(v.data[1, 1, 1], (5, 5)),
-    )
-    views = [keras.Tensor(each) for each in arrays]
+    arrays = (v.data, v.data[::-1], v.data[:, 1], v.data[:, ::2, ::-1], v.data.T)
+    views = [keras.Tensor(each) for each in (*arrays, np.broadcast_to(v.data[1, 1, 1], (5, 5)))]
     before = [np.array(each.numpy()) for each in views]
     v.assign(v * 0.0)
-    for view, value in zip(views, before, strict=True):
-        np.testing.assert_array_equal(view.numpy(), value)
+    np.testing.assert_equal([view.numpy() for view in views], before)
     assert device.root(views[-1].data).size == 1  # what is broadcast is copied once
 
 
@@ -319,8 +279,7 @@ def test_a_view_from_outside_is_a_constant_of_a_recorded_step():
             return y * (1 + self.last)
 
     def train(eagerly):
-        model = keras.Sequential([Outside()])
-        model.compile(optimizers.SGD(0.1), "mse", run_eagerly=eagerly)
+        model = compiled(keras.Sequential([Outside()]), optimizers.SGD(0.1), run_eagerly=eagerly)
         x = np.arange(12.0, dtype="float32").reshape(4, 3)
         model.fit(x, x * 2, batch_size=2, epochs=3, shuffle=False, verbose=0)
         assert model.get_weights()[1].tolist() == [1.0, 1.0, 1.0]
@@ -349,8 +308,7 @@ def test_copies_are_made_also_where_an_update_is_left_out():
             self.seen.assign(before)
             return {"loss": loss, "first": self.first}
 
-    model = Own()
-    model.compile(optimizers.SGD(0.1, gradient_accumulation_steps=3))
+    model = compiled(Own(), optimizers.SGD(0.1, gradient_accumulation_steps=3), None)
     x = np.ones((1, 2), "float32")
     expected, w = [], model.w.numpy()
     for _ in range(7):

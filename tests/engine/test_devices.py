@@ -3,18 +3,21 @@
 import os
 import subprocess
 import sys
-import threading
 
 import numpy as np
 import pytest
 import twins
+from arrays import assert_close
+from in_threads import at_once
+from made_models import compiled
+from own_models import OwnStepAround
 
 import nbkeras
 from nbkeras import ops
 from nbkeras.autodiff.gradient_tape import GradientTape
 from nbkeras.engine.tensor import Variable, as_tensor
 from nbkeras.layers import LSTM, Dense, Dropout
-from nbkeras.models import Model, Sequential
+from nbkeras.models import Sequential
 from nbkeras.optimizers import SGD, Adam
 
 DEFAULT = nbkeras.config.get_device()
@@ -86,14 +89,12 @@ def small_model():
 
 @twins.needs_cuda
 def test_a_model_computes_where_it_was_made():
-    expected = small_model()
-    expected.compile(SGD(0.1), "categorical_crossentropy", metrics=["accuracy"])
+    expected = compiled(small_model(), SGD(0.1), "categorical_crossentropy", metrics=["accuracy"])
     with nbkeras.device("cuda"):
         model = small_model()
     assert nbkeras.config.get_device() == DEFAULT
     model.compile(SGD(0.1), "categorical_crossentropy", metrics=["accuracy"])
-    for a, b in zip(model.get_weights(), expected.get_weights(), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-6)
+    assert_close(model.get_weights(), expected.get_weights(), rtol=1e-6)
     history = [
         m.fit(x, y, batch_size=4, epochs=2, shuffle=False, validation_data=(x, y), verbose=0).history
         for m in (model, expected)
@@ -143,26 +144,20 @@ def test_a_gradient_does_not_cross_devices():
 
 @twins.needs_cuda
 def test_threads_have_devices_of_their_own():
-    seen = []
     with nbkeras.device("cuda"):
-        thread = threading.Thread(target=lambda: seen.append(nbkeras.config.get_device()))
-        thread.start()
-        thread.join()
-    assert seen == [DEFAULT]
+        assert at_once(nbkeras.config.get_device) == [DEFAULT]
 
 
 @twins.needs_cuda
 def test_a_model_saved_on_one_device_loads_on_the_other(tmp_path):
     with nbkeras.device("cuda"):
-        model = small_model()
-        model.compile("adam", "mse")
+        model = compiled(small_model(), "adam")
         model.fit(x, y, verbose=0)
     model.save(tmp_path / "m.keras")
     with nbkeras.device("cpu"):
         again = nbkeras.models.load_model(tmp_path / "m.keras")
     np.testing.assert_allclose(again.predict(x), model.predict(x), rtol=1e-5)
-    for a, b in zip(again.optimizer.get_weights(), model.optimizer.get_weights(), strict=True):
-        np.testing.assert_array_equal(a, b)
+    np.testing.assert_equal(again.optimizer.get_weights(), model.optimizer.get_weights())
 
 
 @twins.needs_cuda
@@ -173,8 +168,7 @@ def test_weights_and_metrics_are_read_and_set_from_outside():
         auc = nbkeras.metrics.AUC(num_thresholds=5)
     weights = [w + 1 for w in model.get_weights()]
     model.set_weights(weights)
-    for got, want in zip(model.get_weights(), weights, strict=True):
-        np.testing.assert_array_equal(got, want)
+    np.testing.assert_equal(model.get_weights(), weights)
     metric.update_state([1.0, 2.0, 6.0])
     assert float(metric.result()) == 3
     auc.update_state([0, 1], [0.2, 0.9])
@@ -187,45 +181,19 @@ def test_weights_and_metrics_are_read_and_set_from_outside():
 def test_a_recorded_program_plays_from_several_threads():
     with nbkeras.device("cuda"):
         model = small_model()
-    want, got = model.predict(x), {}
-
-    def work(i):
-        got[i] = [model.predict(x[: i + 1]) for _ in range(3)]
-
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for i, results in got.items():
-        for result in results:
-            np.testing.assert_allclose(result, want[: i + 1], rtol=1e-5)
-    assert len(got) == 3
+    want = model.predict(x)
+    got = at_once(*[lambda i=i: [model.predict(x[:i]) for _ in range(3)] for i in (1, 2, 3)])
+    for i, results in enumerate(got, 1):
+        assert_close(results, [want[:i]] * 3, rtol=1e-5)
 
 
 @twins.needs_cuda
 def test_a_subclass_with_a_loop_of_its_own():
-    class Own(Model):
-        def __init__(self):
-            super().__init__()
-            self.dense = Dense(1)
-
-        def call(self, inputs):
-            return self.dense(inputs)
-
-        def train_step(self, data):
-            inputs, targets = data
-            with GradientTape() as tape:
-                loss = ops.mean(ops.square(self(inputs) - targets))
-            gradients = tape.gradient(loss, self.trainable_weights)
-            self.optimizer.apply_gradients(zip(gradients, self.trainable_weights, strict=True))
-            return {"loss": loss}
-
     losses = {}
     for name in ("cpu", "cuda"):
         nbkeras.utils.set_random_seed(0)
         with nbkeras.device(name):
-            model = Own()
+            model = OwnStepAround(Dense(1))
         model.compile(SGD(0.05))
         losses[name] = model.fit(x, x[:, :1], batch_size=3, epochs=3, shuffle=False, verbose=0).history["loss"]
     np.testing.assert_allclose(losses["cuda"], losses["cpu"], rtol=1e-5)

@@ -134,7 +134,8 @@ def test_a_function_takes_over_what_a_function_that_it_names_explains():
 
     here = types.SimpleNamespace(scaled=scaled, old=old)
     before = scaled.__doc__
-    documentation.attach_to_functions({"__name__": __name__, "older": older, "old": old, "scaled": scaled}, here=here)
+    module = types.SimpleNamespace(__name__=__name__, older=older, old=old, scaled=scaled)
+    documentation.attach_to_functions(module, here=here)
     assert old.__doc__.endswith(
         "\n\nArgs:\n    x: Numbers.\n    factor: The factor, a number.\n    axis: Its own.\n\nExample:\n    >>> old(1)\n"
     )

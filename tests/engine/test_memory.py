@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nbkeras import Model, Variable, layers, ops
+from nbkeras import Model, Sequential, Variable, layers, ops
+from nbkeras.kernels.runtime import device
 
 FILE = Path(__file__).parents[2] / "benchmarks" / "memory.py"
 
@@ -93,6 +94,18 @@ def classes_of_a_trial():
     assert model.predict(x, verbose=0).max() == 3
     model.evaluate(x, x, verbose=0)
     return [weakref.ref(each) for each in (Doubled, Net, distance)]
+
+
+def test_a_program_that_was_dropped_keeps_no_weights():
+    model = Sequential([layers.Input((4,)), layers.Dense(3)])
+    model.compile("sgd", "mse")
+    x, y = np.ones((1, 4), "float32"), np.ones((1, 3), "float32")
+    model.predict(x, verbose=0)
+    model.predict(x, verbose=0)  # this call uses what the first one kept, and keeps the program in reach
+    old = weakref.ref(device.root(model.weights[0].data))
+    model.fit(x, y, verbose=0)  # the weights move to the optimizer's buffer
+    gc.collect()
+    assert old() is None
 
 
 def test_classes_go_with_their_models():

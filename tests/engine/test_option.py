@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import pytest
+from mistakes import mistakes
 
 from nbkeras import layers, metrics, regularizers
 from nbkeras.engine import option
@@ -67,18 +68,14 @@ def test_a_users_layer_declares_options():
     assert Scale.from_config(config).get_config() == config
 
 
-@pytest.mark.parametrize(
-    "make, error, message",
+test_errors_name_class_option_expectation_and_value = mistakes(
     [
         (lambda: Base(0), ValueError, "Base: size must be a positive integer, received 0"),
         (lambda: Base(mode="x"), ValueError, "Base: mode must be 'fast' or 'slow', received 'x'"),
         (lambda: Derived(2), ValueError, "Derived: rate must be a number from 0 to 1, received 2"),
         (lambda: Derived(axes=3), TypeError, "Derived: axes must be a tuple of integers, received 3"),
-    ],
+    ]
 )
-def test_errors_name_class_option_expectation_and_value(make, error, message):
-    with pytest.raises(error, match=message):
-        make()
 
 
 def test_optional_kinds():

@@ -1,18 +1,21 @@
 """Record, replay, and the plan of buffers."""
 
 import warnings
+from unittest import mock
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import nbkeras
 from nbkeras import ops
 from nbkeras.autodiff.gradient_tape import GradientTape
-from nbkeras.engine import tensor
+from nbkeras.engine import replays, step_lock, tensor
 from nbkeras.engine.batch import ALL, Batch
 from nbkeras.engine.program import Program
 from nbkeras.engine.program_cache import ProgramCache
+from nbkeras.engine.recorder import Recorder
 from nbkeras.engine.tensor import Tensor, Variable
 from nbkeras.kernels.runtime import device
 
@@ -21,13 +24,23 @@ RNG = np.random.default_rng(1)
 
 def recorded(function, *inputs):
     """A sealed program of function(*tensors) -> list of tensors, its input arrays and its output arrays."""
-    program = Program()
+    recorder = Recorder()
     held = [device.persistent(np.array(each)) for each in inputs]
-    with device.record(program):
+    with device.record(recorder):
         outputs = [y.data for y in function(*[Tensor(each) for each in held])]
-    played = program.seal(outputs)
+    program = recorder.sealed(outputs).bind()
+    played = program.outputs
     device.write(program.arena, 0xFF)
     return program, held, played
+
+
+def with_inputs(function, *inputs):
+    """A program of function(*tensors) -> list of tensors that takes other inputs in each run."""
+    recorder = Recorder()
+    held = [device.persistent(np.array(each)) for each in inputs]
+    with device.record(recorder):
+        outputs = [y.data for y in function(*[Tensor(each) for each in held])]
+    return recorder.sealed(outputs, held)
 
 
 def changed(array):
@@ -78,8 +91,7 @@ def test_outputs_that_are_inputs_views_or_several_times_the_same():
     x = changed(inputs)
     program.run()
     y = x * 2
-    for received, expected in zip(outputs, [x, y, y, y[1:], y.reshape(3, 2), y.T], strict=True):
-        np.testing.assert_array_equal(received, expected)
+    np.testing.assert_equal(outputs, [x, y, y, y[1:], y.reshape(3, 2), y.T])
 
 
 @pytest.mark.cpu("on a GPU the array is read, and the step runs eagerly")
@@ -93,12 +105,12 @@ def test_arrays_made_by_numpy_are_refused():
 
 @pytest.mark.parametrize("read", [float, bool, int, lambda x: x.numpy(), lambda x: np.asarray(x), lambda x: x.item()])
 def test_reading_a_value_makes_it_unrecordable(read):
-    program = Program()
+    recorder = Recorder()
     x = device.persistent(np.array(1.0))
-    with device.record(program):
+    with device.record(recorder):
         y = Tensor(x) * 2
         read(y)
-    assert "value was read" in program.reason
+    assert "value was read" in recorder.reason
 
 
 @pytest.mark.cpu("on a GPU the chain is one kernel")
@@ -111,8 +123,8 @@ def test_memory_is_reused():
         return [x]
 
     program, _, _ = recorded(chain, np.ones(1000))
-    assert size <= program.nbytes <= 3 * size + 64 * 3
-    assert len(program.steps) == 50
+    assert size <= program.program.nbytes <= 3 * size + 64 * 3
+    assert len(program.program.launches) == 50
 
 
 def test_backward_reuses_memory_too():
@@ -128,7 +140,7 @@ def test_backward_reuses_memory_too():
 
     program, _, _ = recorded(step, np.ones(1000))
     made = 1 + 20 + 20 * 2 + 1  # forward, and for each sine its cosine and a product
-    assert program.nbytes < 8 * 1000 * made * 0.6
+    assert program.program.nbytes < 8 * 1000 * made * 0.6
 
 
 _OPS = [
@@ -233,3 +245,54 @@ def test_steps_that_read_run_eagerly_with_one_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert run(steps, [2.0, 2.0], reading).tolist() == [8, 8]
+
+
+@pytest.mark.cpu("native programs are the CPU's")
+def test_a_profile_sees_each_launch():
+    bound, x = with_inputs(lambda x: [ops.exp(x), ops.relu(x)], np.ones(3)).bind(), np.arange(3.0)
+    outputs = [np.empty(3), np.empty(3)]
+    assert bound.run_on(x, *outputs)
+    with nbkeras.profile() as profile:
+        assert not bound.run_on(x, *outputs)
+        bound.run()
+    assert sum(profile.calls.values()) == len(bound.program.launches)
+
+
+@pytest.mark.cpu("a program of a GPU is bound again by making its graph")
+def test_a_program_is_bound_to_other_memory_without_preparing_its_launches_again():
+    weight, x = Variable(np.arange(6.0).reshape(3, 2)), np.random.default_rng(0).normal(size=(5, 3))
+    program = with_inputs(lambda x: [ops.tanh(x @ weight), ops.sum(ops.exp(x), 0)], np.ones((5, 3)))
+    first = program.bind()
+    with mock.patch.object(device, "rows_of", side_effect=AssertionError("a row was made again")):
+        second = program.bind()
+    found = [[np.empty((5, 2)), np.empty(3)] for _ in range(2)]
+    for bound, arrays in zip((first, second), found, strict=True):
+        assert bound.run_on(x, *arrays)
+        np.testing.assert_allclose(arrays[0], np.tanh(x @ weight.numpy()))
+    np.testing.assert_equal(*found)
+    own = [*first.inputs, *first.outputs, first.arena]
+    assert not any(
+        np.shares_memory(one, other) for one in own for other in [*second.inputs, *second.outputs, second.arena]
+    )
+
+
+def test_an_outdated_program_gets_no_memory_and_does_not_run(monkeypatch):
+    known, x = replays.Replays(with_inputs(lambda x: [x + 1], np.ones(3))), np.ones(3)
+    known.drop()
+    monkeypatch.setattr(Program, "bind", lambda program: pytest.fail("memory was made"))
+    assert known.run(x) is None and known.run_batch(Batch([x], ALL, 3)) is None
+
+
+def test_a_step_that_waited_for_a_writer_does_not_run_an_outdated_program(monkeypatch):
+    """Rows in another order must be copied first, so the step starts by `run_batch`, which waits for writers."""
+    known, x = replays.Replays(with_inputs(lambda x: [x + 1], np.ones((2, 3)))), np.ones((4, 3))
+    batch = Batch([x], np.array([3, 1]), 2)
+    np.testing.assert_array_equal(known.run_batch(batch)[0], x[:2] + 1)
+    enter = step_lock.enter
+
+    def after_a_writer():
+        known.program.outdated = True
+        return enter()
+
+    monkeypatch.setattr(step_lock, "enter", after_a_writer)
+    assert known.run_batch(batch) is None

@@ -7,6 +7,7 @@ import types
 
 import numpy as np
 import pytest
+from made_models import compiled
 
 from nbkeras import Sequential, config, layers
 from nbkeras.engine import progress
@@ -337,8 +338,7 @@ def test_fit_evaluate_and_predict_hear_where_they_are_not_silent(verbose, capsys
             return x * 1.0
 
     def model():
-        model = Sequential([layers.Input((2,)), Listening(), layers.Dense(1)])
-        model.compile("sgd", "mse")
+        model = compiled(Sequential([layers.Input((2,)), Listening(), layers.Dense(1)]))
         listeners.clear()
         return model
 

@@ -4,9 +4,12 @@ import threading
 
 import numpy as np
 import pytest
+from in_threads import at_once
 
 import nbkeras as keras
 from nbkeras import layers, ops
+from nbkeras.engine import settings
+from nbkeras.engine.program import PREPARED, Bound
 from nbkeras.engine.tensor import assign_all
 from nbkeras.kernels import compiled, device
 
@@ -46,7 +49,7 @@ def program_of(model):
 
 
 def kernels_of(model):
-    return [getattr(function, "__name__", "") for function, _ in program_of(model).steps]
+    return [getattr(function, "__name__", "") for function, _ in program_of(model).launches]
 
 
 def eager(model, x):
@@ -85,12 +88,10 @@ def test_normalizations_join_products_of_integers():
     assert abs(model.predict(IMAGES) - before).max() > 0.1, "what depends on weights is computed again"
 
 
-def test_float64_is_folded_too():
-    keras.config.set_floatx("float64")
-    try:
-        model = convolutional()
-    finally:
-        keras.config.set_floatx("float32")
+def test_float64_is_folded_too(monkeypatch):
+    monkeypatch.setattr(settings.values, "floatx", "float64")
+    model = convolutional()
+    monkeypatch.undo()
     for one, other in zip(model.predict(IMAGES), eager(model, IMAGES.astype("float64")), strict=True):
         assert one.dtype == np.float64
         np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12)
@@ -142,10 +143,8 @@ def fit(model, **compiled):
 def test_nothing_is_prepared_twice_without_a_change(monkeypatch):
     model = convolutional()
     model.predict(IMAGES)
-    runs, preparation = [], program_of(model)._preparation
-    replay = preparation._replay
-    monkeypatch.setattr(preparation, "_replay", lambda: runs.append(1) or replay())
-    preparation.stale = False
+    runs, prepare = [], Bound.prepare
+    monkeypatch.setattr(Bound, "prepare", lambda bound: runs.append(1) or prepare(bound))
     model.predict(IMAGES)
     ops.exp(IMAGES)
     model.predict(IMAGES)
@@ -190,8 +189,7 @@ def test_one_row_is_multiplied_with_small_recurrent_weights_as_they_are(units, r
 
 
 def prepared_steps(model):
-    steps = program_of(model)._preparation.steps
-    return [(getattr(function, "kernel", function), args) for function, args in steps]
+    return [(getattr(function, "kernel", function), args) for function, args in program_of(model).prepares]
 
 
 def test_a_step_that_changes_its_weights_sees_the_new_ones():
@@ -289,27 +287,24 @@ def test_threads_predict_while_weights_change():
     model.predict(IMAGES)
     old = eager(model, IMAGES)[1]
     doubled = [w * 1.5 for w in model.get_weights()]
-    errors, stop = [], threading.Event()
+    stop = threading.Event()
     results: list = []
 
     def serve():
-        try:
-            while not stop.is_set():
-                results.append(model.predict(IMAGES)[1])
-        except Exception as error:
-            errors.append(error)
+        while not stop.is_set():
+            results.append(model.predict(IMAGES)[1])
 
-    threads = [threading.Thread(target=serve) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    model.set_weights(doubled)
-    new = eager(model, IMAGES)[1]
-    for _ in range(20):
-        np.testing.assert_allclose(model.predict(IMAGES)[1], new, rtol=1e-4, atol=1e-4 * abs(new).max())
-    stop.set()
-    for thread in threads:
-        thread.join()
-    assert not errors
+    def write():
+        try:
+            model.set_weights(doubled)
+            new = eager(model, IMAGES)[1]
+            for _ in range(20):
+                np.testing.assert_allclose(model.predict(IMAGES)[1], new, rtol=1e-4, atol=1e-4 * abs(new).max())
+            return new
+        finally:
+            stop.set()
+
+    new, *_ = at_once(write, serve, serve, serve)
     for result in results:
         assert any(np.allclose(result, one, rtol=1e-4, atol=1e-4 * abs(one).max()) for one in (old, new))
 
@@ -318,13 +313,11 @@ def test_what_needs_more_memory_than_its_weights_is_not_kept():
     model = keras.Sequential([layers.Input((20, 20, 64)), layers.Conv2D(64, 3), layers.BatchNormalization()])
     x = np.random.default_rng(0).normal(size=(1, 20, 20, 64)).astype("f")
     model.predict(x)
-    kept = program_of(model)._preparation
-    assert kept is not None
+    assert program_of(model).prepares
     model.quantize("int8", beyond_keras=True)
     np.testing.assert_allclose(model.predict(x), np.asarray(model(x)), rtol=1e-5, atol=1e-5)
-    kept = program_of(model)._preparation
-    arrays = [] if kept is None else [a for _, args in kept.steps for a in args if isinstance(a, np.ndarray)]
-    assert all(a.nbytes <= 65536 for a in arrays)
+    program = program_of(model)
+    assert all(memory.nbytes <= 65536 for memory in program.memories if memory.kind == PREPARED)
 
 
 def test_threads_that_watch_the_same_weight_are_all_told():
@@ -335,14 +328,7 @@ def test_threads_that_watch_the_same_weight_are_all_told():
         stale = False
 
     watchers = [Watcher() for _ in range(400)]
-    threads = [
-        threading.Thread(target=lambda part: [device.watch([owner], each) for each in part], args=(watchers[i::4],))
-        for i in range(4)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(*[lambda part=watchers[i::4]: [device.watch([owner], each) for each in part] for i in range(4)])
     device.write(weight, 1.0)
     assert all(each.stale for each in watchers)
     del watchers[1:]

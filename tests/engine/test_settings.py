@@ -4,18 +4,19 @@ import re
 
 import numpy as np
 import pytest
+from made_models import compiled
 
 import nbkeras as keras
 from nbkeras import backend as K
 from nbkeras import config, layers, ops
-from nbkeras.engine import behaviour, learning_phase, settings
+from nbkeras.engine import compatibility, learning_phase, settings
 
 OTHERS = {
     "floatx": "float64",
     "epsilon": 1e-3,
     "image_data_format": "channels_first",
     "dtype_policy": keras.DTypePolicy("mixed_bfloat16"),
-    "policy": behaviour.KERAS_2,
+    "policy": compatibility.KERAS_2,
     "kept_learning_phase": True,
     "backend": "other",
     "matmul": "cublas",
@@ -40,8 +41,7 @@ def as_before(monkeypatch):
 def recorded():
     """Calls of a function and of a model's steps, and a function that says how many of them were recorded."""
     jitted = keras.jit(lambda x: 2 * x)
-    model = keras.Sequential([layers.Input((2,)), layers.Dense(1)])
-    model.compile("sgd", "mse")
+    model = compiled(keras.Sequential([layers.Input((2,)), layers.Dense(1)]))
     x, y = np.ones((4, 2), "float32"), np.ones((4, 1), "float32")
     calls = (
         lambda: jitted(x),

@@ -6,6 +6,7 @@ from collections import deque
 
 import numpy as np
 import pytest
+from made_models import compiled
 
 import nbkeras as keras
 from nbkeras import layers, ops
@@ -90,8 +91,7 @@ def test_a_layer_that_draws_by_numpy_warns_in_fit():
         def call(self, x):
             return x + np.random.standard_normal(3).astype("float32")
 
-    model = keras.Sequential([keras.Input((3,)), Noise(), layers.Dense(1)])
-    model.compile("sgd", "mse")
+    model = compiled(keras.Sequential([keras.Input((3,)), Noise(), layers.Dense(1)]))
     with pytest.warns(UserWarning, match="the model's train step was recorded, and drew random numbers") as found:
         model.fit(X, X[:, :1], epochs=2, verbose=0)
     assert len(found) == 1

@@ -7,6 +7,7 @@ import threading
 
 import numpy as np
 import pytest
+from made_models import compiled
 
 from nbkeras.engine import step_lock
 from nbkeras.layers import Dense, Input
@@ -172,8 +173,7 @@ def test_a_writer_runs_steps_and_writes_within():
 
 
 def test_an_error_in_a_step_ends_it():
-    model = chain()
-    model.compile("sgd", "mse", run_eagerly=True)
+    model = compiled(chain(), run_eagerly=True)
     model.predict(np.ones((1, 64)))
 
     def fail(*_):

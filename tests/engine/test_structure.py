@@ -95,7 +95,7 @@ def recorded(model, kind):
 
 def launches(model, kind):
     """(compiled function, arguments) of each launch of that program, shared among threads or not."""
-    found = [(getattr(function, "kernel", function), args) for function, args in recorded(model, kind).steps]
+    found = [(getattr(function, "kernel", function), args) for function, args in recorded(model, kind).bind().steps]
     return [(function, args) for function, args in found if isinstance(function, Kernel)]
 
 
@@ -117,16 +117,16 @@ def test_a_step_takes_no_more_launches_than_these(name):
     model = WORKLOADS[name]()
     train(model)
     predict(model)
-    for kind, most in LAUNCHES[name].items():
-        names = [getattr(function, "__name__", repr(function)) for function, _ in recorded(model, kind).steps]
-        assert len(names) <= most, f"{kind}: {names}"
+    for kind, maximum in LAUNCHES[name].items():
+        names = [getattr(function, "__name__", repr(function)) for function, _ in recorded(model, kind).launches]
+        assert len(names) <= maximum, f"{kind}: {names}"
 
 
 @pytest.mark.cpu("native programs are the CPU's")
 @pytest.mark.parametrize("kind", ["train", "predict"])
 def test_a_step_is_one_native_call(warm, kind):
     """NumPy's launches too: the interpreter runs them."""
-    (segment,) = device.native_segments(recorded(warm, kind).steps)
+    (segment,) = device.native_segments(recorded(warm, kind).bind().steps)
     assert isinstance(segment, native.NativeProgram)
 
 
@@ -205,7 +205,7 @@ def allocations(function, *args):
 @pytest.mark.cpu("Numba's runtime is the CPU's")
 @pytest.mark.parametrize("kind", ["train", "predict"])
 def test_kernels_allocate_nothing(warm, kind):
-    assert allocations(recorded(warm, kind).run) == 0
+    assert allocations(warm._steps[kind]._programs.bounds()[-1].run) == 0
     assert allocations(takes_memory, np.ones(3)) == 2, "the control: an array of its own is seen"
 
 
@@ -216,7 +216,7 @@ def test_programs_go_with_their_model(name):
     train(model)
     predict(model)
     model.evaluate(*samples(model), batch_size=BATCH, verbose=0)
-    arenas = [weakref.ref(recorded(model, kind).arena) for kind in ("train", "predict", "test")]
+    arenas = [weakref.ref(model._steps[kind]._programs.bounds()[-1]._memory) for kind in ("train", "predict", "test")]
     assert all(arena() is not None for arena in arenas)
     del model
     gc.collect()
@@ -275,7 +275,7 @@ HEAVY = (
     "scipy.optimize scipy.ndimage unittest asyncio multiprocessing concurrent xml sqlite3 tkinter pydoc doctest pdb"
 )
 FOREIGN = (
-    30  # modules beyond numba's, numpy's and nbkeras's own, at most: a few of Numba's, and urllib for the datasets
+    30  # modules beyond numba's, numpy's and nbkeras's own, at maximum: a few of Numba's, and urllib for the datasets
 )
 
 
@@ -307,6 +307,31 @@ def test_import_brings_no_optional_and_no_heavy_module(fresh_import):
 def test_import_brings_few_modules(fresh_import):
     foreign = sorted(name for name in fresh_import[0] if name.split(".")[0] != "nbkeras")
     assert len(foreign) <= FOREIGN, foreign
+
+
+READ = """
+import importlib.machinery, sys
+read, get_data = [], importlib.machinery.SourceFileLoader.get_data
+def watched(self, path):
+    if sys._getframe(1).f_globals["__name__"] == "nbkeras.engine.lazy_names":
+        read.append(path)
+    return get_data(self, path)
+importlib.machinery.SourceFileLoader.get_data = watched
+import nbkeras
+print(*read)
+nbkeras.layers.Dense
+print(*read)
+"""
+
+
+@pytest.mark.process
+def test_import_reads_no_sources_for_public_names(tmp_path):
+    """The first name that is missing reads them."""
+    command = [sys.executable, "-P", "-c", READ]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    at_import, later = run.stdout.splitlines()
+    assert at_import == ""
+    assert "core.py" in later
 
 
 FIRST = """

@@ -4,6 +4,7 @@ import zipfile
 
 import numpy as np
 import pytest
+from made_models import compiled
 
 from nbkeras import config, layers, models
 from nbkeras.engine import settings
@@ -16,8 +17,7 @@ def fresh(monkeypatch):
 
 
 def model():
-    made = models.Sequential([layers.Dense(1)])
-    made.compile("sgd", "mse")
+    made = compiled(models.Sequential([layers.Dense(1)]))
     return made
 
 

@@ -10,7 +10,7 @@ import pytest
 from nbkeras import ops
 from nbkeras.autodiff.gradient_tape import GradientTape
 from nbkeras.engine import tape, tensor
-from nbkeras.engine.program import Program
+from nbkeras.engine.recorder import Recorder
 from nbkeras.engine.tensor import Tensor, Variable, apply, as_tensor, gradient
 from nbkeras.kernels.runtime import device
 from nbkeras.layers import Dense
@@ -52,12 +52,12 @@ def test_a_gradient_is_delivered_when_nothing_is_added_any_more():
     assert sorted(i for i, _ in seen) == [0, 1, 2] and seen[-1][0] == 0
     assert all((value == into[i]).all() for i, value in seen) and not into[0].any()
 
-    program, order = Program(), []
-    with device.record(program):
+    recorder, order = Recorder(), []
+    with device.record(recorder):
         with GradientTape():
             y = ops.sum(ops.exp(ops.sin(ops.cos(early)) * twice))
         views = [device.persistent_copy(np.zeros(2)) for _ in range(2)]
-        gradient([y], [early, twice], into=views, delivered=lambda i: order.append((i, len(program._recorded))))
+        gradient([y], [early, twice], into=views, delivered=lambda i: order.append((i, len(recorder._recorded))))
     assert [i for i, _ in order] == [1, 0] and order[0][1] < order[1][1]  # launches came between
 
 
@@ -560,12 +560,12 @@ def test_a_step_through_a_frozen_network_computes_no_gradients_of_its_kernels():
     second(first(x))
     shapes = []
     for sources in (first.trainable_weights, [*first.trainable_weights, *second.trainable_weights]):
-        program = Program()
-        with device.record(program):
+        recorder = Recorder()
+        with device.record(recorder):
             with GradientTape() as t:
                 loss = ops.sum(second(first(x)) ** 2)
             gradients = t.gradient(loss, sources)
-        program.seal([gradient.data for gradient in gradients])
+        program = recorder.sealed([gradient.data for gradient in gradients]).bind()
         shapes.append([tuple(arg.shape for arg in args if isinstance(arg, np.ndarray)) for _, args in program.steps])
     assert len(shapes[0]) == len(shapes[1]) - 2  # of the second kernel and its bias
 

@@ -9,14 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from arrays import assert_close
 from value_cases import CASES, INPUTS, STATE_WRITES, scaled
 
 import nbkeras as keras
 from nbkeras import autodiff, config
+from nbkeras.data.adapters import Layout
 from nbkeras.engine import structures
 from nbkeras.engine.batch import ALL, Batch
 from nbkeras.engine.tensor import Variable
-from nbkeras.training.conversion import Layout
 from nbkeras.training.step import Step
 
 K = types.SimpleNamespace(
@@ -118,7 +119,7 @@ def test_a_value_is_no_variable():
 
 def test_a_call_with_given_values_uses_the_state_of_before():
     """In a stateless call a state is used, and then assigned: the gradient is that of the layer's own call."""
-    layer, found = scaled(K, STATE_WRITES["assign"])(), []
+    layer, found = scaled(K, STATE_WRITES["assign"]), []
     layer.build((None, 3))
     given = [[np.copy(v.numpy()) for v in own] for own in (layer.trainable_variables, layer.non_trainable_variables)]
     for is_stateless in (False, True):
@@ -133,8 +134,7 @@ def test_a_call_with_given_values_uses_the_state_of_before():
             gradients = tape.gradient(y, sources)
             total = sum(keras.ops.sum(each * each) for each in gradients)
         found.append([each.numpy() for each in (y, *gradients, *outer.gradient(total, sources))])
-    for got, want in zip(found[1], found[0], strict=True):
-        np.testing.assert_allclose(got, want, rtol=1e-12)
+    assert_close(found[1], found[0], rtol=1e-12)
 
 
 def test_a_step_that_builds_the_optimizer_returns_a_value_that_it_only_read():

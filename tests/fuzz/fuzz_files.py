@@ -33,26 +33,10 @@ def audit(event, arguments):
         writes = isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC)
         if writes and not os.fspath(path if isinstance(path, str | bytes | os.PathLike) else "").startswith(FOLDERS):
             outside.append(f"opens {path!r} to write")
-    elif event in (
-        "os.system",
-        "os.exec",
-        "os.posix_spawn",
-        "subprocess.Popen",
-        "socket.connect",
-        "os.remove",
-        "os.rename",
-    ):
+    elif event in "os.system os.exec os.posix_spawn subprocess.Popen socket.connect os.remove os.rename".split():
         if not str(arguments[0]).startswith(FOLDERS):
             outside.append(f"{event} {arguments!r}"[:200])
-    elif event in (
-        "os.mkdir",
-        "os.rmdir",
-        "shutil.rmtree",
-        "pickle.find_class",
-        "marshal.loads",
-        "os.symlink",
-        "os.chmod",
-    ):
+    elif event in "os.mkdir os.rmdir shutil.rmtree pickle.find_class marshal.loads os.symlink os.chmod".split():
         if not str(arguments[0]).startswith(FOLDERS) and not (event == "marshal.loads" and imports()):
             outside.append(f"{event} {arguments!r}"[:200])
 
@@ -211,17 +195,8 @@ def rewritten(chance, data):
                 values = any_of(
                     chance,
                     [
-                        np.zeros(3),
-                        np.zeros((2, 0)),
-                        np.full(item.shape, np.nan),
-                        b"text",
-                        np.array([b"a"]),
-                        np.zeros(item.shape, "c8"),
-                    ]
-                    + [
-                        np.zeros(item.shape, "f2"),
-                        np.zeros(item.shape, ">f8"),
-                        np.zeros(item.shape, "i8"),
+                        *(np.zeros(3), np.zeros((2, 0)), np.full(item.shape, np.nan), b"text", np.array([b"a"])),
+                        *(np.zeros(item.shape, dtype) for dtype in ("c8", "f2", ">f8", "i8")),
                         np.array(1),
                     ],
                 )

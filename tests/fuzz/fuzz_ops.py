@@ -287,20 +287,11 @@ def indexed(chance, say):
     if dtype == "float32" and chance.random() < 0.5:
         indices = indices + np.float32(chance.choice([0.5, np.nan, np.inf]))
     name = chance.choice(
-        [
-            *(
-                "take",
-                "take_along_axis",
-                "one_hot",
-                "segment_sum",
-                "segment_max",
-                "scatter",
-                "scatter_update",
-                "embedding",
-            ),
-            *("multi_hot", "getitem", "sparse_categorical_crossentropy", "in_top_k", "bincount", "slice", "repeat"),
-            *("top_k", "sparse_accuracy", "slice_update", "unravel_index"),
-        ]
+        (
+            "take take_along_axis one_hot segment_sum segment_max scatter scatter_update embedding multi_hot getitem "
+            "sparse_categorical_crossentropy in_top_k bincount slice repeat top_k sparse_accuracy slice_update "
+            "unravel_index"
+        ).split()
     )
     say(f"{name} of {described(x)} at {described(indices)}")
     whole = indices.dtype.kind in "iu"

@@ -22,6 +22,7 @@ from order_cases import CASES
 import nbkeras as keras
 from nbkeras import autodiff, layers, ops, optimizers
 from nbkeras.engine import structures, tape
+from nbkeras.engine.batch import ALL, Batch
 from nbkeras.engine.program_cache import ProgramCache
 from nbkeras.engine.tensor import Tensor, Variable, as_tensor, gradient
 
@@ -329,20 +330,6 @@ def text_of(program, mode, copies=False):
     return in_world("\n".join(lines), copies) + "\n"
 
 
-class Rows:
-    """The inputs of a recorded step, as a Step gets its batch."""
-
-    part = None
-
-    def __init__(self, given):
-        self.ready = given
-        self.signature = tuple((each.shape, each.dtype.char) for each in given)
-
-    def write(self, buffers):
-        for given, buffer in zip(self.ready, buffers, strict=True):
-            buffer[...] = given
-
-
 def given_to(program, run):
     """The inputs of a run."""
     found = [eval(text, {"arrays": arrays, "fixed": fixed}) for text in program.inputs.values()]
@@ -355,7 +342,7 @@ def recorded(step):
     cache = ProgramCache("the program", "write another one")
 
     def run(*given):
-        arrays, pack = cache.run(lambda tensors: step(*tensors), Rows(list(given)))
+        arrays, pack = cache.run(lambda tensors: step(*tensors), Batch(list(given), ALL, len(given)))
         return pack(arrays)
 
     return run, cache

@@ -77,11 +77,9 @@ OUTPUTS = {"dense": ["y"], "words": ["a", "b"], "steps": ["t"]}
 class Control:
     """Takes loads and unloads as the supervisor's do, without any."""
 
-    async def load(self, name, parameters):
+    async def change(self, do, name, parameters):
         if name not in INPUTS:
             raise ServingError(404, f"model {name!r:.200} is not one of this server's models")
-
-    unload = load
 
 
 @functools.cache
@@ -380,42 +378,15 @@ def pieces(chance, data):
 HUGE = "9" * 400
 NODES = [
     *(None, True, False, 0, 1, -1, 2**31, 2**53 + 1, 2**63, 2**64, -(2**63) - 1, 10**30, 0.5, 1e308, -1e-320, "", "x"),
-    *(
-        "y" * 3000,
-        "\0",
-        "\x1b[2J\r\nINFO forged",
-        "é",
-        "\u202e",
-        "\ud800",
-        [],
-        {},
-        [[]],
-        [None],
-        [1],
-        {"a": 1},
-        [[1, 2], [3]],
-    ),
-    *({"name": "x"}, [{"name": "x"}] * 50, [0] * 1000, "FP32", "BYTES", "1", float("nan"), float("inf"), -float("inf")),
+    *("y" * 3000, "\0", "\x1b[2J\r\nINFO forged", "é", "\u202e", "\ud800", [], {}, [[]], [None], [1], {"a": 1}),
+    *([[1, 2], [3]], {"name": "x"}, [{"name": "x"}] * 50, [0] * 1000, "FP32", "BYTES", "1", float("nan"), float("inf")),
+    -float("inf"),
 ]
 SHAPES = [
-    *(
-        [],
-        [0],
-        [-1],
-        [2**63],
-        [2**62, 4],
-        [2**31, 2**31, 3],
-        [1] * 1000,
-        [1, 3, 1],
-        [3],
-        [1, 2],
-        [1, 4],
-        [0, 3],
-        [1, -3],
-    ),
-    *([1.0, 3], ["1", 3], [True, 3], [[1], 3], None, "1,3", {"0": 1}, [10**30, 3], [1, 0], [-1, 3], [1, 3, 0], [2**64]),
-    *([0, 2**62], [2**62, 0], [30_000_000, 0, 2], [0, 1, 2], [2**63 - 1, 2**63 - 1], [False, 3], [1] * 17, [0] * 16),
-    *([4, 3], [65536, 65536], [2, 2, 2], [1, 2, 2], [1, 1, 2], [1, 0, 2], [1, 100, 2]),
+    *([], [0], [-1], [2**63], [2**62, 4], [2**31, 2**31, 3], [1] * 1000, [1, 3, 1], [3], [1, 2], [1, 4], [0, 3]),
+    *([1, -3], [1.0, 3], ["1", 3], [True, 3], [[1], 3], None, "1,3", {"0": 1}, [10**30, 3], [1, 0], [-1, 3], [1, 3, 0]),
+    *([2**64], [0, 2**62], [2**62, 0], [30_000_000, 0, 2], [0, 1, 2], [2**63 - 1, 2**63 - 1], [False, 3], [1] * 17),
+    *([0] * 16, [4, 3], [65536, 65536], [2, 2, 2], [1, 2, 2], [1, 1, 2], [1, 0, 2], [1, 100, 2]),
 ]
 IDS = [*NODES, "i" * 1024, "i" * 1025, "a\r\nx: y", "\u2028", 7]
 
@@ -565,22 +536,8 @@ def case_binary(chance):
     name, _, _, body, said = inference(chance)
     size = said if said is not None else len(body)
     lies = [
-        0,
-        1,
-        size - 1,
-        size + 1,
-        len(body),
-        len(body) + 1,
-        2**31,
-        2**63,
-        10**17,
-        10**18,
-        10**30,
-        -1,
-        "",
-        "x",
-        "0x10",
-        "+5",
+        *(0, 1, size - 1, size + 1, len(body), len(body) + 1, 2**31, 2**63, 10**17, 10**18, 10**30, -1, "", "x"),
+        *("0x10", "+5"),
     ]
     return one_inference(chance, name, body, chance.choice([*lies, "１", " 7", "7 ", "7,7", "1e3", size, size]))
 
@@ -640,20 +597,9 @@ def packed(chance, body):
     zipped = gzip.compress(body) + gzip.flush()
     return chance.choice(
         [
-            ("gzip", bomb),
-            ("deflate", right),
-            ("gzip", zipped),
-            ("gzip", zipped[:-5]),
-            ("gzip", zipped + b"more"),
-            ("gzip", zipped + zipped),
-            ("gzip", damaged(chance, zipped)),
-            ("deflate", zipped),
-            ("gzip", body),
-            ("gzip, gzip", zipped),
-            ("br", body),
-            ("", body),
-            ("identity", body),
-            ("é" * 50, body),
+            *(("gzip", bomb), ("deflate", right), ("gzip", zipped), ("gzip", zipped[:-5]), ("gzip", zipped + b"more")),
+            *(("gzip", zipped + zipped), ("gzip", damaged(chance, zipped)), ("deflate", zipped), ("gzip", body)),
+            *(("gzip, gzip", zipped), ("br", body), ("", body), ("identity", body), ("é" * 50, body)),
         ]
     )
 
@@ -706,98 +652,25 @@ def case_chunked(chance):
 
 
 LINES = [
-    *(
-        "content-length: 5",
-        "content-length: -1",
-        "content-length: 99999999999999999999",
-        "content-length: abc",
-        "content-length:",
-    ),
-    *(
-        "content-length: 1e3",
-        "content-length: +7",
-        "content-length: 3, 3",
-        "transfer-encoding: chunked",
-        "transfer-encoding: gzip",
-    ),
-    *(
-        "transfer-encoding: chunked, chunked",
-        "transfer-encoding: identity",
-        "Transfer-Encoding : chunked",
-        "transfer-encoding:\tchunked",
-    ),
-    *(
-        "inference-header-content-length: 3",
-        "inference-header-content-length: 0",
-        "expect: 100-continue",
-        "expect: 200-ok",
-    ),
-    *(
-        "expect: " + "x" * 2000,
-        "connection: close",
-        "connection: upgrade",
-        "upgrade: h2c",
-        "upgrade: websocket",
-        "connection: x, y, z",
-    ),
-    *(
-        "content-type: text/plain",
-        "content-type: application/json; charset=utf-16",
-        "content-type: ;;;",
-        "content-type: é",
-    ),
-    *(
-        "x-request-timeout-ms: 0",
-        "x-request-timeout-ms: 1",
-        "x-request-timeout-ms: -5",
-        "x-request-timeout-ms: 1e9",
-        "host: other",
-    ),
-    *(
-        "x-request-timeout-ms: 99999999999999999999",
-        " folded: line",
-        "\tfolded",
-        "no colon",
-        ": no name",
-        "x\0y: z",
-        "x: \0",
-        "x: \r y",
-    ),
-    *(
-        "n" * 70000 + ": x",
-        "x: " + "v" * 70000,
-        "x: " + "v" * 30000,
-        "x: \x7f\x01",
-        "é: ü",
-        "origin: http://evil",
-        "accept: */*",
-    ),
-    *(
-        "x-request-id: a\r\nset-cookie: b",
-        "traceparent: 00-x",
-        "sec-websocket-key: x",
-        "range: bytes=0-",
-        "if-none-match: *",
-    ),
-    *(
-        "x-request-id: " + "i" * 5000,
-        "x-request-id: \x1b[31m",
-        "te: trailers",
-        "x-forwarded-for: 1.2.3.4",
-        "content-encoding: gzip",
-    ),
+    *("content-length: 5", "content-length: -1", "content-length: 99999999999999999999", "content-length: abc"),
+    *("content-length:", "content-length: 1e3", "content-length: +7", "content-length: 3, 3"),
+    *("transfer-encoding: chunked", "transfer-encoding: gzip", "transfer-encoding: chunked, chunked"),
+    *("transfer-encoding: identity", "Transfer-Encoding : chunked", "transfer-encoding:\tchunked"),
+    *("inference-header-content-length: 3", "inference-header-content-length: 0", "expect: 100-continue"),
+    *("expect: 200-ok", "expect: " + "x" * 2000, "connection: close", "connection: upgrade", "upgrade: h2c"),
+    *("upgrade: websocket", "connection: x, y, z", "content-type: text/plain"),
+    *("content-type: application/json; charset=utf-16", "content-type: ;;;", "content-type: é"),
+    *("x-request-timeout-ms: 0", "x-request-timeout-ms: 1", "x-request-timeout-ms: -5", "x-request-timeout-ms: 1e9"),
+    *("host: other", "x-request-timeout-ms: 99999999999999999999", " folded: line", "\tfolded", "no colon"),
+    *(": no name", "x\0y: z", "x: \0", "x: \r y", "n" * 70000 + ": x", "x: " + "v" * 70000, "x: " + "v" * 30000),
+    *("x: \x7f\x01", "é: ü", "origin: http://evil", "accept: */*", "x-request-id: a\r\nset-cookie: b"),
+    *("traceparent: 00-x", "sec-websocket-key: x", "range: bytes=0-", "if-none-match: *"),
+    *("x-request-id: " + "i" * 5000, "x-request-id: \x1b[31m", "te: trailers", "x-forwarded-for: 1.2.3.4"),
+    "content-encoding: gzip",
 ]
 BREAKS = (
-    "content-length",
-    "transfer",
-    "Transfer",
-    "folded",
-    "no colon",
-    ": no name",
-    "upgrade",
-    "content-encoding",
-    "expect",
-    "host",
+    *"content-length transfer Transfer folded upgrade content-encoding expect host".split(),
+    *("no colon", ": no name"),
 )
 
 
@@ -818,81 +691,21 @@ def case_headers(chance):
 
 
 PATHS = [
-    *(
-        "/",
-        "//",
-        "*",
-        "/v2",
-        "/v2/",
-        "/v2/models",
-        "/v2/models/",
-        "/v2/models//infer",
-        "/v2/models/dense",
-        "/v2/models/dense/",
-    ),
-    *(
-        "/v2/models/none/infer",
-        "/v2/models/dense/versions//infer",
-        "/v2/models/dense/versions/9/infer",
-        "/v2/models/dense/infer/",
-    ),
+    *("/", "//", "*", "/v2", "/v2/", "/v2/models", "/v2/models/", "/v2/models//infer", "/v2/models/dense"),
+    *("/v2/models/dense/", "/v2/models/none/infer", "/v2/models/dense/versions//infer"),
+    *("/v2/models/dense/versions/9/infer", "/v2/models/dense/infer/"),
     *("/v2/models/dense/versions/" + "9" * 400 + "/infer", "/v2/models/" + "m" * 3000 + "/infer", "/" + "p" * 60000),
-    *(
-        "/v2/models/..%2f..%2fetc%2fpasswd/infer",
-        "/v2/models/../../etc/passwd",
-        "/v2/models/%00/infer",
-        "/v2/models/%ff/infer",
-    ),
-    *(
-        "/v2/models/%0d%0aset-cookie:x/infer",
-        "/v2/models/d%65nse/infer",
-        "/v2/models/dense%2finfer",
-        "/v2/models/%/infer",
-        "/%zz",
-    ),
-    *(
-        "/v2/models/dense/infer?x=1&y=%00",
-        "/v2/models/dense/infer#f",
-        "/v2;x",
-        "/é",
-        "/v2/health/ready",
-        "/v2/health/live",
-    ),
-    *(
-        "/v2/health",
-        "/metrics",
-        "/favicon.ico",
-        "/v2/repository/index",
-        "/v2/repository/models/dense/load",
-        "http://[::1/",
-        "x",
-    ),
-    *(
-        "/v2/repository/models/..%2fx/load",
-        "/v2/repository/models/none/unload",
-        "/v2/models/dense/ready",
-        "/v2/models/none/ready",
-    ),
-    *(
-        "http://other/v2/models/dense/infer",
-        "https://user:pass@host:99999/v2",
-        "//host/v2",
-        "/v2/models/dense/infer HTTP/1.1",
-        "\\v2",
-    ),
-    *(
-        "/v2/systemsharedmemory/region/x/register",
-        "/v2/models/dense/stats",
-        "/v2/logging",
-        "/v2/trace/setting",
-        "/v2/models/%F0%9F%98%80",
-        "/predict",
-        "/v1/models/dense",
-        "/v1/models/none/metadata",
-        "/v1/models/:predict",
-        "/v1/models/dense/versions/:predict",
-        "/v1/models/%00%2f:predict",
-    ),
+    *("/v2/models/..%2f..%2fetc%2fpasswd/infer", "/v2/models/../../etc/passwd", "/v2/models/%00/infer"),
+    *("/v2/models/%ff/infer", "/v2/models/%0d%0aset-cookie:x/infer", "/v2/models/d%65nse/infer"),
+    *("/v2/models/dense%2finfer", "/v2/models/%/infer", "/%zz", "/v2/models/dense/infer?x=1&y=%00"),
+    *("/v2/models/dense/infer#f", "/v2;x", "/é", "/v2/health/ready", "/v2/health/live", "/v2/health", "/metrics"),
+    *("/favicon.ico", "/v2/repository/index", "/v2/repository/models/dense/load", "http://[::1/", "x"),
+    *("/v2/repository/models/..%2fx/load", "/v2/repository/models/none/unload", "/v2/models/dense/ready"),
+    *("/v2/models/none/ready", "http://other/v2/models/dense/infer", "https://user:pass@host:99999/v2", "//host/v2"),
+    *("/v2/models/dense/infer HTTP/1.1", "\\v2", "/v2/systemsharedmemory/region/x/register", "/v2/models/dense/stats"),
+    *("/v2/logging", "/v2/trace/setting", "/v2/models/%F0%9F%98%80", "/predict", "/v1/models/dense"),
+    *("/v1/models/none/metadata", "/v1/models/:predict", "/v1/models/dense/versions/:predict"),
+    "/v1/models/%00%2f:predict",
 ]
 METHODS = "GET POST PUT DELETE PATCH HEAD OPTIONS TRACE CONNECT PRI BREW get GET\0 M-SEARCH SOURCE".split()
 
@@ -909,14 +722,8 @@ def case_paths(chance):
 
 
 PARAMETERS = [
-    {"config": '{"backend": "x"}'},
-    {"file:1/model.keras": "AAAA"},
-    {"path": "/etc/passwd"},
-    {"unload_dependents": True},
-    {"unload_dependents": "x"},
-    {"": {}},
-    {"x" * 500: 1},
-    {},
+    *({"config": '{"backend": "x"}'}, {"file:1/model.keras": "AAAA"}, {"path": "/etc/passwd"}),
+    *({"unload_dependents": True}, {"unload_dependents": "x"}, {"": {}}, {"x" * 500: 1}, {}),
 ]
 
 

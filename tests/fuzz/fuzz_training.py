@@ -11,7 +11,7 @@ from fuzz_values import absurd, any_of, array, described, tensor_like
 from fuzz_verdict import Fault
 
 import nbkeras as keras
-from nbkeras import layers
+from nbkeras import callbacks, layers
 
 
 def regression():
@@ -157,26 +157,10 @@ ARGUMENTS = {
     "validation_batch_size": [None, 1, 100, 0, -1, "x"],
     "validation_freq": [1, 2, [1], [1, 2], 0, -1, "x", None, []],
     "class_weight": [
-        None,
-        {0: 1.0, 1: 2.0},
-        {0: 1, 1: 1, 2: 1, 3: 3.0},
-        {},
-        {"a": 1},
-        {0: "x"},
-        [1, 2],
-        {-1: 2.0},
-        {0: float("nan")},
-        "x",
+        *(None, {0: 1.0, 1: 2.0}, {0: 1, 1: 1, 2: 1, 3: 3.0}, {}, {"a": 1}, {0: "x"}, [1, 2], {-1: 2.0}),
+        *({0: float("nan")}, "x"),
     ],
-    "callbacks": [
-        None,
-        [],
-        [3],
-        "x",
-        [keras.callbacks.Callback()],
-        keras.callbacks.Callback(),
-        [keras.callbacks.TerminateOnNaN()],
-    ],
+    "callbacks": [None, [], [3], "x", [callbacks.Callback()], callbacks.Callback(), [callbacks.TerminateOnNaN()]],
     "steps": [None, 1, 2, 100, 0, -1, 1.5, "x"],
     "return_dict": [True, False, None],
     "nonsense": [1],
@@ -263,7 +247,7 @@ def case(chance, say):
         sound = False
     say(f"{make.__name__}.{method}(*{described(args)}, **{described(options)})")
     many = {"epochs": 10, "steps_per_epoch": 10**4}  # more take long, as they should
-    if any(isinstance(options.get(name), int) and options[name] > most for name, most in many.items()):
+    if any(isinstance(options.get(name), int) and options[name] > maximum for name, maximum in many.items()):
         return
     before = model.get_weights()
     try:

@@ -76,6 +76,7 @@ RATES = [0.0, 0.1, 0.5, 0.9, 1.0, 1.5, -0.1]
 FLAGS = [True, False]
 AXES = [-1, 0, 1, 2, -2, None, (0, 1), (-1,), (1, 2), 3, -4, (0, 0)]
 PAIRS = [1, 2, 3, (1, 2), (2, 2), (2,), (1, 1, 2), 0, -1, (0, 1)]
+PAIRS_AND_SHAPES = [*PAIRS, (2, 3), (3, 4), (None, 3), (-1,), (-1, 3), (6,), (0,), ()]
 PADS = [0, 1, 2, (1, 2), ((1, 0), (0, 1)), ((1, 0), (0, 1), (1, 1)), -1, 30]
 NAMED = {
     "units filters n num output_dim input_dim key_dim value_dim head_dim num_heads num_query_heads num_key_value_heads": SIZES,
@@ -85,17 +86,7 @@ NAMED = {
     "warmup_steps decay_steps first_decay_steps patience beam_width top_paths height width target_height N M": SIZES,
     "target_width top_padding left_padding repeats newaxis num_regressors mask_index filter_size max_rank": SIZES,
     "kernel_size strides pool_size dilation_rate cropping output_padding stride dilation output_size reps": PAIRS,
-    "kernel_size_2d factor attention_axes target_shape dims shape batch_shape newshape sizes crop_size": [
-        *PAIRS,
-        (2, 3),
-        (3, 4),
-        (None, 3),
-        (-1,),
-        (-1, 3),
-        (6,),
-        (0,),
-        (),
-    ],
+    "kernel_size_2d factor attention_axes target_shape dims shape batch_shape newshape sizes crop_size": PAIRS_AND_SHAPES,
     "pad_width padding_width": PADS,
     "padding": ["same", "valid", "causal", "SAME", 1, 2, (1, 1), "full", ((1, 0), (0, 1))],
     "axis axes axis1 axis2 shared_axes input_axes output_axes axisa axisb axisc dim bias_axes source destination": AXES,

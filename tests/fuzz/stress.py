@@ -23,7 +23,7 @@ import numpy as np
 
 import nbkeras
 from nbkeras import layers, ops
-from nbkeras.engine.program import Program
+from nbkeras.engine.recorder import Recorder
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.cache import compiled
 from nbkeras.kernels.runtime.threads import get_threads, launch_shares, set_threads
@@ -152,12 +152,12 @@ class Stress:
         """A replay of a program of this thread's own, in which a launch launches."""
         arrays = [device.persistent(np.zeros(16, np.int64)) for _ in range(4)]
         x = device.persistent(np.zeros(5000))
-        recorded = Program()
-        with device.record(recorded):
+        recorder = Recorder()
+        with device.record(recorder):
             launch_shares(count, 16, *arrays[:2])
             device.launch(launch_within, *arrays[2:])
             launch_shares(fill, 7, x, 2.0)
-        recorded.seal([])
+        recorded = recorder.sealed([]).bind()
 
         def replay():
             for array in (*arrays, x):

@@ -31,7 +31,8 @@ from inference_models import (
 
 import nbkeras as keras
 from nbkeras import Input, Model, Sequential, layers, ops
-from nbkeras.engine.program import before_replays
+from nbkeras.engine import replays
+from nbkeras.engine.recorder import before_replays
 from nbkeras.engine.tensor import apply
 from nbkeras.inference import Frozen, TensorSpec, bundle, session
 from nbkeras.kernels import compiled, device
@@ -532,6 +533,19 @@ def test_a_profile_sees_its_kernels():
     assert "softmax" in str(found)
 
 
+def test_a_frozen_model_is_not_part_of_a_recording():
+    ready, x = mlp().frozen(2), floats(2, 20)
+    expected = ready(x)
+
+    @keras.jit
+    def function(scale):
+        np.testing.assert_array_equal(ready(x), expected)
+        return scale * 2
+
+    function(np.ones(1))
+    assert len(function.programs()[0].launches) == 1
+
+
 # -------------------- threads --------------------
 
 
@@ -567,22 +581,21 @@ def test_threads_get_their_own_answers(make):
     in_threads(8, work)
 
 
-@pytest.mark.parametrize("kept, most", [(0, Pool.most), (1 << 20, 40)], ids=["large arenas", "small arenas"])
-def test_arenas_of_a_burst_of_calls_are_freed(kept, most, monkeypatch):
-    monkeypatch.setattr(session, "_KEPT", kept)
-    players = mlp().frozen(1)._state.run.__self__
-    run, inside = session.Player.run, []
+@pytest.mark.parametrize("kept, limit", [(0, Pool.maximum), (1 << 20, 40)], ids=["large arenas", "small arenas"])
+def test_arenas_of_a_burst_of_calls_are_freed(kept, limit, monkeypatch):
+    monkeypatch.setattr(replays, "_KEPT", kept)
+    own = mlp().frozen(1)._state
+    inside = []
 
-    def at_the_same_time(player, arrays):
-        inside.append(player)
+    def at_the_same_time():
+        inside.append(None)
         if len(inside) < 40:
-            players.run((1, 1), arrays)
-        return run(player, arrays)
+            own.run((1, 1), floats(1, 20))
 
-    monkeypatch.setattr(session.Player, "run", at_the_same_time)
-    players.run((1, 1), [floats(1, 20)])
-    assert len(set(map(id, inside))) == 40
-    assert len(players._free[1, 1][0]) == most
+    monkeypatch.setattr(runtime, "runner", at_the_same_time)  # it is asked for while an instance is taken
+    own.run((1, 1), floats(1, 20))
+    assert len(inside) == 40
+    assert len(own._replays[1, 1]._free) == limit
 
 
 def test_weights_are_replaced_between_two_calls():

@@ -36,7 +36,7 @@ def test_large_matrices_are_rounded_and_the_others_are_not():
     kept = model.get_weights()
     np.testing.assert_array_equal(model.predict(x, verbose=0), before)
     assert all(variable.dtype == np.float32 for variable in model.weights)
-    model.set_weights([rounded(w) if w.ndim > 1 and w.size >= half_weights.LEAST else w for w in kept])
+    model.set_weights([rounded(w) if w.ndim > 1 and w.size >= half_weights.MINIMUM else w for w in kept])
     np.testing.assert_allclose(frozen(x), model.predict(x, verbose=0), rtol=1e-5, atol=1e-6)
     assert np.abs(frozen(x) - before).max() > 1e-5
 

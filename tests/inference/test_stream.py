@@ -8,7 +8,7 @@ import pytest
 
 import nbkeras as keras
 from nbkeras import layers, ops
-from nbkeras.inference import Form, Part, walk
+from nbkeras.inference import Form, Part, streaming_graph
 
 STEPS = 5
 # all ways into calls
@@ -560,7 +560,7 @@ def test_rules_are_for_classes_of_nbkeras():
     while todo:
         todo += (found := todo.pop().__subclasses__())
         known |= {each.__name__ for each in found if each.__module__.startswith("nbkeras.")}
-    names = {key for key in walk.RULES if isinstance(key, str)}
+    names = {key for key in streaming_graph.RULES if isinstance(key, str)}
     assert names and names <= known
 
 

@@ -95,7 +95,7 @@ if sys.argv[2:] == ["config"]:
     numba.config.BOUNDSCHECK = 1
 import numpy as np
 import mine
-from nbkeras.engine.program import Program
+from nbkeras.engine.recorder import Recorder
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.cache import Kernel
 from nbkeras.kernels.runtime.threads import launch_shares
@@ -113,10 +113,10 @@ at = device.persistent(np.zeros(64, np.int64)[16:18])
 kernels = [kernel for kernel in vars(mine).values() if isinstance(kernel, Kernel) and kernel.__module__ == "mine"]
 for kernel in kernels[1:]:
     launch = (lambda: launch_shares(kernel, 2, x, at, y)) if kernel.takes_shares else lambda: device.launch(kernel, x, at, y)
-    program = Program()
-    with device.record(program):
+    recorder = Recorder()
+    with device.record(recorder):
         launch()
-    program.seal([])
+    program = recorder.sealed([]).bind()
     for at[0] in map(int, sys.argv[1].split()):
         tell(launch)
         tell(program.run)

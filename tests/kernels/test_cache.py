@@ -52,6 +52,13 @@ print(out.tolist(), scratch_caller.fill.found)
 """
 
 
+def edit_helper(scratch, factor="4.0"):
+    """What two files away is called: the results change."""
+    path = scratch / "site" / "nbkeras" / "kernels" / "scratch_helper.py"
+    path.write_text(HELPER.replace("2.0", factor))
+    return path
+
+
 @pytest.fixture
 def scratch(tmp_path):
     """A copy of kernels/ as nbkeras.kernels, with three small files: a loop, what it calls, and what that calls."""
@@ -63,19 +70,13 @@ def scratch(tmp_path):
     return tmp_path
 
 
-def start(scratch, cache, program=PROGRAM):
-    environment = os.environ | {"PYTHONPATH": str(scratch / "site"), "NUMBA_CACHE_DIR": str(cache)}
+def start(scratch, program=PROGRAM, cache=None):
+    environment = os.environ | {"PYTHONPATH": str(scratch / "site"), "NUMBA_CACHE_DIR": str(cache or scratch / "cache")}
     environment["PYTHONSAFEPATH"] = ""  # else no program could import the files beside it
     # Python itself tells files by time and size, which an edit here may keep: no bytecode on disk.
     environment["PYTHONDONTWRITEBYTECODE"] = "1"
-    return subprocess.Popen(
-        [sys.executable, "-c", program],
-        cwd=scratch,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([sys.executable, "-c", program], cwd=scratch, env=environment, **pipes)
 
 
 def finish(process):
@@ -84,34 +85,31 @@ def finish(process):
     return out.strip(), err
 
 
-def run(scratch, cache, program=PROGRAM):
-    return finish(start(scratch, cache, program))
+def run(scratch, program=PROGRAM, cache=None):
+    return finish(start(scratch, program, cache))
 
 
 def test_an_edit_two_files_away_changes_the_numbers(scratch):
-    cache = scratch / "cache"
-    assert run(scratch, cache) == ("[1.0, 3.0, 5.0] 0", "")
-    assert run(scratch, cache) == ("[1.0, 3.0, 5.0] 1", "")
-    helper = scratch / "site" / "nbkeras" / "kernels" / "scratch_helper.py"
-    times = helper.stat()
-    helper.write_text(HELPER.replace("2.0", "4.0"))
+    assert run(scratch) == ("[1.0, 3.0, 5.0] 0", "")
+    assert run(scratch) == ("[1.0, 3.0, 5.0] 1", "")
+    times = (scratch / "site" / "nbkeras" / "kernels" / "scratch_helper.py").stat()
+    helper = edit_helper(scratch)
     os.utime(helper, ns=(times.st_atime_ns, times.st_mtime_ns))  # the content decides, not the time
-    assert run(scratch, cache) == ("[1.0, 5.0, 9.0] 0", "")
+    assert run(scratch) == ("[1.0, 5.0, 9.0] 0", "")
     helper.write_text(HELPER)
     unrelated = scratch / "site" / "nbkeras" / "kernels" / "loops" / "vmath.py"
     unrelated.write_text(unrelated.read_text() + "\n# an edit that does not concern the loop\n")
-    assert run(scratch, cache) == ("[1.0, 3.0, 5.0] 1", "")  # the kernels from before the edit are still there
+    assert run(scratch) == ("[1.0, 3.0, 5.0] 1", "")  # the kernels from before the edit are still there
 
 
 SHARED_FORMULAS = r"""
 import pathlib
-import re
 import numpy as np
 import nbkeras.kernels
 from nbkeras.kernels.runtime import code; from nbkeras.kernels import optimizers
 
 for path in sorted(pathlib.Path(nbkeras.kernels.__file__).parent.rglob("*.py")):
-    if path.stem == "row_updates" and re.search(r"import .*formulas", path.read_text()):
+    if path.stem == "row_updates" and "kernels import optimizers" in path.read_text():
         print(path.parent.name, code.stamp(str(path)))
 w = np.ones(1)
 optimizers.sgd(w, np.ones(1), np.full(1, 0.25), 0.0, 0, 1)
@@ -121,16 +119,16 @@ print(w[0])
 
 def test_an_edit_of_an_update_rule_is_noticed_by_the_kernels_on_the_cpu_and_on_the_gpu(scratch):
     def look():
-        lines = run(scratch, scratch / "cache", SHARED_FORMULAS)[0].splitlines()
+        lines = run(scratch, SHARED_FORMULAS)[0].splitlines()
         return {tuple(line.split()) for line in lines[:-1]}, float(lines[-1])
 
     before, weight = look()
     assert weight == 0.75 and look() == (before, weight)
-    (rules,) = (scratch / "site" / "nbkeras" / "kernels").glob("formulas.py")
+    (rules,) = (scratch / "site" / "nbkeras" / "kernels").glob("optimizers.py")
     rules.write_text(rules.read_text().replace("return w - w * shrink - g * lr", "return w - w * shrink + g * lr"))
     after, weight = look()
     assert weight == 1.25
-    assert len(before) == len(after) == 2 and not before & after  # row_updates and its twin, whose loops use formulas
+    assert len(before) == len(after) == 2 and not before & after  # row_updates and its twin, whose loops use the rules
 
 
 READ_ONLY = """
@@ -147,9 +145,9 @@ sys.addaudithook(refuse)
 def test_a_folder_that_may_only_be_read_is_read(scratch):
     """An image may ship such a folder, on a file system that is read-only or belongs to another user."""
     cache = scratch / "cache"
-    run(scratch, cache)
-    assert run(scratch, cache, READ_ONLY + PROGRAM) == ("[1.0, 3.0, 5.0] 1", "")
-    out, err = run(scratch, cache, READ_ONLY + OTHER_SIGNATURE)
+    run(scratch)
+    assert run(scratch, READ_ONLY + PROGRAM) == ("[1.0, 3.0, 5.0] 1", "")
+    out, err = run(scratch, READ_ONLY + OTHER_SIGNATURE)
     assert out == "[1.0, 3.0, 5.0] 0"
     assert err.count("RuntimeWarning") == 1
     assert f"could not save a compiled kernel in {cache}" in err and os.strerror(errno.EROFS) in err
@@ -159,7 +157,7 @@ def test_without_a_folder_it_works_and_warns_once(scratch):
     """A file stands where the folder would be: root cannot write there either."""
     blocked = scratch / "blocked"
     blocked.touch()
-    out, err = run(scratch, blocked / "cache")
+    out, err = run(scratch, cache=blocked / "cache")
     assert out == "[1.0, 3.0, 5.0] 0"
     assert err.count("RuntimeWarning: nbkeras could not save a compiled kernel") == 1
     assert "set NUMBA_CACHE_DIR to a folder where this user can write" in err
@@ -168,11 +166,11 @@ def test_without_a_folder_it_works_and_warns_once(scratch):
 def test_processes_that_belong_together_keep_in_a_spare_folder_what_they_can_keep_nowhere_else(scratch, monkeypatch):
     monkeypatch.setenv(cache_files.SPARE, str(scratch / "spare"))
     (scratch / "blocked").touch()
-    out, err = run(scratch, scratch / "blocked" / "cache")
+    out, err = run(scratch, cache=scratch / "blocked" / "cache")
     assert out == "[1.0, 3.0, 5.0] 0" and err.count("could not save a compiled kernel") == 1
-    assert run(scratch, scratch / "blocked" / "cache") == ("[1.0, 3.0, 5.0] 1", "")
+    assert run(scratch, cache=scratch / "blocked" / "cache") == ("[1.0, 3.0, 5.0] 1", "")
     kept = sorted((scratch / "spare").iterdir())
-    assert run(scratch, scratch / "cache")[0] == "[1.0, 3.0, 5.0] 1"
+    assert run(scratch)[0] == "[1.0, 3.0, 5.0] 1"
     assert sorted((scratch / "spare").iterdir()) == kept and not (scratch / "cache").exists()
 
 
@@ -180,18 +178,17 @@ def test_checkouts_share_a_folder_without_replacing_each_other_s_files(scratch):
     cache = scratch / "cache"
     other = scratch / "other"
     shutil.copytree(scratch / "site", other / "site")
-    (other / "site" / "nbkeras" / "kernels" / "scratch_helper.py").write_text(HELPER.replace("2.0", "4.0"))
-    assert [run(scratch, cache)[0], run(other, cache)[0]] == ["[1.0, 3.0, 5.0] 0", "[1.0, 5.0, 9.0] 0"]
-    assert [run(scratch, cache)[0], run(other, cache)[0]] == ["[1.0, 3.0, 5.0] 1", "[1.0, 5.0, 9.0] 1"]
-    (other / "site" / "nbkeras" / "kernels" / "scratch_helper.py").write_text(HELPER)
-    assert run(other, scratch / "cache")[0] == "[1.0, 3.0, 5.0] 1"  # the same files are the same kernels
+    edit_helper(other)
+    assert [run(scratch)[0], run(other, cache=cache)[0]] == ["[1.0, 3.0, 5.0] 0", "[1.0, 5.0, 9.0] 0"]
+    assert [run(scratch)[0], run(other, cache=cache)[0]] == ["[1.0, 3.0, 5.0] 1", "[1.0, 5.0, 9.0] 1"]
+    edit_helper(other, "2.0")
+    assert run(other, cache=cache)[0] == "[1.0, 3.0, 5.0] 1"  # the same files are the same kernels
 
 
 def test_two_processes_compile_at_once(scratch):
-    cache = scratch / "cache"
-    both = [start(scratch, cache), start(scratch, cache)]
+    both = [start(scratch), start(scratch)]
     assert [finish(process)[0].split("]")[0] for process in both] == ["[1.0, 3.0, 5.0"] * 2
-    assert run(scratch, cache)[0] == "[1.0, 3.0, 5.0] 1"
+    assert run(scratch)[0] == "[1.0, 3.0, 5.0] 1"
 
 
 DAMAGES = {
@@ -206,18 +203,18 @@ DAMAGES = {
 
 def test_a_damaged_file_is_replaced_with_one_warning(scratch):
     cache = scratch / "cache"
-    run(scratch, cache)
+    run(scratch)
     (path,) = cache.rglob("scratch_caller.fill*.nbc")
     whole = path.read_bytes()
     assert len(whole) > 1024
     for name, damage in DAMAGES.items():
         path.write_bytes(damage(whole))
-        out, err = run(scratch, cache)
+        out, err = run(scratch)
         assert out == "[1.0, 3.0, 5.0] 0", name
         assert (
             err.count("RuntimeWarning") == 1 and f"the compiled kernel {path} in nbkeras's cache is damaged" in err
         ), name
-    assert run(scratch, cache) == ("[1.0, 3.0, 5.0] 1", "")
+    assert run(scratch) == ("[1.0, 3.0, 5.0] 1", "")
 
 
 FULL_DISK = """
@@ -230,14 +227,14 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (256, 256))
 @pytest.mark.skipif(sys.platform == "win32", reason="needs setrlimit")
 def test_a_full_disk_loses_no_computation_and_leaves_nothing(scratch):
     cache = scratch / "cache"
-    run(scratch, cache)
-    (scratch / "site" / "nbkeras" / "kernels" / "scratch_helper.py").write_text(HELPER.replace("2.0", "4.0"))
-    out, err = run(scratch, cache, FULL_DISK + PROGRAM)
+    run(scratch)
+    edit_helper(scratch)
+    out, err = run(scratch, FULL_DISK + PROGRAM)
     assert out == "[1.0, 5.0, 9.0] 0"
     assert err.count("RuntimeWarning") == 1 and f"could not save a compiled kernel in {cache}" in err
     assert not list(cache.rglob("*.tmp"))
-    assert run(scratch, cache) == ("[1.0, 5.0, 9.0] 0", "")
-    assert run(scratch, cache) == ("[1.0, 5.0, 9.0] 1", "")
+    assert run(scratch) == ("[1.0, 5.0, 9.0] 0", "")
+    assert run(scratch) == ("[1.0, 5.0, 9.0] 1", "")
 
 
 FOLDER_GONE = """
@@ -249,8 +246,8 @@ pathlib.Path(os.environ["NUMBA_CACHE_DIR"]).touch()
 
 
 def test_a_folder_that_becomes_unwritable_loses_no_computation(scratch):
-    run(scratch, scratch / "cache")
-    out, err = run(scratch, scratch / "cache", FOLDER_GONE + PROGRAM)
+    run(scratch)
+    out, err = run(scratch, FOLDER_GONE + PROGRAM)
     assert out == "[1.0, 3.0, 5.0] 0"
     assert err.count("RuntimeWarning") == 1 and "could not save a compiled kernel" in err
 
@@ -266,12 +263,12 @@ print(out.tolist(), scratch_caller.fill.found)
 
 def test_code_of_another_signature_is_not_taken(scratch):
     cache = scratch / "cache"
-    run(scratch, cache)
+    run(scratch)
     (first,) = cache.rglob("scratch_caller.fill*.nbc")
-    run(scratch, cache, OTHER_SIGNATURE)
+    run(scratch, OTHER_SIGNATURE)
     (other,) = set(cache.rglob("scratch_caller.fill*.nbc")) - {first}
     shutil.copy(other, first)
-    out, err = run(scratch, cache)
+    out, err = run(scratch)
     assert out == "[1.0, 3.0, 5.0] 0" and f"the compiled kernel {first} in nbkeras's cache is damaged" in err
 
 
@@ -288,9 +285,8 @@ print(sorted(reads.values()))
 
 
 def test_a_warm_start_reads_only_what_it_calls_and_once(scratch):
-    cache = scratch / "cache"
-    run(scratch, cache)
-    assert run(scratch, cache, COUNT_READS + PROGRAM)[0].splitlines() == ["[]", "[1.0, 3.0, 5.0] 1", "[1, 1]"]
+    run(scratch)
+    assert run(scratch, COUNT_READS + PROGRAM)[0].splitlines() == ["[]", "[1.0, 3.0, 5.0] 1", "[1, 1]"]
 
 
 HEARD = """
@@ -305,8 +301,8 @@ print(len(heard))
 
 
 def test_a_listener_hears_of_what_is_compiled_and_not_of_what_is_found(scratch):
-    assert run(scratch, scratch / "cache", HEARD) == ("2", "")  # fill, and what starts kernels
-    assert run(scratch, scratch / "cache", HEARD) == ("0", "")
+    assert run(scratch, HEARD) == ("2", "")  # fill, and what starts kernels
+    assert run(scratch, HEARD) == ("0", "")
 
 
 PROMPT = """
@@ -321,23 +317,21 @@ print(twice(1.5))
 
 
 def test_what_is_typed_at_a_prompt_is_not_cached_and_nobody_is_warned(scratch):
-    assert run(scratch, scratch / "cache", PROMPT) == ("3.0", "")
+    assert run(scratch, PROMPT) == ("3.0", "")
     assert not list((scratch / "cache").rglob("*twice*"))
 
 
 def test_a_users_kernel_notices_that_nbkeras_was_updated(scratch):
     (scratch / "mine.py").write_text(CALLER)
     program = PROGRAM.replace("from nbkeras.kernels import scratch_caller", "import mine as scratch_caller")
-    cache = scratch / "cache"
-    assert run(scratch, cache, program) == ("[1.0, 3.0, 5.0] 0", "")
-    assert run(scratch, cache, program) == ("[1.0, 3.0, 5.0] 1", "")
-    (scratch / "site" / "nbkeras" / "kernels" / "scratch_helper.py").write_text(HELPER.replace("2.0", "4.0"))
-    assert run(scratch, cache, program) == ("[1.0, 5.0, 9.0] 0", "")
+    assert run(scratch, program) == ("[1.0, 3.0, 5.0] 0", "")
+    assert run(scratch, program) == ("[1.0, 3.0, 5.0] 1", "")
+    edit_helper(scratch)
+    assert run(scratch, program) == ("[1.0, 5.0, 9.0] 0", "")
 
 
 def test_a_users_files_in_two_folders_do_not_share(scratch):
     """The user's other files that they import have no stamp."""
-    cache = scratch / "cache"
     caller = CALLER.replace(
         "from nbkeras.kernels import (\n    scratch_middle,\n)", "import mine_middle as scratch_middle"
     )
@@ -346,9 +340,7 @@ def test_a_users_files_in_two_folders_do_not_share(scratch):
         (scratch / folder / "mine_caller.py").write_text(caller)
         (scratch / folder / "mine_middle.py").write_text(HELPER.replace("2.0", number).replace("twice", "middle"))
     program = PROGRAM.replace("from nbkeras.kernels import scratch_caller", "import mine_caller as scratch_caller")
-    found = [
-        run(scratch, cache, f"import sys; sys.path.insert(0, {folder!r})\n{program}")[0] for folder in ("one", "two")
-    ]
+    found = [run(scratch, f"import sys; sys.path.insert(0, {folder!r})\n{program}")[0] for folder in ("one", "two")]
     assert found == ["[1.0, 3.0, 5.0] 0", "[1.0, 5.0, 9.0] 0"]
 
 
@@ -370,7 +362,7 @@ def test_a_kernel_that_another_process_cannot_use_is_not_kept(scratch):
     (scratch / "mine.py").write_text(GLOBAL_ARRAY)
     program = "import numpy as np, mine\nmine.look_up(x := np.ones(2))\nprint(x.tolist(), mine.look_up.found)"
     for _ in range(2):
-        out, err = run(scratch, scratch / "cache", program)
+        out, err = run(scratch, program)
         assert out == "[1.0, 2.0] 0"
         assert err.count("RuntimeWarning") == 1
         assert "could not save a compiled kernel mine.look_up" in err and "pass the array as an argument" in err
@@ -383,13 +375,8 @@ def users_folder(tmp_path, monkeypatch):
     for name in ("XDG_CACHE_HOME", "LOCALAPPDATA"):
         monkeypatch.setenv(name, str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
-    for function in (
-        cache_files._make_folder,
-        cache_files._check_folder,
-        cache_files._prune,
-        cache_files.warn_not_saved,
-    ):
-        monkeypatch.setattr(cache_files, function.__name__, functools.cache(function.__wrapped__))
+    for name in ("_make_folder", "_check_folder", "_prune", "warn_not_saved"):
+        monkeypatch.setattr(cache_files, name, functools.cache(getattr(cache_files, name).__wrapped__))
     monkeypatch.setattr(cache_files, "_ignored", set())
     return pathlib.Path(cache_files.folders()[0])
 
@@ -548,7 +535,7 @@ def test_without_a_home_nothing_is_written_anywhere(users_folder, tmp_path, monk
 
 
 def test_files_used_longest_ago_make_room(users_folder, monkeypatch):
-    monkeypatch.setattr(cache_files, "_MOST_BYTES", 300)
+    monkeypatch.setattr(cache_files, "_MAX_BYTES", 300)
     for day, name in enumerate(["old.nbc", "read.nbc", "new.nbc", "newest.nbc"]):
         cache_files.write(name, bytes(100))
         os.utime(users_folder / name, (day * 86400 + 1e9,) * 2)
@@ -600,7 +587,7 @@ print(len(compilations.buffer) > 0)
 
 def test_four_processes_start_at_once_with_an_empty_cache(tmp_path):
     def begin():
-        return start(tmp_path, tmp_path / "cache", TRAIN)
+        return start(tmp_path, TRAIN)
 
     results = [finish(process) for process in [begin() for _ in range(4)]]
     assert len(set(results)) == 1
@@ -630,7 +617,7 @@ print(products(), len(compilations.buffer) > 0)
 def test_what_kernels_call_by_a_symbol_is_made_when_the_first_of_them_is(tmp_path):
     """It is compiled or loaded then. The product in the other dtype, which takes seconds to compile, is not."""
     for compiles in (True, False):
-        out, err = run(tmp_path, tmp_path / "cache", ONE_PRODUCT)
+        out, err = run(tmp_path, ONE_PRODUCT)
         assert out.splitlines() == ["[]", "24.0", f"['nbkeras_sgemm'] {compiles}"]
 
 
@@ -661,7 +648,7 @@ def double(x):
 def test_without_numba_s_compiler_kernels_say_what_to_do(tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(MINE)
     monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
-    lines = run(tmp_path, tmp_path / "cache", DISABLED)[0].splitlines()
+    lines = run(tmp_path, DISABLED)[0].splitlines()
     assert lines[0] == "[2.0, 2.0, 2.0]" and len(lines) == 4
     for line in lines[1:]:
         assert "must be compiled, and NUMBA_DISABLE_JIT is set: unset it." in line and "py_func" in line

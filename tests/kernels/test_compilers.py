@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from nbkeras.engine.program import Program
+from nbkeras.engine.recorder import Recorder
 from nbkeras.kernels.loops import gemm as gemm  # its functions are registered when it is imported
 from nbkeras.kernels.runtime import cgroups, code, compilers, device
 from nbkeras.kernels.runtime.cache import compiled
@@ -77,6 +77,12 @@ def task(symbol="nbkeras_sgemm_at", **changes):
     return found._replace(job=found.job._replace(**changes))
 
 
+def requested(*tasks):
+    for each in tasks:
+        compilers.request(each)
+    return list(tasks)
+
+
 def answer(wanted):
     return compilers.code_of(wanted, lambda: None)
 
@@ -115,9 +121,7 @@ def test_a_cache_that_cannot_be_written_gives_a_warning_and_the_same_bits(tmp_pa
 @pytest.mark.process
 def test_a_process_makes_the_code_of_a_task(processes):
     wanted = [task("nbkeras_play"), task("nbkeras_play_loop"), task("nbkeras_wake_all")]
-    for each in wanted:
-        compilers.request(each)
-        compilers.request(each)  # it is queued once
+    requested(*wanted, *wanted)  # each is queued once
     wait_until(lambda: all(isinstance(processes._states.get(each.job), bytes) for each in wanted))
     assert all(code.load(answer(each)) for each in wanted)
     assert answer(wanted[0]) is None  # the caller has its code and keeps it
@@ -129,22 +133,15 @@ def test_a_process_makes_the_code_of_a_task(processes):
 @pytest.mark.process
 def test_a_process_that_would_make_other_code_makes_none(processes):
     """It compiles what the same files, versions and settings give; otherwise the caller compiles."""
-    others = [
-        task(file="another.nbc"),
-        task("nbkeras_play", name="nbkeras_unknown"),
-        task(module="nbkeras.kernels.unknown"),
-    ]
-    for each in others:
-        compilers.request(each)
+    unknown = task("nbkeras_play", name="nbkeras_unknown"), task(module="nbkeras.kernels.unknown")
+    others = requested(task(file="another.nbc"), *unknown)
     wait_until(lambda: all(each is None for each in processes._states.values()))
     assert [answer(each) for each in others] == [None] * 3 and processes.works
 
 
 @pytest.mark.process
 def test_a_killed_process_is_replaced_by_the_caller(processes):
-    wanted = [task(), task("nbkeras_play"), task("nbkeras_play_loop")]
-    for each in wanted:
-        compilers.request(each)
+    wanted = requested(task(), task("nbkeras_play"), task("nbkeras_play_loop"))
     wait_until(lambda: compilers._BEGUN in processes._states.values())
     begun = next(each for each in wanted if processes._states[each.job] is compilers._BEGUN)
     processes._processes[0].send_signal(signal.SIGKILL)
@@ -156,8 +153,7 @@ def test_a_killed_process_is_replaced_by_the_caller(processes):
 @pytest.mark.process
 def test_nobody_waits_long_for_a_stopped_process(processes, monkeypatch):
     monkeypatch.setattr(compilers, "_PATIENCE_SECONDS", 0.1)
-    for name in ("nbkeras_play", "nbkeras_play_loop"):
-        compilers.request(task(name))
+    requested(task("nbkeras_play"), task("nbkeras_play_loop"))
     wait_until(lambda: processes._states[task("nbkeras_play").job] is compilers._BEGUN)
     processes._processes[0].send_signal(signal.SIGSTOP)
     assert answer(task("nbkeras_play")) is None
@@ -166,16 +162,14 @@ def test_nobody_waits_long_for_a_stopped_process(processes, monkeypatch):
 @pytest.mark.process
 def test_a_python_that_cannot_be_started_is_not_needed(processes, monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
-    for name in ("nbkeras_play", "nbkeras_play_loop"):
-        compilers.request(task(name))
+    requested(task("nbkeras_play"), task("nbkeras_play_loop"))
     wait_until(lambda: not processes.works)
     assert answer(task("nbkeras_play")) is None
 
 
 @pytest.mark.process
 def test_a_forked_child_has_processes_of_its_own(processes):
-    for name in ("nbkeras_play", "nbkeras_play_loop"):
-        compilers.request(task(name))
+    requested(task("nbkeras_play"), task("nbkeras_play_loop"))
     wait_until(lambda: processes._processes)
     pipe = processes._processes[0].stdin.fileno()
     child = os.fork()
@@ -189,7 +183,7 @@ def test_a_forked_child_has_processes_of_its_own(processes):
 
 
 def test_the_caller_compiles_what_no_process_has_begun(processes, monkeypatch):
-    monkeypatch.setattr(processes, "most", 0)
+    monkeypatch.setattr(processes, "maximum", 0)
     made = []
     tasks = [
         task(file=str(i))._replace(make=lambda i=i: made.append(i) or b"", following=lambda content: ())
@@ -210,24 +204,22 @@ def test_the_caller_compiles_what_no_process_has_begun(processes, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("variables", "most"),
+    ("variables", "processors", "memory", "maximum"),
     [
-        ({}, 3),
-        ({"NUMBA_NUM_THREADS": "2"}, 1),
-        ({"NUMBA_NUM_THREADS": "1"}, 0),
-        ({"NBKERAS_COMPILERS": "0"}, 0),
-        ({"NBKERAS_COMPILERS": "6"}, 6),
+        *(({}, 4, None, 3), ({}, 64, 2 * 2**30, 2)),
+        *(({"NUMBA_NUM_THREADS": "2"}, 4, None, 1), ({"NUMBA_NUM_THREADS": "1"}, 4, None, 0)),
+        *(({"NBKERAS_COMPILERS": "0"}, 4, None, 0), ({"NBKERAS_COMPILERS": "6"}, 4, None, 6)),
     ],
 )
-def test_number_of_processes(monkeypatch, variables, most):
+def test_number_of_processes(monkeypatch, variables, processors, memory, maximum):
     for name in ("NUMBA_NUM_THREADS", "NBKERAS_COMPILERS"):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(compilers, "_threads", [])  # another test may have set them
-    monkeypatch.setattr(cgroups, "usable_processors", lambda: 4)
-    monkeypatch.setattr(cgroups, "memory", lambda: None)
-    assert compilers._most() == most
+    monkeypatch.setattr(cgroups, "usable_processors", lambda: processors)
+    monkeypatch.setattr(cgroups, "memory", lambda: memory)
+    assert compilers._maximum() == maximum
 
 
 def test_as_many_processes_as_threads_compile(processes, monkeypatch):
@@ -235,24 +227,15 @@ def test_as_many_processes_as_threads_compile(processes, monkeypatch):
     monkeypatch.setattr(cgroups, "usable_processors", lambda: 4)
     monkeypatch.setattr(compilers, "_threads", [])
     compilers.use_processors(2)
-    assert processes.most == 1
+    assert processes.maximum == 1
     compilers.use_processors(1)
     assert not compilers.are_available()
-
-
-def test_little_memory_means_few_processes(monkeypatch):
-    monkeypatch.delenv("NUMBA_NUM_THREADS", raising=False)
-    monkeypatch.delenv("NBKERAS_COMPILERS", raising=False)
-    monkeypatch.setattr(compilers, "_threads", [])
-    monkeypatch.setattr(cgroups, "usable_processors", lambda: 64)
-    monkeypatch.setattr(cgroups, "memory", lambda: 2 * 2**30)
-    assert compilers._most() == 2
 
 
 @pytest.mark.parametrize("executable", ["", "/usr/sbin/uwsgi", "/opt/application"])
 def test_only_a_python_starts_processes(monkeypatch, executable):
     monkeypatch.setattr(sys, "executable", executable)
-    assert compilers._most() == 0
+    assert compilers._maximum() == 0
 
 
 # -------------------- launches that wait --------------------
@@ -286,15 +269,15 @@ def arrays():
 
 
 def test_launches_wait_and_run_in_order(processes, arrays):
-    (add, double, _), (x, y), program = kernels(), arrays, Program()
-    with device.record(program):
+    (add, double, _), (x, y), recorder = kernels(), arrays, Recorder()
+    with device.record(recorder):
         device.launch(add, x, y)
         device.launch(device.copy, y, x)
         device.launch(double, y)
         device.launch(add, y, x)
         assert x.tolist() == [1, 1, 1] and y.tolist() == [0, 0, 0]
     assert y.tolist() == [4, 4, 4] and x.tolist() == [5, 5, 5]
-    program.seal([])
+    program = recorder.sealed([]).bind()
     program.run()
     assert y.tolist() == [12, 12, 12] and x.tolist() == [13, 13, 13]
 
@@ -302,7 +285,7 @@ def test_launches_wait_and_run_in_order(processes, arrays):
 @pytest.mark.parametrize("read", [device.read, lambda y: device.ordinary() and y], ids=["read", "ordinary"])
 def test_launches_run_before_a_value_is_read(processes, arrays, read):
     (add, double, _), (x, y) = kernels(), arrays
-    with device.record(Program()):
+    with device.record(Recorder()):
         device.launch(add, x, y)
         device.launch(double, y)
         assert read(y).tolist() == [4, 4, 4]
@@ -310,7 +293,7 @@ def test_launches_run_before_a_value_is_read(processes, arrays, read):
 
 def test_launches_wait_while_new_arrays_are_made(processes, arrays):
     (add, *_), (x, y) = kernels(), arrays
-    with device.record(Program()):
+    with device.record(Recorder()):
         device.launch(add, x, y)
         with device.ordinary(makes_new=True):
             z = device.persistent_empty((3,), F)
@@ -321,7 +304,7 @@ def test_launches_wait_while_new_arrays_are_made(processes, arrays):
 
 def test_launches_run_before_a_value_is_written(processes, arrays):
     (add, *_), (x, y) = kernels(), arrays
-    with device.record(Program()):
+    with device.record(Recorder()):
         device.launch(add, x, y)
         device.write(x, np.zeros(3, F))
     assert x.tolist() == [0, 0, 0] and y.tolist() == [2, 2, 2]
@@ -329,7 +312,7 @@ def test_launches_run_before_a_value_is_written(processes, arrays):
 
 def test_the_error_of_a_waiting_kernel_names_it(processes, arrays):
     (add, double, fail), (x, y) = kernels(), arrays
-    with pytest.raises(ValueError, match="the kernel's own message") as found, device.record(Program()):
+    with pytest.raises(ValueError, match="the kernel's own message") as found, device.record(Recorder()):
         device.launch(add, x, y)
         device.launch(fail, x)
         device.launch(double, y)
@@ -339,7 +322,7 @@ def test_the_error_of_a_waiting_kernel_names_it(processes, arrays):
 
 def test_wrong_arguments_are_refused_at_the_launch(processes, arrays):
     (add, *_), (x, y) = kernels(), arrays
-    with device.record(Program()):
+    with device.record(Recorder()):
         device.launch(add, x, y)
         with pytest.raises(TypeError, match="takes 2 arguments"):
             device.launch(add, x)
@@ -348,7 +331,7 @@ def test_wrong_arguments_are_refused_at_the_launch(processes, arrays):
 @pytest.mark.parametrize(("kind", "result"), [(ZeroDivisionError, 2), (KeyboardInterrupt, 0)])
 def test_launches_before_an_error_run_but_not_after_an_interrupt(processes, arrays, kind, result):
     (add, *_), (x, y) = kernels(), arrays
-    with pytest.raises(kind, match="stopped after a launch"), device.record(Program()):
+    with pytest.raises(kind, match="stopped after a launch"), device.record(Recorder()):
         device.launch(add, x, y)
         raise kind("stopped after a launch")
     assert y.tolist() == [result] * 3
@@ -358,7 +341,7 @@ def test_launches_before_an_error_run_but_not_after_an_interrupt(processes, arra
 
 def test_nothing_waits_without_processes(processes, arrays, monkeypatch):
     (add, *_), (x, y) = kernels(), arrays
-    monkeypatch.setattr(processes, "most", 0)
-    with device.record(Program()):
+    monkeypatch.setattr(processes, "maximum", 0)
+    with device.record(Recorder()):
         device.launch(add, x, y)
         assert y.tolist() == [2, 2, 2]

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 from arrays import normal
+from in_threads import by_threads
 
 from nbkeras import ops
 from nbkeras.kernels import pool
 from nbkeras.kernels.convolution import conv, direct, implicit_gemm, winograd
 from nbkeras.kernels.loops.window import Window, output_length, padding_before, slide
-from nbkeras.kernels.runtime.threads import get_threads, set_threads
 from nbkeras.ops.resize import INTERPOLATIONS
 from nbkeras.testing import check_op
 
@@ -283,9 +283,7 @@ OPS = {
     "conv2d no bias": (lambda x, k: ops.conv2d(x, k, dilation_rate=2), (2, 5, 6, 3), (2, 3, 3, 4)),
     "conv2d relu, no bias": (lambda x, k: ops.conv2d(x, k, activation=ops.relu), (2, 5, 6, 3), (2, 3, 3, 4)),
     "conv2d groups": (lambda x, k, b: ops.conv2d(x, k, b), (2, 4, 5, 4), (2, 2, 2, 6), 6),
-    "conv2d first": (
-        lambda x, k: ops.conv2d(x, k, data_format="channels_first", padding="same"), (2, 3, 4, 5), (3, 2, 3, 2)
-    ),
+    "conv2d first": (lambda x, k: ops.conv2d(x, k, data_format="channels_first", padding="same"), (2, 3, 4, 5), (3, 2, 3, 2)),
     "conv1d causal": (lambda x, k, b: ops.conv1d(x, k, b, 1, "causal", 2), (2, 7, 3), (3, 3, 4), 4),
     "conv1d strides": (lambda x, k, b: ops.conv1d(x, k, b, 2, "same"), (2, 7, 3), (3, 3, 4), 4),
     "conv": (lambda x, k: ops.conv(x, k, 2, "same"), (2, 7, 5, 3), (3, 3, 3, 4)),
@@ -294,9 +292,7 @@ OPS = {
     "transposed 1d": (lambda x, k: ops.conv_transpose(x, k, 3, "valid", 1, dilation_rate=2), (2, 3, 4), (3, 2, 4)),
     "transposed 2d": (lambda x, k: ops.conv_transpose(x, k, (2, 1), "same"), (2, 5, 4, 3), (3, 2, 2, 3)),
     "transposed 3d": (lambda x, k: ops.conv_transpose(x, k, (1, 2, 3)), (2, 2, 3, 4, 3), (3, 2, 2, 2, 3)),
-    "transposed first": (
-        lambda x, k: ops.conv_transpose(x, k, 2, "same", (1, 0), "channels_first"), (2, 3, 4, 2), (3, 3, 2, 3)
-    ),
+    "transposed first": (lambda x, k: ops.conv_transpose(x, k, 2, "same", (1, 0), "channels_first"), (2, 3, 4, 2), (3, 3, 2, 3)),
     "depthwise": (lambda x, k: ops.depthwise_conv(x, k, (2, 1), "same"), (2, 6, 5, 3), (3, 2, 3, 2)),
     "depthwise, wide": (lambda x, k: ops.depthwise_conv(x, k, 1, "same", None, (2, 1)), (1, 4, 5, 70), (3, 2, 70, 1)),
     "depthwise 1d": (lambda x, k: ops.depthwise_conv(x, k, 2, "causal", "channels_first"), (2, 3, 7), (3, 3, 1)),
@@ -406,11 +402,6 @@ def results():
 
 @pytest.mark.cpu("about threads")
 def test_results_do_not_depend_on_threads():
-    several, before = results(), get_threads()
-    set_threads(1)
-    try:
-        one = results()
-    finally:
-        set_threads(before)
-    for a, b in zip(several, one, strict=True):
+    found = by_threads(results)
+    for a, b in zip(found[0], found[-1], strict=True):
         np.testing.assert_array_equal(a, b)

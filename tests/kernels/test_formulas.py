@@ -7,11 +7,15 @@ import sys
 
 import numpy as np
 import pytest
+from mistakes import mistakes
 
 from nbkeras.kernels import device, elementwise, gradients, optimizers, softmax
+from nbkeras.kernels.interpreter import chains, launches
 from nbkeras.kernels.loops import expressions as e
+from nbkeras.kernels.loops import vmath
 from nbkeras.kernels.loops.map import Map
 from nbkeras.kernels.loops.row_passes import Rows
+from nbkeras.kernels.runtime.cache import compiled
 
 SIZES = (0, 1, 7, 8, 15, 16, 31, 33, 64, 100, 131)
 pytestmark = pytest.mark.cpu("hands NumPy arrays to kernels")
@@ -60,6 +64,83 @@ def test_weight_decay_equals_numpy_but_for_one_rounding_and_clipping_does_exactl
     np.testing.assert_array_equal(clipped, np.clip(w, np.float32(-0.7), np.float32(0.7)))
 
 
+# -------------------- one function in all places --------------------
+
+CURVES = {
+    name: Map(f"{name}_curve", __name__, getattr(e, name), "y", elements=1)
+    for name in "exp expm1 log log1p tanh sigmoid bounded_exp bounded_expm1 bounded_log1p".split()
+}
+
+
+def computed(name, x):
+    y = np.empty_like(x)
+    CURVES[name](x, y, 0, 1)
+    return y
+
+
+def numbers_of(name, dtype):
+    """Numbers of all sizes, and those around which a function becomes 0, infinite, subnormal or NaN."""
+    info = np.finfo(dtype)
+    ends = [0.0, -0.0, 1, -1, -0.5, -0.75, np.inf, -np.inf, np.nan, info.tiny / 8, -info.tiny / 8, info.max, -info.max]
+    far = math.log(info.max)
+    ends += [*np.linspace(far - 0.01, far + 1, 50), *np.linspace(-1.3 * far, -0.9 * far, 500), -1e4, 1e4]
+    near = np.random.default_rng(0).standard_normal(3001)
+    return np.concatenate([near, near * 10, near * 1e-5, ends, -np.array(ends), near * far]).astype(dtype)
+
+
+def same_bits(got, want):
+    np.testing.assert_array_equal(got, want)
+    np.testing.assert_array_equal(np.signbit(got), np.signbit(want) | (np.isnan(want) & np.signbit(got)))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", ["exp", "expm1", "log", "log1p"])
+def test_formulas_launches_and_chains_have_one_exp_and_one_log(name, dtype):
+    x = numbers_of(name, dtype)
+    of_formula, launched, negated = computed(name, x), np.empty_like(x), np.empty_like(x)
+    assert launches.run(getattr(np, name), (x, launched))
+    chain = chains.Chain.parsed(f"{x.dtype}:a|{name} 0;negative 1|2")
+    launches.Joined(chain)(x, negated)
+    same_bits(of_formula, launched)
+    same_bits(-negated, launched)
+    with np.errstate(all="ignore"):
+        exact = getattr(np, name)(x.astype(np.longdouble)).astype(dtype)
+    np.testing.assert_allclose(
+        launched, exact, rtol=4 * np.finfo(dtype).eps, atol=2 * np.finfo(dtype).smallest_subnormal
+    )
+    vanishes = exact == 0
+    np.testing.assert_array_equal(np.signbit(launched[vanishes]), np.signbit(exact[vanishes]))
+
+
+@compiled
+def of_numba(x, powers, bounded, tangents, sigmoids):
+    for i in range(x.size):
+        powers[i], bounded[i] = vmath.exp(x[i]), vmath.bounded_exp(x[i])
+        tangents[i], sigmoids[i] = vmath.tanh(x[i]), vmath.sigmoid(x[i])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_loops_of_numba_have_the_functions_of_formulas(dtype):
+    x = numbers_of("exp", dtype)
+    results = np.empty((4, x.size), dtype)
+    of_numba(x, *results)
+    possible = ~(x > 80)
+    for name, got in zip(("exp", "bounded_exp", "tanh", "sigmoid"), results, strict=True):
+        where = possible if name == "bounded_exp" else slice(None)
+        same_bits(got[where], computed(name, x)[where])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_bounded_functions_are_the_general_ones_in_their_range(dtype):
+    x, info = numbers_of("exp", dtype), np.finfo(dtype)
+    x = x[~(x > 80)]
+    power = computed("exp", x)
+    same_bits(computed("bounded_exp", x), np.where(power < info.tiny, dtype(0), power))
+    np.testing.assert_array_equal(computed("bounded_expm1", x), computed("expm1", x))
+    x = x[(x >= -0.5) & (x <= 1)]
+    np.testing.assert_allclose(computed("bounded_log1p", x), computed("log1p", x), rtol=4 * info.eps)
+
+
 def statistics(x, scale, /, of_row, label, *, number):
     middle = e.total(x) / e.columns()
     powers = e.exp((x - e.largest(x)) * scale)
@@ -95,43 +176,37 @@ def test_nothing_beyond_the_arrays_is_written():
     assert (memory[:8] == 7).all() and (memory[38:] == 7).all() and (memory[8:38] != 7).all()
 
 
-@pytest.mark.parametrize(
-    ("args", "message"),
+def doubled(*args):
+    Map("doubled", __name__, lambda x, /: 2 * x, "y")(*args, 0, 1)
+
+
+def flipped(x):
+    Rows("flipped", __name__, lambda x, /: -x / e.total(x), "y")(x, np.empty(x.shape, x.dtype), 0, 1)
+
+
+test_mistakes_are_explained = mistakes(
     [
-        ((np.zeros((2, 2), "f4"), np.zeros(4, "f4")), "contiguous arrays with one axis"),
-        ((np.zeros(8, "f4")[::2], np.zeros(4, "f4")), "contiguous arrays with one axis"),
-        ((np.zeros(4, "f4"), np.zeros(4, "f8")), "one float dtype for x, y"),
-        ((np.zeros(4, "i4"), np.zeros(4, "i4")), "one float dtype for x, y"),
-        ((np.zeros(4, "f4"),), "takes 4 arguments"),
-    ],
+        (lambda: doubled(np.zeros((2, 2), "f4"), np.zeros(4, "f4")), TypeError, "contiguous arrays with one axis"),
+        (lambda: doubled(np.zeros(8, "f4")[::2], np.zeros(4, "f4")), TypeError, "contiguous arrays with one axis"),
+        (lambda: doubled(np.zeros(4, "f4"), np.zeros(4, "f8")), TypeError, "one float dtype for x, y"),
+        (lambda: doubled(np.zeros(4, "i4"), np.zeros(4, "i4")), TypeError, "one float dtype for x, y"),
+        (lambda: doubled(np.zeros(4, "f4")), TypeError, "takes 4 arguments"),
+        (lambda: flipped(np.zeros((4, 3), "f4").T), TypeError, "takes contiguous arrays"),
+        (lambda: flipped(np.zeros((3, 4), "i4")), TypeError, "takes contiguous arrays"),
+        (lambda: flipped(np.zeros(3, "f4")), TypeError, "takes contiguous arrays"),
+        (lambda: gradients.clip(np.ones(3), np.ones(3), 0, 1), TypeError, "contiguous arrays with one axis"),
+        (
+            lambda: elementwise._gradient(lambda x, dy: (x + 1) * (x + 2) * dy, np.ones(3), np.ones(3), True),
+            ValueError,
+            "needs a result that is overwritten: write it as a chain",
+        ),
+        (
+            lambda: Map("branching", __name__, lambda x, /: x if x > 0 else -x, "y")(np.ones(3), np.ones(3), 0, 1),
+            TypeError,
+            r"write where\(condition, a, b\)",
+        ),
+    ]
 )
-def test_arrays_that_a_map_does_not_take_are_refused(args, message):
-    doubled = Map("doubled", __name__, lambda x, /: 2 * x, "y")
-    with pytest.raises(TypeError, match=message):
-        doubled(*args, 0, 1)
-
-
-def test_matrices_that_rows_do_not_take_are_refused():
-    flipped = Rows("flipped", __name__, lambda x, /: -x / e.total(x), "y")
-    for x in (np.zeros((4, 3), "f4").T, np.zeros((3, 4), "i4"), np.zeros(3, "f4")):
-        with pytest.raises(TypeError, match="takes contiguous arrays"):
-            flipped(x, np.empty(x.shape, x.dtype), 0, 1)
-
-
-def test_a_number_is_no_array():
-    with pytest.raises(TypeError, match="contiguous arrays with one axis"):
-        gradients.clip(np.ones(3), np.ones(3), 0, 1)
-
-
-def test_a_gradient_by_launches_is_a_chain():
-    with pytest.raises(ValueError, match="needs a result that is overwritten: write it as a chain"):
-        elementwise._gradient(lambda x, dy: (x + 1) * (x + 2) * dy, np.ones(3), np.ones(3), True)
-
-
-def test_a_formula_that_branches_on_a_value_is_refused():
-    branching = Map("branching", __name__, lambda x, /: x if x > 0 else -x, "y")
-    with pytest.raises(TypeError, match="write where\\(condition, a, b\\)"):
-        branching(np.ones(3), np.ones(3), 0, 1)
 
 
 def test_the_code_of_a_kernel_is_the_same_each_time():
@@ -150,13 +225,13 @@ def test_equal_operations_are_one():
 @pytest.mark.process
 def test_kernels_are_found_again_by_another_process_and_made_without_wide_vectors(tmp_path):
     """By the oldest level too, where no vector is masked."""
-    script = (
-        "import numpy as np; from nbkeras.kernels import softmax as s, optimizers as o; y = np.empty((3, 10), 'f4');"
-    )
-    script += (
-        "s.softmax_forward(np.ones((3, 10), 'f4'), y, 0, 1); o.sgd(w := np.ones(9), w, np.array([1.0]), 0.0, 0, 1);"
-    )
-    script += "print(round(float(y.sum()), 5), w[0], s.softmax_forward.compiled, s.softmax_forward.found)"
+    script = """
+import numpy as np
+from nbkeras.kernels import optimizers, softmax
+softmax.softmax_forward(np.ones((3, 10), "f4"), y := np.empty((3, 10), "f4"), 0, 1)
+optimizers.sgd(w := np.ones(9), w, np.array([1.0]), 0.0, 0, 1)
+print(round(float(y.sum()), 5), w[0], softmax.softmax_forward.compiled, softmax.softmax_forward.found)
+"""
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "NUMBA_CPU_NAME": "x86-64-v2"}
     done = [
         subprocess.run([sys.executable, "-Pc", script], env=environment, capture_output=True, text=True) for _ in "12"

@@ -22,16 +22,8 @@ def test_products_and_predictions_at_a_lower_level(level, tmp_path):
         pytest.skip("this process is for a level itself")
     environment = os.environ | processor.variables_of(level) | {"NUMBA_CACHE_DIR": str(tmp_path)}
     # -P: the working folder must not hide an installed package behind its source.
-    options = [
-        "-P",
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "-k",
-        "product or panels or folded or interpreter_agree",
-    ]
+    options = ["-P", "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    options += ["-k", "product or panels or folded or interpreter_agree"]
     command = [sys.executable, *options, *(str(TESTS / f) for f in FILES)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=TESTS.parent, check=False)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]  # 5 if no test was chosen

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from nbkeras.kernels.loops import interpreter
+from nbkeras.kernels.interpreter import emitter
 from nbkeras.kernels.runtime import cache, code, elf, elf_objects, library, objects, processor
 
 
@@ -26,8 +26,8 @@ def test_an_object_with_data(machine, content):
 
 
 def test_symbols_are_renamed_and_hidden():
-    content = code.object_of(interpreter.SYMBOL)
-    made = elf_objects.hidden(content, {interpreter.SYMBOL: "another_name_that_is_longer", "absent": "x"})
+    content = code.object_of(emitter.SYMBOL)
+    made = elf_objects.hidden(content, {emitter.SYMBOL: "another_name_that_is_longer", "absent": "x"})
     before, after = elf.File(content), elf.File(made)
     assert list(after.functions()) == ["another_name_that_is_longer"]
     assert after.undefined() == before.undefined()
@@ -69,18 +69,18 @@ def test_levels_of_another_kind_of_machine(monkeypatch):
 
 @pytest.mark.process
 def test_another_machine_has_objects_of_its_own_in_the_cache():
-    host = library.made([interpreter.SYMBOL], "")
+    host = library.made([emitter.SYMBOL], "")
     for target, machine in (("aarch64", "aarch64"), ("x86-64-v3", "x86_64")):
-        first, again = (library.made([interpreter.SYMBOL], target) for _ in range(2))
+        first, again = (library.made([emitter.SYMBOL], target) for _ in range(2))
         assert first == again != host
         assert elf.File(first[0]).machine == elf.code_of(machine)
-    assert library.made([interpreter.SYMBOL], "") == host
+    assert library.made([emitter.SYMBOL], "") == host
 
 
 def test_a_child_that_fails_is_quoted(monkeypatch):
     monkeypatch.setattr(library.processor, "variables_of", lambda target: {"PYTHONHOME": "/nowhere"})
     with pytest.raises(RuntimeError, match="kernels could not be compiled for aarch64:\n"):
-        library.made([interpreter.SYMBOL], "aarch64")
+        library.made([emitter.SYMBOL], "aarch64")
 
 
 def test_a_kernel_of_a_function_cannot_be_compiled_by_a_child():

@@ -1,6 +1,5 @@
 """Object files that LLVM writes are linked, loaded and protected; those that do not fit are refused."""
 
-import concurrent.futures
 import ctypes
 import math
 import pathlib
@@ -9,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from in_threads import at_once
 from llvmlite import binding
 
 import nbkeras.kernels
@@ -158,7 +158,7 @@ def compiled(source, triple=None, reloc="pic"):
 
 
 def linked(content, machine, resolve=lambda name: 1 << 40, base=BASE):
-    return elf.Plan(content, machine, 4096).link(base, resolve)
+    return elf.ObjectLayout(content, machine, 4096).link(base, resolve)
 
 
 @ctypes.CFUNCTYPE(_INT, _INT)
@@ -271,8 +271,7 @@ def test_objects_call_each_other(load):
 @pytest.mark.parametrize("load", LOADERS)
 def test_threads_load_at_once(load):
     content = compiled(EVERYTHING)
-    with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        loaded = list(pool.map(lambda _: load(content, resolve), range(8)))
+    loaded = at_once(*[lambda: load(content, resolve)] * 8)
     assert [call(functions["count"]) for functions in loaded] == [6] * 8  # each has data of its own
 
 
@@ -324,7 +323,7 @@ def test_a_process_needs_no_compiler_to_load(tmp_path):
 
 @pytest.mark.parametrize(("far", "direct"), [(BASE - (1 << 30), True), (0x1234, False)], ids=["near", "far"])
 def test_calls_of_x86_64(far, direct):
-    image, functions = elf.Plan(compiled(FAR, X86_64), "x86_64", 4096).link(BASE, lambda name: far)
+    image, functions = elf.ObjectLayout(compiled(FAR, X86_64), "x86_64", 4096).link(BASE, lambda name: far)
     assert functions == {"near": BASE}
     code = next(at for at in range(16) if image[at] in (0xE8, 0xE9))  # call, or jmp where it is the last thing
     target = code + 5 + struct.unpack_from("<i", image, code + 1)[0]
@@ -360,7 +359,7 @@ class Decoded:
 )
 def test_aarch64_code_refers_to_what_was_meant(far, direct):
     known = {"outside": far, "outer": 0x5555_0000_1238, "exp": far + 64}
-    plan = elf.Plan(compiled(EVERYTHING, AARCH64), "aarch64", 65536)  # a page of some systems
+    plan = elf.ObjectLayout(compiled(EVERYTHING, AARCH64), "aarch64", 65536)  # a page of some systems
     assert (plan.constants, plan.data) == (65536, 131072)
     image, functions = plan.link(BASE, known.get)
     decoded = Decoded(image[: plan.constants], BASE)
@@ -405,7 +404,7 @@ class TestDamage:
                 changed = bytearray(content)
                 changed[at] ^= change
                 try:
-                    plan = elf.Plan(bytes(changed), machine, 4096)
+                    plan = elf.ObjectLayout(bytes(changed), machine, 4096)
                     image, functions = plan.link(BASE, lambda name: 1 << 40)
                 except ValueError as error:
                     assert str(error).startswith("an object file cannot be loaded: ")
@@ -424,41 +423,32 @@ class TestDamage:
             "{ i32 1, ptr @start, ptr null }]\ndefine void @start() {\n  ret void\n}\n"
         )
         own = "@own = thread_local global i64 3\n" + TWICE
-        for source in (starts, own):
-            with pytest.raises(ValueError, match="of an unknown kind|is of type 6|with flags 0x"):
-                linked(compiled(source, triple), machine)
-        with pytest.raises(ValueError, match="cannot be loaded: it has no code"):
-            linked(compiled("@data = global i64 3\n", triple), machine)
-        with pytest.raises(ValueError, match="is aligned to 65536 bytes"):
-            linked(compiled("@data = global i64 3, align 65536\n" + TWICE, triple), machine)
-        with pytest.raises(ValueError, match="takes more than 67108864 bytes"):
-            linked(compiled("@data = global [9000000 x i64] zeroinitializer\n" + TWICE, triple), machine)
-
-    @pytest.mark.parametrize("flags", [0x7, 0x403, 0x803], ids=["writable code", "of threads", "compressed"])
-    def test_sections_with_other_flags_are_refused(self, triple, machine, flags):
-        content = bytearray(compiled("@data = global i64 3\n" + TWICE, triple))
-        file = elf.File(bytes(content))
-        index = next(i for i in range(len(file.sections)) if file.section_name(i) == ".data")
-        (table,) = struct.unpack_from("<Q", content, 40)
-        struct.pack_into("<Q", content, table + 64 * index + 8, flags)
-        with pytest.raises(
-            ValueError, match="section .data (is of kind 0x1 with flags|would be writable and executable)"
+        unknown = "the unknown type|is of type 6|with flags 0x"
+        for source, message in (
+            *((starts, unknown), (own, unknown)),
+            ("@data = global i64 3\n", "cannot be loaded: it has no code"),
+            ("@data = global i64 3, align 65536\n" + TWICE, "is aligned to 65536 bytes"),
+            ("@data = global [9000000 x i64] zeroinitializer\n" + TWICE, "takes more than 67108864 bytes"),
         ):
-            linked(bytes(content), machine)
+            with pytest.raises(ValueError, match=message):
+                linked(compiled(source, triple), machine)
 
     @pytest.mark.parametrize(
-        ("name", "at", "value", "message"),
+        ("name", "layout", "at", "value", "message"),
         [
-            (".symtab", 4, 1, "it has 0 tables of symbols instead of one"),
-            (".bss", 8, 2, "section .bss is without content and not writable"),
+            (".data", "<Q", 8, 0x7, "section .data would be writable and executable"),
+            (".data", "<Q", 8, 0x403, "section .data is of kind 0x1 with flags"),  # of threads
+            (".data", "<Q", 8, 0x803, "section .data is of kind 0x1 with flags"),  # compressed
+            (".symtab", "<I", 4, 1, "it has 0 tables of symbols instead of one"),
+            (".bss", "<I", 8, 2, "section .bss is without content and not writable"),
         ],
     )
-    def test_tables_of_symbols_and_zeros_that_are_none(self, triple, machine, name, at, value, message):
-        content = bytearray(compiled("@data = global i64 0\n" + TWICE, triple))
+    def test_sections_that_are_none_are_refused(self, triple, machine, name, layout, at, value, message):
+        content = bytearray(compiled("@data = global i64 3\n@zeros = global i64 0\n" + TWICE, triple))
         file = elf.File(bytes(content))
         index = next(i for i in range(len(file.sections)) if file.section_name(i) == name)
         (table,) = struct.unpack_from("<Q", content, 40)
-        struct.pack_into("<I", content, table + 64 * index + at, value)
+        struct.pack_into(layout, content, table + 64 * index + at, value)
         with pytest.raises(ValueError, match=message):
             linked(bytes(content), machine)
 
@@ -471,14 +461,9 @@ class TestDamage:
 @pytest.mark.parametrize(
     ("machine", "kind", "layout", "value"),
     [
-        ("x86_64", 1, "<Q", "absolute"),
-        ("x86_64", 24, "<q", "distance"),
-        ("x86_64", 2, "<i", "distance"),
-        ("x86_64", 10, "<I", None),
-        ("x86_64", 11, "<i", None),
-        ("aarch64", 257, "<Q", "absolute"),
-        ("aarch64", 260, "<q", "distance"),
-        ("aarch64", 261, "<i", "distance"),
+        *(("x86_64", 1, "<Q", "absolute"), ("x86_64", 24, "<q", "distance"), ("x86_64", 2, "<i", "distance")),
+        *(("x86_64", 10, "<I", None), ("x86_64", 11, "<i", None), ("aarch64", 257, "<Q", "absolute")),
+        *(("aarch64", 260, "<q", "distance"), ("aarch64", 261, "<i", "distance")),
     ],
     ids="X86_64_64 X86_64_PC64 X86_64_PC32 X86_64_32 X86_64_32S AARCH64_ABS64 AARCH64_PREL64 AARCH64_PREL32".split(),
 )
@@ -492,7 +477,7 @@ def test_relocations_of_numbers(machine, kind, layout, value):
     ]
     struct.pack_into("<I", content, table.offset + 8, kind)
     struct.pack_into("<q", content, table.offset + 16, 5)  # addend
-    plan = elf.Plan(bytes(content), machine, 4096)
+    plan = elf.ObjectLayout(bytes(content), machine, 4096)
     if value is None:
         with pytest.raises(ValueError, match="'twice' is out of reach, or not aligned"):
             plan.link(BASE, resolve)

@@ -28,17 +28,9 @@ OBJECTS = {bytes([i]) * pack.KEY_BYTES: bytes([i]) * (10 + i) for i in (7, 1, 20
 def folder(tmp_path, monkeypatch):
     """An empty folder as the package's, and functions that remember nothing of another one."""
     monkeypatch.setattr(processor, "_PACKS", str(tmp_path))
-    of_processor = (
-        processor.level,
-        processor.levels,
-        processor.extras,
-        processor.key,
-        processor.pack_file,
-        processor.has,
-    )
-    for module, functions in ((pack, (pack.of, pack._warn)), (processor, of_processor)):
-        for function in functions:
-            monkeypatch.setattr(module, function.__name__, functools.cache(function.__wrapped__))
+    for module, names in ((pack, "of _warn"), (processor, "level levels extras key pack_file has")):
+        for name in names.split():
+            monkeypatch.setattr(module, name, functools.cache(getattr(module, name).__wrapped__))
     for name in ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES", "NBKERAS_EXTRAS"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path

@@ -6,7 +6,8 @@ import pytest
 from nbkeras import ops
 from nbkeras.engine.tensor import apply, as_tensor
 from nbkeras.kernels import packed
-from nbkeras.quantizers.rounding import grouped, packed_pairs
+from nbkeras.quantizers.packing import packed_pairs
+from nbkeras.quantizers.rounding import grouped
 from nbkeras.testing import check_op
 
 pytestmark = pytest.mark.cpu("hands NumPy arrays to kernels; tests/kernels/cuda/test_packed.py has the GPU's")
@@ -22,15 +23,8 @@ def example(m, k, n, groups, dtype="float32"):
         return x, packed_pairs(integers, 1), scale, None, None, b, integers / scale
     integers, scale, zero = grouped(w, groups)
     at = rng.permutation(np.arange(k) // groups)
-    return (
-        x,
-        packed_pairs(integers, 1),
-        scale,
-        zero,
-        at.astype("float32"),
-        b,
-        (integers - zero[at].astype(dtype)) * scale[at],
-    )
+    floats = (integers - zero[at].astype(dtype)) * scale[at]
+    return x, packed_pairs(integers, 1), scale, zero, at.astype("float32"), b, floats
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

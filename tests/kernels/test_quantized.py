@@ -18,14 +18,7 @@ from nbkeras.testing import check_op
 pytestmark = pytest.mark.cpu("hands NumPy arrays to kernels; tests/kernels/cuda/test_quantized.py has the GPU's")
 
 SIZES = [
-    (1, 1, 1),
-    (1, 10, 3),
-    (1, 700, 513),
-    (2, 4, 64),
-    (3, 17, 130),
-    (8, 64, 48),
-    (9, 5, 200),
-    (70, 300, 65),
+    *((1, 1, 1), (1, 10, 3), (1, 700, 513), (2, 4, 64), (3, 17, 130), (8, 64, 48), (9, 5, 200), (70, 300, 65)),
     (130, 33, 31),
 ]
 

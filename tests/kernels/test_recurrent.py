@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
+from in_threads import by_threads
 
 from nbkeras.autodiff.gradient_tape import GradientTape
 from nbkeras.engine.tensor import as_tensor
 from nbkeras.kernels.recurrent import lstm as lstm_kernels
 from nbkeras.kernels.recurrent import recurrence as recurrent
-from nbkeras.kernels.runtime.threads import get_threads, set_threads
 from nbkeras.ops.recurrent import gru, lstm, simple_rnn
 from nbkeras.testing import check_op
 
@@ -71,16 +71,9 @@ def states_of(family):
 
 
 def reference(
-    family,
-    inputs,
-    mask=None,
-    recurrent_dropout_mask=None,
-    activation="tanh",
-    recurrent_activation="sigmoid",
-    return_sequences=True,
-    go_backwards=False,
-    zero_output_for_mask=False,
-):
+    family, inputs, mask=None, recurrent_dropout_mask=None, activation="tanh", recurrent_activation="sigmoid",
+    return_sequences=True, go_backwards=False, zero_output_for_mask=False,
+):  # fmt: skip
     x = inputs["x"]
     batch, length, _ = x.shape
     units = inputs["recurrent_kernel"].shape[0]
@@ -198,12 +191,8 @@ def test_lstm_gradient_through_the_cell_state_alone():
 @pytest.mark.parametrize(
     ("activation", "recurrent_activation"),
     [
-        ("relu", "hard_sigmoid"),
-        ("linear", "legacy_hard_sigmoid"),
-        ("sigmoid", "tanh"),
-        ("hard_sigmoid", "sigmoid"),
-        ("legacy_hard_sigmoid", "linear"),
-        ("tanh", "relu"),
+        *(("relu", "hard_sigmoid"), ("linear", "legacy_hard_sigmoid"), ("sigmoid", "tanh")),
+        *(("hard_sigmoid", "sigmoid"), ("legacy_hard_sigmoid", "linear"), ("tanh", "relu")),
     ],
 )
 def test_every_activation_equals_the_reference(family, activation, recurrent_activation):
@@ -226,7 +215,7 @@ def test_recurrent_dropout(family, masked):
 @pytest.mark.parametrize("length", [1, 7])
 def test_chunk_boundaries(family, batch, length, monkeypatch):
     monkeypatch.setattr(recurrent, "_SERIAL_WORK", 0)  # as many chunks as there may be
-    monkeypatch.setattr(recurrent, "_LEAST_ROWS", 1)
+    monkeypatch.setattr(recurrent, "_MIN_ROWS", 1)
     monkeypatch.setattr(recurrent, "_BLOCK_ROWS", 8)  # and several blocks of steps, the last one shorter
     inputs = make(family, batch, length, features=3, units=5)
     check(family, inputs)
@@ -244,7 +233,7 @@ def test_parts_of_the_weight_gradients_are_added(family, monkeypatch):
     weights = [np.ones_like(e) for e in reference(family, inputs)]
     _, whole = gradients(family, inputs, weights)
     monkeypatch.setattr(recurrent, "_SERIAL_WORK", 0)
-    monkeypatch.setattr(recurrent, "_LEAST_ROWS", 2)
+    monkeypatch.setattr(recurrent, "_MIN_ROWS", 2)
     _, parted = gradients(family, inputs, weights)
     for name in inputs:
         np.testing.assert_allclose(parted[name].numpy(), whole[name].numpy(), rtol=1e-12, atol=1e-12)
@@ -278,16 +267,10 @@ def test_without_a_tape_the_outputs_are_the_same(family):
 def test_results_do_not_depend_on_the_number_of_threads(family):
     inputs = make(family, batch=40, length=50, features=16, units=24, dtype="float32")
     weights = [np.ones_like(e, "float32") for e in reference(family, inputs)]
-    threads, results = get_threads(), []
-    try:
-        for count in {1, threads}:
-            set_threads(count)
-            results.append(gradients(family, inputs, weights))
-    finally:
-        set_threads(threads)
-    for outputs, found in results[1:]:
-        assert all(np.array_equal(a, b) for a, b in zip(outputs, results[0][0], strict=True))
-        assert all(np.array_equal(found[name].numpy(), results[0][1][name].numpy()) for name in inputs)
+    results = by_threads(lambda: gradients(family, inputs, weights))
+    (first, slopes), (outputs, found) = results[0], results[-1]
+    assert all(np.array_equal(a, b) for a, b in zip(outputs, first, strict=True))
+    assert all(np.array_equal(found[name].numpy(), slopes[name].numpy()) for name in inputs)
 
 
 @pytest.mark.cpu("the CPU's chunks")

@@ -7,7 +7,7 @@ from counting import counted
 
 from nbkeras import config, constraints, initializers, layers, models, ops, optimizers
 from nbkeras.autodiff.gradient_tape import GradientTape
-from nbkeras.engine.program import Program
+from nbkeras.engine.recorder import Recorder
 from nbkeras.engine.tensor import Variable, gradient
 from nbkeras.kernels import optimizers as optimizers_kernels
 from nbkeras.kernels import row_updates
@@ -457,10 +457,10 @@ def test_some_variables_by_rows():
     rows = RowGradient((4, 3), ((device.persistent(np.array([2])), device.persistent(np.ones((1, 3), "float32"))),))
     for view in optimizer.gradient_views[1:]:
         rows.dense(view)
-    program = Program()
-    with device.record(program):
+    recorder = Recorder()
+    with device.record(recorder):
         optimizer.update([rows, *optimizer.gradient_views[1:]])
-    program.seal([])
+    program = recorder.sealed([]).bind()
     program.run()
     assert [a.numpy()[2, 0], b.numpy()[2, 0], c.numpy()[2, 0]] == [-1, -1.25, 0]
     assert [a.numpy()[0, 0], b.numpy()[0, 0], c.numpy()[0, 0]] == [1, 0.25, 1]

@@ -10,6 +10,7 @@ import time
 import numpy as np
 import pytest
 import stress
+from in_threads import at_once
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
@@ -72,21 +73,7 @@ def test_threads_that_fell_asleep_wake_up():
 
 
 def test_python_threads_launch_at_the_same_time():
-    wrong = []
-
-    def work(seed):
-        try:
-            for _ in range(300):
-                stress.launch_counted(16 + seed)
-        except stress.Wrong as error:
-            wrong.append(error)
-
-    workers = [threading.Thread(target=work, args=(i,)) for i in range(4)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    assert not wrong
+    at_once(*(lambda seed=seed: [stress.launch_counted(16 + seed) for _ in range(300)] for seed in range(4)))
 
 
 def test_one_share_is_an_ordinary_launch():

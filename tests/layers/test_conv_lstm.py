@@ -5,6 +5,7 @@ import functools
 import arrays
 import numpy as np
 import pytest
+from made_models import built, reloaded
 
 from nbkeras import layers as L
 from nbkeras import models, ops, optimizers, utils
@@ -105,11 +106,9 @@ def test_trains_and_is_saved(tmp_path):
     model.compile(optimizers.Adam(0.02), "mse")
     losses = model.fit(x, np.ones((2, 1)), epochs=20, verbose=0).history["loss"]
     assert losses[-1] < losses[0]
-    model.save(tmp_path / "model.keras")
-    loaded = models.load_model(tmp_path / "model.keras")
+    loaded = reloaded(model, tmp_path / "model.keras")
     np.testing.assert_array_equal(loaded.predict(x, verbose=0), model.predict(x, verbose=0))
-    bias = L.ConvLSTM2D(2, 3, name="fresh")
-    bias.build((None, 4, 5, 4, 2))
+    bias = built(L.ConvLSTM2D(2, 3, name="fresh"), (None, 4, 5, 4, 2))
     np.testing.assert_array_equal(bias.get_weights()[2], [0, 0, 1, 1, 0, 0, 0, 0])
 
 

@@ -4,9 +4,11 @@ import json
 
 import numpy as np
 import pytest
+from mistakes import mistakes
 
-from nbkeras import Input, KerasTensor, Model, Sequential, config, layers, ops, regularizers, tree
+from nbkeras import Input, KerasTensor, Model, Sequential, layers, ops, regularizers, tree
 from nbkeras.autodiff.gradient_tape import GradientTape
+from nbkeras.engine import settings
 from nbkeras.engine.tensor import Variable, as_tensor
 
 RNG = np.random.default_rng(4)
@@ -165,18 +167,15 @@ def test_softmax_layer_with_a_mask():
             layers.Softmax()(x, mask=np.ones(shape, bool))
 
 
-@pytest.mark.parametrize(
-    ("make", "message"),
+test_activation_layer_messages = mistakes(
     [
         (lambda: layers.ReLU(max_value=-1.0), "max_value must not be negative"),
         (lambda: layers.ReLU(negative_slope=-1.0), "negative_slope must not be negative"),
         (lambda: layers.LeakyReLU(-0.1), "negative_slope must not be negative"),
         (lambda: layers.ThresholdedReLU(None), "theta must not be negative"),
     ],
+    ValueError,
 )
-def test_activation_layer_messages(make, message):
-    with pytest.raises(ValueError, match=message):
-        make()
 
 
 # -------------------- shape layers --------------------
@@ -192,12 +191,9 @@ def test_flatten_keeps_the_batch():
     assert layers.Flatten()(np.ones((2, 3), np.int32)).dtype == np.int32
 
 
-def test_flatten_follows_the_image_data_format():
-    config.set_image_data_format("channels_first")
-    try:
-        assert layers.Flatten().data_format == "channels_first"
-    finally:
-        config.set_image_data_format("channels_last")
+def test_flatten_follows_the_image_data_format(monkeypatch):
+    monkeypatch.setattr(settings.values, "image_data_format", "channels_first")
+    assert layers.Flatten().data_format == "channels_first"
     with pytest.raises(ValueError, match="data_format must be"):
         layers.Flatten(data_format="last")
 

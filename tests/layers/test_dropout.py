@@ -2,17 +2,17 @@
 
 import math
 
-import numba
 import numpy as np
 import pytest
+from in_threads import by_threads
+from mistakes import mistakes
 
 from nbkeras import layers, random, utils
 from nbkeras.autodiff.gradient_tape import GradientTape
 from nbkeras.engine import documentation
-from nbkeras.engine.program import Program
+from nbkeras.engine.recorder import Recorder
 from nbkeras.engine.tensor import Variable
 from nbkeras.kernels.runtime import device
-from nbkeras.kernels.runtime.threads import get_threads, set_threads
 from nbkeras.testing import check_op
 
 X = np.random.default_rng(0).standard_normal((7, 9, 5))
@@ -69,12 +69,13 @@ def test_noise_shape():
 
 def test_replay_drops_other_elements_each_time_and_the_gradient_follows():
     layer = layers.Dropout(0.5, seed=3)
-    x, program = Variable(np.ones((40, 30), "float32")), Program()
-    with device.record(program), GradientTape() as tape:
+    x, recorder = Variable(np.ones((40, 30), "float32")), Recorder()
+    with device.record(recorder), GradientTape() as tape:
         y = layer(x, training=True)
         gradient = tape.gradient(y, x)
-    first = y.numpy() if program.reason is None else None
-    outputs = program.seal([y.data, gradient.data])
+    first = y.numpy() if recorder.reason is None else None
+    program = recorder.sealed([y.data, gradient.data]).bind()
+    outputs = program.outputs
     masks = []
     for _ in range(3):
         program.run()
@@ -88,30 +89,20 @@ def test_replay_drops_other_elements_each_time_and_the_gradient_follows():
 
 @pytest.mark.cpu("about threads")
 def test_mask_does_not_depend_on_the_number_of_threads():
-    before, found = get_threads(), []
     x = np.ones(50_003, "float32")
-    try:
-        for threads in {1, numba.config.NUMBA_NUM_THREADS}:
-            set_threads(threads)
-            found.append(random.dropout(x, 0.5, seed=1).numpy())
-    finally:
-        set_threads(before)
+    found = by_threads(lambda: random.dropout(x, 0.5, seed=1).numpy())
     assert all(np.array_equal(found[0], other) for other in found)
 
 
 # -------------------- layers --------------------
 
-LAYERS = [
-    layers.Dropout(0.5),
-    layers.SpatialDropout1D(0.5),
-    layers.GaussianNoise(0.5),
-    layers.GaussianDropout(0.5),
-    layers.AlphaDropout(0.5),
-]
+KINDS = (layers.Dropout, layers.SpatialDropout1D, layers.GaussianNoise, layers.GaussianDropout, layers.AlphaDropout)
+each_kind = pytest.mark.parametrize("kind", KINDS)
 
 
-@pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: type(layer).__name__)
-def test_layers_act_in_training_only_and_never_the_same_way_twice(layer):
+@each_kind
+def test_layers_act_in_training_only_and_never_the_same_way_twice(kind):
+    layer = kind(0.5)
     assert np.array_equal(layer(X).numpy(), layer(X, training=False).numpy())
     assert np.allclose(layer(X).numpy(), X, rtol=1e-6)
     first, second = layer(X, training=True).numpy(), layer(X, training=True).numpy()
@@ -120,9 +111,8 @@ def test_layers_act_in_training_only_and_never_the_same_way_twice(layer):
     assert layer.weights == [] and len(layer._states_variables) == 1  # its seed: not among the weights
 
 
-@pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: type(layer).__name__)
-def test_layers_repeat_from_a_seed_and_from_the_global_seed(layer):
-    kind = type(layer)
+@each_kind
+def test_layers_repeat_from_a_seed_and_from_the_global_seed(kind):
     one, other = kind(0.5, seed=3), kind(0.5, seed=3)
     assert np.array_equal(one(X, training=True).numpy(), other(X, training=True).numpy())
     results = []
@@ -166,8 +156,7 @@ def test_activity_regularization():
     assert np.isclose(layer.losses[0].item(), expected)
 
 
-@pytest.mark.parametrize(
-    ("make", "message"),
+test_mistakes_are_explained = mistakes(
     [
         (lambda: layers.Dropout(1.5), "Dropout: rate must be a number from 0 to 1"),
         (lambda: layers.Dropout("half"), "Dropout: rate must be a number from 0 to 1"),
@@ -177,10 +166,8 @@ def test_activity_regularization():
         (lambda: layers.GaussianNoise(-1), "stddev must be a number, 0 or more"),
         (lambda: layers.SpatialDropout2D(0.5, "last"), "data_format must be"),
     ],
+    ValueError,
 )
-def test_mistakes_are_explained(make, message):
-    with pytest.raises(ValueError, match=message):
-        make()
 
 
 @pytest.mark.parametrize("make", [layers.GaussianNoise, layers.GaussianDropout, layers.AlphaDropout])

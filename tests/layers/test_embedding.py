@@ -1,14 +1,15 @@
 """Embedding: lookup, out-of-range indices, gradients, masks, the layer."""
 
-import numba
 import numpy as np
 import pytest
+from in_threads import by_threads
+from made_models import compiled
+from mistakes import mistakes
 
 from nbkeras import initializers, layers, ops
 from nbkeras.autodiff.gradient_tape import GradientTape
 from nbkeras.data import input_matching
 from nbkeras.engine.tensor import Variable
-from nbkeras.kernels.runtime.threads import get_threads, set_threads
 from nbkeras.models import Model, Sequential
 from nbkeras.testing import check_op
 
@@ -58,21 +59,18 @@ def test_gradients_of_repeated_rows_add_up(rows, width, count):
 
 @pytest.mark.cpu("about threads")
 def test_gradient_does_not_depend_on_the_number_of_threads():
-    before, found = get_threads(), []
     indices = RNG.integers(0, 50, 2000)
     seeds = RNG.standard_normal((2000, 96)).astype("float32")
-    try:
-        for threads in {1, numba.config.NUMBA_NUM_THREADS}:
-            set_threads(threads)
-            table = Variable(np.ones((50, 96), "float32"))
-            with GradientTape() as tape:
-                y = ops.embedding(indices, table)
-            found.append(tape.gradient(y, table, output_gradients=seeds).numpy())
-    finally:
-        set_threads(before)
+
+    def gradient():
+        table = Variable(np.ones((50, 96), "float32"))
+        with GradientTape() as tape:
+            y = ops.embedding(indices, table)
+        return tape.gradient(y, table, output_gradients=seeds).numpy()
+
     in_order = np.zeros((50, 96), "float32")
     np.add.at(in_order, indices, seeds)
-    assert all(np.array_equal(in_order, other) for other in found)
+    assert all(np.array_equal(in_order, found) for found in by_threads(gradient))
 
 
 def test_empty_input():
@@ -113,18 +111,15 @@ def test_layer_weights_and_configuration():
     assert layers.Embedding.from_config(config).get_config() == config
 
 
-@pytest.mark.parametrize(
-    ("make", "message"),
+test_mistakes_are_explained = mistakes(
     [
         (lambda: layers.Embedding(0, 4), "input_dim must be a positive integer, received 0"),
         (lambda: layers.Embedding(4, 2.5), "output_dim must be a positive integer"),
         (lambda: ops.embedding([1], np.ones(3)), r"must be a float matrix \(rows, width\), received shape \(3,\)"),
         (lambda: ops.embedding([1], np.ones((3, 2), int)), "must be a float matrix"),
     ],
+    ValueError,
 )
-def test_mistakes_are_explained(make, message):
-    with pytest.raises(ValueError, match=message):
-        make()
 
 
 # -------------------- numbers outside the table, in a model --------------------
@@ -135,8 +130,7 @@ def through(*between, dtype="float32", rows=5):
     inputs = x = layers.Input((4,), dtype=dtype)
     for layer in between:
         x = layer(x)
-    model = Model(inputs, layers.Flatten()(layers.Embedding(rows, 2, name="table")(x)))
-    model.compile("sgd", "mse")
+    model = compiled(Model(inputs, layers.Flatten()(layers.Embedding(rows, 2, name="table")(x))))
     return model
 
 

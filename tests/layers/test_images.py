@@ -4,10 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from image_cases import CASES, IMAGES
+from image_cases import CASES
+from mistakes import mistakes
 
 from nbkeras import layers as L
-from nbkeras import models, utils
+from nbkeras import utils
 
 rng = np.random.default_rng(0)
 
@@ -93,23 +94,7 @@ def test_colours_of_no_chance():
         np.testing.assert_allclose(layer(x).numpy(), np.broadcast_to(gray, x.shape), rtol=1e-4, atol=1e-5)
 
 
-def test_chance_is_new_in_each_replayed_step_and_rests_in_inference():
-    layers = [L.RandomTranslation(0.5, 0.5), L.RandomBrightness(0.5), L.RandomFlip()]
-    model = models.Sequential([L.Input((4, 5, 3)), L.Pipeline(layers), L.Flatten(), L.Dense(2)])
-    model.compile("sgd", "mse")
-    x, y = IMAGES[:2, :4, :5].astype("float32"), np.zeros((2, 2))
-    weights, losses = model.get_weights(), set()
-    for _ in range(4):
-        model.set_weights(weights)
-        losses.add(model.train_on_batch(x, y))
-    assert len(losses) == 4
-    model.set_weights(weights)
-    plain = x.reshape(2, -1) @ weights[0] + weights[1]
-    np.testing.assert_allclose(model.predict(x, verbose=0), plain, rtol=1e-4, atol=1e-2)
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
+test_mistakes_are_explained = mistakes(
     [
         (lambda: L.Resizing(0, 3), "height must be a positive integer"),
         (lambda: L.CenterCrop(3, 3)(np.ones((2, 3))), "3 axes or a batch of 4"),
@@ -121,7 +106,5 @@ def test_chance_is_new_in_each_replayed_step_and_rests_in_inference():
         (lambda: L.Pipeline([len]), "list of layers"),
         (lambda: L.RandomGaussianBlur(kernel_size=4), "kernel_size must be an odd integer or two, received 4"),
     ],
+    ValueError,
 )
-def test_mistakes_are_explained(call, message):
-    with pytest.raises(ValueError, match=message):
-        call()

@@ -7,10 +7,12 @@ import random as python_random
 import numpy as np
 import pytest
 import scipy.signal
+from made_models import built
+from mistakes import mistakes
 
 from nbkeras import initializers, layers, losses, optimizers, quantizers, random, utils
-from nbkeras.engine import behaviour, settings
-from nbkeras.engine.behaviour import KERAS_2, KERAS_3
+from nbkeras.engine import compatibility, settings
+from nbkeras.engine.compatibility import KERAS_2, KERAS_3
 from nbkeras.layers.augmenting.images import Images
 from nbkeras.layers.merging import Merge
 
@@ -147,12 +149,11 @@ def test_seeds():
 )
 def test_a_seed_of_python_or_numpy_is_enough_as_in_keras(keras, seed, monkeypatch):
     monkeypatch.setattr(settings, "_seeds", None)  # as in a process in which no seed of nbkeras is set
-    monkeypatch.setattr(behaviour, "current", keras)
+    monkeypatch.setattr(compatibility, "current", keras)
     drawn = []
     for number in (0, 0, 1):
         seed(number)
-        dense = layers.Dense(3)
-        dense.build((None, 4))
+        dense = built(layers.Dense(3), (None, 4))
         drawn.append([dense.kernel.numpy(), layers.Dropout(0.5)(np.ones((2, 20)), training=True).numpy()])
     for same, other in zip(drawn[0], drawn[1], strict=True):
         assert np.array_equal(same, other)
@@ -192,8 +193,7 @@ def test_what_get_takes():
     assert 1 <= initializers.get(config)((3,)).min() <= 2
 
 
-@pytest.mark.parametrize(
-    ("make", "message"),
+test_mistakes_are_explained = mistakes(
     [
         (lambda: initializers.get("glorot_unifrom"), "Did you mean 'glorot_uniform'"),
         (lambda: initializers.get(3), "initializer must be a name"),
@@ -209,10 +209,8 @@ def test_what_get_takes():
         (lambda: initializers.STFT(window=[1.0])((2, 1, 2)), "the kernel's length"),
         (lambda: initializers.Orthogonal()((3,)), "at least 2 axes"),
     ],
+    (ValueError, TypeError),
 )
-def test_mistakes_are_explained(make, message):
-    with pytest.raises((ValueError, TypeError), match=message):
-        make()
 
 
 @pytest.mark.parametrize(

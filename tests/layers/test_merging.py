@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from mistakes import mistakes
 
 from nbkeras import Input, Model, layers
 from nbkeras.engine.tensor import as_tensor
@@ -129,8 +130,7 @@ def ones(*shape):
     return np.ones(shape, np.float32)
 
 
-@pytest.mark.parametrize(
-    ("call", "message"),
+test_mistakes_are_explained = mistakes(
     [
         (lambda: layers.Add()(ones(2, 3)), r"merges a list of inputs, received a single shape \(2, 3\)"),
         (lambda: layers.Add()(Input((3,))), "merges a list of inputs"),
@@ -148,10 +148,8 @@ def ones(*shape):
         (lambda: layers.Dot(axes=(1, 2))([ones(2, 3), ones(2, 3)]), "each must be an axis of its input"),
         (lambda: layers.Dot(axes="x"), "an integer or two"),
     ],
+    ValueError,
 )
-def test_mistakes_are_explained(call, message):
-    with pytest.raises(ValueError, match=message):
-        call()
 
 
 @pytest.mark.parametrize("layer", [layers.Add(), layers.Concatenate()])

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import precision_cases as cases
 import pytest
+from made_models import compiled, reloaded
 
 import nbkeras as keras
 from nbkeras import layers, ops
@@ -112,8 +113,7 @@ def test_files_of_keras(policy, tmp_path):
     plain = cases.network(keras, "float32")
     plain.set_weights([np.asarray(w, np.float32) for w in model.get_weights()])
     check_units("y", y, expected["y"], policy.removeprefix("mixed_"), plain.predict(x, verbose=0))
-    model.save(tmp_path / "again.keras")
-    again = keras.saving.load_model(tmp_path / "again.keras")
+    again = reloaded(model, tmp_path / "again.keras")
     assert again.get_config() == model.get_config()
     assert all(
         (a == b).all() and a.dtype == b.dtype for a, b in zip(again.get_weights(), model.get_weights(), strict=True)
@@ -140,20 +140,17 @@ def test_the_optimizer_of_mixed_float16_is_wrapped():
     model.compile(own, "mse")
     assert model.optimizer is own
     keras.config.set_dtype_policy("mixed_bfloat16")
-    model = cases.network(keras, "mixed_bfloat16")
-    model.compile("sgd", "mse")
+    model = compiled(cases.network(keras, "mixed_bfloat16"))
     assert not isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "bfloat16"])
 def test_training_goes_on_from_a_file(policy, tmp_path):
     keras.config.set_dtype_policy(policy)
-    model = cases.network(keras, policy, last=policy)
-    model.compile(keras.optimizers.SGD(0.05, momentum=0.5), "mse")
+    model = compiled(cases.network(keras, policy, last=policy), keras.optimizers.SGD(0.05, momentum=0.5))
     (x, y), *_ = cases.batches(1.0)
     model.fit(x, y, epochs=2, verbose=0)
-    model.save(tmp_path / "model.keras")
-    again = keras.saving.load_model(tmp_path / "model.keras")
+    again = reloaded(model, tmp_path / "model.keras")
     for each in (model, again):
         each.fit(x, y, epochs=2, verbose=0, shuffle=False)
     for one, other in zip(model.get_weights(), again.get_weights(), strict=True):

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mistakes import mistakes
 from preprocessing_cases import BATCHES, CASES, NUMBERS, TEXTS, TOKENS, WORDS
 
 from nbkeras import Input, config, models
 from nbkeras import layers as L
-from nbkeras.engine import behaviour
+from nbkeras.engine import compatibility
 
 
 @functools.cache
@@ -85,7 +86,7 @@ def test_dtypes_of_results_are_keras_s(kind, mode, real, symbolic):
 
 
 def test_in_keras_2_indicators_have_the_dtype_of_their_layer(monkeypatch):
-    monkeypatch.setattr(behaviour, "current", behaviour.KERAS_2)
+    monkeypatch.setattr(compatibility, "current", compatibility.KERAS_2)
     for dtype in ("float32", "int32"):
         layer = L.IntegerLookup(vocabulary=[1, 2], output_mode="count", dtype=dtype)
         assert layer(np.array([1])).dtype == layer(Input((1,), dtype="int64")).dtype == dtype
@@ -152,8 +153,7 @@ def built(layer, shape):
     return layer
 
 
-@pytest.mark.parametrize(
-    ("call", "message"),
+test_mistakes_are_explained = mistakes(
     [
         (lambda: L.Normalization(mean=1.0), "mean and variance must be given together"),
         (lambda: L.Normalization(axis=None, mean=[1.0], variance=[1.0]), r"mean has shape \(1,\), more axes than"),
@@ -224,10 +224,8 @@ def built(layer, shape):
         ),
         (lambda: L.TextVectorization(vocabulary=["a"]).adapt(["b"]), "was created with a vocabulary and cannot adapt"),
     ],
+    ValueError,
 )
-def test_mistakes_are_explained(call, message):
-    with pytest.raises(ValueError, match=message):
-        call()
 
 
 def test_texts_in_columns_of_pandas():

@@ -5,6 +5,8 @@ from pathlib import Path
 import make_recurrent
 import numpy as np
 import pytest
+from made_models import built, compiled, reloaded
+from mistakes import mistakes
 from sequences import STEPS, floats, make_mask, value
 
 import nbkeras
@@ -115,8 +117,7 @@ def test_dropout_is_the_same_at_all_steps():
 
 def test_dropout_draws_new_masks_when_replayed():
     utils.set_random_seed(1)
-    model = models.Sequential([L.Input((STEPS, 2)), L.LSTM(4, dropout=0.5, recurrent_dropout=0.5)])
-    model.compile("sgd", "mse")
+    model = compiled(models.Sequential([L.Input((STEPS, 2)), L.LSTM(4, dropout=0.5, recurrent_dropout=0.5)]))
     model.optimizer.learning_rate = 0.0
     x, y = floats(6, STEPS, 2), floats(6, 4)
     losses = {float(model.train_on_batch(x, y)) for _ in range(5)}
@@ -127,19 +128,16 @@ def test_dropout_draws_new_masks_when_replayed():
 
 
 def test_weights_are_keras_s():
-    layer = L.LSTM(4)
-    layer.build((None, STEPS, 3))
+    layer = built(L.LSTM(4), (None, STEPS, 3))
     kernel, recurrent_kernel, bias = layer.get_weights()
     assert [w.name for w in layer.weights] == ["kernel", "recurrent_kernel", "bias"]
     assert (kernel.shape, recurrent_kernel.shape) == ((3, 16), (4, 16))
     np.testing.assert_allclose(recurrent_kernel @ recurrent_kernel.T, np.eye(4), atol=1e-5)
     assert bias.tolist() == [0] * 4 + [1] * 4 + [0] * 8
-    plain = L.LSTM(4, unit_forget_bias=False, bias_initializer="ones")
-    plain.build((None, STEPS, 3))
+    plain = built(L.LSTM(4, unit_forget_bias=False, bias_initializer="ones"), (None, STEPS, 3))
     assert plain.get_weights()[2].tolist() == [1] * 16
     for reset_after, shape in ((True, (2, 12)), (False, (12,))):
-        gru = L.GRU(4, reset_after=reset_after)
-        gru.build((None, STEPS, 3))
+        gru = built(L.GRU(4, reset_after=reset_after), (None, STEPS, 3))
         assert [w.shape for w in gru.get_weights()] == [(3, 12), (4, 12), shape]
 
 
@@ -193,8 +191,7 @@ def test_a_mask_chooses_the_samples_whose_states_are_reset():
     np.testing.assert_array_equal(layer.states[0].numpy(), before * [[0], [1], [0]])
 
 
-@pytest.mark.parametrize(
-    ("make", "error", "message"),
+test_mistakes_are_explained = mistakes(
     [
         (lambda: L.LSTM(0), ValueError, "LSTM: units must be a positive integer, received 0"),
         (lambda: L.GRU("4"), ValueError, "GRU: units must be a positive integer"),
@@ -235,11 +232,8 @@ def test_a_mask_chooses_the_samples_whose_states_are_reset():
             ValueError,
             r"bool mask of shape \(3,\) or indices, received a tensor of shape \(2,\) and dtype bool",
         ),
-    ],
+    ]
 )
-def test_mistakes_are_explained(make, error, message):
-    with pytest.raises(error, match=message):
-        make()
 
 
 # -------------------- cells and RNN --------------------
@@ -379,8 +373,7 @@ def test_stacked_cells_equal_stacked_layers():
         [(None, 3)],
         [(None, 2)],
     ]
-    again = L.RNN.from_config(stacked.get_config())
-    again.build((None, STEPS, 2))
+    again = built(L.RNN.from_config(stacked.get_config()), (None, STEPS, 2))
     again.set_weights(stacked.get_weights())
     np.testing.assert_array_equal(value(again(x)[0]), y.numpy())
     resumed = stacked(x, initial_state=[lstm_states, gru_state, simple_state])[0]
@@ -394,8 +387,7 @@ def test_a_loop_of_one_s_own_over_a_cell():
     states = cell.get_initial_state(3)
     for t in range(STEPS):
         output, states = cell(x[:, t], states)
-    layer = L.LSTM(4)
-    layer.build((None, STEPS, 2))
+    layer = built(L.LSTM(4), (None, STEPS, 2))
     layer.set_weights(cell.get_weights())
     np.testing.assert_allclose(output.numpy(), layer(x).numpy(), atol=1e-6)
 
@@ -556,8 +548,7 @@ def test_training_a_stateful_layer_equals_training_its_loop(kind):
     one, stepwise = pair(kind, stateful=True)
     results = []
     for layer in (one, stepwise):
-        model = models.Sequential([L.Input(batch_shape=(3, STEPS, 2)), layer])
-        model.compile("sgd", "mse")
+        model = compiled(models.Sequential([L.Input(batch_shape=(3, STEPS, 2)), layer]))
         losses = [float(model.train_on_batch(floats(3, STEPS, 2, seed=i), floats(3, 4, seed=i))) for i in range(4)]
         results.append((losses, model.get_weights()))
     np.testing.assert_allclose(results[0][0], results[1][0], rtol=1e-5)
@@ -595,8 +586,7 @@ def test_states_are_no_weights_but_are_saved(tmp_path):
     assert len(model.weights) == 3 and len(model.get_weights()) == 3
     x = floats(3, STEPS, 2)
     model.predict_on_batch(x)
-    model.save(tmp_path / "model.keras")
-    again = models.load_model(tmp_path / "model.keras")
+    again = reloaded(model, tmp_path / "model.keras")
     np.testing.assert_array_equal(again.predict_on_batch(x), model.predict_on_batch(x))
 
 
@@ -654,13 +644,11 @@ def test_programs_follow_a_change_of_the_batch_size():
 
 
 def test_a_stateful_model_without_a_batch_size_takes_it_from_the_data():
-    model = models.Sequential([L.LSTM(4, stateful=True), L.Dense(2)])
-    model.compile("sgd", "mse")
+    model = compiled(models.Sequential([L.LSTM(4, stateful=True), L.Dense(2)]))
     model.fit(floats(8, STEPS, 2), floats(8, 2), batch_size=4, epochs=2, shuffle=False, verbose=0)
     assert model.layers[0].states[0].shape == (4, 4)
 
 
 def test_a_bias_without_an_initializer_is_made_as_other_weights_are():
-    layer = L.LSTM(2, bias_initializer=None)
-    layer.build((None, None, 3))
+    layer = built(L.LSTM(2, bias_initializer=None), (None, None, 3))
     assert (layer.cell.bias.numpy()[2:4] == 1).all() and np.isfinite(layer.cell.bias.numpy()).all()

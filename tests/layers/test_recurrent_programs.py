@@ -2,9 +2,13 @@
 
 import numpy as np
 import pytest
+from arrays import assert_close
+from made_models import compiled
 
 from nbkeras import layers, ops, random, tree, utils
-from nbkeras.engine import program
+from nbkeras.engine import replays
+from nbkeras.engine.recorder import Recorder
+from nbkeras.kernels.runtime import device
 from nbkeras.models import Model
 from nbkeras.optimizers import SGD
 
@@ -54,23 +58,21 @@ def run(eagerly, make, masked):
     output = layers.Dense(5)(ops.reshape(output, (4, -1)))
     for state in states:
         output = output + ops.mean(state, axis=-1, keepdims=True)
-    model = Model([inputs, mask], output)
-    model.compile(SGD(0.05), "mse", run_eagerly=eagerly)
+    model = compiled(Model([inputs, mask], output), SGD(0.05), run_eagerly=eagerly)
     lengths = []
-    original = program.Program.seal
+    original = replays.Replays.__init__
 
-    def seal(self, *args):
-        arrays = original(self, *args)
-        lengths.append(len(self.steps))
-        return arrays
+    def note(self, program, *args):
+        original(self, program, *args)
+        lengths.append(len(program.launches))
 
-    program.Program.seal = seal
+    replays.Replays.__init__ = note
     try:
         losses = [float(model.train_on_batch([X, MASK], Y)) for _ in range(3)]
         predicted = model.predict([X, MASK], batch_size=4, verbose=0)
         predicted = model.predict([X[::-1].copy(), MASK], batch_size=4, verbose=0)
     finally:
-        program.Program.seal = original
+        replays.Replays.__init__ = original
     return losses, [predicted, *model.get_weights()], max(lengths, default=0)
 
 
@@ -92,8 +94,7 @@ CASES = {
 def test_a_cell_is_recorded_once(name, masked):
     expected, found = (run(eagerly, CASES[name], masked) for eagerly in (True, False))
     np.testing.assert_allclose(found[0], expected[0], rtol=1e-5)
-    for one, other in zip(found[1], expected[1], strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+    assert_close(found[1], expected[1], rtol=1e-5, atol=1e-5)
     assert 0 < found[2] < (200 if name == "bidirectional" else 130)
 
 
@@ -107,11 +108,10 @@ def test_unroll_and_losses_record_each_step():
 def test_a_program_does_not_grow_with_the_sequence():
     lengths = []
     for steps in (10, 40):
-        layer, recorded = layers.RNN(Cell()), program.Program()
+        layer, recorder = layers.RNN(Cell()), Recorder()
         x = ops.convert_to_tensor(RNG.standard_normal((2, steps, 3)))
         layer.build((2, steps, 3))
-        with program.device.record(recorded):
+        with device.record(recorder):
             output = layer(x)
-        recorded.seal([output.data])
-        lengths.append(len(recorded.steps))
+        lengths.append(len(recorder.sealed([output.data]).launches))
     assert lengths[0] == lengths[1] < 40

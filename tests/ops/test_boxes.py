@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from box_cases import of_boxes
 from keras_results import assert_same, stored
+from mistakes import mistakes
 
 import nbkeras as keras
 from nbkeras.utils import bounding_boxes as boxes
@@ -43,56 +44,24 @@ def test_a_relative_format_needs_the_size_of_images():
 ONE = np.array([[0.0, 0.0, 1.0, 1.0]])
 
 
-@pytest.mark.parametrize(
-    ("call", "error", "message"),
+test_mistakes_are_explained = mistakes(
     [
-        (
-            lambda: boxes.convert_format(ONE, "xyxy", "xyz"),
-            ValueError,
-            "target must be one of 'xyxy', .* received 'xyz'",
-        ),
+        (lambda: boxes.convert_format(ONE, "xyxy", "xyz"), ValueError, "target must be one of 'xyxy', .* received 'xyz'"),
         (lambda: boxes.convert_format(ONE, None, "xyxy"), ValueError, "source must be one of .* received None"),
-        (
-            lambda: boxes.convert_format(ONE[:, :3], "xyxy", "xywh"),
-            ValueError,
-            r"four numbers .* received shape \(1, 3\)",
-        ),
-        (
-            lambda: boxes.convert_format(3.0, "xyxy", "xywh"),
-            ValueError,
-            r"four numbers on the last axis, received shape \(\)",
-        ),
+        (lambda: boxes.convert_format(ONE[:, :3], "xyxy", "xywh"), ValueError, r"four numbers .* received shape \(1, 3\)"),
+        (lambda: boxes.convert_format(3.0, "xyxy", "xywh"), ValueError, r"four numbers on the last axis, received shape \(\)"),
         (lambda: boxes.convert_format(ONE, "xyxy", "rel_xyxy", height=3), ValueError, "needs the height and the width"),
-        (
-            lambda: boxes.convert_format({"labels": 1}, "xyxy", "xywh"),
-            ValueError,
-            r"key 'boxes', received \['labels'\]",
-        ),
+        (lambda: boxes.convert_format({"labels": 1}, "xyxy", "xywh"), ValueError, r"key 'boxes', received \['labels'\]"),
         (lambda: boxes.clip_to_image_size({"boxes": ONE}), ValueError, "boxes in pixels need the height"),
         (lambda: boxes.crop(ONE, 0, 0, 1, 1, "xywh"), NotImplementedError, "must be 'xyxy', received 'xywh': convert"),
         (lambda: boxes.pad(ONE, 0, 0, bounding_box_format=None), NotImplementedError, "must be 'xyxy', received None"),
-        (
-            lambda: boxes.compute_iou(ONE[0], ONE, "xyxy"),
-            ValueError,
-            r"boxes1 must be \(boxes, 4\) or \(batch, boxes, 4\)",
-        ),
-        (
-            lambda: boxes.compute_iou(ONE, ONE, "xyxy", image_shape=3),
-            ValueError,
-            r"image_shape must be \(height, width, ch",
-        ),
-        (
-            lambda: boxes.encode_box_to_deltas(ONE, ONE, "xyxy", "xyxy", "xyxy"),
-            ValueError,
-            "encoding_format must be 'center",
-        ),
+        (lambda: boxes.compute_iou(ONE[0], ONE, "xyxy"), ValueError, r"boxes1 must be \(boxes, 4\) or \(batch, boxes, 4\)"),
+        (lambda: boxes.compute_iou(ONE, ONE, "xyxy", image_shape=3), ValueError, r"image_shape must be \(height, width, ch"),
+        (lambda: boxes.encode_box_to_deltas(ONE, ONE, "xyxy", "xyxy", "xyxy"), ValueError, "encoding_format must be 'center"),
         (
             lambda: boxes.decode_deltas_to_boxes(ONE, ONE, "xyxy", "xyxy", variance=[1, 2]),
             ValueError,
             r"variance must have four numbers, received shape \(2,\)",
         ),
-    ],
-)
-def test_mistakes_are_explained(call, error, message):
-    with pytest.raises(error, match=message):
-        call()
+    ]
+)  # fmt: skip

@@ -10,7 +10,7 @@ from libraries import loaded, needs_linker
 import nbkeras as keras
 from nbkeras import Input, Model, ops
 from nbkeras.kernels import device
-from nbkeras.kernels.runtime import eager
+from nbkeras.kernels.interpreter import launches
 
 INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 FLOATS = ("float32", "float64", "float16", "bfloat16")
@@ -62,9 +62,9 @@ def test_numpy_and_the_interpreter_agree_out_of_range(source, dtype):
     by_numpy, by_interpreter, large = np.empty(x.shape, dtype), np.empty(x.shape, dtype), np.empty((40, x.size), dtype)
     device.copy(x, by_numpy)
     np.testing.assert_array_equal(by_numpy, expected(x, dtype))
-    assert eager.run(device.copy, (x, by_interpreter))
+    assert launches.run(device.copy, (x, by_interpreter))
     np.testing.assert_array_equal(by_interpreter, by_numpy)
-    assert eager.run(device.copy, (np.broadcast_to(x, large.shape), large), shares=3)
+    assert launches.run(device.copy, (np.broadcast_to(x, large.shape), large), shares=3)
     np.testing.assert_array_equal(large, np.broadcast_to(by_numpy, large.shape))
 
 

@@ -1,7 +1,7 @@
 """Arrays of complex numbers, which tests/parity compares with Keras's: dtypes, gradients of the real parts, and mistakes."""
 
 import numpy as np
-import pytest
+from mistakes import mistakes
 
 from nbkeras import ops
 
@@ -26,16 +26,12 @@ def test_a_real_number_has_a_gradient():
     assert values.numpy() == 9.0 and tangents.numpy() == 6.0
 
 
-@pytest.mark.parametrize(
-    ("call", "message"),
+test_mistakes_are_explained = mistakes(
     [
         (lambda: ops.view_as_complex(np.ones((2, 3))), r"a real and an imaginary part, received shape \(2, 3\)"),
         (lambda: ops.view_as_complex(1.0), r"a real and an imaginary part, received shape \(\)"),
         (lambda: ops.eig(np.ones((2, 3))), r"must be those of square matrices, received shape \(2, 3\)"),
         (lambda: ops.eig(np.ones(3)), r"must be those of square matrices, received shape \(3,\)"),
     ],
-    ids=["three parts", "a number", "not square", "a vector"],
+    ValueError,
 )
-def test_mistakes_are_explained(call, message):
-    with pytest.raises(ValueError, match=message):
-        call()

@@ -9,7 +9,7 @@ import pytest
 
 from nbkeras import autodiff, jit, layers, ops, random, utils
 from nbkeras.autodiff.gradient_tape import GradientTape
-from nbkeras.engine.program import Program
+from nbkeras.engine.recorder import Recorder
 from nbkeras.engine.tensor import Tensor, Variable
 from nbkeras.kernels.runtime import device
 from nbkeras.models import Sequential
@@ -22,13 +22,14 @@ W = RNG.standard_normal((3, 3)) / 2
 
 def recorded(function, *inputs):
     """A sealed program of function(*tensors) -> list of tensors, its input arrays, its output arrays, and the first outputs."""
-    program = Program()
+    recorder = Recorder()
     held = [device.persistent(np.array(each)) for each in inputs]
-    with device.record(program):
+    with device.record(recorder):
         outputs = [y.data for y in function(*[Tensor(each) for each in held])]
     first = [np.array(device.read(device.plain(each))) for each in outputs]
-    assert program.reason is None, program.reason
-    played = program.seal(outputs)
+    assert recorder.reason is None, recorder.reason
+    program = recorder.sealed(outputs).bind()
+    played = program.outputs
     device.write(program.arena, 0xFF)
     return program, held, played, first
 
@@ -98,7 +99,7 @@ def test_fori_loop(dtype):
 
 def test_a_long_loop_is_short_to_record():
     program = check(lambda x: [ops.fori_loop(0, 1000, lambda i, v: ops.sin(v) + v / 2, x)], X, launches=1)
-    assert program.nbytes < 10_000
+    assert program.program.nbytes < 10_000
     w = Variable(W)
     step = gradients_of(lambda x: ops.sum(ops.fori_loop(0, 300, lambda i, v: ops.sin(v @ w), x)), w)
     assert len(check(step, X).steps) < 12
@@ -142,12 +143,10 @@ def test_map():
 
 
 def test_rows_that_are_not_contiguous():
-    check(
-        gradients_of(
-            lambda rows: ops.sum(ops.scan(lambda c, r: (ops.sin(c) * r, c * r), rows[0, :, 0], rows[:, :, 1])[1])
-        ),
-        ROWS,
-    )
+    def value(rows):
+        return ops.sum(ops.scan(lambda c, r: (ops.sin(c) * r, c * r), rows[0, :, 0], rows[:, :, 1])[1])
+
+    check(gradients_of(value), ROWS)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -179,10 +178,10 @@ def test_a_while_loop_follows_its_condition():
 
 
 def test_gradients_of_a_while_loop_need_a_limit():
-    w, program = Variable(1.5), Program()
-    with device.record(program), GradientTape() as tape:
+    w, recorder = Variable(1.5), Recorder()
+    with device.record(recorder), GradientTape() as tape:
         y = ops.while_loop(lambda y: y < 50, lambda y: y * w, ops.array(1.5))
-    assert program.reason is not None  # the condition was read
+    assert recorder.reason is not None  # the condition was read
     np.testing.assert_allclose(tape.gradient(y, w), 9 * 1.5**9, rtol=1e-6)
 
 
@@ -229,12 +228,11 @@ def test_random_numbers_advance_in_each_iteration():
         return [ops.fori_loop(0, 8, lambda i, v: v + random.normal((4, 3), dtype="float64", seed=generator), x)]
 
     check(step, X, states=[generator.state], exact=True)
-    noisy = gradients_of(
-        lambda x: ops.sum(
-            ops.fori_loop(0, 8, lambda i, v: ops.sin(v * random.normal((4, 3), dtype="float64", seed=generator)), x)
-        )
-    )
-    check(noisy, X, states=[generator.state])
+
+    def noisy(i, v):
+        return ops.sin(v * random.normal((4, 3), dtype="float64", seed=generator))
+
+    check(gradients_of(lambda x: ops.sum(ops.fori_loop(0, 8, noisy, x))), X, states=[generator.state])
 
 
 def test_variables_that_the_body_assigns():
@@ -324,12 +322,8 @@ def test_cond(dtype):
 
     for number in (1.0, -1.0):
         check(lambda x, n: [value(x, n)], X.astype(dtype), np.array(number, dtype), states=[used])
-        check(
-            gradients_of(lambda x, n: value(x, ops.stop_gradient(n)), w),
-            X.astype(dtype),
-            np.array(number, dtype),
-            states=[used],
-        )
+        step = gradients_of(lambda x, n: value(x, ops.stop_gradient(n)), w)
+        check(step, X.astype(dtype), np.array(number, dtype), states=[used])
     program, (_, number), _, _ = recorded(lambda x, n: [value(x, n)], X.astype(dtype), np.array(1.0, dtype))
     before = used.numpy()
     for each in (1.0, -1.0, 1.0):
@@ -360,24 +354,50 @@ def test_a_branch_in_a_loop_and_random_numbers():
     check(lambda x: [ops.fori_loop(0, 9, body, x)], X, states=[generator.state])
 
 
-def test_branches_must_return_the_same_forms():
-    for other in (lambda: ops.zeros(3), lambda: [ops.zeros(2)], lambda: ops.zeros(2, "int32"), lambda: None):
-        with device.record(Program()), pytest.raises(ValueError, match="same structure, shapes and dtypes"):
-            ops.cond(Variable(True, trainable=False), lambda: ops.zeros(2), other)
-    with device.record(Program()), pytest.raises(ValueError, match="same structure, shapes and dtypes"):
-        ops.switch(Variable(1, trainable=False), [lambda: ops.zeros(2), lambda: ops.zeros(3)])
+def raising(i, v):
+    raise KeyError("a mistake of the body")
 
 
-def test_loop_variables_keep_their_forms():
-    with device.record(Program()), pytest.raises(ValueError, match="loop variable 1 must keep its shape and dtype"):
-        ops.while_loop(
-            lambda n, x: n < ops.convert_to_tensor(Variable(9)),
-            lambda n, x: (n + 1, ops.concatenate([x, x])),
-            (0, ops.ones(2)),
-        )
-    with device.record(Program()), pytest.raises(ValueError, match="int32, but body returned .*float32"):
-        ops.while_loop(lambda x: ops.sum(x) < 9, lambda x: x * 1.5, Variable([1, 2], trainable=False) + 0)
-    # Python unrolls these loops
+def used_after_the_loop(kept):
+    ops.fori_loop(0, 9, lambda i, v: kept.append(v * 2) or kept[-1], ops.ones(2))
+    ops.sum(kept[-1])
+
+
+def choice(other):
+    return ops.cond(Variable(True, trainable=False), lambda: ops.zeros(2), other)
+
+
+LIMIT, PAIR, FORMS = Variable(9), (ops.ones(2), ops.ones(2)), "same structure, shapes and dtypes"
+MISTAKES = [
+    (lambda: choice(lambda: ops.zeros(3)), ValueError, FORMS),
+    (lambda: choice(lambda: [ops.zeros(2)]), ValueError, FORMS),
+    (lambda: choice(lambda: ops.zeros(2, "int32")), ValueError, FORMS),
+    (lambda: choice(lambda: None), ValueError, FORMS),
+    (lambda: ops.switch(Variable(1, trainable=False), [lambda: ops.zeros(2), lambda: ops.zeros(3)]), ValueError, FORMS),
+    (
+        lambda: ops.while_loop(lambda n, x: n < LIMIT, lambda n, x: (n + 1, ops.concatenate([x, x])), (0, ops.ones(2))),
+        ValueError,
+        "loop variable 1 must keep its shape and dtype",
+    ),
+    (
+        lambda: ops.while_loop(lambda x: ops.sum(x) < 9, lambda x: x * 1.5, Variable([1, 2], trainable=False) + 0),
+        ValueError,
+        "int32, but body returned .*float32",
+    ),
+    (lambda: ops.fori_loop(0, 9, raising, ops.ones(2)), KeyError, "a mistake of the body"),
+    (lambda: ops.scan(lambda c, x: c, ops.ones(2), length=9), ValueError, "must return a pair"),
+    (lambda: ops.while_loop(lambda a, b: ops.sum(a) < 3, lambda a, b: a, PAIR), ValueError, "must return 2 loop variables"),
+    (lambda: used_after_the_loop([]), ValueError, "return it from the body"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("call, error, message", MISTAKES)
+def test_mistakes_are_explained_in_recorded_programs(call, error, message):
+    with device.record(Recorder()), pytest.raises(error, match=message):
+        call()
+
+
+def test_loops_whose_variables_change_their_forms_are_unrolled():
     check(lambda x: [ops.fori_loop(0, 6, lambda i, v: ops.concatenate([v, x]), x)], X)
     check(lambda x: [ops.scan(lambda c, _: (c * 0.5, c), ops.sum(ops.cast(x, "int32")), length=6)[0]], X)
     check(lambda x: [ops.while_loop(lambda n, v: n < 3, lambda n, v: (n + 1, ops.concatenate([v, x])), (0, x))[1]], X)
@@ -385,13 +405,13 @@ def test_loop_variables_keep_their_forms():
 
 def test_bodies_that_need_python_are_unrolled():
     factors = [0.5, 2.0, 1.0, 3.0, 0.1, 4.0]
-    program = check(lambda x: [ops.fori_loop(0, 6, lambda i, v: v * factors[i], x)], X)
+    check(lambda x: [ops.fori_loop(0, 6, lambda i, v: v * factors[i], x)], X)
     check(lambda x: [ops.fori_loop(0, 6, lambda i, v: v * 2 if i == 3 else v, x)], X)
     check(lambda x: [ops.while_loop(lambda t, v: t < 1.0, lambda t, v: (t + 0.1, v * 2), (0.0, x))[1]], X)
-    program = Program()
-    with device.record(program):
+    recorder = Recorder()
+    with device.record(recorder):
         ops.fori_loop(0, 6, lambda i, v: v * float(ops.sum(v)), ops.ones(2))
-    assert program.reason.startswith("a tensor's value was read")
+    assert recorder.reason.startswith("a tensor's value was read")
 
 
 def test_short_loops_are_unrolled():
@@ -437,30 +457,6 @@ def test_several_gradients_of_one_loop():
         return [tape.gradient(y, x), tape.gradient(z, x)]
 
     check(step, X)
-
-
-def test_errors_of_a_body_pass_through():
-    def body(i, v):
-        raise KeyError("a mistake of the body")
-
-    with device.record(Program()), pytest.raises(KeyError, match="a mistake of the body"):
-        ops.fori_loop(0, 9, body, ops.ones(2))
-    with device.record(Program()), pytest.raises(ValueError, match="must return a pair"):
-        ops.scan(lambda c, x: c, ops.ones(2), length=9)
-    with device.record(Program()), pytest.raises(ValueError, match="must return 2 loop variables"):
-        ops.while_loop(lambda a, b: ops.sum(a) < 3, lambda a, b: a, (ops.ones(2), ops.ones(2)))
-
-
-def test_a_tensor_of_the_body_cannot_be_used_outside():
-    kept = []
-
-    def body(i, v):
-        kept.append(v * 2)
-        return kept[-1]
-
-    with device.record(Program()), pytest.raises(ValueError, match="return it from the body"):
-        ops.fori_loop(0, 9, body, ops.ones(2))
-        ops.sum(kept[-1])
 
 
 @pytest.mark.cpu("on a GPU a profile times each launch")
@@ -538,12 +534,12 @@ def test_a_program_keeps_no_memory_of_its_recording():
         freed.append(weakref.ref(device.root(middle.data)))
         return ops.fori_loop(0, 9, lambda i, v: v + middle, middle)
 
-    program = Program()
-    with device.record(program):
+    recorder = Recorder()
+    with device.record(recorder):
         y = step().data
     gc.collect()
     assert freed[0]() is None
-    program.seal([y])
+    recorder.sealed([y]).bind()
 
 
 def test_models_use_loops_in_their_steps():
@@ -593,4 +589,4 @@ def test_jit():
         found = iterated(X, n, limit)
         np.testing.assert_allclose(found, iterated.function(ops.array(X), n, limit), rtol=1e-12)
     np.testing.assert_allclose(sloped(X), sloped.function(ops.array(X)), rtol=1e-10, atol=1e-12)
-    assert len(iterated.programs()) == 1 and len(sloped.programs()[0].steps) < 10
+    assert len(iterated.programs()) == 1 and len(sloped.programs()[0].launches) < 10

@@ -5,6 +5,7 @@ import pathlib
 import numpy as np
 import pytest
 import scipy.special
+from mistakes import mistakes
 
 from nbkeras import losses, ops
 from nbkeras.autodiff.gradient_tape import GradientTape
@@ -241,8 +242,7 @@ def test_shapes_are_worked_out_without_running_a_kernel():
         assert ops.binary_crossentropy(x, x).shape == (2, 3, 4)
 
 
-@pytest.mark.parametrize(
-    ("call", "message"),
+test_mistakes_are_explained = mistakes(
     [
         (lambda: ops.categorical_crossentropy(np.ones((2, 3)), np.ones((2, 4))), r"same shape, received \(2, 3\)"),
         (lambda: ops.categorical_crossentropy(np.ones(()), np.ones(())), "one class or more"),
@@ -258,7 +258,5 @@ def test_shapes_are_worked_out_without_running_a_kernel():
         ),
         (lambda: ops.categorical_crossentropy(np.ones((2, 3)), np.ones((2, 3)), axis=2), "axis 2 is out of range"),
     ],
+    ValueError,
 )
-def test_mistakes_are_explained(call, message):
-    with pytest.raises(ValueError, match=message):
-        call()

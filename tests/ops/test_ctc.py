@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import twins
+from mistakes import mistakes
 
 import nbkeras
 from nbkeras import backend, losses, ops
@@ -148,7 +149,4 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize("call, message", MISTAKES)
-def test_mistakes_are_explained(call, message):
-    with pytest.raises(ValueError, match=message):
-        call()
+test_mistakes_are_explained = mistakes(MISTAKES, ValueError)

@@ -10,6 +10,7 @@ import sys
 
 import numpy as np
 import pytest
+from mistakes import mistakes
 
 from nbkeras import Variable, autodiff, config, ops
 from nbkeras.kernels.runtime import cache, device
@@ -222,15 +223,9 @@ REFUSED = {
     "a branch": (branches, r"write where\(condition, a, b\) for `a if condition else b`"),
     "math": (lambda x: math.sin(x), r"for functions of Python and `math` write those of nbkeras.ops"),
     "NumPy": (lambda x: np.sin(x), "cannot call numpy.sin: write a function of nbkeras.ops"),
-    "an op": (
-        lambda x: ops.matmul(x, x),
-        "cannot call matmul; formulas may call each other, and of nbkeras.ops absolute",
-    ),
+    "an op": (lambda x: ops.matmul(x, x), "cannot call matmul; formulas may call each other, and of nbkeras.ops absolute"),
     "an option": (lambda x: ops.relu(x, max_value=6), "can call relu only without options"),
-    "a number as a condition": (
-        lambda x: ops.where(x, 1.0, 0.0),
-        "conditions such as x > 0, received numbers: write x != 0",
-    ),
+    "a number as a condition": (lambda x: ops.where(x, 1.0, 0.0), "conditions such as x > 0, received numbers: write x != 0"),
     "a variable": (lambda x: x * VARIABLE, "received Variable: pass an array or a tensor as an argument"),
     "an array": (lambda x: np.ones(2) * x, "received ndarray: pass an array or a tensor as an argument"),
     "an element": (lambda x: x[0], "single numbers, which have no elements"),
@@ -245,7 +240,7 @@ REFUSED = {
     "no tensor": (lambda *, a: a, "expected a parameter for a tensor"),
     "a long loop": (iterates, "formula iterates: it has hundreds of operations, one after the other"),
     "a name of kernels": (lambda x, share: x, "rename the parameter share"),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -255,13 +250,13 @@ def test_what_a_formula_cannot_do_is_refused_at_the_decorator(name):
         formula(function)
 
 
-def test_arguments_that_an_op_does_not_take_are_refused():
-    with pytest.raises(ValueError, match=r"waves: shapes \(3, 5\), \(4,\) do not broadcast together"):
-        waves(X, np.ones(4))
-    with pytest.raises(TypeError, match="waves: size must be a number, received Variable"):
-        waves(X, 1.0, size=VARIABLE)
-    with pytest.raises(TypeError, match="waves: missing a required argument: 'a'"):
-        waves(X)
+test_arguments_that_an_op_does_not_take_are_refused = mistakes(
+    [
+        (lambda: waves(X, np.ones(4)), ValueError, r"waves: shapes \(3, 5\), \(4,\) do not broadcast together"),
+        (lambda: waves(X, 1.0, size=VARIABLE), TypeError, "waves: size must be a number, received Variable"),
+        (lambda: waves(X), TypeError, "waves: missing a required argument: 'a'"),
+    ]
+)
 
 
 @pytest.mark.parametrize("function", [waves, ops.sinc, ops.softsign])
@@ -303,8 +298,7 @@ print(y.numpy()[0], dx.numpy()[0], len(compiled))
 
 @pytest.mark.process
 def test_kernels_are_kept_on_disk_until_the_formula_changes(tmp_path):
-    module = "from nbkeras.tensor import formula\n@formula\ndef bent(x):\n    return x * (x + FACTOR)\nFACTOR = 1.0\n"
-    module = "FACTOR = 1.0\n" + module.replace("FACTOR = 1.0\n", "")
+    module = "FACTOR = 1.0\nfrom nbkeras.tensor import formula\n@formula\ndef bent(x):\n    return x * (x + FACTOR)\n"
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": str(tmp_path)}
     environment["PYTHONDONTWRITEBYTECODE"] = "1"
 

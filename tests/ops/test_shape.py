@@ -1,10 +1,12 @@
-"""Ops that move or choose elements: values against NumPy, gradients, replay, messages."""
+"""Ops that move or choose elements beside test_calls.py: values against NumPy, gradients, replay, messages."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import basic_indices
+from mistakes import mistakes
+from op_cases import both
 
 from nbkeras import ops
 from nbkeras.autodiff.gradient_tape import GradientTape
@@ -21,20 +23,7 @@ PICK3 = PICK[:, :, None]
 AROUND = ((1, 1), (2, 1), (3, 0))
 
 CASES = {
-    "reshape": (lambda x: ops.reshape(x, (4, -1)), lambda x: x.reshape(4, -1)),
-    "reshape_flat": (lambda x: ops.reshape(x, -1), lambda x: x.reshape(-1)),
-    "transpose": (lambda x: ops.transpose(x), lambda x: x.T),
-    "transpose_axes": (lambda x: ops.transpose(x, (1, 0, -1)), lambda x: x.transpose(1, 0, 2)),
-    "expand_dims": (lambda x: ops.expand_dims(x, -1), lambda x: x[..., None]),
-    "expand_dims_two": (lambda x: ops.expand_dims(x, (0, 2)), lambda x: np.expand_dims(x, (0, 2))),
-    "squeeze": (lambda x: ops.squeeze(x[:1, :, :1]), lambda x: x[0, :, 0]),
-    "squeeze_axis": (lambda x: ops.squeeze(x[:1, :, :1], -1), lambda x: x[:1, :, 0]),
-    "moveaxis": (lambda x: ops.moveaxis(x, 0, -1), lambda x: np.moveaxis(x, 0, -1)),
-    "moveaxis_two": (lambda x: ops.moveaxis(x, (0, 1), (2, 0)), lambda x: np.moveaxis(x, (0, 1), (2, 0))),
-    "swapaxes": (lambda x: ops.swapaxes(x, 0, -1), lambda x: np.swapaxes(x, 0, -1)),
-    "concatenate_self": (lambda x: ops.concatenate([x, x * 2, x[:, :1]], 1), lambda x: np.concatenate([x, x * 2, x[:, :1]], 1)),
-    "stack": (lambda x: ops.stack([x, x * x], -1), lambda x: np.stack([x, x * x], -1)),
-    "split": (lambda x: ops.split(x, 2, axis=-1)[1], lambda x: np.split(x, 2, axis=-1)[1]),
+    "concatenate_self": both(lambda m, x: m.concatenate([x, x * 2, x[:, :1]], 1)),
     "split_all": (lambda x: ops.concatenate(ops.split(x, [1, 3], 2)[::-1], 2), lambda x: x[:, :, [3, 1, 2, 0]]),
     "split_negative": (lambda x: ops.split(x, [-1], axis=1)[0], lambda x: np.split(x, [-1], 1)[0]),
     "list_of_tensors": (lambda x: ops.sum([x, [x[0], x[1] * 2]], axis=0), lambda x: x + np.stack([x[0], x[1] * 2])),
@@ -43,50 +32,30 @@ CASES = {
     "full_like": (lambda x: ops.full_like(x, x[0]), lambda x: np.broadcast_to(x[0], x.shape)),
     "split_numpy": (lambda x: ops.split(x, np.int64(2), axis=-1)[1], lambda x: np.split(x, 2, axis=-1)[1]),
     "split_one": (lambda x: ops.split(x, 1)[0], lambda x: x),
-    "unstack": (lambda x: ops.unstack(x, axis=1)[2], lambda x: x[:, 2]),
     "unstack_all": (lambda x: ops.unstack(x, 3, axis=1)[2] * ops.unstack(x, axis=1)[0], lambda x: x[:, 2] * x[:, 0]),
     "unstack_vector": (lambda x: ops.unstack(ops.reshape(x, -1))[5], lambda x: x.reshape(-1)[5]),
-    "broadcast_to": (lambda x: ops.broadcast_to(x[:, :1], (5, 2, 3, 4)), lambda x: np.broadcast_to(x[:, :1], (5, 2, 3, 4))),
-    "tile": (lambda x: ops.tile(x, (2, 1, 3)), lambda x: np.tile(x, (2, 1, 3))),
-    "tile_short": (lambda x: ops.tile(x, 2), lambda x: np.tile(x, 2)),
-    "tile_long": (lambda x: ops.tile(x, (2, 1, 1, 2)), lambda x: np.tile(x, (2, 1, 1, 2))),
-    "repeat": (lambda x: ops.repeat(x, 3, axis=1), lambda x: np.repeat(x, 3, axis=1)),
-    "repeat_each": (lambda x: ops.repeat(x, [2, 0, 3], axis=1), lambda x: np.repeat(x, [2, 0, 3], axis=1)),
-    "repeat_flat": (lambda x: ops.repeat(x, 2), lambda x: np.repeat(x, 2)),
-    "pad": (lambda x: ops.pad(x, ((1, 0), (0, 2), (1, 1))), lambda x: np.pad(x, ((1, 0), (0, 2), (1, 1)))),
-    "pad_one": (lambda x: ops.pad(x, 1, constant_values=7), lambda x: np.pad(x, 1, constant_values=7)),
-    "pad_edge": (lambda x: ops.pad(x, AROUND, "edge"), lambda x: np.pad(x, AROUND, "edge")),
-    "pad_reflect": (lambda x: ops.pad(x, AROUND, "reflect"), lambda x: np.pad(x, AROUND, "reflect")),
-    "pad_symmetric": (lambda x: ops.pad(x, 2, "symmetric"), lambda x: np.pad(x, 2, "symmetric")),
-    "flip": (lambda x: ops.flip(x), lambda x: np.flip(x)),
-    "flip_axis": (lambda x: ops.flip(x, 1), lambda x: np.flip(x, 1)),
-    "roll": (lambda x: ops.roll(x, -2, axis=1), lambda x: np.roll(x, -2, axis=1)),
-    "roll_flat": (lambda x: ops.roll(x, 5), lambda x: np.roll(x, 5)),
-    "roll_axes": (lambda x: ops.roll(x, (1, 2), axis=(0, 2)), lambda x: np.roll(x, (1, 2), axis=(0, 2))),
-    "tril": (lambda x: ops.tril(x), lambda x: np.tril(x)),
-    "triu": (lambda x: ops.triu(x, 1), lambda x: np.triu(x, 1)),
-    "sort": (lambda x: ops.sort(x, axis=1), lambda x: np.sort(x, axis=1)),
-    "top_k": (lambda x: ops.top_k(x, 2)[0], lambda x: -np.sort(-x, axis=-1)[..., :2]),
-    "take": (lambda x: ops.take(x, PICK, axis=1), lambda x: np.take(x, PICK, axis=1)),
-    "take_flat": (lambda x: ops.take(x, PICK), lambda x: np.take(x, PICK)),
-    "take_first": (lambda x: ops.take(x, 1, axis=0), lambda x: np.take(x, 1, axis=0)),
-    "take_along_axis": (lambda x: ops.take_along_axis(x, PICK3, 1), lambda x: np.take_along_axis(x, PICK3, 1)),
+    "broadcast_to": both(lambda m, x: m.broadcast_to(x[:, :1], (5, 2, 3, 4))),
+    "repeat_each": both(lambda m, x: m.repeat(x, [2, 0, 3], axis=1)),
+    "pad_reflect": both(lambda m, x: m.pad(x, AROUND, "reflect")),
+    "take": both(lambda m, x: m.take(x, PICK, axis=1)),
+    "take_first": both(lambda m, x: m.take(x, 1, axis=0)),
+    "take_along_axis": both(lambda m, x: m.take_along_axis(x, PICK3, 1)),
     "take_along_flat": (lambda x: ops.take_along_axis(x, PICK), lambda x: np.take_along_axis(x.reshape(-1), PICK.reshape(-1), 0)),
-    "getitem_int": (lambda x: x[1], lambda x: x[1]),
-    "getitem_all_ints": (lambda x: x[1, 2, -1], lambda x: x[1, 2, -1]),
-    "getitem_slices": (lambda x: x[:, ::-2, 1:3], lambda x: x[:, ::-2, 1:3]),
-    "getitem_ellipsis": (lambda x: x[..., -1], lambda x: x[..., -1]),
-    "getitem_none": (lambda x: x[:, None, 0], lambda x: x[:, None, 0]),
-    "getitem_array": (lambda x: x[:, PICK], lambda x: x[:, PICK]),
-    "getitem_list": (lambda x: x[1:, ..., [0, -1]], lambda x: x[1:, ..., [0, -1]]),
-    "getitem_ellipsis_array": (lambda x: x[..., PICK, 1:2], lambda x: x[..., PICK, 1:2]),
-    "getitem_arrays": (lambda x: x[[[0], [-1]], [0, 2, -1]], lambda x: x[[[0], [-1]], [0, 2, -1]]),
-    "getitem_last_arrays": (lambda x: x[..., PICK, [0, 3]], lambda x: x[..., PICK, [0, 3]]),
-    "getitem_all_arrays": (lambda x: x[[0, 1], PICK, 2:], lambda x: x[[0, 1], PICK, 2:]),
-    "getitem_apart": (lambda x: x[[0, 1, 0], :, [1, -1, 3]], lambda x: x[[0, 1, 0], :, [1, -1, 3]]),
-    "getitem_int_apart": (lambda x: x[1, :, PICK], lambda x: x[1, :, PICK]),
-    "getitem_int_beside": (lambda x: x[:, 1, PICK, None], lambda x: x[:, 1, PICK, None]),
-    "getitem_three": (lambda x: x[[0, 1], [2, 0], [3, 1]], lambda x: x[[0, 1], [2, 0], [3, 1]]),
+    "getitem_int": both(lambda m, x: x[1]),
+    "getitem_all_ints": both(lambda m, x: x[1, 2, -1]),
+    "getitem_slices": both(lambda m, x: x[:, ::-2, 1:3]),
+    "getitem_ellipsis": both(lambda m, x: x[..., -1]),
+    "getitem_none": both(lambda m, x: x[:, None, 0]),
+    "getitem_array": both(lambda m, x: x[:, PICK]),
+    "getitem_list": both(lambda m, x: x[1:, ..., [0, -1]]),
+    "getitem_ellipsis_array": both(lambda m, x: x[..., PICK, 1:2]),
+    "getitem_arrays": both(lambda m, x: x[[[0], [-1]], [0, 2, -1]]),
+    "getitem_last_arrays": both(lambda m, x: x[..., PICK, [0, 3]]),
+    "getitem_all_arrays": both(lambda m, x: x[[0, 1], PICK, 2:]),
+    "getitem_apart": both(lambda m, x: x[[0, 1, 0], :, [1, -1, 3]]),
+    "getitem_int_apart": both(lambda m, x: x[1, :, PICK]),
+    "getitem_int_beside": both(lambda m, x: x[:, 1, PICK, None]),
+    "getitem_three": both(lambda m, x: x[[0, 1], [2, 0], [3, 1]]),
     "getitem_none_array": (lambda x: x[None, :, np.array(2)], lambda x: x[None, :, 2]),
 }  # fmt: skip
 
@@ -107,9 +76,8 @@ def test_values_and_gradients(name):
     check_op(function, X)
 
 
-@settings(max_examples=60)
-@given(key=basic_indices((2, 3, 4), allow_newaxis=True))
-def test_getitem_like_numpy(key):
+def check_index(key):
+    """The elements are NumPy's, and the gradient goes to their places."""
     x = Variable(X)
     with GradientTape() as tape:
         y = x[key]
@@ -117,29 +85,23 @@ def test_getitem_like_numpy(key):
     expected = np.zeros_like(X)
     expected[key] = 1
     np.testing.assert_array_equal(tape.gradient(y, x), expected)
+
+
+@settings(max_examples=60)
+@given(key=basic_indices((2, 3, 4), allow_newaxis=True))
+def test_getitem_like_numpy(key):
+    check_index(key)
 
 
 @pytest.mark.parametrize(
     "key",
     [
-        np.array([True, False]),
-        X > 0,
-        X[:, :, 0] > 0,
-        (slice(None), X[1] > 0),
-        (..., [True, False, True, True]),
-        (None, X[:, :, 0] > 0),
-        (0, ..., X[0, 0] > 0),
-        ([True, True], slice(None), np.array([3, 0])),
+        *(np.array([True, False]), X > 0, X[:, :, 0] > 0, (slice(None), X[1] > 0), (..., [True, False, True, True])),
+        *((None, X[:, :, 0] > 0), (0, ..., X[0, 0] > 0), ([True, True], slice(None), np.array([3, 0]))),
     ],
 )
 def test_masks_as_indices(key):
-    x = Variable(X)
-    with GradientTape() as tape:
-        y = x[key]
-    np.testing.assert_array_equal(y, X[key])
-    expected = np.zeros_like(X)
-    expected[key] = 1
-    np.testing.assert_array_equal(tape.gradient(y, x), expected)
+    check_index(key)
 
 
 @settings(max_examples=30)
@@ -312,10 +274,7 @@ def test_indices_out_of_range():
             call()
 
 
-@pytest.mark.parametrize("call, error, message", MISTAKES)
-def test_mistakes_are_explained(call, error, message):
-    with pytest.raises(error, match=message):
-        call()
+test_mistakes_are_explained = mistakes(MISTAKES)
 
 
 @pytest.mark.parametrize("function", [ops.shape, ops.ndim])

@@ -12,11 +12,7 @@ def image():
     import zea
 
     pipeline = zea.Pipeline(
-        [
-            zea.ops.keras_ops.Abs(),
-            zea.ops.Normalize(output_range=(0, 1)),
-            zea.ops.LogCompress(),
-        ],
+        [zea.ops.keras_ops.Abs(), zea.ops.Normalize(output_range=(0, 1)), zea.ops.LogCompress()],
         with_batch_dim=True,
         jit_options=None,
     )

@@ -93,6 +93,10 @@ def names(keras, folder: pathlib.Path) -> dict:
         return np.asarray(ops.convert_to_numpy(x))
 
     @named
+    def normal(*shape, seed=0):
+        return np.random.default_rng([seed, *shape]).normal(size=shape).round(3).astype("float32")
+
+    @named
     def raises(function):
         """The type of the error of a call."""
         try:
@@ -119,10 +123,10 @@ def names(keras, folder: pathlib.Path) -> dict:
         )
 
     @named
-    def bounds(x, least, greatest):
+    def bounds(x, minimum, greatest):
         """Shape and dtype of random numbers, whether they lie between these, and whether they are not all the same."""
         array = numpy(x)
-        return list(array.shape), str(array.dtype), bool(least <= array.min() < array.max() <= greatest)
+        return list(array.shape), str(array.dtype), bool(minimum <= array.min() < array.max() <= greatest)
 
     @named
     def values_in(x, values):

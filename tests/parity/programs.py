@@ -44,11 +44,7 @@ def names(keras, given: dict, folder: pathlib.Path, config_of) -> dict:
         set_weights(made)
         made.compile("sgd", "mse", metrics=["mae"])
         log = made.fit(a, given["weights"][:, None], epochs=2, batch_size=1, shuffle=False, verbose=0).history
-        return (
-            log,
-            made.evaluate(a, given["weights"][:, None], verbose=0),
-            made.predict(a, verbose=0),
-        )
+        return (log, made.evaluate(a, given["weights"][:, None], verbose=0), made.predict(a, verbose=0))
 
     @named
     def fitted(*callbacks, scale=1.0, epochs=1, batch_size=2):

@@ -66,6 +66,32 @@ def calls_of(name: str) -> list[Call]:
     return [call for call in calls() if call.name == name]
 
 
+def given_to(keras, call: Call) -> list[tuple[Any, tuple, dict]]:
+    """The functions that a call calls, with the arguments that they get, after what the expression does to its arrays."""
+    thing, found = find(keras.__name__, call.name), []
+
+    def noted(*args, **kwargs):
+        found.append((thing, args, kwargs))
+        return thing(*args, **kwargs)
+
+    eval(call.expression, given.names(keras, FOLDER) | {"f": noted})
+    return found
+
+
+def of_arrays(keras, thing, args: tuple, kwargs: dict, kinds: str) -> tuple[Any, list]:
+    """A function with its arguments as a function of its arrays of some kinds, and these arrays."""
+    leaves = keras.tree.flatten((args, kwargs))
+    at = [i for i, x in enumerate(leaves) if isinstance(x, np.ndarray) and x.dtype.kind in kinds and x.ndim]
+
+    def function(*arrays):
+        given = dict(zip(at, arrays, strict=True))
+        everything = [given.get(i, x) for i, x in enumerate(leaves)]
+        given_args, given_kwargs = keras.tree.pack_sequence_as((args, kwargs), everything)
+        return thing(*given_args, **given_kwargs)
+
+    return function, [leaves[i] for i in at]
+
+
 @functools.cache
 def stored() -> dict[str, dict[str, Any]]:
     """'results': name -> expression -> the result of real Keras; 'aliases': name -> the name in the table of the same object."""

@@ -35,10 +35,7 @@ def test_every_call_has_a_result_of_keras():
         ({"int32[1]": [1]}, {"int64[1]": [1]}),
         ({"float32[1]": [1.0]}, {"float32[]": [1.0]}),
         ({"float32[1]": [1.0]}, {"float32[1]": [1.0001]}),
-        (
-            {"float32[2]": [1.0, 2e-5]},
-            {"float32[2]": [1.0, 0.0]},
-        ),
+        ({"float32[2]": [1.0, 2e-5]}, {"float32[2]": [1.0, 0.0]}),
         ({"config": {}}, {"config": {"units": 2}}),
         ({"error": "TypeError", "message": "no"}, 1.0),
     ],

@@ -120,19 +120,5 @@ def error(expected: np.ndarray, found: np.ndarray) -> float:
     return float(np.abs(expected - found).max() / (greatest if greatest > 1e-12 else 1))
 
 
-CASES = {
-    function.__name__: function
-    for function in (
-        wgan_gp_dense,
-        wgan_gp_conv,
-        maml,
-        pinn,
-        hessian,
-        lstm,
-        gru,
-        gru_before,
-        attention,
-        per_sample,
-        convnet,
-    )
-}
+FUNCTIONS = (wgan_gp_dense, wgan_gp_conv, maml, pinn, hessian, lstm, gru, gru_before, attention, per_sample, convnet)
+CASES = {function.__name__: function for function in FUNCTIONS}

@@ -139,14 +139,14 @@ def op(k, name, in_tensorflow):
 @case((normal(6, 4), normal(6, 5, 4)), normal(6, 3))
 def functions_of_tensorflow(k):
     x, s = k.Input((4,)), k.Input((5, 4))
-    join, mean, most = op(k, "concatenate", "concat"), op(k, "mean", "reduce_mean"), op(k, "max", "reduce_max")
+    join, mean, maximum = op(k, "concatenate", "concat"), op(k, "mean", "reduce_mean"), op(k, "max", "reduce_max")
     turn, relu, softmax = op(k, "transpose", "transpose"), op(k, "relu", "nn.relu"), op(k, "softmax", "nn.softmax")
     y = 1.0 - k.layers.Dense(4)((x * 2.0 - 1.0) / 3.0 + x[:, 1:2]) * x
     y = op(k, "abs", "abs")(y) ** 2.0 + (-y) + s[:, -1] + s[:, 0, ::-1]
     y = join([op(k, "sigmoid", "math.sigmoid")(y), relu(x), op(k, "tanh", "tanh")(x)], axis=-1)
     y = op(k, "reshape", "reshape")(turn(op(k, "stack", "stack")([y, y * 2.0], axis=1), [0, 2, 1]), [-1, 24])
     y = join(
-        [y, mean(s, axis=1), most(s, axis=-1), op(k, "sum", "reduce_sum")(s, axis=[1], keepdims=True)[:, 0]], axis=-1
+        [y, mean(s, axis=1), maximum(s, axis=-1), op(k, "sum", "reduce_sum")(s, axis=[1], keepdims=True)[:, 0]], axis=-1
     )
     y = op(k, "clip", "clip_by_value")(y, -1.0, 1.0) + softmax(y) + op(k, "maximum", "maximum")(y, 0.5)
     y = y + op(k, "where", "where")(y > 0.0, y, 0.1 * y) + op(k, "cast", "cast")(y > 0.0, "float32")

@@ -3,12 +3,10 @@
 KERAS_BACKEND=jax python tests/reference/make_activations.py
 """
 
-import pathlib
-
 import keras
 import numpy as np
+from arrays import store
 
-OUT = pathlib.Path(__file__).with_name("activations.npz")
 X = np.linspace(-6, 6, 96, dtype=np.float32).reshape(4, 24)
 PLAIN = (
     "celu elu exponential gelu glu hard_shrink hard_sigmoid hard_silu hard_tanh leaky_relu linear log_sigmoid log_softmax "
@@ -34,8 +32,7 @@ def main() -> None:
     for name, (function, arguments) in cases.items():
         y = getattr(keras.activations, function)(keras.ops.convert_to_tensor(X), **arguments)
         saved[name] = np.asarray(y)
-    np.savez_compressed(OUT, **saved)
-    print(f"{OUT}: {OUT.stat().st_size} bytes, Keras {keras.__version__} on {keras.backend.backend()}")
+    store("activations.npz", saved)
 
 
 if __name__ == "__main__":

@@ -3,9 +3,7 @@
 KERAS_BACKEND=jax python tests/reference/make_augmentation.py
 """
 
-import pathlib
-
-import numpy as np
+from arrays import store
 from augmentation_cases import AFFINE, GENERATORS, flow_numbers, images
 
 if __name__ == "__main__":
@@ -16,4 +14,4 @@ if __name__ == "__main__":
         found[f"affine {name}"] = image.apply_affine_transform(images(shape)[0], **arguments)
     for name, arguments in GENERATORS.items():
         found[f"flow {name}"] = flow_numbers(image.ImageDataGenerator, arguments)
-    np.savez_compressed(pathlib.Path(__file__).with_name("augmentation.npz"), **found)
+    store("augmentation.npz", found)

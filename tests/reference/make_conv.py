@@ -8,9 +8,9 @@ Inputs and weights are not stored: they are `wave(shape, number)`, and so are th
 import json
 import os
 import sys
-from pathlib import Path
 
 import numpy as np
+from arrays import store
 
 SEQUENCE, IMAGE, VOLUME = (2, 9, 4), (1, 8, 7, 4), (1, 4, 5, 3, 4)
 
@@ -201,7 +201,7 @@ def write(keras, jax, file, cases):
         arrays[f"{number}"] = np.concatenate([np.ravel(a) for a in (y, dx, *dweights)])
         shapes.append(layer.compute_output_shape(unknown))
     arrays["cases"], arrays["shapes"] = json.dumps(cases), json.dumps(shapes)
-    np.savez_compressed(Path(__file__).with_name(f"{file}.npz"), **arrays)
+    store(f"{file}.npz", arrays)
 
 
 def layer_channels(arguments, shape):

@@ -3,13 +3,10 @@
 KERAS_BACKEND=jax python tests/reference/make_crossentropy.py
 """
 
-import pathlib
-
 import jax
 import keras
 import numpy as np
-
-OUT = pathlib.Path(__file__).with_name("crossentropy.npz")
+from arrays import store
 
 
 def main() -> None:
@@ -42,8 +39,7 @@ def main() -> None:
 
         saved[f"{name}_loss"] = np.asarray(call(target, output, from_logits=from_logits))
         saved[f"{name}_gradient"] = np.asarray(jax.grad(weighted)(output))
-    np.savez_compressed(OUT, **saved)
-    print(f"{OUT}: {OUT.stat().st_size} bytes, Keras {keras.__version__} on {keras.backend.backend()}")
+    store("crossentropy.npz", saved)
 
 
 if __name__ == "__main__":

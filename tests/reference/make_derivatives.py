@@ -6,17 +6,14 @@ All in float64. PyTorch computes each case too, with other functions where it ha
 more than 1e-10 of the greatest number of its array.
 """
 
-import pathlib
-
 import jax
 import numpy as np
 import torch
+from arrays import store
 from derivative_cases import CASES, INNER_RATE, INNER_STEPS, PENALTY, SLOPE, VISCOSITY, error
 from jax import lax
 from jax import numpy as jnp
 from torch.nn import functional
-
-OUT = pathlib.Path(__file__).with_name("derivatives.npz")
 
 
 def by_name(prefix, arrays):
@@ -401,9 +398,7 @@ def main() -> None:
             assert worst < 1e-10, (case, name, worst)
         print(f"{case}: {len(found)} arrays, PyTorch's differ by at most {worst:.0e}")
         saved |= {f"{case}/{name}": array for name, array in found.items()}
-    np.savez_compressed(OUT, **saved)
-    numbers = sum(array.size for array in saved.values())
-    print(f"{OUT}: {numbers} numbers, {OUT.stat().st_size} bytes, JAX {jax.__version__}, PyTorch {torch.__version__}")
+    store("derivatives.npz", saved)
 
 
 if __name__ == "__main__":

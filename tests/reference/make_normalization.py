@@ -5,11 +5,11 @@ For each case: x, mask, dy, the weights before; y, moving statistics after, dx a
 """
 
 import warnings
-from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
+from arrays import store
 from normalization_cases import CASES
 
 
@@ -47,7 +47,7 @@ def measure(case) -> dict[str, np.ndarray]:
 def main() -> None:
     warnings.simplefilter("ignore")  # Keras's about rms_scaling
     everything = {f"{name}/{key}": array for name, case in CASES.items() for key, array in measure(case).items()}
-    np.savez_compressed(Path(__file__).parent / "normalization.npz", **everything)
+    store("normalization.npz", everything)
 
 
 if __name__ == "__main__":

@@ -4,11 +4,11 @@ Run: KERAS_BACKEND=jax python tests/reference/make_objectives.py  (made with Ker
 """
 
 import json
-from pathlib import Path
 
 import jax
 import keras
 import numpy as np
+from arrays import store
 from keras import ops
 
 LOSSES = {
@@ -306,7 +306,7 @@ def main():
     out["cases"] = json.dumps(
         {"losses": LOSSES, "classes": CLASSES, "reductions": REDUCTIONS, "metrics": METRICS, "ctc": DECODINGS}
     )
-    np.savez_compressed(Path(__file__).with_name("objectives.npz"), **out)
+    store("objectives.npz", out)
 
 
 if __name__ == "__main__":

@@ -4,10 +4,10 @@ Run: JAX_ENABLE_X64=1 KERAS_BACKEND=jax python tests/reference/make_optimizers.p
 """
 
 import json
-from pathlib import Path
 
 import keras
 import numpy as np
+from arrays import store
 
 SHAPES = [(5, 3), (3,), ()]
 STEPS = 6
@@ -120,7 +120,7 @@ def main():
         schedule = getattr(keras.optimizers.schedules, name)(**config)
         out[f"schedule.{case}"] = np.array([float(schedule(step)) for step in AT])
     out["cases"] = json.dumps({"optimizers": OPTIMIZERS, "schedules": SCHEDULES, "shapes": SHAPES, "at": AT})
-    np.savez_compressed(Path(__file__).with_name("optimizer_steps.npz"), **out)
+    store("optimizer_steps.npz", out)
 
 
 if __name__ == "__main__":

@@ -3,13 +3,10 @@
 KERAS_BACKEND=tensorflow python tests/reference/make_preprocessing.py
 """
 
-import pathlib
-
 import keras
 import numpy as np
+from arrays import store
 from preprocessing_cases import CASES
-
-OUT = pathlib.Path(__file__).with_name("preprocessing.npz")
 
 
 def main() -> None:
@@ -26,8 +23,7 @@ def main() -> None:
             saved[f"{name} vocabulary"] = np.array(layer.get_vocabulary())
         if kind == "Discretization":
             saved[f"{name} boundaries"] = np.array(layer.bin_boundaries)
-    np.savez_compressed(OUT, **saved)
-    print(f"{OUT}: {OUT.stat().st_size} bytes, Keras {keras.__version__} on {keras.backend.backend()}")
+    store("preprocessing.npz", saved)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,8 @@ Masks with samples that start masked or have no step at all, with and without in
 options. JAX's rule is ours: before the first step that counts, the output is the initial state (TensorFlow: 0).
 """
 
-from pathlib import Path
-
 import numpy as np
+from arrays import store
 
 UNITS = 3
 
@@ -62,4 +61,4 @@ def outputs(k):
 if __name__ == "__main__":
     import keras
 
-    np.savez_compressed(Path(__file__).parent / "recurrent.npz", **outputs(keras))
+    store("recurrent.npz", outputs(keras))

@@ -6,14 +6,13 @@ Differences of 1500 digits, whose step is 1e-100 times the point or less, so tha
 """
 
 import math
-import pathlib
 
 import mpmath as mp
 import numpy as np
+from arrays import store
 from mpmath import mpf
 from sweep_points import CHOSEN, PAIRS, POINTS, TWO, points_of
 
-OUT = pathlib.Path(__file__).with_name("sweep.npz")
 mp.mp.dps = 1500
 
 
@@ -240,7 +239,7 @@ def main() -> None:
             except (ValueError, ZeroDivisionError):
                 rows.append([nan] * 7)
         arrays[f"two.{name}"] = np.array(rows).T
-    np.savez_compressed(OUT, **arrays)
+    store("sweep.npz", arrays)
 
 
 if __name__ == "__main__":

@@ -4,13 +4,9 @@ pip install tensorflow-cpu
 python tests/reference/make_tensorflow.py
 """
 
-import pathlib
-
-import numpy as np
 import tensorflow as tf
+from arrays import store
 from tensorflow_cases import EXPRESSIONS, ROUNDED, computed
-
-OUT = pathlib.Path(__file__).with_name("tensorflow.npz")
 
 
 def main() -> None:
@@ -22,8 +18,7 @@ def main() -> None:
             failed.append(f"{expression}: {error}")
     if failed:
         raise SystemExit("\n".join(failed))
-    np.savez_compressed(OUT, expressions=list(values), **{str(i): v for i, v in enumerate(values.values())})
-    print(f"{len(values)} values by TensorFlow {tf.__version__}")
+    store("tensorflow.npz", {"expressions": list(values)} | {str(i): v for i, v in enumerate(values.values())})
 
 
 if __name__ == "__main__":

@@ -9,12 +9,10 @@ most of them, but some of its functions use the memory of an array if it is alig
 """
 
 import types
-from pathlib import Path
 
 import numpy as np
+from arrays import store
 from value_cases import CASES, INPUTS
-
-FOLDER = Path(__file__).parent
 
 
 def library():
@@ -79,8 +77,7 @@ def main():
         assert np.isfinite(found[name]).all(), name
     index = "\n".join(f"{name} {each.shape[0] if each.ndim == 2 else 0} {each.size}" for name, each in found.items())
     values = np.concatenate([each.ravel() for each in found.values()])
-    np.savez_compressed(FOLDER / "values.npz", index=np.array(index), values=values)
-    print(f"{len(found)} cases, {values.size} numbers")
+    store("values.npz", {"index": np.array(index), "values": values})
 
 
 if __name__ == "__main__":

@@ -6,11 +6,36 @@ from pathlib import Path
 import numpy as np
 
 from nbkeras import optimizers
+from nbkeras.kernels import optimizers as kernels
+from nbkeras.kernels.loops.map import Map
 
 with np.load(Path(__file__).with_suffix(".npz")) as file:
     REFERENCE = dict(file)
 SPEC = json.loads(str(REFERENCE["cases"]))
 SHAPES = [tuple(shape) for shape in SPEC["shapes"]]
+
+
+STEPS = {name: each for name, each in vars(kernels).items() if isinstance(each, Map) and "g" in each.inputs}
+CONSTANTS = {
+    "momentum": 0.9,
+    "rho": 0.9,
+    "beta_1": 0.9,
+    "beta_2": 0.999,
+    "epsilon": 1e-7,
+    "l1": 0.1,
+    "l2": 0.2,
+    "l2_shrinkage": 0.3,
+    "beta": 0.4,
+    "learning_rate_power": -0.4,
+    "warmup_steps": 5.0,
+    "nesterov": False,
+}
+
+
+def launch(kernel, w, g, state, known, **constants):
+    """Launch a step. known: the one-element arrays that it may read, and the decay; other constants differ from CONSTANTS."""
+    values = CONSTANTS | known | constants
+    kernels.launch(kernel, w, g, *state, *(values[name] for name in (*kernel.others, *kernel.numbers)))
 
 
 def split(flat, dtype=np.float32):

@@ -441,8 +441,8 @@ def of_places(name, rank, write, known=False):
         return None if given is None else f"L.{name}({given}{', ' * bool(given)}data_format={found[0]!r})({x.name})"
 
 
-def around(d, sizes, most):
-    pairs = tuple((d.whole(0, min(most, (n - 1) // 2)), d.whole(0, min(most, (n - 1) // 2))) for n in sizes)
+def around(d, sizes, maximum):
+    pairs = tuple((d.whole(0, min(maximum, (n - 1) // 2)), d.whole(0, min(maximum, (n - 1) // 2))) for n in sizes)
     return repr(pairs[0] if len(sizes) == 1 else pairs)
 
 

@@ -14,7 +14,7 @@ from nbkeras import layers, ops
 from nbkeras.engine import ranks
 from nbkeras.kernels.runtime import device
 from nbkeras.optimizers import reduction
-from nbkeras.testing import Program
+from nbkeras.testing import Recorder
 
 keras.set_threads(1)
 
@@ -59,12 +59,13 @@ def sums():
     assert (x == size - 1).all()
     assert group.exchange(("rank", rank)) == [("rank", i) for i in range(size)]
 
-    x, program = device.persistent(np.zeros(4, "float32")), Program()
-    with device.record(program):
+    x, recorder = device.persistent(np.zeros(4, "float32")), Recorder()
+    with device.record(recorder):
         y = ops.add(keras.Tensor(x), 1.0)
         ranks.launch_sum(y.data)
         z = ops.multiply(y, 2.0)
-    (result,) = program.seal([z.data])
+    program = recorder.sealed([z.data]).bind()
+    (result,) = program.outputs
     for value in (0.0, 5.0):
         x[...] = value + rank
         program.run()
@@ -170,16 +171,16 @@ def buckets():
     group = joined()
     for nbytes in (1, 4096, 2**30):
         reduction.BUCKET = nbytes
-        model, program = network(), Program()
+        model, recorder = network(), Recorder()
         optimizer = keras.optimizers.SGD(1.0)
         optimizer.build(model.trainable_weights)
         for weight in model.weights:
             weight.assign(np.ones(weight.shape))
-        with device.record(program):
+        with device.record(recorder):
             with keras.GradientTape():
                 loss = sum(ops.sum(weight * float(group.rank + 1)) for weight in model.trainable_weights)
             optimizer.learn(loss, model.trainable_weights)
-        program.seal([])
+        program = recorder.sealed([]).bind()
         program.run()
         expected = 1 - 2 * (group.size + 1) / 2  # two steps with the mean of 1, 2, 3 and 4
         assert all((weight.numpy() == expected).all() for weight in model.weights)

@@ -63,11 +63,7 @@ CUevent_flags = enum.IntEnum("CUevent_flags", {"CU_EVENT_DEFAULT": 0, "CU_EVENT_
 CUpointer_attribute = enum.IntEnum("CUpointer_attribute", {"CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL": 9})
 CUstreamCaptureMode = enum.IntEnum(
     "CUstreamCaptureMode",
-    {
-        "CU_STREAM_CAPTURE_MODE_GLOBAL": 0,
-        "CU_STREAM_CAPTURE_MODE_THREAD_LOCAL": 1,
-        "CU_STREAM_CAPTURE_MODE_RELAXED": 2,
-    },
+    {"CU_STREAM_CAPTURE_MODE_GLOBAL": 0, "CU_STREAM_CAPTURE_MODE_THREAD_LOCAL": 1, "CU_STREAM_CAPTURE_MODE_RELAXED": 2},
 )
 
 OK = CUresult.CUDA_SUCCESS
@@ -449,14 +445,14 @@ class Compiled:
         self.driver, self.function = driver, function
 
     def __getitem__(self, configuration):
-        blocks, threads, stream, shared = configuration
+        blocks, threads, stream = configuration
         given = self.driver.streams[stream.handle]
         if np.prod(threads) > 1024:
             raise RuntimeError("CUDA_ERROR_INVALID_VALUE")
 
         def launch(*args):
             assert self.driver.numba.index is not None, "no context is current in this thread"
-            self.driver.give(given, lambda: self.function(blocks, threads, shared, *map(self._seen, args)))
+            self.driver.give(given, lambda: self.function(blocks, threads, *map(self._seen, args)))
             self.driver.advance()
 
         return launch
@@ -471,19 +467,12 @@ class Compiled:
             self.driver.bytes_at(low, high - low)
         return layout
 
-    def typeof_pyval(self, value):
-        return type(value)
-
-    def compile(self, signature):
-        assert isinstance(signature, tuple)
-        return types.SimpleNamespace(max_cooperative_grid_blocks=lambda threads, shared: 2048 // threads)
-
 
 class Kernel:
     """A function of NumPy arrays in a kernel's place, which a twin starts."""
 
     def __init__(self, driver, function):
-        self.compiled = Compiled(driver, lambda blocks, threads, shared, *args: function(*args))
+        self.compiled = Compiled(driver, lambda blocks, threads, *args: function(*args))
         self.__name__, self.__module__ = function.__name__, function.__module__
 
 

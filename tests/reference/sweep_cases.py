@@ -15,7 +15,11 @@ inf, nan = np.inf, np.nan
 ROWS: dict = {}  # name: (the function, its arrays, the chosen gradients of its float arrays or None)
 
 
-def row(name, function, *arrays, chosen=None, second=None):
+def by_row(op):
+    return functools.partial(op, axis=1)
+
+
+def row(name, function, *arrays, chosen=None):
     if name in ROWS:
         raise ValueError(f"two rows named {name}")
     arrays = [np.asarray(x) if np.asarray(x).dtype.kind in "ib" else np.asarray(x, float) for x in arrays]
@@ -28,7 +32,7 @@ NAN_ROW = [[1.0, nan, 2.0], [5.0, 3.0, 5.0]]  # a row with NaN above one without
 # -------------------- reductions --------------------
 
 for name in ("max", "amax"):
-    op = functools.partial(getattr(ops, name), axis=1)
+    op = by_row(getattr(ops, name))
     row(f"{name} ties", op, [[3, 1, 3], [2, 2, 2], [1, 2, 3.0]], chosen=[[[0.5, 0, 0.5], [2 / 3] * 3, [0, 0, 3]]])
     row(
         f"{name} not finite",
@@ -36,77 +40,72 @@ for name in ("max", "amax"):
         [*NAN_ROW, [1, inf, inf], [-inf] * 3],
         chosen=[[[nan] * 3, [1, 0, 1], [0, 1.5, 1.5], [4 / 3] * 3]],
     )
-row(
-    "min ties",
-    functools.partial(ops.min, axis=1),
-    [[3, 1, 1], [2, 2, 2], [1, 2, 3.0]],
-    chosen=[[[0, 0.5, 0.5], [2 / 3] * 3, [3, 0, 0]]],
-)
+row("min ties", by_row(ops.min), [[3, 1, 1], [2, 2, 2], [1, 2, 3.0]], chosen=[[[0, 0.5, 0.5], [2 / 3] * 3, [3, 0, 0]]])
 row("max of -0.0 and 0.0", ops.max, [-0.0, 0.0], chosen=[[0.5, 0.5]])
 row("ptp ties", ops.ptp, [2.0, 2.0], chosen=[[0, 0]])
 for name in ("sum", "mean"):
     row(
         f"{name} not finite",
-        functools.partial(getattr(ops, name), axis=1),
+        by_row(getattr(ops, name)),
         [*NAN_ROW, [inf, -inf, 0]],
         chosen=[np.repeat([[1], [2], [3]], 3, 1) / (3 if name == "mean" else 1)],
     )
     row(f"{name} single", functools.partial(getattr(ops, name), axis=0), [[1e200, -0.0]], chosen=[[[1, 2]]])
-row("var constant", functools.partial(ops.var, axis=1), [[2.0] * 3, [1, 2, 3]])
-row("var single", functools.partial(ops.var, axis=1), [[2.0], [3.0]], chosen=[[[0], [0]]])
-row("var NaN", functools.partial(ops.var, axis=1), NAN_ROW, chosen=[[[nan] * 3, [8 / 9, -16 / 9, 8 / 9]]])
+row("var constant", by_row(ops.var), [[2.0] * 3, [1, 2, 3]])
+row("var single", by_row(ops.var), [[2.0], [3.0]], chosen=[[[0], [0]]])
+row("var NaN", by_row(ops.var), NAN_ROW, chosen=[[[nan] * 3, [8 / 9, -16 / 9, 8 / 9]]])
 row(
     "std constant",
-    functools.partial(ops.std, axis=1),
+    by_row(ops.std),
     [[2.0] * 3, [-1, 0, 1]],
     chosen=[[[nan] * 3, 2 * np.sqrt(1.5) / 3 * np.array([-1, 0, 1])]],
 )
 row("std single", ops.std, [2.0], chosen=[[nan]])
 row("moments constant", lambda x: ops.moments(x, 1), [[2.0] * 3, [1, 2, 3]])
-row("prod zeros", functools.partial(ops.prod, axis=1), [[0, 2, 3.0], [0, 0, 3], [0, 0, 0], [1, -2, 3]])
-row("prod single", functools.partial(ops.prod, axis=1), [[0.0], [3.0]])
-row("prod huge", functools.partial(ops.prod, axis=1), [[1e200, 1e200, 1e-200]], chosen=[[[1, 1, inf]]])
-row("cumprod zeros", functools.partial(ops.cumprod, axis=1), [[0, 2, 3.0], [2, 0, 3], [2, 0, 0], [1, -2, 3]])
-row("cumsum NaN", functools.partial(ops.cumsum, axis=1), NAN_ROW, chosen=[[[6, 5, 3], [15, 11, 6]]])
+row("prod zeros", by_row(ops.prod), [[0, 2, 3.0], [0, 0, 3], [0, 0, 0], [1, -2, 3]])
+row("prod single", by_row(ops.prod), [[0.0], [3.0]])
+row("prod huge", by_row(ops.prod), [[1e200, 1e200, 1e-200]], chosen=[[[1, 1, inf]]])
+row("cumprod zeros", by_row(ops.cumprod), [[0, 2, 3.0], [2, 0, 3], [2, 0, 0], [1, -2, 3]])
+row("cumsum NaN", by_row(ops.cumsum), NAN_ROW, chosen=[[[6, 5, 3], [15, 11, 6]]])
 row("cumsum single", functools.partial(ops.cumsum, axis=0), [[2.0]])
 row(
     "logsumexp equal",
-    functools.partial(ops.logsumexp, axis=1),
+    by_row(ops.logsumexp),
     [[2.0, 2.0], [0, -0.0], [1000, 0], [1e20, 1e20], [-1e200, 1e200]],
     chosen=[[[0.5, 0.5], [1, 1], [3, 0], [2, 2], [0, 5]]],
 )
 row(
     "logsumexp not finite",
-    functools.partial(ops.logsumexp, axis=1),
+    by_row(ops.logsumexp),
     [[-inf, 0], [-inf, -inf], [inf, 0], [nan, 0], [1, 1]],
     chosen=[[[0, 1], [0, 0], [nan, 0], [nan] * 2, [2.5, 2.5]]],
 )
-row("logsumexp single", functools.partial(ops.logsumexp, axis=1), [[3.0]])
+row("logsumexp single", by_row(ops.logsumexp), [[3.0]])
 for name in ("median", "nanmedian"):
     row(
         f"{name} ties",
-        functools.partial(getattr(ops, name), axis=1),
+        by_row(getattr(ops, name)),
         [[2, 2, 1.0], [2, 2, 2], [3, 1, 2]],
         chosen=[[[1, 0, 0], [0, 2, 0], [0, 0, 3]]],
     )
 row("median of two ties", ops.median, [1.0, 3.0, 3.0, 4.0], chosen=[[0, 0.5, 0.5, 0]])
-row("median NaN", functools.partial(ops.median, axis=1), NAN_ROW, chosen=[[[0] * 3, [2, 0, 0]]])
-row("nanmedian NaN", functools.partial(ops.nanmedian, axis=1), NAN_ROW, chosen=[[[0.5, 0, 0.5], [2, 0, 0]]])
+row("median NaN", by_row(ops.median), NAN_ROW, chosen=[[[0] * 3, [2, 0, 0]]])
+row("nanmedian NaN", by_row(ops.nanmedian), NAN_ROW, chosen=[[[0.5, 0, 0.5], [2, 0, 0]]])
 row("quantile at an element", lambda x: ops.quantile(x, [0.0, 0.5, 1.0]), [1.0, 3.0, 2.0], chosen=[[1, 3, 2]])
 row("quantile ties", lambda x: ops.quantile(x, 0.25), [1.0, 1.0, 1.0], chosen=[[0.5, 0.5, 0]])
-row("nanmax", functools.partial(ops.nanmax, axis=1), NAN_ROW, chosen=[[[0, 0, 1], [1, 0, 1]]])
-row("nanmin", functools.partial(ops.nanmin, axis=1), NAN_ROW, chosen=[[[1, 0, 0], [0, 2, 0]]])
-row("nansum", functools.partial(ops.nansum, axis=1), NAN_ROW, chosen=[[[1, 0, 1], [2, 2, 2]]])
-row("nanmean", functools.partial(ops.nanmean, axis=1), NAN_ROW, chosen=[[[0.5, 0, 0.5], [2 / 3] * 3]])
-row("nanvar", functools.partial(ops.nanvar, axis=1), NAN_ROW, chosen=[[[-0.5, 0, 0.5], [8 / 9, -16 / 9, 8 / 9]]])
-row("nanprod", functools.partial(ops.nanprod, axis=1), NAN_ROW, chosen=[[[2, 0, 1], [30, 50, 30]]])
-row("nancumsum", functools.partial(ops.nancumsum, axis=1), NAN_ROW, chosen=[[[6, 0, 3], [15, 11, 6]]])
-row("nancumprod", functools.partial(ops.nancumprod, axis=1), NAN_ROW, chosen=[[[9, 0, 3], [4 + 15 + 90, 25 + 150, 90]]])
-row("norm zero", functools.partial(ops.norm, axis=1), [[0, 0.0], [3, 4]], chosen=[[[nan, nan], [1.2, 1.6]]])
-row("norm of one zero", functools.partial(ops.norm, axis=1), [[0, 2.0], [-0.0, -2]])
+row("nanmax", by_row(ops.nanmax), NAN_ROW, chosen=[[[0, 0, 1], [1, 0, 1]]])
+row("nanmin", by_row(ops.nanmin), NAN_ROW, chosen=[[[1, 0, 0], [0, 2, 0]]])
+row("nansum", by_row(ops.nansum), NAN_ROW, chosen=[[[1, 0, 1], [2, 2, 2]]])
+row("nanmean", by_row(ops.nanmean), NAN_ROW, chosen=[[[0.5, 0, 0.5], [2 / 3] * 3]])
+row("nanvar", by_row(ops.nanvar), NAN_ROW, chosen=[[[-0.5, 0, 0.5], [8 / 9, -16 / 9, 8 / 9]]])
+row("nanprod", by_row(ops.nanprod), NAN_ROW, chosen=[[[2, 0, 1], [30, 50, 30]]])
+row("nancumsum", by_row(ops.nancumsum), NAN_ROW, chosen=[[[6, 0, 3], [15, 11, 6]]])
+row("nancumprod", by_row(ops.nancumprod), NAN_ROW, chosen=[[[9, 0, 3], [4 + 15 + 90, 25 + 150, 90]]])
+row("norm zero", by_row(ops.norm), [[0, 0.0], [3, 4]], chosen=[[[nan, nan], [1.2, 1.6]]])
+row("norm of one zero", by_row(ops.norm), [[0, 2.0], [-0.0, -2]])
 row("norm 1 zero", lambda x: ops.norm(x, 1, axis=1), [[0, 2.0], [0, -3]], chosen=[[[0, 1], [0, -2]]])
 row("norm inf ties", lambda x: ops.norm(x, inf, axis=1), [[2, -2.0], [0, 0]], chosen=[[[0.5, -0.5], [0, 0]]])
-row("l2_normalize zero", functools.partial(ops.l2_normalize, axis=1), [[0, 0.0], [3, 4]], chosen=[[[1e6, 2e6], [0, 0]]])
+row("l2_normalize zero", by_row(ops.l2_normalize), [[0, 0.0], [3, 4]], chosen=[[[1e6, 2e6], [0, 0]]])
 row("normalize zero", ops.normalize, [[0, 0.0], [3, 4]], chosen=[[[1e7, 2e7], [0, 0]]])
 row("normalize 1", lambda x: ops.normalize(x, order=1), [[1, 0.0], [3, 4]], chosen=[[[0, 2], [-4 / 49, 3 / 49]]])
 row("corrcoef constant", ops.corrcoef, [[1, 1.0, 1], [1, 2, 3]], chosen=[np.full((2, 3), nan)])
@@ -328,11 +327,8 @@ row("ctc impossible", lambda x: ops.ctc_loss([[1, 1]], x, [2], [2]), np.zeros((1
 row("ctc huge", lambda x: ops.ctc_loss([[1, 2]], x, [2], [3]), np.eye(3)[None] * 8)
 ZERO = np.zeros((2, 2))
 NONE = [0, 0, 0, 0.0]
-for (
-    name,
-    of_equals,
-    of_zeros,
-) in (  # the gradients for predictions that equal TRUE, and for zeros, where there is no derivative
+# the gradients for predictions that equal TRUE, and for zeros, where there is no derivative
+for name, of_equals, of_zeros in (
     ("mean_squared_error", None, None),
     ("mean_absolute_error", NONE, NONE),
     ("mean_absolute_percentage_error", NONE, NONE),
@@ -385,8 +381,6 @@ row("resize", lambda x: image.resize(x, (2, 2)), np.arange(9.0).reshape(3, 3, 1)
 
 # -------------------- recurrent --------------------
 
-row(
-    "simple_rnn zeros", lambda x, k, r: ops.simple_rnn(x, k, r), np.zeros((1, 2, 1)), np.zeros((1, 1)), np.zeros((1, 1))
-)
-row("lstm zeros", lambda x, k, r: ops.lstm(x, k, r), np.zeros((1, 2, 1)), np.zeros((1, 4)), np.zeros((1, 4)))
-row("gru zeros", lambda x, k, r: ops.gru(x, k, r), np.zeros((1, 2, 1)), np.zeros((1, 3)), np.zeros((1, 3)))
+for op, gates in ((ops.simple_rnn, 1), (ops.lstm, 4), (ops.gru, 3)):
+    arrays = np.zeros((1, 2, 1)), np.zeros((1, gates)), np.zeros((1, gates))
+    row(f"{op.__name__} zeros", lambda x, k, r, op=op: op(x, k, r), *arrays)

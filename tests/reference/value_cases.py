@@ -1,9 +1,9 @@
 """Computations that read a value and then overwrite it, in nbkeras and in Keras: for make_values.py and engine/test_values.py.
 
 A case is a function of `k`, one of the two libraries: its modules by their names, and `Tape`, `now`, `vjp`, `checkpoint` and
-`overwrite`. What was read before a write must stay as it was. A case by @step makes a function of a tensor of shape (2, 3), which
-runs several times and returns tensors; it can be recorded, if it is not `eager`. A case by @whole returns its results; `eagerly`
-is for `compile`.
+`overwrite`. What was read before a write must stay as it was. A case by @step is a function of `k`, a tensor of shape (2, 3), and
+what is made for the case; it runs several times and returns tensors; it can be recorded, if it is not `eager`. A case by @whole
+returns its results; `eagerly` is for `compile`.
 """
 
 import functools
@@ -26,25 +26,38 @@ class Case(NamedTuple):
 CASES: dict[str, Case] = {}
 
 
-def add(name, make, is_step, is_recorded=True):
+def add(name, make, is_step=True, is_recorded=True):
     if name in CASES:
         raise ValueError(f"two cases named {name}")
     CASES[name] = Case(make, is_step, is_recorded)
 
 
-def step(make):
-    """make(k) is a step, which runs eagerly and recorded."""
-    add(make.__name__, make, True)
+def add_step(name, run, *starts, is_recorded=True):
+    """A case that makes a variable of each array in starts, calls each function there with k, and calls run(k, x, *made)."""
+
+    def make(k):
+        made = [start(k) if callable(start) else k.Variable(start) for start in starts]
+        return lambda x: run(k, x, *made)
+
+    add(name, make, is_recorded=is_recorded)
 
 
-def eager(make):
-    """make(k) is a step that cannot be recorded: it reads values, or writes a NumPy array."""
-    add(make.__name__, make, True, False)
+def step(*starts, is_recorded=True):
+    """run(k, x, *made) is a step, which runs eagerly and recorded."""
+    return lambda run: add_step(run.__name__, run, *starts, is_recorded=is_recorded)
+
+
+eager = functools.partial(step, is_recorded=False)  # it reads values, or writes a NumPy array
+
+
+def prepared(make):
+    """make(k) prepares more than variables, and returns the function of x that is a step."""
+    add(make.__name__, make)
 
 
 def whole(make):
     """make(k, eagerly) is the result: it trains a model, eagerly or not."""
-    add(make.__name__, make, False)
+    add(make.__name__, make, is_step=False)
 
 
 # -------------------- a write between an op and its gradient --------------------
@@ -115,38 +128,27 @@ OPS = {  # name: (a shape, or None for that of x; a function of k, a variable an
     "attention": ((1, 2, 1, 3), lambda k, v, x: k.ops.dot_product_attention(v, x[None, :, None], v, scale=0.5)),
     "inv": ((3, 3), lambda k, v, x: k.ops.inv(v)),
     "solve": ((3, 3), lambda k, v, x: k.ops.solve(v, k.ops.transpose(x))),
-    "crossentropy": (
-        None,
-        lambda k, v, x: k.ops.categorical_crossentropy(np.eye(3)[:2], v, from_logits=True),
-    ),
+    "crossentropy": (None, lambda k, v, x: k.ops.categorical_crossentropy(np.eye(3)[:2], v, from_logits=True)),
     "binary_crossentropy": (None, lambda k, v, x: k.ops.binary_crossentropy(k.ops.sigmoid(x), v, from_logits=True)),
 }
 
 
-def after(k, shape, function, write):
+def after(k, x, v, function, write):
     """The output of an op on a variable, and the gradients that are asked for when the variable was written."""
-    start = START if shape is None else normal(*shape, seed=7)
-    v = k.Variable(start + 3 * np.eye(3) if shape == (3, 3) else start)
-
-    def run(x):
-        with k.Tape() as tape:
-            tape.watch(x)
-            y = function(k, v, x)
-            total = k.ops.sum(k.ops.sin(y))
-        write(v)
-        found = tape.gradient(total, {"v": v, "x": x})
-        return {"y": y} | {name: gradient for name, gradient in found.items() if gradient is not None}
-
-    return run
+    with k.Tape() as tape:
+        tape.watch(x)
+        y = function(k, v, x)
+        total = k.ops.sum(k.ops.sin(y))
+    write(v)
+    found = tape.gradient(total, {"v": v, "x": x})
+    return {"y": y} | {name: gradient for name, gradient in found.items() if gradient is not None}
 
 
 for number, (name, (shape, function)) in enumerate(OPS.items()):
+    start = START if shape is None else normal(*shape, seed=7)
+    start = start + 3 * np.eye(3) if shape == (3, 3) else start
     for write in WRITES if name in ("multiply", "exp", "matmul", "conv2d") else [list(WRITES)[number % 3]]:
-        add(
-            f"{name}_then_{write}",
-            functools.partial(after, shape=shape, function=function, write=WRITES[write]),
-            is_step=True,
-        )
+        add_step(f"{name}_then_{write}", functools.partial(after, function=function, write=WRITES[write]), start)
 
 # -------------------- views and copies --------------------
 
@@ -208,41 +210,30 @@ VIEWS = {  # of a variable of shape (2, 3), or of a tensor
 }
 
 
-def viewed(k, view, write):
+def viewed(k, x, v, view, write):
     """A view, written after: its value, and a gradient through it that is asked for after another write."""
-    v = k.Variable(START)
-
-    def run(x):
-        with k.Tape() as tape:
-            t = view(k, v)
-            write(v)
-            y = k.ops.sum(t * t) * k.ops.sum(x * v)
-        v.assign(v * 0.8)
-        gradient = tape.gradient(y, v)
-        return {"view": t, "gradient": gradient}
-
-    return run
+    with k.Tape() as tape:
+        t = view(k, v)
+        write(v)
+        y = k.ops.sum(t * t) * k.ops.sum(x * v)
+    v.assign(v * 0.8)
+    return {"view": t, "gradient": tape.gradient(y, v)}
 
 
 for number, (name, view) in enumerate(VIEWS.items()):
     write = list(WRITES.values())[number % 3]
-    add(f"view_{name}", functools.partial(viewed, view=view, write=write), is_step=True)
+    add_step(f"view_{name}", functools.partial(viewed, view=view, write=write), START)
 
 
-def read_by(k, read):
+def read_by(k, x, v, read):
     """What a function reads of a variable, held when the variable is written in all ways."""
-    v = k.Variable(START)
-
-    def run(x):
-        first = read(v)
-        v.assign(v * 0.5)
-        second = read(v)
-        v.assign_add(v * 0.5)
-        third = read(v)
-        v.assign_sub(np.ones((2, 3)))
-        return [first, second, third, read(v)]
-
-    return run
+    first = read(v)
+    v.assign(v * 0.5)
+    second = read(v)
+    v.assign_add(v * 0.5)
+    third = read(v)
+    v.assign_sub(np.ones((2, 3)))
+    return [first, second, third, read(v)]
 
 
 READS = {
@@ -252,472 +243,327 @@ READS = {
     "array_of_numpy": lambda v: np.array(v, copy=True),
 }
 for name, read in READS.items():
-    add(f"read_{name}", functools.partial(read_by, read=read), is_step=True, is_recorded=False)
+    add_step(f"read_{name}", functools.partial(read_by, read=read), START, is_recorded=False)
 
 
-@step
-def views_of_a_tensor_that_is_a_view(k):
+@step(START)
+def views_of_a_tensor_that_is_a_view(k, x, v):
     """A chain of views, of which only the last one is held."""
-    v = k.Variable(START)
-
-    def run(x):
-        t = v[1:]
-        t = k.ops.reshape(t, (3,))[::-1]
-        t = k.ops.expand_dims(t, 0)
-        v.assign(v * 0.5 + x)
-        return [t, t * t, v[:1]]
-
-    return run
+    t = v[1:]
+    t = k.ops.reshape(t, (3,))[::-1]
+    t = k.ops.expand_dims(t, 0)
+    v.assign(v * 0.5 + x)
+    return [t, t * t, v[:1]]
 
 
-@step
-def a_reading_for_each_write(k):
-    v = k.Variable(START)
-
-    def run(x):
-        held = []
-        for factor in (0.5, -1.5, 0.9):
-            held.append(k.now(v.value))
-            v.assign(v * factor + x * 0.1)
-            held.append(v[0])
-        return held
-
-    return run
+@step(START)
+def a_reading_for_each_write(k, x, v):
+    held = []
+    for factor in (0.5, -1.5, 0.9):
+        held.append(k.now(v.value))
+        v.assign(v * factor + x * 0.1)
+        held.append(v[0])
+    return held
 
 
-@step
-def a_variable_assigned_to_another(k):
-    a, b = k.Variable(START), k.Variable(START * 2)
-
-    def run(x):
-        before = k.ops.copy(b)
-        b.assign(k.now(a.value))
-        between = k.now(b.value)
-        a.assign(a * 0.5 + x)
-        return [before, between, k.ops.copy(a), k.ops.copy(b)]
-
-    return run
+@step(START, START * 2)
+def a_variable_assigned_to_another(k, x, a, b):
+    before = k.ops.copy(b)
+    b.assign(k.now(a.value))
+    between = k.now(b.value)
+    a.assign(a * 0.5 + x)
+    return [before, between, k.ops.copy(a), k.ops.copy(b)]
 
 
-@step
-def variables_that_swap_values(k):
-    a, b = k.Variable(START), k.Variable(START[::-1] * 3)
-
-    def run(x):
-        held = k.now(a.value)
-        a.assign(k.now(b.value) + x * 0.1)
-        b.assign(held)
-        return [k.ops.copy(a), k.ops.copy(b), held]
-
-    return run
+@step(START, START[::-1] * 3)
+def variables_that_swap_values(k, x, a, b):
+    held = k.now(a.value)
+    a.assign(k.now(b.value) + x * 0.1)
+    b.assign(held)
+    return [k.ops.copy(a), k.ops.copy(b), held]
 
 
-@step
-def a_variable_assigned_a_view_of_itself(k):
-    v, square = k.Variable(START), k.Variable(normal(3, 3))
-
-    def run(x):
-        held = k.now(v.value)
-        v.assign(v[::-1])
-        square.assign(k.ops.transpose(square))
-        v.assign_add(v[:, ::-1] * 0.5)
-        square.assign_sub(k.ops.transpose(square)[::-1] * 0.5)
-        return [held, k.ops.copy(v), k.ops.copy(square)]
-
-    return run
+@step(START, normal(3, 3))
+def a_variable_assigned_a_view_of_itself(k, x, v, square):
+    held = k.now(v.value)
+    v.assign(v[::-1])
+    square.assign(k.ops.transpose(square))
+    v.assign_add(v[:, ::-1] * 0.5)
+    square.assign_sub(k.ops.transpose(square)[::-1] * 0.5)
+    return [held, k.ops.copy(v), k.ops.copy(square)]
 
 
-@step
-def a_variable_assigned_from_a_view_held_earlier(k):
-    v = k.Variable(START)
-
-    def run(x):
-        t = v[::-1]
-        v.assign(v * 0.5 + x)
-        v.assign(t)
-        return [t, k.ops.copy(v)]
-
-    return run
+@step(START)
+def a_variable_assigned_from_a_view_held_earlier(k, x, v):
+    t = v[::-1]
+    v.assign(v * 0.5 + x)
+    v.assign(t)
+    return [t, k.ops.copy(v)]
 
 
-@step
-def integers_and_booleans(k):
-    count, flag = k.Variable(np.arange(3), dtype="int32"), k.Variable([True, False], dtype="bool")
-
-    def run(x):
-        a, b, c = k.now(count.value), count[1:], k.now(flag.value)
-        mask = flag[::-1]
-        count.assign_add([1, 1, 1])
-        flag.assign(k.ops.logical_not(flag))
-        return [k.ops.cast(each, "float64") for each in (a, b, c, mask, count * 1)]
-
-    return run
+@step(lambda k: k.Variable(np.arange(3), dtype="int32"), lambda k: k.Variable([True, False], dtype="bool"))
+def integers_and_booleans(k, x, count, flag):
+    a, b, c = k.now(count.value), count[1:], k.now(flag.value)
+    mask = flag[::-1]
+    count.assign_add([1, 1, 1])
+    flag.assign(k.ops.logical_not(flag))
+    return [k.ops.cast(each, "float64") for each in (a, b, c, mask, count * 1)]
 
 
-@step
-def an_index_that_is_a_variable(k):
+@step(START, lambda k: k.Variable([1, 0, 1], dtype="int32"))
+def an_index_that_is_a_variable(k, x, table, index):
     """The index that take saves for its gradient is overwritten."""
-    table, index = k.Variable(START), k.Variable([1, 0, 1], dtype="int32")
-
-    def run(x):
-        with k.Tape() as tape:
-            rows = k.ops.take(table, k.now(index.value), axis=0)
-            y = k.ops.sum(rows * rows[::-1] * x[0])
-        index.assign(1 - index)
-        table.assign(table * 0.9)
-        return [rows, k.ops.convert_to_tensor(tape.gradient(y, table))]
-
-    return run
+    with k.Tape() as tape:
+        rows = k.ops.take(table, k.now(index.value), axis=0)
+        y = k.ops.sum(rows * rows[::-1] * x[0])
+    index.assign(1 - index)
+    table.assign(table * 0.9)
+    return [rows, k.ops.convert_to_tensor(tape.gradient(y, table))]
 
 
-@step
-def a_mask_that_is_a_variable(k):
-    v, mask = k.Variable(START), k.Variable([[True, False, True], [False, True, True]], dtype="bool")
-
-    def run(x):
-        with k.Tape() as tape:
-            y = k.ops.where(k.now(mask.value), v * v, x * v)
-        mask.assign(k.ops.logical_not(mask))
-        return [y, tape.gradient(y, v)]
-
-    return run
+@step(START, lambda k: k.Variable([[True, False, True], [False, True, True]], dtype="bool"))
+def a_mask_that_is_a_variable(k, x, v, mask):
+    with k.Tape() as tape:
+        y = k.ops.where(k.now(mask.value), v * v, x * v)
+    mask.assign(k.ops.logical_not(mask))
+    return [y, tape.gradient(y, v)]
 
 
 # -------------------- tapes --------------------
 
 
-@step
-def two_assignments_in_one_tape(k):
+@step(START)
+def two_assignments_in_one_tape(k, x, v):
     """The gradient with respect to the variable is the sum over all of its readings; assignments pass none on."""
-    v = k.Variable(START)
-
-    def run(x):
-        with k.Tape() as tape:
-            y = v * v * x
-            v.assign(v * 0.5)
-            z = v**3
-            v.assign_add(x * 0.1)
-            total = k.ops.sum(y + z * v)
-        v.assign_sub(x * 0.2)
-        return [y, z, tape.gradient(total, v)]
-
-    return run
-
-
-@step
-def an_assignment_passes_no_gradient(k):
-    v, w = k.Variable(START), k.Variable(START * 0.5 + 1)
-
-    def run(x):
-        with k.Tape(persistent=True) as tape:
-            v.assign(w * w)
-            y = k.ops.sum(v * v * x)
-        w.assign(w * 0.5 + 1)
-        v.assign(v * 0)
-        return [tape.gradient(y, v), *(g for g in tape.gradient(y, [w]) if g is not None)]
-
-    return run
-
-
-@step
-def a_gradient_through_a_value_of_the_moment(k):
-    v = k.Variable(START)
-
-    def run(x):
-        with k.Tape() as tape:
-            t = k.now(v.value)
-            v.assign(v * 0.5)
-            y = k.ops.sum(t * t * v * x)
-        return [tape.gradient(y, v), t]
-
-    return run
-
-
-@step
-def a_value_read_outside_the_tape(k):
-    v = k.Variable(START)
-
-    def run(x):
-        t = k.ops.copy(v)
-        with k.Tape() as tape:
-            tape.watch(t)
-            y = k.ops.sum(t * t * v)
-        v.assign(v * 0.5 + x)
-        return [*tape.gradient(y, [t, v]), t]
-
-    return run
-
-
-@step
-def a_persistent_tape(k):
-    v, w = k.Variable(START), k.Variable(START * 0.5 + 1)
-
-    def run(x):
-        with k.Tape(persistent=True) as tape:
-            y = v * w
-            z = k.ops.exp(y) * v * x
-        found = [tape.gradient(z, v)]
+    with k.Tape() as tape:
+        y = v * v * x
         v.assign(v * 0.5)
-        found.append(tape.gradient(z, [v, w, y])[1])
-        w.assign_sub(w * 0.2)
-        return [*found, *tape.gradient(z, [v, w, y]), *tape.gradient(y, [v, w])]
-
-    return run
-
-
-@step
-def output_gradients_of_a_variable(k):
-    v, seed = k.Variable(START), k.Variable(START + 2)
-
-    def run(x):
-        with k.Tape() as tape:
-            y = v * v * x
-        held = k.now(seed.value)
-        seed.assign(seed * 0.5 + 1)
-        v.assign(v * 0.9)
-        return [tape.gradient(y, v, output_gradients=held)]
-
-    return run
+        z = v**3
+        v.assign_add(x * 0.1)
+        total = k.ops.sum(y + z * v)
+    v.assign_sub(x * 0.2)
+    return [y, z, tape.gradient(total, v)]
 
 
-@step
-def a_target_that_is_a_reading(k):
-    v = k.Variable(START)
+@step(START, START * 0.5 + 1)
+def an_assignment_passes_no_gradient(k, x, v, w):
+    with k.Tape(persistent=True) as tape:
+        v.assign(w * w)
+        y = k.ops.sum(v * v * x)
+    w.assign(w * 0.5 + 1)
+    v.assign(v * 0)
+    return [tape.gradient(y, v), *(g for g in tape.gradient(y, [w]) if g is not None)]
 
-    def run(x):
-        with k.Tape() as tape:
-            t = v[:1]
+
+@step(START)
+def a_gradient_through_a_value_of_the_moment(k, x, v):
+    with k.Tape() as tape:
+        t = k.now(v.value)
         v.assign(v * 0.5)
-        return [tape.gradient(t, v), t]
-
-    return run
-
-
-@step
-def stopped_recording(k):
-    v = k.Variable(START)
-
-    def run(x):
-        with k.Tape() as tape:
-            with tape.stop_recording():
-                factor = v * v
-                held = k.ops.copy(v)
-                v.assign(v * 0.5 + x * 0.1)
-            y = k.ops.sum(factor * v * v * held)
-        v.assign(v * 2)
-        return [tape.gradient(y, v), factor, held]
-
-    return run
+        y = k.ops.sum(t * t * v * x)
+    return [tape.gradient(y, v), t]
 
 
-@step
-def a_jacobian(k):
-    v = k.Variable(START)
-
-    def run(x):
-        with k.Tape(persistent=True) as tape:
-            y = k.ops.sum(v * v * x, axis=1)
-        v.assign(v * 0.5 + 0.1)
-        return [tape.jacobian(y, v)]
-
-    return run
+@step(START)
+def a_value_read_outside_the_tape(k, x, v):
+    t = k.ops.copy(v)
+    with k.Tape() as tape:
+        tape.watch(t)
+        y = k.ops.sum(t * t * v)
+    v.assign(v * 0.5 + x)
+    return [*tape.gradient(y, [t, v]), t]
 
 
-@step
-def a_batch_jacobian(k):
-    v = k.Variable(normal(3, 2))
-
-    def run(x):
-        with k.Tape(persistent=True) as tape:
-            tape.watch(x)
-            y = k.ops.tanh(k.ops.matmul(x, v))
-        v.assign(v * 0.5 + 0.1)
-        return [tape.batch_jacobian(y, x)]
-
-    return run
+@step(START, START * 0.5 + 1)
+def a_persistent_tape(k, x, v, w):
+    with k.Tape(persistent=True) as tape:
+        y = v * w
+        z = k.ops.exp(y) * v * x
+    found = [tape.gradient(z, v)]
+    v.assign(v * 0.5)
+    found.append(tape.gradient(z, [v, w, y])[1])
+    w.assign_sub(w * 0.2)
+    return [*found, *tape.gradient(z, [v, w, y]), *tape.gradient(y, [v, w])]
 
 
-@step
-def a_watched_tensor_that_is_a_view(k):
-    v = k.Variable(START)
+@step(START, START + 2)
+def output_gradients_of_a_variable(k, x, v, seed):
+    with k.Tape() as tape:
+        y = v * v * x
+    held = k.now(seed.value)
+    seed.assign(seed * 0.5 + 1)
+    v.assign(v * 0.9)
+    return [tape.gradient(y, v, output_gradients=held)]
 
-    def run(x):
+
+@step(START)
+def a_target_that_is_a_reading(k, x, v):
+    with k.Tape() as tape:
         t = v[:1]
-        with k.Tape(watch_accessed_variables=False) as tape:
-            tape.watch(t)
-            y = k.ops.sum(t**3 * v)
-        v.assign(v * 0.5 + x)
-        return [tape.gradient(y, t), t]
-
-    return run
+    v.assign(v * 0.5)
+    return [tape.gradient(t, v), t]
 
 
-@step
-def a_tape_that_watches_only_what_it_is_told(k):
-    v, w = k.Variable(START), k.Variable(START * 0.5 + 1)
-
-    def run(x):
-        with k.Tape(persistent=True, watch_accessed_variables=False) as tape:
-            tape.watch(v)
-            y = k.ops.sum(v * w * v)
+@step(START)
+def stopped_recording(k, x, v):
+    with k.Tape() as tape:
+        with tape.stop_recording():
+            factor = v * v
+            held = k.ops.copy(v)
             v.assign(v * 0.5 + x * 0.1)
-            y = y + k.ops.sum(v * w)
-        w.assign(w * 0.9)
-        return [tape.gradient(y, v)]
-
-    return run
+        y = k.ops.sum(factor * v * v * held)
+    v.assign(v * 2)
+    return [tape.gradient(y, v), factor, held]
 
 
-@step
-def two_tapes_side_by_side(k):
-    v = k.Variable(START)
-
-    def run(x):
-        with k.Tape() as first:
-            y = k.ops.sum(v * v * x)
-        v.assign(v * 0.5)
-        with k.Tape() as second:
-            z = k.ops.sum(v * v * v)
-        v.assign(v + 0.1)
-        return [second.gradient(z, v), first.gradient(y, v)]
-
-    return run
+@step(START)
+def a_jacobian(k, x, v):
+    with k.Tape(persistent=True) as tape:
+        y = k.ops.sum(v * v * x, axis=1)
+    v.assign(v * 0.5 + 0.1)
+    return [tape.jacobian(y, v)]
 
 
-@step
-def a_gradient_held_over_updates(k):
+@step(normal(3, 2))
+def a_batch_jacobian(k, x, v):
+    with k.Tape(persistent=True) as tape:
+        tape.watch(x)
+        y = k.ops.tanh(k.ops.matmul(x, v))
+    v.assign(v * 0.5 + 0.1)
+    return [tape.batch_jacobian(y, x)]
+
+
+@step(START)
+def a_watched_tensor_that_is_a_view(k, x, v):
+    t = v[:1]
+    with k.Tape(watch_accessed_variables=False) as tape:
+        tape.watch(t)
+        y = k.ops.sum(t**3 * v)
+    v.assign(v * 0.5 + x)
+    return [tape.gradient(y, t), t]
+
+
+@step(START, START * 0.5 + 1)
+def a_tape_that_watches_only_what_it_is_told(k, x, v, w):
+    with k.Tape(persistent=True, watch_accessed_variables=False) as tape:
+        tape.watch(v)
+        y = k.ops.sum(v * w * v)
+        v.assign(v * 0.5 + x * 0.1)
+        y = y + k.ops.sum(v * w)
+    w.assign(w * 0.9)
+    return [tape.gradient(y, v)]
+
+
+@step(START)
+def two_tapes_side_by_side(k, x, v):
+    with k.Tape() as first:
+        y = k.ops.sum(v * v * x)
+    v.assign(v * 0.5)
+    with k.Tape() as second:
+        z = k.ops.sum(v * v * v)
+    v.assign(v + 0.1)
+    return [second.gradient(z, v), first.gradient(y, v)]
+
+
+@step(START, lambda k: k.optimizers.SGD(0.125))
+def a_gradient_held_over_updates(k, x, v, optimizer):
     """The gradients of three passes, which an optimizer applied meanwhile."""
-    v, optimizer = k.Variable(START), k.optimizers.SGD(0.125)
-
-    def run(x):
-        held = []
-        for _ in range(3):
-            with k.Tape() as tape:
-                y = k.ops.sum(v * v * x)
-            gradient = tape.gradient(y, v)
-            optimizer.apply_gradients([(gradient, v)])
-            held += [gradient, k.now(v.value)]
-        return held
-
-    return run
+    held = []
+    for _ in range(3):
+        with k.Tape() as tape:
+            y = k.ops.sum(v * v * x)
+        gradient = tape.gradient(y, v)
+        optimizer.apply_gradients([(gradient, v)])
+        held += [gradient, k.now(v.value)]
+    return held
 
 
-@step
-def gradients_that_are_added_up(k):
-    v, total = k.Variable(START), k.Variable(START * 0)
-
-    def run(x):
-        held = []
-        for factor in (1.0, 2.0):
-            with k.Tape() as tape:
-                y = k.ops.sum(k.ops.sin(v * factor) * x)
-            gradient = tape.gradient(y, v)
-            held.append(k.now(total.value))
-            total.assign_add(gradient)
-            v.assign_sub(total * 0.1)
-        return [*held, k.ops.copy(total), k.ops.copy(v)]
-
-    return run
+@step(START, START * 0)
+def gradients_that_are_added_up(k, x, v, total):
+    held = []
+    for factor in (1.0, 2.0):
+        with k.Tape() as tape:
+            y = k.ops.sum(k.ops.sin(v * factor) * x)
+        gradient = tape.gradient(y, v)
+        held.append(k.now(total.value))
+        total.assign_add(gradient)
+        v.assign_sub(total * 0.1)
+    return [*held, k.ops.copy(total), k.ops.copy(v)]
 
 
 # -------------------- higher orders --------------------
 
 
-@step
-def a_second_derivative(k):
+@step(START)
+def a_second_derivative(k, x, v):
     """Writes within the inner tape, between the tapes, and after both."""
-    v = k.Variable(START)
-
-    def run(x):
-        with k.Tape() as outer:
-            with k.Tape() as inner:
-                y = k.ops.sum(v**3 * x)
-                v.assign(v * 0.5 + 0.3)
-                y = y + k.ops.sum(k.ops.exp(v))
-            v.assign(v * 0.9)
-            slope = inner.gradient(y, v)
-            v.assign(v + 0.2)
-            z = k.ops.sum(slope * slope) + k.ops.sum(v * v)
-        v.assign(v * 0.5)
-        return [slope, outer.gradient(z, v)]
-
-    return run
-
-
-@step
-def a_gradient_penalty(k):
-    kernel, bias = k.Variable(normal(3, 2)), k.Variable(normal(2))
-
-    def run(x):
-        with k.Tape() as outer:
-            with k.Tape() as inner:
-                inner.watch(x)
-                y = k.ops.tanh(k.ops.matmul(x, kernel) + bias)
-            kernel.assign(kernel * 0.9)
-            slope = inner.gradient(y, x)
-            bias.assign(bias * 0.9)
-            penalty = k.ops.sum(k.ops.square(slope))
-        kernel.assign(kernel + 0.1)
-        return [penalty, *outer.gradient(penalty, [kernel, bias])]
-
-    return run
-
-
-@step
-def a_persistent_inner_tape(k):
-    v = k.Variable(START)
-
-    def run(x):
-        with k.Tape() as outer:
-            with k.Tape(persistent=True) as inner:
-                y = v * v * v * x
-                z = k.ops.sin(y)
-            first = inner.gradient(y, v)
-            v.assign(v * 0.5)
-            second = inner.gradient(z, v)
-            total = k.ops.sum(first * second * v)
-        v.assign(v * 0.7 + 0.3)
-        return [first, second, outer.gradient(total, v)]
-
-    return run
-
-
-@step
-def a_step_in_a_step(k):
-    """Adapted weights as in MAML: the value is changed meanwhile."""
-    w = k.Variable(normal(3, 2))
-
-    def run(x):
-        with k.Tape() as outer:
-            with k.Tape() as inner:
-                loss = k.ops.sum(k.ops.square(k.ops.matmul(x, w)))
-            slope = inner.gradient(loss, w)
-            adapted = w - 0.1 * slope
-            w.assign(w * 0.5)
-            after = k.ops.sum(k.ops.sin(k.ops.matmul(x, adapted)))
-        w.assign(w * 0.5 + 0.1)
-        return [after, outer.gradient(after, w)]
-
-    return run
-
-
-@step
-def a_third_derivative(k):
-    v = k.Variable(START)
-
-    def run(x):
-        with k.Tape() as first:
-            with k.Tape() as second:
-                with k.Tape() as third:
-                    y = k.ops.sum(k.ops.sin(v) * v * x)
-                v.assign(v * 0.9)
-                a = third.gradient(y, v)
-            v.assign(v * 0.9)
-            b = second.gradient(a, v)
+    with k.Tape() as outer:
+        with k.Tape() as inner:
+            y = k.ops.sum(v**3 * x)
+            v.assign(v * 0.5 + 0.3)
+            y = y + k.ops.sum(k.ops.exp(v))
         v.assign(v * 0.9)
-        return [a, b, first.gradient(b, v)]
+        slope = inner.gradient(y, v)
+        v.assign(v + 0.2)
+        z = k.ops.sum(slope * slope) + k.ops.sum(v * v)
+    v.assign(v * 0.5)
+    return [slope, outer.gradient(z, v)]
 
-    return run
+
+@step(normal(3, 2), normal(2))
+def a_gradient_penalty(k, x, kernel, bias):
+    with k.Tape() as outer:
+        with k.Tape() as inner:
+            inner.watch(x)
+            y = k.ops.tanh(k.ops.matmul(x, kernel) + bias)
+        kernel.assign(kernel * 0.9)
+        slope = inner.gradient(y, x)
+        bias.assign(bias * 0.9)
+        penalty = k.ops.sum(k.ops.square(slope))
+    kernel.assign(kernel + 0.1)
+    return [penalty, *outer.gradient(penalty, [kernel, bias])]
+
+
+@step(START)
+def a_persistent_inner_tape(k, x, v):
+    with k.Tape() as outer:
+        with k.Tape(persistent=True) as inner:
+            y = v * v * v * x
+            z = k.ops.sin(y)
+        first = inner.gradient(y, v)
+        v.assign(v * 0.5)
+        second = inner.gradient(z, v)
+        total = k.ops.sum(first * second * v)
+    v.assign(v * 0.7 + 0.3)
+    return [first, second, outer.gradient(total, v)]
+
+
+@step(normal(3, 2))
+def a_step_in_a_step(k, x, w):
+    """Adapted weights as in MAML: the value is changed meanwhile."""
+    with k.Tape() as outer:
+        with k.Tape() as inner:
+            loss = k.ops.sum(k.ops.square(k.ops.matmul(x, w)))
+        slope = inner.gradient(loss, w)
+        adapted = w - 0.1 * slope
+        w.assign(w * 0.5)
+        after = k.ops.sum(k.ops.sin(k.ops.matmul(x, adapted)))
+    w.assign(w * 0.5 + 0.1)
+    return [after, outer.gradient(after, w)]
+
+
+@step(START)
+def a_third_derivative(k, x, v):
+    with k.Tape() as first:
+        with k.Tape() as second:
+            with k.Tape() as third:
+                y = k.ops.sum(k.ops.sin(v) * v * x)
+            v.assign(v * 0.9)
+            a = third.gradient(y, v)
+        v.assign(v * 0.9)
+        b = second.gradient(a, v)
+    v.assign(v * 0.9)
+    return [a, b, first.gradient(b, v)]
 
 
 # -------------------- optimizers --------------------
@@ -733,28 +579,23 @@ OPTIMIZERS = {
 }
 
 
-def updated_between(k, optimizer):
+def updated_between(k, x, optimizer, v, w):
     """Two gradients by one persistent tape, with an update between; what was read before each update is held."""
-    optimizer, v, w = OPTIMIZERS[optimizer](k), k.Variable(START), k.Variable(normal(3, 2))
-
-    def run(x):
-        held = [v[:1], k.now(w.value), k.ops.transpose(w)]
-        with k.Tape(persistent=True) as tape:
-            y = k.ops.matmul(v * x, w)
-            loss, other = k.ops.sum(k.ops.square(y)), k.ops.sum(k.ops.exp(y * 0.1))
-        optimizer.apply_gradients(zip(tape.gradient(loss, [v, w]), [v, w], strict=True))
-        held += [v[:1], k.now(w.value), *tape.gradient(other, [v, w])]
-        optimizer.apply_gradients(zip(tape.gradient(other, [v, w]), [v, w], strict=True))
-        return [*held, *tape.gradient(loss, [v, w]), k.now(v.value)]
-
-    return run
+    held = [v[:1], k.now(w.value), k.ops.transpose(w)]
+    with k.Tape(persistent=True) as tape:
+        y = k.ops.matmul(v * x, w)
+        loss, other = k.ops.sum(k.ops.square(y)), k.ops.sum(k.ops.exp(y * 0.1))
+    optimizer.apply_gradients(zip(tape.gradient(loss, [v, w]), [v, w], strict=True))
+    held += [v[:1], k.now(w.value), *tape.gradient(other, [v, w])]
+    optimizer.apply_gradients(zip(tape.gradient(other, [v, w]), [v, w], strict=True))
+    return [*held, *tape.gradient(loss, [v, w]), k.now(v.value)]
 
 
-for name in OPTIMIZERS:
-    add(f"updated_between_{name}", functools.partial(updated_between, optimizer=name), is_step=True)
+for name, optimizer in OPTIMIZERS.items():
+    add_step(f"updated_between_{name}", updated_between, optimizer, START, normal(3, 2))
 
 
-@step
+@prepared
 def an_optimizers_variables(k):
     """The moments and the step count, read and then updated."""
     optimizer, v = k.optimizers.Adam(0.125, 0.5, 0.75), k.Variable(START)
@@ -771,126 +612,87 @@ def an_optimizers_variables(k):
     return run
 
 
-@step
-def weights_in_an_optimizer_of_their_own_later(k):
+@step(lambda k: k.optimizers.SGD(0.125), lambda k: k.optimizers.SGD(0.25), START)
+def weights_in_an_optimizer_of_their_own_later(k, x, first, second, v):
     """Views that were read before a weight moves into another optimizer's memory, and after."""
-    first, second, v = k.optimizers.SGD(0.125), k.optimizers.SGD(0.25), k.Variable(START)
-
-    def run(x):
-        held = []
-        for optimizer in (first, second, first):
-            held += [v[::-1], k.now(v.value)]
-            optimizer.apply_gradients([(v * x, v)])
-        return held
-
-    return run
+    held = []
+    for optimizer in (first, second, first):
+        held += [v[::-1], k.now(v.value)]
+        optimizer.apply_gradients([(v * x, v)])
+    return held
 
 
-@step
-def an_adversary(k):
+@step(normal(3, 3), normal(3, 1), OPTIMIZERS["sgd"], OPTIMIZERS["adam"])
+def an_adversary(k, x, generator, critic, of_generator, of_critic):
     """The order of a GAN: the discriminator is updated before the generator's gradients are asked for."""
-    generator, critic = k.Variable(normal(3, 3)), k.Variable(normal(3, 1))
-    of_generator, of_critic = k.optimizers.SGD(0.125), k.optimizers.Adam(0.125, 0.5, 0.75)
-
-    def run(x):
-        with k.Tape() as g_tape, k.Tape() as d_tape:
-            fake = k.ops.tanh(k.ops.matmul(x, generator))
-            right, wrong = k.ops.matmul(x * x, critic), k.ops.matmul(fake, critic)
-            d_loss = k.ops.mean(k.ops.softplus(-right)) + k.ops.mean(k.ops.softplus(wrong))
-            g_loss = k.ops.mean(k.ops.softplus(-wrong))
-        of_critic.apply_gradients([(d_tape.gradient(d_loss, critic), critic)])
-        gradient = g_tape.gradient(g_loss, generator)
-        of_generator.apply_gradients([(gradient, generator)])
-        return [d_loss, g_loss, gradient, k.ops.copy(critic), k.ops.copy(generator)]
-
-    return run
+    with k.Tape() as g_tape, k.Tape() as d_tape:
+        fake = k.ops.tanh(k.ops.matmul(x, generator))
+        right, wrong = k.ops.matmul(x * x, critic), k.ops.matmul(fake, critic)
+        d_loss = k.ops.mean(k.ops.softplus(-right)) + k.ops.mean(k.ops.softplus(wrong))
+        g_loss = k.ops.mean(k.ops.softplus(-wrong))
+    of_critic.apply_gradients([(d_tape.gradient(d_loss, critic), critic)])
+    gradient = g_tape.gradient(g_loss, generator)
+    of_generator.apply_gradients([(gradient, generator)])
+    return [d_loss, g_loss, gradient, k.ops.copy(critic), k.ops.copy(generator)]
 
 
-@step
-def an_adversary_with_one_persistent_tape(k):
-    generator, critic = k.Variable(normal(3, 3)), k.Variable(normal(3, 1))
-    of_generator, of_critic = k.optimizers.Adam(0.125, 0.5, 0.75), k.optimizers.SGD(0.125, momentum=0.5)
-
-    def run(x):
-        with k.Tape(persistent=True) as tape:
-            fake = k.ops.tanh(k.ops.matmul(x, generator))
-            right, wrong = k.ops.matmul(x * x, critic), k.ops.matmul(fake, critic)
-            d_loss = k.ops.mean(k.ops.softplus(-right)) + k.ops.mean(k.ops.softplus(wrong))
-            g_loss = k.ops.mean(k.ops.softplus(-wrong))
-        of_critic.apply_gradients([(tape.gradient(d_loss, critic), critic)])
-        of_generator.apply_gradients([(tape.gradient(g_loss, generator), generator)])
-        return [d_loss, g_loss, k.ops.copy(critic), k.ops.copy(generator)]
-
-    return run
+@step(normal(3, 3), normal(3, 1), OPTIMIZERS["adam"], OPTIMIZERS["momentum"])
+def an_adversary_with_one_persistent_tape(k, x, generator, critic, of_generator, of_critic):
+    with k.Tape(persistent=True) as tape:
+        fake = k.ops.tanh(k.ops.matmul(x, generator))
+        right, wrong = k.ops.matmul(x * x, critic), k.ops.matmul(fake, critic)
+        d_loss = k.ops.mean(k.ops.softplus(-right)) + k.ops.mean(k.ops.softplus(wrong))
+        g_loss = k.ops.mean(k.ops.softplus(-wrong))
+    of_critic.apply_gradients([(tape.gradient(d_loss, critic), critic)])
+    of_generator.apply_gradients([(tape.gradient(g_loss, generator), generator)])
+    return [d_loss, g_loss, k.ops.copy(critic), k.ops.copy(generator)]
 
 
-@step
-def a_target_network(k):
+@step(normal(3, 2), normal(3, 2, seed=1), normal(3, 2, seed=2), OPTIMIZERS["adam"])
+def a_target_network(k, x, online, target, slow, optimizer):
     """Networks of reinforcement learning: one gets the values of the other, all at once and a little at a time."""
-    online, target, slow = k.Variable(normal(3, 2)), k.Variable(normal(3, 2, seed=1)), k.Variable(normal(3, 2, seed=2))
-    optimizer = k.optimizers.Adam(0.125, 0.5, 0.75)
-
-    def run(x):
-        before = k.now(target.value)
-        with k.Tape() as tape:
-            wanted = k.ops.stop_gradient(k.ops.matmul(x, target)) * 0.9 + 1
-            loss = k.ops.sum(k.ops.square(k.ops.matmul(x, online) - wanted))
-        target.assign(k.now(online.value))
-        slow.assign(0.75 * slow + 0.25 * online)
-        optimizer.apply_gradients([(tape.gradient(loss, online), online)])
-        return [before, loss, wanted, k.ops.copy(target), k.ops.copy(slow), k.ops.copy(online)]
-
-    return run
+    before = k.now(target.value)
+    with k.Tape() as tape:
+        wanted = k.ops.stop_gradient(k.ops.matmul(x, target)) * 0.9 + 1
+        loss = k.ops.sum(k.ops.square(k.ops.matmul(x, online) - wanted))
+    target.assign(k.now(online.value))
+    slow.assign(0.75 * slow + 0.25 * online)
+    optimizer.apply_gradients([(tape.gradient(loss, online), online)])
+    return [before, loss, wanted, k.ops.copy(target), k.ops.copy(slow), k.ops.copy(online)]
 
 
-@step
-def an_average_of_weights(k):
+@step(START, START * 0, START, lambda k: k.optimizers.SGD(0.125))
+def an_average_of_weights(k, x, v, mean, moving, optimizer):
     """The means of stochastic weight averaging and of moving averages, and the weights before the step."""
-    v, mean, moving = k.Variable(START), k.Variable(START * 0), k.Variable(START)
-    optimizer = k.optimizers.SGD(0.125)
-
-    def run(x):
-        old = [k.ops.copy(each) for each in (v, mean, moving)]
-        with k.Tape() as tape:
-            loss = k.ops.sum(k.ops.sin(v * x))
-        optimizer.apply_gradients([(tape.gradient(loss, v), v)])
-        mean.assign_add((v - mean) / 3)
-        moving.assign(moving * 0.75 + v * 0.25)
-        return [*old, *(k.now(each.value) - before for each, before in zip((v, mean, moving), old, strict=True))]
-
-    return run
+    old = [k.ops.copy(each) for each in (v, mean, moving)]
+    with k.Tape() as tape:
+        loss = k.ops.sum(k.ops.sin(v * x))
+    optimizer.apply_gradients([(tape.gradient(loss, v), v)])
+    mean.assign_add((v - mean) / 3)
+    moving.assign(moving * 0.75 + v * 0.25)
+    return [*old, *(k.now(each.value) - before for each, before in zip((v, mean, moving), old, strict=True))]
 
 
 # -------------------- functions that run or go back later --------------------
 
 
-@step
-def a_pull_back(k):
-    v, w = k.Variable(START), k.Variable(START * 0.5 + 1)
-
-    def run(x):
-        y, pull = k.vjp(lambda x: k.ops.exp(x * v) * w, x)
-        v.assign(v * 0.5)
-        first = pull(k.ops.ones((2, 3)))[0]
-        w.assign(w * 0.9)
-        return [y, first, pull(k.ops.sin(x))[0]]
-
-    return run
+@step(START, START * 0.5 + 1)
+def a_pull_back(k, x, v, w):
+    y, pull = k.vjp(lambda x: k.ops.exp(x * v) * w, x)
+    v.assign(v * 0.5)
+    first = pull(k.ops.ones((2, 3)))[0]
+    w.assign(w * 0.9)
+    return [y, first, pull(k.ops.sin(x))[0]]
 
 
-@step
-def a_pull_back_to_a_variable(k):
-    v = k.Variable(START)
-
-    def run(x):
-        y, pull = k.vjp(lambda v, x: v * v * x, k.now(v.value), x)
-        v.assign(v * 0.5 + 0.1)
-        return [y, *pull(k.ops.ones((2, 3)))]
-
-    return run
+@step(START)
+def a_pull_back_to_a_variable(k, x, v):
+    y, pull = k.vjp(lambda v, x: v * v * x, k.now(v.value), x)
+    v.assign(v * 0.5 + 0.1)
+    return [y, *pull(k.ops.ones((2, 3)))]
 
 
-@step
+@prepared
 def a_checkpoint(k):
     """The function runs again on the way back: with the values that it had."""
     v = k.Variable(START)
@@ -906,7 +708,7 @@ def a_checkpoint(k):
     return run
 
 
-@step
+@prepared
 def a_checkpoint_and_an_optimizer(k):
     v, optimizer = k.Variable(normal(3, 3)), k.optimizers.SGD(0.125)
     block = k.checkpoint(lambda x: k.ops.tanh(k.ops.matmul(x, v)))
@@ -923,63 +725,48 @@ def a_checkpoint_and_an_optimizer(k):
     return run
 
 
-@step
-def a_checkpoint_of_a_value_read_before(k):
-    v = k.Variable(START)
-
-    def run(x):
-        t = v[::-1]
-        block = k.checkpoint(lambda x: k.ops.sin(x * t) * t)
-        v.assign(v * 0.5 + 0.1)
-        with k.Tape() as tape:
-            tape.watch(x)
-            y = k.ops.sum(block(x))
-        v.assign(v * 0.5 + 0.1)
-        return [y, tape.gradient(y, x)]
-
-    return run
+@step(START)
+def a_checkpoint_of_a_value_read_before(k, x, v):
+    t = v[::-1]
+    block = k.checkpoint(lambda x: k.ops.sin(x * t) * t)
+    v.assign(v * 0.5 + 0.1)
+    with k.Tape() as tape:
+        tape.watch(x)
+        y = k.ops.sum(block(x))
+    v.assign(v * 0.5 + 0.1)
+    return [y, tape.gradient(y, x)]
 
 
-@step
-def a_gradient_of_ones_own(k):
+@step(START)
+def a_gradient_of_ones_own(k, x, v):
     """The function that goes back holds a view and a value of the moment."""
-    v = k.Variable(START)
+    held, t = k.ops.reshape(v, (3, 2)), k.now(v.value)
 
-    def run(x):
-        held, t = k.ops.reshape(v, (3, 2)), k.now(v.value)
+    @k.ops.custom_gradient
+    def scaled(x):
+        def back(*args, upstream=None):
+            dy = args[0] if upstream is None else upstream
+            return dy * t * 2 + k.ops.reshape(held, (2, 3))
 
-        @k.ops.custom_gradient
-        def scaled(x):
-            def back(*args, upstream=None):
-                dy = args[0] if upstream is None else upstream
-                return dy * t * 2 + k.ops.reshape(held, (2, 3))
+        return x * t, back
 
-            return x * t, back
-
-        with k.Tape() as tape:
-            tape.watch(x)
-            y = k.ops.sum(scaled(x))
-        v.assign(v * 0.5 + 0.1)
-        return [y, tape.gradient(y, x)]
-
-    return run
+    with k.Tape() as tape:
+        tape.watch(x)
+        y = k.ops.sum(scaled(x))
+    v.assign(v * 0.5 + 0.1)
+    return [y, tape.gradient(y, x)]
 
 
-@step
-def loops(k):
+@step(START)
+def loops(k, x, v):
     """Ops that call a function which reads a variable."""
-    v = k.Variable(START)
-
-    def run(x):
-        with k.Tape() as tape:
-            a = k.ops.while_loop(lambda i, y: i < 2, lambda i, y: (i + 1, y * v), (0, x))[1]
-            b = k.ops.scan(lambda carry, row: (carry * row * v[0], carry + row), x[0], x)[1]
-            c = k.ops.fori_loop(0, 2, lambda i, y: k.ops.sin(y * v), x)
-            total = k.ops.sum(a) + k.ops.sum(b) + k.ops.sum(c)
-        v.assign(v * 0.5 + 0.1)
-        return [a, b, c, tape.gradient(total, v)]
-
-    return run
+    with k.Tape() as tape:
+        a = k.ops.while_loop(lambda i, y: i < 2, lambda i, y: (i + 1, y * v), (0, x))[1]
+        b = k.ops.scan(lambda carry, row: (carry * row * v[0], carry + row), x[0], x)[1]
+        c = k.ops.fori_loop(0, 2, lambda i, y: k.ops.sin(y * v), x)
+        total = k.ops.sum(a) + k.ops.sum(b) + k.ops.sum(c)
+    v.assign(v * 0.5 + 0.1)
+    return [a, b, c, tape.gradient(total, v)]
 
 
 # -------------------- arrays of NumPy --------------------
@@ -999,113 +786,106 @@ NUMPY_READS = {
 }
 
 
-def overwritten(k, read):
+def overwritten(k, x, v, read):
     """A batch that is overwritten before the gradient is asked for."""
-    v = k.Variable(START)
-
-    def run(x):
-        batch = x.copy()
-        with k.Tape() as tape:
-            y = k.ops.sum(k.ops.exp(0.1 * read(k, v, batch)))
-        k.overwrite(batch)
-        return [y, tape.gradient(y, v)]
-
-    return run
+    batch = x.copy()
+    with k.Tape() as tape:
+        y = k.ops.sum(k.ops.exp(0.1 * read(k, v, batch)))
+    k.overwrite(batch)
+    return [y, tape.gradient(y, v)]
 
 
 for name, read in NUMPY_READS.items():
-    add(f"batch_overwritten_{name}", functools.partial(overwritten, read=read), is_step=True, is_recorded=False)
+    add_step(f"batch_overwritten_{name}", functools.partial(overwritten, read=read), START, is_recorded=False)
 
 
-@eager
-def tensors_of_a_batch_that_is_overwritten(k):
-    def run(x):
-        batch = x.copy()
-        held = [k.ops.convert_to_tensor(batch), k.ops.array(batch), k.ops.convert_to_tensor(batch)[1:]]
-        held += [k.ops.transpose(batch), k.ops.reshape(batch, (3, 2)), k.ops.copy(batch), k.ops.cast(batch, "float64")]
-        held += [k.ops.stop_gradient(batch), k.ops.expand_dims(batch, 0), k.ops.broadcast_to(batch, (2, 2, 3))]
-        k.overwrite(batch)
-        return held
-
-    return run
+@eager()
+def tensors_of_a_batch_that_is_overwritten(k, x):
+    batch = x.copy()
+    held = [k.ops.convert_to_tensor(batch), k.ops.array(batch), k.ops.convert_to_tensor(batch)[1:]]
+    held += [k.ops.transpose(batch), k.ops.reshape(batch, (3, 2)), k.ops.copy(batch), k.ops.cast(batch, "float64")]
+    held += [k.ops.stop_gradient(batch), k.ops.expand_dims(batch, 0), k.ops.broadcast_to(batch, (2, 2, 3))]
+    k.overwrite(batch)
+    return held
 
 
-@eager
-def a_watched_batch_that_is_overwritten(k):
-    v = k.Variable(START)
-
-    def run(x):
-        batch = x.copy()
-        t = k.ops.convert_to_tensor(batch)
-        with k.Tape() as tape:
-            tape.watch(t)
-            y = k.ops.sum(t**3 * v)
-        k.overwrite(batch)
-        return [*tape.gradient(y, [t, v]), t]
-
-    return run
+@eager(START)
+def a_watched_batch_that_is_overwritten(k, x, v):
+    batch = x.copy()
+    t = k.ops.convert_to_tensor(batch)
+    with k.Tape() as tape:
+        tape.watch(t)
+        y = k.ops.sum(t**3 * v)
+    k.overwrite(batch)
+    return [*tape.gradient(y, [t, v]), t]
 
 
-@eager
-def a_batch_of_a_layer_that_is_overwritten(k):
-    layer, recurrent = k.layers.Dense(2, activation="tanh"), k.layers.LSTM(2)
-    set_weights(k, layer, (2, 3))
-    set_weights(k, recurrent, (1, 2, 3))
-
-    def run(x):
-        batch = x.copy()
-        with k.Tape() as tape:
-            y = k.ops.sum(layer(batch)) + k.ops.sum(recurrent(batch[None]))
-        k.overwrite(batch)
-        return [y, *tape.gradient(y, [*layer.trainable_weights, *recurrent.trainable_weights])]
-
-    return run
+@eager(
+    lambda k: with_weights(k.layers.Dense(2, activation="tanh"), (2, 3)),
+    lambda k: with_weights(k.layers.LSTM(2), (1, 2, 3)),
+)
+def a_batch_of_a_layer_that_is_overwritten(k, x, layer, recurrent):
+    batch = x.copy()
+    with k.Tape() as tape:
+        y = k.ops.sum(layer(batch)) + k.ops.sum(recurrent(batch[None]))
+    k.overwrite(batch)
+    return [y, *tape.gradient(y, [*layer.trainable_weights, *recurrent.trainable_weights])]
 
 
-@eager
-def a_variable_assigned_an_array_that_is_overwritten(k):
-    v = k.Variable(START)
-
-    def run(x):
-        batch = x.copy()
-        made = k.Variable(batch)
-        v.assign(batch)
-        held = v[:1]
-        k.overwrite(batch)
-        return [k.ops.copy(v), k.ops.copy(made), held]
-
-    return run
+@eager(START)
+def a_variable_assigned_an_array_that_is_overwritten(k, x, v):
+    batch = x.copy()
+    made = k.Variable(batch)
+    v.assign(batch)
+    held = v[:1]
+    k.overwrite(batch)
+    return [k.ops.copy(v), k.ops.copy(made), held]
 
 
 # -------------------- layers --------------------
 
 
-def set_weights(k, layer, shape):
-    """Build a layer for inputs of a shape, with fixed weights, as large as are usual."""
+def with_weights(layer, shape=None, scale=0.5, shift=0.1):
+    """A layer, which is built for inputs of a shape, with fixed weights, as large as are usual."""
     if not layer.built:
         layer.build(shape)
-    layer.set_weights([0.5 * normal(*w.shape, seed=i) + 0.1 for i, w in enumerate(layer.get_weights())])
+    layer.set_weights([scale * normal(*w.shape, seed=i) + shift for i, w in enumerate(layer.get_weights())])
+    return layer
+
+
+def two_layers(k):
+    return [with_weights(k.layers.Dense(3, activation="tanh"), (None, 3)), with_weights(k.layers.Dense(2), (None, 3))]
+
+
+def layer_of(k, call, weights, states=None, output_shape=lambda shape: shape):
+    """A layer with a call of its own, and with weights and states that start with the given values."""
+
+    class Made(k.layers.Layer):
+        def build(self, shape):
+            for values, is_trainable in ((weights, True), (states or {}, False)):
+                for name, start in values.items():
+                    made = self.add_weight(np.shape(start), initializer="ones", trainable=is_trainable, name=name)
+                    made.assign(start)
+                    setattr(self, name, made)
+
+        def call(self, x, training=False):
+            return call(self, x, training)
+
+        def compute_output_shape(self, shape):
+            return output_shape(shape)
+
+    return Made()
 
 
 def scaled(k, write):
-    class Scaled(k.layers.Layer):
-        """A state is used, and then assigned."""
+    """A layer whose state is used, and then assigned."""
 
-        def build(self, shape):
-            self.w = self.add_weight(shape=(3,), initializer="ones", name="w")
-            self.t = self.add_weight(shape=(3,), initializer="ones", trainable=False, name="t")
-            self.w.assign([0.5, -1.0, 2.0])
-            self.t.assign([1.5, 0.7, -0.4])
+    def call(self, x, training):
+        y = x * self.w * self.t
+        write(k, self.t, x)
+        return k.ops.sin(y)
 
-        def call(self, x):
-            y = x * self.w * self.t
-            write(k, self.t, x)
-            return k.ops.sin(y)
-
-        def compute_output_shape(self, shape):
-            return shape
-
-    return Scaled
+    return layer_of(k, call, {"w": [0.5, -1.0, 2.0]}, {"t": [1.5, 0.7, -0.4]})
 
 
 STATE_WRITES = {
@@ -1115,10 +895,10 @@ STATE_WRITES = {
 }
 
 
-def fitted(k, eagerly, layers, loss=None):
+def fitted(k, eagerly, layers):
     """The weights and the losses of three epochs with batches of two sizes."""
     model = k.Sequential([k.Input((3,)), *layers])
-    model.compile(k.optimizers.SGD(0.125), loss or k.losses.MeanSquaredError(), run_eagerly=eagerly)
+    model.compile(k.optimizers.SGD(0.125), k.losses.MeanSquaredError(), run_eagerly=eagerly)
     history = model.fit(normal(5, 3), normal(5, model.output_shape[-1]), 3, 3, verbose=0, shuffle=False)
     return [*model.get_weights(), np.array(history.history["loss"])]
 
@@ -1126,187 +906,148 @@ def fitted(k, eagerly, layers, loss=None):
 for name, write in STATE_WRITES.items():
     add(
         f"fit_a_layer_with_a_state_then_{name}",
-        lambda k, eagerly, write=write: fitted(k, eagerly, [scaled(k, write)()]),
+        lambda k, eagerly, write=write: fitted(k, eagerly, [scaled(k, write)]),
         is_step=False,
     )
 
 
 @whole
 def fit_a_layer_with_a_state_between_others(k, eagerly):
-    first, last = k.layers.Dense(3, activation="tanh"), k.layers.Dense(2)
-    set_weights(k, first, (None, 3))
-    set_weights(k, last, (None, 3))
-    return fitted(k, eagerly, [first, scaled(k, STATE_WRITES["assign"])(), last])
+    first, last = two_layers(k)
+    return fitted(k, eagerly, [first, scaled(k, STATE_WRITES["assign"]), last])
 
 
 @whole
 def fit_with_a_state_used_before_and_after(k, eagerly):
-    class Twice(k.layers.Layer):
-        def build(self, shape):
-            self.w = self.add_weight(shape=(3,), initializer="ones", name="w")
-            self.t = self.add_weight(shape=(3,), initializer="ones", trainable=False, name="t")
+    def call(self, x, training):
+        y = x * self.w * self.t
+        held = self.t[::-1]
+        self.t.assign(self.t * 0.5 + k.ops.mean(k.ops.stop_gradient(y), 0))
+        return y * self.t * self.w + held
 
-        def call(self, x):
-            y = x * self.w * self.t
-            held = self.t[::-1]
-            self.t.assign(self.t * 0.5 + k.ops.mean(k.ops.stop_gradient(y), 0))
-            return y * self.t * self.w + held
-
-        def compute_output_shape(self, shape):
-            return shape
-
-    return fitted(k, eagerly, [Twice()])
+    return fitted(k, eagerly, [layer_of(k, call, {"w": np.ones(3)}, {"t": np.ones(3)})])
 
 
 @whole
 def fit_with_a_weight_written_by_its_layer(k, eagerly):
     """A weight that is normalized in place after its use, as a constraint within the call."""
 
-    class Normalized(k.layers.Layer):
-        def build(self, shape):
-            self.w = self.add_weight(shape=(3, 2), initializer="ones", name="w")
-            self.w.assign(normal(3, 2))
+    def call(self, x, training):
+        y = k.ops.matmul(x, self.w)
+        self.w.assign(self.w / k.ops.norm(self.w))
+        return y
 
-        def call(self, x):
-            y = k.ops.matmul(x, self.w)
-            self.w.assign(self.w / k.ops.norm(self.w))
-            return y
-
-        def compute_output_shape(self, shape):
-            return (*shape[:-1], 2)
-
-    return fitted(k, eagerly, [Normalized()])
+    layer = layer_of(k, call, {"w": normal(3, 2)}, output_shape=lambda shape: (*shape[:-1], 2))
+    return fitted(k, eagerly, [layer])
 
 
 @whole
 def fit_spectral_normalization(k, eagerly):
     """The kernel and the vector are assigned in the call."""
     layer = k.layers.SpectralNormalization(k.layers.Dense(2))
-    layer.build((None, 3))
-    layer.set_weights([normal(*w.shape, seed=i) for i, w in enumerate(layer.get_weights())])
-    return fitted(k, eagerly, [layer])
+    return fitted(k, eagerly, [with_weights(layer, (None, 3), 1.0, 0.0)])
 
 
 @whole
 def fit_batch_normalization_that_uses_its_statistics(k, eagerly):
     """As in batch renormalization: the moving statistics are read in the forward pass and updated in it."""
 
-    class Renormalization(k.layers.Layer):
-        def build(self, shape):
-            self.scale = self.add_weight(shape=(3,), initializer="ones", name="scale")
-            self.mean = self.add_weight(shape=(3,), initializer="zeros", trainable=False, name="mean")
-            self.var = self.add_weight(shape=(3,), initializer="ones", trainable=False, name="var")
+    def call(self, x, training):
+        y = (x - self.mean) / k.ops.sqrt(self.var + 1e-3) * self.scale
+        if training:
+            mean, var = k.ops.moments(x, 0)
+            self.mean.assign(self.mean * 0.75 + mean * 0.25)
+            self.var.assign(self.var * 0.75 + var * 0.25)
+        return y
 
-        def call(self, x, training=False):
-            y = (x - self.mean) / k.ops.sqrt(self.var + 1e-3) * self.scale
-            if training:
-                mean, var = k.ops.moments(x, 0)
-                self.mean.assign(self.mean * 0.75 + mean * 0.25)
-                self.var.assign(self.var * 0.75 + var * 0.25)
-            return y
-
-        def compute_output_shape(self, shape):
-            return shape
-
-    return fitted(k, eagerly, [Renormalization(), k.layers.BatchNormalization(momentum=0.75)])
+    layer = layer_of(k, call, {"scale": np.ones(3)}, {"mean": np.zeros(3), "var": np.ones(3)})
+    return fitted(k, eagerly, [layer, k.layers.BatchNormalization(momentum=0.75)])
 
 
-def trained(k, eagerly, train_step):
-    """The weights after two epochs of a model with a train_step of its own, and what its logs say."""
+def training(train_step):
+    """train_step(k, model, x, y) returns logs: the result is the weights after two epochs, and what the logs say."""
 
-    class Trained(k.Model):
-        def __init__(self):
-            super().__init__()
-            self.first, self.last = k.layers.Dense(3, activation="tanh"), k.layers.Dense(2)
-            set_weights(k, self.first, (None, 3))
-            set_weights(k, self.last, (None, 3))
+    def trained(k, eagerly):
+        class Trained(k.Model):
+            def __init__(self):
+                super().__init__()
+                self.first, self.last = two_layers(k)
 
-        def call(self, x):
-            return self.last(self.first(x))
+            def call(self, x):
+                return self.last(self.first(x))
 
-    Trained.train_step = train_step
-    model = Trained()
-    model.compile(k.optimizers.SGD(0.125, momentum=0.5), k.losses.MeanSquaredError(), run_eagerly=eagerly)
-    history = model.fit(normal(5, 3), normal(5, 2), 3, 2, verbose=0, shuffle=False)
-    return [*model.get_weights(), *(np.array(history.history[name]) for name in sorted(history.history))]
+            def train_step(self, data):
+                return train_step(k, self, *data)
 
+        model = Trained()
+        model.compile(k.optimizers.SGD(0.125, momentum=0.5), k.losses.MeanSquaredError(), run_eagerly=eagerly)
+        history = model.fit(normal(5, 3), normal(5, 2), 3, 2, verbose=0, shuffle=False)
+        return [*model.get_weights(), *(np.array(history.history[name]) for name in sorted(history.history))]
 
-@whole
-def weights_assigned_between_forward_and_gradient(k, eagerly):
-    def train_step(self, data):
-        x, y = data
-        with k.Tape() as tape:
-            loss = k.ops.mean(k.ops.square(self(x, training=True) - y))
-        for weight in self.trainable_weights:
-            weight.assign(weight * 0.75)
-        gradients = tape.gradient(loss, self.trainable_weights)
-        self.optimizer.apply_gradients(zip(gradients, self.trainable_weights, strict=True))
-        return {"loss": loss, "size": k.ops.sum(k.ops.square(gradients[0]))}
-
-    return trained(k, eagerly, train_step)
+    add(train_step.__name__, trained, is_step=False)
 
 
-@whole
-def sharpness_aware_training(k, eagerly):
+@training
+def weights_assigned_between_forward_and_gradient(k, model, x, y):
+    with k.Tape() as tape:
+        loss = k.ops.mean(k.ops.square(model(x, training=True) - y))
+    for weight in model.trainable_weights:
+        weight.assign(weight * 0.75)
+    gradients = tape.gradient(loss, model.trainable_weights)
+    model.optimizer.apply_gradients(zip(gradients, model.trainable_weights, strict=True))
+    return {"loss": loss, "size": k.ops.sum(k.ops.square(gradients[0]))}
+
+
+@training
+def sharpness_aware_training(k, model, x, y):
     """Weights are moved uphill for the gradient and moved back by the values that were read before."""
-
-    def train_step(self, data):
-        x, y = data
-        weights = self.trainable_weights
-        with k.Tape() as tape:
-            loss = k.ops.mean(k.ops.square(self(x, training=True) - y))
-        gradients = tape.gradient(loss, weights)
-        before = [k.now(weight.value) for weight in weights]
-        for weight, gradient in zip(weights, gradients, strict=True):
-            weight.assign_add(gradient * 0.1)
-        with k.Tape() as tape:
-            worse = k.ops.mean(k.ops.square(self(x, training=True) - y))
-        gradients = tape.gradient(worse, weights)
-        for weight, value in zip(weights, before, strict=True):
-            weight.assign(value)
-        self.optimizer.apply_gradients(zip(gradients, weights, strict=True))
-        return {"loss": loss, "worse": worse}
-
-    return trained(k, eagerly, train_step)
+    weights = model.trainable_weights
+    with k.Tape() as tape:
+        loss = k.ops.mean(k.ops.square(model(x, training=True) - y))
+    gradients = tape.gradient(loss, weights)
+    before = [k.now(weight.value) for weight in weights]
+    for weight, gradient in zip(weights, gradients, strict=True):
+        weight.assign_add(gradient * 0.1)
+    with k.Tape() as tape:
+        worse = k.ops.mean(k.ops.square(model(x, training=True) - y))
+    gradients = tape.gradient(worse, weights)
+    for weight, value in zip(weights, before, strict=True):
+        weight.assign(value)
+    model.optimizer.apply_gradients(zip(gradients, weights, strict=True))
+    return {"loss": loss, "worse": worse}
 
 
-@whole
-def a_second_update_in_a_step(k, eagerly):
+@training
+def a_second_update_in_a_step(k, model, x, y):
     """Both losses are of the same forward pass; the second gradient comes after the first update."""
-
-    def train_step(self, data):
-        x, y = data
-        with k.Tape(persistent=True) as tape:
-            output = self(x, training=True)
-            loss, size = k.ops.mean(k.ops.square(output - y)), k.ops.mean(k.ops.square(output))
-        held = output * 1.0, self.last.kernel[:1]
-        for target in (loss, size):
-            gradients = tape.gradient(target, self.trainable_weights)
-            self.optimizer.apply_gradients(zip(gradients, self.trainable_weights, strict=True))
-        return {"loss": loss, "held": k.ops.sum(held[0]), "row": k.ops.sum(held[1])}
-
-    return trained(k, eagerly, train_step)
+    with k.Tape(persistent=True) as tape:
+        output = model(x, training=True)
+        loss, size = k.ops.mean(k.ops.square(output - y)), k.ops.mean(k.ops.square(output))
+    held = output * 1.0, model.last.kernel[:1]
+    for target in (loss, size):
+        gradients = tape.gradient(target, model.trainable_weights)
+        model.optimizer.apply_gradients(zip(gradients, model.trainable_weights, strict=True))
+    return {"loss": loss, "held": k.ops.sum(held[0]), "row": k.ops.sum(held[1])}
 
 
-def batch_normalization_used_and_then_trained(k):
-    """The statistics that a prediction used are updated before its gradient is asked for."""
-    layer, v = k.layers.BatchNormalization(momentum=0.75), k.Variable(START)
+def moving_averages(k):
+    layer = k.layers.BatchNormalization(momentum=0.75)
     layer.build((None, 3))
     layer.set_weights([np.abs(normal(3, seed=i)) + 0.1 for i in range(4)])
-
-    def run(x):
-        mean, var = k.now(layer.moving_mean.value), layer.moving_variance[::-1]
-        with k.Tape() as tape:
-            y = layer(x * v, training=False)
-            z = layer(x * v * 2, training=True)
-            total = k.ops.sum(y * y) + k.ops.sum(k.ops.sin(z))
-        layer(x, training=True)
-        return [y, z, *tape.gradient(total, [v, layer.gamma]), mean, var, k.ops.copy(layer.moving_mean)]
-
-    return run
+    return layer
 
 
-add("batch_normalization_used_and_then_trained", batch_normalization_used_and_then_trained, is_step=True)
+@step(moving_averages, START)
+def batch_normalization_used_and_then_trained(k, x, layer, v):
+    """The statistics that a prediction used are updated before its gradient is asked for."""
+    mean, var = k.now(layer.moving_mean.value), layer.moving_variance[::-1]
+    with k.Tape() as tape:
+        y = layer(x * v, training=False)
+        z = layer(x * v * 2, training=True)
+        total = k.ops.sum(y * y) + k.ops.sum(k.ops.sin(z))
+    layer(x, training=True)
+    return [y, z, *tape.gradient(total, [v, layer.gamma]), mean, var, k.ops.copy(layer.moving_mean)]
+
 
 RECURRENT = {
     "lstm": lambda k: k.layers.LSTM(2, stateful=True),
@@ -1317,94 +1058,74 @@ RECURRENT = {
 }
 
 
-def stateful(k, kind, order):
+def stateful(k, x, layer, order):
     """A stateful layer is called twice in a row, and a state is held; derivatives of the first or the second order."""
-    layer = RECURRENT[kind](k)
-    layer.build((1, 2, 3))
-    layer.set_weights([0.5 * normal(*w.shape, seed=i) for i, w in enumerate(layer.get_weights())])
-
-    def run(x):
-        states = k.flatten(layer.states)
-        held = [k.now(states[0].value), states[-1][:, ::-1]]
-        with k.Tape() as outer:
-            with k.Tape() as inner:
-                inner.watch(x)
-                y = k.ops.sum(k.ops.sin(layer(x[None]))) + k.ops.sum(layer(x[None, ::-1]) ** 2)
-            if order == 1:
-                return [y, *inner.gradient(y, [x, *layer.trainable_weights]), *held]
-            slope = inner.gradient(y, x)
-            penalty = k.ops.sum(k.ops.square(slope))
-        layer(x[None])
-        return [slope, *outer.gradient(penalty, layer.trainable_weights[:3]), *held]
-
-    return run
+    states = k.flatten(layer.states)
+    held = [k.now(states[0].value), states[-1][:, ::-1]]
+    with k.Tape() as outer:
+        with k.Tape() as inner:
+            inner.watch(x)
+            y = k.ops.sum(k.ops.sin(layer(x[None]))) + k.ops.sum(layer(x[None, ::-1]) ** 2)
+        if order == 1:
+            return [y, *inner.gradient(y, [x, *layer.trainable_weights]), *held]
+        slope = inner.gradient(y, x)
+        penalty = k.ops.sum(k.ops.square(slope))
+    layer(x[None])
+    return [slope, *outer.gradient(penalty, layer.trainable_weights[:3]), *held]
 
 
-for kind in RECURRENT:
+for name, layer in RECURRENT.items():
     for order in (1, 2):
-        add(f"stateful_{kind}_order_{order}", functools.partial(stateful, kind=kind, order=order), is_step=True)
+        run = functools.partial(stateful, order=order)
+        add_step(
+            f"stateful_{name}_order_{order}", run, lambda k, layer=layer: with_weights(layer(k), (1, 2, 3), shift=0.0)
+        )
 
 
 @whole
 def fit_a_stateful_layer(k, eagerly):
     model = k.Sequential([k.Input(batch_shape=(2, 4, 3)), k.layers.LSTM(2, stateful=True), k.layers.Dense(1)])
     for layer in model.layers:
-        set_weights(k, layer, None)
+        with_weights(layer)
     model.layers[0].reset_states()
     model.compile(k.optimizers.SGD(0.125), k.losses.MeanSquaredError(), run_eagerly=eagerly)
     history = model.fit(normal(6, 4, 3), normal(6, 1), 2, 2, verbose=0, shuffle=False)
     return [*model.get_weights(), np.array(history.history["loss"]), *map(np.array, k.flatten(model.layers[0].states))]
 
 
-@step
-def the_state_of_a_seed(k):
+@step(lambda k: k.random.SeedGenerator(3))
+def the_state_of_a_seed(k, x, generator):
     """Whether a state that was read is still the one that was read: numbers of libraries differ."""
-    generator = k.random.SeedGenerator(3)
-
-    def run(x):
-        first, copy = k.now(generator.state.value), k.ops.copy(generator.state)
-        key = generator.next()
-        second, parts = k.now(generator.state.value), generator.state[:1]
-        generator.next()
-        same = [k.ops.all(first == copy), k.ops.any(second != first), k.ops.any(k.now(generator.state.value) != second)]
-        same.append(k.ops.all(parts == second[:1]) if key is not None else None)
-        return [k.ops.cast(each, "float64") for each in same]
-
-    return run
+    first, copy = k.now(generator.state.value), k.ops.copy(generator.state)
+    key = generator.next()
+    second, parts = k.now(generator.state.value), generator.state[:1]
+    generator.next()
+    same = [k.ops.all(first == copy), k.ops.any(second != first), k.ops.any(k.now(generator.state.value) != second)]
+    same.append(k.ops.all(parts == second[:1]) if key is not None else None)
+    return [k.ops.cast(each, "float64") for each in same]
 
 
-@step
-def the_states_of_metrics(k):
-    mean, error = k.metrics.Mean(), k.metrics.MeanSquaredError()
-
-    def run(x):
-        held = [k.now(v.value) for metric in (mean, error) for v in metric.variables] + [mean.result(), error.result()]
-        mean.update_state(x)
-        error.update_state(x, x * x)
-        held += [k.now(v.value) for v in mean.variables] + [mean.result(), error.result()]
-        mean.update_state(x * 2)
-        error.reset_state()
-        return [*held, mean.result(), *(k.now(v.value) for v in error.variables)]
-
-    return run
+@step(lambda k: k.metrics.Mean(), lambda k: k.metrics.MeanSquaredError())
+def the_states_of_metrics(k, x, mean, error):
+    held = [k.now(v.value) for metric in (mean, error) for v in metric.variables] + [mean.result(), error.result()]
+    mean.update_state(x)
+    error.update_state(x, x * x)
+    held += [k.now(v.value) for v in mean.variables] + [mean.result(), error.result()]
+    mean.update_state(x * 2)
+    error.reset_state()
+    return [*held, mean.result(), *(k.now(v.value) for v in error.variables)]
 
 
 @whole
 def results_held_over_training(k, eagerly):
     """Outputs of a model, its weights and gradients, all read before a training step; weights may move in the first one."""
 
-    class Table(k.layers.Layer):
-        """Returns its weight as it is, whatever the input."""
+    def its_weight(self, x, training):
+        return k.ops.reshape(self.w, (2, 3)) + 0 * k.ops.sum(x)
 
-        def build(self, shape):
-            self.w = self.add_weight(shape=(2, 3), initializer="ones", name="w")
-            self.w.assign(START)
-
-        def call(self, x):
-            return k.ops.reshape(self.w, (2, 3)) + 0 * k.ops.sum(x)
-
-    model = k.Sequential([k.Input((3,)), k.layers.Dense(3), Table()])
-    set_weights(k, model.layers[0], None)
+    table = layer_of(k, its_weight, {"w": START}, output_shape=lambda shape: (2, 3))
+    model = k.Sequential([k.Input((3,)), k.layers.Dense(3), table])
+    with_weights(model.layers[0])
     model.compile(k.optimizers.Adam(0.125, 0.5, 0.75), k.losses.MeanSquaredError(), run_eagerly=eagerly)
     x, y, held = normal(2, 3), normal(2, 3, seed=1), []
     for _ in range(3):
@@ -1424,18 +1145,10 @@ def results_held_over_training(k, eagerly):
 def a_table_that_is_its_output(k, eagerly):
     """A layer that returns its weight: the output is held while the weight is trained."""
 
-    class Table(k.layers.Layer):
-        def build(self, shape):
-            self.w = self.add_weight(shape=(2, 3), initializer="ones", name="w")
-            self.w.assign(START)
+    def its_weight(self, x, training):
+        return k.now(k.ops.convert_to_tensor(self.w))
 
-        def call(self, x):
-            return k.now(k.ops.convert_to_tensor(self.w))
-
-        def compute_output_shape(self, shape):
-            return (2, 3)
-
-    layer, optimizer, held = Table(), k.optimizers.Adam(0.125, 0.5, 0.75), []
+    layer, optimizer, held = layer_of(k, its_weight, {"w": START}), k.optimizers.Adam(0.125, 0.5, 0.75), []
     for _ in range(3):
         with k.Tape() as tape:
             output = layer(normal(2, 3))
@@ -1449,7 +1162,7 @@ def a_table_that_is_its_output(k, eagerly):
 def weights_before_and_after(k, eagerly):
     """Old weights beside the new ones, by each way to read them; then the old ones are given back."""
     model = k.Sequential([k.Input((3,)), k.layers.Dense(2, activation="tanh"), k.layers.BatchNormalization()])
-    set_weights(k, model.layers[0], None)
+    with_weights(model.layers[0])
     model.compile(k.optimizers.SGD(0.125, momentum=0.5), k.losses.MeanSquaredError(), run_eagerly=eagerly)
     x, y, found = normal(4, 3), normal(4, 2), []
     for _ in range(2):
@@ -1470,7 +1183,7 @@ def a_clone_gets_the_weights(k, eagerly):
     """The target network of reinforcement learning, by `set_weights` and by `assign`."""
     online = k.Sequential([k.Input((3,)), k.layers.Dense(2, activation="tanh"), k.layers.Dense(1)])
     for layer in online.layers:
-        set_weights(k, layer, None)
+        with_weights(layer)
     target, found = k.clone_model(online), []
     target.set_weights(online.get_weights())
     optimizer = k.optimizers.Adam(0.125, 0.5, 0.75)

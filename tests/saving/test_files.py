@@ -63,8 +63,7 @@ def test_the_shape_of_an_input_is_that_of_an_input_layer(name, tmp_path):
     assert outline(json.loads(model.to_json())["config"]) == OTHERWISE.get(name, OUTLINES[name])
     assert "batch_input_shape" not in model.to_json()
     model.save(tmp_path / "m.h5")
-    with h5py.File(tmp_path / "m.h5") as file:
-        first = json.loads(file.attrs["model_config"])["config"]["layers"][0]
+    first = stored_config(tmp_path / "m.h5")["config"]["layers"][0]
     assert first["class_name"] == "InputLayer" and tuple(first["config"]["batch_input_shape"]) == model.input.shape
 
 
@@ -142,19 +141,8 @@ def keras_2(kind, **config):
     return {"class_name": kind, "config": config}
 
 
-def initializer():
-    config = {"scale": 1.0, "mode": "fan_avg", "distribution": "uniform", "seed": None}
-    return {"class_name": "VarianceScaling", "config": config}
-
-
 def dense(name, units, **more):
-    zeros = {"class_name": "Zeros", "config": {}}
-    common = {
-        "kernel_regularizer": None,
-        "bias_regularizer": None,
-        "activity_regularizer": None,
-        "kernel_constraint": None,
-    }
+    scaling = keras_2("VarianceScaling", scale=1.0, mode="fan_avg", distribution="uniform", seed=None)
     own = {
         "name": name,
         "trainable": True,
@@ -163,8 +151,17 @@ def dense(name, units, **more):
         "activation": "linear",
         "use_bias": True,
     }
-    own |= {"kernel_initializer": initializer(), "bias_initializer": zeros, "bias_constraint": None}
-    return keras_2("Dense", **{**own, **common, **more})
+    own |= {"kernel_initializer": scaling, "bias_initializer": keras_2("Zeros")}
+    absent = "kernel_regularizer bias_regularizer activity_regularizer kernel_constraint bias_constraint"
+    return keras_2("Dense", **{**own, **dict.fromkeys(absent.split()), **more})
+
+
+def stored_config(path):
+    """The model's configuration in a file that nbkeras has written."""
+    if path.suffix == ".keras":
+        return json.loads(zipfile.ZipFile(path).read("config.json"))
+    with h5py.File(path) as file:
+        return json.loads(file.attrs["model_config"])
 
 
 def stored_in_hdf5(config, weights, training=None, optimizer=()):
@@ -203,15 +200,9 @@ def test_a_sequential_model_of_keras_2_3_1_goes_on_training():
         "dense_1": [("dense_1/kernel:0", kernel), ("dense_1/bias:0", bias)],
         "dense_2": [("dense_2/kernel:0", second), ("dense_2/bias:0", zero)],
     }
-    training = {
-        "optimizer_config": keras_2(
-            "Adam", learning_rate=0.01, beta_1=0.9, beta_2=0.999, decay=0.0, epsilon=1e-07, amsgrad=False
-        ),
-        "loss": "mse",
-        "metrics": ["mae"],
-        "sample_weight_mode": None,
-        "loss_weights": None,
-    }
+    adam = keras_2("Adam", learning_rate=0.01, beta_1=0.9, beta_2=0.999, decay=0.0, epsilon=1e-07, amsgrad=False)
+    training = {"optimizer_config": adam, "loss": "mse", "metrics": ["mae"]}
+    training |= {"sample_weight_mode": None, "loss_weights": None}
     state = [("Adam/iterations:0", np.int64(4)), *((f"training/Adam/{i}:0", abs(slot)) for i, slot in enumerate(slots))]
     state += [(f"training/Adam/vhat_{i}:0", np.zeros(1, "float32")) for i in range(4)]
     model = load_model(stored_in_hdf5(config, weights, training, state))
@@ -267,21 +258,14 @@ def test_a_graph_of_keras_2_3_1():
     inner = keras_2("Sequential", name="inner", layers=[dense("d", 3, batch_input_shape=[None, 3])])
     start = keras_2("InputLayer", name="input_1", batch_input_shape=[None, 3], dtype="float32", sparse=False)
     add = keras_2("Add", name="add_1", trainable=True)
-    config = keras_2(
-        "Model",
-        name="model_1",
-        layers=[
-            {**start, "name": "input_1", "inbound_nodes": []},
-            {**inner, "name": "inner", "inbound_nodes": [[["input_1", 0, 0, {}]], [["inner", 1, 0, {}]]]},
-            {
-                **add,
-                "name": "add_1",
-                "inbound_nodes": [[["inner", 1, 0, {}], ["inner", 2, 0, {}], ["input_1", 0, 0, {}]]],
-            },
-        ],
-        input_layers=[["input_1", 0, 0]],
-        output_layers=[["add_1", 0, 0], ["inner", 2, 0]],
-    )
+    first, once, twice = ["input_1", 0, 0], ["inner", 1, 0], ["inner", 2, 0]
+    nodes = ([], [[[*first, {}]], [[*once, {}]]], [[[*source, {}] for source in (once, twice, first)]])
+    entries = [
+        {**entry, "name": entry["config"]["name"], "inbound_nodes": calls}
+        for entry, calls in zip((start, inner, add), nodes, strict=True)
+    ]
+    ends = {"input_layers": [first], "output_layers": [["add_1", 0, 0], twice]}
+    config = keras_2("Model", name="model_1", layers=entries, **ends)
     model = model_from_json(json.dumps({**config, "keras_version": "2.3.1", "backend": "tensorflow"}))
     kernel, bias, x = draws((3, 3), (3,), (4, 3))
     model.set_weights([kernel, bias])
@@ -324,39 +308,19 @@ CODE = ["4wAAAAA=", None, None]  # how Keras 2 writes a function
 def test_functions_for_shape_and_mask_of_a_lambda_layer():
     """Keras's files hold their names or code: the shape is found anew, the mask is known by its name or the layer's."""
     layer = {"name": "twice", "function": CODE, "function_type": "lambda", "output_shape": CODE, "arguments": {}}
-    layer |= {
-        "batch_input_shape": [None, 3, 1],
-        "output_shape_type": "lambda",
-        "output_shape_module": "m",
-        "module": "m",
-    }
+    layer |= {"batch_input_shape": [None, 3, 1], "output_shape_type": "lambda"}
+    layer |= dict.fromkeys(("output_shape_module", "module"), "m")
     layer |= {"mask": CODE, "mask_type": "lambda", "mask_module": "m"}
     older = keras_2("Sequential", layers=[keras_2("Lambda", **layer)])
     given = {"twice": lambda x: x * 2, "twice_mask": lambda inputs, mask: ops.any(inputs > 1, axis=-1)}
-    newer = {
-        **{"class_name": "Lambda", "module": "keras.layers", "registered_name": None},
-        "config": {
-            "name": "twice",
-            "function": {
-                "class_name": "function",
-                "config": "double",
-                "module": "builtins",
-                "registered_name": "function",
-            },
-            "output_shape": {
-                "class_name": "__lambda__",
-                "config": {"code": CODE[0], "defaults": None, "closure": None},
-            },
-            "mask": {"class_name": "function", "config": "over", "module": "builtins", "registered_name": "function"},
-        },
-    }
+    of_keras_3 = {"class_name": "function", "module": "builtins", "registered_name": "function"}
+    shape = {"class_name": "__lambda__", "config": {"code": CODE[0], "defaults": None, "closure": None}}
+    own = {"name": "twice", "function": {**of_keras_3, "config": "double"}, "output_shape": shape}
+    own |= {"mask": {**of_keras_3, "config": "over"}}
+    newer = {"class_name": "Lambda", "module": "keras.layers", "registered_name": None, "config": own}
     named = {"double": given["twice"], "over": given["twice_mask"]}
-    inputs = {
-        "class_name": "InputLayer",
-        "module": "keras.layers",
-        "config": {"batch_shape": [None, 3, 1], "name": "i"},
-    }
-    config = {"class_name": "Sequential", "module": "keras", "config": {"name": "s", "layers": [inputs, newer]}}
+    inputs = {**keras_2("InputLayer", batch_shape=[None, 3, 1], name="i"), "module": "keras.layers"}
+    config = {**keras_2("Sequential", name="s", layers=[inputs, newer]), "module": "keras"}
     for text, functions in ((older, given), (config, named)):
         y = model_from_json(json.dumps(text), custom_objects=functions)(np.array([[[0.0], [1.0], [2.0]]], "float32"))
         assert y.numpy().tolist() == [[[0], [2], [4]]] and y.mask.numpy().tolist() == [[False, False, True]]
@@ -373,8 +337,7 @@ def test_a_lambda_layer_in_the_form_of_keras_2(tmp_path):
 
     layer = layers.Lambda(double, output_shape=(3,), mask=same, arguments={}, name="l")
     Sequential([layers.Input((3,)), layer]).save(tmp_path / "m.h5")
-    with h5py.File(tmp_path / "m.h5") as file:
-        config = json.loads(file.attrs["model_config"])["config"]["layers"][1]["config"]
+    config = stored_config(tmp_path / "m.h5")["config"]["layers"][1]["config"]
     assert config["function"] == "double" and config["function_type"] == "function"
     assert config["output_shape"] == [3] and config["output_shape_type"] == "raw"
     assert config["mask"] == "same" and config["mask_type"] == "function"
@@ -415,17 +378,14 @@ def test_weights_of_keras_3_go_to_layers_of_the_same_names(tmp_path):
     """Names decide if all of them are the same; otherwise the order does, as in Keras."""
 
     def model(*names):
-        return Sequential(
-            [layers.Dense(2, name=name, **({} if i else {"input_shape": (2,)})) for i, name in enumerate(names)]
-        )
+        return Sequential([layers.Input((2,)), *(layers.Dense(2, name=name) for name in names)])
 
     saved = model("a", "b")
     saved.save_weights(tmp_path / "w.weights.h5")
     other, new = model("b", "a"), model("c", "d")
-    for each in (other, new):
+    for each, name in ((other, "a"), (new, "c")):
         each.load_weights(tmp_path / "w.weights.h5")
-    np.testing.assert_array_equal(other.get_layer("a").get_weights()[0], saved.get_layer("a").get_weights()[0])
-    np.testing.assert_array_equal(new.get_layer("c").get_weights()[0], saved.get_layer("a").get_weights()[0])
+        np.testing.assert_array_equal(each.get_layer(name).get_weights()[0], saved.get_layer("a").get_weights()[0])
 
 
 @saving.register_keras_serializable("mine")
@@ -451,15 +411,15 @@ def test_what_is_yours_has_the_names_that_keras_gives_it(tmp_path, name):
     x, y = draws((4, 3), (4, 2))
     model.train_on_batch(x, y)
     model.save(tmp_path / name)
+    config = stored_config(tmp_path / name)
+    _, first, second = config["config"]["layers"]
     if name.endswith(".h5"):
+        assert first["config"]["activation"] == "mine>half" and second["class_name"] == "mine>Doubled"
         with h5py.File(tmp_path / name) as file:
-            _, first, second = json.loads(file.attrs["model_config"])["config"]["layers"]
-            assert first["config"]["activation"] == "mine>half" and second["class_name"] == "mine>Doubled"
             assert json.loads(file.attrs["training_config"])["loss"] == "mine>my_loss"
     else:
-        config = json.loads(zipfile.ZipFile(tmp_path / name).read("config.json"))
         function = {"module": "builtins", "class_name": "function", "config": "mine>half"}
-        assert config["config"]["layers"][1]["config"]["activation"] == {**function, "registered_name": "function"}
+        assert first["config"]["activation"] == {**function, "registered_name": "function"}
         assert config["compile_config"]["loss"]["config"] == "mine>my_loss"
     assert load_model(tmp_path / name).train_on_batch(x, y) == model.train_on_batch(x, y)
 
@@ -477,8 +437,8 @@ def test_what_has_no_name_is_refused_or_left_out(tmp_path):
 def test_hard_sigmoid_of_keras_2_is_a_function_to_pass_for_keras_3(tmp_path):
     model = Sequential([layers.LSTM(2, recurrent_activation="legacy_hard_sigmoid", input_shape=(5, 3))])
     model.save(tmp_path / "m.keras")
-    config = json.loads(zipfile.ZipFile(tmp_path / "m.keras").read("config.json"))
-    assert config["config"]["layers"][1]["config"]["recurrent_activation"]["config"] == "legacy_hard_sigmoid"
+    config = stored_config(tmp_path / "m.keras")["config"]["layers"][1]["config"]
+    assert config["recurrent_activation"]["config"] == "legacy_hard_sigmoid"
     x = draws((2, 5, 3))[0]
     again = load_model(tmp_path / "m.keras")
     np.testing.assert_array_equal(again.predict(x, verbose=0), model.predict(x, verbose=0))
@@ -558,8 +518,7 @@ def test_nadam_of_older_keras_3(tmp_path):
 def test_arguments_of_a_call_stand_with_each_of_its_inputs_for_keras_2(tmp_path):
     x, y = layers.Input((4, 3)), layers.Input((4, 3))
     Model([x, y], layers.Attention()([x, y], use_causal_mask=True)).save(tmp_path / "m.h5")
-    with h5py.File(tmp_path / "m.h5") as file:
-        nodes = json.loads(file.attrs["model_config"])["config"]["layers"][-1]["inbound_nodes"]
+    nodes = stored_config(tmp_path / "m.h5")["config"]["layers"][-1]["inbound_nodes"]
     assert [reference[3] for reference in nodes[0]] == [{"use_causal_mask": True}] * 2
 
 
@@ -586,10 +545,7 @@ def test_the_reduction_auto_is_written_as_keras_3_has_it():
 @pytest.mark.parametrize(
     "files, message",
     [
-        (
-            ["saved_model.pb", "keras_metadata.pb"],
-            r"is a SavedModel: .* tf_keras.models.load_model\(folder\).save\('model.h5'\)",
-        ),
+        (["saved_model.pb"], r"is a SavedModel: .* tf_keras.models.load_model\(folder\).save\('model.h5'\)"),
         ([], "is a folder without config.json, so"),
         (["notes.txt"], "is a folder without config.json"),
     ],
@@ -631,9 +587,7 @@ def test_long_names_of_layers_are_written_and_read(tmp_path, name):
 
 def test_a_name_too_long_for_hdf5_is_refused(tmp_path):
     model = Sequential([layers.Input((2,)), layers.Dense(2, name="ä" * 33_000)])
-    with pytest.raises(
-        ValueError, match="is too long for HDF5, whose attributes hold 64512 bytes: give a shorter name"
-    ):
+    with pytest.raises(ValueError, match="too long for HDF5, whose attributes hold 64512 bytes: give a shorter name"):
         model.save(tmp_path / "m.h5")
     assert not list(tmp_path.iterdir())
 
@@ -677,8 +631,7 @@ def test_ops_of_tensorflow_that_are_not_known(function, kwargs, message):
 
 def test_a_lookup_of_keras_2_has_the_dtype_of_its_output(tmp_path):
     Sequential([layers.Input((2,), dtype="int64"), layers.IntegerLookup(vocabulary=[3, 4])]).save(tmp_path / "m.h5")
-    with h5py.File(tmp_path / "m.h5") as file:
-        assert json.loads(file.attrs["model_config"])["config"]["layers"][-1]["config"]["dtype"] == "int64"
+    assert stored_config(tmp_path / "m.h5")["config"]["layers"][-1]["config"]["dtype"] == "int64"
     assert load_model(tmp_path / "m.h5").predict([[3, 9]]).tolist() == [[1, 0]]
 
 

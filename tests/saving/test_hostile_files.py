@@ -87,18 +87,36 @@ def weighted(good, change):
     return zipped(good, **{"model.weights.h5": buffer.getvalue()})
 
 
-def first_layer(**changes):
-    def change(config):
-        config["config"]["layers"][1].update(changes)
+def changed_hdf5(good, change):
+    """A file of Keras 2's format in memory, with `change(file)` made to it."""
+    buffer = io.BytesIO(good["m.h5"])
+    with h5py.File(buffer, "a") as file:
+        change(file)
+    return buffer
 
-    return change
+
+def overwritten(good, mark, offset, number, form="<I"):
+    """m.keras with another number behind a mark of the archive's directory."""
+    data = bytearray(Path(zipped(good)).read_bytes())
+    struct.pack_into(form, data, data.rindex(mark) + offset, number)
+    Path("m.keras").write_bytes(data)
+    return "m.keras"
+
+
+def first_layer(**changes):
+    return lambda config: config["config"]["layers"][1].update(changes)
 
 
 def first_config(**changes):
-    def change(config):
-        config["config"]["layers"][1]["config"].update(changes)
+    return lambda config: config["config"]["layers"][1]["config"].update(changes)
 
-    return change
+
+def other_layer(kind, **config):
+    return first_layer(class_name=kind, config={"name": "l", **config})
+
+
+def compiled(**changes):
+    return lambda config: config["compile_config"].update(changes)
 
 
 def refused(path, match, load=load_model, **options):
@@ -118,6 +136,9 @@ def code():
 
 
 LAMBDA = {"class_name": "__lambda__", "config": {"value": [code(), None, None]}}
+SYSTEM = {"module": "os", "class_name": "system", "config": {}}
+DOWNLOAD = {"origin": "file:///etc/passwd", "cache_dir": ".", "force_download": True}
+PICKLE = base64.b64encode(b"cos\nsystem\n").decode()
 NAMING = {
     "CVE-2025-1550 a class of any module": first_layer(module="os", class_name="system"),
     "CVE-2025-1550 Keras's own name, another module": first_layer(module="subprocess", class_name="Dense"),
@@ -125,42 +146,24 @@ NAMING = {
     "CVE-2025-1550 a function of builtins": first_config(activation=function("builtins", "exec")),
     "CVE-2025-1550 a registered name": first_layer(registered_name="os.system", class_name="system"),
     "CVE-2025-1550 the model itself": lambda config: config.update(module="os", class_name="system"),
-    "CVE-2025-1550 an initializer": first_config(
-        kernel_initializer={"module": "os", "class_name": "system", "config": {}}
-    ),
-    "CVE-2025-8747 a function that downloads": first_layer(
-        module="keras.layers",
-        class_name="Lambda",
-        config={
-            "name": "l",
-            "function": function("keras.utils", "get_file"),
-            "arguments": {"origin": "file:///etc/passwd", "cache_dir": ".", "force_download": True},
-        },
+    "CVE-2025-1550 an initializer": first_config(kernel_initializer=SYSTEM),
+    "CVE-2025-8747 a function that downloads": other_layer(
+        "Lambda", function=function("keras.utils", "get_file"), arguments=DOWNLOAD
     ),
     "CVE-2025-9906 a function that ends safe mode": first_config(
         activation=function("keras.config", "enable_unsafe_deserialization")
     ),
     "CVE-2025-9906 as an op": first_layer(module="keras.src.ops.numpy", class_name="enable_unsafe_deserialization"),
-    "CVE-2024-3660 a Lambda layer's code": first_layer(class_name="Lambda", config={"name": "l", "function": LAMBDA}),
+    "CVE-2024-3660 a Lambda layer's code": other_layer("Lambda", function=LAMBDA),
     "CVE-2024-3660 a lambda elsewhere": first_config(activation=LAMBDA),
-    "CVE-2025-12058 a layer that reads a file": first_layer(
-        class_name="StringLookup", config={"name": "s", "vocabulary": "/etc/passwd"}
-    ),
-    "CVE-2025-49655 a layer that unpickles": first_layer(
-        class_name="TorchModuleWrapper", config={"name": "t", "module": base64.b64encode(b"cos\nsystem\n").decode()}
-    ),
-    "CVE-2026-1462 a layer that loads a program": first_layer(
-        class_name="TFSMLayer", config={"name": "t", "filepath": "/tmp/saved_model"}
-    ),
-    "an op that Keras does not have": first_layer(
-        class_name="Operation", config={"name": "o", "function": "__import__"}
-    ),
+    "CVE-2025-12058 a layer that reads a file": other_layer("StringLookup", vocabulary="/etc/passwd"),
+    "CVE-2025-49655 a layer that unpickles": other_layer("TorchModuleWrapper", module=PICKLE),
+    "CVE-2026-1462 a layer that loads a program": other_layer("TFSMLayer", filepath="/tmp/saved_model"),
+    "an op that Keras does not have": other_layer("Operation", function="__import__"),
     "a private name": first_layer(class_name="_Conv"),
     "bytes": first_config(activation={"class_name": "__bytes__", "config": {"value": "x"}}),
-    "a loss": lambda config: config["compile_config"].update(loss=function("os", "system")),
-    "an optimizer": lambda config: config["compile_config"].update(
-        optimizer={"module": "os", "class_name": "system", "config": {}}
-    ),
+    "a loss": compiled(loss=function("os", "system")),
+    "an optimizer": compiled(optimizer=SYSTEM),
 }
 
 
@@ -179,13 +182,14 @@ def test_a_configuration_names_no_code(good, name, safe_mode):
 @pytest.mark.parametrize("function", [[code(), None, None], code(), "os.system"])
 def test_lambda_in_hdf5(good, safe_mode, function):
     """CVE-2025-9905: safe_mode did not hold for HDF5."""
-    buffer = io.BytesIO(good["m.h5"])
-    with h5py.File(buffer, "a") as file:
+
+    def change(file):
         config = json.loads(file.attrs["model_config"])
         layer = {"name": "l", "function": function, "function_type": "lambda", "module": "os", "arguments": {}}
         config["config"]["layers"][1] = {"class_name": "Lambda", "config": layer}
         file.attrs["model_config"] = json.dumps(config)
-    refused(buffer, "runs no code", safe_mode=safe_mode)
+
+    refused(changed_hdf5(good, change), "runs no code", safe_mode=safe_mode)
 
 
 @pytest.mark.parametrize(
@@ -215,7 +219,7 @@ def test_names_that_are_paths(good, tmp_path):
 
 
 def test_what_is_passed_or_registered_is_found(good):
-    double = first_layer(class_name="Lambda", config={"name": "l", "function": LAMBDA, "arguments": {}})
+    double = other_layer("Lambda", function=LAMBDA, arguments={})
     path = configured(good, lambda config: double(config) or config["config"]["layers"].__delitem__(2))
     model = load_model(path, custom_objects={"l": lambda x: x * 2}, compile=False)
     assert model.predict(np.ones((1, 3)), verbose=0).tolist() == [[2.0, 2.0, 2.0]]
@@ -244,83 +248,11 @@ def test_what_layers_are_made_of_has_no_name(name):
     refused({"class_name": name, "config": {}}, "unknown layer", saving.model_from_config)
 
 
-def test_long_texts_are_not_shown_whole(good):
-    long = "x" * 5_000_000
-    for change, cut in (
-        (first_layer(class_name=long), r"unknown layer: 'x+\.\.\.x+'\."),
-        (first_config(activation=long), r"unknown activation: 'x+\.\.\.x+'\."),
-        (first_config(units=long), r"units must be a positive integer, received 'x+\.\.\."),
-    ):
-        with pytest.raises(ValueError, match=rf"m\.keras.*{cut}") as error:
-            load_model(configured(good, change))
-        assert len(str(error.value)) < 400 and error.value.__suppress_context__
-    with pytest.raises(ValueError, match=r"unknown layer: 'x+\.\.\.x+'\."):
-        model_from_json(json.dumps({"class_name": long, "config": {}}))
-
-
-# -------------------- configurations that need too much --------------------
-
-LARGE = {
-    "a giant layer": first_config(units=10**12),
-    "a giant input": lambda config: config["config"]["layers"][0]["config"].update(batch_shape=[None, 10**10]),
-    "giant states": lambda config: config["config"].update(
-        layers=[
-            {"class_name": "InputLayer", "config": {"name": "i", "batch_shape": [10**10, 5, 3]}},
-            {"class_name": "LSTM", "config": {"name": "l", "units": 3, "stateful": True}},
-        ]
-    ),
-    "many large layers": lambda config: config["config"].update(
-        layers=[
-            config["config"]["layers"][0],
-            *({"class_name": "Dense", "config": {"name": f"d{i}", "units": 2000}} for i in range(100)),
-        ]
-    ),
-}
-
-
-@pytest.mark.parametrize("name", LARGE)
-def test_a_configuration_larger_than_its_file(good, name):
-    refused(configured(good, LARGE[name]), "too much for a file of this size")
-
-
 def test_nested_too_deeply(good):
     for depth in (300, 1_000, 100_000):
         text = json.dumps({"class_name": "Sequential", "config": 0}).replace("0", "[" * depth + "]" * depth)
         refused(zipped(good, **{"config.json": text}), "nested")
         refused(text, "nested", model_from_json)
-
-
-def test_calls_that_wait_for_each_other_and_do_not_exist(good):
-    def layer(name, *history):
-        tensor = {"class_name": "__keras_tensor__", "config": {"keras_history": list(history)}}
-        return {
-            "module": "keras.layers",
-            "class_name": "Dense",
-            "config": {"name": name, "units": 2},
-            "name": name,
-            "inbound_nodes": [{"args": [tensor], "kwargs": {}}],
-        }
-
-    start = {
-        "class_name": "InputLayer",
-        "config": {"name": "i", "batch_shape": [None, 2]},
-        "name": "i",
-        "inbound_nodes": [],
-    }
-    for history in (("b", 0, 0), ("i", 7, 0), ("i", 0, 9)):
-        entries = [start, layer("a", *history), layer("b", "a", 0, 0)]
-        config = {"layers": entries, "input_layers": [["i", 0, 0]], "output_layers": [["b", 0, 0]]}
-        refused(
-            configured(good, lambda c, f=config: {**c, "class_name": "Functional", "config": f}),
-            "wait for each other|no such output",
-        )
-    for history in (("i", -1, 0), ("x", 0, 0), (1, 2), None):
-        entries = [start, layer("a", *history) if history else {**layer("a"), "inbound_nodes": 3}]
-        config = {"layers": entries, "input_layers": [["i", 0, 0]], "output_layers": [["a", 0, 0]]}
-        refused(
-            configured(good, lambda c, f=config: {**c, "class_name": "Functional", "config": f}),
-            "configuration|takes the dict that get_config returned",
-        )
 
 
 @pytest.mark.parametrize(
@@ -350,21 +282,14 @@ def test_links_two_of_a_name_and_encryption(good):
     ):
         archive.writestr("config.json", b"{}")
     refused("m.keras", "the archive has two members 'config.json'")
-    data = bytearray(Path(zipped(good)).read_bytes())
-    data[data.rindex(b"PK\x01\x02") + 8] |= 1
-    Path("m.keras").write_bytes(data)
-    refused("m.keras", "member 'model.weights.h5' is encrypted")
+    refused(overwritten(good, b"PK\x01\x02", 8, 1, "<H"), "member 'model.weights.h5' is encrypted")
 
 
 def test_zip_bombs(good):
     refused(zipped(good, zipfile.ZIP_DEFLATED, **{"config.json": b" " * (32 << 20)}), "unpacks to")
     zeros = b"\x89HDF\r\n\x1a\n" + b"\0" * (32 << 20)
     refused(zipped(good, zipfile.ZIP_DEFLATED, **{"model.weights.h5": zeros}), "unpacks to")
-    data = Path(zipped(good)).read_bytes()
-    start = data.index(b"PK\x01\x02")
-    size = struct.pack("<I", 0xFFFFFFF0)
-    Path("m.keras").write_bytes(data[: start + 24] + size + data[start + 28 :])  # metadata.json states 4 GB
-    refused("m.keras", "unpacks to|truncated|damaged")
+    refused(overwritten(good, b"PK\x01\x02", 24, 0xFFFFFFF0), "unpacks to|truncated|damaged")  # states 4 GB
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
@@ -380,16 +305,14 @@ def test_zip_bombs_that_lie_about_their_size(good, method, name):
     refused("m.keras", f"is not unpacked: .* by method {method}", lambda path: unpacking.extract(path, "cache"))
 
 
-def test_archives_whose_members_lie_before_their_start(good):
-    data = Path(zipped(good)).read_bytes()
-    for start in (0, len(data) - 1, 2**32 - 2):
-        place = data.index(b"PK\x01\x02")
-        Path("m.keras").write_bytes(data[: place + 42] + struct.pack("<I", start) + data[place + 46 :])
-        if start:
-            refused("m.keras", "damaged|not a model file|truncated")
-    end = data.rindex(b"PK\x05\x06")
-    Path("m.keras").write_bytes(data[: end + 16] + struct.pack("<I", len(data)) + data[end + 20 :])
-    refused("m.keras", "damaged|not a model file|truncated")
+@pytest.mark.parametrize(
+    "mark, offset, past_the_end",
+    [(b"PK\x01\x02", 42, -1), (b"PK\x01\x02", 42, 2**32 - 2), (b"PK\x05\x06", 16, 0)],
+    ids=["a member at the end", "a member beyond", "the directory"],
+)
+def test_archives_whose_parts_are_elsewhere(good, mark, offset, past_the_end):
+    place = past_the_end if past_the_end > 0 else Path(zipped(good)).stat().st_size + past_the_end
+    refused(overwritten(good, mark, offset, place), "damaged|not a model file|truncated")
 
 
 def test_pickles_instead_of_weights(good):
@@ -537,17 +460,12 @@ def test_structures_that_changed(good):
 KERNEL = "layers/dense/vars/0"
 
 
-def replaced(**options):
+def replaced(path=KERNEL, **options):
     def change(file):
-        del file[KERNEL]
-        file.create_dataset(KERNEL, **options)
+        del file[path]
+        file.create_dataset(path, **options)
 
     return change
-
-
-def external(file):
-    del file[KERNEL]
-    file.create_dataset(KERNEL, (3, 5), "f4", external=[("/etc/passwd", 0, 60)])
 
 
 def virtual(file):
@@ -563,12 +481,6 @@ def link(target, path=KERNEL):
         file[path] = target
 
     return change
-
-
-def references(file):
-    del file[KERNEL]
-    data = file.create_dataset(KERNEL, (3, 5), h5py.ref_dtype)
-    data[...] = file.ref
 
 
 def itself(file):
@@ -596,15 +508,15 @@ def deflated(times):
 
 GIANT = replaced(shape=(50_000_000, 50_000_000), dtype="f4", chunks=(10, 10), compression="gzip")
 DATA = {
-    "CVE-2026-1669 data in another file": (external, "outside of the file"),
+    "CVE-2026-1669 data in another file": (
+        replaced(shape=(3, 5), dtype="f4", external=[("/etc/passwd", 0, 60)]),
+        "outside of the file",
+    ),
     "CVE-2026-1669 a link to another file": (link(h5py.ExternalLink("other.h5", "/data")), "ExternalLink"),
     "CVE-2026-1669 a group in another file": (link(h5py.ExternalLink("other.h5", "/"), "layers/dense"), "ExternalLink"),
     "a link to another place": (link(h5py.SoftLink("/layers/dense_1/vars/0")), "SoftLink"),
     "a virtual dataset": (virtual, "outside of the file"),
-    "CVE-2026-0897 a giant shape": (
-        replaced(shape=(50_000_000, 50_000_000), dtype="f4", chunks=(10, 10), compression="gzip"),
-        "shape",
-    ),
+    "CVE-2026-0897 a giant shape": (GIANT, "shape"),
     "CVE-2026-0897 a giant shape without data": (replaced(shape=(2**40,), dtype="f8", chunks=(1024,)), "shape"),
     "another rank": (replaced(shape=(15,), dtype="f4"), "shape"),
     "objects": (replaced(data=np.array([["x"] * 5] * 3, dtype=object), dtype=h5py.string_dtype()), "no plain numbers"),
@@ -613,7 +525,7 @@ DATA = {
     "texts": (replaced(data=np.zeros((3, 5), "S4")), "no plain numbers"),
     "opaque bytes": (replaced(data=np.zeros((3, 5), "V1000")), "no plain numbers"),
     "no data": (replaced(data=h5py.Empty("f4")), "no plain numbers"),
-    "references": (references, "no plain numbers"),
+    "references": (replaced(shape=(3, 5), dtype=h5py.ref_dtype), "no plain numbers"),
     "a group that contains itself": (itself, "belong to different models|no array"),
     "a group for an array": (link(h5py.SoftLink("/layers")), "SoftLink"),
     "an unknown filter": (replaced(shape=(3, 5), dtype="f4", chunks=(3, 5), compression="lzf"), "filters"),
@@ -625,13 +537,7 @@ DATA = {
     "a chunk that is compressed twice": (deflated(2), r"filters \[1, 1\]"),
     "a link on the way": (link(h5py.SoftLink("/layers/dense_1"), "layers/dense"), "SoftLink"),
     "too few": (lambda file: file.__delitem__(KERNEL), "belong to different models"),
-    "a giant optimizer state": (
-        lambda file: (
-            file.__delitem__("optimizer/vars/1"),
-            file.create_dataset("optimizer/vars/1", (2**40,), "f4", chunks=(1024,)),
-        ),
-        "shape",
-    ),
+    "a giant optimizer state": (replaced("optimizer/vars/1", shape=(2**40,), dtype="f4", chunks=(1024,)), "shape"),
 }
 
 
@@ -659,10 +565,9 @@ class Reads(layers.Dense):
 
 
 def test_a_giant_array_that_a_users_layer_asks_for(good):
-    change = GIANT
     weights = io.BytesIO(good["model.weights.h5"])
     with h5py.File(weights, "a") as file:
-        change(file)
+        GIANT(file)
         file.move("layers/dense", "layers/reads")
         file.move("layers/dense_1", "layers/dense")
     config = json.loads(good["config.json"])
@@ -709,50 +614,42 @@ def test_arrays_in_chunks_are_read(good, options):
     assert found["part"].tolist() == [[1] * 4] * 2 + [[3] * 4] * 2
 
 
-def attributes(**changes):
-    def change(file):
-        for name, value in changes.items():
-            del file.attrs[name]
-            file.attrs[name] = value
-
-    return change
+def attributes(path="/", **changes):
+    return lambda file: file[path].attrs.update(changes)
 
 
+def giant_layer(file):
+    file.attrs["model_config"] = file.attrs["model_config"].replace('"units": 5', '"units": 500000000000')
+
+
+NAMES = "model_weights"
 HDF5 = {
     "no configuration": (lambda file: file.attrs.__delitem__("model_config"), "only weights"),
     "a number for a configuration": (attributes(model_config=3.5), "no string"),
     "bytes that are no text": (attributes(model_config=np.void(b"\xff\x00")), "is not read|no string|not JSON"),
     "a list for a configuration": (attributes(model_config=["a", "b"]), "no string"),
-    "a layer of another name": (
-        lambda file: file["model_weights"].attrs.__setitem__("layer_names", [b"first", b"../../first"]),
-        "no array|layers with weights|weights",
-    ),
+    "a layer of another name": (attributes(NAMES, layer_names=[b"first", b"../../first"]), "weights|no array"),
     "a weight that is elsewhere": (
-        lambda file: file["model_weights/first"].attrs.__setitem__(
-            "weight_names", [b"../second/kernel:0", b"first/bias:0"]
-        ),
+        attributes(f"{NAMES}/first", weight_names=[b"../second/kernel:0", b"first/bias:0"]),
         "no array",
     ),
     "data in another file": (
-        lambda file: link(h5py.ExternalLink("other.h5", "/data"), "model_weights/first/s/first/kernel:0")(file),
+        link(h5py.ExternalLink("other.h5", "/data"), f"{NAMES}/first/s/first/kernel:0"),
         "ExternalLink",
     ),
-    "a giant layer": (
-        lambda file: attributes(model_config=file.attrs["model_config"].replace('"units": 5', '"units": 500000000000'))(
-            file
-        ),
-        "too much for a file of this size",
+    "a giant layer": (giant_layer, "too much for a file of this size"),
+    # each takes a byte, and each is a layer's that is looked for
+    "thousands of empty names": (
+        attributes(NAMES, layer_names=np.zeros(60_000, "S1")),
+        "links to more names, groups, arrays and chunks",
     ),
 }
 
 
 @pytest.mark.parametrize("name", HDF5)
 def test_hdf5_of_keras_2(good, name):
-    buffer = io.BytesIO(good["m.h5"])
     change, message = HDF5[name]
-    with h5py.File(buffer, "a") as file:
-        change(file)
-    refused(buffer, message)
+    refused(changed_hdf5(good, change), message)
 
 
 def heap_objects(data):
@@ -835,11 +732,8 @@ def _check_texts(target):
 
 
 def test_many_names_of_one_long_text(good):
-    buffer = io.BytesIO(good["m.h5"])
-    with h5py.File(buffer, "a") as file:
-        del file["model_weights"].attrs["layer_names"]
-        file["model_weights"].attrs["layer_names"] = ["x" * 1_000_000, *("y" for _ in range(999))]
-    data = bytearray(buffer.getvalue())
+    names = ["x" * 1_000_000, *("y" for _ in range(999))]
+    data = bytearray(changed_hdf5(good, attributes(NAMES, layer_names=names)).getvalue())
     heap = data.index(b"x" * 100) - 32
     first = struct.pack("<IQI", 1_000_000, heap, 1)
     at = data.index(first)
@@ -849,34 +743,27 @@ def test_many_names_of_one_long_text(good):
 
 def test_a_group_with_long_names_under_many_names(good):
     """Names of fixed length: the file holds them once, and each of its layers would hold them again."""
-    buffer = io.BytesIO(good["m.h5"])
-    with h5py.File(buffer, "a") as file:
-        group = file["model_weights"]
+
+    def change(file):
+        group = file[NAMES]
         group["first"].attrs["weight_names"] = np.array([b"x" * 60_000])
         for number in range(1_000):
             group[f"n{number}"] = group["first"]
-        del group.attrs["layer_names"]
         group.attrs["layer_names"] = np.array([f"n{number}".encode() for number in range(1_000)])
-    refused(buffer, "strings take more than")
+
+    refused(changed_hdf5(good, change), "strings take more than")
 
 
-def test_thousands_of_empty_names(good):
-    """Each takes a byte, and each is a layer's that is looked for."""
-    buffer = io.BytesIO(good["m.h5"])
-    with h5py.File(buffer, "a") as file:
-        del file["model_weights"].attrs["layer_names"]
-        file["model_weights"].attrs["layer_names"] = np.zeros(60_000, "S1")
-    refused(buffer, "links to more names, groups, arrays and chunks")
-
-
-LONG = "n" * 9_000
+LONG = "n" * 1_000_000
+CUT = r"'n+\.\.\.n+'"
 LONG_NAMES = {
-    "a class": (first_layer(class_name=LONG), "unknown layer: 'nnn"),
-    "a module": (first_layer(module=LONG), "unknown layer: 'Dense' of module 'nnn"),
-    "a Lambda": (first_layer(class_name="Lambda", config={"name": LONG, "function": LONG}), "the Lambda layer 'nnn"),
+    "a class": (first_layer(class_name=LONG), rf"m\.keras.*unknown layer: {CUT}\."),
+    "a module": (first_layer(module=LONG), f"unknown layer: 'Dense' of module {CUT}"),
+    "a Lambda": (other_layer("Lambda", name=LONG, function=LONG), "the Lambda layer 'nnn"),
     "an argument": (first_config(**{LONG: 1}), "got an unexpected argument 'nnn"),
-    "an activation": (first_config(activation=LONG), "unknown activation: 'nnn"),
+    "an activation": (first_config(activation=LONG), rf"m\.keras.*unknown activation: {CUT}\."),
     "a dtype": (first_config(dtype=LONG), "dtype must be a dtype of number"),
+    "a number": (first_config(units=LONG), r"units must be a positive integer, received 'n+\.\.\."),
     "an initializer": (
         first_config(kernel_initializer={"class_name": LONG, "config": {}}),
         "unknown initializer: 'nnn",
@@ -894,9 +781,9 @@ LONG_NAMES = {
         lambda config: [layer["config"].update(name=LONG) for layer in config["config"]["layers"]] and None,
         "the names of a Sequential's layers must be unique: 'nnn",
     ),
-    "a loss": (lambda config: config["compile_config"].update(loss=LONG), "unknown loss: 'nnn"),
+    "a loss": (compiled(loss=LONG), "unknown loss: 'nnn"),
     "an argument of an optimizer": (
-        lambda config: config["compile_config"]["optimizer"]["config"].update({LONG: 1}),
+        compiled(optimizer={"class_name": "SGD", "config": {LONG: 1}}),
         "got an unexpected argument 'nnn",
     ),
 }
@@ -907,7 +794,9 @@ def test_messages_show_long_names_in_part(good, name):
     change, message = LONG_NAMES[name]
     with pytest.raises(ValueError, match=message) as caught:
         load_model(configured(good, change))
-    assert len(str(caught.value)) < 600
+    assert len(str(caught.value)) < 600 and caught.value.__suppress_context__
+    if name == "a class":
+        refused(json.dumps({"class_name": LONG, "config": {}}), f"unknown layer: {CUT}", model_from_json)
 
 
 @pytest.mark.grid
@@ -950,11 +839,10 @@ def test_long_attributes(good, monkeypatch):
 
 @pytest.mark.parametrize("size", [0, 2, 2**20, 2**62])
 def test_safetensors(good, size):
-    header = json.dumps(
-        {"layers.dense.vars.0": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]}}
-    ).encode()
+    entry = {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]}
+    header = json.dumps({"layers.dense.vars.0": entry}).encode()
     Path("w.safetensors").write_bytes(struct.pack("<Q", size or len(header)) + header + b"\0" * 100)
-    message = "claims a header of" if size == 2**62 else "not a safetensors file"
+    message = "declares a header of" if size == 2**62 else "not a safetensors file"
     refused("w.safetensors", message, load_model(zipped(good)).load_weights)
     refused("w.safetensors", "only weights")
 
@@ -975,42 +863,35 @@ def test_safetensors_of_other_dtypes_than_the_weights_can_have(good, dtype, size
     refused("w.safetensors", f"has the dtype {dtype} in the file, expected one of", model.load_weights)
 
 
-def test_archives_of_get_file(tmp_path):
-    """CVE-2025-12060: a link whose path is too long to be resolved led out of the folder."""
-    long = "d" * 240
-    with tarfile.open("a.tar", "w") as tar:
-        path = ""
-        for letter in "abcdefghijklmnop":
-            folder = tarfile.TarInfo(os.path.join(path, long))
-            folder.type = tarfile.DIRTYPE
-            tar.addfile(folder)
-            short = tarfile.TarInfo(os.path.join(path, letter))
-            short.type, short.linkname = tarfile.SYMTYPE, long
-            tar.addfile(short)
-            path = os.path.join(path, long)
-        out = tarfile.TarInfo("/".join("abcdefghijklmnop") + "/" + "l" * 254)
-        out.type, out.linkname = tarfile.SYMTYPE, "../" * 16
-        tar.addfile(out)
-        evil = tarfile.TarInfo("escape")
-        evil.type, evil.linkname = tarfile.SYMTYPE, out.name + "/../../.."
-        tar.addfile(evil)
-        tar.addfile(tarfile.TarInfo("escape/evil"), io.BytesIO())
-    with pytest.raises(ValueError, match="is not unpacked"):
-        utils.get_file(origin=(tmp_path / "a.tar").as_uri(), extract=True, cache_dir=tmp_path / "cache")
-    assert not list(tmp_path.rglob("evil"))
-
-
 def tar_of(*members):
     """a.tar of members (name, type, link or size)."""
     with tarfile.open("a.tar", "w:gz") as tar:
         for name, kind, more in members:
-            member = tarfile.TarInfo(name)
+            member, is_file = tarfile.TarInfo(name), kind == tarfile.REGTYPE
             member.type = kind
-            if kind == tarfile.REGTYPE:
-                member.size = more
-            else:
-                member.linkname = more
-            tar.addfile(member, io.BytesIO(b"0" * more) if kind == tarfile.REGTYPE else None)
+            setattr(member, "size" if is_file else "linkname", int(more) if is_file else more)
+            tar.addfile(member, io.BytesIO(b"0" * member.size) if is_file else None)
+
+
+def unpacked():
+    return utils.get_file(origin=Path("a.tar").absolute().as_uri(), extract=True, cache_dir=Path("cache").absolute())
+
+
+def test_archives_of_get_file(tmp_path):
+    """CVE-2025-12060: a link whose path is too long to be resolved led out of the folder."""
+    long, path, members = "d" * 240, "", []
+    for letter in "abcdefghijklmnop":
+        members += [
+            (os.path.join(path, long), tarfile.DIRTYPE, ""),
+            (os.path.join(path, letter), tarfile.SYMTYPE, long),
+        ]
+        path = os.path.join(path, long)
+    out = "/".join("abcdefghijklmnop") + "/" + "l" * 254
+    members += [(out, tarfile.SYMTYPE, "../" * 16), ("escape", tarfile.SYMTYPE, out + "/../../..")]
+    tar_of(*members, ("escape/evil", tarfile.REGTYPE, 0))
+    with pytest.raises(ValueError, match="is not unpacked"):
+        unpacked()
+    assert not list(tmp_path.rglob("evil"))
 
 
 TARS = {
@@ -1029,32 +910,26 @@ TARS = {
 @pytest.mark.parametrize("name", TARS)
 def test_tar_archives_of_get_file(name, tmp_path, monkeypatch):
     monkeypatch.setattr(unpacking, "_FREE", 1_000_000)
-    tar_of(
-        *(
-            (path.format(tmp_path), kind, more if kind == tarfile.REGTYPE else more.format(tmp_path))
-            for path, kind, more in TARS[name]
-        )
-    )
+    tar_of(*((path.format(tmp_path), kind, str(more).format(tmp_path)) for path, kind, more in TARS[name]))
     Path("cache").mkdir()
     Path("cache/secret").write_text("x")
     try:
-        utils.get_file(origin=(tmp_path / "a.tar").as_uri(), extract=True, cache_dir=tmp_path / "cache")
+        unpacked()
     except ValueError as error:
         assert "is not unpacked" in str(error)
     else:
         assert "absolute name" in name  # taken as a name below the folder
     found = [path for path in tmp_path.rglob("*") if path.name == "evil" or path.is_symlink()]
-    assert all(path.is_relative_to(tmp_path / "cache/datasets/a.tar") for path in found) and not list(
-        tmp_path.rglob("large")
-    )
+    assert all(path.is_relative_to(tmp_path / "cache/datasets/a.tar") for path in found)
+    assert not list(tmp_path.rglob("large"))
 
 
-def test_a_zip_of_get_file_that_would_fill_the_disk(tmp_path, monkeypatch):
+def test_a_zip_of_get_file_that_would_fill_the_disk(monkeypatch):
     monkeypatch.setattr(unpacking, "_FREE", 1_000_000)
     with zipfile.ZipFile("a.tar", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("large", b"0" * 3_000_000)
     with pytest.raises(ValueError, match="is not unpacked: its .* bytes would become 3000000"):
-        utils.get_file(origin=(tmp_path / "a.tar").as_uri(), extract=True, cache_dir=tmp_path / "cache")
+        unpacked()
 
 
 def test_yaml_that_repeats_itself():
@@ -1062,7 +937,7 @@ def test_yaml_that_repeats_itself():
     from nbkeras.compat.keras2.model_yaml import model_from_yaml
 
     lines = ["a0: &a0 [1, 1]", *(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 60))]
-    refused("\n".join(lines), "parts, more than any model's", model_from_yaml)
+    refused("\n".join(lines), "parts: configurations with more than", model_from_yaml)
     refused("a: &a [1, *a]", "contains the alias|not valid YAML", model_from_yaml)
     refused("a: !!python/object/apply:os.system ['true']", "not valid YAML", model_from_yaml)
 
@@ -1090,7 +965,7 @@ def test_a_full_model_still_loads(good):
 
 def test_a_json_of_any_length(good, monkeypatch):
     monkeypatch.setattr(archive, "JSON_LIMIT", 20)
-    with pytest.raises(ValueError, match="is 30 bytes: more than any model's configuration needs"):
+    with pytest.raises(ValueError, match="has 30 bytes: configurations with more than"):
         archive.parse_json(" " * 30, "this")
 
 

@@ -3,7 +3,7 @@
 Each layer by itself: tests/layers/test_contract.py.
 """
 
-import builtins
+import sys
 from collections import Counter
 
 import numpy as np
@@ -19,6 +19,10 @@ pytestmark = pytest.mark.cpu("ONNX Runtime is compared with the CPU")
 RNG = np.random.default_rng(1)
 
 
+def normal(*shape):
+    return RNG.normal(size=shape).astype("float32")
+
+
 def words(*shape):
     x = RNG.integers(1, 9, shape).astype("int32")
     x[0, 2:] = x[1, :2] = x[-1, 1] = 0
@@ -29,7 +33,7 @@ def test_names_and_open_sizes(tmp_path):
     inputs = Input((None, 4), name="signal")
     hidden = layers.LSTM(5, return_sequences=True)(inputs)
     model = Model(inputs, {"step": layers.TimeDistributed(layers.Dense(3))(hidden), "sum": layers.GRU(2)(hidden)})
-    found = run(model, tmp_path, RNG.normal(size=(7, 9, 4)).astype("float32"))
+    found = run(model, tmp_path, normal(7, 9, 4))
     assert {name: value.shape for name, value in found.items()} == {"step": (7, 9, 3), "sum": (7, 2)}
     graph = onnx.load(str(tmp_path / "model.onnx")).graph
     shape = graph.input[0].type.tensor_type.shape.dim
@@ -53,13 +57,13 @@ def test_images_and_volumes_of_any_size(tmp_path):
     for several, rank in ((volumes, 3), (images, 2)):
         model = Sequential([Input((*[None] * rank, 2)), *several])
         for sizes in ((2, 5, 6, 4), (1, 4, 3, 7)):
-            assert_same(model, tmp_path, RNG.normal(size=(*sizes[: rank + 1], 2)).astype("float32"))
+            assert_same(model, tmp_path, normal(*sizes[: rank + 1], 2))
 
 
 @pytest.mark.parametrize("size", [None, 7, 8])
 def test_dilated_windows_with_padding(size, tmp_path):
     """ONNX Runtime refuses auto_pad with dilations. Layers do not take strides with dilation, ops do."""
-    inputs, kernel = Input((size, size, 2)), RNG.normal(size=(3, 4, 2, 3)).astype("float32")
+    inputs, kernel = Input((size, size, 2)), normal(3, 4, 2, 3)
     same = {"padding": "same", "data_format": "channels_last"}
     outputs = [
         layers.Conv2D(3, (3, 4), dilation_rate=(2, 3), **same)(inputs),
@@ -68,7 +72,7 @@ def test_dilated_windows_with_padding(size, tmp_path):
         ops.conv(inputs, kernel, strides=(2, 1), dilation_rate=(1, 3), **same),
     ]
     for length in (size,) if size else (7, 8, 9):
-        assert_same(Model(inputs, outputs), tmp_path, RNG.normal(size=(2, length, length, 2)).astype("float32"))
+        assert_same(Model(inputs, outputs), tmp_path, normal(2, length, length, 2))
 
 
 @pytest.mark.parametrize("cell", ["LSTM", "GRU", "SimpleRNN"])
@@ -97,28 +101,22 @@ def test_a_mask_through_wrappers_and_pooling(reset_after, tmp_path):
 def test_activations_of_recurrences(activations, tmp_path):
     names = dict(zip(("activation", "recurrent_activation"), activations, strict=True))
     model = Sequential([Input((4, 3)), layers.LSTM(3, return_sequences=True, **names), layers.GRU(2, **names)])
-    assert_same(model, tmp_path, RNG.normal(size=(3, 4, 3)).astype("float32"))
+    assert_same(model, tmp_path, normal(3, 4, 3))
 
 
 def test_states_as_inputs_and_outputs(tmp_path):
     inputs, h, c = Input((None, 3)), Input((4,), name="h"), Input((4,), name="c")
     model = Model([inputs, h, c], layers.LSTM(4, return_state=True)(inputs, initial_state=[h, c]))
-    arrays = [RNG.normal(size=shape).astype("float32") for shape in ((2, 6, 3), (2, 4), (2, 4))]
-    assert_same(model, tmp_path, *arrays)
+    assert_same(model, tmp_path, normal(2, 6, 3), normal(2, 4), normal(2, 4))
 
 
 def test_a_convolutional_network_with_batch_normalization(tmp_path):
     model = Sequential([Input((12, 10, 2))])
-    for layer in (
-        layers.Conv2D(4, 3, padding="same", strides=2, activation="relu"),
-        layers.BatchNormalization(),
-        layers.MaxPooling2D(2),
-        layers.Flatten(),
-        layers.Dropout(0.5),
-        layers.Dense(3, activation="softmax"),
-    ):
+    model.add(layers.Conv2D(4, 3, padding="same", strides=2, activation="relu"))
+    for layer in (layers.BatchNormalization(), layers.MaxPooling2D(2), layers.Flatten(), layers.Dropout(0.5)):
         model.add(layer)
-    x = RNG.normal(size=(5, 12, 10, 2)).astype("float32")
+    model.add(layers.Dense(3, activation="softmax"))
+    x = normal(5, 12, 10, 2)
     model.compile("sgd", "mse")
     model.fit(x, np.zeros((5, 3)), epochs=2, verbose=0)
     assert_same(model, tmp_path, x)
@@ -126,9 +124,8 @@ def test_a_convolutional_network_with_batch_normalization(tmp_path):
 
 def randomized(model):
     """The model with weights, moving means and variances that are all different."""
-    model.set_weights(
-        [RNG.uniform(0.5, 1.5, w.shape) * RNG.choice([-1, 1]) ** (w.ndim > 1) for w in model.get_weights()]
-    )
+    weights = model.get_weights()
+    model.set_weights([RNG.uniform(0.5, 1.5, w.shape) * RNG.choice([-1, 1]) ** (w.ndim > 1) for w in weights])
     return model
 
 
@@ -138,17 +135,12 @@ def nodes(path):
 
 def test_batch_normalization_becomes_part_of_the_weights_before_it(tmp_path):
     model = Sequential([Input((8, 7, 2))])
-    for layer in (
-        layers.Conv2D(4, 3, strides=2),
-        layers.DepthwiseConv2D(2, use_bias=False),
-        layers.Dense(5),
-        layers.Dense(3, use_bias=False),
-    ):
-        model.add(layer)
-        model.add(layers.BatchNormalization())
-        model.add(layers.Activation("relu"))
+    convolutions = layers.Conv2D(4, 3, strides=2), layers.DepthwiseConv2D(2, use_bias=False)
+    for layer in (*convolutions, layers.Dense(5), layers.Dense(3, use_bias=False)):
+        for each in (layer, layers.BatchNormalization(), layers.Activation("relu")):
+            model.add(each)
     randomized(model)
-    assert_same(model, tmp_path, RNG.normal(size=(4, 8, 7, 2)).astype("float32"))
+    assert_same(model, tmp_path, normal(4, 8, 7, 2))
     kinds = nodes(tmp_path)
     assert kinds["Conv"] == kinds["MatMul"] == kinds["Add"] == 2, "the sums are those of the products with their biases"
     assert not {"Sub", "Mul", "Div", "Sqrt", "Reciprocal"} & set(kinds)
@@ -159,10 +151,9 @@ def test_a_result_with_two_uses_is_not_folded(tmp_path):
     inputs = Input((6, 6, 2))
     x, y = layers.Conv2D(3, 3)(inputs), layers.Dense(4)(inputs)
     both = [layers.BatchNormalization()(each) for each in (x, y)]
-    model = randomized(
-        Model(inputs, [x, y, *both, layers.BatchNormalization()(layers.Conv2D(3, 3, activation="relu")(x))])
-    )
-    assert_same(model, tmp_path, RNG.normal(size=(2, 6, 6, 2)).astype("float32"))
+    behind_an_activation = layers.BatchNormalization()(layers.Conv2D(3, 3, activation="relu")(x))
+    model = randomized(Model(inputs, [x, y, *both, behind_an_activation]))
+    assert_same(model, tmp_path, normal(2, 6, 6, 2))
     assert nodes(tmp_path)["Sub"] == 3
 
 
@@ -173,7 +164,7 @@ def test_images_are_transposed_only_at_the_ends(tmp_path):
     x = layers.Activation("tanh")(layers.add([x, y]))
     x = layers.Concatenate()([x, layers.MaxPooling2D(3, 1, padding="same")(x), y * 2.0])
     model = randomized(Model(inputs, [layers.Conv2D(3, 1)(x), layers.Conv2D(3, 1)(layers.Concatenate(axis=1)([x, x]))]))
-    assert_same(model, tmp_path, RNG.normal(size=(2, 6, 5, 2)).astype("float32"))
+    assert_same(model, tmp_path, normal(2, 6, 5, 2))
     assert nodes(tmp_path)["Transpose"] == 3, "of the input and of the two outputs"
 
 
@@ -182,7 +173,7 @@ def test_shared_layers_nested_models_and_ops(tmp_path):
     a, b = Input((4,), name="a"), Input((4,), name="b")
     joined = ops.concatenate([inner(a), inner(b) * 2.0 - 1.0], axis=-1)
     model = Model([a, b], [joined[:, ::-2], ops.mean(joined, axis=-1, keepdims=True)])
-    assert_same(model, tmp_path, *(RNG.normal(size=(3, 4)).astype("float32") for _ in range(2)))
+    assert_same(model, tmp_path, *(normal(3, 4) for _ in range(2)))
 
 
 ONE = """abs arccos arccosh arcsin arcsinh arctan arctanh ceil celu cos cosh deg2rad elu erf erfc exp exp2 expm1 floor gelu
@@ -191,6 +182,14 @@ ONE = """abs arccos arccosh arcsin arcsinh arctan arctanh ceil celu cos cosh deg
     isfinite isinf isnan sum mean max min prod var std logsumexp argmax argmin any all cumsum sort argsort flip"""
 TWO = """add subtract multiply divide power maximum minimum mod floor_divide fmod hypot logaddexp equal not_equal greater
     greater_equal less less_equal logical_and logical_or logical_xor"""
+
+
+def assert_same_outputs(model, tmp_path, *arrays):
+    """As assert_same, for a dict of outputs of any dtypes, and more exactly."""
+    found = run(model, tmp_path, *arrays)
+    for name, expected in model.predict(list(arrays) if len(arrays) > 1 else arrays[0], verbose=0).items():
+        assert found[name].dtype == expected.dtype, name
+        np.testing.assert_allclose(found[name], expected, rtol=2e-5, atol=1e-6, err_msg=name)
 
 
 @pytest.mark.parametrize("names", [ONE, TWO], ids=["one operand", "two operands"])
@@ -203,10 +202,7 @@ def test_ops(names, tmp_path):
     if names is ONE:  # where arccosh is defined; elsewhere both give NaN
         x[0, 0] += 1
     arrays = [x, RNG.uniform(-0.9, 0.9, (2, 3, 4)).astype("float32")][:count]
-    found = run(model, tmp_path, *arrays)
-    for name, expected in model.predict(arrays if count > 1 else x, verbose=0).items():
-        assert found[name].dtype == expected.dtype, name
-        np.testing.assert_allclose(found[name], expected, rtol=2e-5, atol=1e-6, err_msg=name)
+    assert_same_outputs(model, tmp_path, *arrays)
 
 
 def test_relu_at_its_threshold(tmp_path):
@@ -235,7 +231,7 @@ def test_sizes_can_be_fixed(tmp_path):
     model = Sequential([Input((None, 3)), layers.Lambda(lambda x: ops.stack(ops.unstack(x, axis=1), axis=1))])
     with pytest.raises(ValueError, match="different ops for inputs of other sizes .* in input_signature"):
         model.export(str(tmp_path / "model.onnx"))
-    assert_same(model, tmp_path, RNG.normal(size=(2, 4, 3)).astype("float32"), input_signature=[(None, 4, 3)])
+    assert_same(model, tmp_path, normal(2, 4, 3), input_signature=[(None, 4, 3)])
 
 
 def test_what_cannot_be_exported_says_why(tmp_path):
@@ -245,9 +241,7 @@ def test_what_cannot_be_exported_says_why(tmp_path):
     with pytest.raises(ValueError, match="is stateful: an ONNX file has no memory"):
         stateful.export(path)
     noise = Sequential([Input((3,)), layers.Lambda(lambda x: random.normal((1, 3)) + x)])
-    with pytest.raises(
-        ValueError, match=r"cannot be exported: op random\.\w+ of layer .*/lambda.*: ONNX has no counterpart"
-    ):
+    with pytest.raises(ValueError, match=r"exported: op random\.\w+ of layer .*/lambda.*: ONNX has no counterpart"):
         noise.export(path)
     with pytest.raises(ValueError, match="format must be 'onnx' or 'library', received 'tf_saved_model'"):
         noise.export(path, format="tf_saved_model")
@@ -266,14 +260,8 @@ def test_it_says_where_the_file_is_whatever_its_name_ends_in(tmp_path, capsys):
 
 
 def test_without_the_package_a_sentence_says_what_to_install(tmp_path, monkeypatch):
-    real = builtins.__import__
-
-    def refuse(name, *args, **kwargs):
-        if name.split(".")[0] == "onnx":
-            raise ImportError(name)
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", refuse)
+    for name in [name for name in sys.modules if name.split(".")[0] == "onnx"]:
+        monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ImportError, match=r"pip install 'nbkeras\[onnx\]'"):
         Sequential([Input((3,)), layers.Dense(2)]).export(str(tmp_path / "model.onnx"))
 
@@ -282,42 +270,42 @@ def test_sizes_that_windows_need_and_halve(tmp_path):
     """Open axes longer than the windows over them, halved and doubled again: at other sizes than the traced ones."""
     long = Sequential([Input((None, 3)), layers.Conv1D(4, 9), layers.MaxPooling1D(4), layers.GlobalMaxPooling1D()])
     for steps in (40, 101):
-        assert_same(long, tmp_path, RNG.normal(size=(2, steps, 3)).astype("float32"))
+        assert_same(long, tmp_path, normal(2, steps, 3))
     inputs = Input((None, None, 3))
     low = layers.Conv2D(4, 3, padding="same")(layers.MaxPooling2D(2)(inputs))
     network = Model(inputs, layers.Concatenate()([inputs, layers.UpSampling2D(2)(low)]))
     for sizes in ((1, 8, 6), (3, 16, 20)):
-        assert_same(network, tmp_path, RNG.normal(size=(*sizes, 3)).astype("float32"))
+        assert_same(network, tmp_path, normal(*sizes, 3))
 
 
 @pytest.mark.parametrize(
-    "layer, message",
+    "function, message",
     [
-        (layers.CenterCrop(8, 8), "computes different ops for inputs of other sizes"),  # it enlarges smaller images
+        # it enlarges smaller images
+        (lambda x: layers.CenterCrop(8, 8)(x), "computes different ops for inputs of other sizes"),
         (
-            layers.Lambda(lambda x: ops.clip(x, -1.0, float(x.shape[1]))),
-            "cannot be exported: op elementwise.clip of layer .*: an argument depends on the sizes of open axes",
+            lambda x: ops.clip(x, -1.0, float(x.shape[1])),
+            "op elementwise.clip of .*: an argument depends on the sizes of",
         ),
         (
-            layers.Lambda(lambda x: ops.leaky_relu(x, 1.0 / x.shape[1])),
-            "cannot be exported: op activations.piecewise of layer .*: an argument depends on the sizes of open axes",
+            lambda x: ops.leaky_relu(x, 1.0 / x.shape[1]),
+            "op activations.piecewise of .*: an argument depends on the size",
         ),
         (
-            layers.Lambda(lambda x: ops.sum(x, axis=1) / x.shape[1]),
-            "cannot be exported: op elementwise.divide of layer .*: a tensor was computed from the inputs, or their sizes",
+            lambda x: ops.sum(x, axis=1) / x.shape[1],
+            "op elementwise.divide of .*: a tensor was computed from the inputs",
         ),
         (
-            layers.Lambda(lambda x: ops.one_hot(ops.cast(x, "int32"), x.shape[1])),
-            "cannot be exported: op indexing.one_hot of layer .*: unsupported operand",
+            lambda x: ops.one_hot(ops.cast(x, "int32"), x.shape[1]),
+            "op indexing.one_hot of layer .*: unsupported operand",
         ),
     ],
-    ids=["something else from some size on", "a bound", "a slope", "a mean", "a depth"],
 )
-def test_what_python_makes_of_an_open_size_is_not_written_as_it_was(layer, message, tmp_path):
-    model = Sequential([Input((None, None, 3)), layer])
+def test_what_python_makes_of_an_open_size_is_not_written_as_it_was(function, message, tmp_path):
+    model = Sequential([Input((None, None, 3)), layers.Lambda(function)])
     with pytest.raises(ValueError, match=message):
         model.export(str(tmp_path / "model.onnx"))
-    assert_same(model, tmp_path, RNG.normal(size=(2, 9, 12, 3)).astype("float32"), input_signature=[(None, 9, 12, 3)])
+    assert_same(model, tmp_path, normal(2, 9, 12, 3), input_signature=[(None, 9, 12, 3)])
 
 
 def test_values_read_with_numpy_are_no_constants(tmp_path):
@@ -353,18 +341,12 @@ class Slope(layers.Layer):
         return tape.gradient(y, x)
 
 
-@pytest.mark.parametrize(
-    "parts",
-    [
-        [layers.Dense(8, "tanh"), layers.Dense(1)],
-        [layers.Dense(8, "relu"), layers.LayerNormalization(), layers.Dense(2, "softplus")],
-    ],
-    ids=["tanh", "normalized"],
-)
-def test_a_gradient_that_a_layer_computes(parts, tmp_path):
-    inputs = Input((3,))
-    model = Model(inputs, Slope(Sequential([Input((3,)), *parts]))(inputs))
-    assert_same(model, tmp_path, RNG.normal(size=(5, 3)).astype("float32"))
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+def test_a_gradient_that_a_layer_computes(activation, tmp_path):
+    inputs, first = Input((3,)), layers.Dense(8, activation)
+    last = [layers.Dense(1)] if activation == "tanh" else [layers.LayerNormalization(), layers.Dense(2, "softplus")]
+    model = Model(inputs, Slope(Sequential([Input((3,)), first, *last]))(inputs))
+    assert_same(model, tmp_path, normal(5, 3))
 
 
 @formula
@@ -379,7 +361,7 @@ def every_operation(x, y, *, a=1.0):
 def test_a_formula(tmp_path):
     """Of all operations, its gradient, and activations in it."""
     x, y = Input((5,)), Input((1,))
-    a, b = RNG.normal(size=(2, 4, 5)).astype("float32")
+    a, b = normal(2, 4, 5)
     assert_same(Model([x, y], every_operation(x, y, a=0.7)), tmp_path, a, b[:, :1])
     gated = formula(lambda x: ops.gelu(x) * ops.sigmoid(x) + ops.mish(x) + ops.softplus(x))
     assert_same(Model(x, Slope(gated)(x)), tmp_path, a)
@@ -389,7 +371,7 @@ def test_names_of_inputs_and_outputs_are_unique(tmp_path):
     a, b = Input((4,), name="a"), Input((4,), name="b")
     shared = layers.Dense(4, name="a_output")
     model = Model([a, b], [a, layers.Activation("relu", name="x")(shared(a)), shared(b)])
-    found = run(model, tmp_path, *(RNG.normal(size=(3, 4)).astype("float32") for _ in range(2)))
+    found = run(model, tmp_path, *(normal(3, 4) for _ in range(2)))
     assert len(found) == 3 and not {"a", "b"} & set(found)
 
 
@@ -410,7 +392,7 @@ def test_signatures_in_keras_form_and_inputs_by_name(tmp_path):
         def call(self, inputs):
             return ops.sum(self.table(inputs["words"]), axis=1) + inputs["more"]
 
-    model, words_, more = Net(), words(3, 5), RNG.normal(size=(3, 4)).astype("float32")
+    model, words_, more = Net(), words(3, 5), normal(3, 4)
     expected = model({"words": words_, "more": more}).numpy()
     signature = [layers.InputSpec(dtype="float32", shape=(None, 4)), Input((None,), dtype="int32")]  # more, words
     found = run(model, tmp_path, more, words_, input_signature=signature)
@@ -431,12 +413,8 @@ def test_ops_of_shapes_booleans_and_statistics(tmp_path):
         "normalized": ops.batch_normalization(x, mean, variance, -1, scale=mean),
         "causal": layers.Attention()([x, x], use_causal_mask=True),
     }
-    values = RNG.normal(size=(3, 4, 5)).astype("float32")
-    model = Model(x, outputs)
-    found = run(model, tmp_path, values)
-    for name, expected in model.predict(values, verbose=0).items():
-        assert found[name].dtype == expected.dtype, name
-        np.testing.assert_allclose(found[name], expected, rtol=2e-5, atol=1e-6, err_msg=name)
+    values = normal(3, 4, 5)
+    assert_same_outputs(Model(x, outputs), tmp_path, values)
 
 
 class Positions(layers.Layer):
@@ -451,7 +429,7 @@ class Positions(layers.Layer):
 def test_positions_of_an_open_axis(tmp_path):
     """Numbers that rise evenly become a Range; any others would be those of the traced size."""
     x = Input((None,))
-    assert_same(Model(x, Positions(lambda n: 2 * n + 1)(x)), tmp_path, RNG.normal(size=(2, 7)).astype("float32"))
+    assert_same(Model(x, Positions(lambda n: 2 * n + 1)(x)), tmp_path, normal(2, 7))
     for layer, message in (
         (Positions(np.sin), "a constant depends on the size of an open axis"),
         (layers.Lambda(lambda x: ops.roll(x, 1, axis=1)), "roll along an axis whose size is open"),
@@ -476,8 +454,8 @@ def test_ops_that_onnx_defines_differently(tmp_path):
     ]
     values = np.array([[1.0, 0.3, 5.5, -0.3], [0.0, -5.5, 1e10, 0.7]], "float32")
     model = Model([x, small], outputs)
-    found = run(model, tmp_path, values, np.array([[15, -25, 100, 7], [5, -5, 0, 127]], "int8"))
-    expected = model.predict([values, np.array([[15, -25, 100, 7], [5, -5, 0, 127]], "int8")], verbose=0)
-    for ours, theirs in zip(expected, found.values(), strict=True):
+    arrays = [values, np.array([[15, -25, 100, 7], [5, -5, 0, 127]], "int8")]
+    found = run(model, tmp_path, *arrays).values()
+    for ours, theirs in zip(model.predict(arrays, verbose=0), found, strict=True):
         assert (theirs.dtype, theirs.shape) == (ours.dtype, ours.shape)
         np.testing.assert_allclose(theirs, ours, rtol=1e-5)

@@ -15,7 +15,7 @@ from nbkeras.export import onnx_model
 pytestmark = [pytest.mark.cpu("ONNX Runtime is compared with the CPU"), pytest.mark.filterwarnings("ignore:overflow")]
 COUNT = 300
 # op families of quantized models (test_onnx_quantized.py), and ops of parts that are not drawn
-ELSEWHERE = ("quantized.", "integers.", "packed.", "indexing.whole", "transforms._identity")
+ELSEWHERE = ("quantized.", "integers.", "packing.", "packed.", "indexing.whole", "transforms._identity")
 REFUSED = {
     "Hashing",
     "HashedCrossing",
@@ -90,8 +90,8 @@ def test_random_models(tmp_path, monkeypatch):
         program = random_models.program(seed, names)
         code.append(program.text())
         if (found := failure(program, path)) is not None:
-            least = smaller(program, found[0], path) if len(failures) < 5 else program
-            failures.append(f"{(failure(least, path) or found)[1]}\n{least.text()}")
+            minimum = smaller(program, found[0], path) if len(failures) < 5 else program
+            failures.append(f"{(failure(minimum, path) or found)[1]}\n{minimum.text()}")
     assert not failures, f"{len(failures)} of {COUNT} models:\n\n" + "\n\n".join(failures)
     occur = set(re.findall(r"\b(?:L\.)?(\w+)\(", "\n".join(code))) | {"Model"}
     classes = [each for each in layer_module.layers.items().values() if isinstance(each, type)]

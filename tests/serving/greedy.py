@@ -7,7 +7,6 @@ wrong.
 """
 
 import contextlib
-import http.client
 import json
 import pathlib
 import re
@@ -15,9 +14,9 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import numpy as np
@@ -72,10 +71,10 @@ def forget_peak(process):
     pathlib.Path(f"/proc/{process}/clear_refs").write_text("5")
 
 
-def zipped(unit, count):
-    """Many times a piece of bytes, packed, without having them here."""
+def zipped(unit, count, head=b""):
+    """A head and many times a piece of bytes, packed, without having them here."""
     packer = zlib.compressobj(9, zlib.DEFLATED, zlib.MAX_WBITS | 16)
-    parts, piece = [], unit * max(1, (1 << 20) // len(unit))
+    parts, piece = [packer.compress(head)], unit * max(1, (1 << 20) // len(unit))
     left = count * len(unit)
     while left > 0:
         parts.append(packer.compress(piece[:left]))
@@ -85,13 +84,8 @@ def zipped(unit, count):
 
 def together(count, function):
     """The results of a function that is called so many times at once."""
-    found = []
-    threads = [threading.Thread(target=lambda: found.append(function())) for _ in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return found
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(lambda _: function(), range(count)))
 
 
 class Greedy:
@@ -112,17 +106,11 @@ class Greedy:
     # -------------------- ways to ask --------------------
 
     def post(self, model, body, path=None, **headers):
-        """(status, body) of the answer; (0, b"") if the connection is closed."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=60)
-        headers = {name.replace("_", "-"): str(value) for name, value in headers.items()}
+        """(status, content) of the answer; (0, b"") if the connection is closed."""
         try:
-            connection.request("POST", path or f"/v2/models/{model}/infer", body, headers)
-            answer = connection.getresponse()
-            return answer.status, answer.read()
+            return self.server.ask(path or f"/v2/models/{model}/infer", body, **headers)
         except ConnectionError:
             return 0, b""
-        finally:
-            connection.close()
 
     def tensor(self, model, shape, data=b"", name="s", packed=False, **parameters):
         """A request whose tensor is bytes; data: they, or their number if they are zeros."""
@@ -130,13 +118,8 @@ class Greedy:
         tensor = {"name": name, "shape": shape, "datatype": "FP32", "parameters": {"binary_data_size": size}}
         head = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True, **parameters}}).encode()
         length = {"inference_header_content_length": len(head)}
-        if packed:
-            # two members would be refused, so the head and the zeros are packed together
-            packer = zlib.compressobj(9, zlib.DEFLATED, zlib.MAX_WBITS | 16)
-            parts = [packer.compress(head)]
-            parts += [packer.compress(bytes(min(MEGA, size - at))) for at in range(0, size, MEGA)]
-            body = b"".join([*parts, packer.flush()])
-            return self.post(model, body, content_encoding="gzip", **length)
+        if packed:  # two members would be refused, so the head and the zeros are packed together
+            return self.post(model, zipped(b"\0", size, head), content_encoding="gzip", **length)
         return self.post(model, head + (bytes(size) if type(data) is int else data), **length)
 
     def call(self, data, compression=None, seconds=60):
@@ -292,7 +275,7 @@ class Greedy:
             data = {"name": "x", "shape": [rows, 1000], "datatype": "FP32", "data": [value] * (rows * 1000)}
             status, body = self.post("sums", json.dumps({"inputs": [data]}, separators=(",", ":")))
             yield status, 200
-            yield np.allclose(json.loads(body)["outputs"][0]["data"], value * 1000), True
+            yield np.allclose(body["outputs"][0]["data"], value * 1000), True
 
     # -------------------- the whole --------------------
 

@@ -1,6 +1,9 @@
 """`nbkeras serve` in processes of its own, seen from outside: its log, its processes, their memory and open files."""
 
 import contextlib
+import functools
+import http.client
+import json
 import os
 import pathlib
 import re
@@ -63,38 +66,55 @@ def old_mappings(process):
     return 0
 
 
-class LiveServer:
-    """A server with a models.toml: `tables` are its [[model]]s, `options` its [server]; the port is free ones."""
+def wait_for(condition, seconds=60.0, why=()):
+    """What a condition returns when that is true; why: lines that an error shows."""
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, "".join(why)
+        time.sleep(0.02)
+    return found
 
-    def __init__(self, folder, tables, **options):
+
+class LiveServer:
+    """`nbkeras serve` with a models.toml: `tables` are its [[model]]s, `options` its [server]; the port is a free one.
+
+    script: Python that runs a Supervisor instead. waits: it is made when the server listens.
+    """
+
+    def __init__(self, folder, tables=(), script=None, waits=True, **options):
         self.folder = pathlib.Path(folder)
         self.temporary = self.folder / "tmp"  # short: paths of sockets have at most 107 bytes
         self.temporary.mkdir(exist_ok=True)
-        lines = ["[server]", *(f"{name} = {_toml(value)}" for name, value in ({"port": 0} | options).items())]
+        self.write(tables, **options)
+        command = [
+            sys.executable,
+            *(["-c", script] if script else ["-m", "nbkeras", "serve", "--config", "models.toml"]),
+        ]
+        environment = os.environ | {"PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1", "TMPDIR": str(self.temporary)}
+        self.process = subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
+        self.lines, self.may_read = [], threading.Event()
+        self.may_read.set()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        if waits and not script:
+            try:
+                self.log("listening on http")
+            except BaseException:
+                self.kill()
+                raise
+
+    def write(self, tables, **options):
+        """Write models.toml."""
+        self.options = {"port": 0} | options
+        lines = ["[server]", *(f"{name} = {_toml(value)}" for name, value in self.options.items())]
         for table in tables:
             lines += ["[[model]]", *(f"{name} = {_toml(value)}" for name, value in table.items())]
         (self.folder / "models.toml").write_text("\n".join(lines) + "\n")
-        environment = os.environ | {
-            "PYTHONSAFEPATH": "1",
-            "PYTHONUNBUFFERED": "1",
-            "TMPDIR": str(self.temporary),
-        }
-        command = [sys.executable, "-m", "nbkeras", "serve", "--config", "models.toml"]
-        self.process = subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
-        self.lines = []
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-        try:
-            self.port = int(self.wait_for_line(r"listening on http://127\.0\.0\.1:(\d+)")[1])
-            grpc = "grpc_port" in options
-            self.grpc_port = int(self.wait_for_line(r"for gRPC on 127\.0\.0\.1:(\d+)")[1]) if grpc else None
-        except BaseException:
-            self.kill()
-            raise
 
     def _read(self):
         for line in self.process.stderr:
             self.lines.append(line)
+            self.may_read.wait()
 
     def __enter__(self):
         return self
@@ -105,52 +125,70 @@ class LiveServer:
     def kill(self):
         """End at once, if it has not ended; every process of it."""
         found = processes_below(self.process.pid)
+        self.may_read.set()
         if self.process.poll() is None:
             self.process.kill()
-        self.process.wait(30)
+        self.end()
         for process in found:
             if process != self.process.pid:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(process, signal.SIGKILL)
-        self._reader.join(30)
         self.process.stderr.close()
 
-    def stop(self, seconds=60):
-        """SIGTERM; the exit code."""
-        self.process.send_signal(signal.SIGTERM)
-        code = self.process.wait(seconds)
+    def end(self):
+        """Wait for the end; the exit code."""
+        code = self.process.wait(60)
         self._reader.join(30)
         return code
 
-    def find(self, pattern, first=0):
-        """The match of a pattern in a line of the log from a place on, or None."""
-        for line in self.lines[first:]:
-            if found := re.search(pattern, line):
-                return found
-        return None
+    def stop(self):
+        """SIGTERM; the exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.end()
 
-    def wait_for_line(self, pattern, first=0, seconds=120):
-        end = time.monotonic() + seconds
-        while (found := self.find(pattern, first)) is None:
-            if self.process.poll() is not None or time.monotonic() > end:
-                raise AssertionError(f"no line {pattern!r} in the log:\n" + "".join(self.lines[-50:]))
-            time.sleep(0.02)
-        return found
+    def find(self, pattern, first=0):
+        """The matches of a pattern in the log from a line on."""
+        return list(re.finditer(pattern, "".join(self.lines[first:])))
+
+    def log(self, pattern, count=1, first=0):
+        """The matches of a pattern in the log from a line on, when there are enough of them."""
+
+        def found():
+            matches = self.find(pattern, first)
+            assert len(matches) >= count or self.process.poll() is None, "".join(self.lines)
+            return matches if len(matches) >= count else None
+
+        return wait_for(found, 120, self.lines)
+
+    @functools.cached_property
+    def port(self):
+        return self.options["port"] or int(self.log(r"listening on http://127\.0\.0\.1:(\d+)")[0][1])
+
+    @functools.cached_property
+    def grpc_port(self):
+        return int(self.log(r"for gRPC on 127\.0\.0\.1:(\d+)")[0][1])
+
+    def ask(self, path, body=None, **headers):
+        """(status, content) of an answer over a connection of its own, which any worker accepts. JSON is read."""
+        with self.connected() as connection:
+            return asked(connection, path, body, **headers)
+
+    def connection(self):
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+
+    def connected(self):
+        return contextlib.closing(self.connection())
+
+    def started(self):
+        """(index, process) of each worker that was started."""
+        return [(int(found[1]), int(found[2])) for found in self.find(r"worker (\d+) started \(process (\d+)\)")]
 
     def workers(self):
         """The process of each worker, by its index."""
-        found = {}
-        for line in list(self.lines):
-            if started := re.search(r"worker (\d+) started \(process (\d+)\)", line):
-                found[int(started[1])] = int(started[2])
-        return found
+        return dict(self.started())
 
     def processes(self):
         return processes_below(self.process.pid)
-
-    def memory(self):
-        """Bytes of all processes of the server together."""
-        return sum(memory_of(process) for process in self.processes())
 
     def left_files(self):
         """Files and folders in the temporary folder, which is the server's own."""
@@ -158,6 +196,18 @@ class LiveServer:
 
     def tracebacks(self):
         return [line for line in self.lines if "Traceback" in line]
+
+
+def asked(connection, path, body=None, **headers):
+    """(status, content) of the answer over a connection; body: bytes, text, or what JSON is to hold, of a POST."""
+    body = body if body is None or isinstance(body, bytes | str) else json.dumps(body)
+    given = {"content_type": "application/json"} | headers
+    given = {name.replace("_", "-"): str(value) for name, value in given.items()}
+    connection.request("GET" if body is None else "POST", path, body, given)
+    answer = connection.getresponse()
+    content = answer.read()
+    is_json = answer.headers["content-type"] == "application/json"
+    return answer.status, json.loads(content) if is_json else content
 
 
 def _toml(value):

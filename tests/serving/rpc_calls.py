@@ -70,13 +70,10 @@ class Control:
     def __init__(self):
         self.calls = []
 
-    async def load(self, name, parameters):
+    async def change(self, do, name, parameters):
         if name == "none":
             raise ServingError(404, "model 'none' is not one of this server's models")
-        self.calls.append(("load", name, parameters))
-
-    async def unload(self, name, parameters):
-        self.calls.append(("unload", name, parameters))
+        self.calls.append((do, name, parameters))
 
 
 class Place:
@@ -129,11 +126,30 @@ class Place:
 
     async def failure(self, answer):
         """The code and the message of a call that is refused."""
+        error = await self.error(answer)
+        return error.code().name, error.details()
+
+    async def error(self, answer):
         try:
             await answer
         except grpc.aio.AioRpcError as error:
-            return error.code().name, error.details()
+            return error
         raise AssertionError("it was answered")
+
+    async def begin(self):
+        """A call that the model BYTES computes until it is free."""
+        running = asyncio.ensure_future(self.call("ModelInfer", infer("BYTES", ["wait", ""])))
+        await self.begun()
+        return running
+
+    async def begun(self):
+        while not self.models["BYTES"].runs:
+            await asyncio.sleep(0.01)
+
+    def stream(self):
+        kinds = [messages.message(f"inference.Model{kind}") for kind in ("InferRequest", "StreamInferResponse")]
+        method = f"/{rpc.SERVICE}/ModelStreamInfer"
+        return self.channel.stream_stream(method, kinds[0].SerializeToString, kinds[1].FromString)()
 
 
 def message(name, /, **fields):
@@ -246,13 +262,8 @@ async def check_requests_that_are_wrong_are_refused(place):
 
 async def check_bytes_that_are_no_message(place):
     stub = place.channel.unary_unary(f"/{rpc.SERVICE}/ModelInfer")
-    try:
-        await stub(b"\xff\xff\xff")
-    except grpc.aio.AioRpcError as error:
-        assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
-        assert error.details() == "the bytes are not a message inference.ModelInferRequest"
-    else:
-        raise AssertionError
+    told = "INVALID_ARGUMENT", "the bytes are not a message inference.ModelInferRequest"
+    assert await place.failure(stub(b"\xff\xff\xff")) == told
 
 
 async def check_models_that_are_not_there(place):
@@ -275,10 +286,7 @@ async def check_a_large_message_is_refused(place):
 
 
 async def check_a_deadline_and_a_client_that_leaves_cost_nothing(place):
-    model = place.models["BYTES"]
-    running = asyncio.ensure_future(place.call("ModelInfer", infer("BYTES", ["wait", ""])))
-    while not model.runs:
-        await asyncio.sleep(0.01)
+    model, running = place.models["BYTES"], await place.begin()
     late = await place.refusal("ModelInfer", infer("BYTES", ["a", ""]), timeout=0.05)
     assert late[0] == "DEADLINE_EXCEEDED"
     call = place.call("ModelInfer", infer("BYTES", ["a", ""]))
@@ -307,8 +315,7 @@ async def check_a_client_that_ends_its_side_of_a_connection_ends_its_calls(place
     call = frame(1, 4, 1, head) + frame(0, 1, 1, b"\0" + len(body).to_bytes(4) + body)
     reader, writer = await asyncio.open_connection(*place.address.split(":"))
     writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, b"") + call)
-    while not place.models["BYTES"].runs:
-        await asyncio.sleep(0.01)
+    await place.begun()
     writer.write_eof()
     await asyncio.wait_for(reader.read(), 5)
     writer.close()
@@ -317,10 +324,7 @@ async def check_a_client_that_ends_its_side_of_a_connection_ends_its_calls(place
 
 
 async def check_the_parameter_timeout(place):
-    model = place.models["BYTES"]
-    running = asyncio.ensure_future(place.call("ModelInfer", infer("BYTES", ["wait", ""])))
-    while not model.runs:
-        await asyncio.sleep(0.01)
+    model, running = place.models["BYTES"], await place.begin()
     request = infer("BYTES", ["a", ""])
     request.parameters["timeout"].int64_param = 20_000  # microseconds
     code, details = await place.refusal("ModelInfer", request)
@@ -347,19 +351,12 @@ async def check_a_timeout_that_is_no_time(place):
 
 
 async def check_a_full_queue_says_when_to_come_again(place):
-    model = place.models["BYTES"]
-    running = asyncio.ensure_future(place.call("ModelInfer", infer("BYTES", ["wait", ""])))
-    while not model.runs:
-        await asyncio.sleep(0.01)
+    model, running = place.models["BYTES"], await place.begin()
     waiting = asyncio.ensure_future(place.call("ModelInfer", infer("BYTES", ["a", ""])))
     await asyncio.sleep(0.05)
-    try:
-        await place.call("ModelInfer", infer("BYTES", ["b", ""]))
-    except grpc.aio.AioRpcError as error:
-        assert error.code() == grpc.StatusCode.UNAVAILABLE
-        assert dict(error.trailing_metadata())["grpc-retry-pushback-ms"] == "1000"
-    else:
-        raise AssertionError
+    error = await place.error(place.call("ModelInfer", infer("BYTES", ["b", ""])))
+    assert error.code() == grpc.StatusCode.UNAVAILABLE
+    assert dict(error.trailing_metadata())["grpc-retry-pushback-ms"] == "1000"
     model.free.set()
     await asyncio.gather(running, waiting)
 
@@ -498,12 +495,7 @@ async def check_methods_that_are_not_offered(place):
 
 
 async def check_a_stream_is_answered_in_its_order(place):
-    stub = place.channel.stream_stream(
-        f"/{rpc.SERVICE}/ModelStreamInfer",
-        type(message("ModelInferRequest")).SerializeToString,
-        messages.message("inference.ModelStreamInferResponse").FromString,
-    )
-    call = stub()
+    call = place.stream()
     await call.write(infer("BYTES", ["wait", ""], id="0"))
     for number in range(1, 100):
         model = ("FP32", "FP64", "none")[number % 3]
@@ -515,7 +507,7 @@ async def check_a_stream_is_answered_in_its_order(place):
     assert [each.infer_response.id for each in found] == [f"{n}" for n in range(100)]
     await asyncio.sleep(0.05)
     assert place.service.budget.used == 0
-    call = stub()
+    call = place.stream()
     for number in range(300):  # one after another: each answer is given back before the stream ends
         await call.write(infer("FP32", [number, 0]))
         await call.read()
@@ -524,7 +516,7 @@ async def check_a_stream_is_answered_in_its_order(place):
     assert found[0].infer_response.parameters["triton_final_response"].bool_param
     for number, each in enumerate(found[1:], 1):
         assert each.error_message.startswith("model 'none' is not there") == (number % 3 == 2)
-    call = stub()
+    call = place.stream()
     await call.write(infer("BYTES", ["wait", ""], id="0"))
     call.cancel()
     await asyncio.sleep(0.1)
@@ -532,10 +524,7 @@ async def check_a_stream_is_answered_in_its_order(place):
 
 
 async def check_the_end_waits_for_what_was_taken(place):
-    model = place.models["BYTES"]
-    running = asyncio.ensure_future(place.call("ModelInfer", infer("BYTES", ["wait", ""])))
-    while not model.runs:
-        await asyncio.sleep(0.01)
+    model, running = place.models["BYTES"], await place.begin()
     stopping = asyncio.create_task(place.server.stop(5))
     await asyncio.sleep(0.1)
     assert not stopping.done()
@@ -545,18 +534,12 @@ async def check_the_end_waits_for_what_was_taken(place):
 
 
 async def check_the_end_closes_streams_that_are_idle(place):
-    stub = place.channel.stream_stream(
-        f"/{rpc.SERVICE}/ModelStreamInfer",
-        type(message("ModelInferRequest")).SerializeToString,
-        messages.message("inference.ModelStreamInferResponse").FromString,
-    )
-    idle, busy, unused = stub(), stub(), stub()
+    idle, busy, unused = (place.stream() for _ in range(3))
     await idle.write(infer("FP32", [1, 0], id="1"))
     assert (await idle.read()).infer_response.id == "1"
     await busy.write(infer("BYTES", ["wait", ""], id="2"))
     await unused.wait_for_connection()
-    while not place.models["BYTES"].runs:
-        await asyncio.sleep(0.01)
+    await place.begun()
     place.service.is_draining = True
     stopping = asyncio.create_task(place.server.stop(10))
     for each in (idle, unused):
@@ -570,17 +553,9 @@ async def check_the_end_closes_streams_that_are_idle(place):
 
 
 async def check_the_end_gives_up_what_takes_too_long(place):
-    model = place.models["BYTES"]
-    running = asyncio.ensure_future(place.call("ModelInfer", infer("BYTES", ["wait", ""])))
-    while not model.runs:
-        await asyncio.sleep(0.01)
+    running = await place.begin()
     assert not await place.server.stop(0.1)
-    try:
-        await running
-    except grpc.aio.AioRpcError as error:
-        assert error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
-    else:
-        raise AssertionError
+    assert (await place.failure(running))[0] in ("UNAVAILABLE", "CANCELLED")
 
 
 async def run():

@@ -307,13 +307,13 @@ class Soak:
         if not self.was_killed(start) and not self.is_over:
             self.fault("5xx", f"{status}: {text}")
 
-    def pick(self, chance, most=12):
+    def pick(self, chance, maximum=12):
         model = chance.choice([model for model in self.models if not model.stream])
-        rows = [chance.randrange(POOL) for _ in range(chance.choice([1, 1, 1, 2, 3, chance.randint(1, most)]))]
+        rows = [chance.randrange(POOL) for _ in range(chance.choice([1, 1, 1, 2, 3, chance.randint(1, maximum)]))]
         return model, rows, {name: values[rows] for name, values in model.inputs.items()}
 
-    async def infer_json(self, chance, http, pack=False, most=12):
-        model, rows, tensors = self.pick(chance, most)
+    async def infer_json(self, chance, http, pack=False, maximum=12):
+        model, rows, tensors = self.pick(chance, maximum)
         content = {"id": str(chance.random()), "inputs": []}
         for name, values in tensors.items():
             data = values.tolist() if chance.random() < 0.5 else values.ravel().tolist()
@@ -334,7 +334,7 @@ class Soak:
         await self.infer_json(chance, http, pack=True)
 
     async def infer_many(self, chance, http):
-        await self.infer_json(chance, http, most=POOL)
+        await self.infer_json(chance, http, maximum=POOL)
 
     async def infer_binary(self, chance, http):
         model, rows, tensors = self.pick(chance)

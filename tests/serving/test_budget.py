@@ -18,56 +18,40 @@ import pytest
 pytest.importorskip("starlette")
 pytest.importorskip("orjson")
 
-from in_memory import exchange
+import in_memory
+from in_memory import Fake, infer, spec
 
 from nbkeras import Input, Sequential, layers
-from nbkeras.inference.bundle import TensorSpec
 from nbkeras.serving import service as service_module
 from nbkeras.serving import tensors
 from nbkeras.serving.budget import Budget
 from nbkeras.serving.errors import ServingError
 from nbkeras.serving.http import Application
-from nbkeras.serving.options import ModelOptions
-from nbkeras.serving.repository import Repository
 from nbkeras.serving.sequences import Sequences
-from nbkeras.serving.service import Service
-from nbkeras.serving.tensors import InferRequest
 
 MB = 1 << 20
 
 
-class Doubles:
+class Doubles(Fake):
     """A model of one input with `width` numbers."""
 
-    batch_sizes, is_by_rows, is_stream = (1, 8), True, False
-
     def __init__(self, width=2, outputs=2):
-        self.inputs = (TensorSpec("x", (None, width), np.dtype("float32")),)
-        self.outputs = (TensorSpec("y", (None, outputs), np.dtype("float32")),)
-        self.gate, self.most = threading.Event(), outputs
+        super().__init__(threading.Event())
+        self.inputs, self.outputs, self.width = (spec("x", (width,)),), (spec("y", (outputs,)),), outputs
         self.gate.set()
 
-    def parts(self, rows):
-        return self.batch_sizes[-1:]
-
-    def run(self, arrays):
-        self.gate.wait(10)
-        return [np.zeros((len(arrays[0]), self.most), "float32")]
+    def compute(self, arrays):
+        return [np.zeros((len(arrays[0]), self.width), "float32")]
 
 
-def served(model, most=1 << 30, name="m", **limits):
-    repository = Repository()
-    repository.set(name, "1", model, ModelOptions(name=name, max_batch=1 << 20))
-    return Service(repository, sequences=Sequences(budget=Budget(most), **limits))
+def served(model, maximum=1 << 30, **limits):
+    sequences = Sequences(budget=Budget(maximum), **limits)
+    return in_memory.served({"m": model}, sequences=sequences, max_batch=1 << 20)
 
 
-async def post(service, body, path="/v2/models/m/infer", pieces=1, max_body=64 * MB, **headers):
+async def post(service, body, path="/v2/models/m/infer", **options):
     """(status, content) of an answer."""
-    size = -(-len(body) // pieces)
-    parts = [body[at : at + size] for at in range(0, len(body), size)]
-    headers["content_length"] = len(body)
-    status, _, answer = await exchange(Application(service, max_body), "POST", path, headers, *parts)
-    return status, json.loads(answer or b"null")
+    return (await in_memory.post(Application(service, 64 * MB), path, body, **options))[::2]
 
 
 def refusal(message, call, *arguments):
@@ -131,45 +115,38 @@ def test_no_short_text_costs_more_than_what_it_is_taken_for(unit):
     assert tensors.cost_of_json(text) <= service_module.READING_COST * len(text)
 
 
-def test_a_short_request_is_looked_at_if_the_memory_is_short():
-    async def main():
-        service = served(Doubles(), 1 << 20)
-        tensor = {"name": "x", "shape": [1000, 2], "datatype": "FP32", "data": [0.123456789] * 2000}
-        body = json.dumps({"inputs": [tensor]})
-        assert service_module.READING_COST * len(body) > service.budget.most  # so its numbers are counted
-        status, content = await post(service, body.encode())
-        assert status == 200, content
-        body = b'{"inputs":[' + b"{}," * 8000 + b"0]}"
-        status, content = await post(service, body)
-        assert status == 413 and "max_memory_mb" in content["error"], content
-        assert service.budget.used == 0
-
-    asyncio.run(main())
+async def test_a_short_request_is_looked_at_if_the_memory_is_short():
+    service = served(Doubles(), 1 << 20)
+    tensor = {"name": "x", "shape": [1000, 2], "datatype": "FP32", "data": [0.123456789] * 2000}
+    body = json.dumps({"inputs": [tensor]})
+    assert service_module.READING_COST * len(body) > service.budget.limit  # so its numbers are counted
+    status, content = await post(service, body.encode())
+    assert status == 200, content
+    body = b'{"inputs":[' + b"{}," * 8000 + b"0]}"
+    status, content = await post(service, body)
+    assert status == 413 and "max_memory_mb" in content["error"], content
+    assert service.budget.used == 0
 
 
-def test_json_that_would_take_too_much_is_refused_before_it_is_read(monkeypatch):
+async def test_json_that_would_take_too_much_is_refused_before_it_is_read(monkeypatch):
     def read(text):
         raise AssertionError("it is read")
 
     monkeypatch.setattr(tensors, "read_json", read)
-
-    async def main():
-        service = served(Doubles(), 64 * MB)
-        for unit, count in ((b"[],", 500_000), (b'{"":', 300_000), (b"0,", 1_500_000)):
-            body = b'{"inputs":[' + unit * count + b"0]}"
-            for encoding, data in (("identity", body), ("gzip", gzip.compress(body, 1))):
-                status, content = await post(service, data, content_encoding=encoding)
-                assert status == 413 and "max_memory_mb" in content["error"], content
-        body = b'{"inputs":[' + b"[]," * 6_000_000 + b"0]}"
-        service.budget.most = 1 << 40
-        status, content = await post(service, body)
-        assert status == 413 and "reading the JSON would take up to" in content["error"]
-        for path in ("/v2/repository/index", "/v2/repository/models/m/load"):
-            status, content = await post(service, gzip.compress(body, 1), path, content_encoding="gzip")
-            assert status == 413 or (status, path[-4:]) == (403, "load"), content
-        assert service.budget.used == 0
-
-    asyncio.run(main())
+    service = served(Doubles(), 64 * MB)
+    for unit, count in ((b"[],", 500_000), (b'{"":', 300_000), (b"0,", 1_500_000)):
+        body = b'{"inputs":[' + unit * count + b"0]}"
+        for encoding, data in (("identity", body), ("gzip", gzip.compress(body, 1))):
+            status, content = await post(service, data, content_encoding=encoding)
+            assert status == 413 and "max_memory_mb" in content["error"], content
+    body = b'{"inputs":[' + b"[]," * 6_000_000 + b"0]}"
+    service.budget.limit = 1 << 40
+    status, content = await post(service, body)
+    assert status == 413 and "reading the JSON would take up to" in content["error"]
+    for path in ("/v2/repository/index", "/v2/repository/models/m/load"):
+        status, content = await post(service, gzip.compress(body, 1), path, content_encoding="gzip")
+        assert status == 413 or (status, path[-4:]) == (403, "load"), content
+    assert service.budget.used == 0
 
 
 # -------------------- bodies --------------------
@@ -182,76 +159,60 @@ def request_of(count, data=True):
 
 
 @pytest.mark.parametrize("encoding", ["identity", "gzip", "deflate"])
-def test_bodies_are_counted_until_they_are_answered(encoding):
-    async def main():
-        model = Doubles()
-        model.gate.clear()
-        service = served(model, 100 * MB)
-        body, size = request_of(200_000)
-        pack = {"identity": bytes, "gzip": gzip.compress, "deflate": zlib.compress}[encoding]
-        headers = {"inference_header_content_length": size, "content_encoding": encoding}
-        tasks = [asyncio.ensure_future(post(service, pack(body), pieces=5, **headers)) for _ in range(10)]
-        while service.in_flight < 2 or not any(task.done() for task in tasks):
-            await asyncio.sleep(0.01)
-            assert service.budget.used <= 100 * MB
-        assert service.budget.used >= service.in_flight * len(body)
-        model.gate.set()
-        statuses = sorted([(await task)[0] for task in tasks if task.done()])
-        assert 503 in statuses
-        await asyncio.wait(tasks)
-        assert service.budget.used == 0
-
-    # answers are bytes, which `post` would read as JSON
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys.modules[__name__].json, "loads", lambda text: None)
-        asyncio.run(main())
+async def test_bodies_are_counted_until_they_are_answered(encoding):
+    model = Doubles()
+    model.gate.clear()
+    service = served(model, 100 * MB)
+    body, size = request_of(200_000)
+    pack = {"identity": bytes, "gzip": gzip.compress, "deflate": zlib.compress}[encoding]
+    headers = {"inference_header_content_length": size, "content_encoding": encoding}
+    tasks = [asyncio.ensure_future(post(service, pack(body), pieces=5, **headers)) for _ in range(10)]
+    while service.in_flight < 2 or not any(task.done() for task in tasks):
+        await asyncio.sleep(0.01)
+        assert service.budget.used <= 100 * MB
+    assert service.budget.used >= service.in_flight * len(body)
+    model.gate.set()
+    statuses = sorted([(await task)[0] for task in tasks if task.done()])
+    assert 503 in statuses
+    await asyncio.wait(tasks)
+    assert service.budget.used == 0
 
 
-def test_a_packed_body_is_counted_piece_by_piece():
-    async def main():
-        service = served(Doubles(), 5 * MB)
-        taken = []
-        take = service.budget.take
-        service.budget.take = lambda size: (taken.append(size), take(size))
-        status, content = await post(service, gzip.compress(bytes(60 * MB)), content_encoding="gzip")
-        assert status == 503 and "memory for requests is full" in content["error"]
-        assert max(taken) <= MB and service.budget.used == 0
-
-    asyncio.run(main())
+async def test_a_packed_body_is_counted_piece_by_piece():
+    service = served(Doubles(), 5 * MB)
+    taken = []
+    take = service.budget.take
+    service.budget.take = lambda size: (taken.append(size), take(size))
+    status, content = await post(service, gzip.compress(bytes(60 * MB)), content_encoding="gzip")
+    assert status == 503 and "memory for requests is full" in content["error"]
+    assert max(taken) <= MB and service.budget.used == 0
 
 
-def test_answers_are_counted_before_they_are_computed():
+async def test_answers_are_counted_before_they_are_computed():
     """A row of 8 bytes has an output of 4 MB."""
-
-    async def main():
-        model = Doubles(outputs=1_000_000)
-        service = served(model, 100 * MB)
-        x = np.zeros((20, 2), "float32")
-        with pytest.raises(ServingError, match="bytes of memory, but the limit for all requests") as caught:
-            await service.infer("m", None, InferRequest({"x": x}))
-        assert caught.value.status == 413
-        await service.infer("m", None, InferRequest({"x": x[:2]}))
-        assert service.budget.used == 0
-
-    asyncio.run(main())
+    model = Doubles(outputs=1_000_000)
+    service = served(model, 100 * MB)
+    x = np.zeros((20, 2), "float32")
+    with pytest.raises(ServingError, match="bytes of memory, but the limit for all requests") as caught:
+        await infer(service, inputs={"x": x})
+    assert caught.value.status == 413
+    await infer(service, inputs={"x": x[:2]})
+    assert service.budget.used == 0
 
 
-def test_requests_that_wait_are_counted():
-    async def main():
-        model = Doubles()
-        model.gate.clear()
-        service = served(model, 4 * MB)
-        x = np.zeros((10_000, 2), "float32")
-        tasks = [asyncio.ensure_future(service.infer("m", None, InferRequest({"x": x}))) for _ in range(10)]
-        await asyncio.sleep(0.05)
-        refused = [task for task in tasks if task.done()]
-        assert refused and {task.exception().reason for task in refused} == {"memory_full"}
-        assert len(refused) < 9 and service.budget.used <= 4 * MB
-        model.gate.set()
-        await asyncio.wait(tasks)
-        assert service.budget.used == 0
-
-    asyncio.run(main())
+async def test_requests_that_wait_are_counted():
+    model = Doubles()
+    model.gate.clear()
+    service = served(model, 4 * MB)
+    x = np.zeros((10_000, 2), "float32")
+    tasks = [asyncio.ensure_future(infer(service, inputs={"x": x})) for _ in range(10)]
+    await asyncio.sleep(0.05)
+    refused = [task for task in tasks if task.done()]
+    assert refused and {task.exception().reason for task in refused} == {"memory_full"}
+    assert len(refused) < 9 and service.budget.used <= 4 * MB
+    model.gate.set()
+    await asyncio.wait(tasks)
+    assert service.budget.used == 0
 
 
 # -------------------- states --------------------
@@ -264,47 +225,41 @@ def stream():
 
 
 @pytest.mark.parametrize("identity", [None, 7])
-def test_states_are_refused_before_they_are_made(stream, identity, monkeypatch):
+async def test_states_are_refused_before_they_are_made(stream, identity, monkeypatch):
     def initial(self, rows=1):
         raise AssertionError("a state is made")
 
-    async def main():
-        service = served(stream, 64 * MB)
-        parameters = {} if identity is None else {"sequence_id": identity, "sequence_start": True}
-        x = np.zeros((500_000, 1, 2), "float32")  # 4 MB, and states of 128 MB
-        with monkeypatch.context() as patch:
-            patch.setattr(type(stream), "initial", initial)
-            with pytest.raises(ServingError, match="take more than|bytes of memory|sequences have") as caught:
-                await service.infer("m", None, InferRequest({"x": x}, parameters=parameters))
-        assert caught.value.status == 413
-        assert (len(service.sequences), service.budget.used) == (0, 0)
-        await service.infer("m", None, InferRequest({"x": x[:8]}, parameters=parameters))
-        assert service.budget.used == service.sequences.bytes == (0 if identity is None else 8 * 64 * 4 + 1024)
-
-    asyncio.run(main())
+    service = served(stream, 64 * MB)
+    parameters = {} if identity is None else {"sequence_id": identity, "sequence_start": True}
+    x = np.zeros((500_000, 1, 2), "float32")  # 4 MB, and states of 128 MB
+    with monkeypatch.context() as patch:
+        patch.setattr(type(stream), "initial", initial)
+        with pytest.raises(ServingError, match="take more than|bytes of memory|sequences have") as caught:
+            await infer(service, inputs={"x": x}, parameters=parameters)
+    assert caught.value.status == 413
+    assert (len(service.sequences), service.budget.used) == (0, 0)
+    await infer(service, inputs={"x": x[:8]}, parameters=parameters)
+    assert service.budget.used == service.sequences.bytes == (0 if identity is None else 8 * 64 * 4 + 1024)
 
 
-def test_sequences_are_part_of_the_budget(stream):
-    async def main():
-        service = served(stream, 40_000, max_bytes=30_000, idle=30.0)
-        x = np.zeros((1, 1, 2), "float32")
-        kept, reasons = 0, set()
-        for identity in range(1, 60):
-            try:
-                given = {"sequence_id": identity, "sequence_start": True}
-                await service.infer("m", None, InferRequest({"x": x}, parameters=given))
-                kept += 1
-            except ServingError as error:
-                reasons.add(error.reason)
-        assert reasons == {"sequences_full"} and kept == 30_000 // (1024 + 256)
-        assert service.budget.used == kept * (1024 + 256)
-        await service.infer("m", None, InferRequest({"x": x}))
-        for identity in range(1, kept + 1):
-            ends = {"sequence_id": identity, "sequence_end": True}
-            await service.infer("m", None, InferRequest({"x": x}, parameters=ends))
-        assert (len(service.sequences), service.budget.used) == (0, 0)
-
-    asyncio.run(main())
+async def test_sequences_are_part_of_the_budget(stream):
+    service = served(stream, 40_000, max_bytes=30_000, idle=30.0)
+    x = np.zeros((1, 1, 2), "float32")
+    kept, reasons = 0, set()
+    for identity in range(1, 60):
+        try:
+            given = {"sequence_id": identity, "sequence_start": True}
+            await infer(service, inputs={"x": x}, parameters=given)
+            kept += 1
+        except ServingError as error:
+            reasons.add(error.reason)
+    assert reasons == {"sequences_full"} and kept == 30_000 // (1024 + 256)
+    assert service.budget.used == kept * (1024 + 256)
+    await infer(service, inputs={"x": x})
+    for identity in range(1, kept + 1):
+        ends = {"sequence_id": identity, "sequence_end": True}
+        await infer(service, inputs={"x": x}, parameters=ends)
+    assert (len(service.sequences), service.budget.used) == (0, 0)
 
 
 # -------------------- gRPC --------------------
@@ -326,8 +281,8 @@ def message(body, packed=0):
 @pytest.mark.parametrize("step", [1, 7, 5000])
 def test_messages_of_grpc_are_counted_from_their_first_bytes_to_their_answer(step):
     module, budget = frames(), Budget(MB)
-    asked = module.Asked(budget, lambda: 10.0)
-    answered = module.Answered(asked, lambda: 10.0)
+    asked = module.RequestFrames(budget, lambda: 10.0)
+    answered = module.ResponseFrames(asked, lambda: 10.0)
 
     def feed(side, data):
         for at in range(0, len(data), step):
@@ -352,8 +307,8 @@ def test_messages_of_grpc_are_counted_from_their_first_bytes_to_their_answer(ste
 
 def test_calls_that_are_reset_are_given_back():
     module, budget = frames(), Budget(MB)
-    asked = module.Asked(budget, lambda: 0.0)
-    answered = module.Answered(asked, lambda: 0.0)
+    asked = module.RequestFrames(budget, lambda: 0.0)
+    answered = module.ResponseFrames(asked, lambda: 0.0)
     asked.feed(bytes(24))
     for stream in (1, 3):
         asked.feed(frame(1, 4, stream) + frame(0, 0, stream, message(bytes(90_000))[:9]))
@@ -368,7 +323,7 @@ def test_calls_that_are_reset_are_given_back():
 
 def test_a_message_without_a_place_is_refused_and_a_packed_one_counts_unpacked():
     module, budget = frames(), Budget(MB)
-    asked = module.Asked(budget, lambda: 0.0)
+    asked = module.RequestFrames(budget, lambda: 0.0)
     asked.feed(bytes(24) + frame(1, 4, 1))
     packed = message(gzip.compress(bytes(300_000)), packed=1)
     asked.feed(frame(0, 1, 1, packed))
@@ -388,7 +343,7 @@ def test_a_message_without_a_place_is_refused_and_a_packed_one_counts_unpacked()
 
 def test_small_messages_do_not_evade_the_budget():
     module, budget = frames(), Budget(100_000)
-    asked = module.Asked(budget, lambda: 0.0)
+    asked = module.RequestFrames(budget, lambda: 0.0)
     asked.feed(bytes(24) + frame(1, 4, 1))
     with pytest.raises(ServingError, match="the memory for requests is full"):
         for _ in range(50):  # that nobody answers
@@ -403,21 +358,21 @@ def test_small_messages_do_not_evade_the_budget():
     assert budget.used <= 100_000
     asked.forget(3)
     asked.feed(frame(1, 4, 5))
-    budget.used = budget.most
+    budget.used = budget.limit
     asked.feed(frame(0, 0, 5, message(bytes(4000))))  # one small message, whose call is refused
     asked.forget(5)
-    assert budget.used == budget.most
+    assert budget.used == budget.limit
 
 
 def test_nothing_is_kept_of_what_follows_a_packed_message():
     module, budget = frames(), Budget(MB)
-    asked = module.Asked(budget, lambda: 0.0)
+    asked = module.RequestFrames(budget, lambda: 0.0)
     data = gzip.compress(bytes(1000)) + bytes(50_000)
     asked.feed(bytes(24) + frame(1, 4, 1) + frame(0, 0, 1, message(data, packed=1)[:-1]))
     assert asked.packed == 0 and asked.calls[1].unpacker is None
 
 
-def test_a_message_of_many_fields_is_refused_before_it_is_read():
+async def test_a_message_of_many_fields_is_refused_before_it_is_read():
     frames()
     rpc, messages = (importlib.import_module(f"nbkeras.serving.{name}") for name in ("rpc", "messages"))
     context = types.SimpleNamespace(
@@ -425,32 +380,28 @@ def test_a_message_of_many_fields_is_refused_before_it_is_read():
     )
     kind = messages.message("inference.ModelInferRequest")
     name = kind(model_name="m").SerializeToString()
+    service = served(Doubles(), 64 * MB)
+    servicer = rpc.Servicer(service)
 
-    async def main():
-        service = served(Doubles(), 64 * MB)
-        servicer = rpc.Servicer(service)
+    async def status(data, message):
+        with pytest.raises(ServingError, match=message) as caught:
+            await servicer.ModelInfer(data, context)
+        return caught.value.status
 
-        async def status(data, message):
-            with pytest.raises(ServingError, match=message) as caught:
-                await servicer.ModelInfer(data, context)
-            return caught.value.status
-
-        for part in (b"\x2a\0", b"\x22\0", b"\x32\0", b"\x3a\0"):
-            no_place = "the request needs|the memory for requests is full"
-            assert await status(name + part * 500_000, no_place) == 413  # 100 MB
-            assert await status(name + part * 2_000_000, "the message has more than .* fields") == 413  # too many
-        too_short = name + b"\x2a\x84\x80\x80\x01\x1a\x80\x80\x80\x01" + b"\1" * (2 * MB)
-        assert await status(too_short, "message") == 400
-        assert await status(b"\x2b" * 5000, "message") == 400
-        good = kind(model_name="m")
-        good.inputs.add(name="x", datatype="FP32", shape=[1_000_000, 2])
-        good.raw_input_contents.append(bytes(8_000_000))
-        service.budget.most = 400 * MB
-        await servicer.ModelInfer(good.SerializeToString(), context)
-        assert messages.id_of(kind(id="é", model_name="m").SerializeToString()) == "é"
-        assert messages.id_of(b"\xff" * 20) == ""
-
-    asyncio.run(main())
+    for part in (b"\x2a\0", b"\x22\0", b"\x32\0", b"\x3a\0"):
+        no_place = "the request needs|the memory for requests is full"
+        assert await status(name + part * 500_000, no_place) == 413  # 100 MB
+        assert await status(name + part * 2_000_000, "the message has more than .* fields") == 413  # too many
+    too_short = name + b"\x2a\x84\x80\x80\x01\x1a\x80\x80\x80\x01" + b"\1" * (2 * MB)
+    assert await status(too_short, "message") == 400
+    assert await status(b"\x2b" * 5000, "message") == 400
+    good = kind(model_name="m")
+    good.inputs.add(name="x", datatype="FP32", shape=[1_000_000, 2])
+    good.raw_input_contents.append(bytes(8_000_000))
+    service.budget.limit = 400 * MB
+    await servicer.ModelInfer(good.SerializeToString(), context)
+    assert messages.id_of(kind(id="é", model_name="m").SerializeToString()) == "é"
+    assert messages.id_of(b"\xff" * 20) == ""
 
 
 @pytest.mark.parametrize(
@@ -506,13 +457,13 @@ def test_messages_of_grpc_that_are_too_long_or_none(monkeypatch):
     with pytest.raises(ServingError, match="the bytes are not a message inference.ModelReadyRequest") as caught:
         rpc._read(kind, b"\xff")
     assert caught.value.status == 400
-    monkeypatch.setattr(rpc, "MOST_CONTENT", 3)
+    monkeypatch.setattr(rpc, "MAX_CONTENT", 3)
     with pytest.raises(
         ServingError, match="inference.ModelReadyRequest may have at most 3 bytes, received 4"
     ) as caught:
         rpc._read(kind, bytes(4))
     assert caught.value.status == 413
-    monkeypatch.setattr(rpc.tensors, "MOST_VALUES", 1)
+    monkeypatch.setattr(rpc.tensors, "MAX_VALUES", 1)
     contents = messages.message("inference.InferTensorContents")(fp32_contents=[1, 2])
     with pytest.raises(ServingError, match="has 2 values in fp32_contents .limit: 1.; send it as raw_input_contents"):
         rpc._typed("x", "FP32", [2], contents)

@@ -265,8 +265,7 @@ def test_answers_that_make_no_sense(body, claimed, cause):
 
 
 @pytest.mark.parametrize(
-    "content",
-    [[], {}, {"inputs": 3}, {"inputs": [{"name": "x"}]}, {"inputs": [{"name": {}, "datatype": "FP32"}]}],
+    "content", [[], {}, {"inputs": 3}, {"inputs": [{"name": "x"}]}, {"inputs": [{"name": {}, "datatype": "FP32"}]}]
 )
 def test_metadata_that_makes_no_sense(content):
     with Scripted(answer(content)) as server, Client(server.address) as client:

@@ -4,20 +4,16 @@ The packages of others need other versions of shared packages than nbkeras's tes
 have them, separated by colons; without it, tests run with this Python what it has.
 """
 
-import contextlib
-import http.client
-import json
 import os
 import pathlib
-import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 
 import numpy as np
 import pytest
+from live_server import LiveServer
 
 pytest.importorskip("grpc")
 pytest.importorskip("uvloop")
@@ -25,50 +21,6 @@ pytest.importorskip("uvloop")
 from nbkeras import Input, Model, Sequential, layers, utils
 
 SCRIPT = pathlib.Path(__file__).with_name("clients.py")
-CONFIGURATION = """
-[server]
-port = 0
-grpc_port = 0
-workers = 2
-control = true
-batch_sizes = [1, 8]
-sequence_idle_seconds = 30
-[[model]]
-path = "mlp.keras"
-[[model]]
-path = "numbers.keras"
-[[model]]
-path = "lstm.keras"
-stream = true
-"""
-
-
-class Server:
-    """`nbkeras serve` with a models.toml."""
-
-    def __init__(self, folder):
-        self.folder, self.lines = folder, []
-        command = [sys.executable, "-m", "nbkeras", "serve", "--config", str(folder / "models.toml")]
-        environment = os.environ | {"PYTHONSAFEPATH": "1", "NUMBA_NUM_THREADS": "1", "TMPDIR": str(folder)}
-        self.process = subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
-        self._reader = threading.Thread(target=lambda: self.lines.extend(iter(self.process.stderr.readline, "")))
-        self._reader.start()
-
-    def find(self, pattern, count=1):
-        """The numbers in lines of the log."""
-        end = time.monotonic() + 60
-        while len(found := re.findall(pattern, "".join(self.lines))) < count:
-            assert time.monotonic() < end, "".join(self.lines)
-            assert self.process.poll() is None, "".join(self.lines)
-            time.sleep(0.02)
-        return [int(each) for each in found]
-
-    def end(self):
-        self.process.send_signal(signal.SIGTERM)
-        code = self.process.wait(30)
-        self._reader.join(10)
-        self.process.stderr.close()
-        return code
 
 
 @pytest.fixture(scope="module")
@@ -89,17 +41,19 @@ def server(tmp_path_factory):
     a, b = mlp.predict(given["x"], verbose=0)
     e, y = numbers.predict(given["t"], verbose=0), lstm.predict(given["s"], verbose=0)
     np.savez(folder / "expected.npz", a=a, b=b, e=e, y=y, **given)
-    (folder / "models.toml").write_text(CONFIGURATION)
-    made = Server(folder)
-    try:
-        [made.http] = made.find(r"listening on http://127\.0\.0\.1:(\d+)")
-        [made.grpc] = made.find(r"listening for gRPC on 127\.0\.0\.1:(\d+)")
-        yield made
-        assert made.end() == 0
-        assert "Traceback" not in "".join(made.lines)
-    finally:
-        if made.process.poll() is None:
-            made.process.kill()
+    tables = [{"path": "mlp.keras"}, {"path": "numbers.keras"}, {"path": "lstm.keras", "stream": True}]
+    options = {
+        "grpc_port": 0,
+        "workers": 2,
+        "threads": 1,
+        "control": True,
+        "batch_sizes": (1, 8),
+        "sequence_idle_seconds": 30,
+    }
+    with LiveServer(folder, tables, **options) as server:
+        yield server
+        assert server.stop() == 0
+        assert not server.tracebacks()
 
 
 def interpreter(package):
@@ -119,30 +73,16 @@ def interpreter(package):
 )
 def test_clients_that_others_wrote(server, name, package):
     python = interpreter(package)
-    command = [python, str(SCRIPT), name, str(server.http), str(server.grpc), str(server.folder / "expected.npz")]
+    command = [python, str(SCRIPT), name, str(server.port), str(server.grpc_port), str(server.folder / "expected.npz")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stderr
-
-
-@contextlib.contextmanager
-def connected(server):
-    connection = http.client.HTTPConnection("127.0.0.1", server.http, timeout=20)
-    try:
-        yield connection
-    finally:
-        connection.close()
 
 
 def step(server, x, identity, start=False, end=False):
     """A step of a sequence over a connection of its own, which any worker accepts."""
     parameters = {"sequence_id": identity, "sequence_start": start, "sequence_end": end}
     tensor = {"name": "x", "shape": list(x.shape), "datatype": "FP32", "data": x.ravel().tolist()}
-    body = json.dumps({"inputs": [tensor], "parameters": parameters})
-    with connected(server) as connection:
-        connection.request("POST", "/v2/models/lstm/infer", body, {"Content-Type": "application/json"})
-        answer = connection.getresponse()
-        content = json.loads(answer.read())
-    return answer.status, content
+    return server.ask("/v2/models/lstm/infer", {"inputs": [tensor], "parameters": parameters})
 
 
 def test_sequences_of_a_killed_worker_are_lost_and_no_others(server):
@@ -151,9 +91,9 @@ def test_sequences_of_a_killed_worker_are_lost_and_no_others(server):
     ids = list(range(1, 21))
     for identity in ids:
         assert step(server, x[:, :1], identity, start=True)[0] == 200
-    workers = server.find(r"worker \d+ started \(process (\d+)\)")
-    os.kill(workers[0], signal.SIGKILL)
-    server.find(r"worker 0 started \(process (\d+)\)", 2)
+    place = len(server.lines)
+    os.kill(server.workers()[0], signal.SIGKILL)
+    server.log("worker 0 started", first=place)
     lost = []
     for identity in ids:
         end = time.monotonic() + 20

@@ -11,6 +11,7 @@ import time
 
 import numpy as np
 import pytest
+from in_memory import Fake, infer, until
 
 pytest.importorskip("uvloop")
 pytest.importorskip("httptools")
@@ -18,35 +19,29 @@ pytest.importorskip("httptools")
 import uvloop
 
 from nbkeras import Input, Sequential, layers
-from nbkeras.inference.bundle import TensorSpec
 from nbkeras.serving import page
-from nbkeras.serving.board import SharedMetrics
 from nbkeras.serving.budget import Budget
 from nbkeras.serving.connections import ANSWER, Connection
 from nbkeras.serving.connections import Server as Shared
-from nbkeras.serving.exchange import Observer, Requests
 from nbkeras.serving.http import Application
 from nbkeras.serving.metrics import Metrics
 from nbkeras.serving.options import ModelOptions, Options
 from nbkeras.serving.repository import Repository
+from nbkeras.serving.requests import Observer, RequestLog
 from nbkeras.serving.service import Service
-from nbkeras.serving.tensors import InferRequest
+from nbkeras.serving.shared_metrics import SharedMetrics
 
 
-class Waits:
+class Waits(Fake):
     """A model that computes when a test lets it."""
 
-    batch_sizes, is_by_rows, is_stream = (1,), True, False
-    inputs = outputs = (TensorSpec("x", (None, 1), np.dtype("float32")),)
+    batch_sizes = (1,)
 
     def __init__(self):
-        self.gate, self.seen = threading.Event(), []
+        super().__init__(threading.Event())
+        self.seen = []
 
-    def parts(self, rows):
-        return self.batch_sizes[-1:]
-
-    def run(self, arrays):
-        self.gate.wait(10)
+    def compute(self, arrays):
         self.seen += arrays[0].ravel().tolist()
         return list(arrays)
 
@@ -89,9 +84,9 @@ class Seen(Observer):
     def __init__(self):
         self.statuses, self.seconds, self.refusals = [], [], []
 
-    def request(self, exchange):
-        self.statuses.append(exchange.status)
-        self.seconds.append(exchange.seconds)
+    def request(self, request):
+        self.statuses.append(request.status)
+        self.seconds.append(request.seconds)
 
     def refused(self, status):
         self.refusals.append(status)
@@ -108,10 +103,23 @@ class Server:
         self.shared = Shared(Application(self.service), Options(**limits))
         self.shared.budget = Budget()  # of what is not a request yet
 
+    async def __aenter__(self):
+        self.model.gate.set()
+
+    async def __aexit__(self, *exception):
+        await settle()
+        assert no_task_is_left() and self.service.in_flight == self.service.budget.used == 0
+
     def connect(self):
         made = Connection(self.shared)
         made.connection_made(Transport())
         return made
+
+
+@pytest.fixture
+def server():
+    """A server whose model computes at once."""
+    return Server()
 
 
 def post(values, *headers):
@@ -128,11 +136,7 @@ def statuses(connection):
 
 async def answered(connection, count=1):
     """Wait for so many answers."""
-    for _ in range(2000):
-        if len(statuses(connection)) >= count:
-            return
-        await asyncio.sleep(0.002)
-    raise AssertionError(connection.transport.sent)
+    await until(lambda: len(statuses(connection)) >= count, lambda: connection.transport.sent)
 
 
 async def settle():
@@ -145,304 +149,246 @@ def no_task_is_left():
     return asyncio.all_tasks() == {asyncio.current_task()}
 
 
-def test_an_answer_is_written_in_one_piece():
-    async def main():
-        server = Server()
-        server.model.gate.set()
-        stays, closes = server.connect(), server.connect()
-        for value in (1, 2):
-            stays.data_received(post(value))
-            await answered(stays, value)
-        assert stays.transport.writes == 2 and stays.transport.state == "open"
-        head, body = stays.transport.sent.split(b"HTTP/1.1 ")[-1].split(b"\r\n\r\n")
-        assert json.loads(body)["outputs"][0]["data"] == [2.0]
-        assert b"content-length: %d" % len(body) in head and b"connection" not in head
-        closes.data_received(post(3, "connection: close"))
-        await answered(closes)
-        assert closes.transport.writes == 1 and closes.transport.state == "closed"
-        assert b"\r\nconnection: close\r\n\r\n" in closes.transport.sent
-
-    asyncio.run(main())
+async def test_an_answer_is_written_in_one_piece(server):
+    stays, closes = server.connect(), server.connect()
+    for value in (1, 2):
+        stays.data_received(post(value))
+        await answered(stays, value)
+    assert stays.transport.writes == 2 and stays.transport.state == "open"
+    head, body = stays.transport.sent.split(b"HTTP/1.1 ")[-1].split(b"\r\n\r\n")
+    assert json.loads(body)["outputs"][0]["data"] == [2.0]
+    assert b"content-length: %d" % len(body) in head and b"connection" not in head
+    closes.data_received(post(3, "connection: close"))
+    await answered(closes)
+    assert closes.transport.writes == 1 and closes.transport.state == "closed"
+    assert b"\r\nconnection: close\r\n\r\n" in closes.transport.sent
 
 
-def test_an_answer_waits_for_a_client_that_does_not_read():
-    async def main():
-        server = Server()
-        server.model.gate.set()
+async def test_an_answer_waits_for_a_client_that_does_not_read(server):
+    connection = server.connect()
+    connection.pause_writing()
+    connection.data_received(post(1))
+    await settle()
+    assert not connection.transport.sent
+    connection.resume_writing()
+    await answered(connection)
+    assert statuses(connection) == [200]
+
+
+async def test_a_request_whose_client_has_gone_is_not_computed():
+    server = Server()
+    first, second, third = (server.connect() for _ in range(3))
+    first.data_received(post(1))
+    await settle()  # is being computed
+    second.data_received(post(2) + post(3))  # one after the other
+    third.data_received(post(4))
+    await settle()
+    second.connection_lost(None)
+    first.connection_lost(ConnectionResetError())
+    await settle()
+    server.model.gate.set()
+    await answered(third)
+    assert server.model.seen == [1.0, 4.0]
+    assert not first.transport.sent + second.transport.sent
+    assert server.service.in_flight == 0
+    await settle()
+    assert no_task_is_left()
+
+
+async def test_answers_of_one_connection_come_in_order():
+    server = Server()
+    connection = server.connect()
+    connection.data_received(
+        post(1)
+        + b"GET /v2/health/live HTTP/1.1\r\nhost: test\r\n\r\n"
+        + post(2)
+        + b"GET /v2/nothing HTTP/1.1\r\nhost: test\r\n\r\n"
+    )
+    await settle()
+    assert not connection.transport.sent
+    server.model.gate.set()
+    await answered(connection, 4)
+    assert statuses(connection) == [200, 200, 200, 404]
+
+
+async def test_a_request_that_comes_in_single_bytes(server):
+    connection = server.connect()
+    for byte in post(1) * 2:
+        connection.data_received(bytes([byte]))
+    await answered(connection, 2)
+    assert statuses(connection) == [200, 200]
+
+
+async def test_an_offer_to_speak_another_protocol_is_ignored(server):
+    for upgrade in ("h2c", "websocket"):
+        offer = ["connection: upgrade", f"upgrade: {upgrade}"]
         connection = server.connect()
-        connection.pause_writing()
-        connection.data_received(post(1))
-        await settle()
-        assert not connection.transport.sent
-        connection.resume_writing()
-        await answered(connection)
-        assert statuses(connection) == [200]
-
-    asyncio.run(main())
-
-
-def test_a_request_whose_client_has_gone_is_not_computed():
-    async def main():
-        server = Server()
-        first, second, third = (server.connect() for _ in range(3))
-        first.data_received(post(1))
-        await settle()  # is being computed
-        second.data_received(post(2) + post(3))  # one after the other
-        third.data_received(post(4))
-        await settle()
-        second.connection_lost(None)
-        first.connection_lost(ConnectionResetError())
-        await settle()
-        server.model.gate.set()
-        await answered(third)
-        assert server.model.seen == [1.0, 4.0]
-        assert not first.transport.sent + second.transport.sent
-        assert server.service.in_flight == 0
-        await settle()
-        assert no_task_is_left()
-
-    asyncio.run(main())
-
-
-def test_answers_of_one_connection_come_in_order():
-    async def main():
-        server = Server()
-        connection = server.connect()
-        connection.data_received(
-            post(1)
-            + b"GET /v2/health/live HTTP/1.1\r\nhost: test\r\n\r\n"
-            + post(2)
-            + b"GET /v2/nothing HTTP/1.1\r\nhost: test\r\n\r\n"
-        )
-        await settle()
-        assert not connection.transport.sent
-        server.model.gate.set()
-        await answered(connection, 4)
-        assert statuses(connection) == [200, 200, 200, 404]
-
-    asyncio.run(main())
-
-
-def test_a_request_that_comes_in_single_bytes():
-    async def main():
-        server = Server()
-        server.model.gate.set()
-        connection = server.connect()
-        for byte in post(1) * 2:
-            connection.data_received(bytes([byte]))
+        head = "\r\n".join(["GET /v2 HTTP/1.1", "host: test", *offer])
+        connection.data_received(f"{head}\r\n\r\n".encode() + post(1))
         await answered(connection, 2)
-        assert statuses(connection) == [200, 200]
-
-    asyncio.run(main())
-
-
-def test_an_offer_to_speak_another_protocol_is_ignored():
-    async def main():
-        server = Server()
-        server.model.gate.set()
-        for upgrade in ("h2c", "websocket"):
-            offer = ["connection: upgrade", f"upgrade: {upgrade}"]
-            connection = server.connect()
-            head = "\r\n".join(["GET /v2 HTTP/1.1", "host: test", *offer])
-            connection.data_received(f"{head}\r\n\r\n".encode() + post(1))
-            await answered(connection, 2)
-            connection.data_received(post(1, *offer))  # its body would be of the other protocol
-            await answered(connection, 3)
-            assert statuses(connection) == [200, 200, 400]
-            assert b"may not have the header Upgrade" in connection.transport.sent
-
-    asyncio.run(main())
+        connection.data_received(post(1, *offer))  # its body would be of the other protocol
+        await answered(connection, 3)
+        assert statuses(connection) == [200, 200, 400]
+        assert b"may not have the header Upgrade" in connection.transport.sent
 
 
-def test_limits_of_time():
-    async def main():
-        server = Server()
-        server.model.gate.set()
-        now = asyncio.get_running_loop().time()
+async def test_limits_of_time(server):
+    now = asyncio.get_running_loop().time()
 
-        def check(connection, later):
-            connection.check(now + later)
-            return connection.transport.state
+    def check(connection, later):
+        connection.check(now + later)
+        return connection.transport.state
 
-        silent = server.connect()
-        assert check(silent, 9) == "open"
-        assert check(silent, 11) == "closed"
-        assert not silent.transport.sent
-        idle = server.connect()
-        idle.data_received(post(1))
-        await answered(idle)
-        assert check(idle, 70) == "open"
-        assert check(idle, 80) == "closed"
-        assert statuses(idle) == [200]
-        deaf = server.connect()
-        deaf.data_received(post(1))
-        await answered(deaf)
-        deaf.transport.unread = 100
-        assert check(deaf, 50) == "open"
-        assert check(deaf, 65) == "aborted"
-        slow = server.connect()
-        slow.data_received(post(1)[:-5])
-        await settle()
-        assert check(slow, 50) == "open"
-        assert check(slow, 65) == "closed"
-        assert statuses(slow) == [408]
-        slow.transport.unread = 100  # and does not even read that
-        assert check(slow, 200) == "aborted"
-        server = Server()
-        waits = server.connect()
-        waits.data_received(post(1))
-        await settle()
-        assert check(waits, 10_000) == "open"  # it is the server that takes its time
-        server.model.gate.set()
-        await answered(waits)
-
-    asyncio.run(main())
+    silent = server.connect()
+    assert check(silent, 9) == "open"
+    assert check(silent, 11) == "closed"
+    assert not silent.transport.sent
+    idle = server.connect()
+    idle.data_received(post(1))
+    await answered(idle)
+    assert check(idle, 70) == "open"
+    assert check(idle, 80) == "closed"
+    assert statuses(idle) == [200]
+    deaf = server.connect()
+    deaf.data_received(post(1))
+    await answered(deaf)
+    deaf.transport.unread = 100
+    assert check(deaf, 50) == "open"
+    assert check(deaf, 65) == "aborted"
+    slow = server.connect()
+    slow.data_received(post(1)[:-5])
+    await settle()
+    assert check(slow, 50) == "open"
+    assert check(slow, 65) == "closed"
+    assert statuses(slow) == [408]
+    slow.transport.unread = 100  # and does not even read that
+    assert check(slow, 200) == "aborted"
+    server = Server()
+    waits = server.connect()
+    waits.data_received(post(1))
+    await settle()
+    assert check(waits, 10_000) == "open"  # it is the server that takes its time
+    server.model.gate.set()
+    await answered(waits)
 
 
-def test_requests_that_are_not_parsed_yet_are_counted():
-    async def main():
-        server = Server()
-        many = [server.connect() for _ in range(3)]
-        budget = server.shared.budget
-        budget.most = 250_000
-        for each in many:
-            each.data_received(post(1) + post(2))
-            each.data_received(b" " * 100_000)
-        assert budget.used == 200_000
-        server.model.gate.set()
-        await answered(many[2], 3)
-        assert statuses(many[2]) == [200, 200, 503]
-        for each in many:
-            each.connection_lost(None)
-        await settle()
-        assert budget.used == 0
-
-    asyncio.run(main())
+async def test_requests_that_are_not_parsed_yet_are_counted():
+    server = Server()
+    many = [server.connect() for _ in range(3)]
+    budget = server.shared.budget
+    budget.limit = 250_000
+    for each in many:
+        each.data_received(post(1) + post(2))
+        each.data_received(b" " * 100_000)
+    assert budget.used == 200_000
+    server.model.gate.set()
+    await answered(many[2], 3)
+    assert statuses(many[2]) == [200, 200, 503]
+    for each in many:
+        each.connection_lost(None)
+    await settle()
+    assert budget.used == 0
 
 
-def test_free_memory_is_given_back_after_much_was_used(monkeypatch):
+async def test_free_memory_is_given_back_after_much_was_used(monkeypatch):
     given = []
     monkeypatch.setattr("nbkeras.serving.limits.give_back_free_memory", lambda: given.append(1))
-
-    async def main():
-        server = Server(header_seconds=0.05)
-        budget = server.shared.budget
-        watching = asyncio.ensure_future(server.shared.watch())
-        for size in (1 << 20, 100 << 20):
-            with budget.share(size):
-                await asyncio.sleep(0.05)
-            await asyncio.sleep(0.1)
-            assert len(given) == size >> 26
-        watching.cancel()
-
-    asyncio.run(main())
-
-
-def test_answers_that_clients_do_not_read_are_bounded_together():
-    async def main():
-        server = Server(header_seconds=0.05)
-        many = [server.connect() for _ in range(3)]
-        for each in many:
-            each.state = ANSWER
-            each.transport.unread = 450_000
-        budget = server.shared.budget = Budget(1 << 20)
-        watching = asyncio.ensure_future(server.shared.watch())
+    server = Server(header_seconds=0.05)
+    budget = server.shared.budget
+    watching = asyncio.ensure_future(server.shared.watch())
+    for size in (1 << 20, 100 << 20):
+        with budget.share(size):
+            await asyncio.sleep(0.05)
         await asyncio.sleep(0.1)
-        watching.cancel()
-        assert budget.used == 900_000
-        assert sorted(each.transport.state for each in many) == ["aborted", "open", "open"]
-
-    asyncio.run(main())
+        assert len(given) == size >> 26
+    watching.cancel()
 
 
-def test_the_time_of_headers_starts_with_their_first_byte():
-    async def main():
-        server = Server()
-        server.model.gate.set()
-        connection = server.connect()
-        connection.data_received(post(1))
-        await answered(connection)
-        connection.since -= 50  # so long idle
-        connection.data_received(b"GET /v2 HT")
-        connection.check(asyncio.get_running_loop().time())
-        assert connection.transport.state == "open"
-        connection.check(asyncio.get_running_loop().time() + 11)
-        assert statuses(connection) == [200, 408]
-
-    asyncio.run(main())
+async def test_answers_that_clients_do_not_read_are_bounded_together():
+    server = Server(header_seconds=0.05)
+    many = [server.connect() for _ in range(3)]
+    for each in many:
+        each.state = ANSWER
+        each.transport.unread = 450_000
+    budget = server.shared.budget = Budget(1 << 20)
+    watching = asyncio.ensure_future(server.shared.watch())
+    await asyncio.sleep(0.1)
+    watching.cancel()
+    assert budget.used == 900_000
+    assert sorted(each.transport.state for each in many) == ["aborted", "open", "open"]
 
 
-def test_connections_of_a_server_that_ends():
-    async def main():
-        server = Server()
-        busy, idle, late = (server.connect() for _ in range(3))
-        busy.data_received(post(1))
-        await settle()
-        ending = asyncio.ensure_future(server.shared.end(10))
-        await settle()
-        late.data_received(b"GET /v2/health/live HTTP/1.1\r\nhost: test\r\n\r\n")  # was on its way
-        await answered(late)
-        assert late.transport.state == "closed"
-        assert b"connection: close" in late.transport.sent
-        server.model.gate.set()
-        await answered(busy)
-        assert busy.transport.state == "closed"
-        assert b"connection: close" in busy.transport.sent
-        assert idle.transport.state == "open"
-        await asyncio.sleep(0.6)
-        assert idle.transport.state == "closed" and not ending.done()
-        for each in (busy, idle, late):
-            each.connection_lost(None)
-        assert await ending
-
-    asyncio.run(main())
+async def test_the_time_of_headers_starts_with_their_first_byte(server):
+    connection = server.connect()
+    connection.data_received(post(1))
+    await answered(connection)
+    connection.since -= 50  # so long idle
+    connection.data_received(b"GET /v2 HT")
+    connection.check(asyncio.get_running_loop().time())
+    assert connection.transport.state == "open"
+    connection.check(asyncio.get_running_loop().time() + 11)
+    assert statuses(connection) == [200, 408]
 
 
-def test_a_request_that_is_not_computed_in_time_before_the_end_is_told(caplog):
-    async def main():
-        server = Server()
-        running, connection = server.connect(), server.connect()
-        running.data_received(post(1))
-        await settle()
-        connection.data_received(post(2))
-        await settle()
-        assert not await server.shared.end(0)
-        await answered(connection)
-        assert statuses(connection) == [503]
-        assert b"the server ended before the request was computed" in connection.transport.sent
-        server.model.gate.set()
-        for _ in range(1000):
-            if server.model.seen:
-                break
-            await asyncio.sleep(0.002)
-        await settle()
-        assert server.model.seen == [1.0]
+async def test_connections_of_a_server_that_ends():
+    server = Server()
+    busy, idle, late = (server.connect() for _ in range(3))
+    busy.data_received(post(1))
+    await settle()
+    ending = asyncio.ensure_future(server.shared.end(10))
+    await settle()
+    late.data_received(b"GET /v2/health/live HTTP/1.1\r\nhost: test\r\n\r\n")  # was on its way
+    await answered(late)
+    assert late.transport.state == "closed"
+    assert b"connection: close" in late.transport.sent
+    server.model.gate.set()
+    await answered(busy)
+    assert busy.transport.state == "closed"
+    assert b"connection: close" in busy.transport.sent
+    assert idle.transport.state == "open"
+    await asyncio.sleep(0.6)
+    assert idle.transport.state == "closed" and not ending.done()
+    for each in (busy, idle, late):
+        each.connection_lost(None)
+    assert await ending
 
-    asyncio.run(main())
+
+async def test_a_request_that_is_not_computed_in_time_before_the_end_is_told(caplog):
+    server = Server()
+    running, connection = server.connect(), server.connect()
+    running.data_received(post(1))
+    await settle()
+    connection.data_received(post(2))
+    await settle()
+    assert not await server.shared.end(0)
+    await answered(connection)
+    assert statuses(connection) == [503]
+    assert b"the server ended before the request was computed" in connection.transport.sent
+    server.model.gate.set()
+    await until(lambda: server.model.seen)
+    await settle()
+    assert server.model.seen == [1.0]
     assert "Traceback" not in caplog.text
 
 
-def test_a_request_that_cannot_be_read_is_refused_after_those_before_it_are_answered():
-    async def main():
-        server = Server()
-        broken, slow = server.connect(), server.connect()
-        broken.data_received(post(1) + post(2) + b"nonsense\r\n\r\n")
-        slow.data_received(post(3) + post(4)[:-1])
-        await settle()
-        slow.check(asyncio.get_running_loop().time() + 1000)  # its time has not begun
-        assert not broken.transport.sent and not slow.transport.sent
-        server.model.gate.set()
-        await answered(broken, 3)
-        await answered(slow)
-        await settle()
-        slow.check(asyncio.get_running_loop().time() + 1000)
-        assert statuses(broken) == [200, 200, 400] and statuses(slow) == [200, 408]
-        assert {broken.transport.state, slow.transport.state} == {"closed"}
-        slow.connection_lost(None)
-        await settle()
-        assert no_task_is_left()
-
-    asyncio.run(main())
+async def test_a_request_that_cannot_be_read_is_refused_after_those_before_it_are_answered():
+    server = Server()
+    broken, slow = server.connect(), server.connect()
+    broken.data_received(post(1) + post(2) + b"nonsense\r\n\r\n")
+    slow.data_received(post(3) + post(4)[:-1])
+    await settle()
+    slow.check(asyncio.get_running_loop().time() + 1000)  # its time has not begun
+    assert not broken.transport.sent and not slow.transport.sent
+    server.model.gate.set()
+    await answered(broken, 3)
+    await answered(slow)
+    await settle()
+    slow.check(asyncio.get_running_loop().time() + 1000)
+    assert statuses(broken) == [200, 200, 400] and statuses(slow) == [200, 408]
+    assert {broken.transport.state, slow.transport.state} == {"closed"}
+    slow.connection_lost(None)
+    await settle()
+    assert no_task_is_left()
 
 
 def chunked(*lines):
@@ -451,50 +397,38 @@ def chunked(*lines):
     return head + b"%x\r\n%b\r\n0\r\n" % (len(body), body) + b"".join(line + b"\r\n" for line in lines)
 
 
-def test_trailers_are_no_headers():
-    async def main():
-        server = Server()
-        server.model.gate.set()
-        connection = server.connect()
-        connection.data_received(chunked(b"inference-header-content-length: 3", b"content-encoding: gzip", b""))
-        await answered(connection)
-        assert statuses(connection) == [200]
-
-    asyncio.run(main())
+async def test_trailers_are_no_headers(server):
+    connection = server.connect()
+    connection.data_received(chunked(b"inference-header-content-length: 3", b"content-encoding: gzip", b""))
+    await answered(connection)
+    assert statuses(connection) == [200]
 
 
 @pytest.mark.parametrize("what", ["trailers", "a trailer", "an extension"])
-def test_what_comes_after_a_body_is_limited_as_headers_are(what):
+async def test_what_comes_after_a_body_is_limited_as_headers_are(what):
     """Else a client could fill the memory within the time for a body."""
-
-    async def main():
-        server = Server()
-        connection = server.connect()
-        connection.data_received(chunked()[:-2] if what == "an extension" else chunked())
-        piece = {"trailers": b"x: y\r\n" * 1700, "a trailer": b"x" * 10_000, "an extension": b";" + b"x" * 10_000}[what]
-        for _ in range(6):
-            connection.data_received(piece)
-        assert not connection.transport.is_closing()
+    server = Server()
+    connection = server.connect()
+    connection.data_received(chunked()[:-2] if what == "an extension" else chunked())
+    piece = {"trailers": b"x: y\r\n" * 1700, "a trailer": b"x" * 10_000, "an extension": b";" + b"x" * 10_000}[what]
+    for _ in range(6):
         connection.data_received(piece)
-        assert statuses(connection) == [431] and connection.transport.is_closing()
-        connection.connection_lost(None)
+    assert not connection.transport.is_closing()
+    connection.data_received(piece)
+    assert statuses(connection) == [431] and connection.transport.is_closing()
+    connection.connection_lost(None)
+    await settle()
+    assert no_task_is_left()
+
+
+async def test_a_target_that_is_no_path_is_told_so():
+    server = Server()
+    for line in (b"GET http://[::1/", b"CONNECT a:80"):
+        connection = server.connect()
+        connection.data_received(line + b" HTTP/1.1\r\nhost: test\r\n\r\n")
         await settle()
-        assert no_task_is_left()
-
-    asyncio.run(main())
-
-
-def test_a_target_that_is_no_path_is_told_so():
-    async def main():
-        server = Server()
-        for line in (b"GET http://[::1/", b"CONNECT a:80"):
-            connection = server.connect()
-            connection.data_received(line + b" HTTP/1.1\r\nhost: test\r\n\r\n")
-            await settle()
-            assert statuses(connection) == [400]
-        assert b"its target is not a path" in connection.transport.sent
-
-    asyncio.run(main())
+        assert statuses(connection) == [400]
+    assert b"its target is not a path" in connection.transport.sent
 
 
 BODY = post(1).partition(b"\r\n\r\n")[2]
@@ -502,7 +436,7 @@ SIZED = f"content-length: {len(BODY)}"
 
 
 @pytest.mark.parametrize(
-    ("version", "lines", "status", "message"),
+    ("version", "lines", "status", "sent"),
     [
         ("1.1", [SIZED], 400, "must have exactly one header Host, received 0"),
         ("1.1", ["host: a", SIZED, "host: a"], 400, "must have exactly one header Host, received 2"),
@@ -510,373 +444,256 @@ SIZED = f"content-length: {len(BODY)}"
         ("1.1", ["host: a b", SIZED], 400, "must be a name and perhaps a port, received 'a b'"),
         ("1.1", ["host: a/b", SIZED], 400, "must be a name and perhaps a port"),
         ("1.1", ["host: a:80x", SIZED], 400, "must be a name and perhaps a port"),
-        (
-            "1.1",
-            ["host: a", "transfer-encoding: gzip, chunked"],
-            501,
-            "must be only chunked, received 'gzip, chunked'",
-        ),
-        (
-            "1.1",
-            ["host: a", "transfer-encoding: gzip", "transfer-encoding: chunked"],
-            501,
-            "must be only chunked",
-        ),
+        ("1.1", ["host: a", "transfer-encoding: gzip, chunked"], 501, "must be only chunked, received 'gzip, chunked'"),
+        ("1.1", ["host: a", "transfer-encoding: gzip", "transfer-encoding: chunked"], 501, "must be only chunked"),
         ("1.1", ["host: a", "transfer-encoding: gzip"], 400, "must be only chunked, received 'gzip'"),
         ("1.1", ["host: a", "transfer-encoding: chunked, chunked"], 400, "Transfer-Encoding"),
         ("1.1", ["host: a", "transfer-encoding: identity"], 400, "must be only chunked"),
         ("1.0", ["host: a", "transfer-encoding: chunked"], 400, "HTTP/1.0 request must not have Transfer-Encoding"),
+        ("1.1", ["host: a", SIZED, SIZED], 400, "not a valid HTTP request"),
+        ("1.1", ["host: a", SIZED, "content-length: 3"], 400, "not a valid HTTP request"),
+        ("1.1", ["host: a", SIZED, "transfer-encoding: chunked"], 400, "not a valid HTTP request"),
+        ("1.1", ["host: my_server:8000", SIZED], 200, '{"model_name":"m"'),
+        ("1.1", ["Host: [::1]:8000", SIZED], 200, '{"model_name":"m"'),
+        ("1.1", ["host:", SIZED], 200, '{"model_name":"m"'),
+        ("1.0", [SIZED], 200, '{"model_name":"m"'),
+        ("1.0", ["host: 127.0.0.1", SIZED], 200, '{"model_name":"m"'),
+        ("1.1", ["host: a", "Transfer-Encoding: Chunked"], 200, '{"model_name":"m"'),
     ],
 )
-def test_heads_that_the_rules_of_http_refuse(version, lines, status, message):
-    async def main():
-        server = Server()
-        server.model.gate.set()
-        connection = server.connect()
-        head = "\r\n".join([f"POST /v2/models/m/infer HTTP/{version}", *lines, "", ""]).encode()
-        body = BODY if SIZED in lines else b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY)
-        connection.data_received(post(2) + head + body)
-        await answered(connection, 2)
-        assert statuses(connection) == [200, status] and message in connection.transport.sent.decode()
-        assert connection.transport.is_closing() and server.model.seen == [2.0]
-
-    asyncio.run(main())
+async def test_heads_that_the_rules_of_http_refuse_and_allow(server, version, lines, status, sent):
+    connection = server.connect()
+    head = "\r\n".join([f"POST /v2/models/m/infer HTTP/{version}", *lines, "", ""]).encode()
+    body = BODY if SIZED in lines else b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY)
+    connection.data_received(post(2) + head + body)
+    await answered(connection, 2)
+    assert statuses(connection) == [200, status] and sent in connection.transport.sent.decode()
+    assert connection.transport.is_closing() == (status != 200 or version == "1.0")
+    assert server.model.seen == [2.0, 1.0][: 1 + (status == 200)]
 
 
-@pytest.mark.parametrize(
-    ("version", "lines"),
-    [
-        ("1.1", ["host: my_server:8000"]),
-        ("1.1", ["Host: [::1]:8000"]),
-        ("1.1", ["host:"]),
-        ("1.0", []),
-        ("1.0", ["host: 127.0.0.1"]),
-        ("1.1", ["host: a", "Transfer-Encoding: Chunked"]),
-    ],
-)
-def test_heads_that_they_allow(version, lines):
-    async def main():
-        server = Server()
-        server.model.gate.set()
-        connection = server.connect()
-        is_chunked = "Transfer" in lines[-1] if lines else False
-        sized = [] if is_chunked else [SIZED]
-        head = "\r\n".join([f"POST /v2/models/m/infer HTTP/{version}", *lines, *sized, "", ""]).encode()
-        body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY) if is_chunked else BODY
-        connection.data_received(head + body)
-        await answered(connection)
-        assert statuses(connection) == [200]
-
-    asyncio.run(main())
-
-
-def test_many_requests_at_once_are_read_as_they_are_answered():
+async def test_many_requests_at_once_are_read_as_they_are_answered():
     """Each costs memory and time when it is parsed: a client may not have others wait for all of its own."""
-
-    async def main():
-        server = Server()
-        many, other = server.connect(), server.connect()
-        count = 2000
-        small = b"GET /v2/health/live HTTP/1.1\r\nhost: test\r\n\r\n"
-        many.data_received(small * count + post(1))
-        assert len(many.requests) < 500
-        many.data_received(small)
-        other.data_received(small)
-        await answered(other)
-        assert len(statuses(many)) < count
-        server.model.gate.set()
-        for _ in range(2000):
-            await asyncio.sleep(0.01)
-            if len(statuses(many)) == count + 2:
-                break
-        assert statuses(many) == [200] * (count + 2)
-        assert not many.rest and not many.requests
-
-    asyncio.run(main())
+    server = Server()
+    many, other = server.connect(), server.connect()
+    count = 2000
+    small = b"GET /v2/health/live HTTP/1.1\r\nhost: test\r\n\r\n"
+    many.data_received(small * count + post(1))
+    assert len(many.requests) < 500
+    many.data_received(small)
+    other.data_received(small)
+    await answered(other)
+    assert len(statuses(many)) < count
+    server.model.gate.set()
+    await answered(many, count + 2)
+    assert statuses(many) == [200] * (count + 2)
+    assert not many.rest and not many.requests
 
 
 GET = b"GET /v2/health/live HTTP/1.1\r\nhost: test\r\n\r\n"
 
 
-def run(test, loop=None, **limits):
-    """A test with a server whose model computes at once. loop: makes its event loop."""
-
-    async def main():
-        server = Server(**limits)
-        server.model.gate.set()
-        await test(server)
-        await settle()
-        assert no_task_is_left() and server.service.in_flight == server.service.budget.used == 0
-
-    with asyncio.Runner(loop_factory=loop) as runner:
-        runner.run(main())
-
-
-def test_answers_have_the_date_of_their_second():
-    async def test(server):
-        watching = asyncio.ensure_future(server.shared.watch())
-        await settle()
-        before = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
-        connection = server.connect()
-        connection.data_received(post(1) + b"nonsense\r\n\r\n")
-        await answered(connection, 2)
-        dates = re.findall(r"\r\ndate: (.*? GMT)\r\n", connection.transport.sent.decode())
-        assert len(dates) == 2
-        for date in dates:
-            assert abs(email.utils.parsedate_to_datetime(date) - before) <= datetime.timedelta(seconds=1)
-        watching.cancel()
-
-    run(test)
+async def test_answers_have_the_date_of_their_second(server):
+    watching = asyncio.ensure_future(server.shared.watch())
+    await settle()
+    before = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
+    connection = server.connect()
+    connection.data_received(post(1) + b"nonsense\r\n\r\n")
+    await answered(connection, 2)
+    dates = re.findall(r"\r\ndate: (.*? GMT)\r\n", connection.transport.sent.decode())
+    assert len(dates) == 2
+    for date in dates:
+        assert abs(email.utils.parsedate_to_datetime(date) - before) <= datetime.timedelta(seconds=1)
+    watching.cancel()
 
 
-def test_a_head_request_has_the_headers_of_a_get_and_no_body():
-    async def test(server):
-        connection = server.connect()
-        connection.data_received(GET.replace(b"GET", b"HEAD") + GET)
-        await answered(connection, 2)
-        empty, whole = (part.partition(b"\r\n\r\n") for part in connection.transport.sent.split(b"HTTP/1.1 ")[1:])
-        assert empty[0] == whole[0] and (empty[2], whole[2]) == (b"", b'{"live":true}')
-
-    run(test)
+async def test_a_head_request_has_the_headers_of_a_get_and_no_body(server):
+    connection = server.connect()
+    connection.data_received(GET.replace(b"GET", b"HEAD") + GET)
+    await answered(connection, 2)
+    empty, whole = (part.partition(b"\r\n\r\n") for part in connection.transport.sent.split(b"HTTP/1.1 ")[1:])
+    assert empty[0] == whole[0] and (empty[2], whole[2]) == (b"", b'{"live":true}')
 
 
-def test_the_connection_of_a_client_of_http_1_0_is_closed():
-    async def test(server):
-        connection = server.connect()
-        connection.data_received(b"GET /v2/health/live HTTP/1.0\r\nconnection: keep-alive\r\n\r\n")
-        await answered(connection)
-        assert b"\r\nconnection: close\r\n" in connection.transport.sent and connection.transport.state == "closed"
-
-    run(test)
+async def test_the_connection_of_a_client_of_http_1_0_is_closed(server):
+    connection = server.connect()
+    connection.data_received(b"GET /v2/health/live HTTP/1.0\r\nconnection: keep-alive\r\n\r\n")
+    await answered(connection)
+    assert b"\r\nconnection: close\r\n" in connection.transport.sent and connection.transport.state == "closed"
 
 
-def test_what_follows_a_request_to_close_is_not_answered():
-    async def test(server):
-        connection = server.connect()
-        connection.data_received(post(1, "connection: close") + post(2) + GET)
-        await settle()
-        assert statuses(connection) == [200] and connection.transport.state == "closed"
-        connection.connection_lost(None)
-        assert server.model.seen == [1.0]
-
-    run(test)
-
-
-def test_two_lengths_of_a_body_are_refused():
-    async def test(server):
-        for lines in ([SIZED, SIZED], [SIZED, "content-length: 3"], [SIZED, "transfer-encoding: chunked"]):
-            connection = server.connect()
-            head = "\r\n".join(["POST /v2/models/m/infer HTTP/1.1", "host: test", *lines, "", ""])
-            connection.data_received(head.encode() + BODY)
-            await settle()
-            assert statuses(connection) == [400] and connection.transport.state == "closed"
-            connection.connection_lost(None)
-
-    run(test)
+async def test_what_follows_a_request_to_close_is_not_answered(server):
+    connection = server.connect()
+    connection.data_received(post(1, "connection: close") + post(2) + GET)
+    await settle()
+    assert statuses(connection) == [200] and connection.transport.state == "closed"
+    connection.connection_lost(None)
+    assert server.model.seen == [1.0]
 
 
 @pytest.mark.parametrize("where", ["nothing", "models/m/infers", "models/m"])
-def test_a_body_that_nobody_wants_is_not_waited_for(where):
-    async def test(server):
-        head = f"POST /v2/{where} HTTP/1.1\r\nhost: test\r\ncontent-length: 1000000\r\n"
-        connection, careful = server.connect(), server.connect()
-        connection.data_received(f"{head}\r\n".encode())
-        await answered(connection)
-        for _ in range(10):
-            connection.data_received(bytes(100_000))
-        connection.data_received(GET)
-        await answered(connection, 2)
-        assert statuses(connection) == [405 if where == "models/m" else 404, 200]
-        assert connection.transport.state == "open"
-        careful.data_received(f"{head}expect: 100-continue\r\n\r\n".encode())
-        await answered(careful)
-        assert statuses(careful) == statuses(connection)[:1]
-        assert careful.transport.state == "closed" and b"\r\nconnection: close\r\n" in careful.transport.sent
-
-    run(test)
+async def test_a_body_that_nobody_wants_is_not_waited_for(server, where):
+    head = f"POST /v2/{where} HTTP/1.1\r\nhost: test\r\ncontent-length: 1000000\r\n"
+    connection, careful = server.connect(), server.connect()
+    connection.data_received(f"{head}\r\n".encode())
+    await answered(connection)
+    for _ in range(10):
+        connection.data_received(bytes(100_000))
+    connection.data_received(GET)
+    await answered(connection, 2)
+    assert statuses(connection) == [405 if where == "models/m" else 404, 200]
+    assert connection.transport.state == "open"
+    careful.data_received(f"{head}expect: 100-continue\r\n\r\n".encode())
+    await answered(careful)
+    assert statuses(careful) == statuses(connection)[:1]
+    assert careful.transport.state == "closed" and b"\r\nconnection: close\r\n" in careful.transport.sent
 
 
-def test_a_body_is_asked_for_after_earlier_answers():
-    async def main():
-        server = Server()
-        connection = server.connect()
-        head = post(2, "expect: 100-continue")[: -len(BODY)]
-        connection.data_received(post(1) + head)
-        await settle()
-        assert not connection.transport.sent
-        server.model.gate.set()
-        await answered(connection, 2)
-        assert statuses(connection) == [200, 100]
-        connection.data_received(BODY)
-        await answered(connection, 3)
-        assert statuses(connection) == [200, 100, 200]
-
-    asyncio.run(main())
+async def test_a_body_is_asked_for_after_earlier_answers():
+    server = Server()
+    connection = server.connect()
+    head = post(2, "expect: 100-continue")[: -len(BODY)]
+    connection.data_received(post(1) + head)
+    await settle()
+    assert not connection.transport.sent
+    server.model.gate.set()
+    await answered(connection, 2)
+    assert statuses(connection) == [200, 100]
+    connection.data_received(BODY)
+    await answered(connection, 3)
+    assert statuses(connection) == [200, 100, 200]
 
 
-def test_an_early_error_comes_after_earlier_answers():
-    async def main():
-        server = Server()
-        connection = server.connect()
-        connection.data_received(post(1) + post(2, "content-type: text/csv") + post(3))
-        await settle()
-        assert not connection.transport.sent
-        server.model.gate.set()
-        await answered(connection, 3)
-        assert statuses(connection) == server.seen.statuses == [200, 415, 200]
-
-    asyncio.run(main())
+async def test_an_early_error_comes_after_earlier_answers():
+    server = Server()
+    connection = server.connect()
+    connection.data_received(post(1) + post(2, "content-type: text/csv") + post(3))
+    await settle()
+    assert not connection.transport.sent
+    server.model.gate.set()
+    await answered(connection, 3)
+    assert statuses(connection) == server.seen.statuses == [200, 415, 200]
 
 
-def test_a_mistake_of_the_server_is_told_once_and_the_connection_goes_on(caplog):
-    async def test(server):
-        server.service.server_metadata = None
-        connection = server.connect()
-        connection.data_received(GET.replace(b"/health/live", b"") + GET)
-        await answered(connection, 2)
-        assert statuses(connection) == [500, 200] and b"the server failed; its log has" in connection.transport.sent
-        assert caplog.text.count("Traceback") == 1
-
-    run(test)
+async def test_a_mistake_of_the_server_is_told_once_and_the_connection_goes_on(server, caplog):
+    server.service.server_metadata = None
+    connection = server.connect()
+    connection.data_received(GET.replace(b"/health/live", b"") + GET)
+    await answered(connection, 2)
+    assert statuses(connection) == [500, 200] and b"the server failed; its log has" in connection.transport.sent
+    assert caplog.text.count("Traceback") == 1
 
 
-def test_stored_requests_for_which_there_is_no_memory_are_refused_after_the_answers_to_others():
-    async def main():
-        server = Server()
-        connection, budget = server.connect(), server.shared.budget
-        budget.most = 150_000
-        connection.data_received(post(1) + post(2))
-        for _ in range(2):
-            connection.data_received(GET * 2000)  # 90,000 bytes
-        server.model.gate.set()
-        await answered(connection, 3)
-        assert statuses(connection) == [200, 200, 503] and connection.transport.state == "closed"
-        assert server.seen.refusals == [503] and budget.used == 0
-
-    asyncio.run(main())
+async def test_stored_requests_for_which_there_is_no_memory_are_refused_after_the_answers_to_others():
+    server = Server()
+    connection, budget = server.connect(), server.shared.budget
+    budget.limit = 150_000
+    connection.data_received(post(1) + post(2))
+    for _ in range(2):
+        connection.data_received(GET * 2000)  # 90,000 bytes
+    server.model.gate.set()
+    await answered(connection, 3)
+    assert statuses(connection) == [200, 200, 503] and connection.transport.state == "closed"
+    assert server.seen.refusals == [503] and budget.used == 0
 
 
 @pytest.mark.parametrize("moment", ["in its body", "at once", "later"])
-def test_a_client_that_leaves_is_counted_and_its_memory_comes_back(moment):
-    async def main():
-        server = Server()
-        connection = server.connect()
-        connection.data_received(post(1)[:-5] if moment == "in its body" else post(1) + post(2)[:-5])
-        assert server.service.budget.used > 0
-        if moment == "later":
-            await settle()
-        connection.connection_lost(None)
+async def test_a_client_that_leaves_is_counted_and_its_memory_comes_back(moment):
+    server = Server()
+    connection = server.connect()
+    connection.data_received(post(1)[:-5] if moment == "in its body" else post(1) + post(2)[:-5])
+    assert server.service.budget.used > 0
+    if moment == "later":
         await settle()
-        assert server.seen.statuses == [499] * (1 if moment == "in its body" else 2)
-        server.model.gate.set()
-        for _ in range(1000):
-            if not server.service.budget.used and (server.model.seen or moment != "later"):
-                break
-            await asyncio.sleep(0.002)
-        assert no_task_is_left() and server.service.budget.used == server.service.in_flight == 0
-        assert server.model.seen == ([1.0] if moment == "later" else [])
-
-    asyncio.run(main())
+    connection.connection_lost(None)
+    await settle()
+    assert server.seen.statuses == [499] * (1 if moment == "in its body" else 2)
+    server.model.gate.set()
+    await until(lambda: not server.service.budget.used and (server.model.seen or moment != "later"))
+    assert no_task_is_left() and server.service.budget.used == server.service.in_flight == 0
+    assert server.model.seen == ([1.0] if moment == "later" else [])
 
 
-def test_a_client_that_does_not_read_has_its_next_request_wait_and_is_cut():
-    async def test(server):
-        deaf, slow = server.connect(), server.connect()
-        for connection in (deaf, slow):
-            connection.data_received(post(1))
-            await answered(connection)
-            connection.pause_writing()  # there is more than the socket takes
-            connection.data_received(post(2) + post(3))
-        await settle()
-        assert server.model.seen == [1.0, 1.0]
-        now = asyncio.get_running_loop().time()
-        for connection in (deaf, slow):
-            connection.check(now + 50)
-            assert connection.transport.state == "open"
-        slow.resume_writing()
-        await answered(slow, 3)
-        deaf.check(now + 65)
-        slow.check(now + 65)
-        assert (deaf.transport.state, slow.transport.state) == ("aborted", "open")
-        deaf.connection_lost(None)
-
-    run(test)
+async def test_a_client_that_does_not_read_has_its_next_request_wait_and_is_cut(server):
+    deaf, slow = server.connect(), server.connect()
+    for connection in (deaf, slow):
+        connection.data_received(post(1))
+        await answered(connection)
+        connection.pause_writing()  # there is more than the socket takes
+        connection.data_received(post(2) + post(3))
+    await settle()
+    assert server.model.seen == [1.0, 1.0]
+    now = asyncio.get_running_loop().time()
+    for connection in (deaf, slow):
+        connection.check(now + 50)
+        assert connection.transport.state == "open"
+    slow.resume_writing()
+    await answered(slow, 3)
+    deaf.check(now + 65)
+    slow.check(now + 65)
+    assert (deaf.transport.state, slow.transport.state) == ("aborted", "open")
+    deaf.connection_lost(None)
 
 
-def test_a_client_that_sends_much_gives_others_their_turn():
-    async def test(server):
-        connection = server.connect()
-        head = b"POST /v2/models/m/infer HTTP/1.1\r\nhost: test\r\ncontent-length: 10000000\r\n\r\n"
-        connection.data_received(head + bytes(1000))
+async def test_a_client_that_sends_much_gives_others_their_turn(server):
+    connection = server.connect()
+    head = b"POST /v2/models/m/infer HTTP/1.1\r\nhost: test\r\ncontent-length: 10000000\r\n\r\n"
+    connection.data_received(head + bytes(1000))
+    assert connection.transport.is_reading
+    for _ in range(3):
+        connection.data_received(bytes(200_000))
+        assert not connection.transport.is_reading
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
         assert connection.transport.is_reading
-        for _ in range(3):
-            connection.data_received(bytes(200_000))
-            assert not connection.transport.is_reading
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
-            assert connection.transport.is_reading
-        connection.connection_lost(None)
-
-    run(test)
+    connection.connection_lost(None)
 
 
-def test_a_load_that_is_not_done_in_time_before_the_end_is_told():
+async def test_a_load_that_is_not_done_in_time_before_the_end_is_told(server):
     class Control:
-        async def load(self, name, parameters):
+        async def change(self, do, name, parameters):
             await asyncio.sleep(60)
 
-    async def test(server):
-        server.service.control = Control()
-        connection = server.connect()
-        connection.data_received(b"POST /v2/repository/models/m/load HTTP/1.1\r\nhost: localhost\r\n\r\n")
-        await settle()
-        assert not await server.shared.end(0)
-        assert statuses(connection) == [503] and b"the server ended before" in connection.transport.sent
-
-    run(test)
+    server.service.control = Control()
+    connection = server.connect()
+    connection.data_received(b"POST /v2/repository/models/m/load HTTP/1.1\r\nhost: localhost\r\n\r\n")
+    await settle()
+    assert not await server.shared.end(0)
+    assert statuses(connection) == [503] and b"the server ended before" in connection.transport.sent
 
 
-def test_a_server_without_connections_ends_at_once():
-    async def test(server):
-        start = time.monotonic()
-        assert await server.shared.end(10)
-        assert time.monotonic() - start < 0.4
-
-    run(test)
+async def test_a_server_without_connections_ends_at_once(server):
+    start = time.monotonic()
+    assert await server.shared.end(10)
+    assert time.monotonic() - start < 0.4
 
 
-def test_a_client_does_not_wait_if_the_server_fails_to_answer():
-    async def test(server):
-        def request(exchange):
-            raise RuntimeError("a mistake in the metrics")
+async def test_a_client_does_not_wait_if_the_server_fails_to_answer(server):
+    def request(request):
+        raise RuntimeError("a mistake in the metrics")
 
-        server.seen.request = request
-        connection = server.connect()
-        connection.data_received(post(1))
-        task = connection.task
-        await settle()
-        assert connection.transport.state == "aborted" and not connection.transport.sent
-        with pytest.raises(RuntimeError, match="a mistake in the metrics"):
-            task.result()
-
-    run(test)
+    server.seen.request = request
+    connection = server.connect()
+    connection.data_received(post(1))
+    task = connection.task
+    await settle()
+    assert connection.transport.state == "aborted" and not connection.transport.sent
+    with pytest.raises(RuntimeError, match="a mistake in the metrics"):
+        task.result()
 
 
-def test_a_connection_whose_body_ends_after_its_answer_ends_with_the_server():
-    async def test(server):
-        connection = server.connect()
-        connection.data_received(b"POST /v2/none HTTP/1.1\r\nhost: test\r\ncontent-length: 9\r\n\r\n")
-        await answered(connection)
-        ending = asyncio.ensure_future(server.shared.end(10))
-        await asyncio.sleep(0.6)
-        assert connection.transport.state == "open"
-        connection.data_received(b"123456789")
-        await asyncio.sleep(0.1)
-        assert connection.transport.state == "closed"
-        connection.connection_lost(None)
-        assert await ending
-
-    run(test)
+async def test_a_connection_whose_body_ends_after_its_answer_ends_with_the_server(server):
+    connection = server.connect()
+    connection.data_received(b"POST /v2/none HTTP/1.1\r\nhost: test\r\ncontent-length: 9\r\n\r\n")
+    await answered(connection)
+    ending = asyncio.ensure_future(server.shared.end(10))
+    await asyncio.sleep(0.6)
+    assert connection.transport.state == "open"
+    connection.data_received(b"123456789")
+    await asyncio.sleep(0.1)
+    assert connection.transport.state == "closed"
+    connection.connection_lost(None)
+    assert await ending
 
 
 async def half_closed(server, sent):
@@ -918,79 +735,68 @@ async def half_closed(server, sent):
     ],
     ids="nothing GET HTTP/1.0 POST close pipelined second-head head body second-body chunks unwanted-body large".split(),
 )
-def test_a_client_that_ends_its_side_gets_its_answers(loop, sent, expected):
-    async def test(server):
-        found = await half_closed(server, sent)
-        assert [int(part[:3]) for part in found.split(b"HTTP/1.1 ")[1:]] == expected
-        if expected == [400]:
-            assert b"ended its side of the connection" in found
-        assert not server.shared.connections
-
-    run(test, loop=loop)
+async def test_a_client_that_ends_its_side_gets_its_answers(server, loop, sent, expected):
+    found = await half_closed(server, sent)
+    assert [int(part[:3]) for part in found.split(b"HTTP/1.1 ")[1:]] == expected
+    if expected == [400]:
+        assert b"ended its side of the connection" in found
+    assert not server.shared.connections
 
 
-def test_a_client_that_ends_its_side_waits_for_a_slow_model_and_is_cut_if_it_does_not_read():
-    async def test(server):
-        server.model.gate.clear()
-        connection = server.connect()
-        connection.data_received(post(1))
-        await settle()
-        assert connection.eof_received() and connection.transport.state == "open"
-        server.model.gate.set()
-        await answered(connection)
-        assert connection.transport.state == "closed" and b"connection: close" in connection.transport.sent
-        now = asyncio.get_running_loop().time()
-        connection.check(now + 50)
-        assert connection.transport.state == "closed"
-        connection.check(now + 65)
-        assert connection.transport.state == "aborted"
-        connection.connection_lost(None)
-
-    run(test)
+async def test_a_client_that_ends_its_side_waits_for_a_slow_model_and_is_cut_if_it_does_not_read(server):
+    server.model.gate.clear()
+    connection = server.connect()
+    connection.data_received(post(1))
+    await settle()
+    assert connection.eof_received() and connection.transport.state == "open"
+    server.model.gate.set()
+    await answered(connection)
+    assert connection.transport.state == "closed" and b"connection: close" in connection.transport.sent
+    now = asyncio.get_running_loop().time()
+    connection.check(now + 50)
+    assert connection.transport.state == "closed"
+    connection.check(now + 65)
+    assert connection.transport.state == "aborted"
+    connection.connection_lost(None)
 
 
 @pytest.mark.parametrize("jump", [366 * 86400.0, -366 * 86400.0], ids=["forward", "back"])
-def test_a_clock_that_jumps_changes_no_limit_deadline_rate_or_sequence(monkeypatch, jump):
+async def test_a_clock_that_jumps_changes_no_limit_deadline_rate_or_sequence(server, monkeypatch, jump):
     real, offset = time.time, [0.0]
     monkeypatch.setattr(time, "time", lambda: real() + offset[0])
     stream = Sequential([Input((None, 1), name="x"), layers.SimpleRNN(1)]).stream().frozen(batch_sizes=(1,))
 
     async def step(server, **flags):
-        request = InferRequest(
-            {"x": np.ones((1, 1, 1), "float32")}, parameters={"sequence_id": 7, **flags}, timeout=5.0
-        )
-        return (await server.service.infer("s", None, request)).outputs[0][1]
+        inputs, parameters = {"x": np.ones((1, 1, 1), "float32")}, {"sequence_id": 7, **flags}
+        return (await infer(server.service, name="s", inputs=inputs, parameters=parameters, timeout=5.0)).outputs[0][1]
 
-    async def test(server):
-        service = server.service
-        metrics = Metrics(SharedMetrics(1))
-        service.log = Requests(access=False, slow=1.0)
-        service.sequences.idle = 60.0
-        service.repository.set("s", "1", stream)
-        watching = asyncio.ensure_future(server.shared.watch())
-        connection, late = server.connect(), server.connect()
-        first = await step(server, sequence_start=True)
-        server.model.gate.clear()
-        connection.data_received(post(1, "x-request-timeout-ms: 5000"))
-        late.data_received(post(2)[:-5])
-        before = await page.status(service, metrics)
-        await settle()
-        offset[0] = jump  # while one request is computed and the body of another one arrives
-        server.model.gate.set()
-        await answered(connection)
-        connection.data_received(post(3, "x-request-timeout-ms: 5000"))
-        late.data_received(post(2)[-5:])
-        await answered(connection, 2)
-        await answered(late)
-        assert statuses(connection) == [200] * 2 and statuses(late) == [200]
-        assert max(server.seen.seconds) < 5
-        service.sequences.forget_idle()
-        assert (await step(server)).item() != first.item()  # the state went on
-        await step(server, sequence_end=True)
-        after = await page.status(service, metrics)
-        assert 0 < after["time"] - before["time"] < 5 and 0 <= after["time"] - after["started"] < 60
-        watching.cancel()
-        await asyncio.gather(watching, return_exceptions=True)
-        assert connection.transport.state == late.transport.state == "open"
-
-    run(test)
+    service = server.service
+    metrics = Metrics(SharedMetrics(1))
+    service.log = RequestLog(access=False, slow=1.0)
+    service.sequences.idle = 60.0
+    service.repository.set("s", "1", stream)
+    watching = asyncio.ensure_future(server.shared.watch())
+    connection, late = server.connect(), server.connect()
+    first = await step(server, sequence_start=True)
+    server.model.gate.clear()
+    connection.data_received(post(1, "x-request-timeout-ms: 5000"))
+    late.data_received(post(2)[:-5])
+    before = await page.status(service, metrics)
+    await settle()
+    offset[0] = jump  # while one request is computed and the body of another one arrives
+    server.model.gate.set()
+    await answered(connection)
+    connection.data_received(post(3, "x-request-timeout-ms: 5000"))
+    late.data_received(post(2)[-5:])
+    await answered(connection, 2)
+    await answered(late)
+    assert statuses(connection) == [200] * 2 and statuses(late) == [200]
+    assert max(server.seen.seconds) < 5
+    service.sequences.forget_idle()
+    assert (await step(server)).item() != first.item()  # the state went on
+    await step(server, sequence_end=True)
+    after = await page.status(service, metrics)
+    assert 0 < after["time"] - before["time"] < 5 and 0 <= after["time"] - after["started"] < 60
+    watching.cancel()
+    await asyncio.gather(watching, return_exceptions=True)
+    assert connection.transport.state == late.transport.state == "open"

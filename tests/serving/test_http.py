@@ -4,28 +4,26 @@ import asyncio
 import contextlib
 import gzip
 import json
-import os
-import re
 import signal
 import socket
 import struct
-import subprocess
-import sys
 import threading
 import time
 import weakref
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from live_server import LiveServer
 
 pytest.importorskip("uvloop")
 pytest.importorskip("starlette")
 
-from in_memory import answered, begun, exchange
+import in_memory
+from in_memory import Fake, answered, begun, exchange, spec, until
 
 from nbkeras import Input, Sequential, layers
-from nbkeras.inference.bundle import TensorSpec
 from nbkeras.serving.errors import ServingError
 from nbkeras.serving.http import Application
 from nbkeras.serving.options import ModelOptions
@@ -35,37 +33,9 @@ from nbkeras.serving.service import Service
 BODY_LIMIT = 100_000
 
 
-class Server:
-    """`nbkeras serve` in a process of its own."""
-
-    def __init__(self, folder, *arguments):
-        command = [sys.executable, "-m", "nbkeras", "serve", "--port", "0", *map(str, arguments)]
-        environment = os.environ | {"NUMBA_NUM_THREADS": "1"}
-        self.process = subprocess.Popen(
-            command, cwd=folder, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
-        )
-        self.lines = []
-        self.port = None
-        for line in self.process.stderr:
-            self.lines.append(line)
-            found = re.search(r"listening on http://127.0.0.1:(\d+)", line)
-            if found:
-                self.port = int(found[1])
-                break
-        assert self.port, "".join(self.lines)
-        self.reader = threading.Thread(target=lambda: self.lines.extend(self.process.stderr), daemon=True)
-        self.reader.start()
-
+class Server(LiveServer):
     def connect(self):
         return Connection(self.port)
-
-    def end(self, number=signal.SIGTERM):
-        """Wait for the end that a signal asks for, if it is not 0; returns the exit code."""
-        self.process.send_signal(number)
-        code = self.process.wait(30)
-        self.reader.join(10)
-        self.process.stderr.close()
-        return code
 
 
 class Connection:
@@ -134,23 +104,12 @@ def wanted(*values, **more):
 def server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     made(1.0, folder)
-    limits = ["--header-seconds", 0.6, "--body-seconds", 0.6, "--max-body-mb", BODY_LIMIT / 1e6]
-    server = Server(
-        folder,
-        "m.keras",
-        "--control",
-        "--control-hosts",
-        "test",
-        "--max-connections",
-        40,
-        "--keep-alive-seconds",
-        2,
-        *limits,
-    )
-    server.folder = folder
-    yield server
-    assert server.end() == 0
-    assert not [line for line in server.lines if "Traceback" in line], "".join(server.lines)
+    limits = {"header_seconds": 0.6, "body_seconds": 0.6, "max_body_mb": BODY_LIMIT / 1e6, "max_connections": 40}
+    tables, control = [{"path": "m.keras"}], {"control": True, "control_hosts": ("test",)}
+    with Server(folder, tables, threads=1, keep_alive_seconds=2, **control, **limits) as server:
+        yield server
+        assert server.stop() == 0
+        assert not server.tracebacks(), "".join(server.lines)
 
 
 @pytest.fixture
@@ -191,22 +150,15 @@ def test_bytes_there_and_back(connection):
 
 
 def test_many_connections_get_their_own_answers(server):
-    wrong = []
-
     def client(number):
         with server.connect() as connection:
             for turn in range(20):
                 values = [number * 100 + turn + part / 4 for part in range(1 + (number + turn) % 5)]
                 answer = connection.infer(wanted(*values))[1]["outputs"][0]["data"]
-                if answer != [2 * value for value in values for _ in range(3)]:
-                    wrong.append((values, answer))
+                assert answer == [2 * value for value in values for _ in range(3)]
 
-    threads = [threading.Thread(target=client, args=(number,)) for number in range(12)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not wrong
+    with ThreadPoolExecutor(12) as pool:
+        assert len(list(pool.map(client, range(12)))) == 12
 
 
 def test_metadata_and_health(connection):
@@ -289,10 +241,7 @@ def test_mistakes_are_answered_and_the_connection_goes_on(connection):
 def test_packed_bodies_and_answers(connection):
     body = json.dumps(wanted(*range(500))).encode()
     plain = connection.infer(body)[1]
-    for name, pack, unpack in (
-        ("gzip", gzip.compress, gzip.decompress),
-        ("deflate", zlib.compress, zlib.decompress),
-    ):
+    for name, pack, unpack in (("gzip", gzip.compress, gzip.decompress), ("deflate", zlib.compress, zlib.decompress)):
         status, headers, answer = connection.request(
             "POST", "/v2/models/m/infer", pack(body), content_encoding=name, accept_encoding=f"br, {name};q=0.5"
         )
@@ -447,37 +396,30 @@ def test_a_client_that_vanishes_harms_nobody(server, connection):
 
 def test_a_model_is_swapped_under_load(server):
     """Each answer is of the old or of the new weights; after the load has been answered, of the new ones alone."""
-    wrong, done = [], threading.Event()
-    kernels = [1.0]
+    done, kernels = threading.Event(), [1.0]
 
     def client():
         with server.connect() as connection:
             while not done.is_set():
                 first = kernels[-1]
                 status, answer = connection.infer(wanted(1))
-                allowed = {2 * kernel for kernel in (first, kernels[-1], first + 1)}
-                if (
-                    status != 200
-                    or set(answer["outputs"][0]["data"]) - allowed
-                    or len(set(answer["outputs"][0]["data"])) > 1
-                ):
-                    wrong.append((first, kernels[-1], answer))
+                assert status == 200
+                [found] = set(answer["outputs"][0]["data"])
+                assert found in {2 * kernel for kernel in (first, kernels[-1], first + 1)}
 
-    threads = [threading.Thread(target=client) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    try:
-        with server.connect() as connection:
-            for kernel in (2.0, 3.0):
-                made(kernel, server.folder)
-                assert connection.request("POST", "/v2/repository/models/m/load", b"{}")[0] == 200
-                kernels.append(kernel)
-            made(1.0, server.folder)
-    finally:
-        done.set()
-        for thread in threads:
-            thread.join()
-    assert not wrong
+    with ThreadPoolExecutor(3) as pool:
+        clients = [pool.submit(client) for _ in range(3)]
+        try:
+            with server.connect() as connection:
+                for kernel in (2.0, 3.0):
+                    made(kernel, server.folder)
+                    assert connection.request("POST", "/v2/repository/models/m/load", b"{}")[0] == 200
+                    kernels.append(kernel)
+                made(1.0, server.folder)
+        finally:
+            done.set()
+        for each in clients:
+            each.result()
     with server.connect() as connection:
         assert connection.infer(wanted(1))[1]["outputs"][0]["data"] == [6.0] * 3
         assert connection.request("POST", "/v2/repository/models/m/load")[0] == 200
@@ -535,8 +477,13 @@ def test_the_repository(server, connection):
 
 def test_a_server_that_ends_answers_what_it_has_taken(tmp_path):
     made(1.0, tmp_path)
-    server = Server(tmp_path, "m.keras", "--max-wait-ms", 800, "--drain-seconds", 10)
-    with server.connect() as waiting, server.connect() as idle, server.connect() as silent:
+    tables = [{"path": "m.keras", "max_wait_ms": 800}]
+    with (
+        Server(tmp_path, tables, threads=1, drain_seconds=10) as server,
+        server.connect() as waiting,
+        server.connect() as idle,
+        server.connect() as silent,
+    ):
         assert idle.request("GET", "/v2")[0] == 200
         assert idle.request("POST", "/v2/repository/models/m/load")[0] == 403  # without --control
         body = json.dumps(wanted(3)).encode()
@@ -552,40 +499,28 @@ def test_a_server_that_ends_answers_what_it_has_taken(tmp_path):
         assert waiting.is_closed()
         assert idle.is_closed()
         assert silent.is_closed()
-        assert server.end(0) == 0
-    assert not [line for line in server.lines if "Traceback" in line], "".join(server.lines)
+        assert server.process.wait(30) == 0
+        assert not server.tracebacks(), "".join(server.lines)
 
 
 # -------------------- without connections --------------------
 
 
-class Fake:
-    """A frozen model in Python. gate: it computes when a test opens that."""
-
-    batch_sizes, is_by_rows, is_stream = (1, 4), True, False
+class Doubles(Fake):
+    batch_sizes, inputs, outputs = (1, 4), (spec("x", (2,)),), (spec("y", (2,)), spec("z", (), "int64"))
 
     def __init__(self, gate=None, error=None, factor=2):
-        self.gate, self.error, self.factor = gate, error, factor
-        self.inputs = (TensorSpec("x", (None, 2), np.dtype("float32")),)
-        self.outputs = (TensorSpec("y", (None, 2), np.dtype("float32")), TensorSpec("z", (None,), np.dtype("int64")))
+        super().__init__(gate)
+        self.error, self.factor = error, factor
 
-    def parts(self, rows):
-        return self.batch_sizes[-1:]
-
-    def run(self, arrays):
-        if self.gate is not None:
-            self.gate.wait(10)
+    def compute(self, arrays):
         if self.error is not None:
             raise self.error
         return [arrays[0] * self.factor, arrays[0].sum(1).astype("int64")]
 
 
 async def post(application, content, path="/v2/models/f/infer", **headers):
-    """(status, headers, body) of a request to infer."""
-    body = json.dumps(content).encode()
-    given = {"content-length": str(len(body)), **headers}
-    status, headers, answer = await exchange(application, "POST", path, given, body)
-    return status, headers, json.loads(answer)
+    return await in_memory.post(application, path, content, **headers)
 
 
 def applied(*models, **options):
@@ -597,11 +532,7 @@ def applied(*models, **options):
 
 async def running(application):
     """Wait until the model `f` computes."""
-    for _ in range(2000):
-        if application.service.repository.get("f").batcher.running:
-            return
-        await asyncio.sleep(0.002)
-    raise AssertionError("no batch was begun")
+    await until(lambda: application.service.repository.get("f").batcher.running)
 
 
 @pytest.mark.parametrize(
@@ -615,189 +546,164 @@ async def running(application):
         ("", 403),
     ],
 )
-def test_loads_are_for_those_who_call_the_server_by_its_names(host, status):
+async def test_loads_are_for_those_who_call_the_server_by_its_names(host, status):
     class Control:
-        async def load(self, name, parameters):
+        async def change(self, do, name, parameters):
             pass
 
-    async def main():
-        application = Application(Service(Repository(), control=Control()), control_hosts=["mine.example"])
-        sent = "POST", "/v2/repository/models/m/load", {"host": host, "origin": f"http://{host}"}
-        assert (await exchange(application, *sent, address=("10.1.2.3", 8000)))[0] == status
-        application.service.control = None  # without --control the sentence is about that
-        _, _, body = await exchange(application, *sent, address=("10.1.2.3", 8000))
-        assert b"start the server with --control" in body
-
-    asyncio.run(main())
+    application = Application(Service(Repository(), control=Control()), control_hosts=["mine.example"])
+    sent = "POST", "/v2/repository/models/m/load", {"host": host, "origin": f"http://{host}"}
+    assert (await exchange(application, *sent, address=("10.1.2.3", 8000)))[0] == status
+    application.service.control = None  # without --control the sentence is about that
+    _, _, body = await exchange(application, *sent, address=("10.1.2.3", 8000))
+    assert b"start the server with --control" in body
 
 
-def test_outputs_are_those_that_are_wanted():
-    async def main():
-        application, _ = applied(Fake())
-        _, _, answer = await post(application, wanted(1))
-        assert [output["name"] for output in answer["outputs"]] == ["y", "z"]
-        _, _, answer = await post(application, wanted(1, outputs=[{"name": "z"}]))
-        assert answer["outputs"] == [{"name": "z", "datatype": "INT64", "shape": [1], "data": [2]}]
-
-    asyncio.run(main())
+async def test_outputs_are_those_that_are_wanted():
+    application, _ = applied(Doubles())
+    _, _, answer = await post(application, wanted(1))
+    assert [output["name"] for output in answer["outputs"]] == ["y", "z"]
+    _, _, answer = await post(application, wanted(1, outputs=[{"name": "z"}]))
+    assert answer["outputs"] == [{"name": "z", "datatype": "INT64", "shape": [1], "data": [2]}]
 
 
-def test_the_newest_version_answers_unless_another_is_named():
-    async def main():
-        application, repository = applied(*(Fake(factor=factor) for factor in range(1, 12)))
-        assert (await post(application, wanted(1)))[2]["model_version"] == "11"
-        _, _, answer = await post(application, wanted(1), "/v2/models/f/versions/2/infer")
-        assert (answer["model_version"], answer["outputs"][0]["data"]) == ("2", [2.0, 2.0])
-        assert repository.versions("f")[-2:] == ["10", "11"]
-        repository.remove("f", "11")
-        assert (await post(application, wanted(1)))[2]["model_version"] == "10"
-        status, _, answer = await post(application, wanted(1), "/v2/models/f/versions/12/infer")
-        assert (status, answer["error"][:37]) == (404, "model 'f' version '12' is not there; ")
-        repository.mark("g", "1", LOADING)
-        assert (await post(application, wanted(1), "/v2/models/g/infer"))[0] == 503
-        repository.mark("g", "1", UNAVAILABLE, "no file")
-        status, _, answer = await post(application, wanted(1), "/v2/models/g/infer")
-        assert (status, answer) == (404, {"error": "model 'g' is not available: no file"})
-
-    asyncio.run(main())
+async def test_the_newest_version_answers_unless_another_is_named():
+    application, repository = applied(*(Doubles(factor=factor) for factor in range(1, 12)))
+    assert (await post(application, wanted(1)))[2]["model_version"] == "11"
+    _, _, answer = await post(application, wanted(1), "/v2/models/f/versions/2/infer")
+    assert (answer["model_version"], answer["outputs"][0]["data"]) == ("2", [2.0, 2.0])
+    assert repository.versions("f")[-2:] == ["10", "11"]
+    repository.remove("f", "11")
+    assert (await post(application, wanted(1)))[2]["model_version"] == "10"
+    status, _, answer = await post(application, wanted(1), "/v2/models/f/versions/12/infer")
+    assert (status, answer["error"][:37]) == (404, "model 'f' version '12' is not there; ")
+    repository.mark("g", "1", LOADING)
+    assert (await post(application, wanted(1), "/v2/models/g/infer"))[0] == 503
+    repository.mark("g", "1", UNAVAILABLE, "no file")
+    status, _, answer = await post(application, wanted(1), "/v2/models/g/infer")
+    assert (status, answer) == (404, {"error": "model 'g' is not available: no file"})
 
 
-def test_times_of_requests():
-    async def main():
-        gate = threading.Event()
-        application, _ = applied(Fake(gate=gate))
-        first = asyncio.ensure_future(post(application, wanted(1)))
-        await running(application)
-        for more in ({"x_request_timeout_ms": "5"}, {}):
-            content = wanted(1) if more else wanted(1, parameters={"timeout": 5000})
-            status, _, answer = await post(application, content, **more)
-            assert status == 504
-            assert "the request's deadline passed" in answer["error"]
-        gate.set()
-        assert (await first)[0] == 200
-        gate.clear()
-        application, _ = applied(Fake(gate=gate), timeout=0.5)  # of the model
-        first = asyncio.ensure_future(post(application, wanted(1)))
-        await running(application)
-        assert (await post(application, wanted(1)))[0] == 504
-        gate.set()
-        assert (await first)[0] == 200
-
-    asyncio.run(main())
+async def test_a_request_finds_its_model_once():
+    application, repository = applied(Doubles(), Doubles())
+    get, found = repository.get, []
+    repository.get = lambda *key: found.append(key) or get(*key)
+    assert (await post(application, wanted(1), "/v2/models/f/versions/1/infer"))[2]["model_version"] == "1"
+    assert (await post(application, {"instances": [[1, 2]]}, "/predict"))[0] == 200
+    assert found == [("f", "1"), ("f", None)]
 
 
-def test_a_full_queue_says_when_to_come_back():
-    async def main():
-        gate = threading.Event()
-        application, _ = applied(Fake(gate=gate), max_queue=1)
-        first = asyncio.ensure_future(post(application, wanted(1)))
-        await running(application)
-        second = asyncio.ensure_future(post(application, wanted(1)))
-        await asyncio.sleep(0.005)
-        status, headers, answer = await post(application, wanted(1))
-        assert (status, headers["retry-after"]) == (503, "1")
-        assert "the queue is full" in answer["error"]
-        gate.set()
-        assert {(await each)[0] for each in (first, second)} == {200}
-
-    asyncio.run(main())
-
-
-def test_failures_are_told_without_their_text(caplog):
-    async def main():
-        application, _ = applied(Fake(error=RuntimeError("secret")))
-        status, _, answer = await post(application, wanted(1))
-        assert status == 500
-        assert "secret" not in answer["error"]
-        assert "secret" in caplog.text
-        service = application.service
-        service.infer = None  # a fault of the server itself
-        status, _, answer = await post(application, wanted(1))
-        assert (status, answer["error"][:18]) == (500, "the server failed;")
-
-    asyncio.run(main())
+async def test_times_of_requests():
+    gate = threading.Event()
+    application, _ = applied(Doubles(gate=gate))
+    first = asyncio.ensure_future(post(application, wanted(1)))
+    await running(application)
+    for more in ({"x_request_timeout_ms": "5"}, {}):
+        content = wanted(1) if more else wanted(1, parameters={"timeout": 5000})
+        status, _, answer = await post(application, content, **more)
+        assert status == 504
+        assert "the request's deadline passed" in answer["error"]
+    gate.set()
+    assert (await first)[0] == 200
+    gate.clear()
+    application, _ = applied(Doubles(gate=gate), timeout=0.5)  # of the model
+    first = asyncio.ensure_future(post(application, wanted(1)))
+    await running(application)
+    assert (await post(application, wanted(1)))[0] == 504
+    gate.set()
+    assert (await first)[0] == 200
 
 
-def test_an_old_version_is_freed_after_its_last_request():
-    async def main():
-        gate = threading.Event()
-        application, repository = applied(Fake(gate=gate, factor=1))
-        first = asyncio.ensure_future(post(application, wanted(1)))
-        await running(application)
-        old = weakref.ref(repository.get("f"))
-        repository.set("f", "1", Fake(factor=3), ModelOptions(name="f"))
-        assert old() is not None
-        assert (await post(application, wanted(1)))[2]["outputs"][0]["data"] == [3.0, 3.0]
-        gate.set()
-        assert (await first)[2]["outputs"][0]["data"] == [1.0, 1.0]
-        del first
-        for _ in range(100):
-            if old() is None:
-                break
-            await asyncio.sleep(0.01)
-        assert old() is None
+async def test_a_full_queue_says_when_to_come_back():
+    gate = threading.Event()
+    application, _ = applied(Doubles(gate=gate), max_queue=1)
+    first = asyncio.ensure_future(post(application, wanted(1)))
+    await running(application)
+    second = asyncio.ensure_future(post(application, wanted(1)))
+    await asyncio.sleep(0.005)
+    status, headers, answer = await post(application, wanted(1))
+    assert (status, headers["retry-after"]) == (503, "1")
+    assert "the queue is full" in answer["error"]
+    gate.set()
+    assert {(await each)[0] for each in (first, second)} == {200}
 
-    asyncio.run(main())
+
+async def test_failures_are_told_without_their_text(caplog):
+    application, _ = applied(Doubles(error=RuntimeError("secret")))
+    status, _, answer = await post(application, wanted(1))
+    assert status == 500
+    assert "secret" not in answer["error"]
+    assert "secret" in caplog.text
+    service = application.service
+    service.infer = None  # a fault of the server itself
+    status, _, answer = await post(application, wanted(1))
+    assert (status, answer["error"][:18]) == (500, "the server failed;")
+
+
+async def test_an_old_version_is_freed_after_its_last_request():
+    gate = threading.Event()
+    application, repository = applied(Doubles(gate=gate, factor=1))
+    first = asyncio.ensure_future(post(application, wanted(1)))
+    await running(application)
+    old = weakref.ref(repository.get("f"))
+    repository.set("f", "1", Doubles(factor=3), ModelOptions(name="f"))
+    assert old() is not None
+    assert (await post(application, wanted(1)))[2]["outputs"][0]["data"] == [3.0, 3.0]
+    gate.set()
+    assert (await first)[2]["outputs"][0]["data"] == [1.0, 1.0]
+    del first
+    await until(lambda: old() is None)
 
 
 @pytest.mark.parametrize("rows", [1, 40_000], ids=["short", "long"])
-def test_long_bodies_and_answers_are_packed_too(rows):
-    async def main():
-        application, _ = applied(Fake(), max_batch=1 << 20)
-        body = json.dumps(wanted(*([0.125] * rows))).encode()
-        headers = {"transfer-encoding": "chunked", "content-encoding": "gzip", "accept-encoding": "gzip"}
-        _, _, packed = await exchange(application, "POST", "/v2/models/f/infer", headers, gzip.compress(body))
-        answer = json.loads(gzip.decompress(packed) if rows > 1 else packed)
-        assert answer["outputs"][0]["data"] == [0.25] * 2 * rows
-
-    asyncio.run(main())
+async def test_long_bodies_and_answers_are_packed_too(rows):
+    application, _ = applied(Doubles(), max_batch=1 << 20)
+    body = json.dumps(wanted(*([0.125] * rows))).encode()
+    headers = {"transfer-encoding": "chunked", "content-encoding": "gzip", "accept-encoding": "gzip"}
+    _, _, packed = await exchange(application, "POST", "/v2/models/f/infer", headers, gzip.compress(body))
+    answer = json.loads(gzip.decompress(packed) if rows > 1 else packed)
+    assert answer["outputs"][0]["data"] == [0.25] * 2 * rows
 
 
-def test_bodies_that_arrive_at_the_same_time_are_bounded_together():
-    async def main():
-        application, _ = applied(Fake())
-        budget = application.service.budget
-        budget.most = 2500
-        headers = {"transfer-encoding": "chunked"}
-        requests = [begun(application, "POST", "/v2/models/f/infer", headers) for _ in range(4)]
-        for each in requests[:3]:
-            each.take(b" " * 1000)
-        assert [each.is_ready for each in requests] == [False, False, True, False]
-        assert (await answered(application, requests[2]))[0] == 503
-        assert budget.used == 2 * 1125  # a bytearray has an eighth more than it needs
-        budget.most = 1 << 20
-        body = json.dumps(wanted(1)).encode()
-        requests[3].take(body)  # is whole at once
-        requests[0].take(body)
-        application.gone(requests[1])
-        assert (await answered(application, requests[0]))[0] == (await answered(application, requests[3]))[0] == 200
-        assert budget.used == 0
-
-    asyncio.run(main())
+async def test_bodies_that_arrive_at_the_same_time_are_bounded_together():
+    application, _ = applied(Doubles())
+    budget = application.service.budget
+    budget.limit = 2500
+    headers = {"transfer-encoding": "chunked"}
+    requests = [begun(application, "POST", "/v2/models/f/infer", headers) for _ in range(4)]
+    for each in requests[:3]:
+        each.take(b" " * 1000)
+    assert [each.is_ready for each in requests] == [False, False, True, False]
+    assert (await answered(application, requests[2]))[0] == 503
+    assert budget.used == 2 * 1125  # a bytearray has an eighth more than it needs
+    budget.limit = 1 << 20
+    body = json.dumps(wanted(1)).encode()
+    requests[3].take(body)  # is whole at once
+    requests[0].take(body)
+    application.gone(requests[1])
+    assert (await answered(application, requests[0]))[0] == (await answered(application, requests[3]))[0] == 200
+    assert budget.used == 0
 
 
-def test_observers_are_told_of_requests_and_batches():
+async def test_observers_are_told_of_requests_and_batches():
     class Seen:
         def __init__(self):
             self.requests, self.batches = [], []
 
-        def request(self, exchange):
-            self.requests.append((exchange.name, exchange.version, exchange.status))
+        def request(self, request):
+            self.requests.append((*request.model_key, request.status))
 
         def batch(self, name, version, rows, seconds, waits):
             self.batches.append((name, version, rows))
 
-    async def main():
-        seen = Seen()
-        repository = Repository(seen)
-        application = Application(Service(repository))
-        repository.set("f", "1", Fake(), ModelOptions(name="f"))
-        await asyncio.gather(*(post(application, wanted(1)) for _ in range(3)))
-        await post(application, wanted(1, outputs=[{"name": "q"}]))
-        assert seen.requests == [("f", "1", 200)] * 3 + [("f", "1", 400)]
-        assert seen.batches == [("f", "1", 3)]
-
-    asyncio.run(main())
+    seen = Seen()
+    repository = Repository(seen)
+    application = Application(Service(repository))
+    repository.set("f", "1", Doubles(), ModelOptions(name="f"))
+    await asyncio.gather(*(post(application, wanted(1)) for _ in range(3)))
+    await post(application, wanted(1, outputs=[{"name": "q"}]))
+    assert seen.requests == [("f", "1", 200)] * 3 + [("f", "1", 400)]
+    assert seen.batches == [("f", "1", 3)]
 
 
 def test_codes_of_grpc_follow_from_the_status():
@@ -819,22 +725,16 @@ def test_packed_bodies_end_where_they_should(change, connection):
         ([1], "the body must be a JSON object, received [1]"),
     ],
 )
-def test_loads_take_an_object_of_parameters(content, message):
-    async def main():
-        application, _ = applied(Fake())
-        status, _, answer = await post(
-            application, content, "/v2/repository/models/f/load", content_type="application/json"
-        )
-        assert (status, answer["error"]) == (400, message)
-
-    asyncio.run(main())
+async def test_loads_take_an_object_of_parameters(content, message):
+    application, _ = applied(Doubles())
+    status, _, answer = await post(
+        application, content, "/v2/repository/models/f/load", content_type="application/json"
+    )
+    assert (status, answer["error"]) == (400, message)
 
 
-def test_the_configuration_of_a_model():
-    async def main():
-        application, _ = applied(Fake())
-        configuration = application.service.model_configuration("f", None)
-        _, _, body = await exchange(application, "GET", "/v2/models/f/config", {})
-        assert json.loads(body) == configuration
-
-    asyncio.run(main())
+async def test_the_configuration_of_a_model():
+    application, _ = applied(Doubles())
+    configuration = application.service.model_configuration("f", None)
+    _, _, body = await exchange(application, "GET", "/v2/models/f/config", {})
+    assert json.loads(body) == configuration

@@ -6,25 +6,18 @@ import re
 
 import numpy as np
 import pytest
-from in_memory import exchange
+from in_memory import post, served, spec
 
 pytest.importorskip("starlette")
 
 import nbkeras
 from nbkeras import layers
-from nbkeras.inference.bundle import TensorSpec
 from nbkeras.serving import instances
 from nbkeras.serving.errors import ServingError
 from nbkeras.serving.http import Application
-from nbkeras.serving.options import ModelOptions
-from nbkeras.serving.repository import LOADING, READY, UNAVAILABLE, UNLOADED, Repository
-from nbkeras.serving.service import Service
-from nbkeras.serving.tensors import PIECE_VALUES, InferResponse
-
-
-def spec(name, shape, dtype="float32"):
-    return TensorSpec(name, (None, *shape), np.dtype(dtype))
-
+from nbkeras.serving.repository import LOADING, READY, UNAVAILABLE, UNLOADED
+from nbkeras.serving.requests import InferRequest, InferResponse
+from nbkeras.serving.tensors import PIECE_VALUES
 
 ONE = (spec("x", (2,)),)
 TWO = (spec("words", (3,), "int32"), spec("numbers", ()))
@@ -32,7 +25,8 @@ TWO = (spec("words", (3,), "int32"), spec("numbers", ()))
 
 def read(content, specs=ONE, json_bytes=None):
     body = content if isinstance(content, bytes) else json.dumps(content).encode()
-    return instances.read_request(body, json_bytes, "m", specs)
+    request = InferRequest(body=body)
+    return request, instances.read_request(request, json_bytes, "m", specs)
 
 
 # -------------------- requests --------------------
@@ -219,7 +213,7 @@ def test_names_that_rows_repeat_are_counted():
     ],
 )
 def test_paths(path, found):
-    assert instances.asked(path) == found
+    assert instances.target_of(path) == found
 
 
 def entry(name, version="1", state=READY, reason=""):
@@ -266,26 +260,14 @@ def two_inputs():
     return nbkeras.Model([words, numbers], [layers.Dense(2, name="a")(both), layers.Dense(1, name="b")(both)])
 
 
-def steps():
-    x = nbkeras.Input((None, 2), name="s")
-    return nbkeras.Model(x, layers.GRU(2, return_sequences=True, name="t")(x))
-
-
 def application(**models):
-    repository = Repository()
-    for name, model in models.items():
-        frozen = model.stream().frozen(batch_sizes=(1,)) if name == "steps" else model.frozen(batch_sizes=(1, 4))
-        repository.set(name, "1", frozen, ModelOptions(name=name, stream=name == "steps"))
-    return Application(Service(repository))
+    return Application(served({name: model.frozen(batch_sizes=(1, 4)) for name, model in models.items()}))
 
 
 def ask(made, path, content=None, method=None, **headers):
     """(status, headers, content) of an answer."""
-    body = b"" if content is None else content if isinstance(content, bytes) else json.dumps(content).encode()
-    method = method or ("GET" if content is None else "POST")
-    given = {"content_length": len(body), **headers}
-    status, found, answer = asyncio.run(exchange(made, method, path, given, body, address=("test", 80)))
-    return status, found, json.loads(answer or b"null")
+    method, content = method or ("GET" if content is None else "POST"), b"" if content is None else content
+    return asyncio.run(post(made, path, content, method=method, address=("test", 80), **headers))
 
 
 @pytest.fixture(scope="module")
@@ -328,9 +310,10 @@ def test_predictions_of_several_inputs_and_outputs():
 
 
 def test_a_stream_computes_a_sequence_of_one_request():
-    model = steps()
+    model = nbkeras.Sequential([nbkeras.Input((None, 2), name="s"), layers.GRU(2, return_sequences=True, name="t")])
+    made = Application(served({"m": model.stream().frozen(batch_sizes=(1,))}, stream=True))
     x = np.ones((1, 1, 2), "float32")
-    status, _, answer = ask(application(steps=model), "/predict", {"instances": x.tolist()})
+    status, _, answer = ask(made, "/predict", {"instances": x.tolist()})
     assert status == 200
     np.testing.assert_allclose(answer["predictions"], model.predict(x, verbose=0), rtol=1e-5)
 
@@ -380,7 +363,7 @@ def test_names_in_rows_that_find_no_memory_are_refused():
     x = nbkeras.Input((1,), name="x")
     model = nbkeras.Model(x, [layers.Dense(1, name=name * 2000)(x) for name in "ab"])
     made = application(m=model)
-    made.service.budget.most = 10_000_000
+    made.service.budget.limit = 10_000_000
     rows = {"instances": [[1]] * 500}
     assert ask(made, "/predict", {"instances": [[1]]})[0] == 200
     status, _, answer = ask(made, "/predict", rows)

@@ -218,9 +218,8 @@ def test_a_model_that_cannot_be_a_stream(tmp_path):
 
 def test_all_kernels_are_on_disk_before_a_worker_maps_the_file(model, tmp_path):
     made = load(options(model), str(tmp_path / "m.frozen"))
-    code = (
-        "import sys\nfrom nbkeras.serving import orders\norders.opened(sys.argv[1])\nassert 'numba' not in sys.modules"
-    )
+    imports = "import sys\nfrom nbkeras.serving.control_channel import opened\n"
+    code = imports + "opened(sys.argv[1])\nassert 'numba' not in sys.modules"
     subprocess.run([sys.executable, "-P", "-c", code, made.file], check=True)
 
 

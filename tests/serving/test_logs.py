@@ -1,7 +1,6 @@
 """Logs of a server: what a line may hold, streams that nobody reads, and the log of a real server."""
 
 import fcntl
-import http.client
 import itertools
 import json
 import logging
@@ -9,19 +8,20 @@ import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 import types
 
+import numpy as np
 import pytest
+from in_memory import ended
+from live_server import LiveServer, wait_for
 
 pytest.importorskip("uvloop")
 
 from nbkeras import Input, Sequential, layers
 from nbkeras.serving import logs
-from nbkeras.serving.exchange import RequestContext, Requests, sane_id
+from nbkeras.serving.requests import RequestLog, safe_id
 
 LOG = logging.getLogger("nbkeras.serving")
 
@@ -140,7 +140,7 @@ def test_a_line_goes_into_a_pipe_in_one_piece(pipe, form, letter):
     except ValueError:
         LOG.error("first " + letter * 10_000, exc_info=True, extra=logs.event("x", detail=letter * 10_000))
     data = pipe.read()
-    assert 500 < len(data) <= logs.LONGEST
+    assert 500 < len(data) <= logs.MAX_LINE
     assert b"first" in data and b"the end" in data
 
 
@@ -158,7 +158,7 @@ def test_a_pipe_that_nobody_reads_stops_nothing(pipe, has_thread):
     pipe.fill()
     if has_thread:
         handler.become(0)
-    count = logs.MOST_LINES + 100
+    count = logs.MAX_LINES + 100
     for number in range(count):
         LOG.info("line", extra=logs.event("x", number=number))
         while not number and not handler.queue.empty():  # the thread has not taken the first line yet
@@ -171,7 +171,7 @@ def test_a_pipe_that_nobody_reads_stops_nothing(pipe, has_thread):
         handler.write()
         time.sleep(0.001)  # let the thread write
     found = [json.loads(line) for line in (data + pipe.read()).lstrip(b".").splitlines()]
-    assert [each["number"] for each in found[:-1]] == list(range(logs.MOST_LINES))
+    assert [each["number"] for each in found[:-1]] == list(range(logs.MAX_LINES))
     assert (found[-1]["event"], found[-1]["lines"]) == ("log_dropped", 100)
     LOG.info("next")
     handler.flush()
@@ -235,12 +235,9 @@ def test_a_worker_that_gets_no_thread_says_so(pipe, monkeypatch):
 
 def test_slow_requests_are_logged_once_in_a_second(pipe):
     logs.configure("json", "info", pipe.writing)
-    log = Requests(access=False, slow=0.5)
-    quick, slow = RequestContext("http"), RequestContext("grpc")
-    slow.name, slow.version, slow.rows = "m", "1", 4
-    for each, seconds in ((quick, 0.1), (slow, 2.0), (slow, 3.0), (slow, 4.0)):
-        each.end(200)
-        each.seconds = seconds
+    log = RequestLog(access=False, slow=0.5)
+    slow = ended(protocol="grpc", seconds=4.0, inputs={"x": np.zeros((4, 1))})
+    for each in (ended(), ended(protocol="grpc", seconds=2.0, inputs=slow.inputs), slow, slow):
         log(each)
     [line] = pipe.json()
     assert (line["event"], line["level"], line["model"], line["rows"]) == ("slow_request", "warning", "m", 4)
@@ -248,13 +245,13 @@ def test_slow_requests_are_logged_once_in_a_second(pipe):
     log._next = 0.0
     log(slow)
     assert pipe.json()[0]["not_logged"] == 2
-    assert log.new_id() == "" and Requests(access=True, slow=0).new_id()
+    assert log.new_id() == "" and RequestLog(access=True, slow=0).new_id()
 
 
 @pytest.mark.parametrize("value", [b"a b", b"", b"x" * 129, b"a\nb", b"<script>", b'"', "\u00e9".encode()], ids=repr)
 def test_ids_that_could_do_harm_are_not_taken_over(value):
-    assert sane_id(value) == ""
-    assert sane_id(b"00-4bf9/2f.a_b:c=d@e+") == "00-4bf9/2f.a_b:c=d@e+"
+    assert safe_id(value) == ""
+    assert safe_id(b"00-4bf9/2f.a_b:c=d@e+") == "00-4bf9/2f.a_b:c=d@e+"
 
 
 # -------------------- a server --------------------
@@ -263,74 +260,45 @@ def test_ids_that_could_do_harm_are_not_taken_over(value):
 @pytest.mark.process
 def test_the_log_of_a_server(tmp_path):
     Sequential([Input((2,), name="x"), layers.Dense(1)]).save(tmp_path / "m.keras")
-    command = [sys.executable, "-m", "nbkeras", "serve", "m.keras", "--port", "0", "--access-log"]
-    environment = os.environ | {"PYTHONSAFEPATH": "1", "TMPDIR": str(tmp_path)}
-    server = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE)
-    lines, may_read = [], threading.Event()
-    may_read.set()
-
-    def read():
-        for line in server.stderr:
-            lines.append(json.loads(line))
-            may_read.wait()
-
-    reader = threading.Thread(target=read)
-    reader.start()
-
-    def wait_for(event, count=1):
-        end = time.monotonic() + 60
-        while len(found := [line for line in lines if line["event"] == event]) < count:
-            assert time.monotonic() < end and reader.is_alive(), lines
-            time.sleep(0.02)
-        return found
-
     body = json.dumps({"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [0, 0]}]})
-    try:
-        port = int(wait_for("start")[0]["address"].rpartition(":")[2])
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    with LiveServer(tmp_path, [{"path": "m.keras"}], access_log=True) as server, server.connected() as connection:
 
-        def ask(body=body, **headers):
-            headers = {"Content-Type": "application/json"} | headers
+        def events(event):
+            return [line for line in map(json.loads, list(server.lines)) if line["event"] == event]
+
+        def waited(event, count=1):
+            return wait_for(lambda: len(found := events(event)) >= count and found, why=server.lines)
+
+        def ask(body=body, identity="1"):
+            headers = {"Content-Type": "application/json", "X-Request-Id": identity}
             connection.request("POST", "/v2/models/m/infer", body, headers)
             answer = connection.getresponse()
             answer.read()
             return answer
 
-        assert ask(**{"X-Request-Id": "mine-1"}).headers["X-Request-Id"] == "mine-1"
-        made = ask(**{"X-Request-Id": "a b"}).headers["X-Request-Id"]
+        assert ask(identity="mine-1").headers["X-Request-Id"] == "mine-1"
+        made = ask(identity="a b").headers["X-Request-Id"]
         ask('{"secret\\n')
-        good, other, bad = wait_for("request", 3)
+        good, other, bad = waited("request", 3)
         assert (good["request_id"], good["model"], good["version"], good["rows"]) == ("mine-1", "m", "1", 1)
         assert good["status"] == 200 and good["total_ms"] >= good["compute_ms"] > 0 <= good["queue_ms"]
         assert good["bytes_in"] == len(body) and good["bytes_out"] > 0
         assert other["request_id"] == made != "a b"
-        assert bad["status"] == 400 and "secret" not in json.dumps(lines)
+        assert bad["status"] == 400 and not server.find("secret")
         for count in range(3):
-            server.send_signal(signal.SIGHUP)
-            wait_for("sighup", count + 1)
+            server.process.send_signal(signal.SIGHUP)
+            waited("sighup", count + 1)
             for _ in range(20):
                 ask()
-        assert len(wait_for("request", 63)) == 63  # no line is lost
-        may_read.clear()  # nobody reads: the pipe is full after some hundred requests
+        assert len(waited("request", 63)) == 63  # no line is lost
+        server.may_read.clear()  # nobody reads: the pipe is full after some hundred requests
         for _ in range(700):
             assert ask().status == 200
-        may_read.set()
+        server.may_read.set()
         connection.close()
-        server.terminate()
-        assert server.wait(60) == 0
-        reader.join(60)
-        assert len(wait_for_all(lines, "request")) == 763 and wait_for_all(lines, "drain")
-        assert {"worker_started", "model_loaded"} <= {line["event"] for line in lines}
-    finally:
-        may_read.set()
-        server.kill()
-        server.wait(60)
-        reader.join(60)
-        server.stderr.close()
-
-
-def wait_for_all(lines, event):
-    return [line for line in lines if line["event"] == event]
+        assert server.stop() == 0
+        assert len(events("request")) == 763 and events("drain")
+        assert events("worker_started") and events("model_loaded")
 
 
 def test_a_pipe_that_is_closed_drops_what_is_left(pipe):
@@ -382,9 +350,6 @@ def test_a_file_is_written_where_it_ends(tmp_path):
 
 def test_a_request_is_logged_at_any_level(pipe):
     logs.configure("text", "error", pipe.writing)
-    exchange = RequestContext("http")
-    exchange.name = "m"
-    exchange.end(200)
-    Requests(access=True, slow=0.0)(exchange)
+    RequestLog(access=True, slow=0.0)(ended())
     [line] = pipe.lines()
     assert b" INFO request request_id= " in line and b" model=m " in line and b" status=200 " in line

@@ -348,7 +348,7 @@ def test_the_processes_of_a_server_do_not_import_pydantic(tmp_path):
     Sequential([Input((2,)), layers.Dense(1)]).save(tmp_path / "m.keras")
     with LiveServer(tmp_path, [{"path": "m.keras"}], workers=2) as server:
         server.process.send_signal(signal.SIGHUP)  # reads the options again
-        server.wait_for_line("SIGHUP received: checking 1 models")
+        server.log("SIGHUP received: checking 1 models")
         maps = [pathlib.Path(f"/proc/{process}/maps").read_text() for process in server.processes()]
         assert len(maps) >= 3
         assert not any("pydantic" in each for each in maps)

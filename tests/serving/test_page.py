@@ -7,23 +7,20 @@ import html.parser
 import json
 import re
 
-import numpy as np
 import pytest
 
 pytest.importorskip("starlette")
 pytest.importorskip("prometheus_client")
 
-from in_memory import exchange
+from in_memory import Fake, ended, exchange, spec
 
-from nbkeras.inference.bundle import TensorSpec
 from nbkeras.serving import page
-from nbkeras.serving.board import SharedMetrics
-from nbkeras.serving.exchange import RequestContext
 from nbkeras.serving.http import Application
 from nbkeras.serving.metrics import Metrics
 from nbkeras.serving.options import ModelOptions
 from nbkeras.serving.repository import LOADING, STARTING, UNAVAILABLE, Repository
 from nbkeras.serving.service import Service
+from nbkeras.serving.shared_metrics import SharedMetrics
 
 SCRIPT = "<script>alert(1)</script>"
 TEXT = page.html().decode()
@@ -127,21 +124,11 @@ def test_text_has_the_contrast_of_wcag(place):
 # -------------------- the endpoints --------------------
 
 
-class Fake:
-    """A frozen model with an open size and a name that is a script."""
+class Script(Fake):
+    """A model with an open size and a name that is a script."""
 
-    batch_sizes, is_by_rows, is_stream = (1, 8), True, False
-    inputs = (
-        TensorSpec(SCRIPT, (None, None, 3), np.dtype("float32")),
-        TensorSpec("words", (None, 2), np.dtype(object)),
-    )
-    outputs = (TensorSpec("y", (None, 1), np.dtype("int64")),)
-
-    def parts(self, rows):
-        return self.batch_sizes[-1:]
-
-    def run(self, arrays):
-        return list(arrays)
+    inputs = (spec(SCRIPT, (None, 3)), spec("words", (2,), object))
+    outputs = (spec("y", (1,), "int64"),)
 
 
 SOURCE = {"sha256": "ab" * 32, "modified": "2026-01-30T12:00:00Z", "bytes": 7}
@@ -149,18 +136,15 @@ SOURCE = {"sha256": "ab" * 32, "modified": "2026-01-30T12:00:00Z", "bytes": 7}
 
 def served():
     metrics = Metrics(SharedMetrics(2))
-    repository = Repository(metrics.part)
+    repository = Repository(metrics.segment)
     service = Service(repository)
-    repository.set(SCRIPT, "1", Fake(), ModelOptions(name="m"))
-    repository.set(SCRIPT, "2", Fake(), ModelOptions(name="m", version="2"), SOURCE)
+    repository.set(SCRIPT, "1", Script(), ModelOptions(name="m"))
+    repository.set(SCRIPT, "2", Script(), ModelOptions(name="m", version="2"), SOURCE)
     repository.mark(SCRIPT, "2", UNAVAILABLE, "not a zip", "2026-01-31T12:00:00Z")
     repository.mark("slow", "1", LOADING, STARTING)
     repository.mark("broken", "1", UNAVAILABLE, f"no model: {SCRIPT}")
-    exchange = RequestContext("http")
-    exchange.name, exchange.version = SCRIPT, "2"
-    exchange.end(200)
-    metrics.part.request(exchange)
-    metrics.part.batch(SCRIPT, "2", 6, 0.004, [0.0002, 0.2])
+    metrics.segment.request(ended(SCRIPT, "2"))
+    metrics.segment.batch(SCRIPT, "2", 6, 0.004, [0.0002, 0.2])
     return service, metrics
 
 

@@ -11,17 +11,15 @@ import pytest
 pytest.importorskip("uvloop")
 pytest.importorskip("starlette")
 
-from in_memory import exchange
+import in_memory
+from in_memory import served
 
 import nbkeras as keras
 from nbkeras import layers as L
 from nbkeras.serving import budget
+from nbkeras.serving.control_channel import opened
 from nbkeras.serving.http import Application
-from nbkeras.serving.options import ModelOptions
-from nbkeras.serving.orders import opened
 from nbkeras.serving.preparation import made
-from nbkeras.serving.repository import Repository
-from nbkeras.serving.service import Service
 
 pytestmark = pytest.mark.cpu("a server computes on the CPU")
 
@@ -44,18 +42,13 @@ WANTED = MODEL.predict([TEXTS, NUMBERS])
 
 @pytest.fixture
 def service():
-    repository = Repository()
-    repository.set("review", "1", MODEL.frozen(), ModelOptions(name="review"))
-    made = Service(repository)
+    made = served({"review": MODEL.frozen()})
     yield made
     assert made.budget.used == 0
 
 
 def post(service, path, content, **headers):
-    body = content if isinstance(content, bytes) else json.dumps(content).encode()
-    headers = {"content_length": len(body), **headers}
-    status, _, answer = asyncio.run(exchange(Application(service), "POST", path, headers, body))
-    return status, answer
+    return asyncio.run(in_memory.post(Application(service), path, content, **headers))[::2]
 
 
 def request(data=TEXTS, **more):
@@ -73,7 +66,7 @@ class TestHttp:
     def test_json(self, service):
         status, answer = post(service, "/v2/models/review/infer", request())
         assert status == 200
-        close(json.loads(answer)["outputs"][0]["data"])
+        close(answer["outputs"][0]["data"])
 
     def test_bytes(self, service):
         raw = b"".join(struct.pack("<I", len(text)) + text for text in (each.encode() for each in TEXTS.ravel()))
@@ -81,7 +74,7 @@ class TestHttp:
         head = json.dumps({"inputs": [texts, request()["inputs"][1]]}).encode()
         status, answer = post(service, "/v2/models/review/infer", head + raw, inference_header_content_length=len(head))
         assert status == 200
-        close(json.loads(answer)["outputs"][0]["data"])
+        close(answer["outputs"][0]["data"])
 
     @pytest.mark.parametrize("form", ["rows", "columns"])
     def test_tensorflow_servings_api(self, service, form):
@@ -94,7 +87,7 @@ class TestHttp:
             content, key = {"inputs": {"text": TEXTS.tolist(), "number": NUMBERS.tolist()}}, "outputs"
         status, answer = post(service, "/v1/models/review:predict", content)
         assert status == 200, answer
-        close(json.loads(answer)[key])
+        close(answer[key])
 
     def test_metadata(self, service):
         metadata = service.model_metadata("review")
@@ -114,17 +107,17 @@ class TestRefusals:
     )
     def test_wrong_requests(self, service, change, message):
         status, answer = post(service, "/v2/models/review/infer", request(**change))
-        assert status == 400 and message in json.loads(answer)["error"]
+        assert status == 400 and message in answer["error"]
 
     def test_very_long_strings(self, service):
-        long = "a " * (budget.MOST_TEXT // 2)
+        long = "a " * (budget.MAX_TEXT // 2)
         status, answer = post(service, "/v2/models/review/infer", request([long, "a", ""]))
-        assert status == 413 and "characters together (limit: 1048576): send fewer rows" in json.loads(answer)["error"]
+        assert status == 413 and "characters together (limit: 1048576): send fewer rows" in answer["error"]
 
     def test_memory_is_counted_before_it_is_taken(self, service):
-        service.budget.most = 4 << 20
+        service.budget.limit = 4 << 20
         status, answer = post(service, "/v2/models/review/infer", request(["a " * 40_000, "a", ""]))
-        assert status == 413 and "bytes of memory, but the limit for all requests" in json.loads(answer)["error"]
+        assert status == 413 and "bytes of memory, but the limit for all requests" in answer["error"]
 
     @pytest.mark.parametrize("ngrams", [None, 3], ids=["words", "runs of words"])
     def test_the_counted_memory_is_an_upper_bound(self, ngrams):

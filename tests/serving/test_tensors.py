@@ -12,6 +12,7 @@ pytest.importorskip("orjson")
 from nbkeras.inference.bundle import TensorSpec
 from nbkeras.serving import tensors
 from nbkeras.serving.errors import ServingError
+from nbkeras.serving.requests import InferRequest, InferResponse
 
 SENTENCE = r"\w+ .*\w+ "
 
@@ -24,14 +25,19 @@ def tensor(data=(1.0, 2.0), name="x", shape=(1, 2), datatype="FP32", **more):
 
 
 def read(*inputs, **more):
-    """A request of JSON, as read_request returns it."""
-    return tensors.read_request(json.dumps({"inputs": list(inputs), **more}).encode())
+    """A request of JSON, and what read_request returns."""
+    return read_body(json.dumps({"inputs": list(inputs), **more}).encode())
+
+
+def read_body(body, *arguments):
+    request = InferRequest(body=body)
+    return request, tensors.read_request(request, *arguments)
 
 
 def read_bytes(inputs, *parts, length=None, **more):
     """A request whose tensors are bytes after the JSON."""
     head = json.dumps({"inputs": inputs, **more}).encode()
-    return tensors.read_request(head + b"".join(parts), len(head) if length is None else length)
+    return read_body(head + b"".join(parts), len(head) if length is None else length)
 
 
 def binary(size, **more):
@@ -132,7 +138,7 @@ def test_wrong_data_is_explained(data, datatype, message):
     ],
 )
 def test_bodies_that_are_no_requests(body, message):
-    assert message in message_of(tensors.read_request, body)
+    assert message in message_of(read_body, body)
 
 
 @pytest.mark.parametrize(
@@ -285,16 +291,15 @@ def test_json_and_bytes_in_one_request():
 
 
 def test_a_body_that_is_the_one_tensor():
-    request = tensors.raw_input(SPECS, struct.pack("<2f", 3, 4))
-    assert request.inputs["x"].tolist() == [[3.0, 4.0]]
+    assert tensors.raw_input(SPECS, struct.pack("<2f", 3, 4))["x"].tolist() == [[3.0, 4.0]]
     open_size = (TensorSpec("x", (None, None, 2), np.dtype("float32")),)
-    assert tensors.raw_input(open_size, struct.pack("<6f", *range(6))).inputs["x"].shape == (1, 3, 2)
+    assert tensors.raw_input(open_size, struct.pack("<6f", *range(6)))["x"].shape == (1, 3, 2)
     assert "has 8 bytes, received 9" in message_of(tensors.raw_input, SPECS, b"123456789")
     assert "'shape' must be a list of positive integers, received [1, 0, 2]" in message_of(
         tensors.raw_input, open_size, b""
     )
     text = (TensorSpec("x", (None, 1), np.dtype(object)),)
-    assert tensors.raw_input(text, "ä".encode()).inputs["x"].tolist() == [["ä"]]
+    assert tensors.raw_input(text, "ä".encode())["x"].tolist() == [["ä"]]
     open_sizes = (TensorSpec("x", (None, None, None), np.dtype("float32")),)
     assert "leaves several sizes open, so a body of bytes alone" in message_of(tensors.raw_input, open_sizes, b"1234")
     assert "for models with one input; this one has 'x', 'words'" in message_of(tensors.raw_input, TWO, b"")
@@ -327,10 +332,7 @@ def test_inputs_are_put_in_order():
             {"x": np.ones((1, 2), "float32"), "words": np.ones((2, 3), "int32")},
             "input 'words' has 2 rows, but input 'x' has 1",
         ),
-        (
-            {"x": np.ones((0, 2), "float32"), "words": np.ones((0, 3), "int32")},
-            "input 'x' of model 'm' has no rows",
-        ),
+        ({"x": np.ones((0, 2), "float32"), "words": np.ones((0, 3), "int32")}, "input 'x' of model 'm' has no rows"),
         (
             {"x": np.ones((1, 2), "float32"), "words": np.ones((1, 3), "int32"), "z": np.ones(1)},
             "model 'm' has no input 'z'",
@@ -345,7 +347,7 @@ def test_inputs_that_do_not_fit_the_model(inputs, message):
 def test_data_that_cannot_fit_is_refused_before_it_is_converted():
     def read_for(tensor):
         body = json.dumps({"inputs": [tensor]}).encode()
-        return tensors.read_request(body, None, "m", SPECS)
+        return read_body(body, None, "m", SPECS)
 
     assert read_for(tensor())[0].inputs["x"].tolist() == [[1.0, 2.0]]
     assert "expected FP32, received BYTES" in message_of(read_for, tensor("no list", datatype="BYTES"))
@@ -359,7 +361,7 @@ def test_nan_may_be_allowed():
 
 def response(*arrays, id=None):
     outputs = [(TensorSpec(f"y{place}", (None, 2), a.dtype), a) for place, a in enumerate(arrays)]
-    return tensors.InferResponse("m", "3", outputs, id)
+    return InferResponse("m", "3", outputs, id)
 
 
 def test_answers_of_json():
@@ -374,7 +376,7 @@ def test_answers_of_json():
 
 
 def test_an_answer_of_too_many_numbers_in_json_is_refused(monkeypatch):
-    monkeypatch.setattr(tensors, "MOST_VALUES", 99)
+    monkeypatch.setattr(tensors, "MAX_VALUES", 99)
     values = np.zeros((10, 5), "float32")
     tensors.write_response(response(values, values), {"y0": False, "y1": True})
     with pytest.raises(ServingError, match="an answer in JSON may have at most 99 values: ask for bytes") as caught:

@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+from made_models import compiled, reloaded
+from own_models import Around
 
 import nbkeras as keras
 from nbkeras import layers, ops
-from nbkeras.engine.tensor import Variable
 
 X = np.random.default_rng(0).random((10, 3)).astype("float32")
 Y = np.random.default_rng(1).random((10, 2)).astype("float32")
@@ -20,32 +21,10 @@ def test_layer_losses_are_those_of_the_last_outermost_call():
     assert len(model.losses) == 1
 
 
-def test_fit_ends_with_the_moving_averages():
-    model = keras.Sequential([layers.Dense(2, input_shape=(3,))])
-    model.compile(keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.5), "mse")
-    seen = []
-    note = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: seen.append(model.get_weights()))
-    model.fit(X, Y, batch_size=5, verbose=0, callbacks=[note])
-    for averaged, first, second in zip(model.get_weights(), *seen, strict=True):
-        np.testing.assert_allclose(averaged, (first + second) / 2, rtol=1e-5)  # Keras's average starts at step 1
-
-
-def test_assign_sub():
-    variable = Variable(np.array([3.0, 4.0]))
-    np.testing.assert_array_equal(variable.assign_sub([1.0, 2.0]).numpy(), [2.0, 2.0])
-
-
 def test_overridden_compute_loss_gets_what_was_passed_and_is_logged():
     seen = []
 
-    class Shifted(keras.Model):
-        def __init__(self):
-            super().__init__()
-            self.dense = layers.Dense(2)
-
-        def call(self, x):
-            return self.dense(x)
-
+    class Shifted(Around):
         def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
             seen.append(type(y))
             return ops.add(ops.mean(ops.abs(ops.subtract(y, y_pred))), 1.0)
@@ -53,8 +32,7 @@ def test_overridden_compute_loss_gets_what_was_passed_and_is_logged():
         def compute_metrics(self, x, y, y_pred, sample_weight=None):
             return {**super().compute_metrics(x, y, y_pred, sample_weight), "extra": 1.5}
 
-    model = Shifted()
-    model.compile("sgd", "mse", metrics=["mae"])
+    model = compiled(Shifted(layers.Dense(2)), metrics=["mae"])
     history = model.fit(X, Y, epochs=2, verbose=0, validation_data=(X, Y)).history
     assert sorted(history) == ["extra", "loss", "mae", "val_extra", "val_loss", "val_mae"]
     np.testing.assert_allclose(np.subtract(history["loss"], 1), history["mae"], rtol=1e-5)
@@ -63,20 +41,14 @@ def test_overridden_compute_loss_gets_what_was_passed_and_is_logged():
 
 
 def test_overridden_metrics_are_the_ones_reported():
-    class Own(keras.Model):
-        def __init__(self):
-            super().__init__()
-            self.dense, self.mean = layers.Dense(2), keras.metrics.Mean(name="foo")
-
-        def call(self, x):
-            return self.dense(x)
+    class Own(Around):
+        mean = keras.metrics.Mean(name="foo")
 
         @property
         def metrics(self):
             return [self.mean]
 
-    model = Own()
-    model.compile("sgd", "mse")
+    model = compiled(Own(layers.Dense(2)))
     assert model.metrics_names == ["foo"]
     assert list(model.evaluate(X, Y, verbose=0, return_dict=True)) == ["foo"]
 
@@ -97,8 +69,7 @@ def test_a_step_gets_dict_targets_under_their_own_names():
             return {"z": ops.mean(y["z"]), "a": ops.mean(y["a"])}
 
     inputs = keras.Input((3,))
-    model = Steps(inputs, [layers.Dense(1, name="z")(inputs), layers.Dense(1, name="a")(inputs)])
-    model.compile("sgd", "mse")
+    model = compiled(Steps(inputs, [layers.Dense(1, name="z")(inputs), layers.Dense(1, name="a")(inputs)]))
     history = model.fit(X, {"z": np.zeros((10, 1)), "a": np.ones((10, 1))}, verbose=0).history
     assert (history["z"], history["a"]) == ([0.0], [1.0])
 
@@ -117,8 +88,7 @@ def test_changing_a_list_of_symbolic_tensors_does_not_change_the_model():
 def test_random_ops_in_a_graph_are_saved_by_name(tmp_path):
     inputs = keras.Input((4,))
     model = keras.Model(inputs, layers.Dense(2)(keras.random.dropout(inputs, 0.5, seed=3)))
-    model.save(tmp_path / "m.keras")
-    again = keras.models.load_model(tmp_path / "m.keras")
+    again = reloaded(model, tmp_path / "m.keras")
     x = np.ones((3, 4), "float32")
     np.testing.assert_array_equal(again.predict(x, verbose=0), model.predict(x, verbose=0))
 
@@ -146,8 +116,7 @@ def test_an_overridden_compute_loss_is_told_the_phase():
             return super().compute_loss(x, y, y_pred, sample_weight)
 
     inputs = keras.Input((4,))
-    model = Own(inputs, layers.Dense(2)(inputs))
-    model.compile("sgd", "mse")
+    model = compiled(Own(inputs, layers.Dense(2)(inputs)))
     x, y = np.ones((2, 4)), np.zeros((2, 2))
     model.fit(x, y, verbose=0)
     model.evaluate(x, y, verbose=0)

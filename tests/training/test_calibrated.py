@@ -4,10 +4,11 @@ import pathlib
 
 import numpy as np
 import pytest
+from made_models import built, reloaded
 
 import nbkeras as keras
 from nbkeras import layers, quantizers
-from nbkeras.building import calibration
+from nbkeras.quantizers import calibration
 
 FOLDER = pathlib.Path(__file__).parents[1] / "reference" / "names"
 STORED = np.load(FOLDER / "calibrated.npz")
@@ -45,8 +46,7 @@ def test_kernels_are_those_of_keras(name):
     statistics = calibration._Statistics(inputs, config)
     for seed in (0, 1):
         statistics.add(random(seed, 48, inputs) @ random(3, inputs, inputs))
-    layer = layers.Dense(7, use_bias=False, dtype=f"{config.dtype_policy_string()}_from_float32")
-    layer.build((None, inputs))
+    layer = built(layers.Dense(7, use_bias=False, dtype=f"{config.dtype_policy_string()}_from_float32"), (None, inputs))
     encoded = statistics.encode(random(2, inputs, 7).T)
     differ = encoded.values != STORED[f"{name}: quantized_kernel"]
     assert differ.mean() < (
@@ -82,8 +82,7 @@ def test_models_and_their_files(name, tmp_path):
     model.quantize(config=type(CONFIGS[name])(**options))
     found, heads = model.predict(WORDS[None, :6], verbose=0), model.get_layer("first").layers[0]
     assert np.abs(found - before).mean() < 0.5 * np.abs(before).mean()
-    model.save(tmp_path / "own.keras")
-    again = keras.models.load_model(tmp_path / "own.keras")
+    again = reloaded(model, tmp_path / "own.keras")
     assert np.array_equal(again.predict(WORDS[None, :6], verbose=0), found)
     assert again.get_layer("first").layers[0].dtype_policy.name == f"{CONFIGS[name].dtype_policy_string()}_from_float32"
     assert model.get_layer("table").quantization_mode is None and heads.quantization_config.dataset is None
@@ -138,7 +137,6 @@ def test_mistakes_are_explained(change, message):
 
 
 def test_a_single_layer_has_no_samples():
-    layer = layers.Dense(2)
-    layer.build((None, 3))
+    layer = built(layers.Dense(2), (None, 3))
     with pytest.raises(ValueError, match="mode 'awq' needs the inputs of a layer in its model"):
         layer.quantize(config=quantizers.AWQConfig(**SAMPLES))

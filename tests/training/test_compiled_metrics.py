@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from mistakes import mistakes
 
 from nbkeras import GradientTape, Model, Sequential, layers, losses, metrics, ops, utils
 
@@ -235,8 +236,7 @@ def test_a_flat_list_of_metrics_is_for_each_output():
     assert list(logs) == ["loss", "p_loss", "q_loss", "p_mae", "q_mae"]
 
 
-@pytest.mark.parametrize(
-    ("call", "error", "message"),
+test_mistakes_are_explained = mistakes(
     [
         (
             lambda: compiled(2, ["mse", None], metrics={"q": ["mae"]}).evaluate(X, {"p": Y}),
@@ -250,11 +250,8 @@ def test_a_flat_list_of_metrics_is_for_each_output():
             "validation_split needs arrays: a generator or Sequence cannot be split",
         ),
         (lambda: compiled().train_on_batch(X[:0], Y[:0]), ValueError, "the data has no samples"),
-    ],
+    ]
 )
-def test_mistakes_are_explained(call, error, message):
-    with pytest.raises(error, match=message):
-        call()
 
 
 class Resets(Model):

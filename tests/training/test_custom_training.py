@@ -4,7 +4,10 @@ import re
 
 import numpy as np
 import pytest
+from arrays import assert_close
 from counting import counted
+from made_models import compiled
+from own_models import Around
 
 from nbkeras import GradientTape, Input, Model, Sequential, backend, layers, losses, metrics, ops, optimizers, random
 from nbkeras.callbacks import Callback
@@ -65,8 +68,7 @@ def test_a_train_step_reports_what_compile_asked_for(weighted):
         if cls is Step:
             assert model.train_step.calls == 1
     (own, own_values, own_weights), (built_in, values, expected) = results
-    for got, want in zip(own_weights, expected, strict=True):
-        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+    assert_close(own_weights, expected, rtol=1e-5, atol=1e-6)
     for name in ("loss", "a_accuracy", "b_mae", *(["b_mse"] if weighted else [])):
         np.testing.assert_allclose(own[name], built_in[name], rtol=1e-5)
         np.testing.assert_allclose(own_values[name], values[name], rtol=1e-5)
@@ -124,8 +126,7 @@ def test_a_gan_is_recorded_and_both_learning_rates_follow_their_schedules():
     assert gan.train_step.calls == 2 and int(gan.d_optimizer.iterations) == 8  # the first run makes the slots
     np.testing.assert_allclose(float(gan.d_optimizer.learning_rate), 0.1 * 0.5**8)
     assert history == expected and list(history) == ["d_loss", "g_loss"]
-    for a, b in zip(gan.get_weights(), eager.get_weights(), strict=True):
-        np.testing.assert_array_equal(a, b)
+    np.testing.assert_equal(gan.get_weights(), eager.get_weights())
 
 
 def model_of_updates(count, rates):
@@ -140,8 +141,7 @@ def model_of_updates(count, rates):
             return {"sum": ops.sum(weight)}
 
     inputs = Input((4,))
-    model = Own(inputs, layers.Dense(1, kernel_initializer="zeros")(inputs))
-    model.compile("sgd")
+    model = compiled(Own(inputs, layers.Dense(1, kernel_initializer="zeros")(inputs)), "sgd", None)
     return model
 
 
@@ -171,8 +171,7 @@ def test_metrics_added_in_calls():
             self.add_metric(self.mean(x), name="own")  # which reports itself
             return x
 
-    model = Sequential([Input((4,)), Means(), layers.Dense(1)])
-    model.compile("sgd", "mse")
+    model = compiled(Sequential([Input((4,)), Means(), layers.Dense(1)]))
     history = model.fit(np.ones((8, 4)), np.ones((8, 1)), 4, 2, 0, validation_data=(np.ones((4, 4)), Y[:4])).history
     assert history["sum"] == history["val_sum"] == [16.0, 16.0] and history["own"] == [1.0, 1.0]
     with pytest.raises(ValueError, match="needs a name to report the value under"):
@@ -205,8 +204,7 @@ def test_class_weights_of_several_outputs():
         {"class_weight": [table, None]},
         {"sample_weight": {"a": factors}},
     ):
-        model = two_outputs(Model)
-        model.compile("sgd", ["sparse_categorical_crossentropy", "mse"])
+        model = compiled(two_outputs(Model), "sgd", ["sparse_categorical_crossentropy", "mse"])
         values.append(model.fit(X, [CLASSES, Y], 8, 2, 0, shuffle=False, **options).history["loss"])
     np.testing.assert_allclose(values[0], values[2], rtol=1e-6)
     np.testing.assert_allclose(values[1], values[2], rtol=1e-6)
@@ -315,15 +313,7 @@ def test_a_summary_counts_the_optimizer():
 
 
 def test_a_summary_of_a_subclass_shows_shapes():
-    class Two(Model):
-        def __init__(self):
-            super().__init__()
-            self.one = layers.Dense(3)
-
-        def call(self, x):
-            return self.one(x)
-
-    model = Two()
+    model = Around(layers.Dense(3))
     assert any(line.split()[-3:] == ["?", "0", "(unbuilt)"] for line in printed(model))
     model(np.ones((5, 4), "float32"))
     assert any("(5, 3)" in line for line in printed(model))
@@ -388,16 +378,14 @@ def test_weights_without_gradients():
     inputs = Input((4,))
     used, unused = layers.Dense(1, name="used"), layers.Dense(1, name="unused")
     whole_numbers = ops.cast(ops.cast(unused(inputs), "int32"), "float32")
-    model = Model(inputs, used(inputs) + whole_numbers)
-    model.compile(optimizers.SGD(0.1, weight_decay=0.5), "mse")
+    model = compiled(Model(inputs, used(inputs) + whole_numbers), optimizers.SGD(0.1, weight_decay=0.5))
     before = model.get_weights()
     with pytest.warns(UserWarning, match="do not exist for variables .*unused/kernel"):
         model.fit(X, Y, 8, 2, 0)
     after = model.get_weights()
     changed = {w.path for w, a, b in zip(model.weights, before, after, strict=True) if not np.array_equal(a, b)}
     assert changed == {"used/kernel", "used/bias"}
-    model = Model(inputs, whole_numbers)
-    model.compile("sgd", "mse")
+    model = compiled(Model(inputs, whole_numbers))
     with pytest.raises(ValueError, match="no gradient for any of the variables .*unused/kernel"):
         model.fit(X, Y, verbose=0)
 
@@ -464,58 +452,26 @@ def test_a_step_gets_inputs_without_targets_as_keras_packs_them(x, kind):
     assert seen == [kind, kind]
 
 
-class Keeping(layers.Layer):
-    """Keeps tensors that ops made, as layers keep tables of positions."""
-
-    def __init__(self, scale):
-        super().__init__()
-        self.table = ops.transpose(ops.ones((4, 4))) * scale
-        self.total = self.add_weight(shape=(4, 4), initializer="zeros", trainable=False)
-
-    def call(self, x):
-        self.total.assign_add(self.table)
-        return ops.matmul(x, ops.sin(self.table) + self.total)
-
-
-def test_tensors_from_before_a_step_are_its_constants():
-    results = []
-    for eagerly in (True, False):
-        set_random_seed(1)
-        model = Sequential([Input((4,)), Keeping(0.01), layers.Dense(1)])
-        loss = counted(losses.mean_squared_error)
-        model.compile("sgd", loss, run_eagerly=eagerly)
-        results.append([model.fit(X, Y, epochs=2, shuffle=False, verbose=0).history["loss"], model.get_weights()])
-    assert loss.calls == 1
-    np.testing.assert_array_equal(results[0][0], results[1][0])
-    for a, b in zip(results[0][1], results[1][1], strict=True):
-        np.testing.assert_array_equal(a, b)
-
-
 def test_a_model_with_a_build_of_its_own_that_goes_on_with_the_inherited_one():
-    class Scaled(Model):
-        def __init__(self):
-            super().__init__()
-            self.dense = layers.Dense(1)
-
+    class Scaled(Around):
         def build(self, shape):
             self.scale = self.add_weight(shape=shape[-1:], initializer="ones")
             super().build(shape)
 
         def call(self, x):
-            return self.dense(x * self.scale)
+            return super().call(x * self.scale)
 
-    model = Scaled()
-    model.compile("sgd", "mse")
+    model = compiled(Scaled(layers.Dense(1)))
     model.fit(X, Y, verbose=0)
-    built = Scaled()
+    built = Scaled(layers.Dense(1))
     built.build((None, 4))
     assert [len(each.weights) for each in (model, built)] == [3, 3] and built.built
 
     class Wrong(Scaled):
         def call(self, x):
-            return self.dense(ops.reshape(x, (-1, 7)))
+            return super().call(ops.reshape(x, (-1, 7)))
 
-    wrong = Wrong()
+    wrong = Wrong(layers.Dense(1))
     with pytest.raises(ValueError, match=r"reshape: cannot put 8 elements of shape \(2, 4\) into shape \(-1, 7\)"):
         wrong.build((None, 4))
     assert not wrong.built
@@ -563,8 +519,7 @@ def test_a_step_of_ones_own_gets_batches_that_are_no_inputs_of_the_graph():
             return {"loss": loss}
 
     inputs = Input((4,))
-    model = Pairs(inputs, layers.Dense(2)(inputs))
-    model.compile("sgd")
+    model = compiled(Pairs(inputs, layers.Dense(2)(inputs)), "sgd", None)
     batches = (np.stack([X[:8], X[8:16]]) for _ in range(2))
     assert np.isfinite(model.fit(batches, verbose=0).history["loss"][0])
     assert model.predict(X).shape == (32, 2)
@@ -598,21 +553,13 @@ def test_a_model_without_a_call_has_the_losses_and_metrics_of_compile_too():
                 metric.update_state(loss) if metric.name == "loss" else metric.update_state(y, logits)
             return {metric.name: metric.result() for metric in self.metrics}
 
-    model = Parts()
-    model.compile("adam", losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+    model = compiled(Parts(), "adam", losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
     history = model.fit(X, CLASSES, epochs=3, verbose=0).history
     assert history["loss"][2] < history["loss"][0] and set(history) >= {"loss", "accuracy"}
 
 
-class Targets(Model):
+class Targets(Around):
     """A step that gets other targets than there are outputs."""
-
-    def __init__(self):
-        super().__init__()
-        self.dense = layers.Dense(1)
-
-    def call(self, x):
-        return self.dense(x)
 
     def train_step(self, data):
         x, y = data
@@ -622,7 +569,7 @@ class Targets(Model):
 
 @pytest.mark.parametrize("kind", [list, tuple])
 def test_a_step_of_its_own_gets_a_list_of_targets_as_it_is(kind):
-    model = Targets()
+    model = Targets(layers.Dense(1))
     model.compile()
     history = model.fit(X, kind([Y, np.zeros((32, 2, 3), "float32")]), batch_size=16, shuffle=False, verbose=0)
     assert model.seen == (kind, [(16, 1), (16, 2, 3)])
@@ -631,26 +578,18 @@ def test_a_step_of_its_own_gets_a_list_of_targets_as_it_is(kind):
 
 
 def test_a_loss_of_its_own_gets_a_dict_of_targets():
-    class Weighed(Model):
-        def __init__(self):
-            super().__init__()
-            self.dense = layers.Dense(1, kernel_initializer="ones")
-
-        def call(self, x):
-            return self.dense(x)
-
+    class Weighed(Around):
         def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
             return ops.mean(ops.square(y["of"] - y_pred) * y["by"])
 
-    model = Weighed()
-    model.compile("sgd")
+    model = compiled(Weighed(layers.Dense(1, kernel_initializer="ones")), "sgd", None)
     y = {"of": np.full((4, 1), 2.0), "by": np.full((4, 1), 3.0)}
     assert model.fit(np.ones((4, 1)), y, verbose=0).history["loss"] == [3.0]
     assert model.evaluate(np.ones((4, 1)), y, verbose=0) < 3
 
 
 def test_a_step_of_its_own_gets_rows_as_one_array():
-    model = Targets()
+    model = Targets(layers.Dense(1))
     model.compile()
     model.fit(X[:2], [np.ones(3), np.ones(3)], shuffle=False, verbose=0)
     assert model.seen[1] == [(3,), (3,)]

@@ -7,6 +7,8 @@ import weakref
 
 import numpy as np
 import pytest
+from arrays import assert_close
+from made_models import built
 
 import nbkeras as keras
 from nbkeras import layers, ops
@@ -65,9 +67,9 @@ def test_ops_calls_and_steps_call_few_functions(monkeypatch):
     monkeypatch.setattr(device, "_watched", {})  # predictions of other tests, whose weights launches may change
     a, x, y = ops.ones((4, 4)), ops.convert_to_tensor(X), ops.convert_to_tensor(Y)
     bounds = {ops.add: 28, ops.matmul: 34}
-    assert all(calls_of(lambda op=op: op(a, a)) <= most for op, most in bounds.items())
+    assert all(calls_of(lambda op=op: op(a, a)) <= maximum for op, maximum in bounds.items())
     bounds = {ops.exp: 24, ops.sum: 27}
-    assert all(calls_of(lambda op=op: op(a)) <= most for op, most in bounds.items())
+    assert all(calls_of(lambda op=op: op(a)) <= maximum for op, maximum in bounds.items())
     model, loss = mlp(), keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     optimizer, compiled = keras.optimizers.Adam(), mlp()
 
@@ -127,8 +129,7 @@ def test_weights_that_change_after_they_were_found():
             assert same(model.trainable_weights, [v for v in model.weights if v.trainable])
 
     check()
-    more = layers.Dense(4)
-    more.build((None, 4))
+    more = built(layers.Dense(4), (None, 4))
     model.several.append(more)
     parts.append(more)
     check()
@@ -213,8 +214,7 @@ def test_batches_give_the_same_values_as_steps_that_run_eagerly(kind):
         ]
         assert list(values[0]) == ["loss", "accuracy"] and values[0] == pytest.approx(values[1], rel=1e-6)
         assert float(recorded.metrics[0].result()) == pytest.approx(values[0]["loss"])
-    for one, other in zip(recorded.get_weights(), eager.get_weights(), strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
+    assert_close(recorded.get_weights(), eager.get_weights(), rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("kind", ["train", "test"])
@@ -266,8 +266,7 @@ def test_a_layer_in_a_list_that_the_optimizer_does_not_know():
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     for _ in range(3):
         model.train_on_batch(X, Y)
-    more = layers.Dense(4)
-    more.build((None, 4))
+    more = built(layers.Dense(4), (None, 4))
     model.several.append(more)
     with pytest.raises(ValueError, match="was built for other variables"):
         model.train_on_batch(X, Y)

@@ -4,6 +4,7 @@ import pathlib
 
 import numpy as np
 import pytest
+from made_models import compiled, reloaded
 
 import nbkeras as keras
 from nbkeras import dtype_policies, layers, ops
@@ -31,8 +32,7 @@ def whole():
 
 def small(length=4):
     policy = dtype_policies.QuantizedFloat8DTypePolicy("float8", "float32", length)
-    model = keras.Sequential([keras.Input((5,)), layers.Dense(3, dtype=policy), layers.Dense(2)])
-    model.compile("sgd", "mse")
+    model = compiled(keras.Sequential([keras.Input((5,)), layers.Dense(3, dtype=policy), layers.Dense(2)]))
     return model
 
 
@@ -79,8 +79,7 @@ def test_training_writes_histories_and_inference_does_not(tmp_path):
     model.compile("sgd", "mse")
     model.fit(9 * x, y, verbose=0)
     assert np.array_equal(layer.inputs_amax_history.numpy(), before)
-    model.save(tmp_path / "m.keras")
-    again = keras.models.load_model(tmp_path / "m.keras")
+    again = reloaded(model, tmp_path / "m.keras")
     assert again.layers[0].dtype_policy == layer.dtype_policy and again.layers[0].dtype_policy.amax_history_length == 4
     assert np.array_equal(again.predict(x, verbose=0), model.predict(x, verbose=0))
 

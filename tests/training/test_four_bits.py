@@ -5,6 +5,7 @@ import pathlib
 import numpy as np
 import pytest
 from four_bit_cases import language_model, random
+from made_models import built, reloaded
 
 import nbkeras as keras
 from nbkeras import layers, ops, quantizers
@@ -35,8 +36,7 @@ def test_outputs_are_those_of_keras(name, tmp_path):
     model = quantized(name)
     assert close(model.predict(TOKENS, verbose=0), STORED[name])
     assert close(model(TOKENS[:1]), STORED[name][:1])
-    model.save(tmp_path / "own.keras")
-    again = keras.models.load_model(tmp_path / "own.keras")
+    again = reloaded(model, tmp_path / "own.keras")
     assert np.array_equal(again.predict(TOKENS, verbose=0), model.predict(TOKENS, verbose=0))
     assert [each.dtype_policy.name for each in again.layers] == [each.dtype_policy.name for each in model.layers]
 
@@ -80,8 +80,7 @@ def test_lora_of_four_bits(tmp_path):
 
 
 def test_a_dense_layer():
-    layer = layers.Dense(5)
-    layer.build((None, 6))
+    layer = built(layers.Dense(5), (None, 6))
     kernel, x = layer.kernel.numpy(), random(5, 3, 6)
     layer.quantize("int4", config=quantizers.Int4QuantizationConfig(block_size=3))
     assert layer.kernel.shape == (6, 3) and layer.kernel_scale.shape == layer.kernel_zero.shape == (2, 5)
@@ -131,8 +130,7 @@ def test_a_frozen_model_reads_the_bytes():
 
 def test_a_file_says_that_inputs_stay_floats():
     """Keras's ReversibleEmbedding rounds its inputs unless the file says this."""
-    layer = layers.ReversibleEmbedding(5, 4)
-    layer.build((None,))
+    layer = built(layers.ReversibleEmbedding(5, 4), (None,))
     layer.quantize("int4")
     assert layer.get_config()["quantization_config"]["config"]["activation_quantizer"] is None
 
@@ -143,14 +141,12 @@ def test_damaged_files_and_policies():
     ):
         config = quantizers.serialize(quantizers.Int8QuantizationConfig())
         layers.Dense(2, dtype="int4/4_from_float32", quantization_config=config).build((None, 3))
-    layer = layers.Dense(3, dtype="int4_from_float32")
-    layer.build((None, 4))
+    layer = built(layers.Dense(3, dtype="int4_from_float32"), (None, 4))
     assert layer.kernel_scale.shape == (3,) and layer.dtype_policy.name == "int4/-1_from_float32"
 
 
 def test_bytes_from_a_file_may_name_groups_that_are_not_there():
-    layer = layers.Dense(3, dtype="int4/2_from_float32")
-    layer.build((None, 4))
+    layer = built(layers.Dense(3, dtype="int4/2_from_float32"), (None, 4))
     layer.g_idx.assign([0.0, 1e9, float("nan"), -5.0])
     assert layer(np.ones((1, 4))).shape == (1, 3) and layer(np.ones((2, 4))).shape == (2, 3)
     assert ops.convert_to_tensor(layer.kernel).shape == (4, 3)

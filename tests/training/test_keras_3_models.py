@@ -8,6 +8,7 @@ import weakref
 
 import numpy as np
 import pytest
+from made_models import built, compiled, reloaded
 
 import nbkeras as keras
 from nbkeras import callbacks, layers, losses, metrics, models, ops, optimizers, saving, utils
@@ -41,16 +42,14 @@ class TestNames:
     @pytest.mark.parametrize("name", FREE)
     def test_of_a_layer(self, name):
         own, inputs = self.make(layers.Layer, name), keras.Input((3,))
-        model = keras.Model(inputs, own(inputs))
-        model.compile("sgd", "mse")
+        model = compiled(keras.Model(inputs, own(inputs)))
         model.fit(X, X[:, :2], verbose=0)
         model.summary(print_fn=lambda *args: None)
         assert getattr(own, name) == [1] and len(model.weights) == 2
 
     @pytest.mark.parametrize("name", FREE)
     def test_of_a_model(self, name):
-        model = self.make(keras.Model, name)
-        model.compile("sgd", "mse")
+        model = compiled(self.make(keras.Model, name))
         model.fit(X, X[:, :2], verbose=0)
         assert getattr(model, name) == [1] and model.predict(X).shape == (4, 2) and model.count_params() == 8
 
@@ -135,8 +134,7 @@ class TestInputsByName:
                 return super().train_step(data)
 
         a, b = keras.Input((3,), name="a"), keras.Input((3,), name="b")
-        model = Own({"a": a, "b": b}, layers.Dense(1)(ops.add(a, b)))
-        model.compile("sgd", "mse")
+        model = compiled(Own({"a": a, "b": b}, layers.Dense(1)(ops.add(a, b))))
         model.fit({"a": X, "b": X}, X[:, :1], verbose=0)
         assert seen == [["a", "b"]]
 
@@ -175,16 +173,14 @@ class TestConfigurations:
     def test_a_layer_as_activation_in_a_file(self, activation, tmp_path):
         pytest.importorskip("h5py")
         model = keras.Sequential([keras.Input((3,)), layers.Dense(2, activation=activation)])
-        model.save(tmp_path / "model.keras")
-        again = saving.load_model(tmp_path / "model.keras")
+        again = reloaded(model, tmp_path / "model.keras")
         assert model.layers[0].get_config()["activation"]["module"] == "keras.layers"
         assert saving.serialize_keras_object(activation)["module"] == "keras.layers"
         assert type(again.layers[0].activation) is type(activation)
         np.testing.assert_array_equal(again.predict(X), model.predict(X))
 
     def test_a_sequential_is_not_built_for_other_inputs(self):
-        model = keras.Sequential([keras.Input((2,), batch_size=3), layers.Dense(2)])
-        model.build((3, 2))
+        model = built(keras.Sequential([keras.Input((2,), batch_size=3), layers.Dense(2)]), (3, 2))
         with pytest.raises(ValueError, match=r"inputs of shape \(3, 2\) and cannot be built for \(3, 4\)"):
             model.build((3, 4))
 
@@ -295,8 +291,7 @@ class TestSmallSwitches:
 
     def test_histograms_of_weights_that_diverged(self, tmp_path):
         pytest.importorskip("tensorboardX")
-        model = keras.Sequential([keras.Input((3,)), layers.Dense(2)])
-        model.compile("sgd", "mse")
+        model = compiled(keras.Sequential([keras.Input((3,)), layers.Dense(2)]))
         model.set_weights([np.full((3, 2), np.nan), np.zeros(2)])
         model.fit(X, X[:, :2], verbose=0, callbacks=[callbacks.TensorBoard(tmp_path, histogram_freq=1)])
         assert list(tmp_path.rglob("events*"))
@@ -322,8 +317,7 @@ class Either(layers.Layer):
 class TestOptionalInputs:
     def model(self):
         x, y = keras.Input((3,), name="x"), keras.Input((3,), name="y", optional=True)
-        model = keras.Model({"x": x, "y": y}, Either()(x, y))
-        model.compile("sgd", "mse")
+        model = compiled(keras.Model({"x": x, "y": y}, Either()(x, y)))
         return model
 
     def test_calls(self):
@@ -381,8 +375,7 @@ class TestObjectsInConfigurations:
         model = keras.Sequential(
             [keras.Input((3,)), Around(layers.Dense(2), keras.initializers.RandomNormal(stddev=3))]
         )
-        model.save(tmp_path / "model.keras")
-        again = saving.load_model(tmp_path / "model.keras")
+        again = reloaded(model, tmp_path / "model.keras")
         np.testing.assert_array_equal(again.predict(X), model.predict(X))
         assert again.layers[0].weights_from.stddev == 3
 
@@ -402,7 +395,3 @@ class TestDataSets:
         numbers = utils.timeseries_dataset_from_array(np.arange(64), None, 1, batch_size=None, shuffle=True, seed=1)
         first, second = ([int(each[0]) for each in numbers] for _ in range(2))
         assert first != second and sorted(first) == sorted(second) == list(range(64))
-
-    def test_an_unknown_color_mode(self, tmp_path):
-        with pytest.raises(ValueError, match="color_mode must be one of .* received 'rbg'"):
-            utils.image_dataset_from_directory(tmp_path, color_mode="rbg")

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from made_models import compiled
 
 import nbkeras as keras
 from nbkeras import distribution as d
@@ -50,8 +51,7 @@ def test_a_model_trains_in_the_scope_of_model_parallel(layouts, mesh):
     assert parallel.get_data_layout((8, 3)).axes == ("batch", None)
     with parallel.scope():
         assert d.distribution() is parallel
-        model = keras.Sequential([keras.layers.Dense(3, input_shape=(2,)), keras.layers.PReLU()])
-        model.compile("sgd", "mse")
+        model = compiled(keras.Sequential([keras.layers.Dense(3, input_shape=(2,)), keras.layers.PReLU()]))
         model.fit(np.ones((4, 2)), np.ones((4, 3)), verbose=0)
         assert parallel.get_variable_layout(model.layers[0].kernel).axes == (None, "model")
         assert parallel.get_variable_layout(model.layers[1].weights[0]).axes == (None,)

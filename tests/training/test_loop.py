@@ -7,7 +7,7 @@ import pytest
 
 from nbkeras.callbacks import Callback
 from nbkeras.callbacks.callback_list import CallbackList
-from nbkeras.training.conversion import ModelSpec, adapter_of, opened
+from nbkeras.data.conversion import ModelSpec, adapt
 from nbkeras.training.loop import EpochRunner
 
 X = np.arange(5.0)
@@ -39,7 +39,7 @@ class Last(Callback):
 
 
 def data(batch_size=2):
-    return adapter_of(X, spec=ModelSpec(), batch_size=batch_size)
+    return adapt(lambda first: ModelSpec(), X, batch_size=batch_size)
 
 
 def sizes(batch):
@@ -87,7 +87,7 @@ def test_a_flag_ends_an_epoch_or_all_epochs():
 
 
 def test_data_that_run_out_end_the_epochs_with_a_warning():
-    ends = adapter_of(opened(iter([X, X])), spec=ModelSpec(), steps=2, training=True)
+    ends = adapt(lambda first: ModelSpec(), iter([X, X]), steps=2, training=True)
     with pytest.warns(UserWarning, match="the data ran out before epoch 2 of 3: training stops here"):
         assert EpochRunner("train", ends, sizes, read=logs_of).train(range(3)) == {"size": 5}
 

@@ -5,6 +5,8 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from made_models import compiled
+from own_models import Around
 from scipy import sparse
 
 import nbkeras as keras
@@ -19,8 +21,7 @@ HOLES = (
 
 
 def made(*more):
-    model = keras.Sequential([keras.Input((2,)), *more, layers.Dense(1)])
-    model.compile("sgd", "mse")
+    model = compiled(keras.Sequential([keras.Input((2,)), *more, layers.Dense(1)]))
     return model
 
 
@@ -78,15 +79,13 @@ def test_data_of_a_finite_loss_are_not_searched():
 
 
 def test_a_loss_that_diverges_is_no_fault_of_the_data():
-    model = made()
-    model.compile(keras.optimizers.SGD(1e30), "mse")
+    model = compiled(made(), keras.optimizers.SGD(1e30))
     assert warned(model.fit, X, 2 * Y, epochs=5, verbose=0) == []
 
 
 def test_inputs_are_named():
     inputs = {name: keras.Input((1,), name=name) for name in ("age", "income")}
-    model = keras.Model(inputs, layers.Dense(1)(layers.concatenate(list(inputs.values()))))
-    model.compile("sgd", "mse")
+    model = compiled(keras.Model(inputs, layers.Dense(1)(layers.concatenate(list(inputs.values())))))
     columns = {"income": BAD[:, 1:], "age": X[:, :1]}
     (found,) = warned(model.fit, columns, Y, verbose=0)
     assert "so are the data: x['income'] has 2 NaN and 1 infinite numbers of 10 in 3 of 10 rows" in found
@@ -107,18 +106,10 @@ def test_one_batch(times, reset):
 
 
 def test_the_loss_that_an_own_step_returns():
-    class Own(keras.Model):
-        def __init__(self):
-            super().__init__()
-            self.dense = layers.Dense(1)
-
-        def call(self, x):
-            return self.dense(x)
-
+    class Own(Around):
         def train_step(self, data):
             return {"loss": keras.ops.mean(self(data))}
 
-    model = Own()
-    model.compile("sgd")
+    model = compiled(Own(layers.Dense(1)), "sgd", None)
     for x in (BAD, batches(BAD)):
         assert [HOLES in line for line in warned(model.fit, x, verbose=0)] == [True]

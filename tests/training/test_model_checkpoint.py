@@ -13,6 +13,7 @@ import zipfile
 
 import numpy as np
 import pytest
+from made_models import compiled
 
 from nbkeras import callbacks as cb
 from nbkeras import layers, models
@@ -25,8 +26,7 @@ X, Y = np.ones((16, 3), np.float32), np.ones((16, 1), np.float32)
 
 def made(units=4):
     set_random_seed(1)
-    model = models.Sequential([layers.Input((3,)), layers.Dense(units), layers.Dense(1)])
-    model.compile("adam", "mse")
+    model = compiled(models.Sequential([layers.Input((3,)), layers.Dense(units), layers.Dense(1)]), "adam")
     return model
 
 
@@ -75,8 +75,7 @@ def test_a_missing_package_is_an_error_before_the_first_epoch(package, name, wei
         fit([count, save()])
     assert not epochs
     if not weights:
-        model = Saved([layers.Input((3,)), layers.Dense(1)])
-        model.compile("sgd", "mse")
+        model = compiled(Saved([layers.Input((3,)), layers.Dense(1)]))
         fit([count, save()], model=model)
         assert epochs == [0, 1]
 
@@ -122,8 +121,7 @@ def test_the_file_has_the_weights_of_its_moment(tmp_path, slow):
         model,
     )
     model.load_weights(tmp_path / "1-3.weights.h5")
-    for a, b in zip(model.get_weights(), weights[2], strict=True):
-        np.testing.assert_array_equal(a, b)
+    np.testing.assert_equal(model.get_weights(), weights[2])
 
 
 def test_a_state_says_only_of_files_on_disk_that_they_are_saved(tmp_path, slow):
@@ -158,11 +156,11 @@ def test_a_disk_that_is_slower_than_training_gets_every_file(tmp_path, monkeypat
 
 
 def test_never_two_contents(tmp_path, monkeypatch):
-    alive, most, write, begin = [0], [0], archive.PreparedFiles.write, archive.PreparedFiles.__init__
+    alive, maximum, write, begin = [0], [0], archive.PreparedFiles.write, archive.PreparedFiles.__init__
 
     def count(files):
         alive[0] += 1
-        most[0] = max(most[0], alive[0])
+        maximum[0] = max(maximum[0], alive[0])
         begin(files)
 
     def write_slowly(files):
@@ -173,7 +171,7 @@ def test_never_two_contents(tmp_path, monkeypatch):
     monkeypatch.setattr(archive.PreparedFiles, "__init__", count)
     monkeypatch.setattr(archive.PreparedFiles, "write", write_slowly)
     fit(cb.ModelCheckpoint(tmp_path / "{epoch}-{batch}.weights.h5", save_weights_only=True, save_freq=1))
-    assert most == [1] and len(files(tmp_path)) == 8
+    assert maximum == [1] and len(files(tmp_path)) == 8
 
 
 def test_only_the_newest_files_of_its_own_stay(tmp_path):
@@ -327,8 +325,7 @@ def test_a_state_that_cannot_be_written(fault, tmp_path, monkeypatch):
         (tmp_path / "elsewhere").rename(folder)
     assert len(files(folder)) == 1 and files(tmp_path) == ["backup"]
     resumed = fit(cb.BackupAndRestore(folder), 3)
-    for a, b in zip(whole.get_weights(), resumed.get_weights(), strict=True):
-        np.testing.assert_array_equal(a, b)
+    np.testing.assert_equal(whole.get_weights(), resumed.get_weights())
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from made_models import built, compiled
 
 import nbkeras as keras
 from nbkeras import layers, ops
@@ -32,8 +33,7 @@ def test_a_nested_model_learns_as_a_flat_one(kind):
         again = model.fit(iter([(data, Y)]), verbose=0, steps_per_epoch=1).history["loss"]
         np.testing.assert_allclose(model(data), model.predict(data, verbose=0), rtol=1e-6)
         found.append((history, again, model.evaluate(data, Y, verbose=0), model.predict(data, verbose=0)))
-    for nested, flat in zip(*found, strict=True):
-        np.testing.assert_array_equal(nested, flat)
+    np.testing.assert_equal(*found)
 
 
 def test_a_step_of_the_users_gets_the_structure():
@@ -46,8 +46,7 @@ def test_a_step_of_the_users_gets_the_structure():
             return super().train_step(data)
 
     nest = NESTED["list of dicts"]
-    model = functional(nest, Steps)
-    model.compile("sgd", "mse")
+    model = compiled(functional(nest, Steps))
     model.fit(nest(X, X[:, :3], X[:, :2]), Y, 8, verbose=0)
     assert seen[0] == (list, ["y", "z"], (8, 4), (8, 2))
 
@@ -80,8 +79,7 @@ def test_a_model_with_its_own_step_is_not_called_before():
             self.optimizer.apply(tape.gradient(loss, self.trainable_variables), self.trainable_variables)
             return {"loss": loss}
 
-    model = Own()
-    model.build({"x": (None, 4), "noise": (None, 1)})
+    model = built(Own(), {"x": (None, 4), "noise": (None, 1)})
     model.compile("sgd")
     first, second = model.fit({"x": X, "noise": Y}, epochs=2, verbose=0).history["loss"]
     assert second < first

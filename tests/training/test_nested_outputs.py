@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from made_models import compiled, reloaded
 
 import nbkeras as keras
 from nbkeras import layers
@@ -64,12 +65,10 @@ def test_a_nested_model_learns_as_a_flat_one(kind, weights):
     assert sorted(np.ravel(list(history.values()))) == sorted(np.ravel(list(expected.values())))
     if kind in LOSSES:
         assert [name for name in sorted(history) if name.endswith("_loss")] == LOSSES[kind]
-    for one, other in zip(model.get_weights(), flat.get_weights(), strict=True):
-        np.testing.assert_array_equal(one, other)
+    np.testing.assert_equal(model.get_weights(), flat.get_weights())
     again = model.evaluate(X, nest(A, B, C), verbose=0, return_dict=True)
     assert again["loss"] == pytest.approx(flat.evaluate(X, [A, B, C], verbose=0, return_dict=True)["loss"])
-    for one, other in zip(keras.tree.flatten(model.predict(X)), flat.predict(X), strict=True):
-        np.testing.assert_array_equal(one, other)
+    np.testing.assert_equal(keras.tree.flatten(model.predict(X)), flat.predict(X))
 
 
 def test_a_subclass_with_nested_outputs():
@@ -83,8 +82,7 @@ def test_a_subclass_with_nested_outputs():
 
 def test_parts_without_loss_and_one_loss_for_all():
     nest = NESTED["dict of lists"]
-    model = functional(nest)
-    model.compile("sgd", {"q": "mse"}, metrics={"q": ["mae"]})
+    model = compiled(functional(nest), "sgd", {"q": "mse"}, metrics={"q": ["mae"]})
     with pytest.warns(UserWarning, match="gradients do not exist for variables"):
         history = model.fit(X, {"q": C}, verbose=0).history
     assert set(history) == {"loss", "c_mae"}
@@ -107,8 +105,7 @@ def test_a_file_keeps_nested_losses(tmp_path):
     nest = NESTED["dict of lists"]
     model = functional(nest)
     trained(model, nest)
-    model.save(tmp_path / "m.keras")
-    again = keras.models.load_model(tmp_path / "m.keras")
+    again = reloaded(model, tmp_path / "m.keras")
     assert again.train_on_batch(X, nest(A, B, C)) == model.train_on_batch(X, nest(A, B, C))
 
 
@@ -122,7 +119,6 @@ def test_a_train_step_gets_targets_in_the_structure_of_the_outputs(kind):
             return super().train_step(data)
 
     inputs = keras.Input((3,))
-    model = Watched(inputs, nest(*(layers.Dense(n)(inputs) for n in (2, 1, 1))))
-    model.compile("sgd", "mse")
+    model = compiled(Watched(inputs, nest(*(layers.Dense(n)(inputs) for n in (2, 1, 1)))))
     model.train_on_batch(X, nest(A, B, C))
     assert seen == [keras.tree.map_structure(lambda each: each.shape, nest(A, B, C))]

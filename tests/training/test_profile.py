@@ -70,16 +70,14 @@ def test_the_model_is_as_before(trained):
     model.fit(X, Y, batch_size=8, epochs=2, verbose=0)
     before, state = model.get_weights(), model.optimizer.get_weights()
     keras.profile(model, X, Y, steps=3)
-    for one, other in zip([*before, *state], [*model.get_weights(), *model.optimizer.get_weights()], strict=True):
-        np.testing.assert_array_equal(one, other)
+    np.testing.assert_equal([*before, *state], [*model.get_weights(), *model.optimizer.get_weights()])
     same = network()
     same.fit(X, Y, batch_size=8, epochs=3, verbose=0, shuffle=False)
     profiled = network()
     profiled.fit(X, Y, batch_size=8, epochs=2, verbose=0, shuffle=False)
     keras.profile(profiled, X, Y, batch_size=8, steps=2)
     profiled.fit(X, Y, batch_size=8, verbose=0, shuffle=False)  # with the same numbers of dropout
-    for one, other in zip(same.get_weights(), profiled.get_weights(), strict=True):
-        np.testing.assert_array_equal(one, other)
+    np.testing.assert_equal(same.get_weights(), profiled.get_weights())
 
 
 def test_predictions_and_nested_layers():
@@ -140,7 +138,7 @@ def test_the_plan_has_a_place_for_each_launch_and_buffers_do_not_meet():
     for _ in range(2):  # the first batch makes the metrics, which its program does not reset
         model.train_on_batch(X, Y)
     (program,) = model._step_for("train_on_batch").programs()
-    assert len(program.places) == len(program.steps) and program.buffers
+    assert len(program.layers) == len(program.launches) and program.buffers
     for one in program.buffers:
         for other in program.buffers:
             if one is not other and one.first <= other.last and other.first <= one.last:

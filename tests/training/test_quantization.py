@@ -7,6 +7,7 @@ import zipfile
 
 import numpy as np
 import pytest
+from made_models import built, compiled, reloaded
 
 import nbkeras as keras
 from nbkeras import layers, ops, quantizers
@@ -87,8 +88,7 @@ def test_every_layer_with_kernels(name, dtype, tmp_path, monkeypatch):
     np.testing.assert_array_equal(np.asarray(model(x)), y)
     assert any(weight.dtype == np.int8 for weight in model.weights)
     assert sum(weight.data.nbytes for weight in model.weights) < size
-    model.save(tmp_path / "m.keras")
-    again = keras.models.load_model(tmp_path / "m.keras")
+    again = reloaded(model, tmp_path / "m.keras")
     np.testing.assert_array_equal(again.predict(x, verbose=0), y)
     assert [str(weight.dtype) for weight in again.weights] == [str(weight.dtype) for weight in model.weights]
     copied = keras.models.clone_model(model)
@@ -107,8 +107,7 @@ def test_embeddings():
 
 @pytest.mark.parametrize("tied", [True, False])
 def test_reversible_embeddings(tied):
-    layer = layers.ReversibleEmbedding(9, 5, tie_weights=tied, logit_soft_cap=2.0)
-    layer.build()
+    layer = built(layers.ReversibleEmbedding(9, 5, tie_weights=tied, logit_soft_cap=2.0))
     vectors = np.random.default_rng(2).standard_normal((3, 5)).astype("float32")
     expected = layer(vectors, reverse=True).numpy()
     layer.quantize("int8")
@@ -118,15 +117,13 @@ def test_reversible_embeddings(tied):
 
 
 def test_other_ops_take_a_quantized_weight_as_floats():
-    layer = layers.Dense(3)
-    layer.build((None, 4))
+    layer = built(layers.Dense(3), (None, 4))
     kernel = layer.kernel.numpy()
     layer.quantize("int8")
     for op in (ops.transpose, ops.square, lambda x: ops.reshape(x, -1), lambda x: x * 2.0, lambda x: 2 * x, ops.sum):
         close(np.asarray(op(layer.kernel)), np.asarray(op(keras.Variable(kernel))))
     assert ops.convert_to_tensor(layer.kernel).dtype == np.float32 and layer.kernel.numpy().dtype == np.int8
-    other = layers.Dense(3, dtype="int8_from_float32")
-    other.build((None, 4))
+    other = built(layers.Dense(3, dtype="int8_from_float32"), (None, 4))
     other.kernel.assign(layer.kernel)
     np.testing.assert_array_equal(other.kernel.numpy(), layer.kernel.numpy())
 
@@ -141,8 +138,7 @@ def test_weights_alone_keep_the_inputs(tmp_path):
     hidden = np.maximum(x_dense @ (first.kernel.numpy() / first.kernel_scale.numpy()), 0)
     expected = hidden @ (last.kernel.numpy() / last.kernel_scale.numpy())
     np.testing.assert_allclose(model.predict(x_dense, verbose=0), expected, 1e-5, 1e-5)
-    model.save(tmp_path / "m.keras")
-    again = keras.models.load_model(tmp_path / "m.keras")
+    again = reloaded(model, tmp_path / "m.keras")
     np.testing.assert_array_equal(again.predict(x_dense, verbose=0), model.predict(x_dense, verbose=0))
     assert again.layers[0].quantization_config.activation_quantizer is None
 
@@ -152,8 +148,7 @@ def test_parts_keep_their_configuration(tmp_path):
     model = keras.Model(start, layers.MultiHeadAttention(2, 3, name="heads")(start, start))
     model.quantize(config=WEIGHTS_ONLY)
     x = np.random.default_rng(3).standard_normal((2, 5, 4)).astype("float32")
-    model.save(tmp_path / "m.keras")
-    again = keras.models.load_model(tmp_path / "m.keras")
+    again = reloaded(model, tmp_path / "m.keras")
     np.testing.assert_array_equal(again.predict(x, verbose=0), model.predict(x, verbose=0))
 
 
@@ -181,8 +176,7 @@ def test_other_files(ending, tmp_path):
     for each in (model, other):
         each.quantize("int8")
     if ending == ".h5":
-        model.save(tmp_path / "m.h5")
-        other = keras.models.load_model(tmp_path / "m.h5")
+        other = reloaded(model, tmp_path / "m.h5")
     else:
         model.save_weights(tmp_path / f"m{ending}")
         other.load_weights(tmp_path / f"m{ending}")
@@ -256,8 +250,7 @@ def test_kernels_are_not_trained_and_the_rest_is():
 
 
 def test_gradients_are_those_of_the_floats():
-    layer = layers.Dense(3)
-    layer.build((None, 7))
+    layer = built(layers.Dense(3), (None, 7))
     layer.quantize("int8")
     x = keras.Variable(x_dense)
     with keras.GradientTape() as tape:
@@ -267,8 +260,7 @@ def test_gradients_are_those_of_the_floats():
 
 
 def test_gradients_of_a_convolution_are_those_of_the_floats():
-    layer = layers.Conv2D(3, 3, padding="same", activation="relu")
-    layer.build((None, 5, 6, 2))
+    layer = built(layers.Conv2D(3, 3, padding="same", activation="relu"), (None, 5, 6, 2))
     layer.quantize("int8", beyond_keras=True)
     x = keras.Variable(np.random.default_rng(7).standard_normal((2, 5, 6, 2)).astype("float32"))
     kernel, bias = ops.convert_to_tensor(layer.kernel), layer.bias
@@ -282,8 +274,7 @@ def test_gradients_of_a_convolution_are_those_of_the_floats():
 
 
 def test_what_training_needed_is_freed(tmp_path):
-    model = dense_model()
-    model.compile("adam", "mse")
+    model = compiled(dense_model(), "adam")
     model.fit(x_dense, np.ones((5, 3)), verbose=0)
     kernel = weakref.ref(model.layers[0].kernel)
     model.quantize("int8")
@@ -310,8 +301,7 @@ def test_models_that_share_layers():
 
 
 def test_an_optimizer_follows_weights_that_move():
-    model = dense_model()
-    model.compile("sgd", "mse")
+    model = compiled(dense_model())
     model.fit(x_dense, np.ones((5, 3)), verbose=0)
     for weight in model.weights:
         weight.move_out()
@@ -428,8 +418,7 @@ def test_files_of_bfloat16(tmp_path):
         assert new.dtype == np.float32
     again.save_weights(tmp_path / "half.weights.h5", weights_dtype="bfloat16")
     model.load_weights(tmp_path / "half.weights.h5")
-    for new, old in zip(again.get_weights(), model.get_weights(), strict=True):
-        np.testing.assert_array_equal(new, old)
+    np.testing.assert_equal(again.get_weights(), model.get_weights())
 
 
 def test_bfloat16_is_for_files_of_keras_3(tmp_path):

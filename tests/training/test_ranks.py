@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 import rank_jobs
+from made_models import compiled
 
 import nbkeras as keras
 from nbkeras.engine import ranks
@@ -110,8 +111,7 @@ def test_a_rank_stops_when_another_one_asks(hook, batches):
             group.wants |= hook == "train_step"
             return super().train_step(data)
 
-    model = Network([keras.layers.Input((2,)), keras.layers.Dense(1)])
-    model.compile("sgd", "mse")
+    model = compiled(Network([keras.layers.Input((2,)), keras.layers.Dense(1)]))
     ask = keras.callbacks.LambdaCallback(**{hook: lambda *_: setattr(group, "wants", True)})
     ranks.set_current(group)
     try:

@@ -8,6 +8,7 @@ import types
 
 import numpy as np
 import pytest
+from made_models import compiled
 
 from nbkeras import GradientTape, layers, metrics, models, ops, optimizers, random
 from nbkeras import callbacks as cb
@@ -84,8 +85,7 @@ def accumulation(folder):
 
 
 def watched(folder):
-    model = models.Sequential([layers.Dense(2, "tanh"), layers.Dense(1)])
-    model.compile(optimizers.SGD(0.1, momentum=0.5), "mse")
+    model = compiled(models.Sequential([layers.Dense(2, "tanh"), layers.Dense(1)]), optimizers.SGD(0.1, momentum=0.5))
     callbacks = [
         cb.LearningRateScheduler(lambda epoch, rate: rate * 0.9),
         cb.ReduceLROnPlateau("loss", factor=0.5, patience=1, min_delta=1.0),
@@ -124,10 +124,12 @@ class Rows(PyDataset):
         self.random.bit_generator.state, self.order = state["random"], state["order"]
 
 
+def linear(optimizer="adam", **data):
+    return compiled(models.Sequential([layers.Dense(1)]), optimizer), data, []
+
+
 def sequence(folder):
-    model = models.Sequential([layers.Dense(1)])
-    model.compile("adam", "mse")
-    return model, {"x": Rows(), "validation_data": Rows(), "epochs": 3}, []
+    return linear(x=Rows(), validation_data=Rows(), epochs=3)
 
 
 class Iterates:
@@ -174,10 +176,7 @@ class Loader:
 
 
 def iterator(folder):
-    model = models.Sequential([layers.Dense(1)])
-    model.compile("adam", "mse")
-    data = {"x": Iterates(), "validation_data": Iterates(), "steps_per_epoch": 3, "validation_steps": 2}
-    return model, {**data, "epochs": 3}, []
+    return linear(x=Iterates(), validation_data=Iterates(), steps_per_epoch=3, validation_steps=2, epochs=3)
 
 
 def generator(folder):
@@ -186,8 +185,7 @@ def generator(folder):
             for i in range(count):
                 yield X[i : i + 4], Y[i : i + 4], np.float32([1, 0, 2, 1])
 
-    model = models.Sequential([layers.Dense(1)])
-    model.compile("adagrad", "mse", weighted_metrics=["mae"])
+    model = compiled(models.Sequential([layers.Dense(1)]), "adagrad", weighted_metrics=["mae"])
     data = {"x": batches(5), "validation_data": batches(3), "steps_per_epoch": 3, "validation_steps": 2}
     return model, {**data, "epochs": 3}, []
 
@@ -217,16 +215,14 @@ class Own(models.Model):
 
 
 def own_step(folder):
-    model = Own()
-    model.compile(optimizers.Adam(0.1), "mse")
+    model = compiled(Own(), optimizers.Adam(0.1))
     return model, {"x": X, "y": Y, "batch_size": 4}, []
 
 
 def scaled(folder):
-    model = models.Sequential([layers.Dense(1)])
     inner = optimizers.SGD(0.1, momentum=0.5)
-    model.compile(optimizers.LossScaleOptimizer(inner, initial_scale=4.0, dynamic_growth_steps=2), "mse")
-    return model, {"x": X, "y": Y, "batch_size": 3}, []
+    optimizer = optimizers.LossScaleOptimizer(inner, initial_scale=4.0, dynamic_growth_steps=2)
+    return linear(optimizer, x=X, y=Y, batch_size=3)
 
 
 class Two(models.Model):
@@ -254,9 +250,7 @@ def several_outputs(folder):
 
 
 def loader(folder):
-    model = models.Sequential([layers.Dense(1)])
-    model.compile("adam", "mse")
-    return model, {"x": Loader(), "validation_data": Loader(), "validation_steps": 2, "epochs": 3}, []
+    return linear(x=Loader(), validation_data=Loader(), validation_steps=2, epochs=3)
 
 
 class Shuffled:
@@ -269,27 +263,11 @@ class Shuffled:
 
 
 def iterable(folder):
-    model = models.Sequential([layers.Dense(1)])
-    model.compile("adam", "mse")
-    return model, {"x": Shuffled(), "validation_data": Shuffled(), "epochs": 3, "steps_per_epoch": 2}, []
+    return linear(x=Shuffled(), validation_data=Shuffled(), epochs=3, steps_per_epoch=2)
 
 
-CASES = [
-    dense,
-    stateful,
-    lazy_rows,
-    averages,
-    accumulation,
-    watched,
-    sequence,
-    iterator,
-    generator,
-    own_step,
-    scaled,
-    several_outputs,
-    loader,
-    iterable,
-]
+CASES = [dense, stateful, lazy_rows, averages, accumulation, watched, sequence, iterator, generator, own_step, scaled]
+CASES += [several_outputs, loader, iterable]
 
 
 def run(case, folder, backup=None, kill=None):
@@ -523,16 +501,14 @@ def test_a_callback_that_has_stopped_training_has_stopped_it(tmp_path):
 
 def test_data_sets_that_shuffle_themselves(tmp_path):
     def images(folder):
-        model = models.Sequential([layers.Flatten(), layers.Dense(1)])
-        model.compile("sgd", "mse")
+        model = compiled(models.Sequential([layers.Flatten(), layers.Dense(1)]))
         pictures = ImageDataGenerator(horizontal_flip=True).flow(
             np.tile(X[:, :, None, None], (1, 1, 3, 1)), Y, batch_size=4
         )
         return model, {"x": pictures, "epochs": 3}, []
 
     def windows(folder):
-        model = models.Sequential([layers.Dense(1)])
-        model.compile("sgd", "mse")
+        model = compiled(models.Sequential([layers.Dense(1)]))
         data = timeseries_dataset_from_array(Y[:, 0], Y[3:, 0], 3, batch_size=3, shuffle=True)
         return model, {"x": data, "epochs": 3, "shuffle": False}, []
 
@@ -620,8 +596,7 @@ def test_rows_of_a_log_that_is_gone(tmp_path):
 def test_a_list_of_the_users_and_a_second_fit(tmp_path):
     def train(kill=None):
         set_random_seed(1)
-        model = models.Sequential([layers.Dense(1)])
-        model.compile("adam", "mse")
+        model = compiled(models.Sequential([layers.Dense(1)]), "adam")
         for folder in ("first", "second"):
             backup = cb.BackupAndRestore(tmp_path / folder, save_freq=10**6)
             kills = Kill(backup, 3) if folder == kill else Kill()

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from mistakes import mistakes
 from optimizer_steps import REFERENCE, SPEC
 
 from nbkeras.engine.tensor import Variable
@@ -35,8 +36,7 @@ def test_restarts_begin_at_the_full_rate():
     assert schedule(2) > 0 and schedule(8) < 0.1
 
 
-@pytest.mark.parametrize(
-    ("call", "message"),
+test_mistakes_are_explained = mistakes(
     [
         (lambda: schedules.ExponentialDecay(0.1, 0, 0.5), "decay_steps must be > 0"),
         (lambda: schedules.PiecewiseConstantDecay([1], [0.1]), "one value more than boundaries"),
@@ -45,24 +45,19 @@ def test_restarts_begin_at_the_full_rate():
         (lambda: schedules.CosineDecay(0.1, 5)(-1), "the number of steps made, 0 or more"),
         (lambda: schedules.get("ExponentialDecai"), "Did you mean 'ExponentialDecay'"),
     ],
+    ValueError,
 )
-def test_mistakes_are_explained(call, message):
-    with pytest.raises(ValueError, match=message):
-        call()
 
 
-@pytest.mark.parametrize(
-    ("call", "message"),
+test_numbers_are_numbers = mistakes(
     [
         (lambda: schedules.ExponentialDecay("a", 5, 0.5), "initial_learning_rate must be a number, received 'a'"),
         (lambda: schedules.CosineDecay(0.1, [5]), r"decay_steps must be a number above 0, received \[5\]"),
         (lambda: schedules.PiecewiseConstantDecay([0, {}], [1, 2, 3]), "boundaries must be a number, received {}"),
         (lambda: schedules.CosineDecay(0.1, 5)(np.ones(2)), "the number of steps made, received ndarray of shape"),
     ],
+    TypeError,
 )
-def test_numbers_are_numbers(call, message):
-    with pytest.raises(TypeError, match=message):
-        call()
 
 
 def test_powers_beyond_floats_are_those_of_arrays():

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from nbkeras import ops, optimizers
+from nbkeras.data.adapters import Layout
 from nbkeras.engine import tape
 from nbkeras.engine.batch import Batch
 from nbkeras.engine.tensor import Variable
 from nbkeras.metrics import Mean
 from nbkeras.training import step as steps
-from nbkeras.training.conversion import Layout
 
 X, Y = np.eye(4, dtype=np.float32), np.arange(4, dtype=np.float32)[:, None]
 OF_X, OF_X_AND_Y = Layout(0, None, 1, 0), Layout(0, 0, 1, 1)
@@ -49,8 +49,8 @@ def test_a_predict_step_is_recorded_once_for_each_shape_and_returns_copies():
 def test_arrays_in_any_memory_give_the_same_as_those_that_a_replay_takes_as_they_are(given):
     step = steps.Step("predict", lambda x: [x * 2, ops.sum(x)])
     step(batch(X + 1))
-    again = steps.Again(step, OF_X, X, None)
-    for run in (lambda: step(batch(given)), lambda: again(given)):
+    cached = steps.CachedPredict(step, OF_X, X, None)
+    for run in (lambda: step(batch(given)), lambda: cached(given)):
         double, total = run()
         np.testing.assert_array_equal(double, 2 * X)
         assert total.shape == () and total == X.sum() and double.flags.owndata
@@ -64,26 +64,26 @@ def test_an_unpickled_array_is_taken_as_it_is(dtype, monkeypatch):
     x = X.astype(dtype)
     step = steps.Step("predict", lambda x: ops.maximum(x, 0))
     step(batch(x))
-    again = steps.Again(step, OF_X, x, None)
+    cached = steps.CachedPredict(step, OF_X, x, None)
     monkeypatch.setattr(Batch, "write", None)  # which copies arrays that the replay does not take
     for given in (pickle.loads(pickle.dumps(x)), x.astype(x.dtype.newbyteorder("="))):
         assert given.dtype is not x.dtype
-        for run in (lambda x: step(batch(x)), again):
+        for run in (lambda x: step(batch(x)), cached):
             np.testing.assert_array_equal(run(given), x)
     assert step.recordings == 1
 
 
-def test_again_goes_on_when_its_programs_were_dropped():
+def test_a_cached_predict_goes_on_when_its_programs_were_dropped():
     step = steps.Step("predict", lambda x: x * 2)
     step(batch(X))
-    again = steps.Again(step, OF_X, X, None)
+    cached = steps.CachedPredict(step, OF_X, X, None)
     for rows in range(1, 12):  # more signatures than a cache keeps
         step(batch(np.zeros((rows, 2), np.float32)))
     recordings = step.recordings
     for _ in range(3):
-        np.testing.assert_array_equal(again(X), 2 * X)
+        np.testing.assert_array_equal(cached(X), 2 * X)
     step.forget()
-    np.testing.assert_array_equal(again(X), 2 * X)
+    np.testing.assert_array_equal(cached(X), 2 * X)
     assert step.recordings == recordings + 2
 
 

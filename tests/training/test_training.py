@@ -2,7 +2,6 @@
 
 import copy
 import pickle
-import threading
 import tracemalloc
 import warnings
 import weakref
@@ -10,12 +9,10 @@ import weakref
 import numpy as np
 import pytest
 from counting import counted
+from made_models import compiled
 
-import nbkeras as keras
 from nbkeras import backend as K
 from nbkeras import layers, losses, metrics, ops, utils
-from nbkeras.autodiff.gradient_tape import GradientTape
-from nbkeras.callbacks import Callback
 from nbkeras.models import Model, Sequential
 
 
@@ -43,10 +40,8 @@ def test_replay_equals_eager_over_epochs_with_a_smaller_last_batch(data, dropout
         runs.append((history.history, model.get_weights(), model.evaluate(x, y, verbose=0), model.predict(x)))
     replayed, eager = runs
     assert replayed[0] == eager[0]
-    for a, b in zip(replayed[1], eager[1], strict=True):
-        np.testing.assert_array_equal(a, b)
     assert replayed[2] == eager[2]
-    np.testing.assert_array_equal(replayed[3], eager[3])
+    np.testing.assert_equal(replayed[1::2], eager[1::2])
 
 
 def test_steps_are_recorded_once_per_signature(data):
@@ -62,8 +57,7 @@ def test_a_replayed_step_allocates_no_buffers_and_compiles_nothing(data):
     x, y = data
     model = network()
     model.fit(x[:64], y[:64], batch_size=32, epochs=2, verbose=0)
-    big = Sequential([layers.Dense(400, input_shape=(300,)), layers.Dense(400)])
-    big.compile("sgd", "mse")
+    big = compiled(Sequential([layers.Dense(400, input_shape=(300,)), layers.Dense(400)]))
     inputs, targets = np.ones((64, 300), "float32"), np.ones((64, 400), "float32")
     big.fit(inputs, targets, batch_size=32, epochs=1, verbose=0)
     tracemalloc.start()
@@ -76,39 +70,9 @@ def test_a_replayed_step_allocates_no_buffers_and_compiles_nothing(data):
 
 
 def test_loss_is_averaged_over_samples_not_over_batches():
-    model = Sequential([layers.Dense(1, input_shape=(1,), kernel_initializer="ones")])
-    model.compile("sgd", "mse")
+    model = compiled(Sequential([layers.Dense(1, input_shape=(1,), kernel_initializer="ones")]))
     x = np.array([[1.0], [1.0], [5.0]])
     assert model.evaluate(x, np.zeros((3, 1)), batch_size=2, verbose=0) == pytest.approx((1 + 1 + 25) / 3)
-
-
-def test_generators_sequences_and_arrays_train_alike(data):
-    x, y = data
-
-    class Batches(utils.Sequence):
-        def __len__(self):
-            return 3
-
-        def __getitem__(self, index):
-            return x[index * 32 : (index + 1) * 32], y[index * 32 : (index + 1) * 32]
-
-    def generator():
-        while True:
-            for index in range(3):
-                yield x[index * 32 : (index + 1) * 32], y[index * 32 : (index + 1) * 32]
-
-    weights = []
-    for arguments in (
-        {"x": x, "y": y, "batch_size": 32, "shuffle": False},
-        {"x": Batches(), "shuffle": False},
-        {"x": generator(), "steps_per_epoch": 3},
-    ):
-        model = network()
-        model.fit(epochs=2, verbose=0, **arguments)
-        weights.append(model.get_weights())
-    for other in weights[1:]:
-        for a, b in zip(weights[0], other, strict=True):
-            np.testing.assert_array_equal(a, b)
 
 
 def test_a_generator_that_runs_out_stops_training_with_a_warning(data):
@@ -122,8 +86,7 @@ def test_a_generator_that_runs_out_stops_training_with_a_warning(data):
 @pytest.mark.parametrize("dtype", ["float64", "float32", "int64", "int8", "uint8", "bool"])
 def test_inputs_of_any_real_dtype(dtype):
     x = (np.arange(40).reshape(10, 4) % 2).astype(dtype)
-    model = Sequential([layers.Dense(2, input_shape=(4,))])
-    model.compile("sgd", "mse")
+    model = compiled(Sequential([layers.Dense(2, input_shape=(4,))]))
     model.fit(x, np.zeros((10, 2), dtype), verbose=0)
     expected = x.astype("float32") @ model.get_weights()[0] + model.get_weights()[1]
     np.testing.assert_allclose(model.predict(x), expected, rtol=1e-5, atol=1e-6)
@@ -136,8 +99,7 @@ def test_memory_is_an_array_not_a_stream(data):
 
 def test_class_weights_of_targets_that_are_no_class():
     """Such targets weigh 1, and NumPy gives no warning."""
-    model = Sequential([layers.Dense(1, input_shape=(2,))])
-    model.compile("sgd", "mse")
+    model = compiled(Sequential([layers.Dense(1, input_shape=(2,))]))
     with pytest.warns(UserWarning, match="y has 1 NaN and 0 infinite numbers of 3"):
         assert np.isnan(model.train_on_batch(np.ones((3, 2)), np.array([np.nan, 1e30, 1]), class_weight={1: 2.0}))
 
@@ -159,15 +121,6 @@ def test_sample_weight_and_class_weight(data):
     np.testing.assert_allclose(again, results[0], rtol=1e-5)
 
 
-def test_validation_split_takes_the_last_samples_before_shuffling(data):
-    x, y = data
-    model = network()
-    split = model.fit(x, y, validation_split=0.3, verbose=0).history["val_loss"]
-    other = network()
-    given = other.fit(x[:49], y[:49], validation_data=(x[49:], y[49:]), verbose=0).history["val_loss"]
-    np.testing.assert_allclose(split, given)
-
-
 def test_metric_functions_names_and_order(data):
     x, y = data
 
@@ -186,36 +139,6 @@ def test_metric_functions_names_and_order(data):
     assert list(named) == model.metrics_names and list(named.values()) == values
 
 
-def test_train_step_may_be_overridden(data):
-    x, y = data
-
-    class Own(Model):
-        def train_step(self, data):
-            inputs, targets = data
-            with GradientTape() as tape:
-                loss = ops.mean(ops.square(targets - self(inputs, training=True)))
-            gradients = tape.gradient(loss, self.trainable_variables)
-            self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
-            return {"own": loss}
-
-    weights = network().get_weights()
-    inputs = layers.Input((6,))
-    outputs = layers.Dense(3)(layers.Dense(8, activation="relu")(inputs))
-    own, plain = Own(inputs, outputs), Model(inputs, outputs)
-    own.train_step = counted(own.train_step)
-    for model in (plain, own):
-        model.set_weights(weights)
-        model.compile("sgd", "mse")
-        history = model.fit(x, y, epochs=2, shuffle=False, verbose=0).history
-        results = model.get_weights()
-        if model is plain:
-            expected = results
-    assert list(history) == ["own"]
-    for a, b in zip(results, expected, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-6)
-    assert own.train_step.calls == 2  # 32 rows and the last 6
-
-
 def test_reading_a_value_falls_back_to_eager_with_one_warning(data):
     x, y = data
 
@@ -226,8 +149,7 @@ def test_reading_a_value_falls_back_to_eager_with_one_warning(data):
         def compute_output_shape(self, input_shape):
             return input_shape
 
-    model = Sequential([Looks(input_shape=(6,), name="curious"), layers.Dense(3)])
-    model.compile("sgd", "mse")
+    model = compiled(Sequential([Looks(input_shape=(6,), name="curious"), layers.Dense(3)]))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         model.fit(x, y, epochs=3, batch_size=32, verbose=0)
@@ -237,38 +159,6 @@ def test_reading_a_value_falls_back_to_eager_with_one_warning(data):
     with pytest.warns(UserWarning, match="predict step"):
         predicted = model.predict_on_batch(x * 1000)
     np.testing.assert_allclose(predicted, x * 2000 @ model.get_weights()[0] + model.get_weights()[1], rtol=1e-4)
-
-
-def test_logs_cost_nothing_unless_somebody_looks(data):
-    x, y = data
-    seen = []
-
-    class Looks(Callback):
-        def on_train_batch_end(self, batch, logs=None):
-            seen.append((batch, logs["loss"]))
-
-    model = network()
-    model.fit(x, y, batch_size=32, verbose=0, callbacks=[Looks()])
-    assert [batch for batch, _ in seen] == [0, 1, 2] and all(np.isfinite(loss) for _, loss in seen)
-
-
-def test_predict_from_many_threads(data):
-    x, _ = data
-    model = network()
-    expected = model.predict(x, batch_size=7)
-    failures = []
-
-    def work():
-        for _ in range(20):
-            if not np.array_equal(model.predict(x, batch_size=7), expected):
-                failures.append("differs")
-
-    threads = [threading.Thread(target=work) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not failures
 
 
 def test_predict_on_batch_goes_the_way_of_predict(data, monkeypatch):
@@ -291,31 +181,16 @@ def test_predict_on_batch_goes_the_way_of_predict(data, monkeypatch):
 
 def test_one_batch_of_several_inputs_has_one_length():
     first, second = layers.Input((2,), optional=True), layers.Input((2,))
-    model = Model([first, second], layers.Dense(1)(second))
-    model.compile("sgd", "mse")
+    model = compiled(Model([first, second], layers.Dense(1)(second)))
     assert model.predict_on_batch([None, np.ones((3, 2))]).shape == (3, 1)
     assert model.train_on_batch([None, np.ones((3, 2))], np.ones((3, 1))) >= 0
     with pytest.raises(ValueError, match=r"same number of samples, received \[3, 4\]"):
         model.predict_on_batch([np.ones((4, 2)), np.ones((3, 2))])
 
 
-def test_frozen_layers_do_not_change(data):
-    x, y = data
-    model = network()
-    model.layers[0].trainable = False
-    model.compile("adam", "mse")
-    before = model.get_weights()
-    model.fit(x, y, verbose=0, epochs=2)
-    after = model.get_weights()
-    np.testing.assert_array_equal(before[0], after[0])
-    assert not np.array_equal(before[2], after[2])
-    assert len(model.trainable_weights) == 2 and len(model.non_trainable_weights) == 2
-
-
 def test_freezing_takes_effect_at_the_next_compile(data):
     x, y = data
-    model = network()
-    model.compile("sgd", "mse")
+    model = compiled(network())
     model.trainable = False  # as for the discriminator of a GAN, which is frozen in the model compiled next only
     before = model.get_weights()
     model.train_on_batch(x, y)
@@ -343,8 +218,7 @@ def test_symbolic_losses_of_a_functional_model(data):
     assert judge in model.layers and len(model.trainable_weights) == 4
     history = model.fit(x, epochs=2, verbose=0, validation_data=(x, None)).history
     assert history["val_loss"][1] < history["loss"][0]
-    outer = Model(inputs, model(inputs))
-    outer.compile("sgd", "mse")
+    outer = compiled(Model(inputs, model(inputs)))
     assert outer.evaluate(x, model.predict(x), verbose=0) == pytest.approx(history["val_loss"][1], rel=1e-5)
 
 
@@ -379,15 +253,6 @@ def test_several_outputs_by_name(data):
     assert main.shape == (70, 3) and aux.shape == (70, 1)
 
 
-def test_profile_counts_replayed_launches(data):
-    x, y = data
-    model = network()
-    model.fit(x[:64], y[:64], batch_size=32, verbose=0)
-    with keras.profile() as profile:
-        model.fit(x[:64], y[:64], batch_size=32, verbose=0)
-    assert profile.calls and "launches" in str(profile) and sum(profile.seconds.values()) > 0
-
-
 def test_outdated_programs_are_dropped_with_their_memory(data):
     x, y = data
     model = network()
@@ -401,8 +266,7 @@ def test_outdated_programs_are_dropped_with_their_memory(data):
 def test_models_are_pickled_and_copied_with_all_that_save_keeps(data):
     pytest.importorskip("h5py")
     x, y = data
-    model = network()
-    model.compile("adam", "mse", metrics=["mae"])
+    model = compiled(network(), "adam", metrics=["mae"])
     model.fit(x, y, verbose=0)
     for twin in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
         np.testing.assert_array_equal(twin.predict(x), model.predict(x))

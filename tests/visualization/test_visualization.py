@@ -1,6 +1,6 @@
 """Pictures with boxes and masks, compared with real Keras's (reference/box_cases.py), and galleries."""
 
-import builtins
+import sys
 
 import numpy as np
 import pytest
@@ -9,6 +9,7 @@ from keras_results import stored
 
 import nbkeras as keras
 from nbkeras import visualization
+from nbkeras.visualization import pictures
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 12, 16, 3)).astype("uint8")
 BOXES = {"boxes": np.tile([[[2.0, 3.0, 9.0, 8.0]]], (3, 1, 1)), "labels": np.array([[0], [1], [-1]])}
@@ -69,80 +70,62 @@ def test_galleries_are_files(kind, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("call", "error", "message"),
+    ("images", "boxes", "options", "message"),
     [
-        (
-            lambda: visualization.draw_bounding_boxes(IMAGES[0], BOXES, "xyxy"),
-            ValueError,
-            "batch of 4 axes, received shape",
-        ),
-        (
-            lambda: visualization.draw_bounding_boxes(IMAGES, 3, "xyxy"),
-            TypeError,
-            "bounding_boxes must be a dict, received 3",
-        ),
-        (
-            lambda: visualization.draw_bounding_boxes(IMAGES, {"boxes": 1}, "xyxy"),
-            ValueError,
-            "must have 'boxes' and 'labels'",
-        ),
-        (
-            lambda: visualization.draw_bounding_boxes(IMAGES[:2], BOXES, "xyxy"),
-            ValueError,
-            r"expected boxes \(2, boxes, 4\) and a label for each",
-        ),
-        (
-            lambda: visualization.draw_bounding_boxes(IMAGES, BOXES, "xyxy", line_thickness=0),
-            ValueError,
-            "line_thickness must be a positive integer",
-        ),
-        (
-            lambda: visualization.draw_segmentation_masks(IMAGES, MASKS / 2),
-            TypeError,
-            "segmentation_masks must be integers, received dtype float64",
-        ),
-        (
-            lambda: visualization.draw_segmentation_masks(IMAGES, MASKS[:, :3]),
-            ValueError,
-            r"must have shape \(3, 12, 16, 1\), received \(3, 3, 16, 1\)",
-        ),
-        (
-            lambda: visualization.plot_image_gallery(IMAGES, path="a.png", show=True),
-            ValueError,
-            "give a path or show=True",
-        ),
-        (lambda: visualization.plot_image_gallery(IMAGES, [0, 1, 2]), ValueError, "y_true and y_pred need label_map"),
-        (
-            lambda: visualization.plot_image_gallery(IMAGES, value_range=(1, 1)),
-            ValueError,
-            r"value_range must be two numbers that differ, received \(1, 1\)",
-        ),
-        (
-            lambda: visualization.plot_bounding_box_gallery(IMAGES, "xyxy", legend=True, legend_handles=[1]),
-            ValueError,
-            "give legend=True or legend_handles, received both",
-        ),
+        (IMAGES[0], BOXES, {}, "batch of 4 axes, received shape"),
+        (IMAGES, 3, {}, "bounding_boxes must be a dict, received 3"),
+        (IMAGES, {"boxes": 1}, {}, "must have 'boxes' and 'labels'"),
+        (IMAGES[:2], BOXES, {}, r"expected boxes \(2, boxes, 4\) and a label for each"),
+        (IMAGES, BOXES, {"line_thickness": 0}, "line_thickness must be a positive integer"),
     ],
 )
-def test_mistakes_are_explained(call, error, message):
-    with pytest.raises(error, match=message):
-        call()
+def test_boxes_that_are_refused(images, boxes, options, message):
+    with pytest.raises(TypeError if boxes == 3 else ValueError, match=message):
+        visualization.draw_bounding_boxes(images, boxes, "xyxy", **options)
+
+
+def test_masks_that_are_refused():
+    with pytest.raises(TypeError, match="segmentation_masks must be integers, received dtype float64"):
+        visualization.draw_segmentation_masks(IMAGES, MASKS / 2)
+    with pytest.raises(ValueError, match=r"must have shape \(3, 12, 16, 1\), received \(3, 3, 16, 1\)"):
+        visualization.draw_segmentation_masks(IMAGES, MASKS[:, :3])
 
 
 @pytest.mark.parametrize(
-    ("package", "message"), [("PIL", "needs Pillow to write the names"), ("matplotlib", "needs matplotlib")]
+    ("options", "message"),
+    [
+        ({"path": "a.png", "show": True}, "give a path or show=True"),
+        ({"y_true": [0, 1, 2]}, "y_true and y_pred need label_map"),
+        ({"value_range": (1, 1)}, r"value_range must be two numbers that differ, received \(1, 1\)"),
+    ],
 )
-def test_a_missing_package_is_named(package, message, monkeypatch):
-    real = builtins.__import__
+def test_galleries_that_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        visualization.plot_image_gallery(IMAGES, **options)
 
-    def missing(name, *args, **kwargs):
-        if name.split(".")[0] == package:
-            raise ImportError(name)
-        return real(name, *args, **kwargs)
 
-    monkeypatch.setattr(builtins, "__import__", missing)
+def test_one_legend_alone():
+    with pytest.raises(ValueError, match="give legend=True or legend_handles, received both"):
+        visualization.plot_bounding_box_gallery(IMAGES, "xyxy", legend=True, legend_handles=[1])
+
+
+@pytest.mark.parametrize(
+    ("package", "call", "message"),
+    [
+        (
+            "PIL",
+            lambda: visualization.draw_bounding_boxes(IMAGES, BOXES, "xyxy", {0: "cat"}),
+            "needs Pillow to write the names",
+        ),
+        ("matplotlib", lambda: visualization.plot_image_gallery(IMAGES, path="never.png"), "needs matplotlib"),
+    ],
+)
+def test_a_missing_package_is_named(package, call, message, monkeypatch):
+    for name in [package, *(each for each in sys.modules if each.startswith(f"{package}."))]:
+        monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ImportError, match=message):
-        if package == "PIL":
-            visualization.draw_bounding_boxes(IMAGES, BOXES, "xyxy", {0: "cat"})
-        else:
-            visualization.plot_image_gallery(IMAGES, path="never.png")
+        call()
+
+
+def test_a_curve_of_one_point_is_a_circle():
+    assert "<circle" in pictures.curves({"loss": [1.0]}) and "<circle" not in pictures.curves({"loss": [1.0, 2.0]})

@@ -37,9 +37,9 @@ _TILES = {  # name: (the tile, the kernel of the first two functions, the kernel
 }
 _FILL = size(396, simulated=6)  # enough blocks to fill a GPU: three per multiprocessor of the largest GPU
 _ENOUGH = size(132, simulated=4)  # with fewer blocks than this, smaller tiles are faster
-_LEAST_TERMS = DEPTH * size(16, simulated=2)  # least terms of a part of a sum
+_MIN_TERMS = DEPTH * size(16, simulated=2)  # minimum terms of a part of a sum
 _FEW = size(8, simulated=3)  # a group with fewer units (or channels) leaves tiles too empty
-_MOST_PARTIAL = 1 << 25  # most elements of all parts of a result
+_MAX_PARTIAL = 1 << 25  # max elements of all parts of a result
 
 
 class _Plan(NamedTuple):
@@ -63,7 +63,7 @@ def _plan(m: int, n: int, terms: int, copies: int, y: DeviceArray) -> _Plan:
         (_, _, high, wide), *_ = _TILES[tile]
         tiles_m, tiles_n = blocks(m, high), blocks(n, wide)
         count = max(1, tiles_m * tiles_n * copies)
-        parts = max(1, min(_FILL // count, terms // _LEAST_TERMS, _MOST_PARTIAL // max(1, y.size)))
+        parts = max(1, min(_FILL // count, terms // _MIN_TERMS, _MAX_PARTIAL // max(1, y.size)))
         if count * parts >= _ENOUGH:
             break
     return _Plan(tile, tiles_m, tiles_n, parts)

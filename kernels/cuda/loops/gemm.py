@@ -38,7 +38,7 @@ _LANES = _DOWN * _ACROSS
 _ONE, _TWO_ROWS, _TWO_COLUMNS = (0,), (0, 4 * _DOWN), (0, 4 * _ACROSS)  # the offsets of a thread's quads in its warp
 _PAD = 4  # unused numbers after each term, so that threads that write the terms of a line use different banks
 
-_MOST_BATCHES = 65535  # CUDA's most blocks along z
+_MAX_BATCHES = 65535  # CUDA's max blocks along z
 
 _LARGE, _MEDIUM, _SMALL = 32 * _DOWN, 16 * _DOWN, 8 * _DOWN  # the sides of the tiles
 _LARGE_THREADS, _MEDIUM_THREADS, _SMALL_THREADS = 8 * _LANES, 4 * _LANES, 2 * _LANES
@@ -234,8 +234,8 @@ def product(
     bias = c[:0] if bias is None else bias
     if 0 in (m, n, batches):
         return
-    for first in range(0, batches, _MOST_BATCHES):
-        count = min(_MOST_BATCHES, batches - first)
+    for first in range(0, batches, _MAX_BATCHES):
+        count = min(_MAX_BATCHES, batches - first)
         left = _form(a, a_at + first * a_step, lda, a_step, not ta, m, k)
         right = _form(b, b_at + first * b_step, ldb, b_step, tb, n, k)
         target = Target(c, c_at + first * c_step, ldc, c_step, c.dtype.type(beta), bias, int(rectify))
@@ -330,7 +330,7 @@ _TILES = {
     ),
 }
 _PARTS = 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128
-_LEAST = 4 * _DEPTH  # least terms of a part
+_MINIMUM = 4 * _DEPTH  # minimum terms of a part
 _BEGIN, _ADD = 1500, 2500  # cycles of a block outside its loop, and of an additional kernel
 _BYTES = 15  # bytes that memory moves per cycle
 
@@ -341,7 +341,7 @@ def _plan(m: int, n: int, k: int, batches: int, itemsize: int, processors: int) 
     plans = [
         (_cycles(tile, parts, m, n, k, batches, itemsize, processors), tile, parts)
         for tile in _TILES[itemsize]
-        for parts in {max(1, -(-k // _part(k, parts))) for parts in _PARTS if parts == 1 or k >= parts * _LEAST}
+        for parts in {max(1, -(-k // _part(k, parts))) for parts in _PARTS if parts == 1 or k >= parts * _MINIMUM}
     ]
     _, tile, parts = min(plans, key=lambda plan: plan[0])
     return tile, parts

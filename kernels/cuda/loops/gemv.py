@@ -17,7 +17,7 @@ _DOT_WARPS, _ADD_WARPS = size(4, simulated=2), size(8, simulated=2)
 _DOT_THREADS, _ADD_THREADS = _DOT_WARPS * _LANES, _ADD_WARPS * _LANES
 _OUTPUTS = 4 * _LANES  # the outputs of a block that adds the sums of its warps
 _ROOM = _ADD_WARPS * _OUTPUTS
-_DOT_TERMS, _ADD_TERMS = size(1024, simulated=16), size(64, simulated=4)  # least terms of a part, for both ways
+_DOT_TERMS, _ADD_TERMS = size(1024, simulated=16), size(64, simulated=4)  # minimum terms of a part, for both ways
 _ALL = 0xFFFFFFFF
 
 
@@ -31,8 +31,8 @@ def gemv(
     """
     outputs, along = m * n, x_form[2] == 1
     cells = blocks(outputs, _DOT_WARPS if along else _OUTPUTS)
-    most = max(1, k // (_DOT_TERMS if along else _ADD_TERMS))
-    parts = max(1, min(most, 4 * device.gpu().processors // (cells * batches)))
+    maximum = max(1, k // (_DOT_TERMS if along else _ADD_TERMS))
+    parts = max(1, min(maximum, 4 * device.gpu().processors // (cells * batches)))
     depth = max(4, blocks(k, parts) + -blocks(k, parts) % 4)
     parts = max(1, blocks(k, depth))
     partial = target if parts == 1 else parts_of(target, batches, parts, m, n)

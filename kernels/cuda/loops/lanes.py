@@ -15,8 +15,8 @@ from nbkeras.kernels.runtime.device_array import DeviceArray
 
 WARP = size(32, simulated=4)  # the lanes of a warp, which shuffle with each other
 BLOCK = size(256, simulated=8)
-LANES = size(512, simulated=16)  # most lanes that share a row; with twice as many, float64 had too few registers
-MOST = size(1024, simulated=16)  # most threads of a block
+LANES = size(512, simulated=16)  # max lanes that share a row; with twice as many, float64 had too few registers
+MAXIMUM = size(1024, simulated=16)  # max threads of a block
 _WHOLE = size(128, simulated=5)  # a block takes all columns up to this number
 _TILE = size(32, simulated=3)  # otherwise it takes this many columns
 _EVERYONE = 0xFFFFFFFF
@@ -40,20 +40,20 @@ def is_wide(count: int, *arrays: DeviceArray) -> int:
     return int(count % 4 == 0 and not any(array.address % 16 for array in arrays))
 
 
-def start_rows(kernel: Kernel, n: int, rows: int, arrays: tuple[DeviceArray, ...], *args, most: int = LANES) -> None:
-    """Starts a kernel(*arrays, *args, rows, n, bits, wide) over rows of n numbers. A row has 2**bits lanes, at most `most`.
+def start_rows(kernel: Kernel, n: int, rows: int, arrays: tuple[DeviceArray, ...], *args, maximum: int = LANES) -> None:
+    """Starts a kernel(*arrays, *args, rows, n, bits, wide) over rows of n numbers. A row has 2**bits lanes, at most `maximum`.
 
     arrays: contiguous arrays; the kernel gets them as flat memory.
     """
-    bits = min(lane_bits(n), most.bit_length() - 1)
+    bits = min(lane_bits(n), maximum.bit_length() - 1)
     flat = (array.reshape(-1) for array in arrays)
     start(kernel, *over_rows(rows, bits), *flat, *args, rows, n, bits, is_wide(n, *arrays))
 
 
-def over_columns(columns: int, most: int = BLOCK) -> tuple[int, tuple[int, int]]:
-    """Returns the number of tiles of columns, and the threads per block (columns, rows), at most `most` in total."""
+def over_columns(columns: int, maximum: int = BLOCK) -> tuple[int, tuple[int, int]]:
+    """Returns the number of tiles of columns, and the threads per block (columns, rows), at most `maximum` in total."""
     width = max(columns, 1) if columns <= _WHOLE else _TILE
-    return blocks(columns, width), (width, most // width)
+    return blocks(columns, width), (width, maximum // width)
 
 
 @device_function
@@ -136,21 +136,6 @@ def store_four(x, at, end, step, wide, four):
         x[np.uint64(at + 2 * step)] = four[2]
     if at + 3 * step < end:
         x[np.uint64(at + 3 * step)] = four[3]
-
-
-@device_function
-def in_fours(formula, code, at_once, x, numbers, y):
-    """y = formula(code, element of x, *numbers) for contiguous arrays; a thread computes four neighbours.
-
-    at_once: True if the arrays are aligned for loads and stores of four numbers.
-    """
-    n = 4 * cuda.grid(1)
-    if n < x.size:
-        wide = at_once and n + 4 <= x.size
-        a, b, c, d = load_four(x, n, x.size, 1, wide, x.dtype.type(0))
-        a, b = formula(code, a, *numbers), formula(code, b, *numbers)
-        c, d = formula(code, c, *numbers), formula(code, d, *numbers)
-        store_four(y, n, x.size, 1, wide, (a, b, c, d))
 
 
 @device_function

@@ -42,15 +42,15 @@ def _larger(a, b):
 @device_function
 def logsumexp_parts(x, first, end, step, bits, wide, shared):
     """Returns max(x) and the sum of e^(x - max) of a row to each of its lanes. NaN and +inf make the sum NaN."""
-    least, zero = x.dtype.type(-math.inf), x.dtype.type(0)
-    top, total, at = least, zero, first
+    minimum, zero = x.dtype.type(-math.inf), x.dtype.type(0)
+    top, total, at = minimum, zero, first
     while at < end:
-        a, b, c, d = load_four(x, at, end, step, wide, least)
-        most = _larger(_larger(a, b), _larger(c, d))
-        if most > top:
-            total *= math.exp(top - most)
-            top = most
-        shift = top if top > least else zero  # -inf then contributes 0
+        a, b, c, d = load_four(x, at, end, step, wide, minimum)
+        maximum = _larger(_larger(a, b), _larger(c, d))
+        if maximum > top:
+            total *= math.exp(top - maximum)
+            top = maximum
+        shift = top if top > minimum else zero  # -inf then contributes 0
         total += (math.exp(a - shift) + math.exp(b - shift)) + (math.exp(c - shift) + math.exp(d - shift))
         at += 4 << bits
     highest = fold_lanes(LARGEST, top, bits, shared)
@@ -276,7 +276,7 @@ def twin(kernel: Rows) -> Callable:
         rows, n = next(array.shape for array in own if array.ndim == 2)
         known = _known(expression, dtype, numbers, n)
         wanted = [dtype.type(known[value]) for value in given]
-        start_rows(found, n, rows, arrays, *wanted, most=_most_lanes(dtype))
+        start_rows(found, n, rows, arrays, *wanted, maximum=_most_lanes(dtype))
 
     run.__name__ = kernel.__name__
     return run

@@ -9,33 +9,10 @@ import numpy as np
 from numba import cuda
 
 from nbkeras.kernels.cuda.machine.kernel import Kernel, device_function
-from nbkeras.kernels.loops.expressions import COMPARISONS, NUMBER, UNIFORM, Expression, Value, of_numbers
+from nbkeras.kernels.loops.expressions import NUMBER, UNIFORM, Expression, Value
+from nbkeras.kernels.loops.operations import OPERATIONS, of_numbers
 
-_OF_MATH = "exp expm1 log log1p log2 sin cos tan sinh cosh tanh erf erfc sqrt".split()
-SOURCES = {
-    "add": "{} + {}",
-    "subtract": "{} - {}",
-    "multiply": "{} * {}",
-    "divide": "{} / {}",
-    "negative": "-{}",
-    "absolute": "math.fabs({})",
-    "sign": "one if {0} > zero else -one if {0} < zero else zero if {0} == zero else {0}",
-    "square": "{0} * {0}",
-    "reciprocal": "one / {}",
-    "rsqrt": "one / math.sqrt({})",
-    "maximum": "{0} if {0} >= {1} or {0} != {0} else {1}",
-    "minimum": "{0} if {0} <= {1} or {0} != {0} else {1}",
-    "where": "{1} if {0} else {2}",
-    "logical_or": "{} or {}",
-    "logical_and": "{} and {}",
-    "clip": "{1} if {0} < {1} else {2} if {0} > {2} else {0}",
-    "sigmoid": "sigmoid({}, zero, one)",
-    "real": "real({})",
-    "power": "math.pow({}, {})",
-    **{op: f"{{}} {sign} {{}}" for op, sign in COMPARISONS.items()},
-    **{name: f"math.{name}({{}})" for name in _OF_MATH},
-    "arctan": "math.atan({})",
-}
+SOURCES = {name: each.source for name, each in OPERATIONS.items() if each.source}
 LANES = "abcd"  # the names of the four numbers that a thread computes together
 
 

@@ -19,7 +19,7 @@ from nbkeras.kernels.runtime.device_array import DeviceArray
 
 ITEMS = 4  # elements of a thread; they are a block's width apart
 _RANKS = (1, 2, 4, 8)
-_MOST = 2**31  # arrays over several axes must be smaller: their indices are computed in 32 bits
+_MAXIMUM = 2**31  # arrays over several axes must be smaller: their indices are computed in 32 bits
 
 
 def strides_over(array: DeviceArray, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -46,9 +46,9 @@ def divider(n: int) -> tuple[int, int]:
 
 def dividers(*sizes: int) -> tuple[tuple, tuple, tuple]:
     """Returns sizes, multipliers and shifts for `split`, as tuples. Raises ValueError for 2**31 elements or more."""
-    if math.prod(sizes) >= _MOST:
+    if math.prod(sizes) >= _MAXIMUM:
         raise ValueError(
-            f"an array of sizes {sizes} has {math.prod(sizes):,} elements, and this GPU kernel supports fewer than {_MOST:,}: "
+            f"an array of sizes {sizes} has {math.prod(sizes):,} elements, and this GPU kernel supports fewer than {_MAXIMUM:,}: "
             "work on parts of it"
         )
     multipliers, shifts = zip(*(divider(max(n, 1)) for n in sizes), strict=True)
@@ -72,20 +72,20 @@ def walk(shape: tuple[int, ...], *strides: tuple[int, ...]) -> tuple:
     if len(axes) > _RANKS[-1]:
         raise ValueError(
             f"an array of shape {shape} is laid out over {len(axes)} axes that cannot be joined, and a GPU kernel supports "
-            f"{_RANKS[-1]} at most: copy its operands (transpose or broadcast fewer axes at a time)"
+            f"{_RANKS[-1]} at maximum: copy its operands (transpose or broadcast fewer axes at a time)"
         )
     count = math.prod(shape)
-    if len(axes) > 1 and count >= _MOST:
+    if len(axes) > 1 and count >= _MAXIMUM:
         raise ValueError(
             f"an array of shape {shape} has {count:,} elements that are not contiguous; a GPU kernel supports "
-            f"fewer than {_MOST:,} such elements: work on parts of it"
+            f"fewer than {_MAXIMUM:,} such elements: work on parts of it"
         )
     rank = next(rank for rank in _RANKS if rank >= len(axes))
     axes = [(1, *(0 for _ in strides))] * (rank - len(axes)) + axes
     sizes, *steps_of = zip(*axes, strict=True)
     reach = max(sum((n - 1) * abs(step) for n, step in zip(sizes, steps, strict=True)) for steps in steps_of)
-    whole = np.int32 if max(reach, count) < _MOST else np.int64
-    multipliers, shifts = zip(*(divider(n) if n < _MOST else (0, 0) for n in sizes), strict=True)
+    whole = np.int32 if max(reach, count) < _MAXIMUM else np.int64
+    multipliers, shifts = zip(*(divider(n) if n < _MAXIMUM else (0, 0) for n in sizes), strict=True)
     offsets = [-sum((n - 1) * step for n, step in zip(sizes, steps, strict=True) if step < 0) for steps in steps_of]
     return (
         tuple(map(whole, sizes)),
@@ -139,21 +139,6 @@ def indices_of_two(n, sizes, multipliers, shifts, x, y):
     return index_of_one(n, sizes, multipliers, shifts, x), index_of_one(n, sizes, multipliers, shifts, y)
 
 
-@device_function
-def indices_of_three(n, sizes, multipliers, shifts, x, y, z):
-    """Returns the indices of the n-th elements of three operands."""
-    i, j = indices_of_two(n, sizes, multipliers, shifts, x, y)
-    return i, j, index_of_one(n, sizes, multipliers, shifts, z)
-
-
-@device_function
-def indices_of_four(n, sizes, multipliers, shifts, w, x, y, z):
-    """Returns the indices of the n-th elements of four operands."""
-    h, i = indices_of_two(n, sizes, multipliers, shifts, w, x)
-    j, k = indices_of_two(n, sizes, multipliers, shifts, y, z)
-    return h, i, j, k
-
-
 # -------------------- arrays as kernels see them --------------------
 
 
@@ -179,7 +164,7 @@ def widened(run: int, number: Any, *arrays: DeviceArray) -> tuple:
 def in_32_bits(what: str, *arrays: DeviceArray) -> list[DeviceArray]:
     """Returns flat arrays for kernels with 32-bit offsets. Raises ValueError for a larger array; the message names `what`."""
     for array in arrays:
-        if array.size >= _MOST:
+        if array.size >= _MAXIMUM:
             raise ValueError(
                 f"{what} on a GPU takes arrays of fewer than 2**31 elements, received one of shape {array.shape}: use smaller "
                 "batches"

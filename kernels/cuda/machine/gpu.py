@@ -105,8 +105,7 @@ class Gpu:
         self._scratch = _Scratch()
         # the number of multiprocessors, and functions of the device
         self.processors, self.synchronize = self._device.processors, self._device.synchronize
-        self.start, self.resident_blocks = self._device.start, self._device.resident_blocks
-        self.number_of, self.order = self._device.number_of, self._device.order
+        self.start, self.number_of, self.order = self._device.start, self._device.number_of, self._device.order
         self.input_staging = self._device.input_staging
 
     def __str__(self) -> str:
@@ -193,16 +192,17 @@ class Gpu:
     @staticmethod
     @functools.cache
     def twin(function: Callable) -> Callable:
-        """A function's twin: its namesake in `twin_module`, or the function itself on the CPU.
+        """A function's twin: its namesake in `twin_module`, the function itself on the CPU, or a twin that is derived.
 
-        Kernels made of formulas and ufuncs have no namesake: the function `twin` of a twin module makes their twins.
+        Kernels made of formulas, ufuncs and kernels that compute an operation of chains have no namesake: the function `twin` of
+        a twin module makes their twins. The twin of a kernel that consists of launches (`of_steps`) launches their twins.
         """
         if hasattr(function, "rows"):  # a loop, which repeats twins
             return function
         if getattr(function, "on_host", False):
             return host.on_copies(function)
         if isinstance(function, np.ufunc):
-            return _twins_of("nbkeras.kernels.runtime.eager").twin(function)
+            return _twins_of("nbkeras.kernels.interpreter.launches").twin(function)
         if hasattr(function, "formula"):
             return _twins_of(type(function).__module__).twin(function)
         name, module = function.__name__, function.__module__
@@ -214,6 +214,9 @@ class Gpu:
         except (ModuleNotFoundError, AttributeError) as error:
             if isinstance(error, ModuleNotFoundError) and error.name != twins:
                 raise
+            derived = _of_steps(function) or _twins_of("nbkeras.kernels.interpreter.launches").twin(function)
+            if derived is not None:
+                return derived
             raise NotImplementedError(
                 f"the kernel {module}.{name} has no twin for GPUs: write a function with this name and these arguments in "
                 f"{twins}, or decorate it with device.host if it is rare (see docs/custom-ops.md)"
@@ -246,6 +249,19 @@ class Gpu:
 
 
 _OURS, _TWINS = "nbkeras.kernels.", "nbkeras.kernels.cuda."
+
+
+def _of_steps(function: Any) -> Callable | None:
+    """Returns the twin of a kernel that consists of launches, see chains.of_steps; None for others."""
+    if not hasattr(function, "steps"):
+        return None
+
+    def run(*args: Any) -> None:
+        for each, *rest in function.steps(*args):
+            Gpu.twin(each)(*rest)
+
+    run.__name__ = function.__name__
+    return run
 
 
 def _twins_of(module: str) -> Any:

@@ -24,7 +24,7 @@ config.CUDA_LOW_OCCUPANCY_WARNINGS = 0  # small networks do not fill a GPU; this
 _SYNCHRONOUS = os.environ.get("NBKERAS_SYNCHRONOUS", "0") not in ("0", "")
 _OUT_OF_MEMORY = driver.CUresult.CUDA_ERROR_OUT_OF_MEMORY
 _LARGE = 256 << 10  # for arrays of this many bytes, waiting for an upload costs less than a copy of the array
-_MOST_SENT = 128  # most copies of smaller arrays that are kept during uploads
+_MAX_SENT = 128  # most copies of smaller arrays that are kept during uploads
 
 
 class GpuError(RuntimeError):
@@ -128,7 +128,7 @@ class Device:
             source = array.copy() if passing else array
             self._sent.append(source)
             _call(driver.cuMemcpyHtoDAsync, address, _address_of(source), source.nbytes, self._stream)
-        if not passing or len(self._sent) > _MOST_SENT:
+        if not passing or len(self._sent) > _MAX_SENT:
             self.synchronize()
 
     def download(self, array: np.ndarray, address: int) -> None:
@@ -193,16 +193,15 @@ class Device:
             array.handle = DeviceNDArray(array.shape, array.strides, array.dtype, gpu_data=pointer)
         return array.handle
 
-    def _arguments(self, args: tuple) -> tuple:
-        return tuple(self._handle(arg) if isinstance(arg, DeviceArray) else arg for arg in args)
-
-    def start(self, kernel: Any, blocks: Any, threads: Any, args: tuple, cooperative: bool, shared: int) -> None:
-        """Queues a kernel. It is cooperative if it calls the grid's barrier, or if resident_blocks got it before."""
+    def start(self, kernel: Any, blocks: Any, threads: Any, args: tuple) -> None:
+        """Queues a kernel."""
         self._enter()
         self._last = f"{kernel.__module__}.{kernel.__name__}"
         stream = cuda.external_stream(int(self._queue()))
         try:
-            kernel.compiled[blocks, threads, stream, shared](*self._arguments(args))
+            kernel.compiled[blocks, threads, stream](
+                *(self._handle(arg) if isinstance(arg, DeviceArray) else arg for arg in args)
+            )
         except Exception as error:  # Numba, cuda.core and the driver raise errors of many types
             raise GpuError(
                 f"the kernel {self._last} could not be started with {blocks} blocks of {threads} threads on {self.name}: "
@@ -210,14 +209,6 @@ class Device:
             ) from error
         if _SYNCHRONOUS and _thread.stream is None:
             self.synchronize()
-
-    def resident_blocks(self, kernel: Any, threads: int, args: tuple, shared: int) -> int:
-        """Returns the largest number of blocks that run at once. From now on the kernel starts only if all its blocks fit."""
-        self._enter()
-        types = tuple(kernel.compiled.typeof_pyval(arg) for arg in self._arguments(args))
-        compiled = kernel.compiled.compile(types)
-        compiled.cooperative = True  # because Numba detects only its own grid barrier
-        return compiled.max_cooperative_grid_blocks(threads, shared)
 
     # Programs
 

@@ -113,19 +113,13 @@ def _simulate(function: Callable) -> None:
         names["math"] = language.math
 
 
-def start(
-    kernel: Kernel, blocks: int | tuple, threads: int | tuple, *args: Any, cooperative: bool = False, shared: int = 0
-) -> None:
-    """Runs a kernel over a grid of blocks. 0 blocks start nothing.
-
-    cooperative: blocks wait for each other, so all of them must fit on the device at once (see hardware.Device.resident_blocks).
-    shared: bytes of dynamic shared memory.
-    """
+def start(kernel: Kernel, blocks: int | tuple, threads: int | tuple, *args: Any) -> None:
+    """Runs a kernel over a grid of blocks. 0 blocks start nothing."""
     if (0 in blocks) if isinstance(blocks, tuple) else not blocks:
         return
     if _signatures is not None:
         _signatures.add((kernel.__module__, kernel.__name__, json.dumps([_type_name(arg) for arg in args])))
-    device.gpu().start(kernel, blocks, threads, args, cooperative, shared)
+    device.gpu().start(kernel, blocks, threads, args)
 
 
 def start_each(kernel: Kernel, count: int, *args: Any) -> None:

@@ -46,8 +46,6 @@ class _Shared:
 
     def array(self, shape, dtype, alignment=None):
         frame, block, dtype = sys._getframe(1), cuda.block, _numpy_dtype(dtype)
-        if np.ndim(shape) == 0 and shape == 0:  # the launch's dynamic memory
-            return _checked(block.dynamic[: block.dynamic.size // dtype.itemsize * dtype.itemsize].view(dtype), frame)
         where = frame.f_code, frame.f_lasti
         if where not in block.shared:
             block.shared[where] = _checked(poisoned(shape, dtype), frame)
@@ -109,16 +107,6 @@ for _name, _function in {
     setattr(_Atomic, _name, _atomic(_function))  # type: ignore[arg-type]
 
 
-class _Grid:
-    def sync(self) -> None:
-        cuda.thread.wait("grid", None)
-
-
-class _Cooperative:
-    def this_grid(self) -> _Grid:
-        return _Grid()
-
-
 class _Module(FakeCUDAModule):
     """The `cuda` of kernels."""
 
@@ -130,7 +118,7 @@ class _Module(FakeCUDAModule):
 
     def __init__(self):
         super().__init__((1, 1, 1), (1, 1, 1), 0)
-        self._shared, self._local, self._cg, self._atomic = _Shared(), _Local(), _Cooperative(), _Atomic()
+        self._shared, self._local, self._atomic = _Shared(), _Local(), _Atomic()
 
     @property
     def laneid(self) -> int:

@@ -2,15 +2,14 @@
 
 Numba's simulator gives each CUDA thread a Python thread and polls them. Here a thread is a plain call, or, if the kernel has
 barriers, a greenlet that runs up to a barrier. That is far faster. This simulator also has features that Numba's lacks (warp
-shuffles and votes, a grid-wide barrier over several blocks), and reports barriers that not all threads reach. Environment
-variables:
+shuffles and votes), and reports barriers that not all threads reach. Environment variables:
 
 * NBKERAS_SIMULATOR_SEED: a number that shuffles the order of blocks and threads, so that a race shows;
 * NBKERAS_SIMULATOR=strict: check indices and races (checker.py), which takes a few times as long;
 * NBKERAS_SIMULATOR_MEMORY: the bytes of the device (8 GB).
 
 New memory is filled with 1 bits (NaN as a float); a shuffle returns the same value to a lane that takes no part. Blocks run one
-after the other unless the launch is cooperative. language.py lists further differences from a GPU.
+after the other. language.py lists further differences from a GPU.
 """
 
 import ctypes
@@ -28,7 +27,7 @@ from greenlet import GreenletExit, getcurrent, greenlet
 
 from nbkeras.kernels.cuda.machine import language
 from nbkeras.kernels.cuda.machine.checker import Checked, Journal, Log, RaceError, line_of
-from nbkeras.kernels.cuda.machine.language import WARP, cuda, poisoned
+from nbkeras.kernels.cuda.machine.language import WARP, cuda
 from nbkeras.kernels.runtime import variables
 from nbkeras.kernels.runtime.device_array import DeviceArray
 
@@ -46,12 +45,11 @@ class Index(NamedTuple):
 
 
 class _Block:
-    def __init__(self, index: Index, indices: tuple[Index, ...], nbytes: int):
+    def __init__(self, index: Index, indices: tuple[Index, ...]):
         self.index = index
         self.shared: dict = {}
-        self.dynamic = poisoned((nbytes,), np.uint8)
         self.log = Log()
-        self.threads = [_Thread(self, each, number) for number, each in enumerate(indices)]
+        self.threads = [_Thread(each, number) for number, each in enumerate(indices)]
         self.warps = [_Warp(self.threads[at : at + WARP]) for at in range(0, len(indices), WARP)]
 
     def settle(self, journal: Journal) -> None:
@@ -92,11 +90,11 @@ class _Warp:
 class _Thread:
     """A CUDA thread: its index in the block, and the barrier that it waits at."""
 
-    __slots__ = ("block", "index", "number", "waits_for", "mask", "value", "worker", "log")
+    __slots__ = ("index", "number", "waits_for", "mask", "value", "worker", "log")
 
-    def __init__(self, block: _Block, index: Index, number: int):
-        self.block, self.index, self.number = block, index, number
-        self.waits_for = "start"  # later "warp", "block" or "grid", finally "end"
+    def __init__(self, index: Index, number: int):
+        self.index, self.number = index, number
+        self.waits_for = "start"  # later "warp" or "block", finally "end"
         self.mask = 0
         self.value: Any = None
         self.worker: Any = None
@@ -140,78 +138,64 @@ def _work(job: tuple) -> None:
             job = getcurrent().parent.switch()
 
 
-def _play(blocks: list[_Block], function: Callable, args: tuple, order: random.Random | None) -> None:
-    """Runs threads of blocks concurrently until all have ended."""
-    hub, journal = getcurrent(), cuda.journal
-    ready = [thread for block in blocks for thread in block.threads]
+def _play(block: _Block, function: Callable, args: tuple, order: random.Random | None) -> None:
+    """Runs a block's threads concurrently until all have ended."""
+    hub, journal, ready = getcurrent(), cuda.journal, list(block.threads)
+    cuda.block, cuda.blockIdx = block, block.index
     try:
         while ready:
             if order is not None:
                 order.shuffle(ready)
             for thread in ready:
                 cuda.thread, cuda.threadIdx = thread, thread.index
-                cuda.block, cuda.blockIdx = thread.block, thread.block.index
                 if journal is not None:
-                    journal.enter(thread.block.index, thread.index, thread.log)
+                    journal.enter(block.index, thread.index, thread.log)
                 if thread.worker is None:
                     thread.worker = _workers.idle.pop() if _workers.idle else greenlet(_work)
                     thread.worker.parent = hub
                     thread.worker.switch((function, args))
                 else:
                     thread.worker.switch()
-            ready = _released(blocks)
+            ready = _released(block)
     except BaseException:
-        for thread in (thread for block in blocks for thread in block.threads):
+        for thread in block.threads:
             if thread.worker and thread.waits_for != "end":
                 thread.worker.throw(GreenletExit)
         raise
     if journal is not None:
-        for block in blocks:
-            block.settle(journal)
-        journal.meet([block.log for block in blocks], journal.grid)
+        block.settle(journal)
+        journal.meet([block.log], journal.grid)
 
 
-def _released(blocks: list[_Block]) -> list[_Thread]:
+def _released(block: _Block) -> list[_Thread]:
     """Returns the threads whose barrier is complete; none if all have ended."""
+    kinds = {thread.waits_for for thread in block.threads}
     ready: list[_Thread] = []
-    states = set()
-    for block in blocks:
-        kinds = {thread.waits_for for thread in block.threads}
-        states |= kinds
-        if "warp" in kinds:
+    if "warp" in kinds:
+        for warp in block.warps:
+            ready += warp.released()
+    elif kinds == {"block"}:
+        brought = [thread.value for thread in block.threads]
+        for thread in block.threads:
+            thread.value = brought
+        if cuda.journal is not None:
             for warp in block.warps:
-                ready += warp.released()
-        elif kinds == {"block"}:
-            brought = [thread.value for thread in block.threads]
-            for thread in block.threads:
-                thread.value = brought
-            if cuda.journal is not None:
-                for warp in block.warps:
-                    _check_meeting(warp.threads)
-                block.settle(cuda.journal)
-            ready += block.threads
-    if ready or states == {"end"}:
-        return ready
-    if states != {"grid"}:
-        raise _stuck(blocks)
-    if cuda.journal is not None:
-        for block in blocks:
+                _check_meeting(warp.threads)
             block.settle(cuda.journal)
-        cuda.journal.meet([block.log for block in blocks])
-        for block in blocks:
-            block.log = Log()
-    return [thread for block in blocks for thread in block.threads]
+        ready += block.threads
+    if not ready and kinds != {"end"}:
+        raise _stuck(block)
+    return ready
 
 
 def _check_meeting(threads: list[_Thread]) -> None:
     """Raises BarrierError if a warp's threads wait at different lines: on a GPU they must reach a barrier together."""
     if len({thread.location() for thread in threads}) > 1:
-        raise _stuck([threads[0].block])
+        raise _stuck(cuda.block)
 
 
-def _stuck(blocks: list[_Block]) -> BarrierError:
-    """Returns the error for the first block with threads that cannot continue; it names the barriers where they wait."""
-    block = next(b for b in blocks if any(thread.waits_for != "end" for thread in b.threads))
+def _stuck(block: _Block) -> BarrierError:
+    """Returns the error for a block with threads that cannot continue; it names the barriers where they wait."""
     groups: dict[str, list[tuple]] = {}
     for thread in block.threads:
         if thread.waits_for == "end":
@@ -224,8 +208,8 @@ def _stuck(blocks: list[_Block]) -> BarrierError:
         for state, members in groups.items()
     ]
     return BarrierError(
-        f"in block {tuple(block.index)} the threads {'; '.join(told)}: all threads of a block (of a mask, of the grid) must "
-        "reach the same barrier, and none may have ended"
+        f"in block {tuple(block.index)} the threads {'; '.join(told)}: all threads of a block (of a mask) must reach the same "
+        "barrier, and none may have ended"
     )
 
 
@@ -243,7 +227,7 @@ def has_barriers(function: Callable) -> bool:
     return False
 
 
-_BARRIERS = {name for name in dir(type(cuda)) if name.startswith("sync") or name.endswith("_sync")} | {"this_grid"}
+_BARRIERS = {name for name in dir(type(cuda)) if name.startswith("sync") or name.endswith("_sync")}
 
 
 def _names(code: types.CodeType) -> set[str]:
@@ -268,7 +252,7 @@ def _argument(arg: Any, name: str) -> Any:
     return np.float64(arg) if type(arg) is float else arg
 
 
-def launch(function: Callable, blocks: Any, threads: Any, args: tuple, cooperative: bool, shared: int = 0) -> None:
+def launch(function: Callable, blocks: Any, threads: Any, args: tuple) -> None:
     """Runs a kernel over a grid."""
     seed = os.environ.get("NBKERAS_SIMULATOR_SEED")
     order = random.Random(seed) if seed else None
@@ -284,13 +268,11 @@ def launch(function: Callable, blocks: Any, threads: Any, args: tuple, cooperati
         cuda.gridDim, cuda.blockDim = Index(*grid), Index(*shape)
         args = tuple(_argument(arg, name) for arg, name in zip(args, function.__code__.co_varnames, strict=False))
         try:
-            if cooperative:
-                _play([_Block(index, indices, shared) for index in grid_indices], function, args, order)
-            elif has_barriers(function):
+            if has_barriers(function):
                 for index in grid_indices:
-                    _play([_Block(index, indices, shared)], function, args, order)
+                    _play(_Block(index, indices), function, args, order)
             else:
-                _call_each(grid_indices, indices, function, args, order, shared)
+                _call_each(grid_indices, indices, function, args, order)
         except Exception as error:
             if not isinstance(error, BarrierError | RaceError):
                 error.add_note(f"in CUDA thread {tuple(cuda.threadIdx)} of block {tuple(cuda.blockIdx)}")
@@ -299,11 +281,11 @@ def launch(function: Callable, blocks: Any, threads: Any, args: tuple, cooperati
             cuda.thread = cuda.block = cuda.journal = None
 
 
-def _call_each(grid_indices: list, indices: tuple, function: Callable, args: tuple, order: Any, shared: int) -> None:
+def _call_each(grid_indices: list, indices: tuple, function: Callable, args: tuple, order: Any) -> None:
     """Runs a kernel without barriers: each thread runs to its end."""
     journal = cuda.journal
     for index in grid_indices:
-        cuda.block, cuda.blockIdx = _Block(index, (), shared), index
+        cuda.block, cuda.blockIdx = _Block(index, ()), index
         members = indices if order is None else order.sample(indices, len(indices))
         logs = []
         for cuda.threadIdx in members:
@@ -371,14 +353,9 @@ class Device:
     def move(self, source: int, target: int, nbytes: int) -> None:
         ctypes.memmove(target, source, nbytes)
 
-    def start(self, kernel: Any, blocks: Any, threads: Any, args: tuple, cooperative: bool, shared: int) -> None:
+    def start(self, kernel: Any, blocks: Any, threads: Any, args: tuple) -> None:
         arrays = tuple(arg.layout if isinstance(arg, DeviceArray) else arg for arg in args)
-        if cooperative and np.prod(blocks) > self.resident_blocks(kernel, threads, args, shared):
-            raise ValueError(f"a cooperative launch of {blocks} blocks: no more than 4 fit the simulated GPU at once")
-        launch(kernel.function, blocks, threads, arrays, cooperative, shared)
-
-    def resident_blocks(self, kernel: Any, threads: int, args: tuple, shared: int) -> int:
-        return 4
+        launch(kernel.function, blocks, threads, arrays)
 
     stream = 1  # the legacy default stream
 

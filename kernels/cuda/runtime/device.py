@@ -130,8 +130,8 @@ def assign(source: Any, target: DeviceArray) -> None:
 
 def _limits_of(how: int, source: np.dtype, target: np.dtype) -> tuple:
     """Returns the least integer and the first one beyond the largest as numbers of the source; then the least and the largest."""
-    least, most = (np.iinfo(target).min, np.iinfo(target).max) if how == _WHOLE else (0, 0)
-    return source.type(least), source.type(most + 1), target.type(least), target.type(most)
+    minimum, maximum = (np.iinfo(target).min, np.iinfo(target).max) if how == _WHOLE else (0, 0)
+    return source.type(minimum), source.type(maximum + 1), target.type(minimum), target.type(maximum)
 
 
 def _transposed(path: tuple, source: DeviceArray, target: DeviceArray) -> bool:

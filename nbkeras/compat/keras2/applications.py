@@ -6,15 +6,14 @@ import inspect
 import pkgutil
 import sys
 
-from nbkeras.compat import additions
-from nbkeras.compat.keras2 import install as installation
+from nbkeras.compat import additions, alias
 
 if importlib.util.find_spec("keras_applications") is not None:
     _package = importlib.import_module("keras_applications")
     for _name in ("backend", "layers", "models", "utils"):
         _part = importlib.import_module(f"nbkeras.{_name}")
-        additions.put(installation.undoing(), _package, f"_KERAS_{_name.upper()}", _part)
-    installation.undoing().callback(sys.modules.pop, __name__)  # the next `install_as_keras` sets them again
+        additions.put(alias.undoing, _package, f"_KERAS_{_name.upper()}", _part)
+    alias.undoing.callback(sys.modules.pop, __name__)  # the next `install_as_keras` sets them again
     for _module in pkgutil.iter_modules(_package.__path__):
         for _name, _found in vars(importlib.import_module(f"keras_applications.{_module.name}")).items():
             if _name[0].isupper() and inspect.isfunction(_found):

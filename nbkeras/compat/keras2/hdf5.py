@@ -48,7 +48,7 @@ class HDF5Matrix:
             last = int(np.max(key)) + 1
             rows = (np.asarray(key) + self.start).tolist()
         if last > len(self):
-            raise IndexError(f"there are {len(self)} rows, asked for number {last - 1}")
+            raise IndexError(f"row {last - 1} is out of range: there are {len(self)} rows")
         return self._read(rows)
 
     def __array__(self, dtype=None, copy=None) -> np.ndarray:

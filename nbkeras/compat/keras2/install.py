@@ -12,7 +12,7 @@ from nbkeras.building import graph, module
 from nbkeras.compat import additions, settings_file
 from nbkeras.compat.keras2 import downloading, generic_utils, methods, model_yaml, recurrent, updates
 from nbkeras.compat.spellings import renaming
-from nbkeras.engine import behaviour, learning_phase, registry, settings, user_errors
+from nbkeras.engine import compatibility, learning_phase, registry, settings, user_errors
 from nbkeras.engine.annotations import briefly
 from nbkeras.metrics import metric
 from nbkeras.optimizers import optimizer
@@ -67,39 +67,16 @@ ADDED: dict[type, type] = {
     optimizer.Optimizer: methods.Optimizer,
 }
 
-_undo: contextlib.ExitStack | None = None  # undoes `install`; None while nbkeras is Keras 3
 
-
-def install() -> None:
-    """Make nbkeras behave as Keras 2.3.1 in the whole process. Does nothing if it already does."""
-    global _undo
-    if _undo is not None:
-        return
-    _undo = contextlib.ExitStack()
-    try:
-        settings_file.read(_undo)
-        _undo.callback(settings.use_behaviour, behaviour.current)
-        settings.use_behaviour(behaviour.KERAS_2)
-        _undo.callback(learning_phase.forget_learning_phase)
-        _add_names(_undo)
-        for change in (_set_defaults, _accept_old_arguments):
-            _undo.callback(registry.watch(functools.partial(change, _undo)))  # classes that are imported later, too
-    except BaseException:
-        uninstall()
-        raise
-
-
-def uninstall() -> None:
-    """Make nbkeras behave exactly as before `install`. Objects made meanwhile do not change."""
-    global _undo
-    if _undo is not None:
-        _undo.close()
-        _undo = None
-
-
-def undoing() -> contextlib.ExitStack:
-    """The ExitStack that `uninstall` closes."""
-    return _undo or contextlib.ExitStack()
+def install(stack: contextlib.ExitStack) -> None:
+    """Make nbkeras behave as Keras 2.3.1 in the whole process, until the stack is closed. Objects do not change."""
+    settings_file.read(stack)
+    stack.callback(settings.use_policy, compatibility.current)
+    settings.use_policy(compatibility.KERAS_2)
+    stack.callback(learning_phase.forget_learning_phase)
+    _add_names(stack)
+    for change in (_set_defaults, _accept_old_arguments):
+        stack.callback(registry.watch(functools.partial(change, stack)))  # classes that are imported later, too
 
 
 def _add_names(stack: contextlib.ExitStack) -> None:
@@ -116,7 +93,7 @@ def _add_names(stack: contextlib.ExitStack) -> None:
     for name, ignored in IGNORED.items():
         additions.put(stack, model.Model, name, _without(getattr(model.Model, name), ignored))
     additions.put(stack, callbacks.TensorBoard, "__init__", _of_tensorboard(callbacks.TensorBoard.__init__))
-    meant = getattr(ops, behaviour.current.hard_sigmoid)
+    meant = getattr(ops, compatibility.current.hard_sigmoid)
     additions.put(stack, activations, "hard_sigmoid", meant)
     stack.callback(activations.registry.register, ops.hard_sigmoid)
     activations.registry.register(meant, "hard_sigmoid")
@@ -124,7 +101,7 @@ def _add_names(stack: contextlib.ExitStack) -> None:
 
 def _set_defaults(stack: contextlib.ExitStack, item: Any) -> None:
     """Change the defaults of a class's or function's arguments, and so its signature, according to the policy."""
-    defaults = behaviour.current.argument_defaults.get(getattr(item, "__name__", ""))
+    defaults = compatibility.current.argument_defaults.get(getattr(item, "__name__", ""))
     if defaults is None or not _is_own(item):
         return
     function: Any = inspect.unwrap(item if isinstance(item, types.FunctionType) else item.__init__)

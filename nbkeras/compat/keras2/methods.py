@@ -1,7 +1,7 @@
 """Methods and attributes of Keras 2's classes that the current classes lack.
 
-`keras2.install` sets the members of each class here on the nbkeras class of the same name; `keras2.uninstall`
-removes them. A method that replaces another one calls it by the name that this module imports.
+`keras2.install` sets the members of each class here on the nbkeras class of the same name until its stack is closed. A
+method that replaces another one calls it by the name that this module imports.
 """
 
 import functools

@@ -97,8 +97,7 @@ class BaseWrapper:
             The History of the training.
         """
         self.model = self._builder()(**self.filter_sk_params(self._builder()))
-        if _is_categorical(self.model.loss) and np.ndim(y) != 2:
-            y = to_categorical(y)
+        y = _encoded(self.model.loss, y)
         return self.model.fit(x, y, **(copy.deepcopy(self.filter_sk_params(Model.fit)) | kwargs))
 
     def __sklearn_tags__(self) -> Any:
@@ -195,9 +194,7 @@ class KerasClassifier(BaseWrapper):
         Raises:
             ValueError: if the model was compiled without the metric accuracy.
         """
-        y = np.searchsorted(self.classes_, y)
-        if _is_categorical(self.model.loss) and y.ndim != 2:
-            y = to_categorical(y)
+        y = _encoded(self.model.loss, np.searchsorted(self.classes_, y))
         kwargs = self.filter_sk_params(Model.evaluate, kwargs)
         results = self.model.evaluate(x, y, **kwargs, return_dict=True)
         for name in ("accuracy", "acc"):
@@ -256,6 +253,7 @@ def _parameters(function: Any) -> set[str]:
     return set(inspect.signature(function).parameters)
 
 
-def _is_categorical(loss: Any) -> bool:
+def _encoded(loss: Any, y: Any) -> Any:
+    """Class numbers as one-hot rows for categorical_crossentropy."""
     name = getattr(loss, "name", getattr(loss, "__name__", loss))
-    return name == "categorical_crossentropy"
+    return to_categorical(y) if name == "categorical_crossentropy" and np.ndim(y) != 2 else y

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from nbkeras import ops
 from nbkeras.backend import control
 from nbkeras.building.graph import SymbolicTensor
-from nbkeras.engine import behaviour, ranks, sharding, tape
+from nbkeras.engine import compatibility, ranks, sharding, tape
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.layer_stack import layer_stack
 from nbkeras.engine.tensor import Tensor, Variable, gradient, on_device_of
@@ -161,7 +161,7 @@ class Updating(optimizer.Optimizer):
         variables = list(dict.fromkeys(variables))
         if self.built and list(map(id, variables)) == list(map(id, self._trainable)):
             return
-        if self.built and not behaviour.current.optimizers_start_anew:
+        if self.built and not compatibility.current.optimizers_start_anew:
             raise ValueError(
                 f"this {type(self).__name__} was built for other variables: make a new optimizer for each model or list of "
                 "variables"

@@ -17,20 +17,9 @@ def _option(name: str) -> property:
 class MultiHeadAttention:
     """Members of MultiHeadAttention."""
 
-    _num_heads = _option("num_heads")
-    _key_dim = _option("key_dim")
-    _value_dim = _option("value_dim")
-    _dropout = _option("dropout")
-    _use_bias = _option("use_bias")
     _output_shape = _option("_output_sizes")
     _attention_axes = _option("_axes")
-    _kernel_initializer = _option("kernel_initializer")
-    _bias_initializer = _option("bias_initializer")
-    _kernel_regularizer = _option("kernel_regularizer")
-    _bias_regularizer = _option("bias_regularizer")
     _activity_regularizer = _option("_projection_activity")
-    _kernel_constraint = _option("kernel_constraint")
-    _bias_constraint = _option("bias_constraint")
     _flash_attention = False
     _inverse_sqrt_key_dim = property(lambda layer: layer.key_dim**-0.5)
 
@@ -111,3 +100,10 @@ class MultiHeadAttention:
         options = (spread,) if query.ndim == 4 else ()
         heads, weights = attend(query, key, value, attention_mask, use_causal_mask, training, *options)
         return heads, None if spread else weights
+
+
+for _each in (
+    "num_heads key_dim value_dim dropout use_bias kernel_initializer bias_initializer kernel_regularizer bias_regularizer "
+    "kernel_constraint bias_constraint".split()
+):
+    setattr(MultiHeadAttention, f"_{_each}", _option(_each))

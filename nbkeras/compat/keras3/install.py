@@ -19,21 +19,8 @@ ADDED: dict[type, type] = {
     multi_head_attention.MultiHeadAttention: attention.MultiHeadAttention,
 }
 
-_undo: contextlib.ExitStack | None = None  # undoes `install`
 
-
-def install() -> None:
-    """Read keras.json and add the names to nbkeras's classes. Does nothing if that is done."""
-    global _undo
-    if _undo is None:
-        _undo = contextlib.ExitStack()
-        settings_file.read(_undo)
-        additions.add_members(_undo, ADDED)
-
-
-def uninstall() -> None:
-    """Undo `install`."""
-    global _undo
-    if _undo is not None:
-        _undo.close()
-        _undo = None
+def install(stack: contextlib.ExitStack) -> None:
+    """Read keras.json and add the names to nbkeras's classes, until the stack is closed."""
+    settings_file.read(stack)
+    additions.add_members(stack, ADDED)

@@ -1,6 +1,6 @@
 """Internal methods and attributes of Keras 3's classes that released packages use.
 
-`keras3.install` sets the members of each class here on the nbkeras class of the same name and removes them again.
+`keras3.install` sets the members of each class here on the nbkeras class of the same name until its stack is closed.
 """
 
 import collections

@@ -68,8 +68,8 @@ def assert_near(
     """Check that elements differ by at most atol + rtol * |y|; both are ten times the precision of the dtype by default."""
     if values := _values(x, y):
         a, b = values
-        least = 10 * np.finfo(a.dtype if a.dtype.kind == "f" else np.float32).eps
-        limit = (least if atol is None else atol) + (least if rtol is None else rtol) * np.abs(b)
+        minimum = 10 * np.finfo(a.dtype if a.dtype.kind == "f" else np.float32).eps
+        limit = (minimum if atol is None else atol) + (minimum if rtol is None else rtol) * np.abs(b)
         if not np.all(np.abs(a - b) <= limit):
             _fail(message, f"expected almost equal elements, received {briefly(x)} and {briefly(y)}")
 

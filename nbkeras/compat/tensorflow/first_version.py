@@ -6,9 +6,6 @@ import numpy as np
 
 from nbkeras import ops
 from nbkeras.compat.tensorflow import image
-from nbkeras.compat.tensorflow.math import floordiv as floordiv
-from nbkeras.compat.tensorflow.nn import depth_to_space as depth_to_space
-from nbkeras.compat.tensorflow.nn import space_to_depth as space_to_depth
 from nbkeras.compat.tensorflow.spelling import spelled
 from nbkeras.engine.annotations import one_of
 from nbkeras.engine.tensor import Tensor, as_float, as_tensor

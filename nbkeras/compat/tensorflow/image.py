@@ -7,11 +7,7 @@ import numpy as np
 from nbkeras import ops
 from nbkeras import random as random_ops
 from nbkeras.compat.tensorflow import random as tf_random
-from nbkeras.compat.tensorflow.files import convert_image_dtype as convert_image_dtype
-from nbkeras.compat.tensorflow.files import decode_bmp as decode_bmp
-from nbkeras.compat.tensorflow.files import decode_image as decode_image
-from nbkeras.compat.tensorflow.files import decode_jpeg as decode_jpeg
-from nbkeras.compat.tensorflow.files import decode_png as decode_png
+from nbkeras.compat.tensorflow.files import convert_image_dtype
 from nbkeras.compat.tensorflow.spelling import spelled
 from nbkeras.engine.annotations import briefly, one_of
 from nbkeras.engine.tensor import Tensor, as_float, as_tensor
@@ -315,8 +311,8 @@ def per_image_standardization(image: Any) -> Tensor:
     """An image minus its mean, divided by its standard deviation."""
     x = as_float(image)
     axes = (-3, -2, -1)
-    least = 1 / np.sqrt(np.prod(x.shape[-3:]))
-    return (x - ops.mean(x, axes, keepdims=True)) / ops.maximum(ops.std(x, axes, keepdims=True), least)
+    minimum = 1 / np.sqrt(np.prod(x.shape[-3:]))
+    return (x - ops.mean(x, axes, keepdims=True)) / ops.maximum(ops.std(x, axes, keepdims=True), minimum)
 
 
 def psnr(a: Any, b: Any, max_val: float, name: Any = None) -> Tensor:

@@ -5,13 +5,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras import ops
-from nbkeras.compat.tensorflow.arrays import einsum as einsum
-from nbkeras.compat.tensorflow.arrays import eye as eye
-from nbkeras.compat.tensorflow.arrays import global_norm as global_norm
-from nbkeras.compat.tensorflow.arrays import matmul as matmul
-from nbkeras.compat.tensorflow.arrays import norm as norm
-from nbkeras.compat.tensorflow.arrays import tensordot as tensordot
-from nbkeras.compat.tensorflow.math import l2_normalize as l2_normalize
+from nbkeras.compat.tensorflow.arrays import matmul
 from nbkeras.compat.tensorflow.spelling import spelled
 from nbkeras.engine.tensor import Tensor
 

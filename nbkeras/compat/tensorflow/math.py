@@ -9,94 +9,46 @@ import numpy as np
 from nbkeras import ops
 from nbkeras.compat.tensorflow.dtypes import as_dtype
 from nbkeras.compat.tensorflow.shapes import takes_sizes
-from nbkeras.compat.tensorflow.spelling import spelled
+from nbkeras.compat.tensorflow.spelling import spell, spelled
 from nbkeras.compat.tensorflow.texts import raw_of, takes_strings
 from nbkeras.engine.tensor import Tensor, as_tensor
 
-abs = spelled(ops.absolute, "x")
-acos = spelled(ops.arccos, "x")
-acosh = spelled(ops.arccosh, "x")
-add = spelled(ops.add, "x:x1 y:x2")
-asin = spelled(ops.arcsin, "x")
-asinh = spelled(ops.arcsinh, "x")
-atan = spelled(ops.arctan, "x")
-atan2 = spelled(ops.arctan2, "y:x1 x:x2")
-atanh = spelled(ops.arctanh, "x")
-ceil = spelled(ops.ceil, "x")
-cos = spelled(ops.cos, "x")
-cosh = spelled(ops.cosh, "x")
-divide = spelled(ops.divide, "x:x1 y:x2")
-divide_no_nan = spelled(ops.divide_no_nan, "x:x1 y:x2")
+spell(
+    globals(),
+    {
+        "x": (
+            "abs:absolute acos:arccos acosh:arccosh asin:arcsin asinh:arcsinh atan:arctan atanh:arctanh ceil cos cosh "
+            "erf erfc erfinv exp expm1 floor is_finite:isfinite is_inf:isinf is_nan:isnan log log1p log_sigmoid "
+            "logical_not negative reciprocal round rsqrt sigmoid sign sin sinh sqrt square tan tanh"
+        ),
+        "x:x1 y:x2": (
+            "add divide truediv:divide divide_no_nan floordiv:floor_divide floormod:mod mod greater greater_equal less "
+            "less_equal logical_and logical_or logical_xor maximum minimum multiply pow:power subtract"
+        ),
+        "y:x1 x:x2": "atan2:arctan2",
+        "targets predictions k": "in_top_k",
+        "logits:x axis": "log_softmax softmax",
+        "input_tensor:x axis keepdims": (
+            "reduce_all:all reduce_any:any reduce_logsumexp:logsumexp reduce_max:max reduce_min:min reduce_std:std "
+            "reduce_sum:sum reduce_variance:var"
+        ),
+        "scalar:x1 x:x2": "scalar_mul:multiply",
+        "data segment_ids": "segment_prod segment_sum",
+        "features:x": "softplus softsign",
+        "input:x k sorted": "top_k",
+        "data segment_ids num_segments": "unsorted_segment_prod:segment_prod unsorted_segment_sum:segment_sum",
+    },
+)
 equal = takes_strings(
     lambda x, y, name=None: np.asarray(raw_of(x) == raw_of(y), np.bool_), spelled(ops.equal, "x:x1 y:x2")
 )
-erf = spelled(ops.erf, "x")
-erfc = spelled(ops.erfc, "x")
-erfinv = spelled(ops.erfinv, "x")
-exp = spelled(ops.exp, "x")
-expm1 = spelled(ops.expm1, "x")
-floor = spelled(ops.floor, "x")
-floordiv = spelled(ops.floor_divide, "x:x1 y:x2")
-floormod = spelled(ops.mod, "x:x1 y:x2")
-greater = spelled(ops.greater, "x:x1 y:x2")
-greater_equal = spelled(ops.greater_equal, "x:x1 y:x2")
-in_top_k = spelled(ops.in_top_k, "targets predictions k")
-is_finite = spelled(ops.isfinite, "x")
-is_inf = spelled(ops.isinf, "x")
-is_nan = spelled(ops.isnan, "x")
-less = spelled(ops.less, "x:x1 y:x2")
-less_equal = spelled(ops.less_equal, "x:x1 y:x2")
-log = spelled(ops.log, "x")
-log1p = spelled(ops.log1p, "x")
-log_sigmoid = spelled(ops.log_sigmoid, "x")
-log_softmax = spelled(ops.log_softmax, "logits:x axis")
-logical_and = spelled(ops.logical_and, "x:x1 y:x2")
-logical_not = spelled(ops.logical_not, "x")
-logical_or = spelled(ops.logical_or, "x:x1 y:x2")
-logical_xor = spelled(ops.logical_xor, "x:x1 y:x2")
-maximum = spelled(ops.maximum, "x:x1 y:x2")
-minimum = spelled(ops.minimum, "x:x1 y:x2")
-mod = floormod
-multiply = spelled(ops.multiply, "x:x1 y:x2")
-negative = spelled(ops.negative, "x")
 not_equal = takes_strings(
     lambda x, y, name=None: np.asarray(raw_of(x) != raw_of(y), np.bool_), spelled(ops.not_equal, "x:x1 y:x2")
 )
-pow = spelled(ops.power, "x:x1 y:x2")
-reciprocal = spelled(ops.reciprocal, "x")
-reduce_all = spelled(ops.all, "input_tensor:x axis keepdims")
-reduce_any = spelled(ops.any, "input_tensor:x axis keepdims")
-reduce_logsumexp = spelled(ops.logsumexp, "input_tensor:x axis keepdims")
-reduce_max = spelled(ops.max, "input_tensor:x axis keepdims")
-reduce_min = spelled(ops.min, "input_tensor:x axis keepdims")
 reduce_prod = takes_sizes(
     lambda input_tensor, axis=None, keepdims=False, name=None: np.prod(input_tensor, axis, keepdims=keepdims),
     spelled(ops.prod, "input_tensor:x axis keepdims"),
 )
-reduce_std = spelled(ops.std, "input_tensor:x axis keepdims")
-reduce_sum = spelled(ops.sum, "input_tensor:x axis keepdims")
-reduce_variance = spelled(ops.var, "input_tensor:x axis keepdims")
-round = spelled(ops.round, "x")
-rsqrt = spelled(ops.rsqrt, "x")
-scalar_mul = spelled(ops.multiply, "scalar:x1 x:x2")
-segment_prod = spelled(ops.segment_prod, "data segment_ids")
-segment_sum = spelled(ops.segment_sum, "data segment_ids")
-sigmoid = spelled(ops.sigmoid, "x")
-sign = spelled(ops.sign, "x")
-sin = spelled(ops.sin, "x")
-sinh = spelled(ops.sinh, "x")
-softmax = spelled(ops.softmax, "logits:x axis")
-softplus = spelled(ops.softplus, "features:x")
-softsign = spelled(ops.softsign, "features:x")
-sqrt = spelled(ops.sqrt, "x")
-square = spelled(ops.square, "x")
-subtract = spelled(ops.subtract, "x:x1 y:x2")
-tan = spelled(ops.tan, "x")
-tanh = spelled(ops.tanh, "x")
-top_k = spelled(ops.top_k, "input:x k sorted")
-truediv = divide
-unsorted_segment_prod = spelled(ops.segment_prod, "data segment_ids num_segments")
-unsorted_segment_sum = spelled(ops.segment_sum, "data segment_ids num_segments")
 
 
 def add_n(inputs: Any, name: Any = None) -> Tensor:

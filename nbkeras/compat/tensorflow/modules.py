@@ -8,6 +8,7 @@ _DEVICES = (
     "get_visible_devices list_logical_devices list_physical_devices set_soft_device_placement set_visible_devices"
 )
 _DECODE = "decode_bmp decode_image decode_jpeg decode_png"
+_IMAGE = ("image", f"files: convert_image_dtype {_DECODE}")
 
 # Module, without 'tensorflow.' -> where its names are: a module of this package, and the names if they are not all of it.
 SHOWN: dict[str, tuple[str, ...]] = {
@@ -15,11 +16,12 @@ SHOWN: dict[str, tuple[str, ...]] = {
         "root",
         "arrays",
         f"dtypes: {_DTYPES}",
-        "math: abs acos acosh add add_n argmax argmin asin asinh atan atan2 atanh cos cosh cumsum divide equal exp floor greater "
-        "greater_equal less less_equal logical_and logical_not logical_or maximum minimum multiply negative not_equal pow "
-        "reduce_all reduce_any reduce_logsumexp reduce_max reduce_mean reduce_min reduce_prod reduce_sum round scalar_mul "
-        "sigmoid sign sin sinh sqrt square subtract tan tanh truediv",
-        "first_version: depth_to_space extract_image_patches floordiv space_to_depth",
+        "math: abs acos acosh add add_n argmax argmin asin asinh atan atan2 atanh cos cosh cumsum divide equal exp floor "
+        "floordiv greater greater_equal less less_equal logical_and logical_not logical_or maximum minimum multiply negative "
+        "not_equal pow reduce_all reduce_any reduce_logsumexp reduce_max reduce_mean reduce_min reduce_prod reduce_sum round "
+        "scalar_mul sigmoid sign sin sinh sqrt square subtract tan tanh truediv",
+        "first_version: extract_image_patches",
+        "nn: depth_to_space space_to_depth",
         "tensor_array",
         "debugging: Assert assert_equal assert_greater assert_less assert_rank",
     ),
@@ -28,7 +30,7 @@ SHOWN: dict[str, tuple[str, ...]] = {
     "compat.v1.image": (
         "first_version: ResizeMethod extract_image_patches resize resize_area resize_bilinear resize_images "
         "resize_nearest_neighbor",
-        "image",
+        *_IMAGE,
     ),
     "compat.v1.logging": ("settings: DEBUG ERROR FATAL INFO WARN set_verbosity",),
     "config": (f"settings: {_DEVICES} PhysicalDevice experimental_run_functions_eagerly run_functions_eagerly",),
@@ -46,13 +48,16 @@ SHOWN: dict[str, tuple[str, ...]] = {
     "debugging": ("debugging",),
     "dtypes": (f"dtypes: DType {_DTYPES}",),
     "errors": ("errors",),
-    "image": ("image",),
+    "image": _IMAGE,
     "io": (f"files: read_file write_file {_DECODE}",),
     "io.gfile": ("gfile",),
-    "linalg": ("linalg",),
+    "linalg": ("linalg", "arrays: einsum eye global_norm matmul norm tensordot", "math: l2_normalize"),
     "math": ("math",),
     "nest": ("nest",),
-    "nn": ("nn",),
+    "nn": (
+        "nn",
+        "math: in_top_k l2_normalize log_softmax sigmoid softmax softplus softsign tanh top_k zero_fraction",
+    ),
     "python": (),
     "python.framework": (),
     "python.framework.errors": ("errors",),

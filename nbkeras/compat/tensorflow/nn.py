@@ -8,28 +8,14 @@ import numpy as np
 from nbkeras import ops
 from nbkeras import random as random_ops
 from nbkeras.compat.tensorflow import arrays
-from nbkeras.compat.tensorflow.math import in_top_k as in_top_k
-from nbkeras.compat.tensorflow.math import l2_normalize as l2_normalize
-from nbkeras.compat.tensorflow.math import log_softmax as log_softmax
-from nbkeras.compat.tensorflow.math import sigmoid as sigmoid
-from nbkeras.compat.tensorflow.math import softmax as softmax
-from nbkeras.compat.tensorflow.math import softplus as softplus
-from nbkeras.compat.tensorflow.math import softsign as softsign
-from nbkeras.compat.tensorflow.math import tanh as tanh
-from nbkeras.compat.tensorflow.math import top_k as top_k
-from nbkeras.compat.tensorflow.math import zero_fraction as zero_fraction
-from nbkeras.compat.tensorflow.spelling import spelled
+from nbkeras.compat.tensorflow.spelling import spell, spelled
 from nbkeras.engine.annotations import briefly, one_of
 from nbkeras.engine.tensor import Tensor, as_tensor
 
-depth_to_space = spelled(ops.depth_to_space, "input:x block_size")
-elu = spelled(ops.elu, "features:x")
+dropout = spelled(random_ops.dropout, "x:inputs rate noise_shape seed")
 embedding_lookup = spelled(ops.embedding, "params:table ids:indices")
 leaky_relu = spelled(ops.leaky_relu, "features:x alpha:negative_slope")
-relu = spelled(ops.relu, "features:x")
-relu6 = spelled(ops.relu6, "features:x")
-selu = spelled(ops.selu, "features:x")
-space_to_depth = spelled(ops.space_to_depth, "input:x block_size")
+spell(globals(), {"features:x": "elu relu relu6 selu", "input:x block_size": "depth_to_space space_to_depth"})
 
 
 def _format(data_format: str | None, axes: int) -> str:
@@ -134,9 +120,9 @@ def conv2d_transpose(
     own = ops.shape(input)[1:3] if form == "channels_last" else ops.shape(input)[2:4]
     kernel = ops.shape(filters)[:2]
     if padding == "same":
-        least = [n * s - s + 1 for n, s in zip(own, steps, strict=True)]
+        minimum = [n * s - s + 1 for n, s in zip(own, steps, strict=True)]
         extra = [w - (n - 1) * s - k + 2 * (k // 2) for w, n, s, k in zip(wanted, own, steps, kernel, strict=True)]
-        fits = all(m <= w <= n * s for m, w, n, s in zip(least, wanted, own, steps, strict=True))
+        fits = all(m <= w <= n * s for m, w, n, s in zip(minimum, wanted, own, steps, strict=True))
     else:
         extra = [w - (n - 1) * s - k for w, n, s, k in zip(wanted, own, steps, kernel, strict=True)]
         fits = all(0 <= each < s for each, s in zip(extra, steps, strict=True))
@@ -209,11 +195,6 @@ def compute_average_loss(per_example_loss: Any, sample_weight: Any = None, globa
     losses = as_tensor(per_example_loss)
     losses = losses if sample_weight is None else losses * ops.cast(sample_weight, losses.dtype)
     return ops.sum(losses) / (losses.shape[0] if global_batch_size is None else global_batch_size)
-
-
-def dropout(x: Any, rate: float, noise_shape: Any = None, seed: Any = None, name: Any = None) -> Tensor:
-    """Set elements to 0 at random, and scale the others."""
-    return random_ops.dropout(x, rate, noise_shape, seed)
 
 
 def gelu(features: Any, approximate: bool = False, name: Any = None) -> Tensor:

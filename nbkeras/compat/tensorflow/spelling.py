@@ -2,8 +2,10 @@
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
+
+from nbkeras import ops
 
 
 def spelled(function: Callable, arguments: str) -> Callable[..., Any]:
@@ -34,3 +36,13 @@ def spelled(function: Callable, arguments: str) -> Callable[..., Any]:
         return function(*first, **own)
 
     return call
+
+
+def spell(names: dict[str, Any], table: Mapping[str, str]) -> None:
+    """Add ops to a module's names.
+
+    table: arguments, as `spelled` takes them -> TensorFlow's names of ops; 'abs:absolute' is `ops.absolute`.
+    """
+    for arguments, functions in table.items():
+        for name, _, own in (each.partition(":") for each in functions.split()):
+            names[name] = spelled(getattr(ops, own or name), arguments)

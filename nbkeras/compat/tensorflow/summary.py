@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from nbkeras.engine.user_errors import optional_import
+from nbkeras.callbacks.tensorboard import writer_class
 
 _writers: list[SummaryWriter] = []  # those whose `as_default` is open; the last one is used
 
@@ -19,10 +18,7 @@ class SummaryWriter:
     """Writes files for TensorBoard into a folder."""
 
     def __init__(self, logdir: Any):
-        with optional_import(
-            "tf.summary writes its files with the package tensorboardX, which is missing", "tensorboard"
-        ):
-            self.package = importlib.import_module("tensorboardX").SummaryWriter(os.fspath(logdir))
+        self.package = writer_class("tf.summary")(os.fspath(logdir))
 
     @contextlib.contextmanager
     def as_default(self, step: Any = None) -> Iterator[SummaryWriter]:

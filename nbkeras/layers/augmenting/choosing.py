@@ -50,15 +50,11 @@ class _Choosing(RandomImages):
             functools.partial(_applied, getattr(self, name), kind, transformation)
             for name, transformation in transformations.items()
         ]
-        return ops.switch(ops.cast(index, "int32"), [*calls, _unchanged], values)
+        return ops.switch(ops.cast(index, "int32"), [*calls, lambda values: values], values)
 
 
 def _applied(layer: Any, kind: str, transformation: Any, values: Any) -> Any:
     return getattr(layer, f"transform_{kind}")(values, transformation)
-
-
-def _unchanged(values: Any) -> Any:
-    return values
 
 
 _COLOURS = {

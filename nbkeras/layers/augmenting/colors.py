@@ -20,10 +20,10 @@ def _in_limits(layer: Any, what: str, factor: Any) -> tuple[float, float]:
     return bounds(option.name_of(layer), what, factor, *layer._FACTOR_BOUNDS)
 
 
-FactorInLimits = Annotated[Any, option.Kind(_in_limits, "a number within the layer's limits, or two")]
+_FactorInLimits = Annotated[Any, option.Kind(_in_limits, "a number within the layer's limits, or two")]
 
 
-class RandomColors(RandomImages, registered=False):
+class _RandomColors(RandomImages, registered=False):
     """Base of the colour layers: value_range, and a factor within limits; one number per image is drawn from it.
 
     Args:
@@ -34,7 +34,7 @@ class RandomColors(RandomImages, registered=False):
 
     def __init__(
         self,
-        factor: FactorInLimits,
+        factor: _FactorInLimits,
         value_range: ValueRange = (0, 255),
         seed=None,
         data_format=None,
@@ -54,7 +54,7 @@ class RandomColors(RandomImages, registered=False):
         return ops.clip(images, *self.value_range)
 
 
-def scaled(images: Any, source: tuple, target: tuple) -> Any:
+def _scaled(images: Any, source: tuple, target: tuple) -> Any:
     """Images with their values mapped linearly from one range, (lowest, highest), to another."""
     if tuple(source) == tuple(target):
         return images
@@ -62,7 +62,7 @@ def scaled(images: Any, source: tuple, target: tuple) -> Any:
     return ops.add(ops.multiply(ops.subtract(images, float(source[0])), factor), float(target[0]))
 
 
-class RandomBrightness(RandomColors):
+class RandomBrightness(_RandomColors):
     """Adds a random number to all pixels of each image, and clips to `value_range`.
 
     Args:
@@ -84,7 +84,7 @@ class RandomBrightness(RandomColors):
         return self.in_range(ops.add(images, ops.cast(transformation["rgb_delta"], self.compute_dtype)))
 
 
-class RandomContrast(RandomColors):
+class RandomContrast(_RandomColors):
     """Multiplies the differences from each channel's mean by a random number for each image, and clips to `value_range`.
 
     Args:
@@ -105,7 +105,7 @@ class RandomContrast(RandomColors):
         return self.in_range(ops.add(ops.multiply(ops.subtract(images, mean), factor), mean))
 
 
-class RandomColorDegeneration(RandomColors):
+class RandomColorDegeneration(_RandomColors):
     """Blends each RGB image with its grayscale version.
 
     Args:
@@ -126,7 +126,7 @@ class RandomColorDegeneration(RandomColors):
         return self.in_range(ops.add(images, ops.multiply(factor, ops.subtract(gray, images))))
 
 
-class RandomInvert(RandomColors, defaults={"factor": 1.0}):
+class RandomInvert(_RandomColors, defaults={"factor": 1.0}):
     """Turns pixels x of an image into value_range[1] - x, with a random probability.
 
     Args:
@@ -146,7 +146,7 @@ class RandomInvert(RandomColors, defaults={"factor": 1.0}):
         return ops.where(chosen, ops.subtract(float(self.value_range[1]), images), images)
 
 
-class RandomSaturation(RandomColors):
+class RandomSaturation(_RandomColors):
     """Multiplies the saturation of each RGB image by f / (1 - f), with a random f.
 
     As in Keras, saturations are clipped to `value_range`, although they range from 0 to 1: with (0, 255) and f above 0.5, pixels
@@ -173,7 +173,7 @@ class RandomSaturation(RandomColors):
         return ops.image.hsv_to_rgb(ops.concatenate([hue, saturation, value], axis=axis), data_format=form)
 
 
-class RandomHue(RandomColors):
+class RandomHue(_RandomColors):
     """Shifts the hues of each RGB image by a random fraction of the colour circle.
 
     Args:
@@ -191,17 +191,17 @@ class RandomHue(RandomColors):
 
     def change(self, images, transformation):
         form, axis = self.data_format, self.channel_axis
-        unit = scaled(images, self.value_range, (0, 1))
+        unit = _scaled(images, self.value_range, (0, 1))
         hue, saturation, value = ops.split(ops.image.rgb_to_hsv(unit, data_format=form), 3, axis=axis)
         hue = ops.add(hue, each(transformation["factor"], self.compute_dtype))
         hue = ops.where(ops.greater(hue, 1.0), ops.subtract(hue, 1.0), hue)
         hue = ops.where(ops.less(hue, 0.0), ops.add(hue, 1.0), hue)
         changed = ops.concatenate([hue, saturation, value], axis=axis)
         changed = ops.clip(ops.image.hsv_to_rgb(changed, data_format=form), 0.0, 1.0)
-        return scaled(changed, (0, 1), self.value_range)
+        return _scaled(changed, (0, 1), self.value_range)
 
 
-class RandomPosterization(RandomColors):
+class RandomPosterization(_RandomColors):
     """Reduces the pixels of each image to a random number of bits.
 
     Args:
@@ -221,11 +221,11 @@ class RandomPosterization(RandomColors):
 
     def change(self, images, transformation):
         step = ops.power(2.0, each(transformation["shift_factor"], self.compute_dtype))
-        whole = ops.floor(scaled(images, self.value_range, (0, 255)))
-        return scaled(ops.multiply(ops.floor(ops.divide(whole, step)), step), (0, 255), self.value_range)
+        whole = ops.floor(_scaled(images, self.value_range, (0, 255)))
+        return _scaled(ops.multiply(ops.floor(ops.divide(whole, step)), step), (0, 255), self.value_range)
 
 
-class RandomSharpness(RandomColors):
+class RandomSharpness(_RandomColors):
     """Blends each image with its smoothed version: a 3 x 3 window has weights 5 / 13 in the middle and 1 / 13 around.
 
     Args:
@@ -257,10 +257,10 @@ def _odd_sizes(name: str, what: str, value: Any) -> tuple[int, int]:
     return sizes
 
 
-OddSizes = Annotated[Any, option.kind(_odd_sizes, "an odd integer, or two")]
+_OddSizes = Annotated[Any, option.kind(_odd_sizes, "an odd integer, or two")]
 
 
-class RandomGaussianBlur(RandomColors):
+class RandomGaussianBlur(_RandomColors):
     """Blurs an image with a random probability, by a Gaussian of random width.
 
     Args:
@@ -277,7 +277,7 @@ class RandomGaussianBlur(RandomColors):
     def __init__(
         self,
         factor: Any = 1.0,
-        kernel_size: OddSizes = 3,
+        kernel_size: _OddSizes = 3,
         sigma: Part = 1.0,
         value_range: Any = (0, 255),
         seed=None,

@@ -10,7 +10,7 @@ from nbkeras import ops
 from nbkeras.building.layer import LayerOptions
 from nbkeras.engine import option
 from nbkeras.engine.annotations import briefly
-from nbkeras.layers.augmenting.colors import scaled
+from nbkeras.layers.augmenting.colors import _scaled
 from nbkeras.layers.augmenting.images import Images, ValueRange
 
 
@@ -55,7 +55,7 @@ class Equalization(Images):
 
     def change(self, images, transformation):
         axis, last = self.channel_axis % 4, self.bins - 1
-        channels = ops.moveaxis(scaled(images, self.value_range, (0, 255)), axis, 0)
+        channels = ops.moveaxis(_scaled(images, self.value_range, (0, 255)), axis, 0)
         rows = ops.reshape(channels, (channels.shape[0], -1))
         found = ops.clip(ops.cast(ops.divide(ops.multiply(rows, float(last)), 255.0), "int32"), 0, last)
         counts = _counts(found, self.bins)
@@ -65,7 +65,7 @@ class Equalization(Images):
         places = ops.cast(ops.clip(ops.multiply(ops.divide(rows, 255.0), float(last)), 0.0, float(last)), "int32")
         several = ops.less(ops.max(counts, axis=-1, keepdims=True), whole)
         equal = ops.where(several, ops.take_along_axis(table, places, axis=1), rows)
-        return scaled(ops.moveaxis(ops.reshape(equal, channels.shape), 0, axis), (0, 255), self.value_range)
+        return _scaled(ops.moveaxis(ops.reshape(equal, channels.shape), 0, axis), (0, 255), self.value_range)
 
 
 def _grid(name: str, what: str, value: Any) -> tuple[int, int]:
@@ -74,7 +74,7 @@ def _grid(name: str, what: str, value: Any) -> tuple[int, int]:
     return option.size_of(name, what, value[0]), option.size_of(name, what, value[1])
 
 
-Grid = Annotated[Any, option.kind(_grid, "two positive integers")]
+_Grid = Annotated[Any, option.kind(_grid, "two positive integers")]
 
 
 class ContrastLimitedAdaptiveHistogramEqualization(Images):
@@ -101,7 +101,7 @@ class ContrastLimitedAdaptiveHistogramEqualization(Images):
         self,
         value_range: ValueRange = (0, 255),
         clip_limit: option.AtLeast0 = 4.0,
-        tile_grid_size: Grid = (8, 8),
+        tile_grid_size: _Grid = (8, 8),
         data_format=None,
         **kwargs: Unpack[LayerOptions],
     ):
@@ -110,7 +110,7 @@ class ContrastLimitedAdaptiveHistogramEqualization(Images):
     def transform_images(self, images, transformation=None, training=True):
         given, first = ops.convert_to_tensor(images), self.data_format == "channels_first"
         x = ops.cast(ops.moveaxis(given, 1, 3) if first else given, "float32")
-        x = scaled(self._spread(scaled(x, self.value_range, (0, 255))), (0, 255), self.value_range)
+        x = _scaled(self._spread(_scaled(x, self.value_range, (0, 255))), (0, 255), self.value_range)
         return ops.cast(ops.moveaxis(x, 3, 1) if first else x, given.dtype)
 
     def _spread(self, images: Any) -> Any:

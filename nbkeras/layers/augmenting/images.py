@@ -6,7 +6,7 @@ transformation, by `get_random_transformation`, then applies it to each of them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Unpack
+from typing import Annotated, Any, Unpack
 
 from nbkeras import ops, random
 from nbkeras.building.input_spec import DataFormat
@@ -45,7 +45,7 @@ BoxFormat = Annotated[Any, option.kind(lambda *given: None if given[2] is None e
 _KINDS = ("images", "bounding_boxes", "labels", "segmentation_masks")
 
 
-class BaseImagePreprocessingLayer(Layer, registered=False):
+class BaseImagePreprocessingLayer(option.Declared, Layer, registered=False):
     """Base of layers that change images, and with them their bounding boxes, segmentation masks and labels.
 
     A subclass defines `transform_images`, the other `transform_` methods for what it takes, and `get_random_transformation` if
@@ -80,9 +80,6 @@ class BaseImagePreprocessingLayer(Layer, registered=False):
     trains_by_default = True
     _USE_BASE_FACTOR = True  # this name and the next one are Keras's, because subclasses of users set them
     _FACTOR_BOUNDS: tuple[float, float] = (-1.0, 1.0)
-    if TYPE_CHECKING:  # the attributes that `option.keep` sets
-
-        def __getattr__(self, name: str) -> Any: ...
 
     def __init__(
         self,

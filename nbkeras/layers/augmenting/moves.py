@@ -25,8 +25,8 @@ from nbkeras.layers.augmenting.images import (
 from nbkeras.ops import boxes, coordinates
 from nbkeras.random.elastic_transform import distorted
 
-FlipMode = Annotated[str, option.choice("horizontal", "vertical", "horizontal_and_vertical")]
-DistortionFillMode = Annotated[str, option.choice("reflect", "wrap", "constant", "nearest", "mirror")]
+_FlipMode = Annotated[str, option.choice("horizontal", "vertical", "horizontal_and_vertical")]
+_DistortionFillMode = Annotated[str, option.choice("reflect", "wrap", "constant", "nearest", "mirror")]
 
 
 class _Moving(RandomImages):
@@ -90,7 +90,7 @@ class RandomFlip(_Moving):
     """
 
     def __init__(
-        self, mode: FlipMode = "horizontal_and_vertical", seed=None, data_format=None, **kwargs: Unpack[LayerOptions]
+        self, mode: _FlipMode = "horizontal_and_vertical", seed=None, data_format=None, **kwargs: Unpack[LayerOptions]
     ):
         super().__init__(**option.keep(self, locals()))
 
@@ -156,7 +156,7 @@ class _Moved(_Moving):
         return ops.image.affine_transform(images, ops.concatenate(columns, axis=1), *options)
 
 
-class MovedOptions(LayerOptions, total=False):
+class _MovedOptions(LayerOptions, total=False):
     """The options of `_Moved` that its subclasses accept as **kwargs."""
 
     seed: Any
@@ -187,7 +187,7 @@ class RandomTranslation(_Moved):
         width_factor: option.Anything,
         fill_mode="reflect",
         interpolation="bilinear",
-        **kwargs: Unpack[MovedOptions],
+        **kwargs: Unpack[_MovedOptions],
     ):
         super().__init__(**option.keep(self, locals()))
         self._down = bounds("RandomTranslation", "height_factor", height_factor)
@@ -221,7 +221,7 @@ class RandomRotation(_Moved):
                [1., 3.]], dtype=float32)
     """
 
-    def __init__(self, factor: Factor, fill_mode="reflect", interpolation="bilinear", **kwargs: Unpack[MovedOptions]):
+    def __init__(self, factor: Factor, fill_mode="reflect", interpolation="bilinear", **kwargs: Unpack[_MovedOptions]):
         super().__init__(**option.keep(self, locals()))
 
     def drawn(self, shape, seed):
@@ -266,7 +266,7 @@ class RandomZoom(_Moved):
         width_factor: option.Anything = None,
         fill_mode="reflect",
         interpolation="bilinear",
-        **kwargs: Unpack[MovedOptions],
+        **kwargs: Unpack[_MovedOptions],
     ):
         super().__init__(**option.keep(self, locals()))
         self._rows = bounds("RandomZoom", "height_factor", height_factor)
@@ -312,7 +312,7 @@ class RandomShear(_Moved):
         y_factor: Factor = 0.0,
         interpolation="bilinear",
         fill_mode="reflect",
-        **kwargs: Unpack[MovedOptions],
+        **kwargs: Unpack[_MovedOptions],
     ):
         super().__init__(**option.keep(self, locals()))
 
@@ -417,7 +417,7 @@ class RandomElasticTransform(_Moving):
         factor: Part = 1.0,
         scale: Part = 1.0,
         interpolation: Interpolation = "bilinear",
-        fill_mode: DistortionFillMode = "reflect",
+        fill_mode: _DistortionFillMode = "reflect",
         fill_value: option.Number = 0.0,
         value_range: ValueRange = (0, 255),
         seed=None,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import twins
 
-from nbkeras.engine.program import Program
+from nbkeras.engine.recorder import Recorder
 from nbkeras.kernels.convolution import conv, unfold, volumes
 from nbkeras.kernels.runtime import device
 
@@ -202,10 +202,11 @@ def test_replay():
     shapes = (2, 5, 6, 4), (3, 3, 4, 8), (8,)
     with device.on(twins.gpu()):
         x, kernel, bias = (device.persistent(normal(*shape)) for shape in shapes)
-        program = Program()
-        with device.record(program):
+        recorder = Recorder()
+        with device.record(recorder):
             y, saved = conv.conv(x, kernel, bias, (1, 1), (1, 1), "same", 1, True)
-            found = program.seal([y, *conv.conv_vjp(saved, y, (True, True, True))])
+            program = recorder.sealed([y, *conv.conv_vjp(saved, y, (True, True, True))]).bind()
+            found = program.outputs
         device.write(x, normal(*shapes[0], seed=1))
         program.run()
         y, saved = conv.conv(x, kernel, bias, (1, 1), (1, 1), "same", 1, True)

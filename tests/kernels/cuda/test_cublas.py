@@ -61,30 +61,9 @@ class StandIn(types.ModuleType):
         self._multiply(np.float32, handle, turn_a, turn_b, m, n, k, one, *operands, other, c, ldc, c_step, count, kind)
         self.log[-1] = kind
 
-    def _multiply(
-        self,
-        dtype,
-        handle,
-        turn_a,
-        turn_b,
-        m,
-        n,
-        k,
-        one,
-        a,
-        lda,
-        a_step,
-        b,
-        ldb,
-        b_step,
-        other,
-        c,
-        ldc,
-        c_step,
-        count,
-        kind=None,
-    ):
+    def _multiply(self, dtype, handle, turn_a, turn_b, m, n, k, one, *operands):
         """cublas<t>gemmStridedBatched of NVIDIA's documentation: C = alpha op(A) op(B) + beta C, matrices by columns."""
+        a, lda, a_step, b, ldb, b_step, other, c, ldc, c_step, count, *kind = operands
         from nbkeras.kernels.runtime.device_array import layout_at
 
         size = np.dtype(dtype).itemsize
@@ -99,7 +78,7 @@ class StandIn(types.ModuleType):
             left = matrix(a + i * a_step * size, *((m, k) if turn_a == Operation.N else (k, m)), lda)
             right = matrix(b + i * b_step * size, *((k, n) if turn_b == Operation.N else (n, k)), ldb)
             for operand in (left, right) if kind else ():
-                np.testing.assert_array_equal(operand, np.asarray(nbkeras.ops.cast(operand.copy(), kind), np.float32))
+                np.testing.assert_array_equal(operand, np.asarray(nbkeras.ops.cast(operand.copy(), *kind), np.float32))
             result = matrix(c + i * c_step * size, m, n, ldc)
             product = alpha * (
                 (left if turn_a == Operation.N else left.T) @ (right if turn_b == Operation.N else right.T)

@@ -100,7 +100,7 @@ def test_products_with_vectors(gemm_cuda, m, n, dtype, ta, tb):
 
 @pytest.mark.parametrize("shape", [(9, 5, 7), (9, 1, 7), (1, 9, 7)])
 def test_more_products_than_a_launch_takes(gemm_cuda, monkeypatch, shape):
-    monkeypatch.setattr(gemm_cuda, "_MOST_BATCHES", 2)
+    monkeypatch.setattr(gemm_cuda, "_MAX_BATCHES", 2)
     check_product(gemm_cuda, False, True, *shape, np.float64, batches=5, room=1)
 
 

@@ -3,12 +3,12 @@
 import copy
 import gc
 import pickle
-import threading
 import weakref
 
 import numpy as np
 import pytest
 import twins
+from in_threads import at_once
 
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.device_array import DeviceArray
@@ -208,9 +208,7 @@ def test_no_room(small):
 
 def test_memory_freed_in_another_thread(small):
     arrays = [small.empty((1000,), np.float32) for _ in range(3)]
-    thread = threading.Thread(target=arrays.clear)
-    thread.start()
-    thread.join()
+    at_once(arrays.clear)
     gc.collect()
     small.release()
     assert small.memory()[2] == 0
@@ -230,10 +228,7 @@ def test_threads_and_graphs_have_scratch_of_their_own(gpu):
     def own():
         return gpu.scratch("tests", (100,), np.uint8)
 
-    mine, others = own(), []
-    thread = threading.Thread(target=lambda: others.append(own()))
-    thread.start()
-    thread.join()
+    mine, others = own(), at_once(own)
     with gpu.scratch_of_its_own() as held:
         captured = own()
     assert [array.address for array in held.values()] == [captured.address]

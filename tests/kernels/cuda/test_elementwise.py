@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import twins
 
-from nbkeras.engine.program import Program
+from nbkeras.engine.recorder import Recorder
 from nbkeras.kernels import elementwise
 from nbkeras.kernels.runtime import device
 
@@ -130,7 +130,7 @@ def test_eight_axes_are_walked_over_and_nine_refused():
     y = on_gpu(np.zeros((2,) * 8, np.float32))
     launch(device.copy, on_gpu(x[0]).transpose(eight), y)
     np.testing.assert_array_equal(y.copy(), x[0].transpose(eight))
-    with pytest.raises(ValueError, match="a GPU kernel supports 8 at most"):
+    with pytest.raises(ValueError, match="a GPU kernel supports 8 at maximum"):
         launch(device.copy, on_gpu(x).transpose(nine), on_gpu(np.zeros((2,) * 9, np.float32)))
 
 
@@ -195,24 +195,12 @@ def test_walks_join_axes_and_refuse_what_they_cannot_count():
 
 
 SHAPES = [
-    ((4, 5), (4, 5)),
-    ((3, 4, 5), (5,)),
-    ((3, 1, 5), (4, 1)),
-    ((7,), (1,)),
-    ((2, 3), ()),
-    ((1,), (1,)),
+    *(((4, 5), (4, 5)), ((3, 4, 5), (5,)), ((3, 1, 5), (4, 1)), ((7,), (1,)), ((2, 3), ()), ((1,), (1,))),
     ((0, 3), (3,)),
 ]
 TWO = (
-    np.add,
-    np.subtract,
-    np.multiply,
-    np.divide,
-    elementwise.larger,
-    elementwise.smaller,
-    np.floor_divide,
-    np.mod,
-    np.power,
+    *(np.add, np.subtract, np.multiply, np.divide, np.floor_divide, np.mod, np.power),
+    *(elementwise.larger, elementwise.smaller),
 )
 SPECIAL = np.array([0.0, -0.0, 1.0, -1.0, 2.5, -3.0, np.inf, -np.inf, np.nan, 1e38, -1e-30, 3.0])
 
@@ -424,11 +412,11 @@ def test_round(dtype, decimals):
 
 def test_an_array_is_printed_each_time_a_program_runs(capsys):
     x = on_gpu(np.arange(3, dtype=np.float32))
-    program = Program()
-    with device.on(twins.gpu()), device.record(program):
+    recorder = Recorder()
+    with device.on(twins.gpu()), device.record(recorder):
         elementwise.show(x, "x is")
     with device.on(twins.gpu()):
-        program.seal([])
+        program = recorder.sealed([]).bind()
         device.write(x, np.ones(3, np.float32))
         program.run()
     assert capsys.readouterr().out == "x is [0. 1. 2.]\nx is [1. 1. 1.]\n"

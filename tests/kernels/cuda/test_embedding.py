@@ -5,7 +5,7 @@ import pytest
 import twins
 
 from nbkeras import optimizers
-from nbkeras.engine.program import Program
+from nbkeras.engine.recorder import Recorder
 from nbkeras.engine.tensor import Variable
 from nbkeras.kernels import embedding, row_updates
 from nbkeras.kernels import optimizers as optimizers_kernels
@@ -89,9 +89,9 @@ def test_gradients(kind, dtype):
 
 
 def test_gradients_in_any_order(monkeypatch):
-    from nbkeras.kernels.cuda import embedding as embedding_cuda
+    from nbkeras.kernels.cuda.loops import rows
 
-    monkeypatch.setattr(embedding_cuda, "_deterministic", False)
+    monkeypatch.setattr(rows, "_deterministic", False)
     indices, dy = indices_of("any", 11, 70), np.random.default_rng(1).standard_normal((70, 5)).astype(np.float32)
     got, want = (RowGradient((11, 5), (on(where, indices, dy),)).dense().copy() for where in (twins.gpu(), None))
     twins._same(got, want, "gradient", 1e-6)
@@ -163,7 +163,7 @@ def test_replayed_updates_follow_what_changes():
         start, indices, dy = on(where, np.ones((9, 3), np.float32), np.zeros(4, np.int64), np.zeros((4, 3), np.float32))
         table, optimizer = Variable(start), optimizers.RMSprop(0.1)
         optimizer.build([table])
-        program, rng = Program(), np.random.default_rng(0)
+        program, recorder, rng = None, Recorder(), np.random.default_rng(0)
         for step in range(6):
             device.write(indices, rng.integers(0, 9, 4))
             device.write(dy, rng.standard_normal((4, 3)))
@@ -171,9 +171,9 @@ def test_replayed_updates_follow_what_changes():
             if replay and step:
                 program.run()
                 continue
-            with device.record(program):
+            with device.record(recorder):
                 optimizer.update([RowGradient((9, 3), ((indices, dy),))])
-            program.seal([])
+            program = recorder.sealed([]).bind()
         return (table.numpy(), *optimizer.get_weights())
 
     found = run(twins.gpu(), True)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import twins
 
-from nbkeras.engine.program import Program
+from nbkeras.engine.recorder import Recorder
 from nbkeras.kernels import activations, elementwise
 from nbkeras.kernels.runtime import device
 
@@ -13,11 +13,12 @@ pytestmark = twins.needs_cuda
 
 def record(step, *arrays):
     """A sealed program of step(*arrays) on the GPU, its output, and the result of the recording run."""
-    program = Program()
-    with device.record(program):
+    recorder = Recorder()
+    with device.record(recorder):
         y = step(*arrays)
     first = y.copy()
-    (y,) = program.seal([y])
+    program = recorder.sealed([y]).bind()
+    (y,) = program.outputs
     return program, y, first
 
 
@@ -50,7 +51,7 @@ def test_a_chain_is_one_launch_and_gives_the_same(on_gpu, dtype):
     assert [function.__name__ for function, _ in program.steps] == [
         f"{np.dtype(dtype)}:aan|multiply 0 1;add 3 2;square 4;subtract 5 0;sqrt 6;multiply 7 1|8"
     ]
-    assert program.nbytes < 2 * 64 * (35 * 8 // 64 + 1), "temporaries that stay in registers need no memory"
+    assert program.program.nbytes < 2 * 64 * (35 * 8 // 64 + 1), "temporaries that stay in registers need no memory"
     program.run()
     np.testing.assert_array_equal(y.copy(), first)
     device.write(x, x.copy() + 1)

@@ -3,7 +3,7 @@
 import numpy as np
 import twins
 
-from nbkeras.engine.program import Program
+from nbkeras.engine.recorder import Recorder
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.cache import compiled
 
@@ -59,15 +59,16 @@ def test_views_and_outputs_that_are_inputs():
 
 def test_a_program_with_one_is_played_kernel_by_kernel():
     gpu, (x, _, _) = twins.gpu(), arrays()
-    program = Program()
+    recorder = Recorder()
     with device.on(gpu):
         there = twins.to(gpu, x)
-        with device.record(program):
+        with device.record(recorder):
             y, z, w = (device.empty(x.shape, x.dtype) for _ in range(3))
             device.launch(np.exp, there, y)
             device.launch(np.cbrt, y, z)
             device.launch(np.negative, z, w)
-        (result,) = program.seal([w])
+        program = recorder.sealed([w]).bind()
+        (result,) = program.outputs
         program.run()
         np.testing.assert_allclose(result.copy(), -np.cbrt(np.exp(x)), rtol=1e-5)
         device.write(there, x[::-1])

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import twins
-from optimizer_steps import REFERENCE, SPEC, make, split
+from optimizer_steps import REFERENCE, SPEC, STEPS, launch, make, split
 
 from nbkeras import optimizers
-from nbkeras.engine.program import Program
+from nbkeras.engine.recorder import Recorder
 from nbkeras.engine.tensor import Variable
 from nbkeras.kernels import gradients
 from nbkeras.kernels import optimizers as optimizers_kernels
@@ -14,34 +14,15 @@ from nbkeras.kernels.runtime import device
 
 pytestmark = twins.needs_cuda
 
-STEPS = {  # slots, whether the kernel takes the step count, constants after the decay
-    "sgd": (0, False, ()),
-    "sgd_momentum": (1, False, (0.9, False)),
-    "nesterov": (1, False, (0.9, True)),
-    "rmsprop": (1, False, (0.9, 1e-7)),
-    "rmsprop_momentum": (2, False, (0.9, 1e-7, 0.5)),
-    "rmsprop_centered": (2, False, (0.9, 1e-7)),
-    "rmsprop_centered_momentum": (3, False, (0.9, 1e-7, 0.5)),
-    "adagrad": (1, False, (1e-7,)),
-    "adadelta": (2, False, (0.95, 1e-7)),
-    "adam": (2, True, (0.9, 0.999, 1e-7)),
-    "amsgrad": (3, True, (0.9, 0.999, 1e-7)),
-    "adamax": (2, True, (0.9, 0.999, 1e-7)),
-    "nadam": (2, True, (0.9, 0.999, 1e-7)),
-    "lion": (1, False, (0.9, 0.99)),
-    "ftrl": (2, False, (0.1, 0.2, 0.3, 0.4)),
-    "ftrl_power": (2, False, (0.1, 0.2, 0.3, 0.4, -0.4)),
-    "schedule_free_adam": (2, True, (0.9, 0.999, 1e-7, 5.0)),
-}
+NAMES = [*STEPS, "nesterov"]
 
 
 def run(where, name, dtype, size, first_step=0, decay=0.1, special=()):
     """Weights and slots after 5 steps."""
-    slots, counts, constants = STEPS[name]
-    kernel = getattr(optimizers_kernels, "sgd_momentum" if name == "nesterov" else name)
+    kernel = STEPS["sgd_momentum" if name == "nesterov" else name]
     rng = np.random.default_rng(0)
     w = rng.standard_normal(size).astype(dtype)
-    state = list((0.1 * rng.random((slots, size))).astype(dtype))
+    state = list((0.1 * rng.random((len(kernel.inputs) - 2, size))).astype(dtype))
     if "centered" in name:
         state[0] += 1  # more than the square of the mean
     with device.on(where):
@@ -53,23 +34,21 @@ def run(where, name, dtype, size, first_step=0, decay=0.1, special=()):
             device.write(rate, [0.01 / (i + 1)])
             if name == "nadam":
                 optimizers_kernels.launch(optimizers_kernels.nadam_product, product, step, 0.9)
-            own = (product,) if name == "nadam" else ()
-            optimizers_kernels.launch(
-                kernel, w, twins.to(where, g), *state, *own, rate, *((step,) if counts else ()), decay, *constants
-            )
+            known = {"rate": rate, "step": step, "product": product, "decay": decay}
+            launch(kernel, w, twins.to(where, g), state, known, nesterov=name == "nesterov")
             device.write(step, [first_step + i + 1])
         return twins.host((w, *state, product))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("name", STEPS)
+@pytest.mark.parametrize("name", NAMES)
 def test_five_steps(name, dtype):
     for how in ((1, 0, 0.0), (37, 0, 0.1), (301, 1000, 0.1)):
         got, want = (run(where, name, dtype, *how) for where in (twins.gpu(), None))
         twins._same(got, want, name, 1e-6)
 
 
-@pytest.mark.parametrize("name", STEPS)
+@pytest.mark.parametrize("name", NAMES)
 def test_infinity_nan_and_numbers_near_zero(name):
     special = (np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-30, 1e-38, 1e-42, 3e19)
     got, want = (run(where, name, np.float32, 20, special=special) for where in (twins.gpu(), None))
@@ -77,7 +56,7 @@ def test_infinity_nan_and_numbers_near_zero(name):
 
 
 def test_none_of_no_elements():
-    for name in STEPS:
+    for name in NAMES:
         assert run(twins.gpu(), name, np.float32, 0)[0].size == 0
 
 
@@ -182,16 +161,16 @@ def test_clipping_and_weight_decay():
 def test_optimizers_equal_keras_eager_and_replayed(case):
     """Clipping, averages and schedules too, with the state read back."""
     with device.on(twins.gpu()):
-        optimizer, program = make(case), Program()
+        optimizer, recorder = make(case), Recorder()
         variables = [Variable(part, name=f"w{i}") for i, part in enumerate(split(REFERENCE["weights"]))]
         optimizer.build(variables)
         for step, gradients in enumerate(REFERENCE["gradients"]):
             for view, gradient in zip(optimizer.gradient_views, split(gradients), strict=True):
                 device.write(view, gradient)
             if step == 0:
-                with device.record(program):
+                with device.record(recorder):
                     optimizer.update()
-                program.seal([])
+                program = recorder.sealed([]).bind()
             else:
                 program.run()
             found = np.concatenate([v.numpy().reshape(-1) for v in variables])

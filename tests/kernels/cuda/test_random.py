@@ -6,7 +6,7 @@ import pytest
 import twins
 
 from nbkeras import random
-from nbkeras.engine.program import Program
+from nbkeras.engine.recorder import Recorder
 from nbkeras.engine.tensor import Variable
 from nbkeras.kernels import random as random_kernels
 from nbkeras.kernels.runtime import device
@@ -185,13 +185,14 @@ def test_dropout_of_whole_axes(noise_shape):
 def test_a_replayed_program_draws_the_numbers_of_steps_made_one_by_one():
     def run(where, replay):
         with device.on(where):
-            generator, x, program = random.SeedGenerator(3), Variable(np.ones(70, np.float32)), Program()
-            with device.record(program):
+            generator, x, recorder = random.SeedGenerator(3), Variable(np.ones(70, np.float32)), Recorder()
+            with device.record(recorder):
                 y = random.dropout(x, 0.5, seed=generator)
             drawn = [y.data.copy()]
             if not replay:
                 return drawn + [random.dropout(x, 0.5, seed=generator).data.copy() for _ in range(2)]
-            (played,) = program.seal([y.data])
+            program = recorder.sealed([y.data]).bind()
+            (played,) = program.outputs
             for _ in range(2):
                 program.run()
                 drawn.append(played.copy())

@@ -1,4 +1,4 @@
-"""The recurrences on the GPU against those on the CPU: each way to take the steps, all options, sizes that fit no tile."""
+"""The recurrences on the GPU against those on the CPU: all options, and sizes that fit no tile."""
 
 import numpy as np
 import pytest
@@ -18,18 +18,6 @@ OPS = {
     "gru_before": (gru_kernels.gru, gru_kernels.gru_vjp),
     "simple_rnn": (simple_rnn_kernels.simple_rnn, simple_rnn_kernels.simple_rnn_vjp),
 }
-WAYS = ["block", "grid", "steps"]
-
-
-@pytest.fixture(params=WAYS)
-def way(request, monkeypatch):
-    """Takes the steps in the given way, also where another one fits better."""
-    from nbkeras.kernels.cuda.recurrent import recurrence as recurrent_cuda
-
-    monkeypatch.setattr(recurrent_cuda, "fits_block", lambda *_: request.param == "block")
-    if request.param == "steps":
-        monkeypatch.setattr(recurrent_cuda, "run_over_grid", lambda *_, **__: False)
-    return request.param
 
 
 def check(
@@ -82,20 +70,20 @@ def test_float64(family):
 @pytest.mark.parametrize("sequences", [True, False])
 @pytest.mark.parametrize("backwards", [False, True])
 @pytest.mark.parametrize("masked", [None, "repeat", "zero"])
-def test_options(family, way, sequences, backwards, masked):
+def test_options(family, sequences, backwards, masked):
     check(family, sequences=sequences, backwards=backwards, mask=bool(masked), zero_masked=masked == "zero")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("states", [False, True])
-def test_recurrent_dropout(family, way, masked, states):
+def test_recurrent_dropout(family, masked, states):
     check(family, drop=True, mask=masked, states=states)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize(("bias", "states"), [(True, False), (False, True), (False, False)])
-def test_absent_bias_and_states(family, way, bias, states):
+def test_absent_bias_and_states(family, bias, states):
     check(family, bias=bias, states=states, sequences=False)
 
 
@@ -103,71 +91,29 @@ def test_absent_bias_and_states(family, way, bias, states):
 @pytest.mark.parametrize(
     ("activation", "recurrent_activation"),
     [
-        ("relu", "hard_sigmoid"),
-        ("linear", "legacy_hard_sigmoid"),
-        ("sigmoid", "tanh"),
-        ("hard_sigmoid", "sigmoid"),
-        ("legacy_hard_sigmoid", "linear"),
-        ("tanh", "relu"),
+        *(("relu", "hard_sigmoid"), ("linear", "legacy_hard_sigmoid"), ("sigmoid", "tanh")),
+        *(("hard_sigmoid", "sigmoid"), ("legacy_hard_sigmoid", "linear"), ("tanh", "relu")),
     ],
 )
-def test_activations(family, way, activation, recurrent_activation):
+def test_activations(family, activation, recurrent_activation):
     check(family, length=2, activation=activation, recurrent_activation=recurrent_activation)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (2, 3, 1, 4), (5, 2, 3, 16), (9, 3, 2, 7)])
-def test_sizes(family, way, shape):
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 1, 1), (2, 3, 1, 4), (5, 2, 3, 16), (9, 3, 2, 7), (35, 2, 2, 4), (2, 3, 2, 20)]
+)
+def test_sizes(family, shape):
     check(family, *shape)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_more_terms_than_registers_hold(family, way):
-    check(family, batch=2, length=3, units=20 if twins.SIMULATED else 100, mask=True)
-
-
-@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("needed", [0, 1, 2, 3, 4])
-def test_only_the_gradient_that_is_needed(family, way, needed):
+def test_only_the_gradient_that_is_needed(family, needed):
     check(family, needs=tuple(i == needed for i in range(8)), mask=needed == 4)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_without_gradients(family, way):
+def test_without_gradients(family):
     check(family, length=5, differentiable=False, mask=True, drop=True)
     check(family, length=1, differentiable=False, sequences=False)
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_more_samples_than_blocks_take_at_once(family, way):
-    batch, units = (35, 4) if twins.SIMULATED else (3000, 50)
-    check(family, batch, length=2, units=units, mask=True)
-
-
-@pytest.mark.skipif(not twins.SIMULATED, reason="a GPU's blocks hold more")
-@pytest.mark.parametrize(
-    ("family", "units", "batch", "dtype", "way"),
-    [
-        ("lstm", 9, 9, "float32", "block"),
-        ("lstm", 20, 4, "float32", "block"),
-        ("lstm", 16, 5, "float32", "grid"),
-        ("lstm", 3, 2, "float64", "steps"),
-        ("lstm", 17, 5, "float32", "steps"),  # 68 terms are more than a block's four warps hold
-        ("gru", 11, 5, "float32", "grid"),
-        ("gru_before", 3, 2, "float32", "steps"),
-        ("simple_rnn", 32, 2, "float32", "grid"),
-        ("simple_rnn", 65, 1, "float32", "steps"),
-    ],
-)
-def test_the_way_that_fits(family, units, batch, dtype, way, monkeypatch):
-    gpu, started = twins.gpu(), []
-
-    def spy(kernel, *args, start=gpu.start, **options):
-        started.append(kernel.__name__)
-        start(kernel, *args, **options)
-
-    monkeypatch.setattr(gpu, "start", spy)
-    check(family, batch=batch, length=2, units=units, dtype=dtype)
-    name = {"block": "block", "grid": "grid", "steps": "step"}[way]
-    taken = {each.lstrip("_") for each in started if each.endswith(("_forward", "_backward"))}
-    assert taken == {f"{name}_forward", f"{name}_backward"}

@@ -91,13 +91,8 @@ def test_positions(name, dtype):
 def test_running(name, dtype):
     vjp = getattr(reduce, f"{name}_vjp") if dtype in FLOATS else None
     for shape, axis in (
-        ((1,), 0),
-        ((45,), 0),
-        ((3, 29), 1),
-        ((29, 3), 0),
-        ((2, 5, 3), 1),
-        ((3, 7, 17), 1),
-        ((0, 4), 0),
+        *(((1,), 0), ((45,), 0), ((3, 29), 1), ((29, 3), 0)),
+        *(((2, 5, 3), 1), ((3, 7, 17), 1), ((0, 4), 0)),
     ):
         x = numbers(shape, dtype)
         if x.size > 9 and name == "cumprod":

@@ -1,13 +1,14 @@
 """The simulator of a GPU: the features of kernels, and the mistakes that it finds."""
 
+import functools
 import inspect
 import math
 import re
-import threading
 
 import numpy as np
 import pytest
 import twins
+from in_threads import at_once
 
 if not twins.SIMULATED:
     pytest.skip("needs NUMBA_ENABLE_CUDASIM=1 (tox -e cudasim)", allow_module_level=True)
@@ -23,8 +24,8 @@ from nbkeras.kernels.cuda.machine.simulator import BarrierError
 FULL = 0xFFFFFFFF
 
 
-def run(kernel, blocks, threads, *args, cooperative=False, shared=0):
-    simulator.launch(kernel.function, blocks, threads, args, cooperative, shared)
+def run(kernel, blocks, threads, *args):
+    simulator.launch(kernel.function, blocks, threads, args)
 
 
 @pytest.fixture(autouse=True)
@@ -112,23 +113,6 @@ def test_tiles_made_in_one_line_are_two(both):
 
 
 @kernel
-def _dynamic(out):
-    t = cuda.threadIdx.x
-    tile = cuda.shared.array(0, np.float32)
-    tile[t] = t
-    cuda.syncthreads()
-    out[t] = tile[3 - t] + tile.size
-
-
-def test_dynamic_shared_memory(both):
-    out = zeros(4)
-    run(_dynamic, 1, 4, out, shared=16)
-    assert out.tolist() == [7, 6, 5, 4]
-    with pytest.raises(IndexError, match="index 2 is out of bounds|tile.2. is outside its shape"):
-        run(_dynamic, 1, 4, out, shared=8)
-
-
-@kernel
 def _warp(out):
     t = cuda.threadIdx.x
     out[0, t] = cuda.shfl_sync(FULL, t, 5)
@@ -146,16 +130,8 @@ def test_warps_shuffle_and_vote(both, seed):
     run(_warp, 1, 64, out)
     t = np.arange(64)
     lane, start = t % 32, t // 32 * 32
-    want = [
-        start + 5,
-        np.where(lane < 2, t, t - 2),
-        np.where(lane > 29, t, t + 2),
-        t ^ 1,
-        np.full(64, 0xAAAAAAAA),
-        np.where(t < 32, 1, 2),
-        lane,
-        np.ones(64),
-    ]
+    shuffled = start + 5, np.where(lane < 2, t, t - 2), np.where(lane > 29, t, t + 2), t ^ 1
+    want = [*shuffled, np.full(64, 0xAAAAAAAA), np.where(t < 32, 1, 2), lane, np.ones(64)]
     np.testing.assert_array_equal(out, want)
 
 
@@ -199,20 +175,6 @@ def test_barriers_that_count(both, seed):
     out = zeros(3, 4)
     run(_counts, 1, 4, out)
     assert out.tolist() == [[2] * 4, [0] * 4, [1] * 4]
-
-
-@kernel
-def _neighbours(x, out):
-    i = cuda.grid(1)
-    x[i] = i
-    cuda.cg.this_grid().sync()
-    out[i] = x[(i + 4) % x.size]
-
-
-def test_blocks_of_a_cooperative_launch_meet(both, seed):
-    x, out = zeros(12), zeros(12)
-    run(_neighbours, 3, 4, x, out, cooperative=True)
-    np.testing.assert_array_equal(out, (np.arange(12) + 4) % 12)
 
 
 @kernel
@@ -300,11 +262,7 @@ def test_several_python_threads_may_launch():
         for _ in range(3):
             run(_reversed, 3, 8, x, out)
 
-    workers = [threading.Thread(target=work, args=(out,)) for out in outs]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
+    at_once(*(functools.partial(work, out) for out in outs))
     for out in outs:
         np.testing.assert_array_equal(out.reshape(3, 8), x.reshape(3, 8)[:, ::-1])
 
@@ -345,12 +303,6 @@ def _odd_times(out):
 
 
 @kernel
-def _not_all_blocks(out):
-    if cuda.blockIdx.x:
-        cuda.cg.this_grid().sync()
-
-
-@kernel
 def _foreign_mask(out):
     cuda.syncwarp(0b0111)
 
@@ -376,11 +328,6 @@ def test_a_barrier_that_some_threads_meet_elsewhere(both, seed):
 def test_a_barrier_met_more_often_by_some(both, seed):
     with pytest.raises(BarrierError, match=r"threads \(0, 0, 0\) have ended"):
         run(_odd_times, 1, 3, zeros(1))
-
-
-def test_a_grids_barrier_that_some_blocks_do_not_reach(both, seed):
-    with pytest.raises(BarrierError, match="barrier of the grid"):
-        run(_not_all_blocks, 2, 2, zeros(1), cooperative=True)
 
 
 def test_a_mask_without_the_lane_itself(both, seed):

@@ -2,6 +2,6 @@
 
 import os
 
-from nbkeras.compat.alias import ANSWER, install_as_keras
+from nbkeras.compat.alias import BACKEND_VARIABLE, install_as_keras
 
-install_as_keras(version=3, backend=os.environ.get(ANSWER))
+install_as_keras(version=3, backend=os.environ.get(BACKEND_VARIABLE))

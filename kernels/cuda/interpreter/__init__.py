@@ -1,0 +1,1 @@
+"""Twins of the launches of NumPy's loops, and of chains of them."""

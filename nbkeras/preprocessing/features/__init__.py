@@ -1,0 +1,1 @@
+"""FeatureSpace: the columns of a table as numbers for a model."""
