@@ -562,13 +562,44 @@ def request_programs() -> None:
     code.request("nbkeras_run_program", "nbkeras_fill_frame", *_OF_POOL)
 
 
+_adding = fork_safety.lock()
+
+
+class _Known:
+    """Guards or plans, linked for C code: the site has the address of the newest one, and each one has the next one's."""
+
+    def __init__(self, site: Array, limit: int):
+        self._site, self._limit = site, limit
+        self._known: list[tuple[Array, Any]] = []  # each one, with what it has addresses of
+
+    def add(self, words: Sequence[int], kept: Any) -> Array:
+        """Adds one. words: all after the link. kept: the objects whose addresses they hold. A full list begins anew."""
+        with (
+            _adding
+        ):  # two threads would link their new ones to the same older one, and C code would not find one of them
+            if len(self._known) == self._limit:
+                self._site[_FIRST_GUARD] = 0  # first: another thread may search before the next line
+                self._known.clear()
+            added = np.array([self._site[_FIRST_GUARD], *words], np.int64)
+            self._known.append((added, kept))
+            self._site[_FIRST_GUARD] = address_of(added)
+            return added
+
+    def find(self, words: list[int], start: int) -> Array | None:
+        """Returns the one whose words from `start` on are these."""
+        return next((known for known, _ in tuple(self._known) if known[start:].tolist() == words), None)
+
+    def __contains__(self, each: Array) -> bool:
+        return any(known is each for known, _ in tuple(self._known))
+
+
 class Calls:
     """Launches of a kernel. `before` objects come before its arguments and `after` objects after them; see `_start`."""
 
     def __init__(self, kernel: Any, before: int, after: int):
         self._kernel, self._before, self._after = kernel, before, after
         self._site = np.array([0, _PYTHON, before, after], np.int64)
-        self._guards: list[tuple] = []  # each guard, with the objects whose addresses it holds
+        self._guards = _Known(self._site, _MAX_GUARDS)  # new record dtypes, for example, make many
 
     @fork_safety.cached_property
     def start(self) -> Callable[..., int | None]:
@@ -580,13 +611,13 @@ class Calls:
 
     def go_on(self, failure: int, args: tuple) -> None:
         """After a miss, runs again with a matching guard. Otherwise raises the exception of a kernel."""
-        if failure == _MISS:
-            args, _, _ = self._prepare(args)
+        while failure == _MISS:
+            args, guard, _ = self._prepare(args)
             failure = self.start(*args) or 0
-        if failure == _MISS:
-            raise TypeError(
-                f"the kernel {named(self._kernel)} cannot be started with {', '.join(map(short_description, args))}"
-            )
+            if failure == _MISS and guard in self._guards:  # otherwise other threads have filled the guards meanwhile
+                raise TypeError(
+                    f"the kernel {named(self._kernel)} cannot be started with {', '.join(map(short_description, args))}"
+                )
         if failure:
             raise exception(failure, self._kernel)
 
@@ -612,22 +643,16 @@ class Calls:
         signature = self._kernel.signature(own)
         objects = [word for value, kind in zip(own, signature, strict=True) for word in _expected(value, kind)]
         words = [word if isinstance(word, int) else id(word) for word in objects]
-        for guard, _ in self._guards:
-            if guard[_EXPECTED:].tolist() == words:
-                return args, guard, signature
+        guard = self._guards.find(words, _EXPECTED)
+        if guard is not None:
+            return args, guard, signature
         slots = sum(map(_slots, signature))
         if slots > _MAX_SLOTS:
             raise TypeError(
                 f"the kernel {named(self._kernel)} takes {slots} numbers in total; the limit is {_MAX_SLOTS}"
             )
-        if len(self._guards) == _MAX_GUARDS:  # this happens after many new record dtypes, for example
-            self._site[_FIRST_GUARD] = 0  # first: another thread may be searching the guards
-            self._guards.clear()
-        head = (self._site[_FIRST_GUARD], self._kernel.entry(signature), len(own), slots)
-        guard = np.array([*head, *words], np.int64)
-        self._guards.append((guard, objects))
-        self._site[_FIRST_GUARD] = address_of(guard)
-        return args, guard, signature
+        entry = self._kernel.entry(signature)
+        return args, self._guards.add([entry, len(own), slots, *words], objects), signature
 
 
 # -------------------- single launches by the interpreter --------------------
@@ -703,7 +728,7 @@ class Plans:
 
     def __init__(self) -> None:
         self._site = np.array([0, _PYTHON], np.int64)
-        self._plans: list[tuple] = []  # each plan, with the objects whose addresses it holds
+        self._plans = _Known(self._site, _MAX_PLANS)
         self.start = python_function("nbkeras_start_plan", self._site)
 
     @staticmethod
@@ -723,19 +748,14 @@ class Plans:
 
     def add(self, args: tuple, entry: int, frame: Array, patches: Sequence[tuple[int, int, int]], keep: Any) -> None:
         """Adds a plan for objects like these. patches: see above. keep: the memory of the instructions."""
-        if len(self._plans) == _MAX_PLANS:
-            self._site[_FIRST_GUARD] = 0  # first: another thread may start a plan before the next line
-            self._plans.clear()
-        words: list[int] = [self._site[_FIRST_GUARD], entry, len(args), address_of(frame), len(patches)]
+        words: list[int] = [entry, len(args), address_of(frame), len(patches)]
         for each in args:
             if type(each) is np.ndarray:
                 words += [_ARRAY_WORD, id(np.ndarray), id(each.dtype), each.ndim, each.nbytes, *each.shape]
             else:
                 words += [_TUPLE_WORD, id(tuple), len(each), *map(id, each)] if type(each) is tuple else [id(each)]
-        plan = np.array([*words, *itertools.chain.from_iterable(patches)], np.int64)
         objects = [each.dtype if type(each) is np.ndarray else each for each in args]
-        self._plans.append((plan, objects, frame, keep))
-        self._site[_FIRST_GUARD] = address_of(plan)
+        self._plans.add([*words, *itertools.chain.from_iterable(patches)], (objects, frame, keep))
 
 
 def _plain(value: Any) -> Any:

@@ -104,7 +104,7 @@ def test_a_dtype_that_is_not_numpys_own_object_is_known_by_what_it_is(char):
     dtype = np.dtype(char)
     given = np.arange(3).astype(dtype)
     copy_numbers(given, np.zeros(3, dtype))
-    guards = len(copy_numbers._calls._guards)
+    guards = len(copy_numbers._calls._guards._known)
     play = device.Replayer([(copy_numbers, (np.zeros(3, dtype), y := np.zeros(3, dtype)))], [np.zeros(3, dtype)], [y])
     for name, make in OTHER_DTYPES.items():
         other = make(dtype)
@@ -113,7 +113,7 @@ def test_a_dtype_that_is_not_numpys_own_object_is_known_by_what_it_is(char):
         copy_numbers(x, result)
         assert np.array_equal(result, given), name
         assert play.copying(x, result), name
-    assert len(copy_numbers._calls._guards) == guards
+    assert len(copy_numbers._calls._guards._known) == guards
 
 
 def test_arrays_whose_dtypes_only_look_alike_are_told_apart():
@@ -187,7 +187,54 @@ def test_dtypes_that_are_made_anew_do_not_pile_up():
         x = np.array([(0.0,), (1.0,)], np.dtype([("a", "f8")]))
         copy_field(x, y := np.zeros(2))
         assert y.tolist() == [0, 1]
-    assert len(copy_field._calls._guards) <= native._MAX_GUARDS
+    assert len(copy_field._calls._guards._known) <= native._MAX_GUARDS
+
+
+def test_threads_that_launch_a_kernel_first_with_other_types_all_find_their_code(monkeypatch):
+    """Both threads have their code before either of them adds its guard."""
+
+    @compiled
+    def halve(x, y):
+        for i in range(x.size):
+            y[i] = x[i] / 2
+
+    entry, both = halve.entry, threading.Barrier(2)
+
+    def wait(signature):
+        address = entry(signature)
+        both.wait(60)
+        return address
+
+    kinds, results = (np.float32, np.float64), [np.zeros(3, kind) for kind in (np.float32, np.float64)]
+    monkeypatch.setattr(halve, "entry", wait)
+    at_once(*[functools.partial(halve, np.arange(3, dtype=kind), y) for kind, y in zip(kinds, results, strict=True)])
+    for kind, y in zip(kinds, results, strict=True):
+        assert y.tolist() == [0, 0.5, 1]
+        halve(
+            np.arange(3, dtype=kind), y
+        )  # its guard is found: otherwise it waits for another thread, which is not there
+
+
+def test_a_launch_whose_guard_another_thread_has_dropped_makes_it_anew(monkeypatch):
+    monkeypatch.setattr(native, "_MAX_GUARDS", 1)
+
+    @compiled
+    def double(x, y):
+        for i in range(x.size):
+            y[i] = x[i] * 2
+
+    calls, others = double._calls, iter([np.float64])
+    prepare = calls._prepare
+
+    def interrupted(args):
+        prepared = prepare(args)
+        for kind in others:
+            double(np.arange(3, dtype=kind), np.zeros(3, kind))  # what another thread may do here
+        return prepared
+
+    monkeypatch.setattr(calls, "_prepare", interrupted)
+    double(np.arange(3, dtype=np.float32), y := np.zeros(3, np.float32))
+    assert y.tolist() == [0, 2, 4]
 
 
 def test_a_kernel_does_not_write_into_what_is_read_only():
