@@ -12,11 +12,7 @@ import numpy as np
 from nbkeras.kernels import formulas
 from nbkeras.kernels.loops.map import Map
 from nbkeras.kernels.optimizers import CHUNK, share_range
-from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.cache import compiled
-
-Array = np.ndarray
-
 
 # Gradients of a scaled loss
 
@@ -24,20 +20,23 @@ Array = np.ndarray
 unscale = Map("unscale", __name__, formulas.unscale, "g")
 
 
-@device.host
-def all_finite(sums: Array, finite: Array) -> None:
+@compiled
+def all_finite(sums, finite):
     """Kernel: finite[0] = 1 if all `sums` (of squares, see `square_sums`) are finite, else 0."""
-    finite[0] = np.isfinite(sums).all()
+    finite[0] = 1
+    for c in range(sums.size):
+        if not math.isfinite(sums[c]):
+            finite[0] = 0
 
 
-@device.host
-def adjust_scale(finite: Array, scale: Array, count: Array, growth_steps: int) -> None:
+@compiled
+def adjust_scale(finite, scale, count, growth_steps):
     """Kernel: halves scale (1,) after a non-finite gradient; doubles it after growth_steps finite ones, counted in count (1,)."""
-    if not finite[0]:
-        scale[0] *= 0.5
+    if finite[0] == 0:
+        scale[0] *= scale.dtype.type(0.5)
         count[0] = 0
     elif count[0] == growth_steps - 1:
-        scale[0] *= 2
+        scale[0] *= scale.dtype.type(2)
         count[0] = 0
     else:
         count[0] += 1
@@ -46,10 +45,10 @@ def adjust_scale(finite: Array, scale: Array, count: Array, growth_steps: int) -
 # Gradients accumulated over batches
 
 
-@device.host
-def count_batches(batches: Array, every: int, due: Array, steps: Array) -> None:
+@compiled
+def count_batches(batches, every, due, steps):
     """Kernel: due[0] = 1 if the weights change after the next batch, the last of `every`, else 0; steps[0] = batches // every."""
-    due[0] = (batches[0] + 1) % every == 0
+    due[0] = 1 if (batches[0] + 1) % every == 0 else 0
     steps[0] = batches[0] // every
 
 

@@ -5,16 +5,54 @@ import math
 import numpy as np
 from numba import cuda
 
+from nbkeras.kernels import gradients
 from nbkeras.kernels.cuda.loops.lanes import ADD, BLOCK, WARP, fold_lanes
-from nbkeras.kernels.cuda.machine.kernel import kernel, start
+from nbkeras.kernels.cuda.machine.kernel import device_module, kernel, start
 from nbkeras.kernels.cuda.optimizers import grid_range, run
 from nbkeras.kernels.gradients import CHUNK
 from nbkeras.kernels.runtime import device
 
 _BITS = BLOCK.bit_length() - 1  # all threads of a block are the lanes of one row
+_formulas = device_module(gradients)
+
+
+# Gradients of a scaled loss
+
+
+@kernel
+def _all_finite(sums, finite):
+    shared, bad = cuda.shared.array(WARP, np.float64), np.float64(0)
+    for c in range(cuda.threadIdx.x, sums.size, cuda.blockDim.x):
+        if not math.isfinite(sums[c]):
+            bad = np.float64(1)
+    bad = fold_lanes(ADD, bad, _BITS, shared)
+    if cuda.threadIdx.x == 0:
+        finite[0] = 0 if bad > 0 else 1
+
+
+def all_finite(sums, finite):
+    start(_all_finite, 1, BLOCK, sums, finite)
+
+
+@kernel
+def _adjust_scale(finite, scale, count, growth_steps):
+    _formulas.adjust_scale(finite, scale, count, growth_steps)
+
+
+def adjust_scale(finite, scale, count, growth_steps):
+    start(_adjust_scale, 1, 1, finite, scale, count, growth_steps)
 
 
 # Gradients accumulated over batches
+
+
+@kernel
+def _count_batches(batches, every, due, steps):
+    _formulas.count_batches(batches, every, due, steps)
+
+
+def count_batches(batches, every, due, steps):
+    start(_count_batches, 1, 1, batches, every, due, steps)
 
 
 @kernel

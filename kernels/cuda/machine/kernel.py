@@ -86,8 +86,8 @@ def _from_cpu(function: Callable) -> Callable:
     names = {name: value for name, value in function.__globals__.items() if name in function.__code__.co_names}
     for name, value in names.items():
         names[name] = _from_cpu(value.py_func) if hasattr(value, "py_func") else value
+    names["__name__"] = function.__module__  # of the copy, and of its frames, which the simulator's checks read
     copy = types.FunctionType(function.__code__, names, function.__name__)  # the CPU's function keeps its own globals
-    copy.__module__ = function.__module__
     return device_function(copy)
 
 

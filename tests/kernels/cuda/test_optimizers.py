@@ -111,6 +111,30 @@ def test_gradients_scaled_back_and_added_up(dtype, batches):
     twins._same(run(twins.gpu()), run(None), "gradients", 1e-6)
 
 
+@pytest.mark.parametrize("bad", [None, np.nan, np.inf])
+@pytest.mark.parametrize("size", [1, 9, 1000])
+def test_sums_of_which_one_is_not_finite(size, bad):
+    for place in {0, size // 2, size - 1}:
+        sums = np.full(size, 1e308)
+        if bad is not None:
+            sums[place] = bad
+        for where in (twins.gpu(), None):
+            arrays = twins.to(where, (sums, np.full(1, 7)))
+            with device.on(where):
+                device.launch(gradients.all_finite, *arrays)
+            assert twins.host(arrays)[1] == [bad is None]
+
+
+@pytest.mark.parametrize("finite, count, expected", [(0, 1, (4, 0)), (1, 1, (8, 2)), (1, 2, (16, 0))])
+def test_scales_that_follow_the_gradients(finite, count, expected):
+    for where in (twins.gpu(), None):
+        arrays = twins.to(where, (np.full(1, finite), np.full(1, 8, np.float32), np.full(1, count)))
+        with device.on(where):
+            device.launch(gradients.adjust_scale, *arrays, 3)
+        _, scale, steps = twins.host(arrays)
+        assert (*scale, *steps) == expected
+
+
 def limited(where, parts, limit):
     """Gradients after their common norm was limited, as optimizers do it."""
     arrays = twins.to(where, tuple(parts))
