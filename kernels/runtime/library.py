@@ -48,13 +48,14 @@ Word = int | BufferRef | CFunctionRef
 class LibraryRow(NamedTuple):
     """A call of an entry: its symbol, the words of the frame, and the number of shares.
 
-    instructions: for the interpreter; the frame's second word is their address.
+    instructions: for the interpreter; the frame's second word is their address. flags: int64 numbers; a zero skips the call.
     """
 
     symbol: str
     frame: list[Word]
     shares: int
     instructions: list[Word]
+    flags: tuple[BufferRef, ...] = ()
 
 
 class Unavailable(ValueError):
@@ -79,9 +80,13 @@ def rows_of(function: Callable, args: tuple, memory: LibraryMemory, kernels: "Ke
 
     A Python function may have an `in_library`, which lists equivalent launches (kernel, *args); none for unsuitable arrays.
     """
+    if isinstance(function, device.Conditional):
+        flags = tuple(memory.place(flag) for flag in args[: function.flags])
+        inner = rows_of(function.function, args[function.flags :], memory, kernels)
+        return [row._replace(flags=flags + row.flags) for row in inner]
     rows: list[LibraryRow] = []
     for each, given in repeated.compiled([(function, args)]):
-        found = None if isinstance(each, device.Conditional | repeated.Loop) else device.rows_of(each, given)
+        found = None if isinstance(each, repeated.Loop) else device.rows_of(each, given)
         if found is None:
             raise Unavailable(
                 f"{named(each)} runs in Python, with NumPy: leave this layer out of the exported model, and do its "

@@ -7,6 +7,7 @@ it.
 """
 
 import contextlib
+import itertools
 import struct
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -16,24 +17,61 @@ from nbkeras.kernels.runtime.lazy import binding, ir
 from nbkeras.kernels.runtime.library import BufferRef, CFunctionRef, LibraryRow, Word
 from nbkeras.kernels.runtime.messages import no_compiler
 
-# a kernel raised an exception; a pointer is NULL; the weights belong to another library
-FAILED, NULL_POINTER, OTHER_WEIGHTS = (1, 2, 3)
+# What a function returns instead of 0: a name, and a comment for the header
+ERRORS = {
+    (FAILED := 1): ("FAILED", "a kernel failed"),
+    (NULL_POINTER := 2): ("NULL_POINTER", "a pointer is NULL"),
+    (OTHER_WEIGHTS := 3): ("OTHER_WEIGHTS", "the weights belong to another library"),
+    (UNALIGNED := 4): ("UNALIGNED", "an array is not aligned for its type"),
+    (OVERLAP := 5): ("OVERLAP", "memory that the function writes overlaps another argument"),
+    (OTHER_STATE := 6): ("OTHER_STATE", "the state belongs to another library or version, or m_init did not make it"),
+    (OUT_OF_RANGE := 7): ("OUT_OF_RANGE", "an input is not finite, or a class or index does not exist"),
+    (NOT_FINITE := 8): ("NOT_FINITE", "the loss is not finite"),
+}
 ALIGNMENT = 64
 _TOGETHER = 64  # rows of a function; LLVM is slow for very long functions
 _UNROLLED = 4  # up to this many shares are called without a loop
 
 
-class LibraryFunction(NamedTuple):
-    """A function that runs rows.
+class Argument(NamedTuple):
+    """An argument of a function: a pointer to a memory, or a number, which the rows find in a memory of this name.
 
-    arguments: the names of memories, in the order of the function's pointers, with 'weights' unless they are in the library.
-    copies: (source, target, bytes, a multiple of 8), made before the rows run, unless source and target are the same.
+    nbytes: the size of the memory, which must overlap no other memory if the function writes one of the two; 0 allows it.
+    number: 'int64' or 'float64'.
     """
 
     name: str
-    arguments: Sequence[str]
+    nbytes: int = 0
+    alignment: int = 1
+    is_written: bool = False
+    number: str = ""
+
+
+class LibraryFunction(NamedTuple):
+    """A function that runs rows.
+
+    arguments: in order, with the memory 'weights' unless it is in the library. copies: (source, target, bytes, a multiple of
+    8), made before the rows run, unless source and target are the same; the source may be a word to repeat. checks: (error,
+    rows that fail if the error is found), run before anything is written. guard: an int64 number; the rows in `last` run in any
+    case, after it has become 0 if one of `rows` failed, and if it is 0 at the end the error is NOT_FINITE.
+    """
+
+    name: str
+    arguments: Sequence[Argument]
     rows: Sequence[LibraryRow] = ()
-    copies: Sequence[tuple[BufferRef, BufferRef, int]] = ()
+    copies: Sequence[tuple[Word, BufferRef, int]] = ()
+    checks: Sequence[tuple[int, Sequence[LibraryRow]]] = ()
+    guard: BufferRef | None = None
+    last: Sequence[LibraryRow] = ()
+
+    @property
+    def workspace(self) -> int:
+        """The bytes of its workspace."""
+        return sum(each.nbytes for each in self.arguments if each.name == "workspace")
+
+    def all_rows(self) -> Iterator[LibraryRow]:
+        """All rows of the function."""
+        return itertools.chain(*(rows for _, rows in self.checks), self.rows, self.last)
 
 
 def object_code(
@@ -42,7 +80,7 @@ def object_code(
     """The functions as an object file.
 
     sizes: functions that return a number, by name. weights: the symbol of the weights if they are in the library. key: the 8
-    bytes at the start of the weights if they are not; the last pointer of each function is then the weights.
+    bytes at the start of the weights if they are not; the last argument of each function is then the weights.
     """
     machine = processor.machine_of(target)
     try:
@@ -85,16 +123,18 @@ class _Writer:
         ir.IRBuilder(function.append_basic_block()).ret(self._constant(value))
 
     def function(self, wanted: LibraryFunction) -> None:
-        """Writes a function that checks its pointers and runs the rows, in groups."""
-        count = len(wanted.arguments)
-        kind = ir.FunctionType(self._result, [self._bytes] * count)
-        function = ir.Function(self.module, kind, wanted.name)
+        """Writes a function that checks its arguments and runs the rows, in groups."""
+        numbers = {"int64": self._word, "float64": ir.DoubleType()}
+        kinds = [numbers.get(each.number, self._bytes) for each in wanted.arguments]
+        function = ir.Function(self.module, ir.FunctionType(self._result, kinds), wanted.name)
         builder = ir.IRBuilder(function.append_basic_block())
-        memories = dict(
-            zip(wanted.arguments, (builder.ptrtoint(each, self._word) for each in function.args), strict=True)
-        )
-        for value in memories.values():
-            self._leave_if(builder, builder.icmp_unsigned("==", value, self._constant(0)), NULL_POINTER)
+        memories = {}
+        for each, value in zip(wanted.arguments, function.args, strict=True):
+            pointer = builder.alloca(value.type) if each.number else value
+            if each.number:
+                builder.store(value, pointer)
+            memories[each.name] = builder.ptrtoint(pointer, self._word)
+        self._check_arguments(builder, wanted.arguments, memories)
         if self._key is not None:
             found = builder.load(self._pointer(builder, memories["weights"]), align=1)
             (key,) = struct.unpack("<q", self._key)
@@ -104,19 +144,60 @@ class _Writer:
         if "workspace" in memories:
             aligned = builder.add(memories["workspace"], self._constant(ALIGNMENT - 1))
             memories["workspace"] = builder.and_(aligned, self._constant(-ALIGNMENT))
-        for source, target, nbytes in wanted.copies:
-            self._copied(
-                builder, self._value(builder, source, memories), self._value(builder, target, memories), nbytes
-            )
         names = list(memories)
         table = builder.alloca(ir.ArrayType(self._word, len(names)))
         for position, name in enumerate(names):
             builder.store(memories[name], builder.gep(table, [self._constant(0), self._constant(position)]))
-        for start in range(0, len(wanted.rows), _TOGETHER):
-            part = self._part(names, wanted.rows[start : start + _TOGETHER])
-            failure = builder.call(part, [builder.bitcast(table, self._bytes)])
-            self._leave_if(builder, builder.icmp_unsigned("!=", failure, self._constant(0)), FAILED)
+        table = builder.bitcast(table, self._bytes)
+        for error, rows in wanted.checks:
+            self._leave_if(builder, self._failed(builder, names, rows, table), error)
+        for source, target, nbytes in wanted.copies:
+            self._copied(builder, source, self._value(builder, target, memories), nbytes, memories)
+        failed = self._failed(builder, names, wanted.rows, table)
+        if wanted.guard is None:
+            self._leave_if(builder, failed, FAILED)
+        else:
+            guard = self._pointer(builder, self._value(builder, wanted.guard, memories))
+            with builder.if_then(failed):
+                builder.store(self._constant(0), guard)
+            also = self._failed(builder, names, wanted.last, table)
+            self._leave_if(builder, builder.or_(failed, also), FAILED)
+            self._leave_if(builder, builder.icmp_unsigned("==", builder.load(guard), self._constant(0)), NOT_FINITE)
         builder.ret(ir.Constant(self._result, 0))
+
+    def _check_arguments(self, builder: Any, arguments: Sequence[Argument], memories: dict[str, Any]) -> None:
+        pointers = [each for each in arguments if not each.number]
+        for each in pointers:
+            self._leave_if(builder, builder.icmp_unsigned("==", memories[each.name], self._constant(0)), NULL_POINTER)
+        for each in pointers:
+            if each.alignment > 1:
+                rest = builder.and_(memories[each.name], self._constant(each.alignment - 1))
+                self._leave_if(builder, builder.icmp_unsigned("!=", rest, self._constant(0)), UNALIGNED)
+        for one, two in itertools.combinations([each for each in pointers if each.nbytes], 2):
+            if one.is_written or two.is_written:
+                first, second = memories[one.name], memories[two.name]
+                begins = builder.icmp_unsigned("<", first, builder.add(second, self._constant(two.nbytes)))
+                ends = builder.icmp_unsigned("<", second, builder.add(first, self._constant(one.nbytes)))
+                self._leave_if(builder, builder.and_(begins, ends), OVERLAP)
+
+    def _failed(self, builder: Any, names: list[str], rows: Sequence[LibraryRow], table: Any) -> Any:
+        """Writes the calls of rows, up to the first that fails. Returns whether one failed."""
+        parts = [self._part(names, rows[start : start + _TOGETHER]) for start in range(0, len(rows), _TOGETHER)]
+        end, failed = builder.append_basic_block(), []
+        for part in parts:
+            failure = builder.icmp_unsigned("!=", builder.call(part, [table]), self._constant(0))
+            failed.append(builder.block)
+            following = builder.append_basic_block()
+            builder.cbranch(failure, end, following)
+            builder.position_at_end(following)
+        builder.branch(end)
+        last = builder.block
+        builder.position_at_end(end)
+        result = builder.phi(ir.IntType(1))
+        for block in failed:
+            result.add_incoming(ir.Constant(ir.IntType(1), 1), block)
+        result.add_incoming(ir.Constant(ir.IntType(1), 0), last)
+        return result
 
     def _pointer(self, builder: Any, number: Any) -> Any:
         return builder.inttoptr(number, self._word.as_pointer())
@@ -139,10 +220,15 @@ class _Writer:
         builder.cbranch(builder.icmp_unsigned("<", following, self._constant(count)), loop, end)
         builder.position_at_end(end)
 
-    def _copied(self, builder: Any, source: Any, target: Any, nbytes: int) -> None:
-        """Copies words in order; does nothing if the source is the target."""
-        with builder.if_then(builder.icmp_unsigned("!=", source, target)), self._loop(builder, nbytes, 8) as at:
-            value = builder.load(self._pointer(builder, builder.add(source, at)), align=1)
+    def _copied(self, builder: Any, word: Word, target: Any, nbytes: int, memories: dict[str, Any]) -> None:
+        """Copies words in order, or repeats one; does nothing if the source is the target."""
+        source = self._value(builder, word, memories)
+        is_other = builder.icmp_unsigned("!=", source, target) if isinstance(word, BufferRef) else None
+        condition = contextlib.nullcontext() if is_other is None else builder.if_then(is_other)
+        with condition, self._loop(builder, nbytes, 8) as at:
+            value = source
+            if is_other is not None:
+                value = builder.load(self._pointer(builder, builder.add(source, at)), align=1)
             builder.store(value, self._pointer(builder, builder.add(target, at)), align=1)
 
     def _part(self, names: list[str], rows: Sequence[LibraryRow]) -> Any:
@@ -159,22 +245,26 @@ class _Writer:
         instructions = builder.alloca(self._word, max(1, *(len(row.instructions) for row in rows)))
         frame.align = instructions.align = ALIGNMENT
         for row in rows:
-            words = list(row.frame)
-            for position, word in enumerate(words):
-                value = self._value(builder, word, memories)
-                if position == 1 and row.instructions:
-                    value = builder.ptrtoint(instructions, self._word)
-                builder.store(value, builder.gep(frame, [self._constant(position)]))
-            for position, word in enumerate(row.instructions):
-                value = self._value(builder, word, memories)
-                builder.store(value, builder.gep(instructions, [self._constant(position)]))
-            self._call(builder, row, builder.bitcast(frame, self._bytes))
+            with contextlib.ExitStack() as conditions:
+                for flag in row.flags:
+                    found = builder.load(self._pointer(builder, self._value(builder, flag, memories)))
+                    conditions.enter_context(builder.if_then(builder.icmp_unsigned("!=", found, self._constant(0))))
+                for position, word in enumerate(row.frame):
+                    value = self._value(builder, word, memories)
+                    if position == 1 and row.instructions:
+                        value = builder.ptrtoint(instructions, self._word)
+                    builder.store(value, builder.gep(frame, [self._constant(position)]))
+                for position, word in enumerate(row.instructions):
+                    value = self._value(builder, word, memories)
+                    builder.store(value, builder.gep(instructions, [self._constant(position)]))
+                self._call(builder, row, builder.bitcast(frame, self._bytes))
         builder.ret(self._constant(0))
         return function
 
     def _value(self, builder: Any, word: Word, memories: dict[str, Any]) -> Any:
         if isinstance(word, BufferRef):
-            return builder.add(memories[word.memory], self._constant(word.offset))
+            start = memories[word.memory]
+            return builder.add(start, self._constant(word.offset)) if word.offset else start
         if isinstance(word, CFunctionRef):
             return builder.ptrtoint(self._function(word.function, ir.FunctionType(ir.VoidType(), [])), self._word)
         return self._constant(word)

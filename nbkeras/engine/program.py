@@ -62,8 +62,7 @@ class Program:
     arrays: those of live memory and constants. prepares: the launches that depend only on weights; they write the prepared
     memory. prepared_from: ids of the owners of these weights. buffers: of the arena. written: the ids of the owners of live
     memory that the launches may write. depends: ids of the arrays and objects of the recording. held: these arrays, because the
-    id of a freed array may be used again. before: called before each run.
-    starts: the first values of each state, by the number of its memory. gpu: the device that it runs on.
+    id of a freed array may be used again. before: called before each run. gpu: the device that it runs on.
     """
 
     launches: list[Launch]
@@ -79,7 +78,6 @@ class Program:
     depends: set[int] = field(default_factory=set)
     held: list[Array] = field(default_factory=list)
     before: tuple[Callable[[], None], ...] = ()
-    starts: dict[int, Ref] = field(default_factory=dict)
     gpu: Any = None
     outdated: bool = False  # whether something that it depends on has changed
     _bound: weakref.ref | None = field(default=None, repr=False)  # a Bound that others are made of

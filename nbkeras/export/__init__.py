@@ -9,5 +9,6 @@ if TYPE_CHECKING:  # imported at first use
     from nbkeras.export.left_outside import host_inputs as host_inputs
     from nbkeras.export.library import export_library as export_library
     from nbkeras.export.onnx_model import *
+    from nbkeras.export.training import variables_by_name as variables_by_name
 
 _lazy_names.attach(globals())

@@ -19,10 +19,11 @@ from nbkeras.engine.progress import print_message
 from nbkeras.engine.tensor import Variable
 from nbkeras.export import library_files, linking, native_code
 from nbkeras.export.left_outside import note
-from nbkeras.export.library_files import Description, Tensor
-from nbkeras.export.native_code import Code, Inference
+from nbkeras.export.library_files import Description, FunctionSpec, TensorSpec
+from nbkeras.export.native_code import BufferRef, Code, LibraryFunction
+from nbkeras.export.training import HEADER, Trainer
 from nbkeras.inference import signature
-from nbkeras.inference.constants import frozen
+from nbkeras.inference.constants import FrozenPrograms, frozen
 from nbkeras.inference.recording import Recording, record
 from nbkeras.saving.archive import PreparedFiles
 
@@ -41,11 +42,14 @@ def export_library(
     target: str = "host",
     weights: str = "inside",
     state: str | None = None,
+    training: bool = False,
+    example: Sequence[Any] | None = None,
 ) -> None:
-    """Write a model's inference as a shared library for Linux, with a C header and a Python module beside it.
+    """Write a model's inference, or its training, as a shared library for Linux, with a C header and a Python module beside it.
 
     For `libmodel.so` these are `model.h` and `model.py`. The library needs only the C libraries, the module only numpy. On the
-    same processor its outputs are bitwise equal to those of `predict`. See docs/deploy.md.
+    same processor its outputs are bitwise equal to those of `predict`, and its training steps to those of `fit`. See
+    docs/deploy.md and docs/train-anywhere.md.
 
     Args:
         model: A built model.
@@ -58,6 +62,9 @@ def export_library(
         weights: 'inside' the library, or 'beside' it in a .weights file that programs map into memory.
         state: 'explicit' adds a function for one step of a model that works step by step (see `Model.stream`). Its state is an
             argument, and the second axis of its inputs has size 1. A model with stateful=True has only a function with states.
+        training: Whether the library also trains: it has functions for a train step, a test step and a prediction over a state.
+        example: For training, (x, y) or (x, y, sample_weight): a batch of the size and types of all batches. It is not used to
+            train.
 
     Raises:
         FileExistsError: if a header or module of that name exists that no export made.
@@ -72,6 +79,17 @@ def export_library(
     """
     path = os.fspath(filepath)
     batches = _checked(path, batch, target, weights, state)
+    if training:
+        if example is None or not isinstance(example, list | tuple):
+            raise ValueError(
+                f"training=True needs example=(x, y) or (x, y, sample_weight): a batch, received {briefly(example)}"
+            )
+        if batch != 1 or state is not None or input_signature is not None:
+            raise ValueError(
+                "with training=True the example gives all shapes: leave out batch, state and input_signature"
+            )
+    elif example is not None:
+        raise ValueError("example is only with training=True")
     folder, file_name = os.path.split(path)
     name = library_files.prefix_of(file_name)
     module = library_files.module_name(name, file_name)
@@ -81,20 +99,25 @@ def export_library(
     machine = native_code.machine_of(chosen)
     linking.linker(machine)  # raises before the work if there is none
 
-    functions: list[_Function] = []
-    for rows in batches:
-        ending = f"_{rows}" if functions else ""
-        functions.append(_prediction(model, name, ending, rows, input_signature))
-        if len(batches) > 1 and (functions[0].recording.states or state == "explicit"):
-            raise ValueError(f"a library with states has one batch size, received batch={batches}")
-    if state == "explicit" and not functions[0].recording.states:
-        functions.append(_step(model, name, batches[0], input_signature))
-    programs, constants, _ = frozen({each.symbol: each.recording for each in functions})
-    code = Code(name, model.name, chosen, constants)
-    specs = [each.spec(model, code.inference(each.symbol, programs[each.symbol])) for each in functions]
-    contents, identity = code.objects([each.inference for each in specs], weights == "inside")
+    if training:
+        trainer = Trainer(model, name, example)
+        recordings, header = trainer.recordings, HEADER
+    else:
+        functions = _functions(model, name, batches, input_signature, state)
+        recordings, header = {each.symbol: each.recording for each in functions}, 0
+    made = frozen(recordings, header=header)
+    code = Code(name, model.name, chosen, made.constants, weights == "inside")
+    if training:
+        specs, compiled = trainer.made(code, made)
+    else:
+        specs, compiled = _made(model, name, functions, code, made)
+    sizes = {"workspace": max(each.workspace for each in compiled)} | (
+        {"state": made.state.nbytes} if made.state.nbytes else {}
+    )
+    contents, identity = code.objects(compiled, sizes)
     weights_file = f"{name}.weights" if weights == "beside" else None
-    described = Description(name, str(model.name), file_name, target, specs, weights_file, identity)
+    about = trainer.about(made.state) if training else None
+    described = Description(name, str(model.name), file_name, target, specs, sizes, weights_file, identity, about)
     library = linking.linked(contents, machine, file_name)
     texts = {f"{name}.h": library_files.header(described), f"{module}.py": library_files.module(described)}
     files = {other: text.encode() for other, text in texts.items()}
@@ -163,16 +186,48 @@ class _Function(NamedTuple):
 
     symbol: str
     rows: int
-    inputs: list[Tensor]
+    inputs: list[TensorSpec]
     recording: Recording
 
-    def spec(self, model: Any, inference: Inference) -> library_files.FunctionSpec:
+    def spec(self, model: Any) -> FunctionSpec:
+        """The function, for the header."""
         arrays = self.recording.program.outputs
         names = signature.output_names(model, len(arrays), [tensor.name for tensor in self.inputs])
-        outputs = [Tensor(name, array.shape, array.dtype) for name, array in zip(names, arrays, strict=True)]
+        outputs = [TensorSpec(name, array.shape, array.dtype) for name, array in zip(names, arrays, strict=True)]
         for tensor in outputs:
             signature.check_rows(model, tensor.name, tensor.shape, self.rows, _PURPOSE)
-        return library_files.FunctionSpec(self.rows, self.inputs, outputs, inference)
+        return FunctionSpec(self.symbol, self.rows, self.inputs, outputs, "stepped" if self.recording.states else "")
+
+
+def _functions(model: Any, name: str, batches: Sequence[int], given: Any, state: str | None) -> list[_Function]:
+    """The functions for inference. given: the input signature."""
+    functions: list[_Function] = []
+    for rows in batches:
+        functions.append(_prediction(model, name, f"_{rows}" if functions else "", rows, given))
+        if len(batches) > 1 and (functions[0].recording.states or state == "explicit"):
+            raise ValueError(f"a library with states has one batch size, received batch={list(batches)}")
+    if state == "explicit" and not functions[0].recording.states:
+        functions.append(_step(model, name, batches[0], given))
+    return functions
+
+
+def _made(
+    model: Any, prefix: str, functions: Sequence[_Function], code: Code, made: FrozenPrograms
+) -> tuple[list[FunctionSpec], list[LibraryFunction]]:
+    """The functions for inference, for the header and as code."""
+    specs, compiled = [each.spec(model) for each in functions], []
+    size = made.state.nbytes
+    for spec in specs:
+        rows = code.rows(made.programs[spec.name])
+        arguments = library_files.arguments_of(spec, size, rows.workspace, code.is_inside)
+        copies = [(BufferRef("state in", 0), BufferRef("state", 0), size)] if spec.state else []
+        compiled.append(LibraryFunction(spec.name, arguments, rows.groups[0], copies))
+    if size:
+        spec = FunctionSpec(f"{prefix}_reset_state", 0, [], [], "written", has_workspace=False)
+        arguments = library_files.arguments_of(spec, size, 0, code.is_inside)
+        compiled.append(LibraryFunction(spec.name, arguments, copies=code.first_values(made.state)))
+        specs.append(spec)
+    return specs, compiled
 
 
 def _prediction(model: Any, prefix: str, ending: str, rows: int, given: Any) -> _Function:
@@ -213,9 +268,9 @@ def _step(model: Any, prefix: str, rows: int, given: Any) -> _Function:
     return _Function(f"{prefix}_step", rows, inputs, recording)
 
 
-def _inputs(model: Any, names: Sequence[str], specs: Sequence[signature.Spec], rows: int) -> list[Tensor]:
+def _inputs(model: Any, names: Sequence[str], specs: Sequence[signature.Spec], rows: int) -> list[TensorSpec]:
     closed = [signature.closed(model, name, spec, rows, _PURPOSE) for name, spec in zip(names, specs, strict=True)]
-    return [Tensor(name, shape, dtype) for name, (shape, dtype) in zip(names, closed, strict=True)]
+    return [TensorSpec(name, shape, dtype) for name, (shape, dtype) in zip(names, closed, strict=True)]
 
 
 def _states(model: Any) -> list:

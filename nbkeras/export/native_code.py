@@ -1,4 +1,4 @@
-"""A model's inference as object files: frozen programs whose memory the caller provides."""
+"""A model's steps as object files: frozen programs whose memory the caller provides."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ from typing import Any
 import numpy as np
 
 from nbkeras.engine.program import ARENA, CONST, INPUT, OUTPUT, STATE, Program, placed
-from nbkeras.inference.constants import ALIGNMENT, aligned
+from nbkeras.inference.constants import ALIGNMENT, State, aligned
 from nbkeras.kernels.runtime import device, library, library_code, processor
 from nbkeras.kernels.runtime.device import address
-from nbkeras.kernels.runtime.library import BufferRef
+from nbkeras.kernels.runtime.library import BufferRef as BufferRef
 from nbkeras.kernels.runtime.library import Kernels as Kernels
+from nbkeras.kernels.runtime.library_code import Argument as Argument
+from nbkeras.kernels.runtime.library_code import LibraryFunction as LibraryFunction
 from nbkeras.kernels.runtime.ref import Ref
 
 Array = np.ndarray
 TARGETS, machine_of = processor.TARGETS, processor.machine_of
-FAILED, NULL_POINTER, OTHER_WEIGHTS = library_code.FAILED, library_code.NULL_POINTER, library_code.OTHER_WEIGHTS
+ERRORS, OTHER_WEIGHTS = library_code.ERRORS, library_code.OTHER_WEIGHTS
 _WEIGHTS = "nbkeras_weights"  # the hidden symbol of the weights
 
 
@@ -69,14 +71,11 @@ class _Memories:
             for kind, nbytes in program.memories
         ]
         self._known: dict[int, tuple[Array, BufferRef]] = {}  # by the id of the owner: the array, and where it begins
-        self.state_bytes = 0
         counts = dict.fromkeys(_NAMES, 0)
-        for own, (kind, nbytes) in zip(self._arrays, program.memories, strict=True):
-            begin = {CONST: ALIGNMENT, STATE: self.state_bytes}.get(kind, 0)
+        for own, (kind, _) in zip(self._arrays, program.memories, strict=True):
             name = f"{_NAMES[kind]} {counts[kind]}" if kind in (INPUT, OUTPUT) else _NAMES[kind]
-            self._known[id(device.root(own))] = own, BufferRef(name, begin)
+            self._known[id(device.root(own))] = own, BufferRef(name, ALIGNMENT if kind == CONST else 0)
             counts[kind] += 1
-            self.state_bytes += aligned(nbytes) * (kind == STATE)
         self._workspace = aligned(program.nbytes)
         self._used = self._scratch = 0
 
@@ -111,71 +110,75 @@ class _Memories:
 
 
 @dataclass
-class Inference:
-    """A function of a library for one signature, and the bytes of memory that it needs."""
+class Rows:
+    """A program's launches as rows, in groups, and the bytes of workspace that they need."""
 
-    name: str
-    rows: list[library.LibraryRow]
+    groups: list[list[library.LibraryRow]]
     workspace: int
-    state: int
-    start: BufferRef  # the initial values of the state
-    inputs: int
-    outputs: int
 
 
 class Code:
-    """The code shared by a library's functions. prefix: of their names. model: its name. target: '' for this machine."""
+    """The code shared by a library's functions. prefix: of their names. model: its name. target: '' for this machine.
 
-    def __init__(self, prefix: str, model: str, target: str, constants: Array):
-        self.prefix, self.model, self.target = prefix, model, target
+    is_inside: whether the library holds the weights.
+    """
+
+    def __init__(self, prefix: str, model: str, target: str, constants: Array, is_inside: bool):
+        self.prefix, self.model, self.target, self.is_inside = prefix, model, target, is_inside
         self.constants, self.kernels = LibraryConstants(constants), Kernels()
         self._array = constants
 
-    def inference(self, name: str, program: Program) -> Inference:
-        """Convert a program. ValueError names the layer and the op that cannot be part of a library."""
-        memory, rows = _Memories(program, self._array, self.constants), []
-        for (function, args), place in zip(placed(program.launches, memory.view), program.layers, strict=True):
+    def rows(self, program: Program, *ends: int) -> Rows:
+        """Convert a program. ValueError names the layer and the op that cannot be part of a library.
+
+        ends: the numbers of launches where groups of rows end; the last group has the rest.
+        """
+        memory, groups = (
+            _Memories(program, self._array, self.constants),
+            [list[library.LibraryRow]() for _ in (0, *ends)],
+        )
+        launches = placed(program.launches, memory.view)
+        for number, ((function, args), place) in enumerate(zip(launches, program.layers, strict=True)):
             memory.begin()
             try:
-                rows += library.rows_of(function, args, memory, self.kernels)
+                groups[sum(end <= number for end in ends)] += library.rows_of(function, args, memory, self.kernels)
             except library.Unavailable as error:
                 where = f"layer {place.layer!r}: " if place.layer else ""
                 raise ValueError(f"model {self.model!r} cannot become a library: {where}{error}") from None
-        starts = [memory.view(ref).tobytes() for ref in program.starts.values()]
-        start = b"".join(each.ljust(aligned(len(each)), b"\0") for each in starts)
-        sizes = (memory.workspace, memory.state_bytes, self.constants.add(start))
-        return Inference(name, rows, *sizes, len(program.inputs), len(program.outputs))
+        return Rows(groups, memory.workspace)
 
-    def objects(self, inferences: Sequence[Inference], inside: bool) -> tuple[dict[str, bytes], int]:
-        """The object files by name (functions of inferences, kernels and, if `inside`, weights), and the identity.
+    def first_values(self, state: State) -> list[tuple[Any, BufferRef, int]]:
+        """The copies that write the first values of a state, and zeros between its arrays."""
+        copies: list[tuple[Any, BufferRef, int]] = []
+        for at, nbytes, start in state.starts:
+            whole, end = aligned(nbytes), -(-nbytes // 8) * 8
+            if isinstance(start, int):
+                copies.append((start, BufferRef("state", at), whole))
+                continue
+            copies.append((BufferRef("weights", ALIGNMENT + start.offset), BufferRef("state", at), end))
+            if end < whole:
+                copies.append((0, BufferRef("state", at + end), whole - end))
+        return copies
 
-        PREFIX_workspace_size is the largest size that an inference needs. Libraries with states have PREFIX_state_size and
-        PREFIX_reset_state; those with weights beside them have PREFIX_weights_size. PREFIX_identity returns the identity.
+    def objects(self, functions: Sequence[LibraryFunction], sizes: dict[str, int]) -> tuple[dict[str, bytes], int]:
+        """The object files by name (functions, kernels and, if they are inside, weights), and the identity.
+
+        sizes: what the functions PREFIX_NAME_size return, by NAME; those of libraries with weights beside them get 'weights'.
+        PREFIX_identity returns the identity.
         """
-        prefix, target, constants = self.prefix, self.target, self.constants
-        functions, sizes = [], {f"{prefix}_workspace_size": max(each.workspace for each in inferences)}
-        last = [] if inside else ["weights"]
+        prefix, target, constants, inside = self.prefix, self.target, self.constants, self.is_inside
         content = constants.content()
         if not inside:
-            sizes[f"{prefix}_weights_size"] = len(content)
-        for each in inferences:
-            inputs, outputs = [f"in {i}" for i in range(each.inputs)], [f"out {i}" for i in range(each.outputs)]
-            copies: list[tuple[BufferRef, BufferRef, int]] = []
-            if each.state:
-                inputs, outputs = ["state in", *inputs], ["state", *outputs]
-                copies = [(BufferRef("state in", 0), BufferRef("state", 0), each.state)]
-            arguments = [*inputs, *outputs, "workspace", *last]
-            functions.append(library_code.LibraryFunction(each.name, arguments, each.rows, copies))
-            if each.state:
-                reset = [(each.start, BufferRef("state", 0), each.state)]
-                functions.append(library_code.LibraryFunction(f"{prefix}_reset_state", ["state", *last], [], reset))
-                sizes[f"{prefix}_state_size"] = each.state
-        used = {row.symbol for each in inferences for row in each.rows}
+            sizes = sizes | {"weights": len(content)}
+        numbers = {f"{prefix}_{name}_size": size for name, size in sizes.items()}
+        used = {row.symbol for each in functions for row in each.all_rows()}
         try:
             found = library.linkable(self.kernels.objects(used, target))
         except library.Unavailable as error:
             raise ValueError(f"model {self.model!r} cannot become a library: {error}") from None
-        found[prefix] = library_code.object_code(target, functions, sizes, _WEIGHTS, None if inside else constants.key)
+        found[prefix] = library_code.object_code(
+            target, functions, numbers, _WEIGHTS, None if inside else constants.key
+        )
         if inside:
             found[_WEIGHTS] = library.data(target, _WEIGHTS, content)
         identity = _identity(found, content)

@@ -1,9 +1,9 @@
 """Freezing programs: the weights that they read become constants, which all programs of a model share.
 
 A recorded program refers to the arrays of the model (LIVE) and to values prepared from them (PREPARED). A frozen program refers
-to one array of constants instead (CONST), and has memory of its own for outputs and states. So weights exist once for all batch
-sizes and threads, frozen programs are plain data (bundle.py), a session runs them (session.py), and a shared library is made of
-them (export/native_code.py).
+to one array of constants instead (CONST), has memory of its own for outputs, and keeps what it changes in one array (STATE). So
+weights exist once for all batch sizes and threads, frozen programs are plain data (bundle.py), a session runs them (session.py),
+and a shared library is made of them (export/native_code.py).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import ctypes
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -34,15 +34,30 @@ def aligned(size: int) -> int:
     return size + -size % ALIGNMENT
 
 
-def frozen(
-    recordings: Mapping[Any, Recording], values: Sequence[Array] = ()
-) -> tuple[dict[Any, Program], Array, list[Ref]]:
-    """The frozen programs of recordings, their constants, which are copied, and the Refs of further values among these."""
+class FrozenPrograms(NamedTuple):
+    """The frozen programs of recordings, their constants, which are copied, and their state.
+
+    values: the Refs of further values among the constants.
+    """
+
+    programs: dict[Any, Program]
+    constants: Array
+    values: list[Ref]
+    state: State
+
+
+def frozen(recordings: Mapping[Any, Recording], values: Sequence[Array] = (), header: int = 0) -> FrozenPrograms:
+    """Freeze recordings. values: arrays for the constants. header: the bytes of the state before its arrays."""
+    state = State(recordings.values(), header)
     views = {key: recording.bound.view() for key, recording in recordings.items()}
     ranges = [each for key, recording in recordings.items() for each in _ranges_of(recording, views[key])]
-    constants = _ConstantsArray([*ranges, *(bounds_of(value) for value in values if value.size)])
-    programs = {key: _frozen(each, views[key], constants) for key, each in recordings.items()}
-    return programs, constants.array, [constants.ref(value) for value in values]
+    starts = [content for _, _, content in state.parts if not isinstance(content, int)]
+    constants = _ConstantsArray([*ranges, *(bounds_of(value) for value in (*starts, *values) if value.size)])
+    programs = {key: _frozen(each, views[key], constants, state) for key, each in recordings.items()}
+    state.starts = [
+        (at, nbytes, each if isinstance(each, int) else constants.ref(each)) for at, nbytes, each in state.parts
+    ]
+    return FrozenPrograms(programs, constants.array, [constants.ref(value) for value in values], state)
 
 
 def with_constants(program: Program, constants: Array) -> Program:
@@ -57,17 +72,18 @@ def with_constants(program: Program, constants: Array) -> Program:
 
 
 def _ranges_of(recording: Recording, view: Callable[[Any], Any]) -> Iterable[tuple[int, int]]:
-    """The addresses of the arrays that a program reads outside of its own memory. The memory of a state is one array."""
-    program = recording.program
-    for ref in program.refs():
-        if _is_constant(program, ref):
-            at, state = device.address(view(ref)) - ref.offset, recording.states.get(ref.memory)
-            low, high = state or ref.bounds()
+    """The addresses of the arrays that a program reads outside of its own memory."""
+    for ref in recording.program.refs():
+        if _is_constant(recording, ref):
+            at = device.address(view(ref)) - ref.offset
+            low, high = ref.bounds()
             yield at + low, at + high
 
 
-def _is_constant(program: Program, ref: Ref) -> bool:
-    return 0 not in ref.shape and program.memories[ref.memory].kind not in (ARENA, INPUT)
+def _is_constant(recording: Recording, ref: Ref) -> bool:
+    if 0 in ref.shape or ref.memory in recording.states or ref.memory in recording.scratch:
+        return False
+    return recording.program.memories[ref.memory].kind not in (ARENA, INPUT)
 
 
 class _ConstantsArray:
@@ -126,15 +142,68 @@ def _plain(dtype: np.dtype) -> np.dtype:
     return dtype if dtype.names else np.dtype(dtype.str)
 
 
+# -------------------- the state --------------------
+
+
+class State:
+    """The memory that programs keep from run to run: one array, which all of them use.
+
+    nbytes: its size. parts: (offset, bytes, first values) of each array; the values are one number if they repeat a 64-bit
+    word. starts: after freezing, the same with Refs of the values among the constants.
+    """
+
+    def __init__(self, recordings: Iterable[Recording], header: int):
+        self._reach: dict[int, tuple[Array, int, int]] = {}  # by the id of an owner: it, and its bytes that are used
+        for recording in recordings:
+            owners = recording.owners()
+            for number, (low, high) in recording.states.items():
+                owner, first, last = self._reach.get(id(owners[number]), (owners[number], low, high))
+                self._reach[id(owner)] = owner, min(first, low), max(last, high)
+        self.nbytes, self._shifts = header, dict[int, int]()
+        self.parts: list[tuple[int, int, Array | int]] = []
+        self.starts: list[tuple[int, int, Ref | int]] = []
+        for owner, low, high in self._reach.values():
+            self._shifts[id(owner)] = self.nbytes - low
+            content = _memory_at(device.address(owner) + low, device.address(owner) + high)
+            self.parts.append((self.nbytes, high - low, _repeated(content)))
+            self.nbytes += aligned(high - low)
+
+    def shift(self, owner: Array) -> int:
+        """The offset of the state's array that begins at offset 0 of its owner."""
+        return self._shifts[id(owner)]
+
+    def offset(self, array: Array) -> int | None:
+        """The offset of an array; None if the programs do not keep it."""
+        owner = device.root(array)
+        if id(owner) not in self._reach:
+            return None
+        at, (_, low, high) = device.address(array) - device.address(owner), self._reach[id(owner)]
+        return at + self.shift(owner) if low <= at and at + array.nbytes <= high else None
+
+
+def _repeated(content: Array) -> Array | int:
+    """The 64-bit word that an array of bytes repeats, or the array."""
+    words = np.zeros(-(-content.size // 8), np.uint64)
+    words.view(np.uint8)[: content.size] = content
+    return int(words[0]) if (words == words[0]).all() else content
+
+
 # -------------------- programs --------------------
 
 
-def _frozen(recording: Recording, view: Callable[[Any], Any], constants: _ConstantsArray) -> Program:
+def _frozen(recording: Recording, view: Callable[[Any], Any], constants: _ConstantsArray, state: State) -> Program:
     program, const = recording.program, 1 + len(recording.program.inputs)
     memories = [*program.memories[:const], Memory(CONST, constants.array.nbytes)]
     known: dict[Ref, Ref] = {}
-    states: dict[int, int] = {}  # the number of a live memory: the number of the state
-    starts: dict[int, Ref] = {}
+    owners = recording.owners()
+    moves = {number: (len(memories), state.shift(owners[number])) for number in recording.states}
+    if moves:
+        memories.append(Memory(STATE, state.nbytes))
+    end = aligned(program.nbytes)
+    for number, (low, high) in recording.scratch.items():  # behind the arena
+        moves[number] = 0, end - low
+        end += aligned(high - low)
+        memories[0] = Memory(ARENA, end)
 
     def named(arg: Any) -> Any:
         """The Ref in the frozen program of a Ref of the recorded one."""
@@ -147,18 +216,13 @@ def _frozen(recording: Recording, view: Callable[[Any], Any], constants: _Consta
     def renamed(ref: Ref) -> Ref:
         if 0 in ref.shape:
             return ref._replace(memory=0, offset=0)
-        if not _is_constant(program, ref):
+        if ref.memory in moves:
+            memory, shift = moves[ref.memory]
+            return ref._replace(memory=memory, offset=ref.offset + shift)
+        if not _is_constant(recording, ref):
             return ref
-        begin = device.address(view(ref)) - ref.offset
-        if ref.memory not in recording.states:
-            low, _ = ref.bounds()
-            return ref._replace(memory=const, offset=constants.offset(begin + low) + ref.offset - low)
-        low, high = recording.states[ref.memory]
-        if ref.memory not in states:
-            number = states[ref.memory] = len(memories)
-            memories.append(Memory(STATE, high - low))
-            starts[number] = Ref.contiguous(const, constants.offset(begin + low), (high - low,), np.dtype(np.uint8))
-        return ref._replace(memory=states[ref.memory], offset=ref.offset - low)
+        begin, (low, _) = device.address(view(ref)) - ref.offset, ref.bounds()
+        return ref._replace(memory=const, offset=constants.offset(begin + low) + ref.offset - low)
 
     launches = [(function, tuple(map(named, args))) for function, args in program.launches]
     layers, outputs = list(program.layers), []
@@ -175,7 +239,7 @@ def _frozen(recording: Recording, view: Callable[[Any], Any], constants: _Consta
     for buffer, number in filled.items():
         _move(launches, buffer, number)
     made = [named(each) for each in program.inputs]
-    return with_constants(Program(launches, layers, made, outputs, memories, {}, starts=starts), constants.array)
+    return with_constants(Program(launches, layers, made, outputs, memories, {}), constants.array)
 
 
 def _filled_buffer(program: Program, ref: Ref) -> Any:

@@ -122,7 +122,7 @@ def _frozen(
     with step_lock.alone():  # all programs get the weights of the end of the same step
         recordings = {key: recorded(key) for key in keys}
         start = [] if initial is None else [device.persistent_copy(initial(1)[0])]
-        programs, constants, starts = frozen(recordings, start)
+        programs, constants, starts, _ = frozen(recordings, start)
         rows, steps = keys[-1][0], keys[0][1]
         last = recordings[rows, steps]
         count = len(last.program.outputs) - len(start)

@@ -90,6 +90,18 @@ class Buffers:
             _, start, stop = self._extents[variable]
             variable.rebind(flat[start - first : stop - first].reshape(variable.shape))
 
+    def flat_gradients(self) -> list[Array]:
+        """The arrays that hold all gradients."""
+        return list(self._gradients.values())
+
+    def gaps(self) -> list[Array]:
+        """The padding between the gradients in their arrays, which no gradient writes."""
+        return [
+            self._gradients[extent.dtype][extent.stop : extent.start + _padded(variable)]
+            for variable, extent in self._extents.items()
+            if extent.stop < extent.start + _padded(variable)
+        ]
+
     def gradient(self, variable: Variable) -> Array:
         """A variable's view of the gradient buffer."""
         return self._view(self._gradients[variable.dtype], variable)

@@ -30,11 +30,14 @@ _current = _Current()
 class Guard:
     """From the first loss or gradient that is not finite, skips the steps of all optimizers in a training step.
 
-    Make it on the device of the training.
+    Make it on the device of the training. only_loss: whether it looks only at the losses, where optimizers get them.
+
+    sound: int64 (1,), 0 from the first loss or gradient that is not finite.
     """
 
-    def __init__(self) -> None:
-        self._sound, self._one = (device.persistent(np.ones(1, np.int64)) for _ in range(2))
+    def __init__(self, only_loss: bool = False) -> None:
+        self.only_loss = only_loss
+        self.sound, self._one = (device.persistent(np.ones(1, np.int64)) for _ in range(2))
 
     @contextlib.contextmanager
     def keeping(self, variables: Iterable[Variable]) -> Iterator[None]:
@@ -42,14 +45,14 @@ class Guard:
         kept = [(variable.data, device.empty(variable.shape, variable.data.dtype)) for variable in variables]
         for array, copy in kept:
             device.launch(device.copy, array, copy)
-        device.launch(device.copy, self._one, self._sound)
+        device.launch(device.copy, self._one, self.sound)
         before, _current.guard = _current.guard, self
         try:
             yield
         finally:
             _current.guard = before
         spoiled = device.empty((1,), np.int64)
-        device.launch(np.subtract, 1, self._sound, spoiled)
+        device.launch(np.subtract, 1, self.sound, spoiled)
         will_write(*(array for array, _ in kept))
         with device.only_if(spoiled):
             for array, copy in kept:
@@ -57,9 +60,9 @@ class Guard:
 
     def has_left_out(self) -> bool:
         """True if the last step was skipped; a second call returns False."""
-        left_out = not device.read(self._sound)[0]
+        left_out = not device.read(self.sound)[0]
         if left_out:
-            device.write(self._sound, 1)
+            device.write(self.sound, 1)
         return left_out
 
     def only_if_finite(self, parts: list[Array]) -> contextlib.AbstractContextManager[None]:
@@ -69,8 +72,8 @@ class Guard:
         if group is not None and group.size > 1:  # all ranks skip a step, or none
             ranks.launch_sum(finite)
             device.launch(np.equal, finite, group.size, finite)
-        device.launch(np.multiply, self._sound, finite, self._sound)
-        return device.only_if(self._sound)
+        device.launch(np.multiply, self.sound, finite, self.sound)
+        return device.only_if(self.sound)
 
 
 def is_guarded() -> bool:
@@ -89,7 +92,8 @@ def only_if_finite(
     if guard is None:
         return contextlib.nullcontext()
     parts = [] if loss is None else [loss.data]
-    for view, each in itertools.zip_longest(views(), given):
+    looks_at = [] if guard.only_loss and parts else itertools.zip_longest(views(), given)
+    for view, each in looks_at:
         if isinstance(each, RowGradient):
             parts += [dy for _, dy in each.parts]
         elif view is not None:

@@ -236,6 +236,11 @@ class Optimizer(Observed, option.Configured):
             raise ValueError(f"{kind}: learning_rate must be >= 0, received {briefly(value)}")
         copy_on_write.write(self._learning_rate.data, number)
 
+    @property
+    def follows_steps(self) -> bool:
+        """Whether the learning rate depends on the step count: it has a schedule, or Keras 2's decay."""
+        return self._schedule is not None or bool(self.decay)
+
     def _follow_steps(self) -> None:
         """Compute the next step's learning rate from the step count."""
         if self._schedule is not None:
@@ -486,6 +491,17 @@ class Optimizer(Observed, option.Configured):
         """An array for each variable's gradient; write it before `update`."""
         self._check_built()
         return list(self._gradients)
+
+    @property
+    def parts(self) -> list[Optimizer]:
+        """The optimizers with the learning rates, gradients and slots: this one, or those that it wraps."""
+        return [self]
+
+    @property
+    def buffers(self) -> Buffers:
+        """The flat arrays of gradients and slots."""
+        self._check_built()
+        return self._buffers
 
     @property
     def variables(self) -> list[Variable]:

@@ -111,6 +111,10 @@ class LossScaleOptimizer(Optimizer):
         return self.inner_optimizer.gradient_views
 
     @property
+    def parts(self) -> list[Optimizer]:
+        return [self.inner_optimizer]
+
+    @property
     def takes_rows(self) -> list[bool]:
         return [False] * len(self.trainable_variables)
 
@@ -305,6 +309,10 @@ class MultiOptimizer(Optimizer):
     @learning_rate.setter
     def learning_rate(self, value: Any) -> None:
         raise AttributeError("a MultiOptimizer has no learning rate of its own: set the rates of its `optimizers`")
+
+    @property
+    def parts(self) -> list[Optimizer]:
+        return self.optimizers
 
     def _in_order(self, values_of: Callable[[Optimizer], Sequence[Any]]) -> list[Any]:
         """Collect a value for each trainable variable from its optimizer."""

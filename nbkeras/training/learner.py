@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import functools
 import inspect
 from collections.abc import Iterator
@@ -410,6 +411,29 @@ class Learner(Layer, registered=False):
         """A step that also resets the metrics before, and returns their values."""
         self.reset_metrics()
         return self._run_step(kind, data) or self.get_metrics_result()
+
+    def _logs_of_step(self, kind: str, data: Any) -> dict[str, Tensor]:
+        """Call a train or test step. Returns all its logs."""
+        return log_tensors(dict(self._run_step(kind, data) or self.get_metrics_result()), f"{kind}_step")
+
+    def _optimizers(self) -> list[Any]:
+        """The optimizer of `compile`, and those that the model and its layers hold."""
+        held = [each for layer in self._all_layers() for each in layer._held(optimizers.Optimizer)]
+        return list(dict.fromkeys([*([] if self.optimizer is None else [self.optimizer]), *held]))
+
+    def _state_variables(self) -> Iterator[tuple[str, Any]]:
+        """All variables that training changes, with their names in states. Metric variables have the metric's name."""
+        for name, variables in (
+            ("model", self.variables),
+            *((f"optimizer {number}", each.variables) for number, each in enumerate(self._optimizers())),
+        ):
+            for number, variable in enumerate(variables):
+                yield f"{name}/{number}", variable
+        times: collections.Counter[str] = collections.Counter()
+        for metric in self.metrics:
+            times[metric.name] += 1
+            for number, variable in enumerate(metric.variables):
+                yield f"metric {metric.name} {times[metric.name]}/{number}", variable
 
     def _metrics_and_states(self) -> list[Any]:
         return [each for metric in self.metrics for each in (metric, *metric.variables)]

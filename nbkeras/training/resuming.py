@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import importlib
 from collections.abc import Iterator
@@ -15,7 +14,6 @@ from nbkeras.callbacks.callback_list import CallbackList
 from nbkeras.engine import settings
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Variable, assign_all
-from nbkeras.optimizers import Optimizer
 from nbkeras.training.loop import EpochRunner
 
 Array = np.ndarray
@@ -70,24 +68,8 @@ class TrainingState:
     def _variables(self) -> list[tuple[str, Variable]]:
         """All variables that training changes, with their names in the arrays. Metric variables have the metric's name."""
         if self._made != Variable.made:  # a walk through a model of 100 layers takes 10 ms
-            self._found, self._made = list(self._walk()), Variable.made
+            self._found, self._made = list(self._model._state_variables()), Variable.made
         return self._found
-
-    def _walk(self) -> Iterator[tuple[str, Variable]]:
-        model = self._model
-        held = [each for layer in model._all_layers() for each in layer._held(Optimizer)]
-        optimizers = dict.fromkeys([*([] if model.optimizer is None else [model.optimizer]), *held])
-        for name, variables in (
-            ("model", model.variables),
-            *((f"optimizer {number}", each.variables) for number, each in enumerate(optimizers)),
-        ):
-            for number, variable in enumerate(variables):
-                yield f"{name}/{number}", variable
-        times: collections.Counter[str] = collections.Counter()
-        for metric in model.metrics:
-            times[metric.name] += 1
-            for number, variable in enumerate(metric.variables):
-                yield f"metric {metric.name} {times[metric.name]}/{number}", variable
 
     # -------------------- restore --------------------
 

@@ -31,6 +31,7 @@ WITHOUT = {  # kernels that are never launched on a GPU, and their replacement
 }
 ONLY_ON_THE_CPU = {"convolution.direct", "convolution.winograd"}  # see conv.algorithm
 ONLY_ON_THE_CPU |= {"runtime.threads", "group_normalization"}  # how shares run; see ops.group_normalization
+ONLY_ON_THE_CPU |= {"library_steps"}  # exported libraries are for the CPU
 
 
 def functions(path):
