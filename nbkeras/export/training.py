@@ -189,7 +189,7 @@ class Trainer:
 
     def _rates(self) -> list[Array]:
         """The arrays of the learning rates that programs may set."""
-        return [part.learning_rate.data for part in self._optimizers() if not part.follows_steps]
+        return [part.learning_rate.data for part in self._optimizers() if not part.follows_schedule]
 
     def _optimizers(self) -> list[Optimizer]:
         """The optimizers that update weights."""

@@ -17,7 +17,7 @@ from nbkeras import config, initializers, ops
 from nbkeras.engine import compatibility, copy_on_write, naming, option, ranks, sharding, tape
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.layer_stack import layer_stack
-from nbkeras.engine.observed import Observed
+from nbkeras.engine.observed import Observed, observe_all
 from nbkeras.engine.registry import nearest
 from nbkeras.engine.tape import GradientRecording
 from nbkeras.engine.tensor import (
@@ -28,12 +28,14 @@ from nbkeras.engine.tensor import (
     before_replays,
     copied,
     gradient,
+    is_step_recorded,
     on_device_of,
     outside_program,
     value_of,
 )
 from nbkeras.engine.user_errors import warn
 from nbkeras.kernels import gradients, optimizers
+from nbkeras.kernels import schedules as kernels
 from nbkeras.kernels.embedding import RowGradient
 from nbkeras.kernels.loops.map import Map
 from nbkeras.kernels.runtime import device
@@ -134,8 +136,8 @@ class Optimizer(Observed, option.Configured):
 
     @classmethod
     def names_read_in_steps(cls) -> frozenset[str]:
-        """The arguments of `__init__`; everything else that changes is state in arrays, or belongs to the loop."""
-        return frozenset(name for base in cls.__mro__ for name in inspect.signature(base).parameters)
+        """The arguments of `__init__`, and the schedule; everything else that changes is in arrays, or belongs to the loop."""
+        return frozenset(name for base in cls.__mro__ for name in inspect.signature(base).parameters) | {"_schedule"}
 
     def __init__(
         self,
@@ -237,9 +239,28 @@ class Optimizer(Observed, option.Configured):
         copy_on_write.write(self._learning_rate.data, number)
 
     @property
-    def follows_steps(self) -> bool:
-        """Whether the learning rate depends on the step count: it has a schedule, or Keras 2's decay."""
-        return self._schedule is not None or bool(self.decay)
+    def follows_schedule(self) -> bool:
+        """Whether the learning rate is a function of the step count or of nothing, and cannot be set to a number."""
+        return self._schedule is not None
+
+    def _python_follows_steps(self) -> bool:
+        """Whether Python computes the learning rate before each replay: by a function of the user's, and on a GPU."""
+        if self._schedule is not None and not schedules.has_kernel(self._schedule):
+            return True
+        return device.gpu_of(self._rate) is not None and (self._schedule is not None or bool(self.decay))
+
+    def _launch_rate(self) -> None:
+        """Compute the learning rate from the step count, in replays too. A schedule that changes records the step again."""
+        if is_step_recorded():
+            observe_all([self])
+        if self._python_follows_steps():
+            return before_replays(self._follow_steps)
+        copy_on_write.will_write(self._rate)
+        if isinstance(self._schedule, schedules.LearningRateSchedule):
+            self._schedule.launch(self._batches, self._rate)
+        elif self.decay:
+            rate = self._learning_rate.data.reshape(1)
+            device.launch(kernels.time_decay, self._batches, self._rate, rate, float(self.decay))
 
     def _follow_steps(self) -> None:
         """Compute the next step's learning rate from the step count."""
@@ -689,8 +710,7 @@ class Optimizer(Observed, option.Configured):
         copy_on_write.will_write(self._iterations.data, *arrays)
         if not self.gradient_accumulation_steps:
             self._reduce()
-        if self._schedule is not None or self.decay:  # the learning rate follows the step count, in replays too
-            before_replays(self._follow_steps)
+        self._launch_rate()
         by_rows = {
             variable: each
             for variable, each in zip(self._trainable, gradients_, strict=False)
@@ -1006,7 +1026,7 @@ class Optimizer(Observed, option.Configured):
                 f"stateless_apply needs values of {len(trained)} trainable and {len(own) - len(trained)} optimizer "
                 f"variables, received {len(trainable_variables)} and {len(optimizer_variables)}"
             )
-        if self._schedule is not None or self.decay:
+        if self._python_follows_steps():
             int(self._iterations)  # forbids recording: a replay would use its own step count for the learning rate
         with tape.GradientRecording(False):
             before = [copied(variable) for variable in own]

@@ -1,16 +1,23 @@
 """Learning rates that follow the step count: Keras's schedules, as plain functions of a number.
 
 A schedule is called with the number of steps made before (a number or anything that `float` accepts) and returns a float. An
-optimizer calls it before each step. Formulas: keras/src/optimizers/schedules (Keras 3.15), computed in float64 here.
+optimizer calls it before each step. Formulas: keras/src/optimizers/schedules (Keras 3.15), computed in float64 by kernels, which
+recorded steps launch.
 """
 
 import math
 from typing import Annotated, Any
 
+import numpy as np
+
 from nbkeras.engine import lazy_names as _lazy_names
 from nbkeras.engine import option
 from nbkeras.engine.annotations import briefly
+from nbkeras.engine.observed import Observed
 from nbkeras.engine.registry import Registry
+from nbkeras.kernels import schedules as kernels
+from nbkeras.kernels.runtime import device
+from nbkeras.kernels.runtime.cache import Kernel
 
 registry = Registry("learning rate schedule", "keras.optimizers.schedules")
 
@@ -65,22 +72,56 @@ def _step_of(step: Any) -> float:
     return number
 
 
-def _power(base: float, exponent: float) -> float:
-    """base ** exponent as in arrays: infinite for an overflow or a division by 0, NaN if it is not real."""
-    try:
-        power = base**exponent
-    except (OverflowError, ZeroDivisionError):
-        return math.inf
-    return math.nan if isinstance(power, complex) else power
-
-
 List = Annotated[list, option.kind(_list, "numbers")]
 _NOT_SHRINKING = ">= 1 (periods may not shrink)"
 Growth = Annotated[Any, option.bounded("a number, 1 or more", lambda value: value >= 1, _NOT_SHRINKING)]
 Name = Annotated[Any, option.Kind(lambda item, what, value: value or type(item).__name__, "a string, or None")]
 
 
-class _Decay(LearningRateSchedule):
+class _Compiled(Observed, LearningRateSchedule):
+    """Base class of schedules whose formula is a kernel. Its parameters have the names of the options that it needs."""
+
+    kernel: Kernel
+
+    @classmethod
+    def names_read_in_steps(cls) -> frozenset[str]:
+        """The options that a recorded step keeps; none if a subclass of the user's computes the rate in Python."""
+        return frozenset(cls._parameters() if cls.__call__ is _Compiled.__call__ else ())
+
+    @classmethod
+    def _parameters(cls) -> tuple[str, ...]:
+        code = cls.kernel.py_func.__code__
+        return code.co_varnames[2 : code.co_argcount]
+
+    def _numbers(self) -> list[Any]:
+        """The kernel's arguments after the step and the rate: floats, and lists of them. None is NaN."""
+        values = [getattr(self, name) for name in self._parameters()]
+        return [
+            math.nan if each is None else list(map(float, each)) if np.ndim(each) else float(each) for each in values
+        ]
+
+    def __call__(self, step) -> float:
+        rate = [0.0]
+        self.kernel.py_func([_step_of(step)], rate, *self._numbers())
+        return rate[0]
+
+    def launch(self, step: np.ndarray, rate: np.ndarray) -> None:
+        """Write the learning rate of a step.
+
+        Args:
+            step: The number of steps made before, int64 (1,).
+            rate: The learning rate, float64 (1,).
+        """
+        numbers = [device.persistent(np.array(each)) if isinstance(each, list) else each for each in self._numbers()]
+        device.launch(self.kernel, step, rate, *numbers)
+
+
+def has_kernel(schedule: Any) -> bool:
+    """Whether recorded steps compute a schedule; False for a function and for a `__call__` of the user's."""
+    return isinstance(schedule, _Compiled) and type(schedule).__call__ is _Compiled.__call__
+
+
+class _Decay(_Compiled):
     """Base class of schedules that decay by a rate every `decay_steps` steps.
 
     Args:
@@ -102,10 +143,6 @@ class _Decay(LearningRateSchedule):
     ):
         super().__init__(**option.keep(self, locals()))
 
-    def _periods(self, step) -> float:
-        periods = _step_of(step) / self.decay_steps
-        return math.floor(periods) if self.staircase else periods
-
 
 @registry.register
 class ExponentialDecay(_Decay):
@@ -121,8 +158,7 @@ class ExponentialDecay(_Decay):
         >>> optimizer = keras.optimizers.Adam(learning_rate=schedule)
     """
 
-    def __call__(self, step) -> float:
-        return self.initial_learning_rate * _power(self.decay_rate, self._periods(step))
+    kernel = kernels.exponential_decay
 
 
 @registry.register
@@ -138,12 +174,11 @@ class InverseTimeDecay(_Decay):
         (0.1, 0.05, 0.025)
     """
 
-    def __call__(self, step) -> float:
-        return self.initial_learning_rate / (1 + self.decay_rate * self._periods(step))
+    kernel = kernels.inverse_time_decay
 
 
 @registry.register
-class PiecewiseConstantDecay(LearningRateSchedule):
+class PiecewiseConstantDecay(_Compiled):
     """Constant values: values[i] up to and including step boundaries[i], the last value after the last boundary.
 
     Args:
@@ -160,6 +195,8 @@ class PiecewiseConstantDecay(LearningRateSchedule):
         (0.1, 0.01, 0.001)
     """
 
+    kernel = kernels.piecewise_constant_decay
+
     def __init__(self, boundaries: List, values: List, name: option.Anything = "PiecewiseConstant"):
         super().__init__(**option.keep(self, locals()))
         if len(self.boundaries) != len(self.values) - 1:
@@ -168,15 +205,9 @@ class PiecewiseConstantDecay(LearningRateSchedule):
                 f"for {len(self.boundaries)} boundaries {self.boundaries}"
             )
 
-    def __call__(self, step) -> float:
-        for boundary, value in zip(self.boundaries, self.values, strict=False):
-            if _step_of(step) <= boundary:
-                return float(value)
-        return float(self.values[-1])
-
 
 @registry.register
-class PolynomialDecay(LearningRateSchedule):
+class PolynomialDecay(_Compiled):
     """Polynomial decay: (initial - end) * (1 - step / decay_steps) ** power + end; end after decay_steps.
 
     Args:
@@ -197,6 +228,8 @@ class PolynomialDecay(LearningRateSchedule):
         (1.0, 0.25, 0.0)
     """
 
+    kernel = kernels.polynomial_decay
+
     def __init__(
         self,
         initial_learning_rate: option.AnyNumber,
@@ -208,17 +241,9 @@ class PolynomialDecay(LearningRateSchedule):
     ):
         super().__init__(**option.keep(self, locals()))
 
-    def __call__(self, step) -> float:
-        step, length = _step_of(step), float(self.decay_steps)
-        if self.cycle:
-            length *= max(1, math.ceil(step / length))
-        done = min(step, length) / length
-        span = self.initial_learning_rate - self.end_learning_rate
-        return span * _power(1 - done, self.power) + self.end_learning_rate
-
 
 @registry.register
-class CosineDecay(LearningRateSchedule):
+class CosineDecay(_Compiled):
     """Half a cosine from the initial rate to alpha times it, in decay_steps (SGDR, arXiv:1608.03983, without restarts).
 
     With s = min(step, decay_steps) / decay_steps the rate is initial * ((1 - alpha) * (1 + cos(pi * s)) / 2 + alpha).
@@ -241,6 +266,8 @@ class CosineDecay(LearningRateSchedule):
         (0.05, 0.1, 0.05, 0.0)
     """
 
+    kernel = kernels.cosine_decay
+
     def __init__(
         self,
         initial_learning_rate: option.AnyNumber,
@@ -252,18 +279,9 @@ class CosineDecay(LearningRateSchedule):
     ):
         super().__init__(**option.keep(self, locals()))
 
-    def __call__(self, step) -> float:
-        step, start = _step_of(step), self.initial_learning_rate
-        if self.warmup_target is not None:
-            if step < self.warmup_steps:
-                return (self.warmup_target - start) * step / self.warmup_steps + start
-            step, start = step - self.warmup_steps, self.warmup_target
-        cosine = 0.5 * (1 + math.cos(math.pi * min(step, self.decay_steps) / self.decay_steps))
-        return start * ((1 - self.alpha) * cosine + self.alpha)
-
 
 @registry.register
-class CosineDecayRestarts(LearningRateSchedule):
+class CosineDecayRestarts(_Compiled):
     """Successive half cosines (SGDR, arXiv:1608.03983).
 
     Args:
@@ -283,6 +301,8 @@ class CosineDecayRestarts(LearningRateSchedule):
         (0.1, 0.05, 0.05, 0.025, 0.025)
     """
 
+    kernel = kernels.cosine_decay_restarts
+
     def __init__(
         self,
         initial_learning_rate: option.AnyNumber,
@@ -293,17 +313,6 @@ class CosineDecayRestarts(LearningRateSchedule):
         name: option.Anything = "SGDRDecay",
     ):
         super().__init__(**option.keep(self, locals()))
-
-    def __call__(self, step) -> float:
-        done, length, restarts = _step_of(step) / self.first_decay_steps, 1.0, 0
-        if self.t_mul == 1:
-            restarts = math.floor(done)
-            done -= restarts
-        else:
-            while done >= length:
-                done, length, restarts = done - length, length * self.t_mul, restarts + 1
-        cosine = 0.5 * _power(self.m_mul, restarts) * (1 + math.cos(math.pi * done / length))
-        return self.initial_learning_rate * ((1 - self.alpha) * cosine + self.alpha)
 
 
 get, deserialize = registry.get, registry.deserialize

@@ -114,6 +114,36 @@ OPTIMIZERS = {
 }
 
 
+schedules = optimizers.schedules
+SCHEDULES = {
+    "exponential": lambda: schedules.ExponentialDecay(0.1, 2, 0.7, staircase=True),
+    "polynomial": lambda: schedules.PolynomialDecay(0.1, 3, power=2.0, cycle=True),
+    "inverse_time": lambda: schedules.InverseTimeDecay(0.1, 2, 0.5),
+    "piecewise": lambda: schedules.PiecewiseConstantDecay([1, 3], [0.1, 0.05, 0.01]),
+    "cosine": lambda: schedules.CosineDecay(0.01, 3, warmup_target=0.1, warmup_steps=2),
+    "restarts": lambda: schedules.CosineDecayRestarts(0.1, 2),
+}
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_schedules_count_the_steps_in_the_state(name, tmp_path):
+    library, state = check_like_fit(mlp(optimizers.SGD(SCHEDULES[name]())), mlp_batches(5), tmp_path)
+    with pytest.raises(RuntimeError, match="the learning rate follows a schedule"):
+        library.set_learning_rate(state, 0.1)
+
+
+def test_keras_2s_decay(tmp_path):
+    library, state = check_like_fit(mlp(optimizers.SGD(0.1, decay=0.3)), mlp_batches(4), tmp_path)
+    assert library.learning_rate(state) == 0.1  # before the decay
+
+
+def test_a_learning_rate_that_python_computes_cannot_be_exported(tmp_path):
+    x, y = (of_inputs(each) for each in mlp_batches(1)[0])
+    with pytest.raises(ValueError, match="cannot become a library that trains: .* needs Python to compute"):
+        mlp(optimizers.SGD(lambda: 0.1)).export(tmp_path / "libnet.so", training=True, example=(x, y))
+    assert os.listdir(tmp_path) == []
+
+
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_optimizer_gives_the_bits_of_fit(name, tmp_path):
     check_like_fit(mlp(OPTIMIZERS[name]()), mlp_batches(4), tmp_path)

@@ -8,6 +8,7 @@ import numpy as np
 from nbkeras import optimizers
 from nbkeras.kernels import optimizers as kernels
 from nbkeras.kernels.loops.map import Map
+from nbkeras.kernels.runtime import device
 
 with np.load(Path(__file__).with_suffix(".npz")) as file:
     REFERENCE = dict(file)
@@ -48,3 +49,9 @@ def make(case):
     """The optimizer of a case."""
     name, config = SPEC["optimizers"][case]
     return optimizers.deserialize({"class_name": name, "config": config})
+
+
+def runs_python(program):
+    """Whether a replay on the CPU calls Python: before it, or for a launch."""
+    launches = program.bind().steps
+    return device.gpu() is None and (bool(program.before) or any(device.rows_of(*each) is None for each in launches))

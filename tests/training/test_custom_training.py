@@ -129,9 +129,16 @@ def test_a_gan_is_recorded_and_both_learning_rates_follow_their_schedules():
     np.testing.assert_equal(gan.get_weights(), eager.get_weights())
 
 
-def model_of_updates(count, rates):
+class InPython(optimizers.schedules.PiecewiseConstantDecay):
+    """A schedule that recorded steps cannot compute."""
+
+    def __call__(self, step):
+        return super().__call__(step)
+
+
+def model_of_updates(count, rates, kind=optimizers.schedules.PiecewiseConstantDecay):
     """A model with a step that subtracts the rate from the weights `count` times, by an optimizer that is not its attribute."""
-    hidden = optimizers.SGD(optimizers.schedules.PiecewiseConstantDecay([0], rates))
+    hidden = optimizers.SGD(kind([0], rates))
 
     class Own(Model):
         def train_step(self, data):
@@ -145,16 +152,17 @@ def model_of_updates(count, rates):
     return model
 
 
-def test_a_recorded_step_follows_the_schedule_of_an_optimizer_that_is_no_attribute_of_the_model():
-    model = model_of_updates(1, [1.0, 0.0])
+@pytest.mark.parametrize("kind", [optimizers.schedules.PiecewiseConstantDecay, InPython])
+def test_a_recorded_step_follows_the_schedule_of_an_optimizer_that_is_no_attribute_of_the_model(kind):
+    model = model_of_updates(1, [1.0, 0.0], kind)
     model.fit(X, Y, 8, verbose=0)
     assert model._steps["train"].recordings == 1
     np.testing.assert_array_equal(model.get_weights()[0], np.full((4, 1), -1))
 
 
-def test_a_step_with_two_updates_by_one_schedule_runs_eagerly():
+def test_a_step_with_two_updates_by_one_schedule_in_python_runs_eagerly():
     """The second rate depends on the count of steps after the first update."""
-    model = model_of_updates(2, [1.0, 0.25])
+    model = model_of_updates(2, [1.0, 0.25], InPython)
     with pytest.warns(UserWarning, match="runs eagerly"):
         model.fit(X, Y, 16, verbose=0)
     np.testing.assert_array_equal(model.get_weights()[0], np.full((4, 1), -1.75))
