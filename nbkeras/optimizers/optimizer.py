@@ -245,7 +245,7 @@ class Optimizer(Observed, option.Configured):
 
     def _python_follows_steps(self) -> bool:
         """Whether Python computes the learning rate before each replay: by a function of the user's, and on a GPU."""
-        if self._schedule is not None and not schedules.has_kernel(self._schedule):
+        if self._schedule is not None and not getattr(self._schedule, "has_kernel", False):
             return True
         return device.gpu_of(self._rate) is not None and (self._schedule is not None or bool(self.decay))
 
@@ -254,12 +254,12 @@ class Optimizer(Observed, option.Configured):
         if is_step_recorded():
             observe_all([self])
         if self._python_follows_steps():
-            return before_replays(self._follow_steps)
-        copy_on_write.will_write(self._rate)
-        if isinstance(self._schedule, schedules.LearningRateSchedule):
+            before_replays(self._follow_steps)
+        elif isinstance(self._schedule, schedules.LearningRateSchedule):
+            copy_on_write.will_write(self._rate)
             self._schedule.launch(self._batches, self._rate)
         elif self.decay:
-            rate = self._learning_rate.data.reshape(1)
+            rate = self._learning_rate.data.reshape(1)  # no Tensor holds `_rate`, which is another array
             device.launch(kernels.time_decay, self._batches, self._rate, rate, float(self.decay))
 
     def _follow_steps(self) -> None:

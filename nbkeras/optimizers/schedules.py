@@ -82,11 +82,16 @@ class _Compiled(Observed, LearningRateSchedule):
     """Base class of schedules whose formula is a kernel. Its parameters have the names of the options that it needs."""
 
     kernel: Kernel
+    has_kernel = True  # False for a subclass of the user's that computes the rate in Python
+
+    def __init_subclass__(cls, **options: Any):
+        super().__init_subclass__(**options)
+        cls.has_kernel = cls.__call__ is _Compiled.__call__
 
     @classmethod
     def names_read_in_steps(cls) -> frozenset[str]:
-        """The options that a recorded step keeps; none if a subclass of the user's computes the rate in Python."""
-        return frozenset(cls._parameters() if cls.__call__ is _Compiled.__call__ else ())
+        """The options, if a recorded step keeps them."""
+        return frozenset(cls._parameters() if cls.has_kernel else ())
 
     @classmethod
     def _parameters(cls) -> tuple[str, ...]:
@@ -114,11 +119,6 @@ class _Compiled(Observed, LearningRateSchedule):
         """
         numbers = [device.persistent(np.array(each)) if isinstance(each, list) else each for each in self._numbers()]
         device.launch(self.kernel, step, rate, *numbers)
-
-
-def has_kernel(schedule: Any) -> bool:
-    """Whether recorded steps compute a schedule; False for a function and for a `__call__` of the user's."""
-    return isinstance(schedule, _Compiled) and type(schedule).__call__ is _Compiled.__call__
 
 
 class _Decay(_Compiled):
