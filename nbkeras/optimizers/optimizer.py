@@ -259,7 +259,8 @@ class Optimizer(Observed, option.Configured):
             copy_on_write.will_write(self._rate)
             self._schedule.launch(self._batches, self._rate)
         elif self.decay:
-            rate = self._learning_rate.data.reshape(1)  # no Tensor holds `_rate`, which is another array
+            copy_on_write.will_write(self._rate)
+            rate = self._learning_rate.data.reshape(1)
             device.launch(kernels.time_decay, self._batches, self._rate, rate, float(self.decay))
 
     def _follow_steps(self) -> None:
