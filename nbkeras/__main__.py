@@ -145,8 +145,8 @@ def _parser() -> tuple[argparse.ArgumentParser, Iterable[str]]:
     job = add("compile", "write a model file as a shared library", files)
     job.add_argument("file", help="a model file: .keras or .h5")
     job.add_argument("-o", "--output", metavar="FOLDER", default=".", help="the folder to write into (default: here)")
-    processors = "the processors that the library runs on (default host: this one)"
-    job.add_argument("--target", choices=TARGETS, default="host", help=processors)
+    processors = "the processors that the library runs on (default host: this one); wasm32 writes a WebAssembly module"
+    job.add_argument("--target", choices=(*TARGETS, "wasm32"), default="host", help=processors)
     job.add_argument("--batch", type=_counts, default=[1], metavar="N,N", help="samples of a call (default 1)")
     job.add_argument("--weights", choices=("inside", "beside"), default="inside", help="in the library or in a file")
     explicit = "'explicit': add a function for one timestep, with the states of recurrent layers as an argument"

@@ -20,7 +20,7 @@ from nbkeras.kernels.runtime.processor import has
 
 _WIDE = has("avx512vnni") or has("avx512bw")
 HAS_BYTE_PRODUCTS = has("avx512vnni") or has("avxvnni")
-_BYTES = 64 if _WIDE else 32  # bytes of a vector; also the columns of a block
+_BYTES = 64 if _WIDE else 16 if has("simd128") else 32  # bytes of a vector; also the columns of a block
 _HIGH = 2 if HAS_BYTE_PRODUCTS and not _WIDE else 6  # rows of a block; each has 4 vectors of sums
 COLUMNS = 16  # columns of a group of `multiply_windows`
 # `multiply_windows` has a block of 8 rows by 3 vectors, or 4 by 2, in registers

@@ -187,6 +187,7 @@ class _ForeignCodegen(_Codegen):
         options: dict[str, Any] = {"opt": 3}
         self._tm_features = self._customize_tm_features()
         self._customize_tm_options(options)
+        options["reloc"] = processor.relocation_of(processor.machine())
         self._tm = binding.Target.from_triple(processor.foreign_triple()).create_target_machine(**options)
         self._engine = None
         self._target_data = self._tm.target_data

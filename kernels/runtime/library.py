@@ -19,7 +19,7 @@ import numpy as np
 
 from nbkeras.kernels.interpreter import programs
 from nbkeras.kernels.interpreter.instruction_set import OPCODES, WORDS
-from nbkeras.kernels.runtime import cache, code, device, elf, elf_objects, objects, processor, repeated
+from nbkeras.kernels.runtime import cache, code, device, elf_objects, objects, processor, repeated, wasm_objects
 from nbkeras.kernels.runtime.device import address
 from nbkeras.kernels.runtime.device_array import root
 from nbkeras.kernels.runtime.messages import named
@@ -37,9 +37,10 @@ class BufferRef(NamedTuple):
 
 
 class CFunctionRef(NamedTuple):
-    """The address of a function of the C library."""
+    """The address of a function of the C library, for a call with two numbers. arguments: how many it takes."""
 
     function: str
+    arguments: int
 
 
 Word = int | BufferRef | CFunctionRef
@@ -120,7 +121,7 @@ def _row(row: Row, memory: LibraryMemory, kernels: "Kernels", scratch: dict[int,
     instructions = [] if row.code is None else words(row.code.ravel(), row.code_addresses)
     for at in range(0, len(instructions), WORDS):
         if _NAMES[instructions[at]].partition(".")[0] == "call":
-            instructions[at + 1] = CFunctionRef(_c_functions()[instructions[at + 1]])
+            instructions[at + 1] = _c_functions()[instructions[at + 1]]
     return LibraryRow(symbol, words(row.frame, row.addresses), row.shares, instructions)
 
 
@@ -128,11 +129,11 @@ _NAMES: dict[Any, str] = {number: name for name, number in OPCODES.items()}
 
 
 @functools.cache
-def _c_functions() -> dict[Any, str]:
+def _c_functions() -> dict[Any, CFunctionRef]:
     """Returns the functions of the C library that the interpreter may call, by address."""
-    names = [name + end for name in programs.CALLED.values() for end in ("", "f")]
-    found = {name: getattr(programs._c_library(), name, None) for name in names}
-    return {ctypes.cast(each, ctypes.c_void_p).value or 0: name for name, each in found.items() if each is not None}
+    called = [(name + end, getattr(np, op).nin) for op, name in programs.CALLED.items() for end in ("", "f")]
+    found = {CFunctionRef(*each): getattr(programs._c_library(), each[0], None) for each in called}
+    return {ctypes.cast(each, ctypes.c_void_p).value or 0: ref for ref, each in found.items() if each is not None}
 
 
 # -------------------- objects --------------------
@@ -171,7 +172,7 @@ class Kernels:
 
 def _needed(content: bytes, kernel: Any) -> list[str]:
     """Returns the registered functions that an object calls."""
-    undefined = elf.File(content).undefined()
+    undefined = objects.undefined(content)
     missing = [name for name in undefined if not code.is_registered(name) and objects.library_symbol(name) is None]
     if missing:
         what = "a function of the runtime" if kernel is None else named(kernel)
@@ -183,12 +184,19 @@ def _needed(content: bytes, kernel: Any) -> list[str]:
 
 def linkable(contents: dict[str, bytes]) -> dict[str, bytes]:
     """Returns object files for one library: each kernel's entry gets a different symbol, and all symbols are hidden."""
-    return {name: elf_objects.hidden(content, {cache.ENTRY: name}) for name, content in contents.items()}
+    files = {True: wasm_objects, False: elf_objects}
+    return {
+        name: files[content[:4] == wasm_objects.MAGIC].hidden(content, {cache.ENTRY: name})
+        for name, content in contents.items()
+    }
 
 
 def data(target: str, symbol: str, content: bytes) -> bytes:
     """Returns an object file with constants at a symbol."""
-    return elf_objects.of_data(processor.machine_of(target), symbol, content)
+    machine = processor.machine_of(target)
+    if machine == processor.WASM:
+        return wasm_objects.of_data(symbol, content)
+    return elf_objects.of_data(machine, symbol, content)
 
 
 Callee = str | tuple[cache.Kernel, tuple[Type, ...]]  # a registered function, or a kernel for certain argument types

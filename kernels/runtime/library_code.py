@@ -89,8 +89,8 @@ def object_code(
         raise no_compiler("writing a library") from None
     binding.initialize_all_targets()
     binding.initialize_all_asmprinters()
-    triple = processor.triple_of(machine)
-    made = binding.Target.from_triple(triple).create_target_machine(opt=2, reloc="pic", codemodel="default")
+    triple, reloc = processor.triple_of(machine), processor.relocation_of(machine)
+    made = binding.Target.from_triple(triple).create_target_machine(opt=2, reloc=reloc, codemodel="default")
     writer = _Writer(weights, key)
     for function in functions:
         writer.function(function)
@@ -266,8 +266,19 @@ class _Writer:
             start = memories[word.memory]
             return builder.add(start, self._constant(word.offset)) if word.offset else start
         if isinstance(word, CFunctionRef):
-            return builder.ptrtoint(self._function(word.function, ir.FunctionType(ir.VoidType(), [])), self._word)
+            return builder.ptrtoint(self._called(word), self._word)
         return self._constant(word)
+
+    def _called(self, word: CFunctionRef) -> Any:
+        """Writes a function of two numbers that calls one of the C library: WebAssembly checks the types of calls."""
+        name = f"nbkeras_call_{word.function}"
+        if name not in self._outer:
+            real = ir.FloatType() if word.function.endswith("f") else ir.DoubleType()
+            function = self._function(name, ir.FunctionType(real, [real, real]))
+            function.linkage, builder = "internal", ir.IRBuilder(function.append_basic_block())
+            target = self._function(word.function, ir.FunctionType(real, [real] * word.arguments))
+            builder.ret(builder.call(target, function.args[: word.arguments]))
+        return self._outer[name]
 
     def _function(self, name: str, kind: Any) -> Any:
         if name not in self._outer:

@@ -18,7 +18,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from nbkeras.kernels.runtime import elf
+from nbkeras.kernels.runtime import elf, wasm_objects
 from nbkeras.kernels.runtime.elf import UnresolvedSymbol as UnresolvedSymbol
 
 Resolve = Callable[[str], int | None]
@@ -150,6 +150,8 @@ def undefined(content: bytes) -> list[str]:
 
 def _names(content: bytes) -> tuple[list[str], list[str]]:
     """Returns the functions that an object defines and the names that it uses."""
+    if content[:4] == wasm_objects.MAGIC:
+        return wasm_objects.names(content)
     return _mach_o_names(content) if content[:4] == b"\xcf\xfa\xed\xfe" else _elf_names(content)
 
 

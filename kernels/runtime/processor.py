@@ -13,8 +13,12 @@ _V2 = ("pni", "ssse3", "sse4_1", "sse4_2", "popcnt", "cx16")
 _V3 = (*_V2, "avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe")
 _V4 = (*_V3, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
 LEVELS = {"x86-64-v4": _V4, "x86-64-v3": _V3, "x86-64-v2": _V2}
+WASM = "wasm32"  # WebAssembly, with addresses of 32 bits
 # kinds of machines without levels (names as in `os.uname`); their code runs on all machines of the kind
-_FOREIGN = {"aarch64": {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": "+neon"}}
+_FOREIGN = {
+    "aarch64": {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": "+neon"},
+    WASM: {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": "+simd128,+bulk-memory"},
+}
 TARGETS = (*LEVELS, *_FOREIGN)  # the targets that a process can compile for, see `variables_of`
 # Instructions above a level that some kernels use, with the levels of the code that may have them. The package holds these
 # kernels with and without them.
@@ -58,8 +62,13 @@ def foreign_triple() -> str:
 
 
 def triple_of(machine: str) -> str:
-    """Returns LLVM's name of Linux on a kind of machine."""
-    return f"{machine}-unknown-linux-gnu"
+    """Returns LLVM's name of Linux on a kind of machine. WebAssembly has no system."""
+    return f"{machine}-unknown-{'unknown' if machine == WASM else 'linux-gnu'}"
+
+
+def relocation_of(machine: str) -> str:
+    """Returns LLVM's name of how code refers to addresses: it is for shared libraries, except WebAssembly's."""
+    return "static" if machine == WASM else "pic"
 
 
 def machine_of(target: str) -> str:

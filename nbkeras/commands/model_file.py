@@ -79,7 +79,7 @@ def warm_file(path: str, batch_size: int = 32) -> None:
 
 
 def compile_file(path: str, folder: str = ".", shapes: Sequence[Sequence[int]] | None = None, **options: Any) -> None:
-    """Write a saved model as a shared library with a C header and a Python module, named after the model's file.
+    """Write a saved model as a shared library or a WebAssembly module, and the files beside it, named after the model's file.
 
     Args:
         path: The model's file.
@@ -100,7 +100,8 @@ def compile_file(path: str, folder: str = ".", shapes: Sequence[Sequence[int]] |
     model = load_model(path, compile=False)
     name = re.sub(r"[^0-9A-Za-z_]+", "_", os.path.splitext(os.path.basename(path))[0])
     os.makedirs(folder, exist_ok=True)
-    model.export(os.path.join(folder, f"lib{name}.so"), "library", input_signature=signature, **options)
+    file = f"{name}.wasm" if options.get("target") == "wasm32" else f"lib{name}.so"
+    model.export(os.path.join(folder, file), "library", input_signature=signature, **options)
 
 
 def _loaded(path: str, instead: str) -> Model:

@@ -17,7 +17,7 @@ from nbkeras.engine.annotations import briefly
 from nbkeras.engine.outside import ordinary_file
 from nbkeras.engine.progress import print_message
 from nbkeras.engine.tensor import Variable
-from nbkeras.export import library_files, linking, native_code
+from nbkeras.export import library_files, linking, native_code, wasm
 from nbkeras.export.left_outside import note
 from nbkeras.export.library_files import Description, FunctionSpec, TensorSpec
 from nbkeras.export.native_code import BufferRef, Code, LibraryFunction
@@ -28,7 +28,7 @@ from nbkeras.inference.recording import Recording, record
 from nbkeras.saving.archive import PreparedFiles
 
 _PURPOSE = "become a library"
-TARGETS = ("host", *native_code.TARGETS)
+TARGETS = ("host", *(target for target in native_code.TARGETS if target != native_code.WASM))
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 
 
@@ -48,12 +48,13 @@ def export_library(
     """Write a model's inference, or its training, as a shared library for Linux, with a C header and a Python module beside it.
 
     For `libmodel.so` these are `model.h` and `model.py`. The library needs only the C libraries, the module only numpy. On the
-    same processor its outputs are bitwise equal to those of `predict`, and its training steps to those of `fit`. See
-    docs/deploy.md and docs/train-anywhere.md.
+    same processor its outputs are bitwise equal to those of `predict`, and its training steps to those of `fit`. For `model.wasm`
+    it is a WebAssembly module, and beside it are `model.mjs` for JavaScript and `model.d.ts` for TypeScript. See docs/deploy.md
+    and docs/train-anywhere.md.
 
     Args:
         model: A built model.
-        filepath: The name of the library, which ends in .so.
+        filepath: The name of the library, which ends in .so, or in .wasm.
         input_signature: The shape of each input (a tuple, an InputSpec or an Input), for models without a graph
             and to fix sizes; its first axis is ignored.
         verbose: False prints nothing; None and True print the file's name.
@@ -80,6 +81,8 @@ def export_library(
     path = os.fspath(filepath)
     batches = _checked(path, batch, target, weights, state)
     if training:
+        if path.endswith(".wasm"):
+            raise ValueError("a WebAssembly module has only predictions: give the library a name that ends in .so")
         if example is None or not isinstance(example, list | tuple):
             raise ValueError(
                 f"training=True needs example=(x, y) or (x, y, sample_weight): a batch, received {briefly(example)}"
@@ -93,11 +96,13 @@ def export_library(
     folder, file_name = os.path.split(path)
     name = library_files.prefix_of(file_name)
     module = library_files.module_name(name, file_name)
-    for other in (f"{name}.h", f"{module}.py"):
+    is_wasm = file_name.endswith(".wasm")
+    beside = wasm.names(file_name) if is_wasm else (f"{name}.h", f"{module}.py")
+    for other in beside:
         _check_replaceable(os.path.join(folder, other))
-    chosen = "" if target == "host" else target
+    chosen = native_code.WASM if is_wasm else "" if target == "host" else target
     machine = native_code.machine_of(chosen)
-    linking.linker(machine)  # raises before the work if there is none
+    linking.wasm_linker() if is_wasm else linking.linker(machine)  # raises before the work if there is none
 
     if training:
         trainer = Trainer(model, name, example)
@@ -105,22 +110,24 @@ def export_library(
     else:
         functions = _functions(model, name, batches, input_signature, state)
         recordings, header = {each.symbol: each.recording for each in functions}, 0
+        if is_wasm and functions[0].recording.states:
+            raise ValueError(f"model {model.name!r} has states, and a WebAssembly module has only predictions")
     made = frozen(recordings, header=header)
     code = Code(name, model.name, chosen, made.constants, weights == "inside")
-    if training:
-        specs, compiled = trainer.made(code, made)
-    else:
-        specs, compiled = _made(model, name, functions, code, made)
-    sizes = {"workspace": max(each.workspace for each in compiled)} | (
-        {"state": made.state.nbytes} if made.state.nbytes else {}
-    )
+    specs, compiled = trainer.made(code, made) if training else _made(model, name, functions, code, made)
+    sizes = {"workspace": max(each.workspace for each in compiled)}
+    if made.state.nbytes:
+        sizes["state"] = made.state.nbytes
     contents, identity = code.objects(compiled, sizes)
     weights_file = f"{name}.weights" if weights == "beside" else None
     about = trainer.about(made.state) if training else None
     described = Description(name, str(model.name), file_name, target, specs, sizes, weights_file, identity, about)
-    library = linking.linked(contents, machine, file_name)
-    texts = {f"{name}.h": library_files.header(described), f"{module}.py": library_files.module(described)}
-    files = {other: text.encode() for other, text in texts.items()}
+    if is_wasm:
+        library, texts = wasm.linked(contents, described), wasm.texts(described)
+    else:
+        library = linking.linked(contents, machine, file_name)
+        texts = [library_files.header(described), library_files.module(described)]
+    files = {other: text.encode() for other, text in zip(beside, texts, strict=True)}
     if weights_file is not None:
         files[weights_file] = code.constants.content()
     _write(folder, {**files, file_name: library})
@@ -132,6 +139,9 @@ def export_library(
 def _checked(path: str, batch: Any, target: str, weights: str, state: str | None) -> list[int]:
     """Check all arguments. Returns the batch sizes."""
     file_name = os.path.basename(path)
+    if file_name.endswith(".wasm"):
+        wasm.check(file_name, target, weights, state)
+        return signature.counts("batch", batch)
     if sys.platform != "linux":
         raise ValueError("libraries can be exported only on Linux (or WSL): elsewhere export format='onnx'")
     if file_name.endswith((".dll", ".dylib")):

@@ -92,7 +92,7 @@ class Description(NamedTuple):
 
 def prefix_of(file_name: str) -> str:
     """A library's name, derived from its file's: the prefix of its functions and of the files beside it."""
-    name = _plain(file_name.removesuffix(".so").removeprefix("lib"))
+    name = _plain(file_name.removesuffix(".so").removesuffix(".wasm").removeprefix("lib"))
     if name[0].isdigit():
         return f"model_{name}"
     return f"{name}_model" if name in _HEADERS or keyword.iskeyword(name) else name

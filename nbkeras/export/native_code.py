@@ -20,8 +20,8 @@ from nbkeras.kernels.runtime.library_code import LibraryFunction as LibraryFunct
 from nbkeras.kernels.runtime.ref import Ref
 
 Array = np.ndarray
-TARGETS, machine_of = processor.TARGETS, processor.machine_of
-ERRORS, OTHER_WEIGHTS = library_code.ERRORS, library_code.OTHER_WEIGHTS
+TARGETS, WASM, machine_of = processor.TARGETS, processor.WASM, processor.machine_of
+ERRORS, FAILED, OTHER_WEIGHTS = library_code.ERRORS, library_code.FAILED, library_code.OTHER_WEIGHTS
 _WEIGHTS = "nbkeras_weights"  # the hidden symbol of the weights
 
 

@@ -56,7 +56,7 @@ class Jitted(RecordedFunction):
         Args:
             filepath: The name of the file.
             *input_signature: The shape of each argument, as for `frozen`.
-            format: 'onnx' or 'library'; None for a library if the name ends in .so, else ONNX.
+            format: 'onnx' or 'library'; None for a library if the name ends in .so or .wasm, else ONNX.
             **options: `verbose`, and the options of a library.
 
         Raises:

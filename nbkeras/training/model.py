@@ -311,7 +311,7 @@ class Model(Functional):
 
         Args:
             filepath: The name of the file.
-            format: 'onnx' or 'library'; None for a library if the name ends in .so, else ONNX.
+            format: 'onnx' or 'library'; None for a library if the name ends in .so or .wasm, else ONNX.
             verbose: False prints nothing; None and True print the file's name.
             input_signature: The shape of each input, for models without a graph and to fix sizes.
             **options: `batch`, `target`, `weights` and `state` of a library.
@@ -329,7 +329,7 @@ class Model(Functional):
             Saved the library at 'libmodel.so', with model.h and model.py.
         """
         if format is None:
-            format = "library" if str(filepath).endswith((".so", ".dylib", ".dll")) else "onnx"
+            format = "library" if str(filepath).endswith((".so", ".wasm", ".dylib", ".dll")) else "onnx"
         if format == "library":
             export.export_library(self, filepath, input_signature, verbose, **options)
         elif format == "onnx":

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from nbkeras.kernels.interpreter import emitter
-from nbkeras.kernels.runtime import cache, code, elf, elf_objects, library, objects, processor
+from nbkeras.kernels.runtime import cache, code, elf, elf_objects, library, objects, processor, wasm_objects
 
 
 @pytest.mark.parametrize("machine", elf.MACHINES)
@@ -39,6 +39,33 @@ def test_symbols_are_renamed_and_hidden():
 
 
 @pytest.mark.process
+def test_objects_of_webassembly():
+    (content,) = library.made([emitter.SYMBOL], "wasm32")
+    assert objects.undefined(content) == []
+    assert wasm_objects.names(content) == ([emitter.SYMBOL], [])
+    other = "another_name_that_is_longer"
+    made = wasm_objects.hidden(content, {emitter.SYMBOL: other, "absent": "x"})
+    assert wasm_objects.names(made) == ([other], [])
+    assert wasm_objects.hidden(made, {other: emitter.SYMBOL}) == wasm_objects.hidden(content, {})
+    for end in range(8, len(content), 997):
+        try:
+            assert set(wasm_objects.names(content[:end])[0]) <= {emitter.SYMBOL}
+        except ValueError as error:
+            assert "an object file cannot be read: it is cut off" in str(error)
+    with pytest.raises(ValueError, match="it is not WebAssembly"):
+        wasm_objects.names(b"abc")
+
+
+@pytest.mark.parametrize("content", [b"abc", b"", bytes(range(256)) * 5], ids=len)
+def test_an_object_of_webassembly_with_data(content):
+    made = wasm_objects.of_data("numbers", content)
+    assert content in made
+    assert wasm_objects.names(made) == ([], [])
+    renamed = wasm_objects.hidden(made, {"numbers": "other"})
+    assert wasm_objects.hidden(renamed, {"other": "numbers"}) == made != renamed
+
+
+@pytest.mark.process
 def test_targets():
     assert set(processor.LEVELS) < set(processor.TARGETS)
     assert [processor.machine_of(target) for target in ("x86-64-v3", "aarch64")] == ["x86_64", "aarch64"]
@@ -55,6 +82,7 @@ def test_targets():
     assert told["x86-64-v3"] == f"True False {other} 32 x86-64-v3\n"
     assert told["x86-64-v4"] == f"True False {other} 64 x86-64-v4\n"
     assert told["aarch64"].startswith("False True aarch64-unknown-linux-gnu 16 aarch64-unknown-linux-gnu ")
+    assert told["wasm32"].startswith("False False wasm32-unknown-unknown 16 wasm32-unknown-unknown ")
 
 
 def test_levels_of_another_kind_of_machine(monkeypatch):
