@@ -35,6 +35,7 @@ MAY_IMPORT_KERNELS = [
         "engine.grouping engine.half engine.rewriting engine.tape engine.launch_costs engine.lazy_names "
         "engine.naming engine.nested engine.numerics engine.outside engine.program engine.program_cache "
         "engine.ranks engine.recorder engine.replays engine.sharding engine.settings engine.tensor "
+        "export.elf_objects export.library_code export.library_rows "
         "export.native_code export.onnx_elementwise export.training inference.recording inference.bundle inference.freezing "
         "inference.constants inference.session ops optimizers quantizers.packing random serving.limits testing"
     ).split()

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from nbkeras.engine.program import ARENA, CONST, INPUT, OUTPUT, STATE, Program, placed
+from nbkeras.export import library_code, library_rows
+from nbkeras.export.library_code import Argument as Argument
+from nbkeras.export.library_code import LibraryFunction as LibraryFunction
+from nbkeras.export.library_rows import BufferRef as BufferRef
+from nbkeras.export.library_rows import Kernels as Kernels
 from nbkeras.inference.constants import ALIGNMENT, State, aligned
-from nbkeras.kernels.runtime import device, library, library_code, processor
+from nbkeras.kernels.runtime import device, processor
 from nbkeras.kernels.runtime.device import address
-from nbkeras.kernels.runtime.library import BufferRef as BufferRef
-from nbkeras.kernels.runtime.library import Kernels as Kernels
-from nbkeras.kernels.runtime.library_code import Argument as Argument
-from nbkeras.kernels.runtime.library_code import LibraryFunction as LibraryFunction
 from nbkeras.kernels.runtime.ref import Ref
 
 Array = np.ndarray
@@ -61,7 +62,7 @@ _NAMES = {ARENA: "workspace", CONST: "weights", INPUT: "in", OUTPUT: "out", STAT
 
 
 class _Memories:
-    """The memories of a frozen program, and where they are in a library; see kernels/runtime/library.py."""
+    """The memories of a frozen program, and where they are in a library; see library_rows.py."""
 
     def __init__(self, program: Program, array: Array, constants: LibraryConstants):
         self._constants = constants
@@ -113,7 +114,7 @@ class _Memories:
 class Rows:
     """A program's launches as rows, in groups, and the bytes of workspace that they need."""
 
-    groups: list[list[library.LibraryRow]]
+    groups: list[list[library_rows.LibraryRow]]
     workspace: int
 
 
@@ -135,14 +136,14 @@ class Code:
         """
         memory, groups = (
             _Memories(program, self._array, self.constants),
-            [list[library.LibraryRow]() for _ in (0, *ends)],
+            [list[library_rows.LibraryRow]() for _ in (0, *ends)],
         )
         launches = placed(program.launches, memory.view)
         for number, ((function, args), place) in enumerate(zip(launches, program.layers, strict=True)):
             memory.begin()
             try:
-                groups[sum(end <= number for end in ends)] += library.rows_of(function, args, memory, self.kernels)
-            except library.Unavailable as error:
+                groups[sum(end <= number for end in ends)] += library_rows.rows_of(function, args, memory, self.kernels)
+            except library_rows.Unavailable as error:
                 where = f"layer {place.layer!r}: " if place.layer else ""
                 raise ValueError(f"model {self.model!r} cannot become a library: {where}{error}") from None
         return Rows(groups, memory.workspace)
@@ -173,14 +174,14 @@ class Code:
         numbers = {f"{prefix}_{name}_size": size for name, size in sizes.items()}
         used = {row.symbol for each in functions for row in each.all_rows()}
         try:
-            found = library.linkable(self.kernels.objects(used, target))
-        except library.Unavailable as error:
+            found = library_rows.linkable(self.kernels.objects(used, target))
+        except library_rows.Unavailable as error:
             raise ValueError(f"model {self.model!r} cannot become a library: {error}") from None
         found[prefix] = library_code.object_code(
             target, functions, numbers, _WEIGHTS, None if inside else constants.key
         )
         if inside:
-            found[_WEIGHTS] = library.data(target, _WEIGHTS, content)
+            found[_WEIGHTS] = library_rows.data(target, _WEIGHTS, content)
         identity = _identity(found, content)
         name = f"{prefix}_identity"
         found[name] = library_code.object_code(target, [], {name: identity}, _WEIGHTS, constants.key)

@@ -16,15 +16,16 @@ from nbkeras.engine import structures
 from nbkeras.engine.layer_stack import LayerScope
 from nbkeras.engine.program import ARENA, INPUT, STATE, Launch, Memory, Program
 from nbkeras.engine.tensor import Tensor, Variable
+from nbkeras.export import library_code
 from nbkeras.export.library_files import FunctionSpec, TensorSpec, TrainingSpec, arguments_of
+from nbkeras.export.library_rows import BufferRef
 from nbkeras.export.native_code import Code, LibraryFunction
 from nbkeras.inference import signature
 from nbkeras.inference.constants import FrozenPrograms, State
 from nbkeras.inference.recording import Recording, record
 from nbkeras.kernels import library_steps
 from nbkeras.kernels import random as random_kernels
-from nbkeras.kernels.runtime import device, library_code
-from nbkeras.kernels.runtime.library import BufferRef
+from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.ref import Ref
 from nbkeras.optimizers import Optimizer
 from nbkeras.optimizers.guard import Guard
@@ -90,6 +91,8 @@ class Trainer:
         self.inputs = self._named_inputs()
         data = [each for each in self.inputs if each is not None]
         self._steps = [self._recorded("test_step", data, functools.partial(self._measure, "test", None), False)]
+        unguarded = self._recorded("train_step", data, functools.partial(self._measure, "train", None), True)
+        self._written = unguarded.recording.program.written
         guard = Guard(only_loss=True)
         train = functools.partial(self._measure, "train", guard)
         self._steps.append(self._recorded("train_step", data, train, True, guard.sound))
@@ -170,7 +173,8 @@ class Trainer:
         model = self.model
         own = [v for v in model.variables if not (v.declared_trainable or v.is_quantized)]
         measured = [v for metric in model.metrics for v in metric.variables]
-        return list(dict.fromkeys([*own, *measured, *(each.state for each in random._shared.values())]))
+        found = dict.fromkeys([*own, *measured, *(each.state for each in random._shared.values())])
+        return [each for each in found if id(device.root(each.data)) in self._written]
 
     def _predict(self, tensors: list[Tensor]) -> Any:
         made = self.model.predict_step(structures.pack(self._layout.x, self._packed(tensors)[: self._layout.inputs]))

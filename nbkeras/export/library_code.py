@@ -12,9 +12,9 @@ import struct
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from nbkeras.export.library_rows import BufferRef, CFunctionRef, LibraryRow, Word
 from nbkeras.kernels.runtime import processor
 from nbkeras.kernels.runtime.lazy import binding, ir
-from nbkeras.kernels.runtime.library import BufferRef, CFunctionRef, LibraryRow, Word
 from nbkeras.kernels.runtime.messages import no_compiler
 
 # What a function returns instead of 0: a name, and a comment for the header

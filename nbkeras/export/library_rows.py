@@ -17,9 +17,10 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from nbkeras.export import elf_objects
 from nbkeras.kernels.interpreter import programs
 from nbkeras.kernels.interpreter.instruction_set import OPCODES, WORDS
-from nbkeras.kernels.runtime import cache, code, device, elf_objects, objects, processor, repeated, wasm_objects
+from nbkeras.kernels.runtime import cache, code, device, objects, processor, repeated, wasm_objects
 from nbkeras.kernels.runtime.device import address
 from nbkeras.kernels.runtime.device_array import root
 from nbkeras.kernels.runtime.messages import named

@@ -6,8 +6,9 @@ import sys
 
 import pytest
 
+from nbkeras.export import elf_objects, library_rows
 from nbkeras.kernels.interpreter import emitter
-from nbkeras.kernels.runtime import cache, code, elf, elf_objects, library, objects, processor, wasm_objects
+from nbkeras.kernels.runtime import cache, code, elf, objects, processor, wasm_objects
 
 
 @pytest.mark.parametrize("machine", elf.MACHINES)
@@ -40,7 +41,7 @@ def test_symbols_are_renamed_and_hidden():
 
 @pytest.mark.process
 def test_objects_of_webassembly():
-    (content,) = library.made([emitter.SYMBOL], "wasm32")
+    (content,) = library_rows.made([emitter.SYMBOL], "wasm32")
     assert objects.undefined(content) == []
     assert wasm_objects.names(content) == ([emitter.SYMBOL], [])
     other = "another_name_that_is_longer"
@@ -97,18 +98,18 @@ def test_levels_of_another_kind_of_machine(monkeypatch):
 
 @pytest.mark.process
 def test_another_machine_has_objects_of_its_own_in_the_cache():
-    host = library.made([emitter.SYMBOL], "")
+    host = library_rows.made([emitter.SYMBOL], "")
     for target, machine in (("aarch64", "aarch64"), ("x86-64-v3", "x86_64")):
-        first, again = (library.made([emitter.SYMBOL], target) for _ in range(2))
+        first, again = (library_rows.made([emitter.SYMBOL], target) for _ in range(2))
         assert first == again != host
         assert elf.File(first[0]).machine == elf.code_of(machine)
-    assert library.made([emitter.SYMBOL], "") == host
+    assert library_rows.made([emitter.SYMBOL], "") == host
 
 
 def test_a_child_that_fails_is_quoted(monkeypatch):
-    monkeypatch.setattr(library.processor, "variables_of", lambda target: {"PYTHONHOME": "/nowhere"})
+    monkeypatch.setattr(library_rows.processor, "variables_of", lambda target: {"PYTHONHOME": "/nowhere"})
     with pytest.raises(RuntimeError, match="kernels could not be compiled for aarch64:\n"):
-        library.made([emitter.SYMBOL], "aarch64")
+        library_rows.made([emitter.SYMBOL], "aarch64")
 
 
 def test_a_kernel_of_a_function_cannot_be_compiled_by_a_child():
@@ -117,6 +118,7 @@ def test_a_kernel_of_a_function_cannot_be_compiled_by_a_child():
         x[0] = 1
 
     with pytest.raises(
-        library.Unavailable, match="'local' .* cannot be compiled for another processor, because the compiling process"
+        library_rows.Unavailable,
+        match="'local' .* cannot be compiled for another processor, because the compiling process",
     ):
-        library.made([(local, ())], "aarch64")
+        library_rows.made([(local, ())], "aarch64")
