@@ -173,7 +173,8 @@ def header(library: Description) -> str:
         f"/* {MARK}: {what} of the model {_comment(library.model)}, for {library.target}.",
         "",
         f"   A function returns 0, or one of the error codes {upper}_... below. What it then has written is not defined, except",
-        f"   that after an error other than {upper}_FAILED it has written nothing.",
+        f"   that after an error other than {upper}_FAILED it has written nothing"
+        + ("." if library.training is None else f", and that {upper}_NOT_FINITE leaves the state as it was."),
         "   Arrays are in C order and aligned for their type. Memory that is written must not overlap other memory.",
         f"   The workspace has {name}_workspace_size() bytes and serves one call at a time: each thread needs its own.",
     ]

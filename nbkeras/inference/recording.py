@@ -103,7 +103,7 @@ def record(
             raise ValueError(f"model {name!r} cannot {purpose}: {recorder.reason}, which needs Python")
         if recorder.computes is not None:
             raise ValueError(
-                f"model {name!r} cannot {purpose}: {recorder.computes} needs Python to compute values before each prediction"
+                f"model {name!r} cannot {purpose}: {recorder.computes} needs Python to compute values before each run"
             )
         results = [output.data for output in outputs]
         better = improved(recorder, inputs, results) if training is None else None

@@ -12,7 +12,7 @@ from nbkeras.kernels.runtime import cache, code, elf, objects, processor, wasm_o
 
 
 @pytest.mark.parametrize("machine", elf.MACHINES)
-@pytest.mark.parametrize("content", [b"abc", b"", bytes(range(256)) * 5], ids=len)
+@pytest.mark.parametrize("content", [b"abc", b"", bytes(range(256)) * 5], ids=["3 bytes", "none", "1280 bytes"])
 def test_an_object_with_data(machine, content):
     made = elf_objects.of_data(machine, "numbers", content)
     file = elf.File(made)
@@ -57,7 +57,7 @@ def test_objects_of_webassembly():
         wasm_objects.names(b"abc")
 
 
-@pytest.mark.parametrize("content", [b"abc", b"", bytes(range(256)) * 5], ids=len)
+@pytest.mark.parametrize("content", [b"abc", b"", bytes(range(256)) * 5], ids=["3 bytes", "none", "1280 bytes"])
 def test_an_object_of_webassembly_with_data(content):
     made = wasm_objects.of_data("numbers", content)
     assert content in made

@@ -424,7 +424,7 @@ class Computes(layers.Layer):
     [
         pytest.param(
             lambda: Sequential([Input((2,)), Computes(name="own")]),
-            "layer 'own' needs Python to compute values before each prediction",
+            "layer 'own' needs Python to compute values before each run",
             id="computes before",
         ),
         pytest.param(
