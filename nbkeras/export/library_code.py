@@ -29,8 +29,7 @@ ERRORS = {
     (NOT_FINITE := 8): ("NOT_FINITE", "the loss is not finite"),
 }
 ALIGNMENT = 64
-_TOGETHER = 64  # rows of a function; LLVM is slow for very long functions
-_UNROLLED = 4  # up to this many shares are called without a loop
+_TOGETHER = 8192  # words of rows that run together: the different ones are on the stack, about an eighth
 
 
 class Argument(NamedTuple):
@@ -96,6 +95,7 @@ def object_code(
         writer.function(function)
     for name, size in sizes.items():
         writer.number(name, size)
+    writer.write_run()
     writer.module.triple, writer.module.data_layout = triple, str(made.target_data)
     module = binding.parse_assembly(str(writer.module))
     module.verify()
@@ -109,8 +109,14 @@ class _Writer:
         self._word, self._result = ir.IntType(64), ir.IntType(32)
         self._bytes = ir.IntType(8).as_pointer()
         self._entry = ir.FunctionType(self._word, [self._bytes, self._word, self._word])
+        self._index = ir.IntType(16)
         self._outer: dict[str, Any] = {}
-        self._parts = 0
+        self._entries: dict[str, int] = {}
+        self._used = self._frame = self._instructions = 0  # the max number of words
+        words, indices = self._word.as_pointer(), self._index.as_pointer()
+        kind = ir.FunctionType(self._word, [words, indices, words, self._word, indices, self._word])
+        self._run = ir.Function(self.module, kind, "nbkeras_run")
+        self._run.linkage = "internal"
         self._weights: Any = None
         if key is None:
             self._weights = ir.GlobalVariable(self.module, ir.IntType(8), weights)
@@ -123,12 +129,12 @@ class _Writer:
         ir.IRBuilder(function.append_basic_block()).ret(self._constant(value))
 
     def function(self, wanted: LibraryFunction) -> None:
-        """Writes a function that checks its arguments and runs the rows, in groups."""
+        """Writes a function that checks its arguments and runs the rows."""
         numbers = {"int64": self._word, "float64": ir.DoubleType()}
         kinds = [numbers.get(each.number, self._bytes) for each in wanted.arguments]
         function = ir.Function(self.module, ir.FunctionType(self._result, kinds), wanted.name)
         builder = ir.IRBuilder(function.append_basic_block())
-        memories = {}
+        memories: dict[Any, Any] = {0: self._constant(0)}  # where a word begins: a number begins at 0
         for each, value in zip(wanted.arguments, function.args, strict=True):
             pointer = builder.alloca(value.type) if each.number else value
             if each.number:
@@ -144,23 +150,24 @@ class _Writer:
         if "workspace" in memories:
             aligned = builder.add(memories["workspace"], self._constant(ALIGNMENT - 1))
             memories["workspace"] = builder.and_(aligned, self._constant(-ALIGNMENT))
-        names = list(memories)
-        table = builder.alloca(ir.ArrayType(self._word, len(names)))
-        for position, name in enumerate(names):
-            builder.store(memories[name], builder.gep(table, [self._constant(0), self._constant(position)]))
-        table = builder.bitcast(table, self._bytes)
+        words = itertools.chain(*(row.instructions for row in wanted.all_rows()))
+        memories |= {word: self._value(builder, word, memories) for word in words if isinstance(word, CFunctionRef)}
+        with builder.goto_entry_block():
+            table = self._memory(builder, len(memories))
+        for at, start in enumerate(memories.values()):
+            builder.store(start, builder.gep(table, [self._constant(at)]))
         for error, rows in wanted.checks:
-            self._leave_if(builder, self._failed(builder, names, rows, table), error)
+            self._leave_if(builder, self._failed(builder, memories, table, rows), error)
         for source, target, nbytes in wanted.copies:
             self._copied(builder, source, self._value(builder, target, memories), nbytes, memories)
-        failed = self._failed(builder, names, wanted.rows, table)
+        failed = self._failed(builder, memories, table, wanted.rows)
         if wanted.guard is None:
             self._leave_if(builder, failed, FAILED)
         else:
             guard = self._pointer(builder, self._value(builder, wanted.guard, memories))
             with builder.if_then(failed):
                 builder.store(self._constant(0), guard)
-            also = self._failed(builder, names, wanted.last, table)
+            also = self._failed(builder, memories, table, wanted.last)
             self._leave_if(builder, builder.or_(failed, also), FAILED)
             self._leave_if(builder, builder.icmp_unsigned("==", builder.load(guard), self._constant(0)), NOT_FINITE)
         builder.ret(ir.Constant(self._result, 0))
@@ -180,15 +187,14 @@ class _Writer:
                 ends = builder.icmp_unsigned("<", second, builder.add(first, self._constant(one.nbytes)))
                 self._leave_if(builder, builder.and_(begins, ends), OVERLAP)
 
-    def _failed(self, builder: Any, names: list[str], rows: Sequence[LibraryRow], table: Any) -> Any:
-        """Writes the calls of rows, up to the first that fails. Returns whether one failed."""
-        parts = [self._part(names, rows[start : start + _TOGETHER]) for start in range(0, len(rows), _TOGETHER)]
+    def _failed(self, builder: Any, memories: dict[Any, Any], table: Any, rows: Sequence[LibraryRow]) -> Any:
+        """Writes the run of rows, up to the first that fails. Returns whether one failed. table: the starts of memories."""
         end, failed = builder.append_basic_block(), []
-        for part in parts:
-            failure = builder.icmp_unsigned("!=", builder.call(part, [table]), self._constant(0))
+        for part in _parts(rows):
+            result = builder.call(self._run, [table, *self._encoded(list(memories), part)])
             failed.append(builder.block)
             following = builder.append_basic_block()
-            builder.cbranch(failure, end, following)
+            builder.cbranch(builder.icmp_unsigned("!=", result, self._constant(0)), end, following)
             builder.position_at_end(following)
         builder.branch(end)
         last = builder.block
@@ -199,6 +205,89 @@ class _Writer:
         result.add_incoming(ir.Constant(ir.IntType(1), 0), last)
         return result
 
+    def _encoded(self, memories: Sequence[Any], rows: Sequence[LibraryRow]) -> list[Any]:
+        """Writes rows as numbers. Returns the arguments of `write_run` for them."""
+        used: dict[Word, int] = {}
+        numbers: list[int] = []
+        for row in rows:
+            self._function(row.symbol, self._entry)
+            numbers.append(self._entries.setdefault(row.symbol, len(self._entries)))
+            numbers += map(len, (row.flags, row.frame, row.instructions))
+            numbers += [used.setdefault(word, len(used)) for word in _words(row)]
+            self._frame = max(self._frame, len(row.frame))
+            self._instructions = max(self._instructions, len(row.instructions))
+        self._used = max(self._used, len(used))
+        starts = {start: at for at, start in enumerate(memories)}
+        parts = [
+            word if isinstance(word, BufferRef) else (0, word) if isinstance(word, int) else (word, 0) for word in used
+        ]
+        kinds = self._array(self._index, [starts[start] for start, _ in parts])
+        offsets = self._array(self._word, [offset for _, offset in parts])
+        return [kinds, offsets, self._constant(len(used)), self._array(self._index, numbers), self._constant(len(rows))]
+
+    def write_run(self) -> None:
+        """Writes the function that runs rows: it returns 0, or the result of the entry that failed.
+
+        Its arguments are the starts of memories; words, as the index of the start and the offset from there, and their count;
+        rows and their count. A row is the number of its entry, how many flags, words of the frame and words of instructions it
+        has, and the indices of its words: the shares, the flags, the frame and the instructions. Rows have most words in common,
+        so that indices make a small library.
+        """
+        starts, kinds, offsets, used, rows, count = self._run.args
+        builder = ir.IRBuilder(self._run.append_basic_block())
+        entries = self._array(self._entry.as_pointer(), [self._outer[name] for name in self._entries])
+        words, frame, code = (self._memory(builder, size) for size in (self._used, self._frame, self._instructions))
+        position, shares = builder.alloca(rows.type), builder.alloca(self._word)
+        builder.store(rows, position)
+
+        with self._loop(builder, used) as at:
+            start = self._at(builder, starts, self._at(builder, kinds, at))
+            builder.store(builder.add(start, self._at(builder, offsets, at)), builder.gep(words, [at]))
+
+        def fill(memory: Any, row: Any, size: Any) -> Any:
+            with self._loop(builder, size) as at:
+                builder.store(self._at(builder, words, self._at(builder, row, at)), builder.gep(memory, [at]))
+            return builder.gep(row, [size])
+
+        with self._loop(builder, count):
+            row = builder.load(position)
+            entry, flags, framed, coded, share = (self._at(builder, row, self._constant(at)) for at in range(5))
+            row = builder.gep(row, [self._constant(5)])
+            builder.store(self._at(builder, words, share), shares)
+            with self._loop(builder, flags) as at:
+                flag = self._pointer(builder, self._at(builder, words, self._at(builder, row, at)))
+                with builder.if_then(builder.icmp_unsigned("==", builder.load(flag), self._constant(0))):
+                    builder.store(self._constant(0), shares)
+            row = fill(frame, builder.gep(row, [flags]), framed)
+            builder.store(fill(code, row, coded), position)
+            with builder.if_then(builder.icmp_unsigned("!=", coded, self._constant(0))):
+                builder.store(builder.ptrtoint(code, self._word), builder.gep(frame, [self._constant(1)]))
+            called, every = builder.load(builder.gep(entries, [entry])), builder.load(shares)
+            with self._loop(builder, every) as share:
+                failure = builder.call(called, [builder.bitcast(frame, self._bytes), share, every])
+                with builder.if_then(builder.icmp_unsigned("!=", failure, self._constant(0))):
+                    builder.ret(failure)
+        builder.ret(self._constant(0))
+
+    def _memory(self, builder: Any, words: int) -> Any:
+        """Memory on the stack."""
+        memory = builder.alloca(self._word, max(2, words))
+        memory.align = ALIGNMENT
+        return memory
+
+    def _array(self, kind: Any, values: Sequence[Any]) -> Any:
+        """Writes constants. Returns a pointer to the first."""
+        whole = ir.ArrayType(kind, len(values))
+        array = ir.GlobalVariable(self.module, whole, f"nbkeras_constants_{len(self.module.globals)}")
+        array.linkage, array.global_constant = "internal", True
+        array.initializer = ir.Constant(whole, list(values))
+        return array.bitcast(kind.as_pointer())
+
+    def _at(self, builder: Any, array: Any, at: Any) -> Any:
+        """The number at an index, as a word."""
+        number = builder.load(builder.gep(array, [at]))
+        return number if number.type == self._word else builder.zext(number, self._word)
+
     def _pointer(self, builder: Any, number: Any) -> Any:
         return builder.inttoptr(number, self._word.as_pointer())
 
@@ -207,17 +296,19 @@ class _Writer:
             builder.ret(ir.Constant(self._result, result))
 
     @contextlib.contextmanager
-    def _loop(self, builder: Any, count: int, step: int = 1) -> Iterator[Any]:
-        """Writes a loop over 0, step, ... below `count`, which must not be 0."""
-        loop, before = builder.append_basic_block(), builder.block
+    def _loop(self, builder: Any, count: Any, step: int = 1) -> Iterator[Any]:
+        """Writes a loop over 0, step, ... below `count`."""
+        before = builder.block
+        loop, body, end = (builder.append_basic_block() for _ in range(3))
         builder.branch(loop)
         builder.position_at_end(loop)
         number = builder.phi(self._word)
         number.add_incoming(self._constant(0), before)
+        builder.cbranch(builder.icmp_unsigned("<", number, count), body, end)
+        builder.position_at_end(body)
         yield number
-        following, end = builder.add(number, self._constant(step)), builder.append_basic_block()
-        number.add_incoming(following, builder.block)
-        builder.cbranch(builder.icmp_unsigned("<", following, self._constant(count)), loop, end)
+        number.add_incoming(builder.add(number, self._constant(step)), builder.block)
+        builder.branch(loop)
         builder.position_at_end(end)
 
     def _copied(self, builder: Any, word: Word, target: Any, nbytes: int, memories: dict[str, Any]) -> None:
@@ -225,41 +316,11 @@ class _Writer:
         source = self._value(builder, word, memories)
         is_other = builder.icmp_unsigned("!=", source, target) if isinstance(word, BufferRef) else None
         condition = contextlib.nullcontext() if is_other is None else builder.if_then(is_other)
-        with condition, self._loop(builder, nbytes, 8) as at:
+        with condition, self._loop(builder, self._constant(nbytes), 8) as at:
             value = source
             if is_other is not None:
                 value = builder.load(self._pointer(builder, builder.add(source, at)), align=1)
             builder.store(value, self._pointer(builder, builder.add(target, at)), align=1)
-
-    def _part(self, names: list[str], rows: Sequence[LibraryRow]) -> Any:
-        """Writes an internal function that runs rows. It returns 0, or the result of the entry that failed."""
-        function = ir.Function(self.module, ir.FunctionType(self._word, [self._bytes]), f"nbkeras_rows_{self._parts}")
-        function.linkage = "internal"
-        self._parts += 1
-        builder = ir.IRBuilder(function.append_basic_block())
-        table = builder.bitcast(function.args[0], self._word.as_pointer())
-        memories = {
-            name: builder.load(builder.gep(table, [self._constant(position)])) for position, name in enumerate(names)
-        }
-        frame = builder.alloca(self._word, max(len(row.frame) for row in rows))
-        instructions = builder.alloca(self._word, max(1, *(len(row.instructions) for row in rows)))
-        frame.align = instructions.align = ALIGNMENT
-        for row in rows:
-            with contextlib.ExitStack() as conditions:
-                for flag in row.flags:
-                    found = builder.load(self._pointer(builder, self._value(builder, flag, memories)))
-                    conditions.enter_context(builder.if_then(builder.icmp_unsigned("!=", found, self._constant(0))))
-                for position, word in enumerate(row.frame):
-                    value = self._value(builder, word, memories)
-                    if position == 1 and row.instructions:
-                        value = builder.ptrtoint(instructions, self._word)
-                    builder.store(value, builder.gep(frame, [self._constant(position)]))
-                for position, word in enumerate(row.instructions):
-                    value = self._value(builder, word, memories)
-                    builder.store(value, builder.gep(instructions, [self._constant(position)]))
-                self._call(builder, row, builder.bitcast(frame, self._bytes))
-        builder.ret(self._constant(0))
-        return function
 
     def _value(self, builder: Any, word: Word, memories: dict[str, Any]) -> Any:
         if isinstance(word, BufferRef):
@@ -285,18 +346,20 @@ class _Writer:
             self._outer[name] = ir.Function(self.module, kind, name)
         return self._outer[name]
 
-    def _call(self, builder: Any, row: LibraryRow, frame: Any) -> None:
-        """Writes a call of an entry for each share."""
-        entry, shares = self._function(row.symbol, self._entry), self._constant(row.shares)
 
-        def call(share: Any) -> None:
-            failure = builder.call(entry, [frame, share, shares])
-            with builder.if_then(builder.icmp_unsigned("!=", failure, self._constant(0))):
-                builder.ret(failure)
+def _words(row: LibraryRow) -> list[Word]:
+    return [row.shares, *row.flags, *row.frame, *row.instructions]
 
-        if row.shares <= _UNROLLED:
-            for share in range(row.shares):
-                call(self._constant(share))
-        else:
-            with self._loop(builder, row.shares) as share:
-                call(share)
+
+def _parts(rows: Sequence[LibraryRow]) -> Iterator[list[LibraryRow]]:
+    """Splits rows so that the words of a part are few enough for an index, and for the stack."""
+    part, size = list[LibraryRow](), 0
+    for row in rows:
+        count = len(_words(row))
+        if part and size + count > _TOGETHER:
+            yield part
+            part, size = [], 0
+        part.append(row)
+        size += count
+    if part:
+        yield part
