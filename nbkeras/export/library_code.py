@@ -112,7 +112,7 @@ class _Writer:
         self._index = ir.IntType(16)
         self._outer: dict[str, Any] = {}
         self._entries: dict[str, int] = {}
-        self._used = self._frame = self._instructions = 0  # the max number of words
+        self._used = self._frame = 0  # the max number of words
         words, indices = self._word.as_pointer(), self._index.as_pointer()
         kind = ir.FunctionType(self._word, [words, indices, words, self._word, indices, self._word])
         self._run = ir.Function(self.module, kind, "nbkeras_run")
@@ -212,10 +212,10 @@ class _Writer:
         for row in rows:
             self._function(row.symbol, self._entry)
             numbers.append(self._entries.setdefault(row.symbol, len(self._entries)))
-            numbers += map(len, (row.flags, row.frame, row.instructions))
+            size = len(row.frame) + len(row.instructions)
+            numbers += [len(row.flags), len(row.frame) if row.instructions else 0, size]
             numbers += [used.setdefault(word, len(used)) for word in _words(row)]
-            self._frame = max(self._frame, len(row.frame))
-            self._instructions = max(self._instructions, len(row.instructions))
+            self._frame = max(self._frame, size)
         self._used = max(self._used, len(used))
         starts = {start: at for at, start in enumerate(memories)}
         parts = [
@@ -229,39 +229,35 @@ class _Writer:
         """Writes the function that runs rows: it returns 0, or the result of the entry that failed.
 
         Its arguments are the starts of memories; words, as the index of the start and the offset from there, and their count;
-        rows and their count. A row is the number of its entry, how many flags, words of the frame and words of instructions it
-        has, and the indices of its words: the shares, the flags, the frame and the instructions. Rows have most words in common,
-        so that indices make a small library.
+        rows and their count. A row is the number of its entry; how many flags it has; where in its memory the instructions begin,
+        or 0; how many words that memory has, with the frame and the instructions; and the indices of its words: the shares, the
+        flags, the frame, the instructions. Rows have most words in common, so that indices make a small library.
         """
         starts, kinds, offsets, used, rows, count = self._run.args
         builder = ir.IRBuilder(self._run.append_basic_block())
         entries = self._array(self._entry.as_pointer(), [self._outer[name] for name in self._entries])
-        words, frame, code = (self._memory(builder, size) for size in (self._used, self._frame, self._instructions))
+        words, frame = self._memory(builder, self._used), self._memory(builder, self._frame)
         position, shares = builder.alloca(rows.type), builder.alloca(self._word)
         builder.store(rows, position)
-
         with self._loop(builder, used) as at:
             start = self._at(builder, starts, self._at(builder, kinds, at))
             builder.store(builder.add(start, self._at(builder, offsets, at)), builder.gep(words, [at]))
-
-        def fill(memory: Any, row: Any, size: Any) -> Any:
-            with self._loop(builder, size) as at:
-                builder.store(self._at(builder, words, self._at(builder, row, at)), builder.gep(memory, [at]))
-            return builder.gep(row, [size])
-
         with self._loop(builder, count):
             row = builder.load(position)
-            entry, flags, framed, coded, share = (self._at(builder, row, self._constant(at)) for at in range(5))
+            entry, flags, code, size, share = (self._at(builder, row, self._constant(at)) for at in range(5))
             row = builder.gep(row, [self._constant(5)])
             builder.store(self._at(builder, words, share), shares)
             with self._loop(builder, flags) as at:
                 flag = self._pointer(builder, self._at(builder, words, self._at(builder, row, at)))
                 with builder.if_then(builder.icmp_unsigned("==", builder.load(flag), self._constant(0))):
                     builder.store(self._constant(0), shares)
-            row = fill(frame, builder.gep(row, [flags]), framed)
-            builder.store(fill(code, row, coded), position)
-            with builder.if_then(builder.icmp_unsigned("!=", coded, self._constant(0))):
-                builder.store(builder.ptrtoint(code, self._word), builder.gep(frame, [self._constant(1)]))
+            row = builder.gep(row, [flags])
+            with self._loop(builder, size) as at:
+                builder.store(self._at(builder, words, self._at(builder, row, at)), builder.gep(frame, [at]))
+            builder.store(builder.gep(row, [size]), position)
+            with builder.if_then(builder.icmp_unsigned("!=", code, self._constant(0))):
+                place = builder.ptrtoint(builder.gep(frame, [code]), self._word)
+                builder.store(place, builder.gep(frame, [self._constant(1)]))
             called, every = builder.load(builder.gep(entries, [entry])), builder.load(shares)
             with self._loop(builder, every) as share:
                 failure = builder.call(called, [builder.bitcast(frame, self._bytes), share, every])
