@@ -10,7 +10,7 @@ int64 nbkeras_interpret(int8 *frame, int64 share, int64 shares) returns 0. llvml
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from nbkeras.kernels.interpreter.instruction_set import (
@@ -20,7 +20,6 @@ from nbkeras.kernels.interpreter.instruction_set import (
     ELEMENTWISE,
     ELEMENTWISE_CODES,
     FLOATS,
-    FOLDS,
     FRAME,
     LANES,
     OPCODES,
@@ -486,33 +485,40 @@ class _Emitter:
             b.store(following, frame)
         b.ret(self.constant(0))
 
-    def emit(self) -> str:
+    def emit(self, opcodes: Collection[str]) -> str:
+        """Emits the function with some instructions; a program must have no others."""
         for name, each in ELEMENTWISE.items():
             for dtype in each.dtypes:
-                self.elementwise(f"{name}.{dtype}", each.kinds_of(dtype), each.formula)
+                if (opcode := f"{name}.{dtype}") in opcodes:
+                    self.elementwise(opcode, each.kinds_of(dtype), each.formula)
         for source, target in CASTS:
-            self.elementwise(f"cast.{source}.{target}", (target, source), functools.partial(self.cast, source, target))
-        for size in COPIED:
-            self.strided(f"load.{size}", size, load=True)
-            self.strided(f"store.{size}", size, load=False)
-        for size in TILE:
-            self.transpose(f"transpose.{size}", size)
-        for dtype in FLOATS:
-            self.call(f"call.{dtype}", dtype)
-        for name, dtypes in FOLDS.items():
-            for dtype in dtypes:
-                self.fold_rows(f"rows.{name}.{dtype}", name, dtype)
-                self.fold_columns(f"columns.{name}.{dtype}", name, dtype)
+            if (opcode := f"cast.{source}.{target}") in opcodes:
+                self.elementwise(opcode, (target, source), functools.partial(self.cast, source, target))
+        for opcode in OTHER_CODES:
+            if opcode in opcodes:
+                self.other(*opcode.split("."))
         self.move_few()
-        vectors = self.dispatcher("vectors", ELEMENTWISE_CODES, 4, 4)
-        special = self.dispatcher("special", OTHER_CODES, 4, 3)
+        vectors = self.dispatcher("vectors", [each for each in ELEMENTWISE_CODES if each in opcodes], 4, 4)
+        special = self.dispatcher("special", [each for each in OTHER_CODES if each in opcodes], 4, 3)
         self.interpreter(self.instruction(vectors, special))
         return str(self.module)
 
+    def other(self, what: str, *which: str) -> None:
+        """Emits an instruction that is not elementwise."""
+        name = ".".join((what, *which))
+        if what in ("load", "store"):
+            self.strided(name, int(which[0]), load=what == "load")
+        elif what == "transpose":
+            self.transpose(name, int(which[0]))
+        elif what == "call":
+            self.call(name, *which)
+        else:
+            (self.fold_rows if what == "rows" else self.fold_columns)(name, *which)
 
-def assembly(machine: Any) -> Any:
-    """Returns the function as an optimized LLVM module for a target machine."""
-    module = binding.parse_assembly(_Emitter().emit())
+
+def assembly(machine: Any, opcodes: Collection[str] = OPCODES) -> Any:
+    """Returns the function as an optimized LLVM module for a target machine. opcodes: the instructions that it can run."""
+    module = binding.parse_assembly(_Emitter().emit(opcodes))
     module.triple, module.data_layout = machine.triple, str(machine.target_data)
     module.verify()
     builder = binding.create_pass_builder(machine, binding.create_pipeline_tuning_options(speed_level=2))
@@ -525,9 +531,9 @@ def assembly(machine: Any) -> Any:
     return module
 
 
-def object_code(machine: Any) -> bytes:
+def object_code(machine: Any, opcodes: Collection[str] = OPCODES) -> bytes:
     """Returns the function as an object file. Its only symbol is `nbkeras_interpret`, and it needs no others."""
-    return machine.emit_object(assembly(machine))
+    return machine.emit_object(assembly(machine, opcodes))
 
 
 code.entry_symbol(SYMBOL, object_code)

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from nbkeras.export import elf_objects
-from nbkeras.kernels.interpreter import programs
+from nbkeras.kernels.interpreter import emitter, programs
 from nbkeras.kernels.interpreter.instruction_set import OPCODES, WORDS
 from nbkeras.kernels.runtime import cache, code, device, objects, processor, repeated, wasm_objects
 from nbkeras.kernels.runtime.device import address
@@ -121,7 +121,9 @@ def _row(row: Row, memory: LibraryMemory, kernels: "Kernels", scratch: dict[int,
     symbol = row.what if isinstance(row.what, str) else kernels.symbol(*row.what)
     instructions = [] if row.code is None else words(row.code.ravel(), row.code_addresses)
     for at in range(0, len(instructions), WORDS):
-        if _NAMES[instructions[at]].partition(".")[0] == "call":
+        name = _NAMES[instructions[at]]
+        kernels.opcodes.add(name)
+        if name.partition(".")[0] == "call":
             instructions[at + 1] = _c_functions()[instructions[at + 1]]
     return LibraryRow(symbol, words(row.frame, row.addresses), row.shares, instructions)
 
@@ -145,6 +147,7 @@ class Kernels:
 
     def __init__(self) -> None:
         self._symbols: dict[tuple[cache.Kernel, tuple[Type, ...]], str] = {}
+        self.opcodes: set[str] = set()  # the interpreter's instructions that the rows use
 
     def symbol(self, kernel: cache.Kernel, signature: tuple[Type, ...]) -> str:
         """Returns the symbol of a kernel's entry."""
@@ -166,7 +169,9 @@ class Kernels:
         for (kernel, _), content in zip(kernels, found.values(), strict=True):
             waiting += _needed(content, kernel)
         while waiting := sorted(set(waiting) - functions.keys()):
-            functions.update(zip(waiting, made(waiting, target), strict=True))
+            own = _Interpreter(tuple(sorted(self.opcodes)))
+            callees = [own if name == emitter.SYMBOL else name for name in waiting]
+            functions.update(zip(waiting, made(callees, target), strict=True))
             waiting = [name for content in functions.values() for name in _needed(content, None)]
         return found | functions
 
@@ -200,17 +205,29 @@ def data(target: str, symbol: str, content: bytes) -> bytes:
     return elf_objects.of_data(machine, symbol, content)
 
 
-Callee = str | tuple[cache.Kernel, tuple[Type, ...]]  # a registered function, or a kernel for certain argument types
+class _Interpreter(NamedTuple):
+    """The interpreter with the instructions that a library uses; all of them take 100 KB."""
+
+    opcodes: tuple[str, ...]
+
+
+# A registered function, the interpreter, or a kernel for certain argument types
+Callee = str | _Interpreter | tuple[cache.Kernel, tuple[Type, ...]]
 
 
 def made(wanted: Sequence[Callee], target: str) -> list[bytes]:
     """Returns the object files for a target."""
     if target:
         return _made_by_child(wanted, target)
-    return [code.object_of(each) if isinstance(each, str) else _object_for(*each) for each in wanted]
+    return [_object_of(each) for each in wanted]
 
 
-def _object_for(kernel: cache.Kernel, signature: tuple[Type, ...]) -> bytes:
+def _object_of(callee: Callee) -> bytes:
+    if isinstance(callee, str):
+        return code.object_of(callee)
+    if isinstance(callee, _Interpreter):
+        return emitter.object_code(code.compiler(emitter.object_code).target_machine(), callee.opcodes)
+    kernel, signature = callee
     content = kernel.object_for(signature)
     if signature in kernel.bound:
         raise Unavailable(
@@ -221,7 +238,7 @@ def _object_for(kernel: cache.Kernel, signature: tuple[Type, ...]) -> bytes:
 
 
 def _made_by_child(wanted: Sequence[Callee], target: str) -> list[bytes]:
-    job = [(code.module_of(each), each, None) if isinstance(each, str) else _described(*each) for each in wanted]
+    job = [_described(each) for each in wanted]
     # it sets the path first, because the working directory may contain another nbkeras
     script = f"import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer); from {__name__} import serve; serve()"
     child = subprocess.run(
@@ -237,8 +254,13 @@ def _made_by_child(wanted: Sequence[Callee], target: str) -> list[bytes]:
     return pickle.loads(child.stdout)
 
 
-def _described(kernel: cache.Kernel, signature: tuple[Type, ...]) -> tuple[str, str, tuple[Type, ...]]:
-    """Returns a kernel's module, its name there and its types. Raises Unavailable if a child process cannot import it."""
+def _described(callee: Callee) -> _Interpreter | tuple[str, str, tuple[Type, ...] | None]:
+    """Returns a function's module and its name there, and a kernel's types. Raises Unavailable if a child cannot import it."""
+    if isinstance(callee, _Interpreter):
+        return callee
+    if isinstance(callee, str):
+        return code.module_of(callee), callee, None
+    kernel, signature = callee
     module, name = kernel.py_func.__module__, kernel.py_func.__name__
     if module == "__main__" or cache.named(module, name) is not kernel:
         raise Unavailable(
@@ -253,7 +275,11 @@ def serve() -> None:
     job = pickle.load(sys.stdin.buffer)
     out, sys.stdout = sys.stdout, sys.stderr  # because a user's module may print
     wanted: list[Callee] = []
-    for module, name, signature in job:
+    for each in job:
+        if isinstance(each, _Interpreter):
+            wanted.append(each)
+            continue
+        module, name, signature = each
         kernel = cache.named(module, name)
         wanted.append(name if signature is None else (kernel, signature))
     out.buffer.write(pickle.dumps(made(wanted, "")))
