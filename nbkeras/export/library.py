@@ -81,8 +81,6 @@ def export_library(
     path = os.fspath(filepath)
     batches = _checked(path, batch, target, weights, state)
     if training:
-        if path.endswith(".wasm"):
-            raise ValueError("a WebAssembly module has only predictions: give the library a name that ends in .so")
         if example is None or not isinstance(example, list | tuple):
             raise ValueError(
                 f"training=True needs example=(x, y) or (x, y, sample_weight): a batch, received {briefly(example)}"
@@ -111,7 +109,7 @@ def export_library(
         functions = _functions(model, name, batches, input_signature, state)
         recordings, header = {each.symbol: each.recording for each in functions}, 0
         if is_wasm and functions[0].recording.states:
-            raise ValueError(f"model {model.name!r} has states, and a WebAssembly module has only predictions")
+            raise ValueError(f"model {model.name!r} has states, which predictions of a WebAssembly module cannot keep")
     made = frozen(recordings, header=header)
     code = Code(name, model.name, chosen, made.constants, weights == "inside")
     specs, compiled = trainer.made(code, made) if training else _made(model, name, functions, code, made)

@@ -179,7 +179,8 @@ class Trainer:
     def _predict(self, tensors: list[Tensor]) -> Any:
         made = self.model.predict_step(structures.pack(self._layout.x, self._packed(tensors)[: self._layout.inputs]))
         leaves = structures.flatten(made)
-        names = signature.output_names(self.model, len(leaves), [each.name for each in self.inputs if each is not None])
+        inputs = [each.name for each in self.inputs[: self._layout.inputs] if each is not None]
+        names = signature.output_names(self.model, len(leaves), inputs)
         return dict(zip(names, leaves, strict=True))
 
     def _share_state(self, guard: Guard) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib.resources
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from nbkeras.engine.annotations import briefly
 from nbkeras.export import library_files, linking
-from nbkeras.export.library_files import MARK, Description, TensorSpec
-from nbkeras.export.native_code import FAILED, WASM
+from nbkeras.export.library_files import MARK, Description, FunctionSpec, TensorSpec
+from nbkeras.export.native_code import ERRORS, FAILED, WASM
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*\.wasm")
 _RESERVED = set(
@@ -45,7 +46,8 @@ def names(file_name: str) -> tuple[str, ...]:
 def linked(contents: dict[str, bytes], library: Description) -> bytes:
     """The module of object files. Raises FileNotFoundError and RuntimeError, see `linking.wasm_linked`."""
     functions = [each.name for each in library.functions]
-    return linking.wasm_linked(contents, [*functions, f"{library.name}_workspace_size", f"{library.name}_identity"])
+    numbers = [f"{library.name}_{each}_size" for each in library.sizes]
+    return linking.wasm_linked(contents, [*functions, *numbers, f"{library.name}_identity"])
 
 
 def texts(library: Description) -> list[str]:
@@ -54,9 +56,15 @@ def texts(library: Description) -> list[str]:
     return [_module(library), types, types]
 
 
+def _read(name: str) -> str:
+    return importlib.resources.files("nbkeras.export").joinpath(name).read_text("utf-8")
+
+
 def _module(library: Description) -> str:
-    text = importlib.resources.files("nbkeras.export").joinpath("wasm_module.txt").read_text("utf-8")
-    functions = sorted(((each.rows, each.name) for each in library.functions), reverse=True)
+    """The JavaScript module: a class for predictions or for training, and what both need."""
+    text = _read("wasm_module.txt")
+    inputs, targets, outputs = _tensors(library)
+    errors = {FAILED: ERRORS[FAILED]} if library.training is None else ERRORS
     values = {
         "MARK": MARK,
         "MODEL": json.dumps(library.model),
@@ -64,35 +72,62 @@ def _module(library: Description) -> str:
         "URL": json.dumps(f"./{library.file_name}"),
         "PREFIX": json.dumps(library.name),
         "IDENTITY": str(library.identity),
-        "INPUTS": _tensors(library.functions[0].inputs),
-        "OUTPUTS": _tensors(library.functions[0].outputs),
-        "FUNCTIONS": json.dumps(functions),
-        "FAILED": str(FAILED),
+        "ERRORS": _listed([(str(number), about) for number, (_, about) in errors.items()]),
+        "INPUTS": _described(inputs),
+        "OUTPUTS": _described(outputs),
     }
+    if library.training is None:
+        text = text.replace("$CLASS", _read("wasm_predictions.txt"))
+        values["FUNCTIONS"] = json.dumps(sorted(((each.rows, each.name) for each in library.functions), reverse=True))
+    else:
+        text = text.replace("$CLASS", _read("wasm_training.txt"))
+        functions = [
+            (
+                each.name.removeprefix(f"{library.name}_"),
+                {
+                    "inputs": [{"shape": t.shape, "dtype": t.dtype.name} for t in each.inputs],
+                    "outputs": [{"shape": t.shape, "dtype": t.dtype.name} for t in each.outputs],
+                    "workspace": each.has_workspace,
+                },
+            )
+            for each in library.functions
+        ]
+        values["FUNCTIONS"] = _listed(functions)
+        values["BATCH"] = str(_function(library, "train_step").rows)
+        values["TARGETS"], values["LOGS"] = _described(targets), json.dumps(library.training.logs)
     return re.sub(r"\$([A-Z]+)", lambda match: values[match[1]], text)
 
 
-def _tensors(tensors: list[TensorSpec]) -> str:
+def _listed(pairs: Sequence[tuple[str, Any]]) -> str:
+    """An object of JavaScript."""
+    return "".join(["{", *(f"\n  {json.dumps(key)}: {json.dumps(value)}," for key, value in pairs), "\n}"])
+
+
+def _function(library: Description, name: str) -> FunctionSpec:
+    return next(each for each in library.functions if each.name == f"{library.name}_{name}")
+
+
+def _tensors(library: Description) -> tuple[list[TensorSpec], list[TensorSpec], list[TensorSpec]]:
+    """The inputs, the arrays that a step takes besides, and the outputs."""
+    if library.training is None:
+        return library.functions[0].inputs, [], library.functions[0].outputs
+    prediction, step = _function(library, "predict"), _function(library, "train_step")
+    return prediction.inputs, step.inputs[len(prediction.inputs) :], prediction.outputs
+
+
+def _described(tensors: list[TensorSpec]) -> str:
     lines = [json.dumps({"name": t.name, "shape": t.shape[1:], "dtype": t.dtype.name}) for t in tensors]
     return "".join(["[", *(f"\n    {line}," for line in lines), "\n  ]"])
 
 
 def _types(library: Description) -> str:
     """TypeScript's types."""
-    inputs, outputs = library.functions[0].inputs, library.functions[0].outputs
-    arguments: list[str] = []
-    for tensor in inputs:
-        name = library_files.c_name(tensor.name, arguments)
-        arguments.append(f"v_{name}" if name in _RESERVED else name)
-    kinds = [f"Numbers<{_array(t)}, {_NUMBERS.get(t.dtype.name, 'number')}>" for t in inputs]
+    inputs, targets, outputs = _tensors(library)
     results: list[str] = []
     for tensor in outputs:
         results.append(library_files.c_name(tensor.name, results))
     labelled = [f"{name}: {_array(t)}" for name, t in zip(results, outputs, strict=True)]
     result = _array(outputs[0]) if len(outputs) == 1 else f"[{', '.join(labelled)}]"
-    by_name = "; ".join(f"{json.dumps(t.name)}: {kind}" for t, kind in zip(inputs, kinds, strict=True))
-    given = ", ".join(f"{name}: {kind}" for name, kind in zip(arguments, kinds, strict=True))
-    listed = [f"  predict(inputs: readonly [{', '.join(kinds)}]): {result};"] * (len(inputs) > 1)
     lines = [
         f"// {MARK} from the model {json.dumps(library.model)}.",
         "",
@@ -112,14 +147,55 @@ def _types(library: Description) -> str:
         "   * The outputs for samples: a typed array, or a list of them if there are several outputs.",
         *(f"   * {what} {_line(t)}" for what, of in (("input", inputs), ("output", outputs)) for t in of),
         "   */",
-        f"  predict({given}): {result};",
-        *listed,
-        f"  predict(inputs: {{ {by_name} }}): {result};",
+        *_calls("predict", inputs, result),
+        *(_training_types(library, [*inputs, *targets]) if library.training else ()),
         "}",
         "export default Model;",
         "",
     ]
     return "\n".join(lines)
+
+
+def _training_types(library: Description, data: list[TensorSpec]) -> list[str]:
+    """The types of what only modules that train have."""
+    names = {each.name.removeprefix(f"{library.name}_") for each in library.functions}
+    about = {
+        "reset_metrics": ["/** Begin with new means of the logs, as each epoch does. */", "resetMetrics(): void;"],
+        "reset_states": ["/** Set the states of stateful layers to zero. */", "resetStates(): void;"],
+        "learning_rate": ["learningRate: number;"],
+    }
+    logs = "; ".join(f"{json.dumps(name)}: number" for name in (library.training.logs if library.training else ()))
+    lines = [
+        "/** The number of samples of a step, the arrays that a step takes besides the inputs, and the names of the logs. */",
+        "static readonly batch: number;",
+        "static readonly targets: readonly Tensor[];",
+        "static readonly logs: readonly string[];",
+        "/** Train with a batch: the inputs, the targets and, if it was exported with them, sample weights. */",
+        *(line.strip() for line in _calls("trainStep", data, f"{{ {logs} }}")),
+        "/** Measure a batch as `trainStep` does, without training. */",
+        *(line.strip() for line in _calls("testStep", data, f"{{ {logs} }}")),
+        *(line for name, each in about.items() if name in names for line in each),
+        "/** Begin with the exported model. A seed other than 0 gives dropout and the like other random numbers. */",
+        "initialize(seed?: number | bigint): void;",
+        "/** The state as bytes. */",
+        "save(): Uint8Array;",
+        "/** Continue with a state. */",
+        "load(state: Uint8Array): void;",
+    ]
+    return [f"  {line}" for line in lines]
+
+
+def _calls(method: str, inputs: list[TensorSpec], result: str) -> list[str]:
+    """The declarations of a method: with arguments, with a list if there are several, and by name."""
+    arguments: list[str] = []
+    for tensor in inputs:
+        name = library_files.c_name(tensor.name, arguments)
+        arguments.append(f"v_{name}" if name in _RESERVED else name)
+    kinds = [f"Numbers<{_array(t)}, {_NUMBERS.get(t.dtype.name, 'number')}>" for t in inputs]
+    by_name = "; ".join(f"{json.dumps(t.name)}: {kind}" for t, kind in zip(inputs, kinds, strict=True))
+    given = ", ".join(f"{name}: {kind}" for name, kind in zip(arguments, kinds, strict=True))
+    listed = [f"  {method}(inputs: readonly [{', '.join(kinds)}]): {result};"] * (len(inputs) > 1)
+    return [f"  {method}({given}): {result};", *listed, f"  {method}(inputs: {{ {by_name} }}): {result};"]
 
 
 def _array(tensor: TensorSpec) -> str:

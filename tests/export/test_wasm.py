@@ -1,7 +1,6 @@
 """Models as WebAssembly modules in Node.js: the same numbers as `predict`, nothing imported, and errors that explain."""
 
 import importlib
-import json
 import re
 import shutil
 import subprocess
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from inference_models import floats, inputs_of, lstm_stack, mlp, quantized_cnn, transformer, two_and_two
+from javascript import LOADED, TYPES, in_node, needs_node, needs_wasm_linker
 
 from nbkeras import Input, Model, Sequential, layers, ops
 from nbkeras.__main__ import main
@@ -20,44 +20,11 @@ from nbkeras.export import linking
 pytestmark = [
     pytest.mark.process,
     pytest.mark.cpu("WebAssembly is for the CPU"),
-    pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js (node)"),
-    pytest.mark.skipif(
-        shutil.which("wasm-ld") is None and find_spec("ziglang") is None,
-        reason="needs wasm-ld (lld) or ziglang to link WebAssembly",
-    ),
+    needs_node,
+    needs_wasm_linker,
 ]
 needs_ziglang = pytest.mark.skipif(find_spec("ziglang") is None, reason="needs ziglang, which has a C library")
 BENCHMARKS, DOCUMENT = (Path(__file__).parents[2] / path for path in ("benchmarks", "docs/deploy.md"))
-# {data, type, shape} of JSON as a typed array, and back
-PROGRAM = """
-import { readFileSync } from "node:fs";
-import { Model } from "./net.mjs";
-const given = JSON.parse(readFileSync(0)).map(([type, values]) =>
-  globalThis[type].from(values, type.startsWith("Big") ? BigInt : Number));
-const plain = (value) => ArrayBuffer.isView(value) ? [value.constructor.name, Array.from(value, Number)]
-  : Array.isArray(value) ? value.map(plain) : value;
-const caught = (call) => { try { call(); return null; } catch (error) { return `${error.name}: ${error.message}`; } };
-const print = (value) => console.log(JSON.stringify(plain(value)));
-"""
-LOADED = "const model = await Model.load();\n"
-TYPES = {"int64": "BigInt64Array", "uint64": "BigUint64Array", "bool": "Uint8Array"}
-
-
-def in_node(folder, code, *arrays):
-    """What a program prints, as JSON. `given`: the arrays as typed arrays."""
-    (folder / "main.mjs").write_text(PROGRAM + code)
-    given = [[TYPES.get(a.dtype.name, f"{a.dtype.name.capitalize()}Array"), a.ravel().tolist()] for a in arrays]
-    done = subprocess.run(
-        ["node", "main.mjs"],
-        cwd=folder,
-        input=json.dumps(given),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
 
 
 def predicted(folder, *arrays):
@@ -270,7 +237,7 @@ def test_what_cannot_be_in_a_module(tmp_path):
     states = Sequential([Input(batch_shape=(1, 3, 4)), layers.LSTM(2, stateful=True)])
     for model, message in (
         (sorts, "cannot become a library: layer '.*bins': 'search_sorted' .* runs in Python, with NumPy"),
-        (states, "has states, and a WebAssembly module has only predictions"),
+        (states, "has states, which predictions of a WebAssembly module cannot keep"),
     ):
         with pytest.raises(ValueError, match=message):
             model.export(tmp_path / "net.wasm")
