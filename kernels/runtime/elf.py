@@ -165,8 +165,9 @@ class _Symbol(NamedTuple):
 
 _NONE, _CONTENT, _SYMBOLS, _NAMES, _RELOCATIONS, _NOTE, _ZEROS, _GROUP = 0, 1, 2, 3, 4, 7, 8, 17
 _UNWINDING, _ADDRESSED = 0x70000001, 0x6FFF4C03  # _ADDRESSED is LLVM's list of symbols whose addresses matter
+_ATTRIBUTES = 0x70000003  # of RISC-V, for linkers
 # other kinds (other relocations, for example) would change the meaning of the object
-_KNOWN = {_NONE, _CONTENT, _SYMBOLS, _NAMES, _RELOCATIONS, _NOTE, _ZEROS, _GROUP, _UNWINDING, _ADDRESSED}
+_KNOWN = {_NONE, _CONTENT, _SYMBOLS, _NAMES, _RELOCATIONS, _NOTE, _ZEROS, _GROUP, _UNWINDING, _ADDRESSED, _ATTRIBUTES}
 _WRITABLE, _LOADED, _EXECUTABLE, _OF_THREADS, _COMPRESSED = 1, 2, 4, 0x400, 0x800  # flags of sections
 _FUNCTION, _LAST_PLAIN = 2, 5  # types of symbols; later types are thread-local, or chosen at run time
 _UNDEFINED, _ABSOLUTE, _COMMON = 0, 0xFFF1, 0xFFF2  # special values of a symbol's section

@@ -17,6 +17,7 @@ WASM = "wasm32"  # WebAssembly, with addresses of 32 bits
 # kinds of machines without levels (names as in `os.uname`); their code runs on all machines of the kind
 _FOREIGN = {
     "aarch64": {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": "+neon"},
+    "riscv64": {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": "+m,+a,+f,+d,+c"},
     WASM: {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": "+simd128,+bulk-memory"},
 }
 TARGETS = (*LEVELS, *_FOREIGN)  # the targets that a process can compile for, see `variables_of`
@@ -69,6 +70,11 @@ def triple_of(machine: str) -> str:
 def relocation_of(machine: str) -> str:
     """Returns LLVM's name of how code refers to addresses: it is for shared libraries, except WebAssembly's."""
     return "static" if machine == WASM else "pic"
+
+
+def features_of(machine: str) -> str:
+    """Returns LLVM's names of the instructions that all machines of a kind have, where it does not assume them."""
+    return _FOREIGN.get(machine, {}).get("NUMBA_CPU_FEATURES", "")
 
 
 def machine_of(target: str) -> str:

@@ -59,7 +59,8 @@ def export_library(
             and to fix sizes; its first axis is ignored.
         verbose: False prints nothing; None and True print the file's name.
         batch: The number of samples of a call, or a list of numbers. The library has a function for each.
-        target: The processors for the code: 'host' for this one, or 'x86-64-v2', 'x86-64-v3', 'x86-64-v4', 'aarch64'.
+        target: The processors for the code: 'host' for this one, or 'x86-64-v2', 'x86-64-v3', 'x86-64-v4', 'aarch64',
+            'riscv64'.
         weights: 'inside' the library, or 'beside' it in a .weights file that programs map into memory.
         state: 'explicit' adds a function for one step of a model that works step by step (see `Model.stream`). Its state is an
             argument, and the second axis of its inputs has size 1. A model with stateful=True has only a function with states.

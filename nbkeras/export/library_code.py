@@ -88,8 +88,10 @@ def object_code(
         raise no_compiler("writing a library") from None
     binding.initialize_all_targets()
     binding.initialize_all_asmprinters()
-    triple, reloc = processor.triple_of(machine), processor.relocation_of(machine)
-    made = binding.Target.from_triple(triple).create_target_machine(opt=2, reloc=reloc, codemodel="default")
+    triple, reloc, features = (
+        f(machine) for f in (processor.triple_of, processor.relocation_of, processor.features_of)
+    )
+    made = binding.Target.from_triple(triple).create_target_machine("", features, 2, reloc, "default")
     writer = _Writer(weights, key)
     for function in functions:
         writer.function(function)

@@ -409,7 +409,7 @@ def test_names_of_system_libraries_are_refused(name, tmp_path):
     [
         (
             {"target": "arm"},
-            r"target must be one of 'host', 'x86-64-v4', 'x86-64-v3', 'x86-64-v2', 'aarch64', received 'arm'",
+            r"target must be one of 'host', 'x86-64-v4', 'x86-64-v3', 'x86-64-v2', 'aarch64', 'riscv64', received 'arm'",
         ),
         ({"weights": "outside"}, r"weights must be one of 'inside', 'beside', received 'outside'"),
         ({"state": True}, r"state must be one of None, 'explicit', received True"),

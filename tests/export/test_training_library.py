@@ -3,7 +3,10 @@
 import ctypes
 import mmap
 import os
+import shutil
 import subprocess
+import sys
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -11,7 +14,7 @@ from libraries import loaded, needs_linker
 
 import nbkeras
 from nbkeras import Input, Model, Sequential, layers, ops, optimizers
-from nbkeras.export import variables_by_name
+from nbkeras.export import linking, variables_by_name
 from nbkeras.kernels.runtime.threads import get_threads
 from nbkeras.utils import set_random_seed
 
@@ -582,3 +585,33 @@ def test_a_c_program_trains_without_memory_threads_or_calls_of_the_system(tmp_pa
         )
         assert made.returncode == 0, made.stderr
         assert made.stdout == state.tobytes()
+
+
+@pytest.mark.process
+@pytest.mark.skipif(find_spec("ziglang") is None, reason="needs ziglang, which has C libraries for other processors")
+@pytest.mark.parametrize("target", ["aarch64", "riscv64"])
+def test_a_program_for_another_processor_trains(target, tmp_path, monkeypatch):
+    """Its objects in a program without shared libraries, in an emulator."""
+    emulator = shutil.which(f"qemu-{target}") or pytest.skip(f"needs qemu-{target} (qemu-user)")
+    model, batches = mlp(optimizers.SGD(0.1, momentum=0.9)), mlp_batches(1)
+    (x,), (y,) = batches[0]
+    objects, link = [], linking.linked
+    monkeypatch.setattr(
+        linking, "linked", lambda contents, *rest: objects.extend(contents.values()) or link(contents, *rest)
+    )
+    model.export(tmp_path / "libnet.so", training=True, example=(x, y), target=target, verbose=False)
+    names = [f"{number}.o" for number in range(len(objects))]
+    for name, content in zip(names, objects, strict=True):
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "main.c").write_text(PROGRAM)
+    compiler = [sys.executable, "-m", "ziglang", "cc", "-target", f"{target}-linux-musl", "-static", "-O1"]
+    subprocess.run([*compiler, "main.c", *names, "-lm", "-o", "main"], cwd=tmp_path, check=True, timeout=300)
+    given = x.tobytes() + y.tobytes()
+    made = subprocess.run([emulator, "./main"], input=given, cwd=tmp_path, capture_output=True, check=True, timeout=60)
+    library = exported(model, tmp_path, (x, y))
+    state = library.new_state()
+    found = np.frombuffer(bytearray(made.stdout), state.dtype)
+    for _ in range(20):
+        library.train_step(state, x, y)
+    for name, array in library.variables(state).items():
+        np.testing.assert_allclose(library.variables(found)[name], array, rtol=1e-4, atol=1e-5, err_msg=name)
