@@ -22,6 +22,7 @@ extensions = [
     "myst_parser",
     "sphinx_copybutton",
     "sphinx_gallery.gen_gallery",
+    "browser",
     "gallery",
     "outputs",
     "ranking",
