@@ -31,12 +31,21 @@ from workloads import WORKLOADS, data
 import nbkeras
 
 NAMES = ("mlp", "lstm_stack", "cnn", "resnet8", "ds_cnn", "mobilenet", "autoencoder", "wake_word")
-PROGRAM = """
-#include <dlfcn.h>
+CLOCK = """
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 static double now(void) { struct timespec t; clock_gettime(CLOCK_MONOTONIC, &t); return t.tv_sec * 1e6 + t.tv_nsec * 1e-3; }
+static long peak(void) {  /* KB of 1024 bytes */
+    long found = 0;
+    char line[256];
+    FILE *status = fopen("/proc/self/status", "r");
+    while (status != NULL && fgets(line, sizeof line, status) != NULL && sscanf(line, "VmHWM: %ld", &found) != 1) {}
+    return found;
+}
+"""
+PROGRAM = """
+#include <dlfcn.h>
 int main(int count, char **arguments) {  /* library, floats of the input, floats of the output, seconds; reads the input */
     void *library = dlopen(arguments[1], RTLD_NOW);
     if (count < 5 || library == NULL) return 1;
@@ -53,11 +62,7 @@ int main(int count, char **arguments) {  /* library, floats of the input, floats
         double took = now() - start;
         if (took < least) least = took;
     } while (now() < end);
-    long peak = 0;
-    char line[256];
-    FILE *status = fopen("/proc/self/status", "r");
-    while (status != NULL && fgets(line, sizeof line, status) != NULL && sscanf(line, "VmHWM: %ld", &peak) != 1) {}
-    printf("%f %ld", least, peak);
+    printf("%f %ld", least, peak());
     for (size_t i = 0; i < m; i++) printf(" %.9g", y[i]);
     return 0;
 }
@@ -114,7 +119,7 @@ class Comparison:
         self.folder, self.seconds, self.python = Path(folder), options.seconds, options.python
         self.keras2c = options.keras2c and Path(options.keras2c).resolve()
         self.program, self.unsupported = self.folder / "main", dict[str, str]()
-        (self.folder / "main.c").write_text(PROGRAM, encoding="utf-8")
+        (self.folder / "main.c").write_text(CLOCK + PROGRAM, encoding="utf-8")
         subprocess.run(["cc", "-O2", self.folder / "main.c", "-o", self.program, "-ldl"], check=True)
         if self.keras2c:
             (self.folder / "keras2c").mkdir()  # both write a net.h

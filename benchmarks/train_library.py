@@ -2,9 +2,9 @@
 prints a table.
 
 Each network trains 50 steps in the library and in `fit`, which must give the same bits. Then a time is the minimum over SECONDS
-(default 4): of the mean step of `fit` in an epoch, of the module beside the library, and of the library called by a C program,
-which this system's C compiler builds. Sizes are in KB of 1000 bytes: the library without the model's weights, its state, and the
-peak resident memory of the C program, which holds the weights, the state, the workspace and a batch.
+(default 4), in rounds that alternate: of the mean step of `fit` in an epoch, of the module beside the library, and of the library
+called by a C program, which this system's C compiler builds. Sizes are in KB of 1000 bytes: the library without the model's
+weights, its state, and the peak resident memory of the C program, which holds the weights, the state, the workspace and a batch.
 """
 
 import importlib
@@ -12,22 +12,19 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import protocol
-from run_library import module
+from run_library import CLOCK, module
 
 import nbkeras
 from nbkeras.export import variables_by_name
 
-BATCH, STEPS = 32, 50
+BATCH, STEPS, ROUNDS = 32, 50, 4
 PROGRAM = """
-#include <stdio.h>
-#include <stdlib.h>
-#include <time.h>
 #include "net.h"
-static double now(void) { struct timespec t; clock_gettime(CLOCK_MONOTONIC, &t); return t.tv_sec * 1e6 + t.tv_nsec * 1e-3; }
 static void *memory(long size) { return aligned_alloc(64, (size + 63) / 64 * 64); }
 static void *data(long size) {
     void *found = memory(size);
@@ -45,28 +42,27 @@ int main(int count, char **arguments) {  /* seconds; reads the arrays of a batch
         double took = now() - start;
         if (took < least) least = took;
     } while (now() < end);
-    long peak = 0;
-    char line[256];
-    FILE *status = fopen("/proc/self/status", "r");
-    while (status != NULL && fgets(line, sizeof line, status) != NULL && sscanf(line, "VmHWM: %%ld", &peak) != 1) {}
-    printf("%%f %%ld", least, peak);
+    printf("%%f %%ld", least, peak());
     return 0;
 }
 """
 
 
-def from_c(folder: Path, arrays: list, seconds: float) -> tuple[float, float]:
-    """Microseconds of a step in a C program, and its peak memory in KB of 1000 bytes."""
+def c_program(folder: Path, arrays: list) -> Callable[[float], tuple[float, float]]:
+    """Runs a C program for some seconds: microseconds of a step, and its peak memory in KB of 1000 bytes."""
     reads = ", ".join(f"data({each.nbytes})" for each in arrays)
     given = ", ".join(f"x[{i}]" for i in range(len(arrays)))
-    (folder / "main.c").write_text(PROGRAM % {"reads": reads, "given": given}, encoding="utf-8")
+    (folder / "main.c").write_text(CLOCK + PROGRAM % {"reads": reads, "given": given}, encoding="utf-8")
     command = ["cc", "-O2", folder / "main.c", folder / "libnet.so", f"-Wl,-rpath,{folder}", "-o", folder / "main"]
     subprocess.run(command, check=True)
     content = b"".join(np.ascontiguousarray(each).tobytes() for each in arrays)
-    found = subprocess.run(
-        [folder / "main", str(seconds)], input=content, capture_output=True, check=True
-    ).stdout.split()
-    return float(found[0]), float(found[1]) * 1.024
+
+    def run(seconds: float) -> tuple[float, float]:
+        command = [folder / "main", str(seconds)]
+        step, peak = subprocess.run(command, input=content, capture_output=True, check=True).stdout.split()
+        return float(step), float(peak) * 1.024
+
+    return run
 
 
 def measured(model, xs: list, ys: list, folder: Path, seconds: float) -> list[str]:
@@ -84,19 +80,21 @@ def measured(model, xs: list, ys: list, folder: Path, seconds: float) -> list[st
             raise RuntimeError(f"{name} has other bits than after fit")
     many = [[np.concatenate([each] * STEPS) for each in part] for part in (xs, ys)]
     x, y = (each if len(each) > 1 else each[0] for each in many)
-    fits, steps, clock, end = [], [], time.perf_counter, time.perf_counter() + seconds
-    while clock() < end or len(fits) < 3:
-        start = clock()
-        model.fit(x, y, BATCH, 1, shuffle=False, verbose=0)
-        fits.append(clock() - start)
-        start = clock()
-        for _ in range(STEPS):
-            library.train_step(state, *xs, *ys)
-        steps.append(clock() - start)
-    fit, step = (min(each) / STEPS * 1e6 for each in (fits, steps))
-    in_c, peak = from_c(folder, [*xs, *ys], seconds)
+    fits, steps, in_c, clock, program = [], [], [], time.perf_counter, c_program(folder, [*xs, *ys])
+    for _ in range(ROUNDS):
+        end = clock() + seconds / ROUNDS
+        while clock() < end:
+            start = clock()
+            model.fit(x, y, BATCH, 1, shuffle=False, verbose=0)
+            fits.append((clock() - start) / STEPS * 1e6)
+            start = clock()
+            for _ in range(STEPS):
+                library.train_step(state, *xs, *ys)
+            steps.append((clock() - start) / STEPS * 1e6)
+        in_c.append(program(seconds / ROUNDS))
+    step, peak = min(in_c)
     size = (folder / "libnet.so").stat().st_size - sum(each.nbytes for each in model.get_weights())
-    numbers = [fit, step, in_c, in_c / fit, size / 1000, state.nbytes / 1000, peak]
+    numbers = [min(fits), min(steps), step, step / min(fits), size / 1000, state.nbytes / 1000, peak]
     return [f"{each:.2f}" if each < 10 else f"{each:,.0f}" for each in numbers]
 
 

@@ -164,5 +164,5 @@ try {
   find("train").disabled = find("reset").disabled = false;
   if (location.search === "?train") await trainEpochs(5);
 } catch (error) {
-  find("status").textContent = `The network could not be loaded. It needs a browser of 2021 or newer. ${error.message}`;
+  find("status").textContent = `The network could not be loaded. It needs WebAssembly with SIMD: Chrome 91, Firefox 89, Safari 16.4 or newer. ${error.message}`;
 }

@@ -50,7 +50,7 @@ def of_data(machine: str, symbol: str, content: bytes) -> bytes:
         (0, 3, 0, 0, at[3], len(names), 0, 0, 1, 0),
         (names.index(b".note.GNU"), 1, 0, 0, at[4], 0, 0, 0, 1, 0),  # without it the stack would be executable
     )
-    code, flags = _OTHERS[machine] if machine in _OTHERS else (elf.code_of(machine), 0)
+    code, flags = _OTHERS.get(machine) or (elf.code_of(machine), 0)
     header = b"\x7fELF\2\1\1" + bytes(9)
     header += struct.pack("<HHIQQQIHHHHHH", 1, code, 1, 0, 0, at[4], flags, 64, 0, 0, 64, len(sections), 4)
     image = header.ljust(start, b"\0")

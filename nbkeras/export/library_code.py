@@ -7,6 +7,7 @@ it.
 """
 
 import contextlib
+import functools
 import itertools
 import struct
 from collections.abc import Iterator, Sequence
@@ -29,7 +30,7 @@ ERRORS = {
     (NOT_FINITE := 8): ("NOT_FINITE", "the loss is not finite"),
 }
 ALIGNMENT = 64
-_TOGETHER = 8192  # words of rows that run together: the different ones are on the stack, about an eighth
+_TOGETHER = 8192  # the max number of words of rows that run together: the different ones of them are on the stack
 
 
 class Argument(NamedTuple):
@@ -97,7 +98,8 @@ def object_code(
         writer.function(function)
     for name, size in sizes.items():
         writer.number(name, size)
-    writer.write_run()
+    if functions:
+        writer.write_run()
     writer.module.triple, writer.module.data_layout = triple, str(made.target_data)
     module = binding.parse_assembly(str(writer.module))
     module.verify()
@@ -115,13 +117,18 @@ class _Writer:
         self._outer: dict[str, Any] = {}
         self._entries: dict[str, int] = {}
         self._used = self._frame = 0  # the max number of words
-        words, indices = self._word.as_pointer(), self._index.as_pointer()
-        kind = ir.FunctionType(self._word, [words, indices, words, self._word, indices, self._word])
-        self._run = ir.Function(self.module, kind, "nbkeras_run")
-        self._run.linkage = "internal"
         self._weights: Any = None
         if key is None:
             self._weights = ir.GlobalVariable(self.module, ir.IntType(8), weights)
+
+    @functools.cached_property
+    def _run(self) -> Any:
+        """The function that `write_run` writes."""
+        words, indices = self._word.as_pointer(), self._index.as_pointer()
+        kind = ir.FunctionType(self._word, [words, indices, words, self._word, indices, self._word])
+        function = ir.Function(self.module, kind, "nbkeras_run")
+        function.linkage = "internal"
+        return function
 
     def _constant(self, value: int) -> Any:
         return ir.Constant(self._word, value)
@@ -228,12 +235,12 @@ class _Writer:
         return [kinds, offsets, self._constant(len(used)), self._array(self._index, numbers), self._constant(len(rows))]
 
     def write_run(self) -> None:
-        """Writes the function that runs rows: it returns 0, or the result of the entry that failed.
+        """Writes the function that runs rows. It returns 0, or the result of the entry that failed.
 
-        Its arguments are the starts of memories; words, as the index of the start and the offset from there, and their count;
-        rows and their count. A row is the number of its entry; how many flags it has; where in its memory the instructions begin,
-        or 0; how many words that memory has, with the frame and the instructions; and the indices of its words: the shares, the
-        flags, the frame, the instructions. Rows have most words in common, so that indices make a small library.
+        Arguments: the starts of memories; for each word the index of its start, and its offset from there; the number of words;
+        the rows, and their number. A row has: the number of its entry, the number of its flags, the number of words before its
+        instructions (0 if there are none), the number of words of frame and instructions, then the indices of its words: the
+        shares, the flags, the frame, the instructions. Rows have most words in common, so indices make a small library.
         """
         starts, kinds, offsets, used, rows, count = self._run.args
         builder = ir.IRBuilder(self._run.append_basic_block())

@@ -276,10 +276,9 @@ def serve() -> None:
     out, sys.stdout = sys.stdout, sys.stderr  # because a user's module may print
     wanted: list[Callee] = []
     for each in job:
-        if isinstance(each, _Interpreter):
-            wanted.append(each)
-            continue
-        module, name, signature = each
-        kernel = cache.named(module, name)
-        wanted.append(name if signature is None else (kernel, signature))
+        if not isinstance(each, _Interpreter):
+            module, name, signature = each
+            kernel = cache.named(module, name)
+            each = name if signature is None else (kernel, signature)
+        wanted.append(each)
     out.buffer.write(pickle.dumps(made(wanted, "")))

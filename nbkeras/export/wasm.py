@@ -62,7 +62,6 @@ def _read(name: str) -> str:
 
 def _module(library: Description) -> str:
     """The JavaScript module: a class for predictions or for training, and what both need."""
-    text = _read("wasm_module.txt")
     inputs, targets, outputs = _tensors(library)
     errors = {FAILED: ERRORS[FAILED]} if library.training is None else ERRORS
     values = {
@@ -77,25 +76,26 @@ def _module(library: Description) -> str:
         "OUTPUTS": _described(outputs),
     }
     if library.training is None:
-        text = text.replace("$CLASS", _read("wasm_predictions.txt"))
+        own = "wasm_predictions.txt"
         values["FUNCTIONS"] = json.dumps(sorted(((each.rows, each.name) for each in library.functions), reverse=True))
     else:
-        text = text.replace("$CLASS", _read("wasm_training.txt"))
+        own = "wasm_training.txt"
         functions = [
             (
                 each.name.removeprefix(f"{library.name}_"),
-                {
-                    "inputs": [{"shape": t.shape, "dtype": t.dtype.name} for t in each.inputs],
-                    "outputs": [{"shape": t.shape, "dtype": t.dtype.name} for t in each.outputs],
-                    "workspace": each.has_workspace,
-                },
+                {"inputs": _shapes(each.inputs), "outputs": _shapes(each.outputs), "workspace": each.has_workspace},
             )
             for each in library.functions
         ]
         values["FUNCTIONS"] = _listed(functions)
         values["BATCH"] = str(_function(library, "train_step").rows)
         values["TARGETS"], values["LOGS"] = _described(targets), json.dumps(library.training.logs)
+    text = _read("wasm_module.txt").replace("$CLASS", _read(own))
     return re.sub(r"\$([A-Z]+)", lambda match: values[match[1]], text)
+
+
+def _shapes(tensors: list[TensorSpec]) -> list[dict[str, Any]]:
+    return [{"shape": t.shape, "dtype": t.dtype.name} for t in tensors]
 
 
 def _listed(pairs: Sequence[tuple[str, Any]]) -> str:
@@ -147,8 +147,7 @@ def _types(library: Description) -> str:
         "   * The outputs for samples: a typed array, or a list of them if there are several outputs.",
         *(f"   * {what} {_line(t)}" for what, of in (("input", inputs), ("output", outputs)) for t in of),
         "   */",
-        *_calls("predict", inputs, result),
-        *(_training_types(library, [*inputs, *targets]) if library.training else ()),
+        *(f"  {line}" for line in [*_calls("predict", inputs, result), *_of_training(library, [*inputs, *targets])]),
         "}",
         "export default Model;",
         "",
@@ -156,24 +155,26 @@ def _types(library: Description) -> str:
     return "\n".join(lines)
 
 
-def _training_types(library: Description, data: list[TensorSpec]) -> list[str]:
-    """The types of what only modules that train have."""
+def _of_training(library: Description, data: list[TensorSpec]) -> list[str]:
+    """The declarations that only modules that train have. data: the arrays of a step."""
+    if library.training is None:
+        return []
     names = {each.name.removeprefix(f"{library.name}_") for each in library.functions}
     about = {
         "reset_metrics": ["/** Begin with new means of the logs, as each epoch does. */", "resetMetrics(): void;"],
         "reset_states": ["/** Set the states of stateful layers to zero. */", "resetStates(): void;"],
         "learning_rate": ["learningRate: number;"],
     }
-    logs = "; ".join(f"{json.dumps(name)}: number" for name in (library.training.logs if library.training else ()))
-    lines = [
+    logs = "; ".join(f"{json.dumps(name)}: number" for name in library.training.logs)
+    return [
         "/** The number of samples of a step, the arrays that a step takes besides the inputs, and the names of the logs. */",
         "static readonly batch: number;",
         "static readonly targets: readonly Tensor[];",
         "static readonly logs: readonly string[];",
         "/** Train with a batch: the inputs, the targets and, if it was exported with them, sample weights. */",
-        *(line.strip() for line in _calls("trainStep", data, f"{{ {logs} }}")),
+        *_calls("trainStep", data, f"{{ {logs} }}"),
         "/** Measure a batch as `trainStep` does, without training. */",
-        *(line.strip() for line in _calls("testStep", data, f"{{ {logs} }}")),
+        *_calls("testStep", data, f"{{ {logs} }}"),
         *(line for name, each in about.items() if name in names for line in each),
         "/** Begin with the exported model. A seed other than 0 gives dropout and the like other random numbers. */",
         "initialize(seed?: number | bigint): void;",
@@ -182,7 +183,6 @@ def _training_types(library: Description, data: list[TensorSpec]) -> list[str]:
         "/** Continue with a state. */",
         "load(state: Uint8Array): void;",
     ]
-    return [f"  {line}" for line in lines]
 
 
 def _calls(method: str, inputs: list[TensorSpec], result: str) -> list[str]:
@@ -194,8 +194,8 @@ def _calls(method: str, inputs: list[TensorSpec], result: str) -> list[str]:
     kinds = [f"Numbers<{_array(t)}, {_NUMBERS.get(t.dtype.name, 'number')}>" for t in inputs]
     by_name = "; ".join(f"{json.dumps(t.name)}: {kind}" for t, kind in zip(inputs, kinds, strict=True))
     given = ", ".join(f"{name}: {kind}" for name, kind in zip(arguments, kinds, strict=True))
-    listed = [f"  {method}(inputs: readonly [{', '.join(kinds)}]): {result};"] * (len(inputs) > 1)
-    return [f"  {method}({given}): {result};", *listed, f"  {method}(inputs: {{ {by_name} }}): {result};"]
+    listed = [f"{method}(inputs: readonly [{', '.join(kinds)}]): {result};"] * (len(inputs) > 1)
+    return [f"{method}({given}): {result};", *listed, f"{method}(inputs: {{ {by_name} }}): {result};"]
 
 
 def _array(tensor: TensorSpec) -> str:

@@ -49,9 +49,8 @@ def networks():
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(BENCHMARKS))
         patch.setattr(sys, "argv", ["test", "nbkeras"])
-        patch.setitem(
-            sys.modules, "protocol", None
-        )  # tests/reference has a module of this name, which is put back at the end
+        # tests/reference has a module of this name, which is put back at the end
+        patch.setitem(sys.modules, "protocol", None)
         del sys.modules["protocol"]
         patch.setattr(importlib.import_module("protocol"), "serve", lambda prepare: None)
         yield importlib.import_module("run_keras").NETWORKS, importlib.import_module("workloads").NETWORKS
